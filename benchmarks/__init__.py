@@ -1,0 +1,1 @@
+"""Latency, memory, roofline and peers of the runtime."""

@@ -1,0 +1,1 @@
+"""Checkpoint to ONNX graphs to engines to a bundle."""

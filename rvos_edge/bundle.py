@@ -1,0 +1,235 @@
+"""The bundle: a directory of ONNX graphs with a manifest; the contract between export and every runtime.
+
+Opening a bundle verifies the format version, the hashes and that the wiring closes: every graph input is a frame
+input, a state, a language vector or an output of the same name, dtype and shape.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rvos_edge.errors import UserError
+
+FORMAT_VERSION = 1
+
+DType = Literal["uint8", "int64", "float16", "float32"]
+Dim = int | str
+"""A fixed extent, or a symbolic one: "Q" queries, "L" tokens."""
+
+TEXT_GRAPH = "text"
+TEXT_INPUTS = frozenset({"input_ids", "attention_mask"})
+VISION_GRAPHS = ("backbone", "aspp")
+FLOW_GRAPHS = ("flow_encode", "flow_context", "flow_step", "flow_up")
+GATING_GRAPH = "gating"
+FRAME_INPUT = "image"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TensorSpec(_Strict):
+    """Name, dtype and shape of a graph input or output."""
+
+    name: str
+    dtype: DType
+    shape: tuple[Dim, ...]
+
+
+class Parity(_Strict):
+    """The worst difference of a graph's outputs from PyTorch float32 on real frames."""
+
+    max_abs: float
+    relative_l2: float
+
+
+class GraphSpec(_Strict):
+    """One ONNX graph of the bundle."""
+
+    file: str
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    precision: Literal["float32", "float16"] = "float32"
+    weights: Literal["float32", "float16", "int8"] = "float32"
+    """How the weights are stored; they are widened to ``precision`` when the graph is loaded."""
+    flops: int = Field(ge=0)
+    """2 x multiply-add of one run (one query for ``gating``, 20 tokens for ``text``)."""
+    weight_bytes: int = Field(ge=0)
+    parity: Parity
+
+
+class TextSpec(_Strict):
+    """What the tokenizer must do."""
+
+    tokenizer: str = "tokenizer.json"
+    sha256: str
+    max_tokens: int = Field(gt=2)
+    """Longest query in tokens, [CLS] and [SEP] included."""
+
+
+class FlowSpec(_Strict):
+    """Flow defaults; the runtime may change the iterations, the rest is fixed by the graphs."""
+
+    iterations: int = Field(ge=1)
+    scale: int = Field(ge=1)
+    """The flow is computed on the image reduced by this factor; the ``flow`` tensor is in pixels of the image."""
+
+
+class EndToEnd(_Strict):
+    """Parity of the chained graphs against PyTorch on consecutive real frames."""
+
+    mask_iou: float
+    frames: int
+    source: str
+
+
+class Manifest(_Strict):
+    """manifest.json: everything a runtime needs to know about the graphs beside it."""
+
+    format_version: int
+    name: str
+    preset: str
+    network: dict[str, str | int | float | bool | list[int]]
+    size: tuple[int, int]
+    """Height and width of ``image``, uint8 [H,W,3] BGR; normalisation is inside the graphs."""
+    stride: int
+    """Pixels of ``image`` per pixel of ``margin``."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    text: TextSpec
+    flow: FlowSpec | None
+    graphs: dict[str, GraphSpec]
+    states: dict[str, str]
+    """Input -> output whose buffers swap after a run: ``fmap_prev`` takes ``fmap`` at the end of a frame."""
+    end_to_end: EndToEnd | None
+    tools: dict[str, str]
+    checkpoint: str
+    checkpoint_sha256: str
+    licences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened, verified bundle.
+
+    Attributes:
+        path: The directory.
+        manifest: Its manifest.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Read and verify a bundle directory.
+
+        Raises:
+            UserError: It is missing, damaged, of another format version, or its wiring does not close.
+        """
+        root = Path(path)
+        manifest = _read_manifest(root)
+        bundle = cls(root, manifest)
+        for name, graph in manifest.graphs.items():
+            _check_file(root, graph.file, graph.sha256, f"graph '{name}'")
+        _check_file(root, manifest.text.tokenizer, manifest.text.sha256, "the tokenizer")
+        check_wiring(manifest, root)
+        return bundle
+
+    def graph_path(self, name: str) -> Path:
+        """Path of a graph's ONNX file."""
+        return self.path / self.manifest.graphs[name].file
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Path of tokenizer.json."""
+        return self.path / self.manifest.text.tokenizer
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the hashes of all files: the key of anything computed with this bundle."""
+        hashes = [graph.sha256 for _, graph in sorted(self.manifest.graphs.items())]
+        return hashlib.sha256("".join([*hashes, self.manifest.text.sha256]).encode()).hexdigest()
+
+
+def shipped_bundle() -> Path:
+    """Directory of the ``edge`` bundle that comes with the package."""
+    return Path(__file__).parent / "bundles" / "edge"
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_wiring(manifest: Manifest, root: Path) -> None:
+    """Verify that every graph input is fed by a tensor of the same name, dtype and shape.
+
+    Raises:
+        UserError: A graph is missing or a tensor is not fed; the sentence names it.
+    """
+    required = [TEXT_GRAPH, *VISION_GRAPHS, *(FLOW_GRAPHS if manifest.flow else ()), GATING_GRAPH]
+    for name in required:
+        if name not in manifest.graphs:
+            raise UserError(f"{root}: graph '{name}' is missing from manifest.json; export the bundle again.")
+    fed: dict[str, TensorSpec] = {}
+    height, width = manifest.size
+    fed[FRAME_INPUT] = TensorSpec(name=FRAME_INPUT, dtype="uint8", shape=(height, width, 3))
+    for graph in manifest.graphs.values():
+        fed.update({spec.name: spec for spec in graph.outputs})
+    for state, source in manifest.states.items():
+        if source not in fed:
+            raise UserError(f"{root}: state '{state}' takes '{source}', which no graph produces; export it again.")
+        # A state may also be written directly by a graph (hidden comes from flow_context, then from flow_step).
+        fed.setdefault(state, fed[source].model_copy(update={"name": state}))
+    for name, graph in manifest.graphs.items():
+        for spec in graph.inputs:
+            if name == TEXT_GRAPH and spec.name in TEXT_INPUTS:
+                continue
+            source_spec = fed.get(spec.name)
+            if source_spec is None:
+                raise UserError(f"{root}: input '{spec.name}' of graph '{name}' is fed by nothing; export it again.")
+            if (source_spec.dtype, source_spec.shape) != (spec.dtype, spec.shape):
+                raise UserError(
+                    f"{root}: input '{spec.name}' of graph '{name}' is {spec.dtype}{list(spec.shape)} but is fed "
+                    f"{source_spec.dtype}{list(source_spec.shape)}; export it again."
+                )
+
+
+def _read_manifest(root: Path) -> Manifest:
+    path = root / "manifest.json"
+    if not path.is_file():
+        raise UserError(f"{root} is not a bundle: it has no manifest.json; make one with 'rvos-edge export'.")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document.get("format_version") if isinstance(document, dict) else None
+        if version is not None and version != FORMAT_VERSION:
+            raise UserError(f"{path} has format version {version}, this runtime reads {FORMAT_VERSION}; export it again.")
+        return Manifest.model_validate(document)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}); export the bundle again.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: '{where}': {first['msg'].lower()}; export the bundle again.") from error
+
+
+def _check_file(root: Path, name: str, sha256: str, what: str) -> None:
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{root}: {what} names '{name}', which leaves the bundle; do not use this bundle.")
+    if not path.is_file():
+        raise UserError(f"{root}: {what} ({name}) is missing; copy the whole bundle or export it again.")
+    if sha256_of(path) != sha256:
+        raise UserError(f"{path} does not match its sha256 in manifest.json: it is damaged; copy or export it again.")

@@ -1,0 +1,1 @@
+"""PyTorch: model, data, training, evaluation. Makes a checkpoint."""

@@ -1,0 +1,1 @@
+"""Datasets, composition and cached flow."""

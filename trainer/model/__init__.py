@@ -1,0 +1,1 @@
+"""The HINet network and its configuration."""
