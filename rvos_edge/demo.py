@@ -1,0 +1,242 @@
+"""The demo: segment the synthetic camera, change a query on the way, and score the masks against the exact ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rvos_edge.errors import UserError
+from rvos_edge.stream.loop import Stepper, Summary, run_stream
+from rvos_edge.stream.overlay import contact_sheet
+from rvos_edge.stream.sinks import PendingFile, VideoSink, open_sinks
+from rvos_edge.stream.sources import SYNTHETIC_FPS, Frame, SyntheticSource
+
+if TYPE_CHECKING:
+    from rvos_edge.segmenter import Result
+
+_OBJECTS = 4
+_QUERIES = 3
+_SHEET_FRAMES = 8
+_SHEET_COLUMNS = 4
+_SHEET_WIDTH = 512
+
+
+@dataclass(frozen=True)
+class QueryScore:
+    """How well one query was followed while it was set.
+
+    Attributes:
+        query: The expression.
+        object: Index of the synthetic object it names.
+        start: First frame of the query.
+        stop: Frame after its last.
+        iou: Mean IoU, 0 to 1, over the frames in which the object is visible and the query names it and nothing
+            else (objects move: what was the leftmost may not stay it); None without such frames.
+        scored: Number of those frames.
+    """
+
+    query: str
+    object: int
+    start: int
+    stop: int
+    iou: float | None
+    scored: int
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """Result of `run_demo`.
+
+    Attributes:
+        scores: One per query, in the order in which they were set.
+        mean_iou: Mean of the queries' IoU.
+        fps: Frames per second of segmentation alone, from the median time from frame to mask.
+        summary: Of the whole loop, with drawing and encoding in its fps.
+        video: The overlay video.
+        sheet: The contact sheet.
+    """
+
+    scores: tuple[QueryScore, ...]
+    mean_iou: float
+    fps: float
+    summary: Summary
+    video: Path
+    sheet: Path
+
+
+def run_demo(
+    segmenter: Stepper,
+    output_dir: str | Path,
+    *,
+    frames: int = 100,
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    console: Console | None = None,
+) -> DemoReport:
+    """Segment a synthetic clip with three queries; half way one of them is replaced by another, live.
+
+    Writes `demo.mp4` and `demo.png` into `output_dir`, both or neither, and prints tables of IoU and stage times.
+
+    Args:
+        segmenter: Its queries are replaced.
+        output_dir: Made if it is missing.
+        frames: Length of the clip, at least 2.
+        seed: Of the synthetic camera.
+        size: (height, width) of the synthetic camera, None for its default.
+        console: Where the tables go, None for stdout.
+
+    Raises:
+        UserError: `frames` is less than 2, or the folder cannot be written.
+    """
+    if frames < 2:
+        raise UserError(f"{frames} frames are too few for a demo whose query changes half way; ask for at least 2")
+    folder = Path(output_dir)
+    source = SyntheticSource(seed=seed, size=size, objects=_OBJECTS)
+    plan = _plan(source.camera, frames)
+    first = [task for task in plan if task.start == 0]
+    changed = next(task for task in plan if task.start > 0)
+    segmenter.set_queries([task.query for task in first])
+
+    def score(frame: Frame, result: Result, _: NDArray[np.uint8] | None) -> None:
+        assert source.current is not None
+        truth, said = source.current.masks, source.camera.expressions(frame.index)
+        for task in plan:
+            if task.start <= frame.index < task.stop and task.query in said[task.object]:
+                task.add(result.masks[task.slot], truth[task.object])
+        if frame.index + 1 == changed.start:
+            segmenter.set_queries([*(task.query for task in first[:-1]), changed.query])
+
+    sheet, video = folder / "demo.png", folder / "demo.mp4"
+    sinks = open_sinks([lambda: _SheetSink(sheet, frames), lambda: VideoSink(video, SYNTHETIC_FPS)])
+    summary = run_stream(segmenter, source, sinks, frames=frames, on_result=score, keep_partial=False)
+    scores = tuple(task.score() for task in plan)
+    report = DemoReport(
+        scores=scores,
+        mean_iou=float(np.mean([score.iou for score in scores if score.iou is not None] or [0.0])),
+        fps=1000 / summary.latency.p50 if summary.latency else 0.0,
+        summary=summary,
+        video=video,
+        sheet=sheet,
+    )
+    _print(report, console or Console())
+    return report
+
+
+@dataclass
+class _Task:
+    """A query, its place among the queries, the object that it names, and its IoU so far."""
+
+    query: str
+    slot: int
+    object: int
+    start: int
+    stop: int
+    ious: list[float] = field(default_factory=list)
+
+    def add(self, mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
+        if truth.any():
+            self.ious.append(float(np.count_nonzero(mask & truth) / np.count_nonzero(mask | truth)))
+
+    def score(self) -> QueryScore:
+        iou = float(np.mean(self.ious)) if self.ious else None
+        return QueryScore(self.query, self.object, self.start, self.stop, iou, len(self.ious))
+
+
+class _Expressions(Protocol):
+    def expressions(self, index: int) -> Iterable[Iterable[str]]:
+        """For each object, the expressions that are true of it alone in frame `index`."""
+
+
+def _plan(camera: _Expressions, frames: int) -> list[_Task]:
+    """Three queries for different objects, the last of which gives way to another object's half way."""
+    half = frames // 2
+    whole, early, late = (_lasting(camera, span) for span in (range(frames), range(half), range(half, frames)))
+    objects = sorted((number for number, said in enumerate(whole) if said), key=lambda number: -whole[number][0][0])
+    if not objects:
+        raise UserError("this synthetic scene has no object that words can single out; choose another seed")
+    chosen, spare = objects[:_QUERIES], objects[_QUERIES:]
+    tasks = [_Task(whole[number][0][1], slot, number, 0, frames) for slot, number in enumerate(chosen[:-1])]
+    tasks.append(_Task(early[chosen[-1]][0][1], len(tasks), chosen[-1], 0, half))
+    taken = {task.query for task in tasks}
+    for number in [*spare, *chosen]:
+        for _, expression in late[number]:
+            if expression not in taken:
+                return [*tasks, _Task(expression, tasks[-1].slot, number, half, frames)]
+    raise UserError("this synthetic scene has no second expression to change to; choose another seed")
+
+
+def _lasting(camera: _Expressions, span: range) -> list[list[tuple[int, str]]]:
+    """Per object, what can be said of it at the start of `span`, with how often it stays true; the steadiest first."""
+    probes = [[frozenset(said) for said in camera.expressions(index)] for index in span[:: max(1, len(span) // 8)]]
+    return [
+        sorted(
+            ((sum(expression in probe[number] for probe in probes), expression) for expression in said),
+            key=lambda found: (-found[0], found[1]),
+        )
+        for number, said in enumerate(probes[0])
+    ]
+
+
+class _SheetSink:
+    """Gathers a few overlays, evenly spaced, and writes them as one picture."""
+
+    wants_overlay = True
+
+    def __init__(self, path: Path, frames: int) -> None:
+        self._file = PendingFile(path)
+        self._wanted = {round(position) for position in np.linspace(0, frames - 1, min(_SHEET_FRAMES, frames))}
+        self._images: list[NDArray[np.uint8]] = []
+        self._captions: list[str] = []
+
+    def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+        if overlay is None or frame.index not in self._wanted:
+            return
+        height, width = overlay.shape[:2]
+        if width > _SHEET_WIDTH:
+            small = (_SHEET_WIDTH, round(height * _SHEET_WIDTH / width))
+            overlay = np.asarray(cv2.resize(overlay, small, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        self._images.append(overlay)
+        self._captions.append(f"frame {frame.index}")
+
+    def close(self) -> None:
+        _, content = cv2.imencode(".png", contact_sheet(self._images, _SHEET_COLUMNS, self._captions))
+        self._file.partial.write_bytes(content.tobytes())
+        self._file.commit()
+
+    def abort(self) -> None:
+        self._file.discard()
+
+
+def _print(report: DemoReport, console: Console) -> None:
+    table = Table(title="Queries against the exact masks")
+    table.add_column("query")
+    table.add_column("frames", justify="right")
+    table.add_column("IoU", justify="right")
+    for score in report.scores:
+        iou = "not seen" if score.iou is None else f"{score.iou:.3f}"
+        table.add_row(escape(score.query), f"{score.start} to {score.stop - 1}", iou)
+    table.add_row("mean", "", f"{report.mean_iou:.3f}", style="bold")
+    console.print(table)
+    stages = Table(title="Milliseconds by stage")
+    for column in ("stage", "p50", "p95"):
+        stages.add_column(column, justify="left" if column == "stage" else "right")
+    for stage, values in report.summary.stages.items():
+        stages.add_row(stage, f"{values.p50:.1f}", f"{values.p95:.1f}")
+    latency = report.summary.latency
+    if latency:
+        stages.add_row("frame to mask", f"{latency.p50:.1f}", f"{latency.p95:.1f}", style="bold")
+    console.print(stages)
+    console.print(
+        f"{report.fps:.1f} frames per second of segmentation, "
+        f"{report.summary.fps:.1f} with rendering, drawing and encoding."
+    )
+    console.print(f"Wrote {escape(str(report.video))} and {escape(str(report.sheet))}.", soft_wrap=True)
