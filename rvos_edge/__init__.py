@@ -1,3 +1,45 @@
-"""Referring video object segmentation on edge devices: a sentence, a camera, a mask on every frame."""
+"""Referring video object segmentation on edge devices: a sentence, a camera, a mask on every frame.
+
+Example:
+    >>> import rvos_edge
+    >>> segmenter = rvos_edge.open()
+    >>> segmenter.set_queries(["the dog on the left"])
+    >>> result = segmenter.step(frame)  # uint8 [H,W,3] BGR
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rvos_edge.errors import UserError
+
+if TYPE_CHECKING:
+    from rvos_edge.flow_policy import FlowOptions
+    from rvos_edge.segmenter import Result, Segmenter
+    from rvos_edge.segmenter import open_segmenter as open  # the name users type: rvos_edge.open
 
 __version__ = "0.1.0"
+__all__ = ["FlowOptions", "Result", "Segmenter", "UserError", "__version__", "open"]
+
+# Loaded on first use, so that `import rvos_edge` and `rvos-edge --help` stay fast.
+_LAZY = {
+    "FlowOptions": ("rvos_edge.flow_policy", "FlowOptions"),
+    "Result": ("rvos_edge.segmenter", "Result"),
+    "Segmenter": ("rvos_edge.segmenter", "Segmenter"),
+    "open": ("rvos_edge.segmenter", "open_segmenter"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from importlib import import_module
+
+    module, attribute = _LAZY[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -28,6 +28,9 @@ VISION_GRAPHS = ("backbone", "aspp")
 FLOW_GRAPHS = ("flow_encode", "flow_context", "flow_step", "flow_up")
 GATING_GRAPH = "gating"
 FRAME_INPUT = "image"
+MARGIN_OUTPUT = "margin"
+FLOW_OUTPUT = "flow"
+FLOW_COORDS = "coords"
 
 
 class _Strict(BaseModel):
@@ -192,7 +195,12 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
         if source not in fed:
             raise UserError(f"{root}: state '{state}' takes '{source}', which no graph produces; export it again.")
         # A state may also be written directly by a graph (hidden comes from flow_context, then from flow_step).
-        fed.setdefault(state, fed[source].model_copy(update={"name": state}))
+        written = fed.setdefault(state, fed[source].model_copy(update={"name": state}))
+        if (written.dtype, written.shape) != (fed[source].dtype, fed[source].shape):
+            raise UserError(f"{root}: state '{state}' cannot swap with '{source}', they differ; export it again.")
+    for name in (MARGIN_OUTPUT, *((FLOW_OUTPUT, FLOW_COORDS) if manifest.flow else ())):
+        if name not in fed:
+            raise UserError(f"{root}: no graph produces '{name}'; export the bundle again.")
     for name, graph in manifest.graphs.items():
         for spec in graph.inputs:
             if name == TEXT_GRAPH and spec.name in TEXT_INPUTS:
@@ -215,7 +223,9 @@ def _read_manifest(root: Path) -> Manifest:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document.get("format_version") if isinstance(document, dict) else None
         if version is not None and version != FORMAT_VERSION:
-            raise UserError(f"{path} has format version {version}, this runtime reads {FORMAT_VERSION}; export it again.")
+            raise UserError(
+                f"{path} has format version {version}, this runtime reads {FORMAT_VERSION}; export it again."
+            )
         return Manifest.model_validate(document)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not readable JSON ({error}); export the bundle again.") from error

@@ -1,0 +1,218 @@
+"""ONNX Runtime: the backend that is always there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from rvos_edge.bundle import GraphSpec, TensorSpec
+from rvos_edge.engines.board import Board
+from rvos_edge.errors import UserError
+
+Device = Literal["cpu", "cuda"]
+_PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_NUMPY_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int64)": "int64"}
+_NUMPY_DTYPES["tensor(float16)"] = "float16"
+
+
+def choose_device(device: str) -> tuple[Device, str]:
+    """Turn "auto", "cpu" or "cuda" into a device and the reason for it.
+
+    Raises:
+        UserError: The device is unknown, or is "cuda" where ONNX Runtime cannot use it.
+    """
+    if device == "cpu":
+        return "cpu", "cpu was asked for"
+    if device not in ("auto", "cuda"):
+        raise UserError(f"device '{device}' is unknown; use auto, cpu or cuda.")
+    problem = _cuda_problem()
+    if problem is None:
+        return "cuda", "cuda was asked for" if device == "cuda" else "ONNX Runtime can use a CUDA device"
+    if device == "auto":
+        return "cpu", problem
+    raise UserError(
+        f"device 'cuda' cannot be used because {problem}; install onnxruntime-gpu in place of onnxruntime, with the "
+        "CUDA version it names, or use device 'cpu'."
+    )
+
+
+def _cuda_problem() -> str | None:
+    if _PROVIDERS["cuda"] not in ort.get_available_providers():
+        return "the installed ONNX Runtime has no CUDA support"
+    try:
+        ort.OrtValue.ortvalue_from_shape_and_type((1,), np.float32, "cuda", 0)
+    except Exception:  # the provider is built in, but there is no driver or no device: the types differ by version
+        return "ONNX Runtime finds no CUDA device"
+    return None
+
+
+class OrtBuffer:
+    """A tensor in host or CUDA memory, as an OrtValue."""
+
+    def __init__(self, dtype: str, shape: tuple[int, ...], device: Device) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self._device = device
+        # On the CPU this is the tensor itself, on CUDA the staging copy.
+        self._host: NDArray[Any] = np.zeros(shape, dtype)
+        self._view = self._host.view()
+        self._view.flags.writeable = False
+        self.value = ort.OrtValue.ortvalue_from_numpy(self._host, device, 0)
+
+    @property
+    def address(self) -> int:
+        """Where the data lies."""
+        return int(self.value.data_ptr())
+
+    def write(self, array: NDArray[Any]) -> None:
+        """Copy an array in."""
+        np.copyto(self._host, array, casting="same_kind")
+        self._upload()
+
+    def read(self) -> NDArray[Any]:
+        """A read-only view on the CPU, a copy on CUDA."""
+        return self._view if self._device == "cpu" else np.asarray(self.value.numpy())
+
+    def zero(self) -> None:
+        """Fill with zeros."""
+        self._host.fill(0)
+        self._upload()
+
+    def _upload(self) -> None:
+        if self._device != "cpu":
+            self.value.update_inplace(self._host)
+
+
+class OrtGraph:
+    """A session bound to slots.
+
+    Because states ping-pong between two buffers, one prepared binding is kept per combination of buffers, so that a
+    run neither binds nor allocates.
+    """
+
+    def __init__(self, session: ort.InferenceSession, spec: GraphSpec, board: Board[OrtBuffer]) -> None:
+        self.inputs: tuple[TensorSpec, ...] = spec.inputs
+        self.outputs: tuple[TensorSpec, ...] = spec.outputs
+        self._session = session
+        self._board = board
+        self._names = tuple(tensor.name for tensor in (*spec.inputs, *spec.outputs))
+        # The keys hold the buffers themselves: an address cannot be reused while a binding still knows it.
+        self._bindings: dict[tuple[OrtBuffer, ...], ort.IOBinding] = {}
+
+    def run(self) -> None:
+        """Run on the buffers that the slots hold now."""
+        key = tuple(map(self._board.buffer, self._names))
+        binding = self._bindings.get(key) or self._bind(key)
+        self._session.run_with_iobinding(binding)
+
+    def _bind(self, key: tuple[OrtBuffer, ...]) -> ort.IOBinding:
+        live = self._board.buffers()
+        self._bindings = {known: binding for known, binding in self._bindings.items() if live.issuperset(known)}
+        binding = self._session.io_binding()
+        split = len(self.inputs)
+        for name, buffer in zip(self._names[:split], key[:split], strict=True):
+            binding.bind_ortvalue_input(name, buffer.value)
+        for name, buffer in zip(self._names[split:], key[split:], strict=True):
+            binding.bind_ortvalue_output(name, buffer.value)
+        self._bindings[key] = binding
+        return binding
+
+
+class OrtHostGraph:
+    """A session that runs on host arrays."""
+
+    def __init__(self, session: ort.InferenceSession, spec: GraphSpec) -> None:
+        self._session = session
+        self._outputs = [tensor.name for tensor in spec.outputs]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run on named arrays and return the named outputs."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+
+
+class OnnxRuntimeBackend:
+    """Graphs in ONNX Runtime sessions on one device.
+
+    Example:
+        >>> backend = OnnxRuntimeBackend(device="auto")
+        >>> graph = backend.load(bundle.graph_path("backbone"), bundle.manifest.graphs["backbone"])
+        >>> backend.board.write("image", image)
+        >>> graph.run()
+    """
+
+    def __init__(self, *, device: str = "auto", threads: int | None = None) -> None:
+        """Choose the device.
+
+        Args:
+            device: "auto", "cpu" or "cuda".
+            threads: CPU threads of each graph; None leaves it to ONNX Runtime (one per physical core).
+
+        Raises:
+            UserError: The device cannot be used or ``threads`` is not positive.
+        """
+        if threads is not None and threads < 1:
+            raise UserError(f"threads must be at least 1, not {threads}; leave it out to use every core.")
+        self._device, self.reason = choose_device(device)
+        self.name = f"ONNX Runtime ({self._device})"
+        self.board: Board[OrtBuffer] = Board(lambda dtype, shape: OrtBuffer(dtype, shape, self._device))
+        self._threads = threads
+
+    def load(self, path: Path, spec: GraphSpec) -> OrtGraph:
+        """Load a graph, declare its slots and bind it to them; UserError names a file that cannot be loaded."""
+        session = self._open(path, spec, self._device)
+        for tensor in (*spec.inputs, *spec.outputs):
+            self.board.declare(tensor)
+        return OrtGraph(session, spec, self.board)
+
+    def load_host(self, path: Path, spec: GraphSpec) -> OrtHostGraph:
+        """Load a graph that runs on host arrays; UserError names a file that cannot be loaded."""
+        # Always on the CPU: it runs once per query and its inputs change length.
+        return OrtHostGraph(self._open(path, spec, "cpu"), spec)
+
+    def _open(self, path: Path, spec: GraphSpec, device: Device) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.intra_op_num_threads = self._threads or 0
+        options.log_severity_level = 3
+        # The graphs run one after the other: the threads of one must not spin while the next one works.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
+        try:
+            session = ort.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # the exceptions of ONNX Runtime share no public base class
+            detail = " ".join(str(error).split())[:200]
+            raise UserError(f"{path} cannot be loaded by ONNX Runtime ({detail}); export the bundle again.") from error
+        if _PROVIDERS[device] not in session.get_providers():
+            raise UserError(
+                f"{path} cannot run on {device}: ONNX Runtime could not start its CUDA provider; install the CUDA and "
+                "cuDNN versions it was built for, or use device 'cpu'."
+            )
+        _check_session(path, session.get_inputs(), spec.inputs, "input")
+        _check_session(path, session.get_outputs(), spec.outputs, "output")
+        return session
+
+
+def _check_session(path: Path, arguments: list[Any], specs: tuple[TensorSpec, ...], kind: str) -> None:
+    actual = {argument.name: argument for argument in arguments}
+    if set(actual) != {spec.name for spec in specs}:
+        raise UserError(
+            f"{path} has the {kind}s {sorted(actual)} where manifest.json has {sorted(s.name for s in specs)}; "
+            "export the bundle again."
+        )
+    for spec in specs:
+        dtype = _NUMPY_DTYPES.get(actual[spec.name].type, actual[spec.name].type)
+        shape = actual[spec.name].shape
+        if dtype != spec.dtype or len(shape) != len(spec.shape) or any(map(_contradict, shape, spec.shape)):
+            raise UserError(
+                f"{path}: {kind} '{spec.name}' is {dtype}{shape} where manifest.json has "
+                f"{spec.dtype}{list(spec.shape)}; export the bundle again."
+            )
+
+
+def _contradict(actual: int | str | None, expected: int | str) -> bool:
+    return isinstance(actual, int) and isinstance(expected, int) and actual != expected

@@ -1,0 +1,280 @@
+"""Frames and queries in, masks out: the graphs of a bundle chained over a video."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.bundle import (
+    FLOW_COORDS,
+    FLOW_GRAPHS,
+    FLOW_OUTPUT,
+    FRAME_INPUT,
+    GATING_GRAPH,
+    MARGIN_OUTPUT,
+    TEXT_GRAPH,
+    VISION_GRAPHS,
+    Bundle,
+    shipped_bundle,
+)
+from rvos_edge.engines.base import Backend, Graph
+from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
+from rvos_edge.errors import UserError
+from rvos_edge.flow_policy import FlowDecision, FlowOptions, FlowPolicy
+from rvos_edge.preprocess import Postprocessor, Preprocessor, check_frame
+from rvos_edge.text import TextEncoder, check_queries, default_cache_dir
+
+QUERIES = "Q"
+"""The symbolic extent of everything that has one row per query."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The masks of one frame.
+
+    Attributes:
+        queries: What was asked for, in the order of the first axis of the arrays.
+        masks: bool [Q,H,W] at the size of the frame.
+        margins: float32 [Q,h,w], object minus background logit at the network's resolution.
+        scores: float32 [Q], mean object probability over the mask, 0 for an empty mask.
+        timings: Milliseconds by stage, in the order they ran; a stage that did not run is absent.
+        flow_used: Whether optical flow was computed on this frame.
+        flow: float32 [2,h,w], pixels of the network's input, this frame to the previous one; None unless asked for.
+        index: Number of the frame since the last reset.
+    """
+
+    queries: tuple[str, ...]
+    masks: NDArray[np.bool_]
+    margins: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    timings: dict[str, float]
+    flow_used: bool
+    flow: NDArray[np.float32] | None
+    index: int
+
+
+class Segmenter:
+    """Segments what the queries name, frame after frame of one video.
+
+    Methods may be called from several threads: one at a time works, the others wait.
+
+    Example:
+        >>> segmenter = rvos_edge.open("bundle")
+        >>> segmenter.set_queries(["the dog on the left", "a red ball"])
+        >>> for frame in frames:
+        ...     masks = segmenter.step(frame).masks
+    """
+
+    def __init__(
+        self,
+        *,
+        bundle: Bundle,
+        backend: Backend,
+        cache_dir: Path | None = None,
+        flow: FlowOptions | None = None,
+        threshold: float = 0.0,
+    ) -> None:
+        """Load the graphs; ``rvos_edge.open`` chooses the arguments.
+
+        Args:
+            bundle: An opened bundle.
+            backend: Where its graphs run.
+            cache_dir: Folder of the cache of encoded queries; None for no cache on disk.
+            flow: None for the defaults.
+            threshold: Logit above which a pixel belongs to the object.
+
+        Raises:
+            UserError: A graph cannot be loaded.
+        """
+        manifest = bundle.manifest
+        options = flow or FlowOptions()
+        self.bundle = bundle
+        self._backend = backend
+        self._board = backend.board
+        self._flow_options = options
+        use_flow = manifest.flow is not None and options.enabled
+        names = (*VISION_GRAPHS, *(FLOW_GRAPHS if use_flow else ()), GATING_GRAPH)
+        self._graphs: dict[str, Graph] = {
+            name: backend.load(bundle.graph_path(name), manifest.graphs[name]) for name in names
+        }
+        text = backend.load_host(bundle.graph_path(TEXT_GRAPH), manifest.graphs[TEXT_GRAPH])
+        self._encoder = TextEncoder(bundle=bundle, graph=text, cache_dir=cache_dir)
+        self._preprocess = Preprocessor(manifest.size)
+        self._postprocess = Postprocessor(threshold)
+        self._iterations = 0
+        self._policy: FlowPolicy | None = None
+        if manifest.flow is not None and use_flow:
+            self._iterations = options.iterations or manifest.flow.iterations
+            self._policy = FlowPolicy(options)
+            self._grid = _identity_grid(self._board.shape(FLOW_COORDS))
+            stepped = {tensor.name for tensor in manifest.graphs["flow_step"].outputs}
+            self._step_states = [pair for pair in manifest.states.items() if pair[1] in stepped]
+            self._frame_states = [pair for pair in manifest.states.items() if pair[1] not in stepped]
+        self._queries: tuple[str, ...] = ()
+        self._index = 0
+        self._lock = threading.Lock()
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """What is being segmented."""
+        return self._queries
+
+    @property
+    def backend_name(self) -> str:
+        """Backend and device, for people."""
+        return self._backend.name
+
+    @property
+    def backend_reason(self) -> str:
+        """Why that backend and device were chosen."""
+        return self._backend.reason
+
+    def set_queries(self, queries: Sequence[str]) -> None:
+        """Say what to segment from the next frame on; the video's state stays. On an error the old queries stay.
+
+        Raises:
+            UserError: There is no query, or one is empty or too long.
+        """
+        normalised = check_queries(queries)
+        vectors = self._encoder.encode(normalised)
+        with self._lock:
+            self._board.resize(QUERIES, len(normalised))
+            for name, stacked in vectors.items():
+                if name in self._board:
+                    self._board.write(name, stacked)
+            self._queries = normalised
+
+    def reset(self) -> None:
+        """Forget the video: the next frame is a first frame. The queries stay."""
+        with self._lock:
+            self._forget()
+
+    def step(self, frame: NDArray[np.uint8]) -> Result:
+        """Segment the next frame.
+
+        Args:
+            frame: uint8 [H,W,3] BGR, of any size; another size than the last frame's starts the flow anew.
+
+        Raises:
+            UserError: The frame is not such an array, or no queries are set.
+        """
+        size = check_frame(frame)
+        with self._lock:
+            if not self._queries:
+                raise UserError("no queries are set; call set_queries before step.")
+            try:
+                return self._step(frame, size)
+            except BaseException:
+                # Half a frame leaves the states neither here nor there.
+                self._forget()
+                raise
+
+    def _forget(self) -> None:
+        self._index = 0
+        if self._policy is not None:
+            self._policy.reset()
+
+    def _step(self, frame: NDArray[np.uint8], size: tuple[int, int]) -> Result:
+        clock = _Clock()
+        image = self._preprocess(frame)
+        self._board.write(FRAME_INPUT, image)
+        decision = self._policy.decide(image, size) if self._policy is not None else None
+        clock.lap("preprocess")
+        for name in VISION_GRAPHS:
+            self._run(name, clock)
+        if decision is not None:
+            self._run_flow(decision, clock)
+        self._run(GATING_GRAPH, clock)
+        # Copies: the board's buffers are overwritten by the next frame.
+        margins = self._board.read(MARGIN_OUTPUT).astype(np.float32)
+        flow = None
+        if self._flow_options.keep_flow and FLOW_OUTPUT in self._board:
+            flow = self._board.read(FLOW_OUTPUT)[0].astype(np.float32)
+        masks = self._postprocess.masks(margins, size)
+        scores = self._postprocess.scores(margins)
+        clock.lap("postprocess")
+        flow_used = decision is not None and decision.action == "run"
+        index, self._index = self._index, self._index + 1
+        return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index)
+
+    def _run_flow(self, decision: FlowDecision, clock: _Clock) -> None:
+        board = self._board
+        # Always, so that the next frame finds this one's features.
+        self._run("flow_encode", clock)
+        if decision.action == "run":
+            self._run("flow_context", clock)
+            if not decision.warm:
+                board.write(FLOW_COORDS, self._grid)
+            for _ in range(self._iterations):
+                self._graphs["flow_step"].run()
+                for state, source in self._step_states:
+                    board.swap(state, source)
+            clock.lap("flow_step")
+            self._run("flow_up", clock)
+        elif decision.action == "zero":
+            board.zero(FLOW_OUTPUT)
+        for state, source in self._frame_states:
+            board.swap(state, source)
+
+    def _run(self, name: str, clock: _Clock) -> None:
+        self._graphs[name].run()
+        clock.lap(name)
+
+
+def open_segmenter(
+    path: str | Path | None = None,
+    *,
+    device: str = "auto",
+    flow: FlowOptions | None = None,
+    cache_dir: str | Path | None = None,
+    threads: int | None = None,
+    threshold: float = 0.0,
+) -> Segmenter:
+    """Open a bundle for segmentation; exported as ``rvos_edge.open``.
+
+    Args:
+        path: The bundle's directory; None for the bundle that comes with the package.
+        device: "auto", "cpu" or "cuda".
+        flow: How much flow to compute; None for the defaults.
+        cache_dir: Folder for caches; None for $RVOS_EDGE_CACHE or the user's cache folder.
+        threads: CPU threads; None for one per physical core.
+        threshold: Logit above which a pixel belongs to the object.
+
+    Raises:
+        UserError: The bundle is damaged or the device cannot be used.
+    """
+    bundle = Bundle.open(shipped_bundle() if path is None else path)
+    caches = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    return Segmenter(
+        bundle=bundle,
+        backend=OnnxRuntimeBackend(device=device, threads=threads),
+        cache_dir=None if caches is None else caches / "text",
+        flow=flow,
+        threshold=threshold,
+    )
+
+
+class _Clock:
+    """Collects milliseconds between laps."""
+
+    def __init__(self) -> None:
+        self.timings: dict[str, float] = {}
+        self._mark = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.timings[name] = 1e3 * (now - self._mark)
+        self._mark = now
+
+
+def _identity_grid(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """float32 [1,2,h,w]: every position's own x (column) and y (row)."""
+    height, width = shape[2:]
+    ys, xs = np.mgrid[:height, :width]
+    return np.stack([xs, ys])[None].astype(np.float32)
