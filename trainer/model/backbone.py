@@ -34,6 +34,10 @@ class Backbone(nn.Module):
         """Normalised image float [B,3,H,W] -> C2, C3, C4, C5."""
         raise NotImplementedError
 
+    def early(self) -> list[nn.Module]:
+        """The modules up to C2: the generic, high-resolution part that fine-tuning may leave alone."""
+        raise NotImplementedError
+
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
         """Load an ImageNet state dict under its official names; the classifier is left out, the rest is strict."""
         raise NotImplementedError
@@ -60,6 +64,9 @@ class ResNet(Backbone):
         c3 = self.layer2(c2)
         c4 = self.layer3(c3)
         return c2, c3, c4, self.layer4(c4)
+
+    def early(self) -> list[nn.Module]:
+        return [self.stem, self.layer1]
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
         stem = ("conv1.", "bn1.")
@@ -154,6 +161,9 @@ class EfficientNetLite0(Backbone):
                 levels.append(features)
         c2, c3, c4, c5 = levels
         return c2, c3, c4, c5
+
+    def early(self) -> list[nn.Module]:
+        return [self.stem, self.stages[0], self.stages[1]]
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
         renamed = {}

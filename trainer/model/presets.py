@@ -124,8 +124,8 @@ _PRESETS: dict[str, ModelConfig] = {
         preset="edge",
         backbone=BackboneConfig(name="efficientnet_lite0", stride=16),
         text=_MINILM_L6.model_copy(update={"projection_hidden": 256}),
-        # Two iterations from a warm start: the flow of a stream converges over frames, not within one.
-        raft=RaftConfig(variant="small", iterations=2, scale=2),
+        # Few iterations from a warm start: the flow of a stream converges over frames, not within one.
+        raft=RaftConfig(variant="small", iterations=3, scale=2),
         size=(288, 512),
         level_channels=(24, 32, 64),
         aspp_channels=128,

@@ -1,0 +1,175 @@
+"""COCO images as clips: masks, sentences that are true, motion that is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.coco import CocoDataset, decode_counts, parse_counts
+from rvos_edge.trainer.data.expressions import Thing, contradictions, describe, dominant_colour
+from rvos_edge.trainer.data.transforms import Augmentation
+
+SIZE, FLOW = (64, 96), (32, 48)
+NAMES = {1: "person", 3: "car", 18: "dog", 17: "cat"}
+
+
+def box(x0: float, y0: float, x1: float, y1: float) -> list[list[float]]:
+    return [[x0, y0, x1, y0, x1, y1, x0, y1]]
+
+
+def annotation(
+    image: int, category: int, x0: float, y0: float, x1: float, y1: float, **extra: object
+) -> dict[str, object]:
+    entry = {"image_id": image, "category_id": category, "iscrowd": 0, "segmentation": box(x0, y0, x1, y1)}
+    return entry | {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)} | extra
+
+
+def write_coco(root: Path, annotations: list[dict[str, object]], *, images: int = 1) -> Path:
+    (root / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(images):
+        picture = rng.integers(90, 110, (64, 96, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / "images" / f"{index}.jpg"), picture)
+    data = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 96, "height": 64} for i in range(images)],
+        "annotations": [{"id": i} | entry for i, entry in enumerate(annotations)],
+        "categories": [{"id": i, "name": name, "supercategory": "x"} for i, name in NAMES.items()],
+    }
+    (root / "instances.json").write_text(json.dumps(data))
+    return root
+
+
+def dataset(root: Path) -> CocoDataset:
+    return CocoDataset(root, size=SIZE, flow_size=FLOW, augmentation=Augmentation.none())
+
+
+def thing(x0: int, x1: int, category: str = "dog", height: int = 20, **facts: object) -> Thing:
+    mask = np.zeros((100, 200), bool)
+    mask[40 : 40 + height, x0:x1] = True
+    return Thing(mask=mask, category=category, **facts)  # type: ignore[arg-type]
+
+
+def said(things: list[Thing], tries: int = 60, **options: object) -> dict[str, int]:
+    """Every wording that comes up, with the area of its mask."""
+    out = {}
+    for seed in range(tries):
+        for sentence, mask in describe(things, rng=np.random.default_rng(seed), **options):  # type: ignore[arg-type]
+            out[sentence] = int(mask.sum())
+    return out
+
+
+def test_polygons_become_masks_and_categories_become_sentences(tmp_path: Path) -> None:
+    data = dataset(write_coco(tmp_path, [annotation(0, 18, 10, 10, 40, 50), annotation(0, 3, 60, 10, 90, 50)]))
+    sample = data.draw(np.random.default_rng(1))
+    pairs = dict(zip(sample.expressions, sample.masks, strict=True))
+    dogs = [mask for sentence, mask in pairs.items() if mask.any() and "dog" in sentence]
+    assert dogs[0].sum() == pytest.approx(30 * 40, rel=0.08)
+    assert dogs[0][30, 25]
+    assert any(not mask.any() for mask in pairs.values())
+    assert not any("dog" in s or "truck" in s for s, m in pairs.items() if not m.any() and "on the" not in s
+                   and "moving" not in s)  # fmt: skip
+
+
+def test_two_of_a_kind_are_told_apart_by_place_or_named_together() -> None:
+    left, right = thing(10, 40), thing(140, 190, height=45)
+    sentences = said([left, right])
+    assert sentences["the dog on the left"] == left.area
+    assert sentences["the rightmost dog"] == right.area
+    assert sentences["the biggest dog"] == right.area
+    assert sentences["all the dogs"] == left.area + right.area
+    assert not {"the dog", "a dog"} & sentences.keys()
+
+
+def test_close_ones_get_no_place_and_uncertain_ones_no_smallest() -> None:
+    assert not any("left" in s for s in said([thing(80, 100), thing(95, 115)]))
+    assert not any("small" in s or "left" in s for s in said([thing(10, 20), thing(140, 190)], uncertain=["dog"]))
+
+
+def test_motion_words_follow_the_motion() -> None:
+    things = [thing(10, 40, motion=(-4.0, 0.0)), thing(140, 170, motion=(0.0, 0.0))]
+    sentences = said(things)
+    assert sentences["the dog moving to the left"] == things[0].area
+    assert "the dog moving to the right" not in sentences
+    wrong = {s for seed in range(40) for s in contradictions([things[0]], rng=np.random.default_rng(seed))}
+    assert "the dog moving to the right" in wrong
+    assert "the dog moving to the left" not in wrong
+
+
+def test_a_colour_must_be_clear() -> None:
+    mask = np.ones((40, 40), bool)
+    red = np.full((40, 40, 3), (220, 10, 10), np.uint8)
+    mixed = red.copy()
+    mixed[:, 20:] = (10, 10, 220)
+    assert dominant_colour(red, mask, "car") == "red"
+    assert dominant_colour(mixed, mask, "car") is None
+    assert dominant_colour(red, mask, "person") is None
+
+
+def test_crowds_and_tiny_things_are_ignored(tmp_path: Path) -> None:
+    crowd = {"counts": [0, 64 * 10, 64 * 86], "size": [64, 96]}
+    entries = [annotation(0, 1, 0, 0, 10, 64, segmentation=crowd, iscrowd=1), annotation(0, 1, 50, 10, 80, 50)]
+    entries += [annotation(0, 18, 20, 20, 24, 23), annotation(0, 17, 20, 30, 40, 60)]
+    sample = dataset(write_coco(tmp_path, entries)).draw(np.random.default_rng(0))
+    assert sample.ignore is not None
+    assert sample.ignore[5, 5]
+    assert sample.ignore[30, 60], "no sentence about people: only some of them are annotated"
+    assert sample.ignore[21, 22]
+    present = [s for s, mask in zip(sample.expressions, sample.masks, strict=True) if mask.any()]
+    assert present
+    assert all("cat" in s or "animal" in s for s in present)
+
+
+def test_run_lengths() -> None:
+    mask = decode_counts([2, 1, 3], (2, 3))
+    assert mask.tolist() == [[False, True, False], [False, False, False]]
+    # "52<" by hand: 5, 2, then 12 + nothing before it to add to.
+    assert parse_counts("52<") == [5, 2, 12]
+    assert parse_counts("5201") == [5, 2, 0, 3]
+    with pytest.raises(UserError, match="run-length"):
+        decode_counts([1, 2], (2, 3))
+
+
+def test_an_image_with_one_annotation_is_not_trusted_to_lack_anything_common(tmp_path: Path) -> None:
+    data = dataset(write_coco(tmp_path, [annotation(0, 1, 10, 10, 60, 60)]))
+    for seed in range(20):
+        sample = data.draw(np.random.default_rng(seed))
+        absent = [s for s, mask in zip(sample.expressions, sample.masks, strict=True) if not mask.any()]
+        assert not any(word in sentence.split() for sentence in absent for word in ("dog", "car", "cat"))
+
+
+def test_moving_things_move_against_the_flow(tmp_path: Path) -> None:
+    data = dataset(write_coco(tmp_path, [annotation(0, 18, 30, 20, 60, 50), annotation(0, 3, 70, 5, 90, 15)]))
+    checked = 0
+    for seed in range(30):
+        scene = data.scene(np.random.default_rng(seed))
+        dog = next(t for t in scene.things if t.category == "dog")
+        if dog.motion is None or abs(dog.motion[0]) < 2:
+            continue
+        inside, outside = scene.flow[17, 22, 0], scene.flow[17, 8, 0]
+        checked += 1
+        assert np.sign(outside - inside) == np.sign(dog.motion[0])
+    assert checked
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "a", [annotation(0, 18, 10, 10, 40, 50)])
+    (root / "images" / "0.jpg").write_bytes(b"no jpeg")
+    with pytest.raises(UserError, match=r"0\.jpg.*damaged"):
+        dataset(root).draw(np.random.default_rng(0))
+    (root / "instances.json").write_text("[]")
+    with pytest.raises(UserError, match="not a COCO instances file"):
+        dataset(root)
+    with pytest.raises(UserError, match="does not exist"):
+        dataset(tmp_path / "b")
+
+
+def test_real_pictures_give_present_and_absent_pairs(shared: Path) -> None:
+    data = CocoDataset(shared / "data" / "coco-small", size=(96, 160), flow_size=(48, 80))
+    filled = [data.draw(np.random.default_rng(seed)).masks.any(axis=(1, 2)) for seed in range(12)]
+    assert sum(row.any() for row in filled) >= 10
+    assert all((~row).any() for row in filled)

@@ -1,0 +1,140 @@
+"""Checkpoints: a directory of plain files, without pickled code.
+
+    config.json         the ModelConfig
+    model.safetensors   weights, frozen ones included, so that a checkpoint stands alone
+    tokenizer.json
+    card.json           what the network was trained on: data, licences, iterations, figures
+    training.pt         optimiser, scaler and progress, for resuming; read with weights_only
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.model.hinet import HINet
+from rvos_edge.trainer.model.language import load_tokenizer
+from rvos_edge.trainer.model.presets import ModelConfig, parse_config
+
+_CONFIG = "config.json"
+_MODEL = "model.safetensors"
+_TOKENIZER = "tokenizer.json"
+_CARD = "card.json"
+_TRAINING = "training.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with everything needed to run, export or go on training it."""
+
+    model: HINet
+    tokenizer: Tokenizer
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: Path,
+    checkpoint: Checkpoint,
+    *,
+    weights: Mapping[str, Tensor] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint directory; the old one is replaced only when the new one is complete.
+
+    Args:
+        path: The directory.
+        checkpoint: Network, tokenizer and card.
+        weights: State dict to store instead of the network's own (the moving average).
+        training: Optimiser and progress, tensors and plain values only.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        state = weights if weights is not None else checkpoint.model.state_dict()
+        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary / _MODEL)
+        (temporary / _CONFIG).write_text(checkpoint.model.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (temporary / _CARD).write_text(json.dumps(checkpoint.card, indent=2) + "\n", encoding="utf-8")
+        checkpoint.tokenizer.save(str(temporary / _TOKENIZER))
+        if training is not None:
+            torch.save(dict(training), temporary / _TRAINING)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(f"Cannot save the checkpoint {path} ({error.strerror}); free some space, then --resume.") from error
+    _replace(temporary, path)
+
+
+def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
+    """Read a checkpoint directory.
+
+    Args:
+        path: The directory.
+        preset: The preset it must be of, if any.
+
+    Raises:
+        UserError: It is missing, damaged, or of another preset.
+    """
+    _recover(path)
+    for name in (_CONFIG, _MODEL, _TOKENIZER):
+        if not (path / name).is_file():
+            raise UserError(f"{path} is not a checkpoint: it has no {name}; give the directory that training wrote.")
+    try:
+        document = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path / _CONFIG} is not readable JSON; train again or restore the checkpoint.") from error
+    config = parse_config(ModelConfig, document, str(path / _CONFIG))
+    if preset is not None and config.preset != preset:
+        raise UserError(f"Checkpoint {path} is of preset '{config.preset}', not '{preset}'; give one of that preset.")
+    model = HINet(config=config)
+    try:
+        model.load_state_dict(load_file(path / _MODEL), strict=True)
+    except Exception as error:  # safetensors and torch each raise their own
+        line = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path / _MODEL} does not fit its config.json ({line}); restore the checkpoint.") from error
+    card_file = path / _CARD
+    card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else {}
+    return Checkpoint(model.eval(), load_tokenizer(path / _TOKENIZER), card)
+
+
+def load_training_state(path: Path) -> dict[str, Any]:
+    """The optimiser and progress stored beside the weights.
+
+    Raises:
+        UserError: There is none.
+    """
+    _recover(path)
+    file = path / _TRAINING
+    if not file.is_file():
+        raise UserError(f"{path} holds no {_TRAINING}; give --resume the output directory of an unfinished run.")
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{file} is damaged ({type(error).__name__}); start again without --resume.") from error
+    return state
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    # A directory cannot be replaced in one step: the old one steps aside, and _recover finds it after a crash.
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        os.rename(path, old)
+    os.rename(temporary, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(path: Path) -> None:
+    old = path.with_name(f".{path.name}.old")
+    if old.is_dir() and not path.exists():
+        os.rename(old, path)

@@ -1,0 +1,106 @@
+"""The training configuration: one YAML file, strict, with overrides from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.config import DataConfig
+from rvos_edge.trainer.losses import LossConfig
+from rvos_edge.trainer.model.presets import ModelConfig, StrictModel, model_config, parse_config
+from rvos_edge.trainer.model.weights import InitialWeights
+from rvos_edge.trainer.schedule import OptimizerConfig
+
+
+class TrainConfig(StrictModel):
+    """Everything a run depends on; stored beside its checkpoints."""
+
+    name: str
+    model: dict[str, Any]
+    """``preset``, and any top-level keys of ModelConfig to change."""
+    weights: InitialWeights = InitialWeights()
+    init_from: str | None = None
+    """A checkpoint directory to start from instead of ``weights`` (fine-tuning after pre-training)."""
+    data: DataConfig
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    iterations: int = Field(gt=0)
+    batch: int = Field(default=8, gt=0)
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    """Mixed precision; ``auto`` is fp16 with a scaler on CUDA and off elsewhere."""
+    freeze_early: bool = False
+    """Leave the backbone up to C2 as it is."""
+    freeze_backbone_norm: bool = False
+    """Keep the backbone's batch statistics: small batches would spoil them."""
+    flow_dropout: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a sample's flow is zeroed, so that frames whose flow is skipped are known (design section 2)."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of the moving average of the weights that is saved; 0 saves the weights themselves."""
+    seed: int = 0
+    workers: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of the training process."""
+    checkpoint_every: int = Field(default=200, gt=0)
+    log_every: int = Field(default=10, gt=0)
+
+    def model_config_of(self) -> ModelConfig:
+        """The network's configuration.
+
+        Raises:
+            UserError: Unknown preset or key.
+        """
+        changes = dict(self.model)
+        preset = changes.pop("preset", None)
+        if not isinstance(preset, str):
+            raise UserError("The training configuration needs model.preset; choose paper, desktop, edge or test.")
+        return model_config(preset, **changes)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a YAML configuration and apply ``key.sub=value`` overrides (values are YAML).
+
+    Args:
+        path: A file, or the name of a configuration that comes with the package.
+        overrides: For example ``["iterations=100", "optimizer.lr=0.01"]``.
+
+    Raises:
+        UserError: The file or a key does not exist, or a value is out of range.
+    """
+    shipped = Path(__file__).parent / "configs" / (path.name if path.suffix else f"{path.name}.yaml")
+    file = path if path.is_file() else shipped
+    if not file.is_file():
+        names = ", ".join(sorted(item.stem for item in shipped.parent.glob("*.yaml")))
+        raise UserError(f"Training configuration {path} does not exist; give a YAML file, or one of: {names}.")
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not readable YAML ({str(error).splitlines()[0]}); mend the file.") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{file} does not hold a mapping of keys; see the configurations that come with the package.")
+    for override in overrides:
+        _override(document, override)
+    config = parse_config(TrainConfig, document, str(file))
+    config.model_config_of()
+    return config
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {override}: write it as key=value, for example --set optimizer.lr=0.01.")
+    node: Any = document
+    *parents, last = key.split(".")
+    for parent in parents:
+        index: str | int = int(parent) if isinstance(node, list) and parent.isdigit() else parent
+        try:
+            node = node.setdefault(index, {}) if isinstance(node, dict) else node[index]
+        except (IndexError, TypeError) as error:
+            raise UserError(f"--set {override}: '{parent}' is not in the configuration; check the key.") from error
+    if not isinstance(node, dict):
+        raise UserError(f"--set {override}: '{key}' is not in the configuration; check the key.")
+    node[last] = yaml.safe_load(value)

@@ -1,0 +1,66 @@
+"""Several data sets as one endless, exactly repeatable one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.sample import Drawable, Sample, arrange
+
+
+class MixtureDataset(Dataset[Sample]):
+    """Draw from children by weight; sample ``i`` depends on (seed, i) alone, whatever the workers' order.
+
+    Args:
+        children: (data set, weight) pairs.
+        length: how many indices there are (steps times batch size); to resume, start the sampler later.
+        queries: pairs per sample.
+        seed: the run's seed.
+        absent_share: expected share of absent sentences where there are enough present ones.
+
+    Example:
+        >>> data = MixtureDataset([(davis, 0.4), (coco, 0.6)], length=8000, queries=4, seed=0)  # doctest: +SKIP
+        >>> loader = DataLoader(data, 8, collate_fn=partial(collate, queries=4), worker_init_fn=quiet_worker,
+        ...                     sampler=range(start * 8, 8000))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        children: Sequence[tuple[Drawable, float]],
+        *,
+        length: int,
+        queries: int,
+        seed: int,
+        absent_share: float = 0.25,
+    ) -> None:
+        weights = np.array([weight for _, weight in children], np.float64)
+        if not len(weights) or (weights < 0).any() or weights.sum() <= 0:
+            raise UserError("the weights of the data sets must be at least 0, and one of them above 0")
+        if queries < 1 or length < 1:
+            raise UserError(f"queries ({queries}) and length ({length}) must be at least 1")
+        self.children = [child for child, _ in children]
+        self.length, self.queries, self.seed, self.absent_share = length, queries, seed, absent_share
+        self._cumulative = np.cumsum(weights / weights.sum())
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        rng = np.random.default_rng([self.seed, index])
+        # `side` and the clip keep a child of weight 0 from ever being drawn.
+        child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
+        return arrange(self.children[child].draw(rng), self.queries, rng, absent_share=self.absent_share)
+
+
+def quiet_worker(worker: int) -> None:
+    """A DataLoader's ``worker_init_fn``: one thread per worker for OpenCV and torch."""
+    del worker
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

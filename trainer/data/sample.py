@@ -1,0 +1,110 @@
+"""What every data set hands out, and how samples become a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame with several (expression, mask) pairs.
+
+    Attributes:
+        image: uint8 [H,W,3], RGB.
+        flow: float32 [hf,wf,2], frame t -> t-1, in pixels of ``image`` whatever hf and wf are; zeros when unknown.
+        masks: bool [N,H,W]; an expression that names something absent has an empty mask.
+        expressions: the N expressions.
+        ignore: bool [H,W], pixels that count for no expression, or None.
+    """
+
+    image: NDArray[np.uint8]
+    flow: NDArray[np.float32]
+    masks: NDArray[np.bool_]
+    expressions: tuple[str, ...]
+    ignore: NDArray[np.bool_] | None = None
+
+
+class Drawable(Protocol):
+    """A data set from which a random number generator draws a sample."""
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """Draw one sample; equal generators give equal samples."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors for the trainer: vision runs once per image, the text head once per pair.
+
+    Attributes:
+        image: uint8 [B,3,H,W], RGB.
+        flow: float32 [B,2,hf,wf], pixels of ``image``.
+        masks: uint8 [B,Q,H,W], 0 background, 1 object, 255 ignore.
+        expressions: B lists of Q strings.
+    """
+
+    image: torch.Tensor
+    flow: torch.Tensor
+    masks: torch.Tensor
+    expressions: list[list[str]]
+
+    def pin_memory(self) -> Batch:
+        """The same batch in pinned memory (``DataLoader(pin_memory=True)`` calls this)."""
+        return replace(self, image=self.image.pin_memory(), flow=self.flow.pin_memory(), masks=self.masks.pin_memory())
+
+
+def arrange(sample: Sample, queries: int, rng: np.random.Generator, *, absent_share: float = 0.25) -> Sample:
+    """Choose ``queries`` pairs: different objects first, then a share of absent ones; repeat pairs when too few.
+
+    Args:
+        sample: what a data set drew, with pairs that are present and pairs that are absent in any order.
+        queries: how many pairs the result has.
+        rng: decides which pairs and their order.
+        absent_share: the expected share of absent pairs when there are enough of both kinds.
+    """
+    filled = sample.masks.any(axis=(1, 2))
+    present = _spread(sample, rng.permutation(np.flatnonzero(filled)))
+    absent = rng.permutation(np.flatnonzero(~filled)).tolist()
+    wanted = min(int(rng.binomial(queries, absent_share)), queries - 1) if present else queries
+    wanted = max(wanted, queries - len(present))
+    chosen = absent[:wanted]
+    chosen = present[: queries - len(chosen)] + chosen
+    while len(chosen) < queries:
+        chosen.append(chosen[int(rng.integers(len(chosen)))])
+    order = rng.permutation(np.asarray(chosen))
+    return replace(sample, masks=sample.masks[order], expressions=tuple(sample.expressions[i] for i in order))
+
+
+def collate(samples: Sequence[Sample], queries: int) -> Batch:
+    """Stack samples of one size, each with ``queries`` pairs (others are arranged first, always the same way)."""
+    ready = [s if len(s.expressions) == queries else arrange(s, queries, np.random.default_rng(0)) for s in samples]
+    masks = np.stack([s.masks for s in ready]).astype(np.uint8)
+    for row, sample in zip(masks, ready, strict=True):
+        if sample.ignore is not None:
+            row[:, sample.ignore] = IGNORE
+    return Batch(
+        image=torch.from_numpy(np.stack([s.image.transpose(2, 0, 1) for s in ready])),
+        flow=torch.from_numpy(np.stack([s.flow.transpose(2, 0, 1) for s in ready])),
+        masks=torch.from_numpy(masks),
+        expressions=[list(s.expressions) for s in ready],
+    )
+
+
+def _spread(sample: Sample, indices: NDArray[np.int64]) -> list[int]:
+    """Order pairs so that each new mask comes before a second expression for a mask already there."""
+    seen: dict[tuple[int, ...], int] = {}
+    ranked = []
+    for position, index in enumerate(indices.tolist()):
+        mask = sample.masks[index]
+        rows, columns = mask.any(axis=1), mask.any(axis=0)
+        key = (int(mask.sum()), int(rows.argmax()), int(columns.argmax()))
+        seen[key] = seen.get(key, 0) + 1
+        ranked.append((seen[key], position, index))
+    return [index for _, _, index in sorted(ranked)]

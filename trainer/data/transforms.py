@@ -1,0 +1,237 @@
+"""The joint augmentation: one view (crop, resize, mirror) for image, masks and flow, then colour and noise.
+
+Sentences of data sets with known instances are made after the view, from what it shows, so they stay true; written
+sentences have left and right swapped when the view mirrors, and are dropped when their place no longer holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How strongly samples are varied; `Augmentation.none()` only resizes.
+
+    Attributes:
+        zoom: the window's height is the source's height times a number from this range.
+        stretch: the window's aspect ratio is off by at most this factor.
+        letterbox: probability of a window that reaches beyond the source (bars in a flat colour).
+        flip: probability of a mirrored image.
+        colour: strength of brightness, contrast, saturation and tint changes, 0 to 1.
+        blur: probability of a blur.
+        noise: probability of noise.
+        jpeg: probability of JPEG artefacts.
+    """
+
+    zoom: tuple[float, float] = (0.6, 1.0)
+    stretch: float = 1.2
+    letterbox: float = 0.25
+    flip: float = 0.5
+    colour: float = 1.0
+    blur: float = 0.15
+    noise: float = 0.2
+    jpeg: float = 0.2
+
+    @classmethod
+    def none(cls) -> Augmentation:
+        """Resize only."""
+        return cls(zoom=(1.0, 1.0), stretch=1.0, letterbox=0.0, flip=0.0, colour=0.0, blur=0.0, noise=0.0, jpeg=0.0)
+
+
+@dataclass(frozen=True)
+class View:
+    """A window of a source image, resized to the output and perhaps mirrored.
+
+    Attributes:
+        source: (H,W) of the source.
+        window: (x, y, width, height) in source pixels; it may reach beyond the source.
+        size: (H,W) of the output.
+        flip: mirrored left to right.
+    """
+
+    source: tuple[int, int]
+    window: tuple[int, int, int, int]
+    size: tuple[int, int]
+    flip: bool = False
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Output pixels per source pixel along x and y."""
+        return self.size[1] / self.window[2], self.size[0] / self.window[3]
+
+    def image(self, source: NDArray[np.uint8], *, fill: int = 0) -> NDArray[np.uint8]:
+        """Show an image [h,w,3] or a mask image [h,w] (bilinear); beyond the source lies ``fill``."""
+        x0, y0, w, h = self.window
+        left, top = max(x0, 0), max(y0, 0)
+        right, bottom = min(x0 + w, self.source[1]), min(y0 + h, self.source[0])
+        sx, sy = self.scale
+        u0, u1 = round((left - x0) * sx), round((right - x0) * sx)
+        v0, v1 = round((top - y0) * sy), round((bottom - y0) * sy)
+        crop = cv2.resize(source[top:bottom, left:right], (u1 - u0, v1 - v0), interpolation=cv2.INTER_LINEAR)
+        if (v1 - v0, u1 - u0) != self.size:
+            out = np.full(self.size + source.shape[2:], fill, np.uint8)
+            out[v0:v1, u0:u1] = crop
+            crop = out
+        return cast("NDArray[np.uint8]", cv2.flip(crop, 1) if self.flip else crop)
+
+    def mask(self, source: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Show a mask [h,w]."""
+        return self.image(source.view(np.uint8) * np.uint8(255)) > 127
+
+    def points(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Move points [N,2] (x, y) of the source, pixel edges at whole numbers, to the output."""
+        sx, sy = self.scale
+        out = (points - np.asarray(self.window[:2], np.float32)) * np.asarray((sx, sy), np.float32)
+        if self.flip:
+            out[:, 0] = self.size[1] - out[:, 0]
+        return cast("NDArray[np.float32]", out.astype(np.float32))
+
+    def flow(
+        self, field: NDArray[np.floating], flow_size: tuple[int, int], *, unit: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
+        """Show a flow field, rescaled to pixels of the output.
+
+        Args:
+            field: [2,h,w] of the whole source, at any size.
+            flow_size: (h,w) of the result.
+            unit: (H,W) of the image whose pixels the values count; the source's size when None.
+
+        Returns:
+            float32 [h,w,2]; zero beyond the source.
+        """
+        height, width = field.shape[1:]
+        # Crop first: only the window's part of a memory map is read.
+        fx, fy = width / self.source[1], height / self.source[0]
+        x0, y0, w, h = self.window[0] * fx, self.window[1] * fy, self.window[2] * fx, self.window[3] * fy
+        left, top = max(int(x0) - 1, 0), max(int(y0) - 1, 0)
+        part = field[:, top : int(y0 + h) + 2, left : int(x0 + w) + 2]
+        planes = np.ascontiguousarray(np.moveaxis(np.asarray(part, np.float32), 0, -1))
+        sx, sy = w / flow_size[1], h / flow_size[0]
+        matrix = np.array([[sx, 0, x0 - left + 0.5 * sx - 0.5], [0, sy, y0 - top + 0.5 * sy - 0.5]], np.float32)
+        mode = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        warped = cv2.warpAffine(planes, matrix, flow_size[::-1], flags=mode, borderMode=cv2.BORDER_REPLICATE)
+        out = np.asarray(warped, np.float32)
+        unit = unit or self.source
+        zoom_x, zoom_y = self.scale
+        out *= np.asarray((zoom_x * self.source[1] / unit[1], zoom_y * self.source[0] / unit[0]), np.float32)
+        self._clear_outside(out)
+        if self.flip:
+            out = np.ascontiguousarray(out[:, ::-1])
+            out[..., 0] *= -1
+        return out
+
+    def _clear_outside(self, flow: NDArray[np.float32]) -> None:
+        x0, y0, w, h = self.window
+        height, width = flow.shape[:2]
+        flow[:, : max(0, round(-x0 / w * width))] = 0
+        flow[: max(0, round(-y0 / h * height))] = 0
+        flow[:, round((self.source[1] - x0) / w * width) :] = 0
+        flow[round((self.source[0] - y0) / h * height) :] = 0
+
+
+def whole_view(source: tuple[int, int], size: tuple[int, int]) -> View:
+    """The view that only resizes."""
+    return View(source=source, window=(0, 0, source[1], source[0]), size=size)
+
+
+def random_view(
+    rng: np.random.Generator,
+    source: tuple[int, int],
+    size: tuple[int, int],
+    augmentation: Augmentation,
+    boxes: NDArray[np.float32] | None = None,
+) -> View:
+    """Draw a window of about the output's aspect ratio that shows at least half of one of the boxes.
+
+    Args:
+        rng: the sample's generator.
+        source: (H,W) of the source image.
+        size: (H,W) of the output.
+        augmentation: ranges and probabilities.
+        boxes: float32 [N,4], x0 y0 x1 y1 in source pixels, or None.
+    """
+    if augmentation == Augmentation.none():
+        return whole_view(source, size)
+    height, width = source
+    aspect = size[1] / size[0] * float(np.exp(rng.uniform(-1, 1) * np.log(augmentation.stretch)))
+    inside = min(height, width / aspect)
+    if rng.random() < augmentation.letterbox:
+        window_h = rng.uniform(inside, min(max(height, width / aspect), 1.6 * inside) * 1.05)
+    else:
+        window_h = inside * rng.uniform(*augmentation.zoom)
+    h, w = max(16, round(window_h)), max(16, round(window_h * aspect))
+    flip = bool(rng.random() < augmentation.flip)
+    box = boxes[rng.integers(len(boxes))] if boxes is not None and len(boxes) else None
+    x = y = 0
+    for attempt in range(9):
+        x, y = _place(rng, w, width), _place(rng, h, height)
+        if box is None or _shown(box, x, y, w, h) >= 0.6:
+            break
+        if attempt == 7:
+            x = _clamp(round((box[0] + box[2] - w) / 2), w, width)
+            y = _clamp(round((box[1] + box[3] - h) / 2), h, height)
+            break
+    return View(source=source, window=(x, y, w, h), size=size, flip=flip)
+
+
+def photometric(image: NDArray[np.uint8], rng: np.random.Generator, augmentation: Augmentation) -> NDArray[np.uint8]:
+    """Vary light, colour and quality of an RGB image [H,W,3] without making colour words false."""
+    k = augmentation.colour
+    if k > 0 and rng.random() < 0.9:
+        luma = np.array([0.299, 0.587, 0.114], np.float32)
+        saturation = 1 + k * rng.uniform(-0.3, 0.3)
+        gain = (1 + k * rng.uniform(-0.25, 0.25)) * (1 + k * rng.uniform(-0.04, 0.04, 3))
+        matrix = (saturation * np.eye(3) + (1 - saturation) * luma[None]) * gain[:, None]
+        offset = np.full((3, 1), k * rng.uniform(-15, 15))
+        image = cast("NDArray[np.uint8]", cv2.transform(image, np.hstack([matrix, offset]).astype(np.float32)))
+        if rng.random() < 0.3:
+            gamma = float(np.exp(k * rng.uniform(-0.3, 0.3)))
+            table = (np.linspace(0, 1, 256) ** gamma * 255).astype(np.uint8)
+            image = cast("NDArray[np.uint8]", cv2.LUT(image, table))
+    if rng.random() < augmentation.blur:
+        image = _blur(image, rng)
+    if rng.random() < augmentation.noise:
+        strength = int(rng.integers(2, 14))
+        grain = rng.integers(-strength, strength + 1, image.shape, dtype=np.int16)
+        image = np.clip(image + grain, 0, 255).astype(np.uint8)
+    if rng.random() < augmentation.jpeg:
+        quality = int(rng.integers(30, 90))
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        image = cast("NDArray[np.uint8]", cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return image
+
+
+def _blur(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    if rng.random() < 0.5:
+        return cast("NDArray[np.uint8]", cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 1.6))))
+    length = int(rng.integers(3, 10))
+    kernel = np.zeros((length, length), np.float32)
+    angle = rng.uniform(0, np.pi)
+    reach = (length - 1) / 2 * np.array([np.cos(angle), np.sin(angle)])
+    middle = (length - 1) / 2
+    start, stop = np.rint(middle - reach).astype(int), np.rint(middle + reach).astype(int)
+    cv2.line(kernel, (int(start[0]), int(start[1])), (int(stop[0]), int(stop[1])), 1.0)
+    return cast("NDArray[np.uint8]", cv2.filter2D(image, -1, kernel / kernel.sum()))
+
+
+def _place(rng: np.random.Generator, window: int, source: int) -> int:
+    low, high = sorted((0, source - window))
+    return int(rng.integers(low, high + 1))
+
+
+def _clamp(at: int, window: int, source: int) -> int:
+    low, high = sorted((0, source - window))
+    return min(max(at, low), high)
+
+
+def _shown(box: NDArray[np.float32], x: int, y: int, w: int, h: int) -> float:
+    width = min(box[2], x + w) - max(box[0], x)
+    height = min(box[3], y + h) - max(box[1], y)
+    area = max((box[2] - box[0]) * (box[3] - box[1]), 1e-6)
+    return float(max(width, 0) * max(height, 0) / area)

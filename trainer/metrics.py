@@ -1,0 +1,162 @@
+"""Measures of segmentation: the official DAVIS region and boundary measures, and those of A2D-Sentences.
+
+J and F equal those of the public davis2017-evaluation, number for number (checked in the tests).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def region_similarity(truth: NDArray[np.bool_], result: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Intersection over union, J, of masks [...,H,W]; 1 where both are empty.
+
+    Returns:
+        float64 [...], a 0-d array for single masks.
+    """
+    _same(truth, result)
+    truth, result = truth.astype(np.bool_), result.astype(np.bool_)
+    common = np.count_nonzero(truth & result, axis=(-2, -1))
+    union = np.count_nonzero(truth | result, axis=(-2, -1))
+    return np.where(union == 0, 1.0, common / np.maximum(union, 1))
+
+
+def boundary_accuracy(
+    truth: NDArray[np.bool_], result: NDArray[np.bool_], *, bound: float = 0.008
+) -> NDArray[np.float64]:
+    """Boundary measure, F, of masks [...,H,W].
+
+    Args:
+        truth: the annotation.
+        result: the prediction.
+        bound: how far matching boundaries may lie apart: a share of the image's diagonal (rounded up), or pixels when
+            at least 1.
+
+    Returns:
+        float64 [...], a 0-d array for single masks.
+    """
+    _same(truth, result)
+    size = truth.shape[-2:]
+    pairs = zip(truth.reshape(-1, *size), result.reshape(-1, *size), strict=True)
+    values = [_f_of_one(t.astype(np.bool_), r.astype(np.bool_), bound) for t, r in pairs]
+    return np.asarray(values, np.float64).reshape(truth.shape[:-2])
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean, recall (share of frames above 0.5) and decay (first quarter minus last) of a measure over a video."""
+
+    mean: float
+    recall: float
+    decay: float
+
+
+def statistics(values: NDArray[np.float64] | Sequence[float]) -> Statistics:
+    """Summarise per-frame values of one object as the DAVIS benchmark does (NaN frames do not count in the means).
+
+    The reference keeps its frame indices in 8 bits, which wraps around for videos of more than 256 frames; here they
+    do not wrap.
+    """
+    frames = np.asarray(values, np.float64)
+    if frames.size == 0 or np.isnan(frames).all():
+        return Statistics(float("nan"), float("nan"), float("nan"))
+    edges = np.round(np.linspace(1, len(frames), 5) + 1e-10).astype(np.int64) - 1
+    first, last = frames[edges[0] : edges[1] + 1], frames[edges[3] : edges[4] + 1]
+    return Statistics(
+        mean=float(np.nanmean(frames)),
+        recall=float(np.mean(frames > 0.5)),
+        decay=_mean(first) - _mean(last),
+    )
+
+
+@dataclass
+class IouMeter:
+    """Overall IoU, mean IoU and precision at thresholds, gathered frame by frame (A2D-Sentences, J-HMDB-Sentences).
+
+    Example:
+        >>> meter = IouMeter()
+        >>> meter.add(np.ones((4, 4), bool), np.ones((4, 4), bool))
+        >>> meter.mean_iou, meter.precision(0.9)
+        (1.0, 1.0)
+    """
+
+    intersection: int = 0
+    union: int = 0
+    values: list[float] = field(default_factory=list)
+
+    def add(self, truth: NDArray[np.bool_], result: NDArray[np.bool_]) -> None:
+        """Count one pair of masks [H,W]; two empty masks score 1."""
+        _same(truth, result)
+        self.intersection += int(np.count_nonzero(truth.astype(np.bool_) & result.astype(np.bool_)))
+        self.union += int(np.count_nonzero(truth.astype(np.bool_) | result.astype(np.bool_)))
+        self.values.append(float(region_similarity(truth, result)))
+
+    @property
+    def overall_iou(self) -> float:
+        """All intersections over all unions."""
+        return self.intersection / self.union if self.union else 1.0 if self.values else float("nan")
+
+    @property
+    def mean_iou(self) -> float:
+        """The mean of the pairs' IoU."""
+        return float(np.mean(self.values)) if self.values else float("nan")
+
+    def precision(self, threshold: float) -> float:
+        """The share of pairs whose IoU is above a threshold."""
+        return float(np.mean(np.asarray(self.values) > threshold)) if self.values else float("nan")
+
+    def summary(self) -> dict[str, float]:
+        """All numbers by name: overall_iou, mean_iou, precision@0.5 ... precision@0.9."""
+        out = {"overall_iou": self.overall_iou, "mean_iou": self.mean_iou}
+        return out | {f"precision@{t}": self.precision(t) for t in PRECISION_THRESHOLDS}
+
+
+def _same(truth: NDArray[np.bool_], result: NDArray[np.bool_]) -> None:
+    if truth.shape != result.shape or truth.ndim < 2:
+        raise ValueError(f"masks of shapes {truth.shape} and {result.shape} cannot be compared")
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float("nan") if np.isnan(values).all() else float(np.nanmean(values))
+
+
+def _f_of_one(truth: NDArray[np.bool_], result: NDArray[np.bool_], bound: float) -> float:
+    radius = int(bound) if bound >= 1 else int(np.ceil(bound * np.linalg.norm(truth.shape)))
+    edge, other = _boundary(result), _boundary(truth)
+    found, wanted = int(np.count_nonzero(edge)), int(np.count_nonzero(other))
+    if found == 0 or wanted == 0:
+        # One of precision and recall is 1 and the other 0, or both are 1.
+        return 1.0 if found == wanted else 0.0
+    disk = _disk(radius)
+    precision = _inside(edge, cv2.dilate(other, disk)) / found
+    recall = _inside(other, cv2.dilate(edge, disk)) / wanted
+    total = precision + recall
+    return 2 * precision * recall / total if total > 0 else 0.0
+
+
+def _inside(edge: NDArray[np.uint8], region: Any) -> int:
+    return int(np.count_nonzero(edge & region))
+
+
+def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Pixels [H,W] unlike their right, lower or lower right neighbour; beyond the image everything goes on as it is."""
+    padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
+    right, below, across = padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
+    edge: NDArray[np.bool_] = (mask != right) | (mask != below) | (mask != across)
+    return edge.astype(np.uint8)
+
+
+@lru_cache(maxsize=16)
+def _disk(radius: int) -> NDArray[np.uint8]:
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    inside: NDArray[np.bool_] = x * x + y * y <= radius * radius
+    return inside.astype(np.uint8)

@@ -1,0 +1,86 @@
+"""The network in PyTorch behind the runtime's interface: the reference that exported bundles are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from rvos_edge.trainer.checkpoint import Checkpoint
+from rvos_edge.trainer.model.flow import identity_grid
+from rvos_edge.trainer.model.language import LanguageVectors, tokenize
+
+
+class TorchSegmenter:
+    """Segments a stream with a checkpoint, as ``rvos_edge.Segmenter`` does with a bundle.
+
+    Args:
+        checkpoint: Network and tokenizer.
+        size: Height and width of the network's input; the config's by default.
+        device: A torch device.
+
+    Example:
+        >>> segmenter = TorchSegmenter(load_checkpoint(Path("runs/edge")))
+        >>> segmenter.set_queries(["the dog on the left"])
+        >>> masks = segmenter.masks(frame)          # bool [1,H,W]
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, size: tuple[int, int] | None = None, device: str = "cpu"
+    ) -> None:
+        self.model = checkpoint.model.eval().to(device)
+        self.tokenizer = checkpoint.tokenizer
+        self.size = size or self.model.config.size
+        self.device = device
+        self._language: LanguageVectors = ()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the previous frame."""
+        self._fmap: Tensor | None = None
+        self._coords: Tensor | None = None
+
+    @torch.inference_mode()
+    def set_queries(self, queries: Sequence[str]) -> None:
+        """Encode the queries; each may be any sentence."""
+        ids, mask = tokenize(self.tokenizer, queries, self.model.config.text.max_tokens)
+        vectors = self.model.speak(ids.to(self.device), mask.to(self.device))
+        self._language = tuple(vector.unsqueeze(0) for vector in vectors)
+
+    @torch.inference_mode()
+    def margins(self, frame: NDArray[np.uint8]) -> Tensor:
+        """uint8 [H,W,3] BGR -> object minus background logit, float32 [Q,h,w]."""
+        height, width = self.size
+        resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+        image = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
+        logits = self.model(image, self._flow(image.float()), self._language)[0]
+        margin: Tensor = logits[:, 1] - logits[:, 0]
+        return margin
+
+    def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """uint8 [H,W,3] BGR -> bool [Q,H,W] at the frame's size."""
+        margin = self.margins(frame)
+        up = F.interpolate(margin[None], size=frame.shape[:2], mode="bilinear", align_corners=False)[0]
+        masks: NDArray[np.bool_] = (up > 0).cpu().numpy()
+        return masks
+
+    def _flow(self, image: Tensor) -> Tensor | None:
+        network = self.model.flow
+        if network is None:
+            return None
+        fmap, previous = network.encode(image), self._fmap
+        self._fmap = fmap
+        if previous is None or self._coords is None:
+            self._coords = identity_grid(fmap)
+            height, width = self.size
+            return image.new_zeros(1, 2, height // network.scale, width // network.scale)
+        pyramid = network.correlate(fmap, previous)
+        hidden, context = network.context(image)
+        for _ in range(network.iterations):
+            hidden, self._coords = network.step(pyramid, hidden, context, self._coords)
+        return network.upsample(hidden, self._coords)
