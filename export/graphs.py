@@ -1,0 +1,145 @@
+"""One nn.Module per graph of the bundle, composed from the network's own parts.
+
+The names of inputs and outputs are the wiring: an output feeds the input of the same name. The correlation pyramid is
+an output of ``flow_context``: it is built once per frame instead of in every ``flow_step``. ``flow_step`` writes
+``hidden_next`` and ``coords_next`` because an ONNX output cannot bear the name of an input; the runtime swaps them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rvos_edge.trainer.model.flow import FlowNetwork
+from rvos_edge.trainer.model.hinet import HINet
+
+LANGUAGE = ("lang1", "lang2", "lang3", "lang4")
+LEVELS = ("c2", "c3", "c4", "v4")
+STATES = {"fmap_prev": "fmap", "hidden": "hidden_next", "coords": "coords_next"}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A module to export with the names of its tensors.
+
+    Attributes:
+        name: Name in the bundle.
+        module: Takes the inputs in order, returns a tuple of the outputs in order.
+        inputs: Input names.
+        outputs: Output names.
+        dynamic: Input name -> axis -> symbolic extent.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dynamic: dict[str, dict[int, str]]
+
+
+class _Part(nn.Module):
+    """A part of the network; what a graph does not use of it is dropped by the exporter."""
+
+    def __init__(self, model: HINet) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def flow(self) -> FlowNetwork:
+        assert self.model.flow is not None
+        return self.model.flow
+
+
+class _Text(_Part):
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        return self.model.speak(input_ids, attention_mask)
+
+
+class _Backbone(_Part):
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        levels: tuple[Tensor, ...] = self.model.backbone((planes(image) - self.model.mean) / self.model.std)
+        return levels
+
+
+class _Aspp(_Part):
+    def forward(self, c5: Tensor) -> tuple[Tensor]:
+        return (self.model.aspp(c5),)
+
+
+class _FlowEncode(_Part):
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (self.flow.encode(planes(image)),)
+
+
+class _FlowContext(_Part):
+    def forward(self, image: Tensor, fmap: Tensor, fmap_prev: Tensor) -> tuple[Tensor, ...]:
+        return (*self.flow.context(planes(image)), *self.flow.correlate(fmap, fmap_prev))
+
+
+class _FlowStep(_Part):
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        *pyramid, hidden, context, coords = tensors
+        return self.flow.step(tuple(pyramid), hidden, context, coords)
+
+
+class _FlowUp(_Part):
+    """Takes hidden and coords, or coords alone where the variant upsamples without the hidden state (RAFT-small)."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        return (self.flow.upsample(tensors[0], tensors[-1]),)
+
+
+class _Gating(_Part):
+    """c2, c3, c4, v4, flow, lang1..4 (those the configuration uses) -> margin [Q,h,w]."""
+
+    def __init__(self, model: HINet, inputs: tuple[str, ...]) -> None:
+        super().__init__(model)
+        self.inputs = inputs
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        named = dict(zip(self.inputs, tensors, strict=True))
+        # fusion: single uses level 4 alone; nothing reads the others' place-holders.
+        levels = [named.get(name, tensors[0]) for name in LEVELS]
+        last = named[LANGUAGE[-1]]
+        language = tuple(named.get(name, last).unsqueeze(0) for name in LANGUAGE)
+        logits = self.model.gate(levels, named.get("flow"), language)[0]
+        # Upsampling is linear: the upsampled margin's sign is the argmax of the upsampled logits, at half the cost.
+        return (logits[:, 1] - logits[:, 0],)
+
+
+def planes(image: Tensor) -> Tensor:
+    """uint8 [H,W,3] BGR -> float32 [1,3,H,W] RGB 0..255."""
+    return image.to(torch.float32).permute(2, 0, 1).flip(0).unsqueeze(0)
+
+
+def build_graphs(model: HINet) -> tuple[Graph, ...]:
+    """The graphs of a network in the order in which a frame runs them; without flow the four flow graphs are absent."""
+    graphs = [
+        Graph("text", _Text(model), ("input_ids", "attention_mask"), LANGUAGE,
+              {"input_ids": {1: "L"}, "attention_mask": {1: "L"}}),
+        Graph("backbone", _Backbone(model), ("image",), ("c2", "c3", "c4", "c5"), {}),
+        Graph("aspp", _Aspp(model), ("c5",), ("v4",), {}),
+    ]
+    if model.flow is not None:
+        pyramid = tuple(f"corr{index}" for index in range(model.flow.levels))
+        graphs += [
+            Graph("flow_encode", _FlowEncode(model), ("image",), ("fmap",), {}),
+            Graph("flow_context", _FlowContext(model), ("image", "fmap", "fmap_prev"),
+                  ("hidden", "context", *pyramid), {}),
+            Graph("flow_step", _FlowStep(model), (*pyramid, "hidden", "context", "coords"),
+                  ("hidden_next", "coords_next"), {}),
+            Graph("flow_up", _FlowUp(model), _flow_up_inputs(model), ("flow",), {}),
+        ]
+    levels = tuple(LEVELS[index] for index in model.used_levels)
+    language = tuple(LANGUAGE[index] for index in model.used_levels)
+    inputs = (*levels, *(("flow",) if model.flow is not None else ()), *language)
+    graphs.append(Graph("gating", _Gating(model, inputs), inputs, ("margin",), {name: {0: "Q"} for name in language}))
+    return tuple(graphs)
+
+
+def _flow_up_inputs(model: HINet) -> tuple[str, ...]:
+    """RAFT-small upsamples without looking at the hidden state: an unused input would be refused by TensorRT."""
+    assert model.flow is not None
+    return ("coords",) if model.flow.raft.mask_predictor is None else ("hidden", "coords")

@@ -1,0 +1,140 @@
+"""One graph to one ONNX file at opset 18, checked for the exporter's silent failures."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor
+from torch.export import Dim
+from torch.utils.flop_counter import FlopCounterMode
+
+from rvos_edge.bundle import TensorSpec
+from rvos_edge.errors import UserError
+from rvos_edge.export.graphs import Graph
+
+OPSET = 18
+"""GridSample and friends change meaning after 18 in ways TensorRT does not follow."""
+
+MAX_QUERIES = 256
+_DTYPES = {torch.uint8: "uint8", torch.int64: "int64", torch.float16: "float16", torch.float32: "float32"}
+
+
+def export_onnx(graph: Graph, example: Sequence[Tensor], path: Path) -> onnx.ModelProto:
+    """Export a graph and check the file.
+
+    Args:
+        graph: The graph, in evaluation mode.
+        example: One tensor per input; symbolic axes must be longer than 1, or they would be frozen.
+        path: Where the ONNX file is written.
+
+    Returns:
+        The model as it was written.
+
+    Raises:
+        UserError: The exporter dropped or merged an input, or failed; the sentence names the graph.
+    """
+    shapes = tuple(
+        {axis: Dim(symbol, min=1, max=MAX_QUERIES if symbol == "Q" else 512) for axis, symbol in
+         graph.dynamic.get(name, {}).items()}
+        for name in graph.inputs
+    )
+    # *tensors is one argument holding all: its shapes are nested once more.
+    nested = "tensors" in graph.module.forward.__code__.co_varnames[:2] and graph.module.forward.__code__.co_flags & 4
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                graph.module,
+                tuple(example),
+                input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
+                opset_version=OPSET,
+                dynamo=True,
+                dynamic_shapes=(shapes,) if nested else shapes,
+                external_data=False,
+            )
+    except Exception as error:  # the exporter's errors share no base class
+        raise UserError(f"Graph '{graph.name}' cannot be exported: {str(error).splitlines()[0]}") from error
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    _name_symbols(model, graph)
+    _check(model, graph)
+    # The exporter notes a stack trace of the exporting machine at every node.
+    for item in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del item.metadata_props[:]
+    onnx.save(model, str(path))
+    onnx.checker.check_model(str(path))
+    return model
+
+
+def specs(graph: Graph, names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:
+    """Specs of a graph's tensors; language vectors are [Q,c] on both sides of the wire."""
+    result = []
+    for name, tensor in zip(names, tensors, strict=True):
+        shape: list[int | str] = list(tensor.shape)
+        for axis, symbol in graph.dynamic.get(name, {}).items():
+            shape[axis] = symbol
+        if name.startswith("lang") or name == "margin":
+            shape[0] = "Q"
+        result.append(TensorSpec.model_validate({"name": name, "dtype": _DTYPES[tensor.dtype], "shape": shape}))
+    return tuple(result)
+
+
+def count_flops(graph: Graph, inputs: Sequence[Tensor]) -> int:
+    """2 x multiply-add of one run in PyTorch: one query, or a text of 20 tokens."""
+    single = []
+    for name, tensor in zip(graph.inputs, inputs, strict=True):
+        symbols = graph.dynamic.get(name, {})
+        if "L" in symbols.values():
+            tensor = torch.ones(1, 20, dtype=tensor.dtype)
+        single.append(tensor[:1] if "Q" in symbols.values() else tensor)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        graph.module(*single)
+    return int(counter.get_total_flops())
+
+
+def _name_symbols(model: onnx.ModelProto, graph: Graph) -> None:
+    """Give symbolic extents of inputs their documented names, whatever the exporter called them."""
+    for value in model.graph.input:
+        for axis, symbol in graph.dynamic.get(value.name, {}).items():
+            value.type.tensor_type.shape.dim[axis].dim_param = symbol
+    for value in model.graph.output:
+        dims = value.type.tensor_type.shape.dim
+        if value.name == "margin" and dims and not dims[0].HasField("dim_value"):
+            dims[0].dim_param = "Q"
+
+
+def _check(model: onnx.ModelProto, graph: Graph) -> None:
+    inputs = [value.name for value in model.graph.input]
+    outputs = [value.name for value in model.graph.output]
+    if tuple(inputs) != graph.inputs or tuple(outputs) != graph.outputs:
+        raise UserError(
+            f"Graph '{graph.name}' was exported with {inputs} -> {outputs}, expected {list(graph.inputs)} -> "
+            f"{list(graph.outputs)}; two inputs may have been one tensor."
+        )
+    # An input named like a parameter would silently become that parameter.
+    merged = set(inputs) & {item.name for item in model.graph.initializer}
+    if merged:
+        raise UserError(f"Graph '{graph.name}': input '{merged.pop()}' merged with the parameter of that name.")
+    read = {name for node in model.graph.node for name in node.input} | set(outputs)
+    unused = [name for name in inputs if name not in read]
+    if unused:
+        raise UserError(f"Graph '{graph.name}': input '{unused[0]}' is read by no node; leave it out of the graph.")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter talks to stdout, to logging and in warnings; what matters is checked on the result."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)

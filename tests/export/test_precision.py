@@ -1,0 +1,53 @@
+"""Weights are narrowed on disk and come back close to what they were."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from rvos_edge.export.precision import store_weights, weight_bytes  # noqa: E402
+
+
+def _matmul(weight: np.ndarray) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weight"], ["y"])],
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, weight.shape[0]])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, weight.shape[1]])],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def _run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+@pytest.mark.parametrize(("storage", "ratio", "tolerance"), [("float16", 2, 1e-3), ("int8", 4, 2e-2)])
+def test_narrow_weights_take_less_and_compute_almost_the_same(storage: str, ratio: int, tolerance: float) -> None:
+    rng = np.random.default_rng(0)
+    # Columns of very different size: one scale for the whole matrix would lose the small ones.
+    weight = (rng.normal(size=(64, 32)) * np.logspace(-3, 1, 32)).astype(np.float32)
+    x = rng.normal(size=(1, 64)).astype(np.float32)
+    model = _matmul(weight)
+    full = weight_bytes(model)
+    expected = _run(model, x)
+    store_weights(model, storage)
+    onnx.checker.check_model(model)
+    actual = _run(model, x)
+    assert weight_bytes(model) <= full / ratio + 4 * 32
+    assert np.abs((actual - expected) / np.abs(expected).clip(1e-4)).max() < tolerance * 10
+    assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) < tolerance
+
+
+def test_small_tensors_and_float32_stay() -> None:
+    model = _matmul(np.ones((4, 4), np.float32))
+    for storage in ("float32", "int8"):
+        store_weights(model, storage)
+        assert [item.data_type for item in model.graph.initializer] == [TensorProto.FLOAT]
