@@ -131,6 +131,19 @@ def run_demo(
     return report
 
 
+def stage_table(summary: Summary) -> Table:
+    """The times of a stream by stage, for printing."""
+    table = Table(title="Milliseconds by stage")
+    for column in ("stage", "p50", "p95"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for stage, values in summary.stages.items():
+        table.add_row(stage, f"{values.p50:.1f}", f"{values.p95:.1f}")
+    if summary.latency:
+        latency = summary.latency
+        table.add_row("frame to mask", f"{latency.p50:.1f}", f"{latency.p95:.1f}", style="bold")
+    return table
+
+
 @dataclass
 class _Task:
     """A query, its place among the queries, the object that it names, and its IoU so far."""
@@ -226,15 +239,7 @@ def _print(report: DemoReport, console: Console) -> None:
         table.add_row(escape(score.query), f"{score.start} to {score.stop - 1}", iou)
     table.add_row("mean", "", f"{report.mean_iou:.3f}", style="bold")
     console.print(table)
-    stages = Table(title="Milliseconds by stage")
-    for column in ("stage", "p50", "p95"):
-        stages.add_column(column, justify="left" if column == "stage" else "right")
-    for stage, values in report.summary.stages.items():
-        stages.add_row(stage, f"{values.p50:.1f}", f"{values.p95:.1f}")
-    latency = report.summary.latency
-    if latency:
-        stages.add_row("frame to mask", f"{latency.p50:.1f}", f"{latency.p95:.1f}", style="bold")
-    console.print(stages)
+    console.print(stage_table(report.summary))
     console.print(
         f"{report.fps:.1f} frames per second of segmentation, "
         f"{report.summary.fps:.1f} with rendering, drawing and encoding."

@@ -23,6 +23,7 @@ from rvos_edge.errors import UserError
 
 CACHE_VARIABLE = "RVOS_EDGE_CACHE"
 _SHOWN_CHARACTERS = 40
+_LONGEST_WORD = 100
 
 Vectors = dict[str, NDArray[Any]]
 """lang1 .. lang4, each [c_i]."""
@@ -152,7 +153,7 @@ def check_queries(queries: Sequence[str]) -> tuple[str, ...]:
     """Normalise queries.
 
     Raises:
-        UserError: It is not a list of strings, is empty, or a query is empty or not valid Unicode.
+        UserError: It is not a list of strings, is empty, or a query is empty, endless or not valid Unicode.
     """
     if isinstance(queries, (str, bytes)):
         raise UserError(
@@ -167,6 +168,13 @@ def check_queries(queries: Sequence[str]) -> tuple[str, ...]:
     for index, query in enumerate(normalised):
         if not query:
             raise UserError(f"query {index + 1} is empty; describe an object, such as 'the dog on the left'.")
+        # Counting tokens is not enough: an endless word is a single unknown token.
+        longest = max(map(len, query.split()))
+        if longest > _LONGEST_WORD:
+            raise UserError(
+                f"query '{_shorten(query)}' has a word of {longest} characters and at most {_LONGEST_WORD} are read; "
+                "shorten it."
+            )
         try:
             query.encode()
         except UnicodeEncodeError as error:

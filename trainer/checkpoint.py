@@ -57,6 +57,9 @@ def save_checkpoint(
         checkpoint: Network, tokenizer and card.
         weights: State dict to store instead of the network's own (the moving average).
         training: Optimiser and progress, tensors and plain values only.
+
+    Raises:
+        UserError: It cannot be written; the old one stays.
     """
     temporary = path.with_name(f".{path.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -69,10 +72,12 @@ def save_checkpoint(
         checkpoint.tokenizer.save(str(temporary / _TOKENIZER))
         if training is not None:
             torch.save(dict(training), temporary / _TRAINING)
-    except OSError as error:
+        _replace(temporary, path)
+    except Exception as error:  # a full disk is an OSError here, but safetensors, torch and tokenizers raise their own
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(f"Cannot save the checkpoint {path} ({error.strerror}); free some space, then --resume.") from error
-    _replace(temporary, path)
+        recover(path)
+        reason = str(error).splitlines()[0]
+        raise UserError(f"Cannot save the checkpoint {path} ({reason}); free some space, then --resume.") from error
 
 
 def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
@@ -85,7 +90,7 @@ def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
     Raises:
         UserError: It is missing, damaged, or of another preset.
     """
-    _recover(path)
+    recover(path)
     for name in (_CONFIG, _MODEL, _TOKENIZER):
         if not (path / name).is_file():
             raise UserError(f"{path} is not a checkpoint: it has no {name}; give the directory that training wrote.")
@@ -103,7 +108,10 @@ def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
         line = str(error).splitlines()[-1].strip()
         raise UserError(f"{path / _MODEL} does not fit its config.json ({line}); restore the checkpoint.") from error
     card_file = path / _CARD
-    card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else {}
+    try:
+        card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{card_file} is not readable JSON; remove or restore it.") from error
     return Checkpoint(model.eval(), load_tokenizer(path / _TOKENIZER), card)
 
 
@@ -113,7 +121,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
     Raises:
         UserError: There is none.
     """
-    _recover(path)
+    recover(path)
     file = path / _TRAINING
     if not file.is_file():
         raise UserError(f"{path} holds no {_TRAINING}; give --resume the output directory of an unfinished run.")
@@ -125,7 +133,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    # A directory cannot be replaced in one step: the old one steps aside, and _recover finds it after a crash.
+    # A directory cannot be replaced in one step: the old one steps aside, and recover finds it after a crash.
     old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
@@ -134,7 +142,8 @@ def _replace(temporary: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _recover(path: Path) -> None:
+def recover(path: Path) -> None:
+    """Put back the old checkpoint where a crash came between the two renames of a save."""
     old = path.with_name(f".{path.name}.old")
     if old.is_dir() and not path.exists():
         os.rename(old, path)

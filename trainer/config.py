@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.config import DataConfig
@@ -30,7 +30,8 @@ class TrainConfig(StrictModel):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     iterations: int = Field(gt=0)
-    batch: int = Field(default=8, gt=0)
+    batch: int = Field(default=8, ge=2)
+    """At least 2: ASPP's pooled branch normalises over the batch."""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     """Mixed precision; ``auto`` is fp16 with a scaler on CUDA and off elsewhere."""
     freeze_early: bool = False
@@ -47,6 +48,13 @@ class TrainConfig(StrictModel):
     """CPU threads of the training process."""
     checkpoint_every: int = Field(default=200, gt=0)
     log_every: int = Field(default=10, gt=0)
+
+    @model_validator(mode="after")
+    def _sizes_fit_the_strides(self) -> TrainConfig:
+        size = self.data.size
+        if size is not None and any(extent < 32 or extent % 32 for extent in size):
+            raise ValueError(f"data.size must be multiples of 32, got {size[0]}x{size[1]}")
+        return self
 
     def model_config_of(self) -> ModelConfig:
         """The network's configuration.
@@ -72,7 +80,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         UserError: The file or a key does not exist, or a value is out of range.
     """
     shipped = Path(__file__).parent / "configs" / (path.name if path.suffix else f"{path.name}.yaml")
-    file = path if path.is_file() else shipped
+    # Only a bare name is looked up among the shipped ones: a mistyped path must not train something else.
+    file = shipped if len(path.parts) == 1 and not path.is_file() else path
     if not file.is_file():
         names = ", ".join(sorted(item.stem for item in shipped.parent.glob("*.yaml")))
         raise UserError(f"Training configuration {path} does not exist; give a YAML file, or one of: {names}.")
@@ -103,4 +112,7 @@ def _override(document: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {override}: '{parent}' is not in the configuration; check the key.") from error
     if not isinstance(node, dict):
         raise UserError(f"--set {override}: '{key}' is not in the configuration; check the key.")
-    node[last] = yaml.safe_load(value)
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not readable YAML; quote it.") from error

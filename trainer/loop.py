@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, save_checkpoint
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, recover, save_checkpoint
 from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.data.config import NamedMixture, build_mixture
 from rvos_edge.trainer.data.mixture import quiet_worker
@@ -52,8 +53,9 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     path = output / "checkpoint"
+    recover(path)
     if not resume and path.exists():
-        raise UserError(f"{path} already holds a run; add --resume {output} to continue it, or choose another --output.")
+        raise UserError(f"{path} already holds a run; add --resume {output} to continue it, or choose another folder.")
     torch.manual_seed(config.seed)
     checkpoint = load_checkpoint(path) if resume else _start(config)
     training = load_training_state(path) if resume else None
@@ -67,7 +69,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
     (output / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def save() -> None:
-        card = _card(config, trainer.iteration, data)
+        card = _card(config, trainer.iteration, data, checkpoint, resumed=resume)
         save_checkpoint(
             path,
             Checkpoint(trainer.model, checkpoint.tokenizer, card),
@@ -115,7 +117,11 @@ class Trainer:
         )
 
     def step(self, batch: Batch) -> float:
-        """One update; returns the loss."""
+        """One update; returns the loss.
+
+        Raises:
+            UserError: The loss is not finite; the weights are still those of before.
+        """
         config = self.config
         # Dropout is a function of the iteration alone: a resumed run draws the same.
         torch.manual_seed(config.seed * 1_000_003 + self.iteration)
@@ -130,8 +136,14 @@ class Trainer:
         with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None):
             logits = self.model(image, flow, self.sentences(batch.expressions))
         loss = segmentation_loss(logits, masks, config.loss)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise UserError(
+                f"The loss became {value} at iteration {self.iteration + 1}; lower optimizer.lr and start again, "
+                "with init_from set to the last checkpoint to keep what was learnt."
+            )
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if config.optimizer.clip is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip)
@@ -139,9 +151,6 @@ class Trainer:
         self.scaler.update()
         self._average()
         self.iteration += 1
-        value = float(loss.detach())
-        if value != value:
-            raise UserError(f"The loss became NaN at iteration {self.iteration}; lower optimizer.lr and --resume.")
         return value
 
     def state(self) -> dict[str, Any]:
@@ -162,7 +171,8 @@ class Trainer:
             self.averaged = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
             self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run began without fp16
+            self.scaler.load_state_dict(state["scaler"])
 
     def _freeze(self) -> None:
         model, config = self.model, self.config
@@ -206,14 +216,17 @@ class SentenceCache:
         """B lists of Q expressions -> l_i [B,Q,c_i]."""
         flat = [text for row in expressions for text in row]
         vectors = self._cached(flat) if self.frozen else self._encode(flat)
-        levels: LanguageVectors = self.model.language(vectors.unflatten(0, (len(expressions), -1)))
+        shaped = vectors.unflatten(0, (len(expressions), -1))  # type: ignore[no-untyped-call]
+        levels: LanguageVectors = self.model.language(shaped)
         return levels
 
     def _cached(self, flat: Sequence[str]) -> Tensor:
         new = list(dict.fromkeys(text for text in flat if text not in self._vectors))
-        if new:
-            with torch.no_grad():
-                self._vectors.update(zip(new, self._encode(new), strict=True))
+        with torch.no_grad():
+            for text in new:
+                # One by one: a vector must not depend, not even in its last bit, on which sentences were cached before,
+                # or a resumed run would drift.
+                self._vectors[text] = self._encode([text])[0]
         for text in flat:
             self._vectors.move_to_end(text)
         vectors = torch.stack([self._vectors[text] for text in flat])
@@ -273,7 +286,11 @@ def _autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
 
-def _card(config: TrainConfig, iterations: int, data: NamedMixture) -> dict[str, Any]:
+def _card(
+    config: TrainConfig, iterations: int, data: NamedMixture, start: Checkpoint, *, resumed: bool
+) -> dict[str, Any]:
+    """What the network saw, with the card of the run it started from."""
+    before = start.card.get("before") if resumed else start.card or None
     return {
         "name": config.name,
         "iterations": iterations,
@@ -283,6 +300,7 @@ def _card(config: TrainConfig, iterations: int, data: NamedMixture) -> dict[str,
         "config": json.loads(config.model_dump_json()),
         "torch": torch.__version__,
         "interrupted": iterations < config.iterations,
+        "before": before,
     }
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import Checkpoint
 from rvos_edge.trainer.model.flow import identity_grid
 from rvos_edge.trainer.model.language import LanguageVectors, tokenize
@@ -25,9 +26,9 @@ class TorchSegmenter:
         device: A torch device.
 
     Example:
-        >>> segmenter = TorchSegmenter(load_checkpoint(Path("runs/edge")))
-        >>> segmenter.set_queries(["the dog on the left"])
-        >>> masks = segmenter.masks(frame)          # bool [1,H,W]
+        >>> segmenter = TorchSegmenter(load_checkpoint(Path("runs/edge/checkpoint")))  # doctest: +SKIP
+        >>> segmenter.set_queries(["the dog on the left"])  # doctest: +SKIP
+        >>> masks = segmenter.masks(frame)          # bool [1,H,W]  # doctest: +SKIP
     """
 
     def __init__(
@@ -47,14 +48,26 @@ class TorchSegmenter:
 
     @torch.inference_mode()
     def set_queries(self, queries: Sequence[str]) -> None:
-        """Encode the queries; each may be any sentence."""
+        """Encode the queries; each may be any sentence.
+
+        Raises:
+            UserError: There is none.
+        """
+        if not queries:
+            raise UserError("There is no query; give at least one sentence.")
         ids, mask = tokenize(self.tokenizer, queries, self.model.config.text.max_tokens)
         vectors = self.model.speak(ids.to(self.device), mask.to(self.device))
         self._language = tuple(vector.unsqueeze(0) for vector in vectors)
 
     @torch.inference_mode()
     def margins(self, frame: NDArray[np.uint8]) -> Tensor:
-        """uint8 [H,W,3] BGR -> object minus background logit, float32 [Q,h,w]."""
+        """uint8 [H,W,3] BGR -> object minus background logit, float32 [Q,h,w].
+
+        Raises:
+            UserError: No queries are set.
+        """
+        if not self._language:
+            raise UserError("No queries are set; call set_queries before the first frame.")
         height, width = self.size
         resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
         image = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)

@@ -23,6 +23,8 @@ class OptimizerConfig(StrictModel):
     """Iterations of linear warm-up."""
     backbone_lr: float = Field(default=1.0, ge=0)
     """Multiple of ``lr`` for the backbone."""
+    language_lr: float = Field(default=1.0, gt=0)
+    """Multiple of ``lr`` for the language projections, which see one vector where the rest sees thousands of pixels."""
     text_lr: float = Field(default=0.0, ge=0)
     """Multiple of ``lr`` for BERT; 0 freezes it, and its sentence vectors are cached."""
     clip: float | None = Field(default=None, gt=0)
@@ -30,14 +32,21 @@ class OptimizerConfig(StrictModel):
 
 
 def build_optimizer(model: HINet, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimiser with a group each for the backbone, BERT and the rest; frozen parameters are left out."""
+    """The optimiser with a group each for the backbone, the language projections, BERT and the rest; frozen parameters are left out."""
     backbone = list(model.backbone.parameters())
     text = list(model.sentence.parameters())
+    language = list(model.language.parameters())
     flow = list(model.flow.parameters()) if model.flow is not None else []
-    apart = {id(parameter) for parameter in (*backbone, *text, *flow)}
+    apart = {id(parameter) for parameter in (*backbone, *text, *language, *flow)}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in apart]
     groups = []
-    for parameters, multiple in ((rest, 1.0), (backbone, config.backbone_lr), (text, config.text_lr)):
+    parts = (
+        (rest, 1.0),
+        (backbone, config.backbone_lr),
+        (language, config.language_lr),
+        (text, config.text_lr),
+    )
+    for parameters, multiple in parts:
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         if trained and multiple > 0:
             groups.append({"params": trained, "lr": config.lr * multiple, "multiple": multiple})

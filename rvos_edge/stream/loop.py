@@ -108,6 +108,7 @@ def run_stream(
     frames: int | None = None,
     on_result: OnResult | None = None,
     needs_overlay: bool | None = None,
+    opacity: float = 0.5,
     keep_partial: bool = True,
 ) -> Summary:
     """Segment a source until it ends and give every result to every sink.
@@ -123,6 +124,7 @@ def run_stream(
         frames: Stop after so many, None for all.
         on_result: See `OnResult`.
         needs_overlay: Whether to draw; None: if a sink wants it.
+        opacity: Of the masks in the overlay, 0 to 1.
         keep_partial: False aborts the sinks after any error or Ctrl-C, which then goes on to the caller.
 
     Raises:
@@ -139,7 +141,7 @@ def run_stream(
             result = segmenter.step(frame.image)
             end_to_end.add("latency", (time.perf_counter() - frame.captured) * 1000)
             latencies.add_all(result.timings)
-            overlay = draw_overlay(frame.image, result) if draws else None
+            overlay = draw_overlay(frame.image, result, opacity=opacity) if draws else None
             for sink in sinks:
                 sink.write(frame, result, overlay)
             done += 1

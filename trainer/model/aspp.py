@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
@@ -10,7 +12,8 @@ from rvos_edge.trainer.model.presets import ModelConfig
 
 def build_aspp(config: ModelConfig, in_channels: int) -> nn.Module:
     """Atrous spatial pyramid pooling [B,in,h,w] -> [B,c_4,h,w] (supplement, section 1)."""
-    aspp: nn.Module = ASPP(in_channels, list(config.aspp_rates), config.aspp_channels)
+    aspp: Any = ASPP(in_channels, list(config.aspp_rates), config.aspp_channels)
     # torchvision's dropout of one half is for ADE-sized data sets; a tenth suits a sentence-conditioned head.
-    aspp.project[3] = nn.Dropout(0.1)  # type: ignore[index,operator]
-    return aspp
+    aspp.project[3] = nn.Dropout(0.1)
+    module: nn.Module = aspp
+    return module

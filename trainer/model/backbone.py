@@ -166,16 +166,19 @@ class EfficientNetLite0(Backbone):
         return [self.stem, self.stages[0], self.stages[1]]
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
-        renamed = {}
+        renamed: dict[str, Tensor] = {}
         blocks = [f"stages.{s}.{b}" for s, stage in enumerate(_LITE0_STAGES) for b in range(stage[0])]
         for key, value in state.items():
             if key.startswith(("_conv_head.", "_bn1.", "_fc.")):
                 continue
             parts = key.split(".")
-            if parts[0] == "_blocks":
-                parts = [blocks[int(parts[1])], "layers", _lite_layer(parts[2], first=parts[1] == "0"), *parts[3:]]
-            else:
-                parts = ["stem", {"_conv_stem": "0", "_bn0": "1"}[parts[0]], *parts[1:]]
+            try:
+                if parts[0] == "_blocks":
+                    parts = [blocks[int(parts[1])], "layers", _lite_layer(parts[2], first=parts[1] == "0"), *parts[3:]]
+                else:
+                    parts = ["stem", {"_conv_stem": "0", "_bn0": "1"}[parts[0]], *parts[1:]]
+            except (KeyError, IndexError, ValueError) as error:
+                raise UserError(f"The weights are not those of this EfficientNet-Lite0: it has no '{key}'.") from error
             renamed[".".join(parts)] = value
         _load_strict(self, renamed, "EfficientNet-Lite0")
 

@@ -177,7 +177,8 @@ def lookup(level: Tensor, coords: Tensor, radius: int) -> Tensor:
     # Positions far outside are all zero anyway: bounding them keeps the integer conversion defined.
     columns = floor[:, :1].clamp(-side, level_width + side).long() + offsets
     rows = floor[:, 1:].clamp(-side, level_height + side).long() + offsets
-    inside = ((rows >= 0) & (rows < level_height)).unsqueeze(2) & ((columns >= 0) & (columns < level_width)).unsqueeze(1)
+    in_rows, in_columns = (rows >= 0) & (rows < level_height), (columns >= 0) & (columns < level_width)
+    inside = in_rows.unsqueeze(2) & in_columns.unsqueeze(1)
     index = rows.clamp(0, level_height - 1).unsqueeze(2) * level_width + columns.clamp(0, level_width - 1).unsqueeze(1)
     window = torch.gather(level.reshape(count, -1), 1, index.reshape(count, -1)).view(count, side, side)
     window = window * inside.to(level.dtype)
@@ -197,9 +198,10 @@ def load_raft_weights(network: FlowNetwork, path: Path) -> None:
     state = load_state_file(path)
     try:
         network.raft.load_state_dict(torchvision_raft_names(state), strict=True)
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, IndexError) as error:
         detail = str(error).splitlines()[-1].strip()
-        raise UserError(f"{path} does not hold the RAFT variant of this preset ({detail}); pick the other one.") from error
+        message = f"{path} does not hold the RAFT variant of this preset ({detail}); pick the other one."
+        raise UserError(message) from error
 
 
 def torchvision_raft_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -271,7 +273,9 @@ def _build_raft(variant: str) -> RAFT:
     # "tiny": raft_small's parts with few channels and two pyramid levels, for tests on 64x96 frames.
     layers = (8, 8, 12, 16)
     corr = raft.CorrBlock(num_levels=2, radius=2)
-    motion = raft.MotionEncoder(in_channels_corr=corr.out_channels, corr_layers=(16,), flow_layers=(16, 8), out_channels=16)
+    motion = raft.MotionEncoder(
+        in_channels_corr=corr.out_channels, corr_layers=(16,), flow_layers=(16, 8), out_channels=16
+    )
     recurrent = raft.RecurrentBlock(input_size=16 + 8, hidden_size=16, kernel_size=(3,), padding=(1,))
     block = {"block": raft.BottleneckBlock, "strides": (2, 1, 2, 2)}
     return RAFT(

@@ -26,6 +26,7 @@ class HINet(nn.Module):
         config: The configuration; see ``presets``.
 
     Example:
+        >>> from rvos_edge.trainer.model.presets import model_config
         >>> model = HINet(config=model_config("test")).eval()
         >>> image = torch.zeros(1, 3, 64, 96)
         >>> lang = tuple(torch.ones(1, 2, c) for c in model.config.channels)   # two queries
@@ -66,7 +67,9 @@ class HINet(nn.Module):
             self.motion = MotionEncoder(
                 in_stride=config.raft.scale, strides=strides, channels=tuple(channels), width=config.motion_channels
             )
-        self.decoder = Decoder(channels=channels, widths=config.decoder_channels, separable_levels=config.separable_levels)
+        self.decoder = Decoder(
+            channels=channels, widths=config.decoder_channels, separable_levels=config.separable_levels
+        )
         self.stride = strides[0]
         self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
@@ -106,7 +109,8 @@ class HINet(nn.Module):
             seen = vision(levels[index], motion if self.config.flow in ("vision", "both") else None)
             mixed.append(interaction(seen, language[index], motion))
         logits: Tensor = self.decoder(mixed)
-        return logits.unflatten(0, language[0].shape[:2])
+        answer: Tensor = logits.unflatten(0, language[0].shape[:2])  # type: ignore[no-untyped-call]
+        return answer
 
     def forward(self, image: Tensor, flow: Tensor | None, language: LanguageVectors) -> Tensor:
         """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.] and l_i [B,Q,c_i] -> logits [B,Q,2,h,w]."""

@@ -36,8 +36,8 @@ class Interaction(nn.Module):
     def forward(self, vision: Tensor, language: Tensor, motion: Tensor | None) -> Tensor:
         """V [B,c,h,w], l [B,Q,c] and U [B,c,h,w] or None -> M [B*Q,c,h,w]; V and G are shared by the queries."""
         batch, queries, channels = language.shape
-        mixed = vision.unsqueeze(1) * language.unsqueeze(-1).unsqueeze(-1)
-        mixed = self.mix(mixed.flatten(0, 1))
+        spoken = vision.unsqueeze(1) * language.unsqueeze(-1).unsqueeze(-1)
+        mixed: Tensor = self.mix(spoken.flatten(0, 1))
         if self.gate is None or motion is None:
             return mixed
         gate = torch.sigmoid(self.gate(motion)).unsqueeze(1)

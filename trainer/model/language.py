@@ -15,6 +15,12 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.model.backbone import load_state_file
 from rvos_edge.trainer.model.presets import TextConfig
 
+_SMALL_WORDS = """
+the a an on in of to with and left right top bottom middle moving object that does not move large small biggest smallest
+red orange yellow green blue purple pink brown white black gray ball circle square box triangle star ring heart cross
+diamond ellipse dog cat person man woman car bus horse bird boat train bear
+"""
+
 LanguageVectors = tuple[Tensor, ...]
 """l_1..l_4, each [.., c_i]."""
 
@@ -26,7 +32,7 @@ class SentenceEncoder(nn.Module):
         super().__init__()
         self.pooling = config.pooling
         self.bert = BertModel(
-            BertConfig(
+            BertConfig(  # type: ignore[call-arg]
                 vocab_size=config.vocab_size,
                 hidden_size=config.hidden_size,
                 num_hidden_layers=config.layers,
@@ -56,6 +62,7 @@ class LanguageProjections(nn.Module):
         self.levels = nn.ModuleList(nn.Linear(hidden or in_channels, out) for out in channels)
         for level in self.levels:
             # l = 1 passes vision through: the interaction starts from there (our reading).
+            assert isinstance(level, nn.Linear)
             nn.init.ones_(level.bias)
 
     def forward(self, sentence: Tensor) -> LanguageVectors:
@@ -88,9 +95,11 @@ def load_text_weights(encoder: SentenceEncoder, source: str) -> Tokenizer:
         name = key.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
         state[name.replace("LayerNorm.beta", "LayerNorm.bias")] = value
     missing = [key for key in own if key not in state]
+    # A deeper BERT of the same width would otherwise load without its last layers.
+    deeper = [key for key in state if key.startswith("encoder.layer.") and key not in own]
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
-    if missing or wrong:
-        raise UserError(f"{files[0]} is not the BERT of this preset: '{(missing + wrong)[0]}' does not fit.")
+    if missing or wrong or deeper:
+        raise UserError(f"{files[0]} is not the BERT of this preset: '{(missing + wrong + deeper)[0]}' does not fit.")
     encoder.bert.load_state_dict({key: state[key] for key in own}, strict=True)
     return load_tokenizer(folder / "tokenizer.json")
 
@@ -102,15 +111,19 @@ def load_tokenizer(path: Path) -> Tokenizer:
     """
     if not path.is_file():
         raise UserError(f"Tokenizer {path} does not exist; it comes with the text model's folder.")
-    tokenizer = Tokenizer.from_file(str(path))
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no class of its own
+        raise UserError(f"{path} is not a readable tokenizer; restore it from the text model's folder.") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
 
 
 def tokenize(tokenizer: Tokenizer, expressions: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Expressions -> input_ids, attention_mask, int64 [N,L], padded to the longest and cut at ``max_tokens``."""
-    rows = [tokenizer.encode(text).ids[:max_tokens] for text in expressions]
+    """Expressions -> input_ids, attention_mask, int64 [N,L], padded to the longest, cut at ``max_tokens`` before [SEP]."""
+    rows = [tokenizer.encode(text).ids for text in expressions]
+    rows = [row if len(row) <= max_tokens else [*row[: max_tokens - 1], row[-1]] for row in rows]
     length = max(len(row) for row in rows)
     ids = torch.zeros(len(rows), length, dtype=torch.int64)
     mask = torch.zeros(len(rows), length, dtype=torch.int64)
@@ -124,11 +137,7 @@ def small_tokenizer(vocab_size: int) -> Tokenizer:
     """A WordPiece tokenizer of letters and common scene words, for the ``test`` preset: no download, no real text."""
     from tokenizers import models, normalizers, pre_tokenizers, processors
 
-    words = (
-        "the a an on in of to with and left right top bottom middle moving object that does not move large small "
-        "red orange yellow green blue purple pink brown white black gray ball circle square box triangle star ring "
-        "heart cross diamond ellipse dog cat person man woman car bus horse bird boat train bear biggest smallest"
-    ).split()
+    words = _SMALL_WORDS.split()
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     tokens += [token for letter in letters for token in (letter, f"##{letter}") if token not in tokens]

@@ -52,6 +52,12 @@ class TextConfig(StrictModel):
     """Width of a hidden layer in the projections to l_1..l_4; 0 makes them linear."""
     max_tokens: int = Field(default=64, gt=2, le=512)
 
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> TextConfig:
+        if self.heads < 1 or self.hidden_size % self.heads:
+            raise ValueError(f"heads must divide hidden_size {self.hidden_size}, got {self.heads}")
+        return self
+
 
 class RaftConfig(StrictModel):
     """The optical flow network and how it is run on a stream."""

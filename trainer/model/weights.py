@@ -29,7 +29,7 @@ def initialise(model: HINet, weights: InitialWeights) -> Tokenizer:
     """Load the named weights into a new network, and return the tokenizer that belongs to its text encoder.
 
     Raises:
-        UserError: A source is missing, does not fit, or RAFT weights are given to a network without flow.
+        UserError: A source is missing or does not fit. RAFT weights are left alone by a network without flow.
     """
     if weights.backbone is not None:
         load_backbone_weights(model.backbone, weights.backbone)

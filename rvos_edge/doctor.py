@@ -1,0 +1,186 @@
+"""What this machine has, what is missing and how to get it: ``rvos-edge doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rvos_edge.errors import UserError
+from rvos_edge.stream.sources import natural_order
+
+_CPU_FILE = Path("/proc/cpuinfo")
+_MEMORY_FILE = Path("/proc/meminfo")
+_TEGRA_FILE = Path("/etc/nv_tegra_release")
+_DRIVER_FILE = Path("/proc/driver/nvidia/version")
+_DEVICES = Path("/dev")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        name: What was looked for.
+        found: What is there.
+        good: True if it is there, False if something is wrong, None if it is optional and absent.
+        remedy: What to do about it, empty if nothing.
+    """
+
+    name: str
+    found: str
+    good: bool | None = True
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; a look that fails becomes a finding of its own."""
+    return [_safely(name, look) for name, look in _LOOKS.items()]
+
+
+def print_report(console: Console | None = None) -> None:
+    """Print the findings as a table, to stdout if no console is given."""
+    table = Table(title="rvos-edge doctor")
+    for column in ("", "what", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    marks = {True: Text("ok", style="green"), False: Text("!!", style="red"), None: Text("--", style="dim")}
+    for finding in examine():
+        # Text, not markup: versions and paths may hold brackets.
+        table.add_row(marks[finding.good], finding.name, Text(finding.found), Text(finding.remedy))
+    (console or Console()).print(table)
+
+
+def _safely(name: str, look: Callable[[str], Finding]) -> Finding:
+    try:
+        return look(name)
+    except Exception as error:  # a doctor that dies of what it looks for helps nobody
+        return Finding(name, f"{type(error).__name__}: {error}", False, "reinstall it, or report this")
+
+
+def _python(name: str) -> Finding:
+    return Finding(name, f"{platform.python_version()} ({sys.executable})")
+
+
+def _platform(name: str) -> Finding:
+    return Finding(name, platform.platform())
+
+
+def _cpu(name: str) -> Finding:
+    model = _match(_CPU_FILE, r"^(?:model name|Model)\s*:\s*(.+)$") or platform.processor() or platform.machine()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Finding(name, f"{model}, {usable} of {os.cpu_count()} cores usable")
+
+
+def _memory(name: str) -> Finding:
+    total, free = (_match(_MEMORY_FILE, rf"^{key}:\s*(\d+) kB$") for key in ("MemTotal", "MemAvailable"))
+    if total is None or free is None:
+        return Finding(name, "unknown on this system", None)
+    return Finding(name, f"{int(free) / 2**20:.1f} of {int(total) / 2**20:.1f} GiB free")
+
+
+def _jetson(name: str) -> Finding:
+    if not _TEGRA_FILE.is_file():
+        return Finding(name, "this is no Jetson", None)
+    return Finding(name, _TEGRA_FILE.read_text(encoding="utf-8").splitlines()[0].lstrip("# "))
+
+
+def _driver(name: str) -> Finding:
+    version = _match(_DRIVER_FILE, r"Kernel Module.*?\s(\d+\.[\d.]+)\s")
+    if version is None:
+        return Finding(name, "none", None, "for CUDA: install the driver of your GPU")
+    return Finding(name, version)
+
+
+def _onnxruntime(name: str) -> Finding:
+    import onnxruntime
+
+    providers = ", ".join(item.removesuffix("ExecutionProvider") for item in onnxruntime.get_available_providers())
+    usable = "CUDA" in providers or not _DRIVER_FILE.is_file()
+    remedy = "" if usable else "to use the GPU: pip uninstall onnxruntime, pip install onnxruntime-gpu"
+    return Finding(name, f"{onnxruntime.__version__} ({providers})", True, remedy)
+
+
+def _opencv(name: str) -> Finding:
+    import cv2
+
+    build = cv2.getBuildInformation()
+    has = {key: bool(re.search(rf"^\s*{key}:\s*YES", build, re.MULTILINE)) for key in ("FFMPEG", "GStreamer")}
+    found = f"{cv2.__version__}, " + ", ".join(f"{key} {'yes' if there else 'no'}" for key, there in has.items())
+    if not has["FFMPEG"]:
+        return Finding(name, found, False, "videos need FFMPEG: pip install --force-reinstall opencv-python")
+    remedy = "" if has["GStreamer"] else "for Jetson CSI cameras: use an OpenCV built with GStreamer, not pip's"
+    return Finding(name, found, True, remedy)
+
+
+def _cameras(name: str) -> Finding:
+    nodes = sorted((str(path) for path in _DEVICES.glob("video*")), key=natural_order)
+    if not nodes:
+        return Finding(name, "none", None, "plug one in, or use a file, a URL or --source synthetic")
+    closed = [node for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
+    if closed:
+        return Finding(name, ", ".join(nodes), False, f"no permission for {closed[0]}: join the group 'video'")
+    return Finding(name, ", ".join(nodes))
+
+
+def _bundle(name: str) -> Finding:
+    from rvos_edge.bundle import Bundle, shipped_bundle
+
+    try:
+        manifest = Bundle.open(shipped_bundle()).manifest
+    except UserError as error:
+        return Finding(name, str(error), False, "reinstall rvos-edge, or give --bundle")
+    height, width = manifest.size
+    return Finding(name, f"{manifest.name}, {height}x{width}, {len(manifest.graphs)} graphs, verified")
+
+
+def _distribution(remedy: str, *candidates: str) -> Callable[[str], Finding]:
+    """A look for the first installed of several distributions; nothing is imported."""
+
+    def look(name: str) -> Finding:
+        for candidate in candidates:
+            try:
+                return Finding(name, f"{candidate} {metadata.version(candidate)}")
+            except metadata.PackageNotFoundError:
+                continue
+        return Finding(name, "not installed", None, remedy)
+
+    return look
+
+
+def _match(path: Path, pattern: str) -> str | None:
+    """The first group of the first match in a file, None without a file or a match."""
+    if not path.is_file():
+        return None
+    match = re.search(pattern, path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    return match[1].strip() if match else None
+
+
+_LOOKS: dict[str, Callable[[str], Finding]] = {
+    "Python": _python,
+    "platform": _platform,
+    "CPU": _cpu,
+    "memory": _memory,
+    "Jetson release": _jetson,
+    "NVIDIA driver": _driver,
+    "shipped bundle": _bundle,
+    "ONNX Runtime": _onnxruntime,
+    "OpenCV": _opencv,
+    "cameras": _cameras,
+    "OpenVINO": _distribution('pip install "rvos-edge[openvino]"', "openvino"),
+    "TensorRT": _distribution("comes with JetPack, or from NVIDIA's index", "tensorrt"),
+    "TensorRT-RTX": _distribution(
+        'pip install "rvos-edge[tensorrt]"', "tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx"
+    ),
+    "CUDA for Python": _distribution("pip install cuda-bindings", "cuda-bindings", "pycuda"),
+    "PyTorch": _distribution('to train: pip install "rvos-edge[train]"', "torch"),
+    "ONNX": _distribution('to export: pip install "rvos-edge[export]"', "onnx"),
+}

@@ -1,0 +1,78 @@
+"""What the doctor finds, and that nothing it meets can stop it."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tiny_bundle import write_tiny_bundle
+from typer.testing import CliRunner
+
+from rvos_edge import bundle, cli, doctor
+
+
+def finding(name: str) -> doctor.Finding:
+    return next(item for item in doctor.examine() if item.name == name)
+
+
+def test_report_names_everything_and_exits_with_zero() -> None:
+    result = CliRunner().invoke(cli.app, ["doctor"])
+    assert result.exit_code == 0
+    for name in ("Python", "CPU", "memory", "ONNX Runtime", "OpenVINO", "TensorRT", "PyTorch", "OpenCV", "cameras"):
+        assert name in result.stdout
+
+
+def test_versions_of_the_runtime() -> None:
+    assert finding("Python").found.startswith(".".join(map(str, sys.version_info[:3])))
+    assert "CPU" in finding("ONNX Runtime").found
+    assert "FFMPEG" in finding("OpenCV").found
+    assert "GStreamer" in finding("OpenCV").found
+
+
+def test_shipped_bundle_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiny_bundle(tmp_path / "tiny")
+    monkeypatch.setattr(bundle, "shipped_bundle", lambda: path)
+    assert finding("shipped bundle") == doctor.Finding("shipped bundle", "tiny, 64x96, 8 graphs, verified")
+    (path / "aspp.onnx").write_bytes(b"damage")
+    found = finding("shipped bundle")
+    assert found.good is False
+    assert "does not match its sha256" in found.found
+
+
+def test_jetson_and_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = tmp_path / "nv_tegra_release"
+    release.write_text("# R36 (release), REVISION: 4.3, GCID: 1\nmore\n")
+    monkeypatch.setattr(doctor, "_TEGRA_FILE", release)
+    for number in (10, 2):
+        (tmp_path / f"video{number}").touch()
+    monkeypatch.setattr(doctor, "_DEVICES", tmp_path)
+    assert finding("Jetson release").found == "R36 (release), REVISION: 4.3, GCID: 1"
+    assert finding("cameras").found == f"{tmp_path}/video2, {tmp_path}/video10"
+
+
+def test_absent_things_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_TEGRA_FILE", tmp_path / "none")
+    monkeypatch.setattr(doctor, "_DEVICES", tmp_path)
+    assert finding("Jetson release").good is None
+    assert "--source synthetic" in finding("cameras").remedy
+    look = doctor._distribution("pip install something", "no-such-distribution")
+    assert look("X") == doctor.Finding("X", "not installed", None, "pip install something")
+
+
+def test_a_look_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> doctor.Finding:
+        raise ImportError("libGL.so.1: cannot open [shared] object file")
+
+    monkeypatch.setitem(doctor._LOOKS, "OpenCV", broken)
+    text = io.StringIO()
+    doctor.print_report(Console(file=text, width=200))
+    assert "ImportError: libGL.so.1: cannot open [shared] object file" in text.getvalue()
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = "import sys; from rvos_edge import doctor; doctor.examine(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

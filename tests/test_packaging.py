@@ -1,0 +1,94 @@
+"""The rooms of the house: what is installed under which name, and which room may import which."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "torchvision", "transformers", "onnx", "onnxscript", "safetensors", "yaml")
+ROOMS = ("rvos_edge.trainer", "rvos_edge.export", "rvos_edge.benchmarks")
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """Names of the modules that are imported anywhere below a node."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            assert child.module is not None
+            yield child.module
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+
+
+def imported_when_loaded(tree: ast.Module) -> set[str]:
+    """Modules that importing a file imports: all but those inside functions."""
+    outside = ast.Module([node for node in tree.body if not isinstance(node, ast.FunctionDef)], [])
+    for node in ast.walk(outside):
+        if isinstance(node, ast.ClassDef):
+            node.body = [item for item in node.body if not isinstance(item, ast.FunctionDef)]
+    return set(imports(outside))
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def files(room: str) -> list[Path]:
+    found = sorted((ROOT / room).rglob("*.py"))
+    assert found
+    return found
+
+
+def test_installed_under_one_name_outside_the_checkout(tmp_path: Path) -> None:
+    code = "import rvos_edge, rvos_edge.trainer, rvos_edge.export, rvos_edge.benchmarks; print(rvos_edge.__version__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == metadata.version("rvos-edge")
+
+
+def test_console_script_is_the_command_line() -> None:
+    (script,) = metadata.entry_points(group="console_scripts", name="rvos-edge")
+    assert script.value == "rvos_edge.cli:main"
+
+
+def test_every_package_is_listed() -> None:
+    """A folder that pyproject.toml forgets works in an editable install and is missing from a wheel."""
+    listed = set()
+    for line in (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines():
+        if line.startswith('  "rvos_edge') and line.endswith('",'):
+            listed.add(line.strip(' ",'))
+    for room, name in (("rvos_edge", "rvos_edge"), *((name.rpartition(".")[2], name) for name in ROOMS)):
+        for path in (ROOT / room).rglob("__init__.py"):
+            assert ".".join([name, *path.parent.relative_to(ROOT / room).parts]) in listed
+
+
+@pytest.mark.parametrize("path", files("rvos_edge"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_runtime_imports_no_other_room_and_nothing_heavy(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = imported_when_loaded(tree) if path.name == "cli.py" else set(imports(tree))
+    assert not [name for name in names if within(name, (*HEAVY, *ROOMS))]
+
+
+def test_command_line_reaches_the_rooms_inside_its_commands() -> None:
+    tree = ast.parse((ROOT / "rvos_edge/cli.py").read_text(encoding="utf-8"))
+    assert any(within(name, ROOMS) for name in imports(tree))
+
+
+@pytest.mark.parametrize(
+    ("room", "forbidden"),
+    [
+        ("trainer", ("rvos_edge.export", "rvos_edge.benchmarks", "rvos_edge.cli")),
+        ("export", ("rvos_edge.benchmarks", "rvos_edge.cli")),
+    ],
+)
+def test_arrows_between_the_rooms(room: str, forbidden: tuple[str, ...]) -> None:
+    for path in files(room):
+        names = set(imports(ast.parse(path.read_text(encoding="utf-8"))))
+        assert not [name for name in names if within(name, forbidden)], path

@@ -1,0 +1,104 @@
+"""The training configuration: strict, with overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rvos_edge.trainer.configs
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.config import load_config
+
+_DOCUMENT = {
+    "name": "small",
+    "model": {"preset": "test"},
+    "data": {"sources": [{"kind": "synthetic", "share": 1.0}]},
+    "iterations": 5,
+}
+_SHIPPED = sorted(Path(str(rvos_edge.trainer.configs.__file__)).parent.glob("*.yaml"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(_DOCUMENT), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("shipped", _SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configurations_load_by_name(shipped: Path) -> None:
+    config = load_config(Path(shipped.stem))
+    assert config == load_config(shipped)
+    assert config.model_config_of().size
+
+
+def test_there_is_an_edge_configuration() -> None:
+    assert "edge" in [path.stem for path in _SHIPPED]
+
+
+def test_overrides_reach_nested_keys_and_lists(file: Path) -> None:
+    config = load_config(
+        file,
+        [
+            "iterations=7",
+            "optimizer.lr=1e-3",
+            "optimizer.clip=1.0",
+            "model.size=[96, 128]",
+            "data.sources.0.share=0.5",
+            "weights.raft=null",
+            "name=a=b",
+        ],
+    )
+    assert (config.iterations, config.optimizer.lr, config.optimizer.clip) == (7, 0.001, 1.0)
+    assert config.model_config_of().size == (96, 128)
+    assert config.data.sources[0].share == 0.5
+    assert config.name == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("iterations", "write it as key=value"),
+        ("=3", "write it as key=value"),
+        ("iteratoins=3", "unknown key 'iteratoins'"),
+        ("optimizer.rate=3", r"unknown key 'optimizer\.rate'"),
+        ("data.sources.1.share=3", "'1' is not in the configuration"),
+        ("name.first.second=x", "not in the configuration"),
+        ("name.first=x", "not in the configuration"),
+        ("name=[", "not readable YAML"),
+        ("iterations=0", "greater than 0"),
+        ("optimizer.name=lion", r"'optimizer\.name'"),
+        ("data.size=[100, 96]", "multiples of 32, got 100x96"),
+        ("batch=1", "greater than or equal to 2"),
+        ("model.preset=huge", "Unknown preset 'huge'"),
+        ("model.colour=red", "unknown key 'colour'"),
+        ("model={}", r"needs model\.preset"),
+        ("data.sources=[]", r"'data\.sources'"),
+    ],
+)
+def test_a_wrong_override_is_refused_in_one_sentence(file: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(file, [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [1", "not readable YAML"), ("- 1", "mapping of keys"), ("", "mapping")])
+def test_a_file_that_is_no_configuration_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        load_config(tmp_path / "bad.yaml")
+
+
+def test_an_unknown_file_is_refused_even_where_a_shipped_one_has_its_name(tmp_path: Path) -> None:
+    for path in (Path("nosuch"), tmp_path / "edge.yaml"):
+        with pytest.raises(UserError, match=r"does not exist; give a YAML file, or one of: .*edge"):
+            load_config(path)
+
+
+def test_the_stored_configuration_is_the_same_run(file: Path, tmp_path: Path) -> None:
+    """A run writes config.json, and names it when asked to resume with another one."""
+    config = load_config(file, ["optimizer.lr=0.00001", "model.raft={iterations: 3}"])
+    (tmp_path / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
+    assert load_config(tmp_path / "config.json").model_dump_json() == config.model_dump_json()

@@ -1,0 +1,224 @@
+"""The training loop: it learns, and a resumed run is the run that was never interrupted."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state
+from rvos_edge.trainer.config import TrainConfig
+from rvos_edge.trainer.data.sample import Batch, arrange, collate
+from rvos_edge.trainer.data.synthetic import SyntheticDataset
+from rvos_edge.trainer.loop import SentenceCache, Trainer, train
+from rvos_edge.trainer.model.hinet import HINet
+from rvos_edge.trainer.model.language import small_tokenizer
+from rvos_edge.trainer.model.presets import model_config
+
+
+def _config(**changes: Any) -> TrainConfig:
+    document: dict[str, Any] = {
+        "name": "small",
+        "model": {"preset": "test"},
+        "data": {"sources": [{"kind": "synthetic", "share": 1.0}], "queries": 2},
+        "optimizer": {"lr": 0.01},
+        "iterations": 6,
+        "batch": 2,
+        "flow_dropout": 0.3,
+        "checkpoint_every": 3,
+        **changes,
+    }
+    return TrainConfig.model_validate(document)
+
+
+def _quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def _trainer(config: TrainConfig) -> Trainer:
+    torch.manual_seed(0)
+    return Trainer(config, Checkpoint(HINet(config=config.model_config_of()), small_tokenizer(512)))
+
+
+def _batch(queries: int = 2) -> Batch:
+    data, rng = SyntheticDataset(size=(64, 96), flow_size=(64, 96)), np.random.default_rng(0)
+    return collate([arrange(data.draw(rng), queries, rng) for _ in range(2)], queries)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
+    return bool(one == other)
+
+
+def _die_at(iteration: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Trainer.step
+
+    def dying(self: Trainer, batch: Batch) -> float:
+        if self.iteration == iteration:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "step", dying)
+
+
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "average": {"ema": 0.9},
+    "adamw, text trained": {"ema": 0.9, "optimizer": {"name": "adamw", "lr": 0.001, "text_lr": 0.1, "clip": 1.0}},
+    "bf16, frozen parts": {"amp": "bf16", "freeze_early": True, "freeze_backbone_norm": True},
+}
+
+
+@pytest.mark.parametrize("variant", _VARIANTS)
+def test_a_resumed_run_is_bit_for_bit_the_whole_run(
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config(**_VARIANTS[variant])
+    whole = train(config, tmp_path / "whole", console=_quiet())
+    with monkeypatch.context() as patch:
+        _die_at(4, patch)  # one iteration after the checkpoint: that one is lost and done again
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "cut", console=_quiet())
+    assert load_training_state(tmp_path / "cut/checkpoint")["iteration"] == 3
+    cut = train(config, tmp_path / "cut", resume=True, console=_quiet())
+    assert _equal(load_file(whole / "model.safetensors"), load_file(cut / "model.safetensors"))
+    assert _equal(load_training_state(whole), load_training_state(cut))
+    # Were nothing learnt, everything would be equal too.
+    torch.manual_seed(config.seed)
+    start = HINet(config=config.model_config_of()).state_dict()
+    learnt = load_file(whole / "model.safetensors")
+    assert not torch.equal(start["decoder.head.2.weight"], learnt["decoder.head.2.weight"])
+    assert torch.equal(start["sentence.bert.embeddings.word_embeddings.weight"],
+                       learnt["sentence.bert.embeddings.word_embeddings.weight"]) == ("text" not in variant)
+    assert all(torch.equal(start[key], learnt[key]) for key in start if key.startswith("flow."))
+
+
+def test_a_run_leaves_its_configuration_and_a_card(tmp_path: Path) -> None:
+    config = _config(iterations=2, data={"sources": [{"kind": "synthetic", "share": 2.0}], "licences": ["own"]})
+    console = _quiet()
+    path = train(config, tmp_path / "run", console=console)
+    assert path == tmp_path / "run/checkpoint"
+    assert json.loads((tmp_path / "run/config.json").read_text()) == json.loads(config.model_dump_json())
+    card = load_checkpoint(path).card
+    assert card["data"] == [{"name": "synthetic", "share": 1.0}]
+    assert (card["iterations"], card["licences"], card["interrupted"]) == (2, ["own"], False)
+    assert list((tmp_path / "run").glob("events.*"))
+    assert "small 2/2 loss" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_loss_falls_on_a_few_fixed_samples() -> None:
+    trainer = _trainer(_config(iterations=1000, flow_dropout=0.0, optimizer={"name": "adamw", "lr": 0.003}))
+    batch = _batch()
+    losses = [trainer.step(batch) for _ in range(30)]
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])
+
+
+def test_an_existing_run_is_not_overwritten_and_not_resumed_as_another(tmp_path: Path) -> None:
+    config = _config(iterations=2)
+    train(config, tmp_path / "run", console=_quiet())
+    with pytest.raises(UserError, match="already holds a run; add --resume"):
+        train(config, tmp_path / "run", console=_quiet())
+    # A crash between the two renames of a save has moved it aside: it is still a run.
+    (tmp_path / "run/checkpoint").rename(tmp_path / "run/.checkpoint.old")
+    with pytest.raises(UserError, match="already holds a run; add --resume"):
+        train(config, tmp_path / "run", console=_quiet())
+    with pytest.raises(UserError, match=r"another configuration; resume it with .*config\.json"):
+        train(_config(iterations=4), tmp_path / "run", resume=True, console=_quiet())
+    assert json.loads((tmp_path / "run/config.json").read_text())["iterations"] == 2
+    before = (tmp_path / "run/checkpoint/model.safetensors").read_bytes()
+    train(config, tmp_path / "run", resume=True, console=_quiet())  # a finished run has nothing left to do
+    assert (tmp_path / "run/checkpoint/model.safetensors").read_bytes() == before
+    with pytest.raises(UserError, match="is not a checkpoint"):
+        train(config, tmp_path / "empty", resume=True, console=_quiet())
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    config = _config(optimizer={"lr": 1e30}, checkpoint_every=1)
+    with pytest.raises(UserError, match=r"loss became (nan|inf) at iteration \d; lower optimizer\.lr"):
+        train(config, tmp_path / "run", console=_quiet())
+
+
+def test_fine_tuning_starts_from_a_checkpoint(tmp_path: Path) -> None:
+    before = train(_config(iterations=2), tmp_path / "before", console=_quiet())
+    tune = {"init_from": str(before), "iterations": 1, "optimizer": {"lr": 1e-12, "weight_decay": 0}}
+    after = train(_config(**tune), tmp_path / "after", console=_quiet())
+    one, other = (load_file(path / "model.safetensors")["decoder.head.2.weight"] for path in (before, after))
+    assert torch.allclose(one, other, atol=1e-6)
+    with pytest.raises(UserError, match="is of preset 'test', not 'edge'"):
+        train(_config(**tune, model={"preset": "edge"}), tmp_path / "edge", console=_quiet())
+    with pytest.raises(UserError, match="is of another network; use the same model section"):
+        train(_config(**tune, model={"preset": "test", "fusion": "single"}), tmp_path / "single", console=_quiet())
+
+
+def test_a_preset_with_a_real_text_model_needs_its_weights(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"set weights\.text"):
+        train(_config(model={"preset": "edge"}), tmp_path / "run", console=_quiet())
+    assert not (tmp_path / "run").exists()
+
+
+def test_frozen_parts_do_not_move() -> None:
+    trainer = _trainer(_config(freeze_early=True, freeze_backbone_norm=True))
+    model = trainer.model
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    trainer.step(_batch())
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert not any(key.startswith(("flow.", "sentence.", "backbone.stem.", "backbone.layer1.")) for key in moved)
+    assert not any(key.startswith("backbone.") and "running" in key for key in moved)
+    assert "backbone.layer4.1.conv2.weight" in moved
+    assert "language.levels.0.weight" in moved
+
+
+def test_the_average_follows_the_weights() -> None:
+    trainer = _trainer(_config(ema=0.5))
+    assert trainer.averaged is not None
+    key = "decoder.head.2.weight"
+    average = trainer.averaged[key].clone()
+    for iteration in range(3):
+        trainer.step(_batch())
+        decay = min(0.5, (1 + iteration) / (10 + iteration))
+        average = decay * average + (1 - decay) * trainer.model.state_dict()[key]
+        assert torch.allclose(trainer.averaged[key], average, atol=1e-6)
+
+
+def test_flow_dropout_of_one_hides_the_flow() -> None:
+    batch = _batch()
+    still = Batch(batch.image, torch.zeros_like(batch.flow), batch.masks, batch.expressions)
+    losses = [_trainer(_config(flow_dropout=share)).step(b) for share, b in ((1.0, batch), (0.0, still), (0.0, batch))]
+    assert losses[0] == losses[1]
+    assert losses[1] != losses[2]
+
+
+def test_a_sentence_vector_does_not_depend_on_its_company() -> None:
+    """A resumed run begins with an empty cache: grouped otherwise, its vectors would differ in the last bits."""
+    torch.manual_seed(0)
+    config = model_config("test", text={"hidden_size": 128, "intermediate_size": 256, "heads": 4})
+    model, tokenizer = HINet(config=config).eval(), small_tokenizer(512)
+    rows = [["a dog", "the large red ball on the left"], ["the cat that does not move", "a dog"]]
+    together = SentenceCache(model, tokenizer, frozen=True)(rows)
+    cache = SentenceCache(model, tokenizer, frozen=True)
+    cache([["the cat that does not move"]])
+    again = cache(rows)
+    assert [level.shape for level in together] == [(2, 2, channels) for channels in config.channels]
+    assert all(torch.equal(one, other) for one, other in zip(together, again, strict=True))
+    assert torch.equal(together[0][0, 0], together[0][1, 1])
+
+
+def test_trained_text_is_not_cached() -> None:
+    trainer = _trainer(_config(optimizer={"lr": 0.01, "text_lr": 1.0}))
+    rows = [["a dog"], ["a cat"]]
+    before = trainer.sentences(rows)[0]
+    trainer.step(_batch())
+    assert not torch.equal(before, trainer.sentences(rows)[0])

@@ -1,0 +1,106 @@
+"""The PyTorch segmenter equals the network called by hand."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.checkpoint import Checkpoint
+from rvos_edge.trainer.model.hinet import HINet
+from rvos_edge.trainer.model.language import small_tokenizer, tokenize
+from rvos_edge.trainer.model.presets import model_config
+from rvos_edge.trainer.predictor import TorchSegmenter
+
+_QUERIES = ["a dog", "the red ball on the left"]
+
+
+def _segmenter(**changes: object) -> TorchSegmenter:
+    torch.manual_seed(0)
+    segmenter = TorchSegmenter(Checkpoint(HINet(config=model_config("test", **changes)), small_tokenizer(512)))
+    segmenter.set_queries(_QUERIES)
+    return segmenter
+
+
+def _frames(count: int) -> list[NDArray[np.uint8]]:
+    """BGR frames of another size than the network's."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    scene = np.asarray(cv2.GaussianBlur(noise, (0, 0), 3), np.uint8)
+    return [np.roll(scene, 4 * index, axis=1) for index in range(count)]
+
+
+def _image(frame: NDArray[np.uint8]) -> Tensor:
+    rgb = cv2.cvtColor(cv2.resize(frame, (96, 64)), cv2.COLOR_BGR2RGB)
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+
+
+def _by_hand(segmenter: TorchSegmenter, frame: NDArray[np.uint8], flow: Tensor | None) -> Tensor:
+    model = segmenter.model
+    language = model.speak(*tokenize(segmenter.tokenizer, _QUERIES, 32))
+    logits = model(_image(frame), flow, tuple(level[None] for level in language))[0]
+    return logits[:, 1] - logits[:, 0]
+
+
+@torch.inference_mode()
+def test_margins_and_masks_equal_a_forward_by_hand() -> None:
+    segmenter = _segmenter()
+    network = segmenter.model.flow
+    assert network is not None
+    frames = _frames(3)
+    coords = None
+    for index, frame in enumerate(frames):
+        flow = torch.zeros(1, 2, 64, 96)
+        if index > 0:
+            flow, coords = network(_image(frame), _image(frames[index - 1]), coords=coords)
+            assert flow.abs().max() > 0
+        margin = _by_hand(segmenter, frame, flow)
+        assert torch.allclose(segmenter.margins(frame), margin, atol=1e-4)
+    segmenter.reset()
+    masks = segmenter.masks(frames[0])
+    margin = _by_hand(segmenter, frames[0], torch.zeros(1, 2, 64, 96))
+    expected = F.interpolate(margin[None], size=(60, 80), mode="bilinear", align_corners=False)[0] > 0
+    assert masks.shape == (2, 60, 80)
+    assert masks.dtype == np.bool_
+    assert np.array_equal(masks, expected.numpy())
+
+
+def test_the_second_frame_uses_flow_and_reset_forgets_it() -> None:
+    segmenter = _segmenter()
+    before, now = _frames(2)
+    still = segmenter.margins(now)
+    segmenter.reset()
+    segmenter.margins(before)
+    moving = segmenter.margins(now)
+    assert not torch.allclose(still, moving, atol=1e-6)
+    segmenter.reset()
+    assert torch.equal(segmenter.margins(now), still)
+
+
+def test_the_static_model_needs_no_past() -> None:
+    segmenter = _segmenter(flow="none")
+    before, now = _frames(2)
+    first = segmenter.margins(now)
+    segmenter.margins(before)
+    assert torch.equal(segmenter.margins(now), first)
+
+
+def test_new_queries_keep_the_video() -> None:
+    segmenter, other = _segmenter(), _segmenter()
+    before, now = _frames(2)
+    for each in (segmenter, other):
+        each.margins(before)
+    segmenter.set_queries(["a dog"])
+    assert torch.allclose(segmenter.margins(now)[0], other.margins(now)[0], atol=1e-4)
+
+
+def test_no_query_is_refused() -> None:
+    segmenter = TorchSegmenter(Checkpoint(HINet(config=model_config("test")), small_tokenizer(512)))
+    with pytest.raises(UserError, match="call set_queries before"):
+        segmenter.masks(_frames(1)[0])
+    with pytest.raises(UserError, match="at least one sentence"):
+        segmenter.set_queries([])

@@ -1,0 +1,179 @@
+"""The model card of a bundle: what it is, what it saw, what it can do and what it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rvos_edge.bundle import Bundle, Manifest
+from rvos_edge.errors import UserError
+
+CARD_FILE = "card.json"
+"""The checkpoint's facts; the export copies them beside the manifest."""
+_PAGE = "README.md"
+
+
+def card_facts(path: Path) -> dict[str, Any]:
+    """The facts of training stored in a checkpoint's or bundle's directory; empty where there are none.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    file = path / CARD_FILE
+    if not file.is_file():
+        return {}
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{file} is not readable JSON; copy card.json from the checkpoint again.") from error
+    if not isinstance(facts, dict):
+        raise UserError(f"{file} does not hold the facts of a training run; copy it from the checkpoint again.")
+    return facts
+
+
+def write_card(bundle: Path, figures: Mapping[str, Any], card: Mapping[str, Any]) -> Path:
+    """Write README.md into a bundle; the manifest does not hash it and stays valid.
+
+    Args:
+        bundle: The bundle's directory.
+        figures: What ``evaluate`` returned; any of ``davis16``, ``synthetic`` and ``swap`` may be missing.
+        card: The checkpoint's card.json, or empty.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: The bundle is damaged or its folder cannot be written.
+    """
+    manifest = Bundle.open(bundle).manifest
+    parts = [_what(manifest), _seen(manifest, card), _figures(figures), _limits(manifest, figures, card)]
+    page = bundle / _PAGE
+    temporary = bundle / f".{_PAGE}.part"
+    try:
+        temporary.write_text("\n".join(parts), encoding="utf-8")
+        os.replace(temporary, page)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"Cannot write {page} ({error.strerror}); make the bundle's folder writable.") from error
+    return page
+
+
+def _what(manifest: Manifest) -> str:
+    height, width = manifest.size
+    megabytes = sum(graph.weight_bytes for graph in manifest.graphs.values()) / 1e6
+    flow = manifest.flow
+    lines = [
+        f"# {manifest.name}",
+        "",
+        "Referring video object segmentation: a sentence and a video in, a mask of what the sentence names on every",
+        "frame. This folder is a bundle: open it with `rvos_edge.open(path)`.",
+        "",
+        f"- preset `{manifest.preset}`, network "
+        + ", ".join(f"{key} {value}" for key, value in sorted(manifest.network.items())),
+        f"- frames are resized to {width} x {height}; {megabytes:.1f} MB of weights in {len(manifest.graphs)} graphs",
+        f"- optical flow: {flow.iterations} iterations at 1/{flow.scale} of that size" if flow else "- no optical flow",
+        f"- checkpoint `{manifest.checkpoint_sha256[:16]}`",
+    ]
+    parity = manifest.end_to_end
+    if parity is not None:
+        lines.append(
+            f"- masks agree with PyTorch at IoU {parity.mask_iou:.4f} over {parity.frames} frames ({parity.source})"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _seen(manifest: Manifest, card: Mapping[str, Any]) -> str:
+    lines = ["## What it saw", ""]
+    for source in card.get("data", ()):
+        lines.append(f"- {source['name']}: {100 * source['share']:.0f} % of the samples")
+    if "iterations" in card:
+        planned = card.get("config", {}).get("iterations")
+        early = f", stopped early (of {planned})" if card.get("interrupted") and planned else ""
+        lines.append(f"- {card['iterations']} iterations of {card.get('batch', '?')} frames{early}")
+    if lines[-1] == "":
+        lines.append("- not recorded in this bundle")
+    licences = list(dict.fromkeys([*manifest.licences, *card.get("licences", ())]))
+    if licences:
+        lines += ["", "Licences of the data and of the initial weights:", "", *(f"- {licence}" for licence in licences)]
+    return "\n".join([*lines, ""])
+
+
+def _figures(figures: Mapping[str, Any]) -> str:
+    lines = ["## Figures", ""]
+    davis = figures.get("davis16")
+    if davis is not None:
+        lines += [
+            f"DAVIS-16 at 480p, split `{davis['split']}`, {_scored(davis)}, mean over each video's sentences. *Next",
+            "video's sentence* is how well a sentence about another video matches this video's object: low is good.",
+            "",
+            "| video | J | F | next video's sentence, J | its share of the image |",
+            "|---|---:|---:|---:|---:|",
+        ]
+        for video, row in davis["videos"].items():
+            other = row.get("shuffled", {"j": None, "foreground": None})
+            lines.append(_row(video, row["j"], row["f"], other["j"], other["foreground"]))
+        lines += [_row("**mean**", davis["j"], davis["f"], davis["shuffled_j"], davis["shuffled_foreground"]), ""]
+        fall = None if None in (davis["j"], davis["shuffled_j"]) else davis["j"] - davis["shuffled_j"]
+        lines += [
+            f"With the wrong sentence J falls by {_percent(fall)} points; sentences that surely name nothing in a",
+            f"video cover {_percent(davis['absent_foreground'])} % of its image.",
+            "",
+        ]
+    table = []
+    synthetic = figures.get("synthetic")
+    if synthetic is not None:
+        scenes = f"{synthetic['scenes']} held-out synthetic scenes, {synthetic['frames']} frames each"
+        table += [f"| J, {scenes} | {_percent(synthetic['j'])} |"]
+        empty = "absent sentences left empty (below 0.5 % of the image), same scenes"
+        table += [f"| {empty} | {_percent(synthetic['absent_empty'])} |"]
+    for source, row in figures.get("swap", {}).items():
+        table.append(f"| swap test, {_SOURCES.get(source, source)}: {row['pairs']} pairs | {_percent(row['share'])} |")
+    if table:
+        lines += ["| | % |", "|---|---:|", *table, ""]
+    if "swap" in figures:
+        lines += ["Swap test: pairs of sentences on one frame that each pick their own object, not the other's.", ""]
+    if "command" in figures:
+        lines += ["Made with", "", f"    {figures['command']}", ""]
+    return "\n".join(lines)
+
+
+_SOURCES = {
+    "synthetic": "held-out synthetic scenes",
+    "composed": "COCO objects pasted into other frames",
+    "coco": "COCO images",
+    "overall": "all",
+}
+
+
+def _limits(manifest: Manifest, figures: Mapping[str, Any], card: Mapping[str, Any]) -> str:
+    lines = [
+        "## Limits",
+        "",
+        "- English sentences about what is visible; nothing is remembered beyond the previous frame's motion.",
+        f"- Frames are seen at {manifest.size[1]} x {manifest.size[0]}: small objects and thin parts are lost first.",
+    ]
+    if manifest.flow is not None:
+        lines.append("- Words about motion need motion: on the first frame and after a cut nothing is known to move.")
+    trained = {source["name"] for source in card.get("data", ())}
+    if trained & {"coco", "composed"} and "coco" in figures.get("swap", {}):
+        lines.append("- COCO was trained on: where the swap test is given the same pictures, they are not new to it.")
+    if any("NC" in licence for licence in [*manifest.licences, *card.get("licences", ())]):
+        lines.append("- Some of the data may not be used commercially: train on your own data before you sell it.")
+    lines.append("- Not a safety component: masks may be wrong, also where the score is high.")
+    return "\n".join([*lines, ""])
+
+
+def _scored(davis: Mapping[str, Any]) -> str:
+    every = davis["every"]
+    return "every frame" if every == 1 else f"one frame in {every}"
+
+
+def _row(name: str, *values: float | None) -> str:
+    return f"| {name} | " + " | ".join(_percent(value) for value in values) + " |"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}".replace("-0.0", "0.0")
