@@ -32,7 +32,10 @@ class OptimizerConfig(StrictModel):
 
 
 def build_optimizer(model: HINet, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimiser with a group each for the backbone, the language projections, BERT and the rest; frozen parameters are left out."""
+    """The optimiser with a group each for the rest, the backbone, the language projections and BERT.
+
+    Frozen parameters are left out.
+    """
     backbone = list(model.backbone.parameters())
     text = list(model.sentence.parameters())
     language = list(model.language.parameters())

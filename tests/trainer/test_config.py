@@ -84,7 +84,9 @@ def test_a_wrong_override_is_refused_in_one_sentence(file: Path, override: str, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [1", "not readable YAML"), ("- 1", "mapping of keys"), ("", "mapping")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [1", "not readable YAML"), ("- 1", "mapping of keys"), ("", "mapping")]
+)
 def test_a_file_that_is_no_configuration_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):

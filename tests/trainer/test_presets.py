@@ -28,7 +28,7 @@ from rvos_edge.trainer.model.presets import model_config
         ("test", {"fusion": "flat"}, "'fusion'"),
     ],
 )
-def test_a_wrong_configuration_is_refused_in_one_sentence(preset: str, changes: dict[str, object], message: str) -> None:
+def test_a_wrong_configuration_is_refused(preset: str, changes: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         model_config(preset, **changes)
     assert "\n" not in str(caught.value)

@@ -121,7 +121,10 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def tokenize(tokenizer: Tokenizer, expressions: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Expressions -> input_ids, attention_mask, int64 [N,L], padded to the longest, cut at ``max_tokens`` before [SEP]."""
+    """Expressions -> input_ids, attention_mask, int64 [N,L], padded to the longest.
+
+    One longer than ``max_tokens`` is cut before its [SEP].
+    """
     rows = [tokenizer.encode(text).ids for text in expressions]
     rows = [row if len(row) <= max_tokens else [*row[: max_tokens - 1], row[-1]] for row in rows]
     length = max(len(row) for row in rows)
