@@ -117,8 +117,13 @@ def planes(image: Tensor) -> Tensor:
 def build_graphs(model: HINet) -> tuple[Graph, ...]:
     """The graphs of a network in the order in which a frame runs them; without flow the four flow graphs are absent."""
     graphs = [
-        Graph("text", _Text(model), ("input_ids", "attention_mask"), LANGUAGE,
-              {"input_ids": {1: "L"}, "attention_mask": {1: "L"}}),
+        Graph(
+            "text",
+            _Text(model),
+            ("input_ids", "attention_mask"),
+            LANGUAGE,
+            {"input_ids": {1: "L"}, "attention_mask": {1: "L"}},
+        ),
         Graph("backbone", _Backbone(model), ("image",), ("c2", "c3", "c4", "c5"), {}),
         Graph("aspp", _Aspp(model), ("c5",), ("v4",), {}),
     ]
@@ -126,10 +131,16 @@ def build_graphs(model: HINet) -> tuple[Graph, ...]:
         pyramid = tuple(f"corr{index}" for index in range(model.flow.levels))
         graphs += [
             Graph("flow_encode", _FlowEncode(model), ("image",), ("fmap",), {}),
-            Graph("flow_context", _FlowContext(model), ("image", "fmap", "fmap_prev"),
-                  ("hidden", "context", *pyramid), {}),
-            Graph("flow_step", _FlowStep(model), (*pyramid, "hidden", "context", "coords"),
-                  ("hidden_next", "coords_next"), {}),
+            Graph(
+                "flow_context", _FlowContext(model), ("image", "fmap", "fmap_prev"), ("hidden", "context", *pyramid), {}
+            ),
+            Graph(
+                "flow_step",
+                _FlowStep(model),
+                (*pyramid, "hidden", "context", "coords"),
+                ("hidden_next", "coords_next"),
+                {},
+            ),
             Graph("flow_up", _FlowUp(model), _flow_up_inputs(model), ("flow",), {}),
         ]
     levels = tuple(LEVELS[index] for index in model.used_levels)

@@ -41,8 +41,10 @@ def export_onnx(graph: Graph, example: Sequence[Tensor], path: Path) -> onnx.Mod
         UserError: The exporter dropped or merged an input, or failed; the sentence names the graph.
     """
     shapes = tuple(
-        {axis: Dim(symbol, min=1, max=MAX_QUERIES if symbol == "Q" else 512) for axis, symbol in
-         graph.dynamic.get(name, {}).items()}
+        {
+            axis: Dim(symbol, min=1, max=MAX_QUERIES if symbol == "Q" else 512)
+            for axis, symbol in graph.dynamic.get(name, {}).items()
+        }
         for name in graph.inputs
     )
     # *tensors is one argument holding all: its shapes are nested once more.

@@ -1,10 +1,10 @@
 """Checkpoints: a directory of plain files, without pickled code.
 
-    config.json         the ModelConfig
-    model.safetensors   weights, frozen ones included, so that a checkpoint stands alone
-    tokenizer.json
-    card.json           what the network was trained on: data, licences, iterations, figures
-    training.pt         optimiser, scaler and progress, for resuming; read with weights_only
+config.json         the ModelConfig
+model.safetensors   weights, frozen ones included, so that a checkpoint stands alone
+tokenizer.json
+card.json           what the network was trained on: data, licences, iterations, figures
+training.pt         optimiser, scaler and progress, for resuming; read with weights_only
 """
 
 from __future__ import annotations

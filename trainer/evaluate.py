@@ -86,7 +86,8 @@ def evaluate(
         UserError: Options that do not fit together, or missing files.
 
     Example:
-        >>> evaluate(checkpoint=Path("runs/edge/checkpoint"), bundle=None, dataset="synthetic", root=None)
+        >>> run = Path("runs/edge/checkpoint")
+        >>> evaluate(checkpoint=run, bundle=None, dataset="synthetic", root=None)  # doctest: +SKIP
     """
     if (checkpoint is None) == (bundle is None):
         raise UserError("Give either --checkpoint or --bundle, not both and not neither.")

@@ -39,9 +39,7 @@ def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tens
     if logits.shape[:2] != masks.shape[:2]:
         raise ValueError(f"logits and masks differ in batch or queries: {tuple(logits.shape)}, {tuple(masks.shape)}")
     target = masks.flatten(0, 1)
-    scores = F.interpolate(
-        logits.flatten(0, 1).float(), size=target.shape[-2:], mode="bilinear", align_corners=False
-    )
+    scores = F.interpolate(logits.flatten(0, 1).float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
     # Two classes: cross-entropy is softplus of the wrong margin, cheaper than a softmax over a channel of two.
     margin = scores[:, 1] - scores[:, 0]
     is_object = target == 1

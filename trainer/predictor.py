@@ -31,9 +31,7 @@ class TorchSegmenter:
         >>> masks = segmenter.masks(frame)          # bool [1,H,W]  # doctest: +SKIP
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, *, size: tuple[int, int] | None = None, device: str = "cpu"
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, size: tuple[int, int] | None = None, device: str = "cpu") -> None:
         self.model = checkpoint.model.eval().to(device)
         self.tokenizer = checkpoint.tokenizer
         self.size = size or self.model.config.size

@@ -87,11 +87,25 @@ class _SamePadConv(nn.Conv2d):
         return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
-def _conv_bn(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1,
-             activate: bool = True) -> nn.Sequential:
+def _conv_bn(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    activate: bool = True,
+) -> nn.Sequential:
     kind = _SamePadConv if stride > 1 else nn.Conv2d
     conv = kind(
-        in_channels, out_channels, kernel, stride=stride, dilation=dilation, groups=groups, bias=False,
+        in_channels,
+        out_channels,
+        kernel,
+        stride=stride,
+        dilation=dilation,
+        groups=groups,
+        bias=False,
         padding=0 if stride > 1 else dilation * (kernel // 2),
     )
     norm = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01)
@@ -144,9 +158,11 @@ class EfficientNetLite0(Backbone):
                     # As torchvision's ResNet: the block that loses its stride keeps the dilation before it.
                     step, dilation = 1, dilation * 2
                 reached *= step
-                blocks.append(_InvertedResidual(
-                    channels, out_channels, kernel=kernel, stride=step, dilation=block_dilation, expand=expand
-                ))
+                blocks.append(
+                    _InvertedResidual(
+                        channels, out_channels, kernel=kernel, stride=step, dilation=block_dilation, expand=expand
+                    )
+                )
                 channels = out_channels
             self.stages.append(nn.Sequential(*blocks))
         self.channels = (24, 40, 112, 320)
@@ -185,8 +201,14 @@ class EfficientNetLite0(Backbone):
 
 def _lite_layer(name: str, *, first: bool) -> str:
     """`_bn1` -> `1.1`: position of the layer in the block; the first block does not expand."""
-    order = {"_expand_conv": (0, 0), "_bn0": (0, 1), "_depthwise_conv": (1, 0), "_bn1": (1, 1),
-             "_project_conv": (2, 0), "_bn2": (2, 1)}
+    order = {
+        "_expand_conv": (0, 0),
+        "_bn0": (0, 1),
+        "_depthwise_conv": (1, 0),
+        "_bn1": (1, 1),
+        "_project_conv": (2, 0),
+        "_bn2": (2, 1),
+    }
     layer, part = order[name]
     return f"{layer - first}.{part}"
 
