@@ -85,14 +85,28 @@ def _what(manifest: Manifest) -> str:
     return "\n".join([*lines, ""])
 
 
+def _history(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The cards of the runs that led to a checkpoint, first one first."""
+    parts: list[Mapping[str, Any]] = []
+    part: Mapping[str, Any] | None = card
+    while part:
+        parts.insert(0, part)
+        part = part.get("before")
+    return [part for part in parts if "iterations" in part]
+
+
+def _part(card: Mapping[str, Any]) -> str:
+    shares = ", ".join(f"{source['name']} {100 * source['share']:.0f} %" for source in card.get("data", ()))
+    planned = card.get("config", {}).get("iterations")
+    early = f", stopped early (of {planned})" if card.get("interrupted") and planned else ""
+    size = (card.get("config", {}).get("data") or {}).get("size")
+    extent = f" of {size[0]}x{size[1]}" if size else ""
+    return f"- {card['iterations']} iterations of {card.get('batch', '?')} frames{extent}{early}: {shares}"
+
+
 def _seen(manifest: Manifest, card: Mapping[str, Any]) -> str:
     lines = ["## What it saw", ""]
-    for source in card.get("data", ()):
-        lines.append(f"- {source['name']}: {100 * source['share']:.0f} % of the samples")
-    if "iterations" in card:
-        planned = card.get("config", {}).get("iterations")
-        early = f", stopped early (of {planned})" if card.get("interrupted") and planned else ""
-        lines.append(f"- {card['iterations']} iterations of {card.get('batch', '?')} frames{early}")
+    lines += [_part(part) for part in _history(card)]
     if lines[-1] == "":
         lines.append("- not recorded in this bundle")
     licences = list(dict.fromkeys([*manifest.licences, *card.get("licences", ())]))

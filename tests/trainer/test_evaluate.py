@@ -255,6 +255,7 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
         "config": {"iterations": 1200},
         "data": [{"name": "davis", "share": 0.6}, {"name": "synthetic", "share": 0.4}],
         "licences": ["DAVIS: CC BY-NC"],
+        "before": {"iterations": 500, "batch": 2, "data": [{"name": "coco", "share": 1.0}]},
     }
     (bundle / "card.json").write_text(json.dumps(facts))
     console = Console(file=(tmp_path / "log").open("w"))
@@ -264,8 +265,8 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
     Bundle.open(bundle)
     page = (bundle / "README.md").read_text()
     assert f"| car-turn | {100 * figures['davis16']['videos']['car-turn']['j']:.1f} |" in page
-    assert "davis: 60 % of the samples" in page
-    assert "900 iterations of 8 frames, stopped early (of 1200)" in page
+    earlier = page.index("500 iterations of 2 frames: coco 100 %")
+    assert earlier < page.index("900 iterations of 8 frames, stopped early (of 1200): davis 60 %, synthetic 40 %")
     assert "DAVIS: CC BY-NC" in page
     assert "not be used commercially" in page
     assert "rvos-edge eval --dataset davis16 --bundle tiny --root davis --every 4" in page
