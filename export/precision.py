@@ -6,12 +6,14 @@ The arithmetic stays float32; what changes is the size of the bundle and, by the
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from rvos_edge.errors import UserError
 
 Storage = Literal["float32", "float16", "int8"]
 
@@ -29,6 +31,17 @@ WEIGHT_STORAGE: dict[str, Storage] = {
 
 _SMALLEST = 256
 """Tensors with fewer elements (biases, norms, scales) stay float32: they cost nothing and matter most."""
+
+
+def parse_storage(name: str) -> Storage:
+    """The storage of that name.
+
+    Raises:
+        UserError: There is none.
+    """
+    if name not in get_args(Storage):
+        raise UserError(f"--weights {name}: choose one of {', '.join(get_args(Storage))}.")
+    return cast("Storage", name)
 
 
 def store_weights(model: onnx.ModelProto, storage: Storage) -> None:

@@ -183,13 +183,18 @@ def export(
             help="Video or image folder on which the graphs are compared with PyTorch; synthetic if left out."
         ),
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Store all weights as float32, float16 or int8; a mix if left out.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Refuse a checkpoint of another preset.")] = None,
 ) -> None:
     """Turn a checkpoint into a bundle of ONNX graphs that the runtime opens."""
     extent = _parse_size(size)
     from rvos_edge.export.package import export_bundle
+    from rvos_edge.export.precision import parse_storage
 
-    bundle = export_bundle(checkpoint, output, size=extent, frames=frames, preset=preset)
+    storage = parse_storage(weights) if weights is not None else None
+    bundle = export_bundle(checkpoint, output, size=extent, frames=frames, weights=storage, preset=preset)
     typer.echo(f"Wrote {bundle}; try it with: rvos-edge demo --bundle {bundle}")
 
 

@@ -10,7 +10,8 @@ ort = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from rvos_edge.export.precision import store_weights, weight_bytes  # noqa: E402
+from rvos_edge.errors import UserError  # noqa: E402
+from rvos_edge.export.precision import parse_storage, store_weights, weight_bytes  # noqa: E402
 
 
 def _matmul(weight: np.ndarray) -> onnx.ModelProto:
@@ -51,3 +52,9 @@ def test_small_tensors_and_float32_stay() -> None:
     for storage in ("float32", "int8"):
         store_weights(model, storage)
         assert [item.data_type for item in model.graph.initializer] == [TensorProto.FLOAT]
+
+
+def test_an_unknown_storage_is_refused() -> None:
+    assert parse_storage("float16") == "float16"
+    with pytest.raises(UserError, match="--weights int4: choose one of float32, float16, int8"):
+        parse_storage("int4")
