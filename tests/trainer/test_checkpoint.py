@@ -96,7 +96,7 @@ def test_a_crash_while_replacing_leaves_the_old_one(
         os.replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("rvos_edge.trainer.checkpoint.os.rename", rename)
+        patch.setattr(os, "rename", rename)
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(tmp_path / "c", _checkpoint(1))
     assert (tmp_path / "c").exists() == (renames == 0)
