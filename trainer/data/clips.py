@@ -1,0 +1,61 @@
+"""What a referring video data set is to those who read it: videos, frames, queries and masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Query:
+    """One expression about one object of a video.
+
+    Attributes:
+        key: Its name in the data set's own files, unique within the video ("0", "annot1/3").
+        expression: Lower case, single spaces.
+        object_id: The object's id in the annotation; None means the whole foreground (DAVIS-16).
+    """
+
+    key: str
+    expression: str
+    object_id: int | None
+
+
+class ReferringClips(Protocol):
+    """A data set on disk in its official layout, read lazily; training and evaluation share it.
+
+    Example:
+        >>> for video in clips.videos:  # doctest: +SKIP
+        ...     for index, name in enumerate(clips.frames(video)):
+        ...         image, masks = clips.image(video, index), clips.masks(video, index)
+    """
+
+    root: Path
+    videos: tuple[str, ...]
+
+    def frames(self, video: str) -> list[str]:
+        """The names of a video's frames, in order of time."""
+
+    def queries(self, video: str) -> tuple[Query, ...]:
+        """The queries of a video."""
+
+    def image_path(self, video: str, index: int) -> Path:
+        """The image file of a frame."""
+
+    def image(self, video: str, index: int) -> NDArray[np.uint8]:
+        """A frame, BGR uint8 [H,W,3].
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+
+    def masks(self, video: str, index: int) -> NDArray[np.bool_] | None:
+        """The truth of every query, bool [N,H,W] in the order of ``queries``; None where the frame has no annotation.
+
+        Raises:
+            UserError: The annotation is missing, damaged or of another size than its image.
+        """
