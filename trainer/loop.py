@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import os
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from tokenizers import Tokenizer
-from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
@@ -25,13 +22,10 @@ from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.data.config import NamedMixture, build_mixture
 from rvos_edge.trainer.data.mixture import quiet_worker
 from rvos_edge.trainer.data.sample import Batch, collate
-from rvos_edge.trainer.losses import segmentation_loss
 from rvos_edge.trainer.model.hinet import HINet
-from rvos_edge.trainer.model.language import LanguageVectors, tokenize
 from rvos_edge.trainer.model.weights import initialise
+from rvos_edge.trainer.objective import Objective
 from rvos_edge.trainer.schedule import build_optimizer, learning_rate, set_learning_rate
-
-_SENTENCE_CACHE = 20_000
 
 
 def train(config: TrainConfig, output: Path, *, resume: bool = False, console: Console | None = None) -> Path:
@@ -105,9 +99,11 @@ class Trainer:
         self.config = config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = checkpoint.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.sentences = SentenceCache(self.model, checkpoint.tokenizer, frozen=config.optimizer.text_lr == 0)
         self._freeze()
-        self.optimizer = build_optimizer(self.model, config.optimizer)
+        self.objective = Objective(
+            self.model, checkpoint.tokenizer, loss=config.loss, frozen_text=config.optimizer.text_lr == 0
+        ).to(self.device)
+        self.optimizer = build_optimizer(self.model, config.optimizer, extra=self.objective.extra())
         self.precision = _autocast_dtype(config.amp, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.iteration = 0
@@ -134,8 +130,7 @@ class Trainer:
             kept = torch.rand(len(flow), 1, 1, 1, device=self.device) >= config.flow_dropout
             flow = flow * kept
         with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None):
-            logits = self.model(image, flow, self.sentences(batch.expressions))
-        loss = segmentation_loss(logits, masks, config.loss)
+            loss = self.objective(image, flow, masks, batch.expressions)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise UserError(
@@ -146,7 +141,7 @@ class Trainer:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if config.optimizer.clip is not None:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip)
+            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), config.optimizer.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._average()
@@ -162,6 +157,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             # With a moving average the checkpoint's weights are the average: the live ones go here.
             "model": self.model.state_dict() if self.averaged is not None else None,
+            "alignment": self.objective.alignment.state_dict() if self.objective.alignment is not None else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -170,6 +166,8 @@ class Trainer:
         if state["model"] is not None:
             self.averaged = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
             self.model.load_state_dict(state["model"])
+        if self.objective.alignment is not None:
+            self.objective.alignment.load_state_dict(state["alignment"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty where the run began without fp16
             self.scaler.load_state_dict(state["scaler"])
@@ -203,42 +201,6 @@ class Trainer:
                 average.lerp_(value, 1 - decay)
             else:
                 average.copy_(value)
-
-
-class SentenceCache:
-    """Expressions of a batch -> l_1..l_4; sentence vectors of a frozen BERT are computed once."""
-
-    def __init__(self, model: HINet, tokenizer: Tokenizer, *, frozen: bool) -> None:
-        self.model, self.tokenizer, self.frozen = model, tokenizer, frozen
-        self._vectors: OrderedDict[str, Tensor] = OrderedDict()
-
-    def __call__(self, expressions: Sequence[Sequence[str]]) -> LanguageVectors:
-        """B lists of Q expressions -> l_i [B,Q,c_i]."""
-        flat = [text for row in expressions for text in row]
-        vectors = self._cached(flat) if self.frozen else self._encode(flat)
-        shaped = vectors.unflatten(0, (len(expressions), -1))  # type: ignore[no-untyped-call]
-        levels: LanguageVectors = self.model.language(shaped)
-        return levels
-
-    def _cached(self, flat: Sequence[str]) -> Tensor:
-        new = list(dict.fromkeys(text for text in flat if text not in self._vectors))
-        with torch.no_grad():
-            for text in new:
-                # One by one: a vector must not depend, not even in its last bit, on which sentences were cached before,
-                # or a resumed run would drift.
-                self._vectors[text] = self._encode([text])[0]
-        for text in flat:
-            self._vectors.move_to_end(text)
-        vectors = torch.stack([self._vectors[text] for text in flat])
-        while len(self._vectors) > _SENTENCE_CACHE:
-            self._vectors.popitem(last=False)
-        return vectors
-
-    def _encode(self, texts: Sequence[str]) -> Tensor:
-        ids, mask = tokenize(self.tokenizer, texts, self.model.config.text.max_tokens)
-        device = next(self.model.parameters()).device
-        vectors: Tensor = self.model.sentence(ids.to(device), mask.to(device))
-        return vectors
 
 
 def _start(config: TrainConfig) -> Checkpoint:

@@ -20,6 +20,8 @@ class LossConfig(StrictModel):
     """Share of the pixels of each (frame, expression) pair that counts: those with the largest loss."""
     dice: float = Field(default=0.0, ge=0)
     """Weight of the Dice term (beyond the paper)."""
+    alignment: float = Field(default=0.0, ge=0)
+    """Weight of the loss that ties sentences to regions (beyond the paper; see ``alignment``)."""
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tensor:

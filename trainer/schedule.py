@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -31,17 +32,19 @@ class OptimizerConfig(StrictModel):
     """Largest gradient norm."""
 
 
-def build_optimizer(model: HINet, config: OptimizerConfig) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: HINet, config: OptimizerConfig, *, extra: Iterable[torch.nn.Parameter] = ()
+) -> torch.optim.Optimizer:
     """The optimiser with a group each for the rest, the backbone, the language projections and BERT.
 
-    Frozen parameters are left out.
+    Frozen parameters are left out; ``extra`` are weights of the losses.
     """
     backbone = list(model.backbone.parameters())
     text = list(model.sentence.parameters())
     language = list(model.language.parameters())
     flow = list(model.flow.parameters()) if model.flow is not None else []
     apart = {id(parameter) for parameter in (*backbone, *text, *language, *flow)}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in apart]
+    rest = [parameter for parameter in (*model.parameters(), *extra) if id(parameter) not in apart]
     groups = []
     parts = (
         (rest, 1.0),

@@ -18,10 +18,11 @@ from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_train
 from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.data.sample import Batch, arrange, collate
 from rvos_edge.trainer.data.synthetic import SyntheticDataset
-from rvos_edge.trainer.loop import SentenceCache, Trainer, train
+from rvos_edge.trainer.loop import Trainer, train
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import small_tokenizer
 from rvos_edge.trainer.model.presets import model_config
+from rvos_edge.trainer.objective import SentenceCache
 
 
 def _config(**changes: Any) -> TrainConfig:
@@ -76,7 +77,7 @@ def _die_at(iteration: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 _VARIANTS: dict[str, dict[str, Any]] = {
     "sgd": {},
-    "average": {"ema": 0.9},
+    "average, alignment": {"ema": 0.9, "loss": {"alignment": 0.3}},
     "adamw, text trained": {"ema": 0.9, "optimizer": {"name": "adamw", "lr": 0.001, "text_lr": 0.1, "clip": 1.0}},
     "bf16, frozen parts": {"amp": "bf16", "freeze_early": True, "freeze_backbone_norm": True},
 }
@@ -228,6 +229,6 @@ def test_a_sentence_vector_does_not_depend_on_its_company() -> None:
 def test_trained_text_is_not_cached() -> None:
     trainer = _trainer(_config(optimizer={"lr": 0.01, "text_lr": 1.0}))
     rows = [["a dog"], ["a cat"]]
-    before = trainer.sentences(rows)[0]
+    before = trainer.objective.sentences(rows)[0]
     trainer.step(_batch())
-    assert not torch.equal(before, trainer.sentences(rows)[0])
+    assert not torch.equal(before, trainer.objective.sentences(rows)[0])

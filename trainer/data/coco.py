@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -71,6 +72,7 @@ class CocoDataset:
         images: the image folder; ROOT/images when None.
         distractors: sentences of other data sets that may be tried as absent ones.
         augmentation: how samples are varied.
+        split: "train" leaves out the pictures that ``is_held_out`` names, "held_out" keeps only those.
 
     An image with a single annotation is taken to be incomplete (in the COCO excerpt for this project such images hold
     unlabelled objects): only rare things are called absent from it.
@@ -89,6 +91,7 @@ class CocoDataset:
         images: str | Path | None = None,
         distractors: Sequence[str] = (),
         augmentation: Augmentation | None = None,
+        split: Literal["all", "train", "held_out"] = "all",
     ) -> None:
         self.root = Path(root)
         self.size, self.flow_size = size, flow_size
@@ -100,6 +103,10 @@ class CocoDataset:
                 f"the COCO image folder {self.images} does not exist: give the folder that holds the images"
             )
         self.pictures, self.kinds = _read(Path(annotations) if annotations else self.root / "instances.json")
+        if split != "all":
+            self.pictures = [p for p in self.pictures if is_held_out(p.file) == (split == "held_out")]
+            if not self.pictures:
+                raise UserError(f"{self.root} has no picture of the split '{split}': give more COCO images")
         weights = np.array([_weight(picture) for picture in self.pictures])
         self._cumulative = np.cumsum(weights / weights.sum())
 
@@ -186,6 +193,11 @@ class CocoDataset:
         for thing in things:
             ignore &= ~thing.mask
         return things, (ignore if ignore.any() else None), frozenset(uncertain)
+
+
+def is_held_out(file_name: str) -> bool:
+    """Whether a picture is kept from training so that the sentence test can use it: about one in seven, by its name."""
+    return hashlib.sha256(Path(file_name).name.encode()).digest()[0] < 38
 
 
 def touches_border(mask: NDArray[np.bool_]) -> bool:

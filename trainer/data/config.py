@@ -44,6 +44,8 @@ class CocoSource(StrictModel):
 
     kind: Literal["coco"]
     root: str
+    split: Literal["all", "train"] = "train"
+    """``train`` leaves out the pictures that the swap test asks about."""
     share: float = Field(gt=0)
 
 
@@ -52,6 +54,8 @@ class ComposedSource(StrictModel):
 
     kind: Literal["composed"]
     coco: str
+    split: Literal["all", "train"] = "train"
+    """Which COCO pictures lend backgrounds and objects."""
     davis: str | None = None
     expressions: str | None = None
     davis_backgrounds: float = Field(default=0.5, ge=0, le=1)
@@ -115,9 +119,9 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
             )
             sentences += [sentence for video in davis.videos for sentence in davis.sentences(video)]
         elif isinstance(source, CocoSource):
-            child = CocoDataset(source.root, size=size, flow_size=flow_size, distractors=sentences)
+            child = CocoDataset(source.root, size=size, flow_size=flow_size, distractors=sentences, split=source.split)
         elif isinstance(source, ComposedSource):
-            coco = CocoDataset(source.coco, size=size, flow_size=flow_size)
+            coco = CocoDataset(source.coco, size=size, flow_size=flow_size, split=source.split)
             clips = None
             if source.davis is not None:
                 clips = _davis(source.davis, source.expressions, "train", config, model, size, flow_size, console)

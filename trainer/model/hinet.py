@@ -83,16 +83,17 @@ class HINet(nn.Module):
         """Tokens int64 [N,L] -> l_1..l_4, each [N,c_i]."""
         return self.language(self.sentence(input_ids, attention_mask))  # type: ignore[no-any-return]
 
-    def gate(self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors) -> Tensor:
-        """Vision, motion gate, interaction and decoder for Q queries.
+    def condition(
+        self, levels: Sequence[Tensor], flow: Tensor | None
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
+        """What the queries share: vision, into which motion has entered, and the motion for the gates.
 
         Args:
             levels: C2, C3, C4, V4.
             flow: [B,2,H/scale,W/scale] in pixels, zeros where it was not computed; ignored by ``flow: none``.
-            language: l_1..l_4, each [B,Q,c_i].
 
         Returns:
-            Logits float [B,Q,2,h,w] at the first used level's stride: background, object.
+            V_i and U_i of the used levels, each [B,c_i,h_i,w_i]; U_i is None without flow.
 
         Raises:
             ValueError: The config uses flow and none was given.
@@ -102,15 +103,37 @@ class HINet(nn.Module):
             if flow is None:
                 raise ValueError(f"flow: {self.config.flow} needs a flow field, got None; pass zeros to skip it")
             motions = self.motion(motion_image(flow))
-        mixed = []
-        for index, vision, interaction, motion in zip(
-            self.used_levels, self.vision, self.interaction, motions, strict=True
-        ):
-            seen = vision(levels[index], motion if self.config.flow in ("vision", "both") else None)
-            mixed.append(interaction(seen, language[index], motion))
+        entering = motions if self.config.flow in ("vision", "both") else [None] * len(motions)
+        visions = [
+            vision(levels[index], motion)
+            for index, vision, motion in zip(self.used_levels, self.vision, entering, strict=True)
+        ]
+        return visions, motions
+
+    def answer(self, visions: Sequence[Tensor], motions: Sequence[Tensor | None], language: LanguageVectors) -> Tensor:
+        """Interaction, motion gate and decoder for Q queries.
+
+        Args:
+            visions: V_i of the used levels.
+            motions: U_i of the used levels.
+            language: l_1..l_4, each [B,Q,c_i].
+
+        Returns:
+            Logits float [B,Q,2,h,w] at the first used level's stride: background, object.
+        """
+        mixed = [
+            interaction(vision, language[index], motion)
+            for index, vision, interaction, motion in zip(
+                self.used_levels, visions, self.interaction, motions, strict=True
+            )
+        ]
         logits: Tensor = self.decoder(mixed)
-        answer: Tensor = logits.unflatten(0, language[0].shape[:2])  # type: ignore[no-untyped-call]
-        return answer
+        shaped: Tensor = logits.unflatten(0, language[0].shape[:2])  # type: ignore[no-untyped-call]
+        return shaped
+
+    def gate(self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors) -> Tensor:
+        """C2, C3, C4, V4, flow and l_i -> logits [B,Q,2,h,w]: ``condition``, then ``answer``."""
+        return self.answer(*self.condition(levels, flow), language)
 
     def forward(self, image: Tensor, flow: Tensor | None, language: LanguageVectors) -> Tensor:
         """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.] and l_i [B,Q,c_i] -> logits [B,Q,2,h,w]."""

@@ -1,0 +1,84 @@
+"""What a training step minimises: the network, its sentences and its losses as one module, so that DDP can wrap it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from rvos_edge.trainer.alignment import Alignment
+from rvos_edge.trainer.losses import LossConfig, segmentation_loss
+from rvos_edge.trainer.model.hinet import HINet
+from rvos_edge.trainer.model.language import LanguageVectors, tokenize
+
+_SENTENCE_CACHE = 20_000
+
+
+class Objective(nn.Module):
+    """Batch -> loss.
+
+    Args:
+        model: The network.
+        tokenizer: Of its sentences.
+        loss: Terms and weights.
+        frozen_text: BERT is not trained; its vectors are computed once per sentence.
+    """
+
+    def __init__(self, model: HINet, tokenizer: Tokenizer, *, loss: LossConfig, frozen_text: bool) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+        self.sentences = SentenceCache(model, tokenizer, frozen=frozen_text)
+        self.alignment = Alignment(channels=model.config.aspp_channels) if loss.alignment else None
+
+    def extra(self) -> list[nn.Parameter]:
+        """Weights beyond the network's; they are trained and then thrown away."""
+        return list(self.alignment.parameters()) if self.alignment is not None else []
+
+    def forward(self, image: Tensor, flow: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
+        """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.], masks uint8 [B,Q,H,W], B lists of Q strings -> scalar."""
+        language = self.sentences(expressions)
+        visions, motions = self.model.condition(self.model.see(image), flow)
+        loss = segmentation_loss(self.model.answer(visions, motions, language), masks, self.loss)
+        if self.alignment is not None:
+            # The top level is the last one in every fusion.
+            loss = loss + self.loss.alignment * self.alignment(visions[-1], language[-1], masks, expressions)
+        return loss
+
+
+class SentenceCache:
+    """Expressions of a batch -> l_1..l_4; sentence vectors of a frozen BERT are computed once."""
+
+    def __init__(self, model: HINet, tokenizer: Tokenizer, *, frozen: bool) -> None:
+        self.model, self.tokenizer, self.frozen = model, tokenizer, frozen
+        self._vectors: OrderedDict[str, Tensor] = OrderedDict()
+
+    def __call__(self, expressions: Sequence[Sequence[str]]) -> LanguageVectors:
+        """B lists of Q expressions -> l_i [B,Q,c_i]."""
+        flat = [text for row in expressions for text in row]
+        vectors = self._cached(flat) if self.frozen else self._encode(flat)
+        shaped = vectors.unflatten(0, (len(expressions), -1))  # type: ignore[no-untyped-call]
+        levels: LanguageVectors = self.model.language(shaped)
+        return levels
+
+    def _cached(self, flat: Sequence[str]) -> Tensor:
+        new = list(dict.fromkeys(text for text in flat if text not in self._vectors))
+        with torch.no_grad():
+            for text in new:
+                # One by one: a vector must not depend, not even in its last bit, on which sentences were cached before,
+                # or a resumed run would drift.
+                self._vectors[text] = self._encode([text])[0]
+        for text in flat:
+            self._vectors.move_to_end(text)
+        vectors = torch.stack([self._vectors[text] for text in flat])
+        while len(self._vectors) > _SENTENCE_CACHE:
+            self._vectors.popitem(last=False)
+        return vectors
+
+    def _encode(self, texts: Sequence[str]) -> Tensor:
+        ids, mask = tokenize(self.tokenizer, texts, self.model.config.text.max_tokens)
+        device = next(self.model.parameters()).device
+        vectors: Tensor = self.model.sentence(ids.to(device), mask.to(device))
+        return vectors
