@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -86,16 +85,20 @@ def _rivals(share: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
     smaller = torch.minimum(size.unsqueeze(1), size.unsqueeze(2)).clamp(min=1e-3)
     # In one frame the masks tell: two sentences with hardly a pixel in common name different things.
     apart = (common / smaller < 0.2).cpu()
-    out = torch.zeros(len(flat), len(flat), dtype=torch.bool)
-    for i, one in enumerate(flat):
-        for j, other in enumerate(flat):
-            b = i // queries
-            out[i, j] = bool(apart[b, i % queries, j % queries]) if b == j // queries else _unlike(one, other)
+    out = _unlike(flat)
+    for b in range(len(expressions)):
+        own = slice(b * queries, (b + 1) * queries)
+        out[own, own] = apart[b]
     return out
 
 
-@lru_cache(maxsize=1 << 18)
-def _unlike(one: str, other: str) -> bool:
-    """Whether two sentences of different pictures name things of different kinds, as far as words tell."""
-    a, b = lexicon.concepts(one), lexicon.concepts(other)
-    return bool(a and b) and not lexicon.confusable(a) & b
+def _unlike(sentences: Sequence[str]) -> Tensor:
+    """bool [N,N]: whether two sentences of different frames surely name different kinds of things, judged by words."""
+    named = [lexicon.concepts(sentence) for sentence in sentences]
+    column = {category: index for index, category in enumerate(sorted(frozenset().union(*named)))}
+    says, alike = (torch.zeros(len(sentences), len(column) + 1) for _ in range(2))
+    for row, categories in enumerate(named):
+        says[row, [column[c] for c in categories]] = 1
+        alike[row, [column[c] for c in lexicon.confusable(categories) if c in column]] = 1
+    known = says.any(1)
+    return known.unsqueeze(0) & known.unsqueeze(1) & (says @ alike.t() == 0)

@@ -101,7 +101,11 @@ class Trainer:
         self.model = checkpoint.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._freeze()
         self.objective = Objective(
-            self.model, checkpoint.tokenizer, loss=config.loss, frozen_text=config.optimizer.text_lr == 0
+            self.model,
+            checkpoint.tokenizer,
+            loss=config.loss,
+            queries=config.data.queries,
+            frozen_text=config.optimizer.text_lr == 0,
         ).to(self.device)
         self.optimizer = build_optimizer(self.model, config.optimizer, extra=self.objective.extra())
         self.precision = _autocast_dtype(config.amp, self.device)
@@ -227,7 +231,7 @@ def _batches(data: NamedMixture, config: TrainConfig, *, start: int) -> Iterator
         batch_size=config.batch,
         sampler=indices,
         num_workers=config.workers,
-        collate_fn=_Collate(config.data.queries),
+        collate_fn=_Collate(config.data.queries + config.data.spare_queries),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=quiet_worker,
     )

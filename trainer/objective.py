@@ -24,12 +24,15 @@ class Objective(nn.Module):
         model: The network.
         tokenizer: Of its sentences.
         loss: Terms and weights.
+        queries: So many of each frame's pairs are decoded to masks; the spare ones after them are only aligned.
         frozen_text: BERT is not trained; its vectors are computed once per sentence.
     """
 
-    def __init__(self, model: HINet, tokenizer: Tokenizer, *, loss: LossConfig, frozen_text: bool) -> None:
+    def __init__(
+        self, model: HINet, tokenizer: Tokenizer, *, loss: LossConfig, queries: int, frozen_text: bool
+    ) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model, self.loss, self.queries = model, loss, queries
         self.sentences = SentenceCache(model, tokenizer, frozen=frozen_text)
         self.alignment = Alignment(channels=model.config.aspp_channels) if loss.alignment else None
 
@@ -38,10 +41,13 @@ class Objective(nn.Module):
         return list(self.alignment.parameters()) if self.alignment is not None else []
 
     def forward(self, image: Tensor, flow: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
-        """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.], masks uint8 [B,Q,H,W], B lists of Q strings -> scalar."""
+        """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.], masks uint8 [B,Q+S,H,W], B lists of Q+S strings -> scalar."""
         language = self.sentences(expressions)
         visions, motions = self.model.condition(self.model.see(image), flow)
-        loss = segmentation_loss(self.model.answer(visions, motions, language), masks, self.loss)
+        decoded = tuple(level[:, : self.queries] for level in language)
+        loss = segmentation_loss(
+            self.model.answer(visions, motions, decoded), masks[:, : self.queries].contiguous(), self.loss
+        )
         if self.alignment is not None:
             # The top level is the last one in every fusion.
             loss = loss + self.loss.alignment * self.alignment(visions[-1], language[-1], masks, expressions)

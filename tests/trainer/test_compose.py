@@ -90,6 +90,10 @@ def test_arrange_prefers_different_objects_and_fills_up() -> None:
     five = arrange(sample, 5, np.random.default_rng(0))
     assert len(five.expressions) == 5
     assert set(five.expressions) == set(sample.expressions)
+    spare = arrange(sample, 2, np.random.default_rng(0), absent_share=0.0, spare=3)
+    assert spare.expressions[:2] == two.expressions
+    assert len(spare.expressions) == len(spare.masks) == 5
+    assert not set(spare.expressions[2:]) & set(two.expressions)
 
 
 def test_the_mixture_depends_on_seed_and_index_alone() -> None:

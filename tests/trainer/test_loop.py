@@ -77,7 +77,11 @@ def _die_at(iteration: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 _VARIANTS: dict[str, dict[str, Any]] = {
     "sgd": {},
-    "average, alignment": {"ema": 0.9, "loss": {"alignment": 0.3}},
+    "average, alignment": {
+        "ema": 0.9,
+        "loss": {"alignment": 0.3},
+        "data": {"sources": [{"kind": "synthetic", "share": 1.0}], "queries": 2, "spare_queries": 3},
+    },
     "adamw, text trained": {"ema": 0.9, "optimizer": {"name": "adamw", "lr": 0.001, "text_lr": 0.1, "clip": 1.0}},
     "bf16, frozen parts": {"amp": "bf16", "freeze_early": True, "freeze_backbone_norm": True},
 }

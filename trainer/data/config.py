@@ -80,6 +80,8 @@ class DataConfig(StrictModel):
     """Height and width of the samples; the network's by default."""
     queries: int = Field(default=4, ge=1)
     """(expression, mask) pairs per sample: vision runs once for all of them."""
+    spare_queries: int = Field(default=0, ge=0)
+    """Further pairs per sample, for the alignment loss alone: there a sentence costs next to nothing."""
     absent_share: float = Field(default=0.25, ge=0, lt=1)
     """Share of pairs whose expression names nothing in the frame."""
     flow: str = "runs/flow"
@@ -131,7 +133,12 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
         children.append((child, source.share))
         shares.append((source.kind, source.share))
     mixture = NamedMixture(
-        children, length=_ENDLESS, queries=config.queries, seed=seed, absent_share=config.absent_share
+        children,
+        length=_ENDLESS,
+        queries=config.queries,
+        seed=seed,
+        absent_share=config.absent_share,
+        spare=config.spare_queries,
     )
     total = sum(share for _, share in shares)
     mixture.shares = tuple((name, round(share / total, 4)) for name, share in shares)

@@ -22,6 +22,7 @@ class MixtureDataset(Dataset[Sample]):
         queries: pairs per sample.
         seed: the run's seed.
         absent_share: expected share of absent sentences where there are enough present ones.
+        spare: further pairs per sample, after the others.
 
     Example:
         >>> data = MixtureDataset([(davis, 0.4), (coco, 0.6)], length=8000, queries=4, seed=0)  # doctest: +SKIP
@@ -37,14 +38,16 @@ class MixtureDataset(Dataset[Sample]):
         queries: int,
         seed: int,
         absent_share: float = 0.25,
+        spare: int = 0,
     ) -> None:
         weights = np.array([weight for _, weight in children], np.float64)
         if not len(weights) or (weights < 0).any() or weights.sum() <= 0:
             raise UserError("the weights of the data sets must be at least 0, and one of them above 0")
-        if queries < 1 or length < 1:
-            raise UserError(f"queries ({queries}) and length ({length}) must be at least 1")
+        if queries < 1 or length < 1 or spare < 0:
+            raise UserError(f"queries ({queries}) and length ({length}) must be at least 1, spare ({spare}) 0")
         self.children = [child for child, _ in children]
         self.length, self.queries, self.seed, self.absent_share = length, queries, seed, absent_share
+        self.spare = spare
         self._cumulative = np.cumsum(weights / weights.sum())
 
     def __len__(self) -> int:
@@ -56,7 +59,8 @@ class MixtureDataset(Dataset[Sample]):
         rng = np.random.default_rng([self.seed, index])
         # `side` and the clip keep a child of weight 0 from ever being drawn.
         child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
-        return arrange(self.children[child].draw(rng), self.queries, rng, absent_share=self.absent_share)
+        sample = self.children[child].draw(rng)
+        return arrange(sample, self.queries, rng, absent_share=self.absent_share, spare=self.spare)
 
 
 def quiet_worker(worker: int) -> None:

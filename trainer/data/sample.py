@@ -46,8 +46,8 @@ class Batch:
     Attributes:
         image: uint8 [B,3,H,W], RGB.
         flow: float32 [B,2,hf,wf], pixels of ``image``.
-        masks: uint8 [B,Q,H,W], 0 background, 1 object, 255 ignore.
-        expressions: B lists of Q strings.
+        masks: uint8 [B,Q+S,H,W], 0 background, 1 object, 255 ignore; S spare pairs come last.
+        expressions: B lists of Q+S strings.
     """
 
     image: torch.Tensor
@@ -60,7 +60,9 @@ class Batch:
         return replace(self, image=self.image.pin_memory(), flow=self.flow.pin_memory(), masks=self.masks.pin_memory())
 
 
-def arrange(sample: Sample, queries: int, rng: np.random.Generator, *, absent_share: float = 0.25) -> Sample:
+def arrange(
+    sample: Sample, queries: int, rng: np.random.Generator, *, absent_share: float = 0.25, spare: int = 0
+) -> Sample:
     """Choose ``queries`` pairs: different objects first, then a share of absent ones; repeat pairs when too few.
 
     Args:
@@ -68,6 +70,7 @@ def arrange(sample: Sample, queries: int, rng: np.random.Generator, *, absent_sh
         queries: how many pairs the result has.
         rng: decides which pairs and their order.
         absent_share: the expected share of absent pairs when there are enough of both kinds.
+        spare: so many further pairs follow, of those that are left, whichever they are.
     """
     filled = sample.masks.any(axis=(1, 2))
     present = _spread(sample, rng.permutation(np.flatnonzero(filled)))
@@ -78,7 +81,10 @@ def arrange(sample: Sample, queries: int, rng: np.random.Generator, *, absent_sh
     chosen = present[: queries - len(chosen)] + chosen
     while len(chosen) < queries:
         chosen.append(chosen[int(rng.integers(len(chosen)))])
+    left = [i for i in range(len(sample.expressions)) if i not in chosen]
     order = rng.permutation(np.asarray(chosen))
+    if spare:
+        order = np.concatenate([order, np.resize(rng.permutation(left or chosen), spare)])
     return replace(sample, masks=sample.masks[order], expressions=tuple(sample.expressions[i] for i in order))
 
 
