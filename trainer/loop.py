@@ -161,6 +161,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             # With a moving average the checkpoint's weights are the average: the live ones go here.
             "model": self.model.state_dict() if self.averaged is not None else None,
+            "sentences": self.objective.sentences.state(),
             "alignment": self.objective.alignment.state_dict() if self.objective.alignment is not None else None,
         }
 
@@ -170,6 +171,7 @@ class Trainer:
         if state["model"] is not None:
             self.averaged = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
             self.model.load_state_dict(state["model"])
+        self.objective.sentences.load_state(state["sentences"])
         if self.objective.alignment is not None:
             self.objective.alignment.load_state_dict(state["alignment"])
         self.optimizer.load_state_dict(state["optimizer"])

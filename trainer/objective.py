@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -69,13 +70,24 @@ class SentenceCache:
         levels: LanguageVectors = self.model.language(shaped)
         return levels
 
+    def state(self) -> dict[str, Any]:
+        """What is cached; plain values and tensors."""
+        vectors = [vector.cpu() for vector in self._vectors.values()]
+        return {"texts": list(self._vectors), "vectors": torch.stack(vectors) if vectors else None}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from ``state()``."""
+        device = next(self.model.parameters()).device
+        vectors = state["vectors"].to(device) if state["texts"] else ()
+        self._vectors = OrderedDict(zip(state["texts"], vectors, strict=True))
+
     def _cached(self, flat: Sequence[str]) -> Tensor:
         new = list(dict.fromkeys(text for text in flat if text not in self._vectors))
-        with torch.no_grad():
-            for text in new:
-                # One by one: a vector must not depend, not even in its last bit, on which sentences were cached before,
-                # or a resumed run would drift.
-                self._vectors[text] = self._encode([text])[0]
+        if new:
+            # All at once: most sentences of a composed frame were never said before, and one by one they would cost
+            # more than the decoder. Their last bits then depend on their company, which is why the state holds them.
+            with torch.no_grad():
+                self._vectors.update(zip(new, self._encode(new), strict=True))
         for text in flat:
             self._vectors.move_to_end(text)
         vectors = torch.stack([self._vectors[text] for text in flat])
