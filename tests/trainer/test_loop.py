@@ -21,8 +21,6 @@ from rvos_edge.trainer.data.synthetic import SyntheticDataset
 from rvos_edge.trainer.loop import Trainer, train
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import small_tokenizer
-from rvos_edge.trainer.model.presets import model_config
-from rvos_edge.trainer.objective import SentenceCache
 
 
 def _config(**changes: Any) -> TrainConfig:
