@@ -200,33 +200,59 @@ def export(
 
 @app.command("eval")
 def evaluate(
-    dataset: Annotated[str, typer.Option(help="davis16, synthetic, swap, or all of them.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="davis16, davis17, youtube-vos, a2d, jhmdb, refcoco, synthetic, swap, or all: "
+            "davis16, synthetic and swap."
+        ),
+    ],
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint directory to score, or")] = None,
     bundle: Annotated[Path | None, typer.Option(help="bundle directory to score.")] = None,
-    root: Annotated[Path | None, typer.Option(help="The DAVIS folder.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The data set's folder; DAVIS-16's for swap and all.")] = None,
     coco: Annotated[Path | None, typer.Option(help="The COCO folder, for the swap test.")] = None,
-    split: Annotated[str, typer.Option(help="val, dev, train, all, or names of videos with commas.")] = "val",
-    expressions: Annotated[
-        Path | None, typer.Option(help="JSON of the sentences; ROOT/meta_expressions.json if left out.")
+    split: Annotated[
+        str | None,
+        typer.Option(help="A split, or names of videos with commas; the one usually judged if left out."),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    expressions: Annotated[
+        Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the figures here; with it, an interrupted evaluation can go on.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Write the masks to Annotations/VIDEO/KEY/FRAME.png in this folder.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="unsupervised: every frame counts; semi-supervised: the first and last do not.")
+    ] = "unsupervised",
     every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted evaluation, or start anew.")
+    ] = True,
     card: Annotated[bool, typer.Option("--card", help="Write the bundle's model card.")] = False,
 ) -> None:
-    """Score a checkpoint or a bundle: J and F, and whether it follows the words."""
+    """Score a checkpoint or a bundle: J and F, IoU, and whether it follows the words."""
+    from rvos_edge.trainer.evaluate import Options
     from rvos_edge.trainer.evaluate import evaluate as score
 
     score(
-        checkpoint=checkpoint,
-        bundle=bundle,
-        dataset=dataset,
-        root=root,
-        coco=coco,
-        split=split,
-        expressions=expressions,
-        json_path=json,
-        every=every,
-        card=card,
+        Options(
+            checkpoint=checkpoint,
+            bundle=bundle,
+            dataset=dataset,
+            root=root,
+            coco=coco,
+            split=split,
+            expressions=expressions,
+            every=every,
+            protocol=protocol,
+            masks=masks,
+            json=json,
+            resume=resume,
+            card=card,
+        )
     )
 
 

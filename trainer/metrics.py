@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -118,9 +117,14 @@ class IouMeter:
     def add(self, truth: NDArray[np.bool_], result: NDArray[np.bool_]) -> None:
         """Count one pair of masks [H,W]; two empty masks score 1."""
         _same(truth, result)
-        self.intersection += int(np.count_nonzero(truth.astype(np.bool_) & result.astype(np.bool_)))
-        self.union += int(np.count_nonzero(truth.astype(np.bool_) | result.astype(np.bool_)))
-        self.values.append(float(region_similarity(truth, result)))
+        truth, result = truth.astype(np.bool_), result.astype(np.bool_)
+        self.count(int(np.count_nonzero(truth & result)), int(np.count_nonzero(truth | result)))
+
+    def count(self, intersection: int, union: int) -> None:
+        """Count one pair of masks by the pixels that they share and those that they cover together."""
+        self.intersection += intersection
+        self.union += union
+        self.values.append(intersection / union if union else 1.0)
 
     @property
     def overall_iou(self) -> float:
