@@ -69,6 +69,18 @@ def expressions_json(videos: Mapping[str, Sequence[tuple[str, int]]], names: Seq
     }
 
 
+def write_davis16(root: Path, sentences: Mapping[str, Sequence[str]], *, frames: int = 4) -> Path:
+    """One white box a video, described by sentences, without the official lists."""
+    names = [f"{index:05d}" for index in range(frames)]
+    for video in sentences:
+        for name in names:
+            write_image(root / "JPEGImages" / "480p" / video / f"{name}.jpg", picture(ids()))
+            write_image(root / "Annotations" / "480p" / video / f"{name}.png", ids() * np.uint8(255))
+    said = {video: [(sentence, 1) for sentence in some] for video, some in sentences.items()}
+    write_json(root / "meta_expressions.json", expressions_json(said, names))
+    return root
+
+
 def write_youtube_vos(
     root: Path, videos: Mapping[str, Sequence[tuple[str, int]]], *, split: str = "train", frames: int = 3
 ) -> Path:
