@@ -1,4 +1,4 @@
-"""The command line: ``rvos-edge run | demo | train | export | eval | doctor``.
+"""The command line: ``rvos-edge run | demo | train | export | eval | data | doctor``.
 
 Commands are thin: they read options, call one function and print what it returns. What a command needs is imported
 inside it, so that ``--help`` is fast and the runtime commands work without the extras.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _ASSUMED_FPS = 25.0
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _EXTRAS = {
-    **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml", "tensorboard"), "train"),
+    **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml", "tensorboard", "PIL"), "train"),
     **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), "export"),
 }
 """Import name -> the extra of this package that installs it."""
@@ -200,34 +200,81 @@ def export(
 
 @app.command("eval")
 def evaluate(
-    dataset: Annotated[str, typer.Option(help="davis16, synthetic, swap, or all of them.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="davis16, davis17, youtube-vos, a2d, jhmdb, refcoco, synthetic, swap, or all: "
+            "davis16, synthetic and swap."
+        ),
+    ],
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint directory to score, or")] = None,
     bundle: Annotated[Path | None, typer.Option(help="bundle directory to score.")] = None,
-    root: Annotated[Path | None, typer.Option(help="The DAVIS folder.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The data set's folder; DAVIS-16's for swap and all.")] = None,
     coco: Annotated[Path | None, typer.Option(help="The COCO folder, for the swap test.")] = None,
-    split: Annotated[str, typer.Option(help="val, dev, train, all, or names of videos with commas.")] = "val",
-    expressions: Annotated[
-        Path | None, typer.Option(help="JSON of the sentences; ROOT/meta_expressions.json if left out.")
+    split: Annotated[
+        str | None,
+        typer.Option(help="A split, or names of videos with commas; the one usually judged if left out."),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    expressions: Annotated[
+        Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the figures here; with it, an interrupted evaluation can go on.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Write the masks to Annotations/VIDEO/KEY/FRAME.png in this folder.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="unsupervised: every frame counts; semi-supervised: the first and last do not.")
+    ] = "unsupervised",
     every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted evaluation, or start anew.")
+    ] = True,
     card: Annotated[bool, typer.Option("--card", help="Write the bundle's model card.")] = False,
 ) -> None:
-    """Score a checkpoint or a bundle: J and F, and whether it follows the words."""
+    """Score a checkpoint or a bundle: J and F, IoU, and whether it follows the words."""
+    from rvos_edge.trainer.evaluate import Options
     from rvos_edge.trainer.evaluate import evaluate as score
 
     score(
-        checkpoint=checkpoint,
-        bundle=bundle,
-        dataset=dataset,
-        root=root,
-        coco=coco,
-        split=split,
-        expressions=expressions,
-        json_path=json,
-        every=every,
-        card=card,
+        Options(
+            checkpoint=checkpoint,
+            bundle=bundle,
+            dataset=dataset,
+            root=root,
+            coco=coco,
+            split=split,
+            expressions=expressions,
+            every=every,
+            protocol=protocol,
+            masks=masks,
+            json=json,
+            resume=resume,
+            card=card,
+        )
     )
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Look after data sets.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check")
+def check_data(
+    dataset: Annotated[str, typer.Option(help="davis16, davis17, youtube-vos, a2d, jhmdb, coco or refcoco.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    expressions: Annotated[
+        Path | None, typer.Option(help="File of the expressions; where the data set keeps it if left out.")
+    ] = None,
+) -> None:
+    """Say what of a data set is there, what is missing and where to get it."""
+    from rvos_edge.trainer.data.check import as_table, check_dataset, is_complete
+
+    findings = check_dataset(dataset.replace("-", "_"), root, expressions=expressions)
+    Console().print(as_table(dataset, root, findings))
+    if not is_complete(findings):
+        raise typer.Exit(2)
 
 
 @app.command()

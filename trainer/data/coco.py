@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data import lexicon
 from rvos_edge.trainer.data.expressions import Thing, dominant_colour
+from rvos_edge.trainer.data.images import read_image
 from rvos_edge.trainer.data.sample import Sample
-from rvos_edge.trainer.data.scene import Scene, blur_flow, camera_flow, finish, move, read_image, to_rgb
+from rvos_edge.trainer.data.scene import Scene, blur_flow, camera_flow, finish, move, to_rgb
 from rvos_edge.trainer.data.transforms import Augmentation, View, random_view
 
 # Smaller instances are ignored rather than named; so are those of which the view shows too little.
@@ -261,7 +262,7 @@ def _read(path: Path) -> tuple[list[Picture], dict[str, str]]:
         kinds = {str(c["name"]): str(c.get("supercategory", "")) for c in data["categories"]}
         found: dict[int, list[Instance]] = defaultdict(list)
         for entry in data["annotations"]:
-            found[int(entry["image_id"])].append(_instance(entry, names))
+            found[int(entry["image_id"])].append(parse_instance(entry, names))
         pictures = [
             Picture(
                 file=str(image["file_name"]),
@@ -281,7 +282,8 @@ def _read(path: Path) -> tuple[list[Picture], dict[str, str]]:
     return pictures, kinds
 
 
-def _instance(entry: dict[str, Any], names: dict[int, str]) -> Instance:
+def parse_instance(entry: dict[str, Any], names: dict[int, str]) -> Instance:
+    """An entry of COCO's ``annotations``; ``names`` are the categories by id."""
     segmentation = entry["segmentation"]
     polygons: tuple[NDArray[np.float32], ...] = ()
     counts: tuple[int, ...] = ()
