@@ -104,6 +104,9 @@ def test_what_is_missing_or_wrong_is_named(root: Path) -> None:
         DavisDataset(root / "nowhere", **options)
     with pytest.raises(UserError, match="zebra"):
         DavisDataset(root, videos=["zebra"], **options)
+    (root / "JPEGImages/480p/walker").rename(root / "elsewhere")
+    with pytest.raises(UserError, match=r"name 1 of 3 videos that .*480p does not have \(walker\)"):
+        DavisDataset(root, videos=None, **options)
     mask = root / "Annotations/480p/rider/00001.png"
     cv2.imwrite(str(mask), np.zeros((4, 4), np.uint8))
     data = DavisDataset(root, videos=["rider"], **options)
