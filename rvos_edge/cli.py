@@ -1,4 +1,4 @@
-"""The command line: ``rvos-edge run | demo | train | export | eval | doctor``.
+"""The command line: ``rvos-edge run | demo | train | export | eval | report | doctor``.
 
 Commands are thin: they read options, call one function and print what it returns. What a command needs is imported
 inside it, so that ``--help`` is fast and the runtime commands work without the extras.
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 _ASSUMED_FPS = 25.0
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _EXTRAS = {
-    **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml", "tensorboard"), "train"),
+    **dict.fromkeys(
+        ("torch", "torchvision", "transformers", "safetensors", "yaml", "tensorboard", "matplotlib"), "train"
+    ),
     **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), "export"),
 }
 """Import name -> the extra of this package that installs it."""
@@ -228,6 +230,29 @@ def evaluate(
         every=every,
         card=card,
     )
+
+
+@app.command()
+def report(
+    run: Annotated[list[str], typer.Option(help="NAME=CHECKPOINT; repeat it to compare several.")],
+    root: Annotated[Path, typer.Option(help="The DAVIS folder.")],
+    split: Annotated[str, typer.Option(help="dev, val, train or all.")] = "dev",
+    videos: Annotated[str | None, typer.Option(help="Names of videos with commas, instead of a split.")] = None,
+    expressions: Annotated[
+        Path | None, typer.Option(help="JSON of the sentences; ROOT/meta_expressions.json if left out.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the page and its pictures.")] = Path("report"),
+    every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to show beside the checkpoints.")] = None,
+) -> None:
+    """Draw the paper's figures from runs of your own: ablation, effect of flow, queries and masks."""
+    from rvos_edge.trainer.report import report as make_report
+
+    names = [name.strip() for name in videos.split(",") if name.strip()] if videos is not None else None
+    page = make_report(
+        run, root, split=split, videos=names, expressions=expressions, output=output, every=every, bundle=bundle
+    )
+    typer.echo(f"Wrote {page}; open it in a browser.")
 
 
 @app.command()

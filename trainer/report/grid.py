@@ -1,0 +1,145 @@
+"""Rows of pictures with words around them, as PNG: what every figure but the curves is made of."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+Colour = tuple[int, int, int]
+
+# Inches. A page is read at about 100 dots per inch and zoomed: 150 keep small objects visible.
+_DPI = 150
+_CELL = 2.25
+_GAP = 0.06
+_MARGIN = 0.12
+_LINE = 0.2
+_HEAD = 0.26
+_BETWEEN = 0.12
+_FONT = 9.0
+_LETTER = 0.068
+"""Mean width of a letter at that size, for shortening what would not fit."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture and the line below it.
+
+    Attributes:
+        image: uint8 [H,W,3] BGR, or [H,W] in gray.
+        below: The line, or "".
+    """
+
+    image: NDArray[np.uint8]
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A line above a row, with a swatch where it explains a colour (BGR)."""
+
+    text: str
+    colour: Colour | None = None
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Captions, then pictures side by side; all as large as the first."""
+
+    captions: Sequence[Caption]
+    cells: Sequence[Cell]
+
+
+def draw_grid(path: Path, rows: Sequence[Row], heads: Sequence[str] = ()) -> None:
+    """Write the rows, one below the other, as a PNG.
+
+    Args:
+        path: The file.
+        rows: At least one; a row may be shorter than the others.
+        heads: What stands above the columns, once.
+    """
+    columns = max(len(row.cells) for row in rows)
+    width = 2 * _MARGIN + columns * _CELL + (columns - 1) * _GAP
+    heights = [_picture_height(row) for row in rows]
+    below = [_LINE if any(cell.below for cell in row.cells) else 0.0 for row in rows]
+    each = [len(row.captions) * _LINE + height + under for row, height, under in zip(rows, heights, below, strict=True)]
+    height = 2 * _MARGIN + (_HEAD if heads else 0) + sum(each) + (len(rows) - 1) * _BETWEEN
+    sheet = _Sheet(width, height)
+    top = _MARGIN
+    for column, head in enumerate(heads):
+        centre = _MARGIN + column * (_CELL + _GAP) + _CELL / 2
+        sheet.text(centre, top + _HEAD / 2, _shorten(head, _CELL), align="center", bold=True)
+    top += _HEAD if heads else 0
+    for row, picture, under in zip(rows, heights, below, strict=True):
+        for caption in row.captions:
+            sheet.caption(caption, top, width - 2 * _MARGIN)
+            top += _LINE
+        for column, cell in enumerate(row.cells):
+            left = _MARGIN + column * (_CELL + _GAP)
+            sheet.image(cell.image, left, top, _CELL, picture)
+            if cell.below:
+                sheet.text(left + _CELL / 2, top + picture + _LINE / 2, _shorten(cell.below, _CELL), align="center")
+        top += picture + under + _BETWEEN
+    sheet.save(path)
+
+
+class _Sheet:
+    """A white page measured in inches from its top left corner."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+
+    def image(self, image: NDArray[np.uint8], left: float, top: float, width: float, height: float) -> None:
+        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
+        axes = self.figure.add_axes(box)
+        axes.set_axis_off()
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        axes.imshow(image[..., ::-1], aspect="auto", interpolation="antialiased")
+
+    def text(self, x: float, y: float, text: str, *, align: str = "left", bold: bool = False) -> None:
+        self.figure.text(
+            x / self.width,
+            1 - y / self.height,
+            text,
+            ha=align,
+            va="center",
+            fontsize=_FONT,
+            fontweight="bold" if bold else "normal",
+            color="#222222",
+            parse_math=False,
+        )
+
+    def caption(self, caption: Caption, top: float, room: float) -> None:
+        left = _MARGIN
+        if caption.colour is not None:
+            side = 0.12
+            corner = (left / self.width, 1 - (top + _LINE / 2 + side / 2) / self.height)
+            blue, green, red = (value / 255 for value in caption.colour)
+            self.figure.add_artist(
+                Rectangle(corner, side / self.width, side / self.height, color=(red, green, blue), linewidth=0)
+            )
+            left += side + 0.07
+            room -= side + 0.07
+        self.text(left, top + _LINE / 2, _shorten(caption.text, room), bold=caption.bold)
+
+    def save(self, path: Path) -> None:
+        # No software version in the file: equal figures are equal files.
+        self.figure.savefig(path, format="png", metadata={"Software": None})
+
+
+def _picture_height(row: Row) -> float:
+    height, width = row.cells[0].image.shape[:2]
+    return _CELL * height / width
+
+
+def _shorten(text: str, room: float) -> str:
+    return textwrap.shorten(text, max(int(room / _LETTER), 8), placeholder=" \N{HORIZONTAL ELLIPSIS}")
