@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 _ASSUMED_FPS = 25.0
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _EXTRAS = {
-    **dict.fromkeys(
-        ("torch", "torchvision", "transformers", "safetensors", "yaml", "tensorboard", "matplotlib"), "train"
-    ),
+    **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml"), "train"),
+    **dict.fromkeys(("tensorboard", "PIL", "matplotlib"), "train"),
     **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), "export"),
 }
 """Import name -> the extra of this package that installs it."""
@@ -202,57 +201,95 @@ def export(
 
 @app.command("eval")
 def evaluate(
-    dataset: Annotated[str, typer.Option(help="davis16, synthetic, swap, or all of them.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="davis16, davis17, youtube-vos, a2d, jhmdb, refcoco, synthetic, swap, or all: "
+            "davis16, synthetic and swap."
+        ),
+    ],
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint directory to score, or")] = None,
     bundle: Annotated[Path | None, typer.Option(help="bundle directory to score.")] = None,
-    root: Annotated[Path | None, typer.Option(help="The DAVIS folder.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The data set's folder; DAVIS-16's for swap and all.")] = None,
     coco: Annotated[Path | None, typer.Option(help="The COCO folder, for the swap test.")] = None,
-    split: Annotated[str, typer.Option(help="val, dev, train, all, or names of videos with commas.")] = "val",
-    expressions: Annotated[
-        Path | None, typer.Option(help="JSON of the sentences; ROOT/meta_expressions.json if left out.")
+    split: Annotated[
+        str | None,
+        typer.Option(help="A split, or names of videos with commas; the one usually judged if left out."),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    expressions: Annotated[
+        Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the figures here; with it, an interrupted evaluation can go on.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Write the masks to Annotations/VIDEO/KEY/FRAME.png in this folder.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="unsupervised: every frame counts; semi-supervised: the first and last do not.")
+    ] = "unsupervised",
     every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted evaluation, or start anew.")
+    ] = True,
     card: Annotated[bool, typer.Option("--card", help="Write the bundle's model card.")] = False,
 ) -> None:
-    """Score a checkpoint or a bundle: J and F, and whether it follows the words."""
+    """Score a checkpoint or a bundle: J and F, IoU, and whether it follows the words."""
+    from rvos_edge.trainer.evaluate import Options
     from rvos_edge.trainer.evaluate import evaluate as score
 
     score(
-        checkpoint=checkpoint,
-        bundle=bundle,
-        dataset=dataset,
-        root=root,
-        coco=coco,
-        split=split,
-        expressions=expressions,
-        json_path=json,
-        every=every,
-        card=card,
+        Options(
+            checkpoint=checkpoint,
+            bundle=bundle,
+            dataset=dataset,
+            root=root,
+            coco=coco,
+            split=split,
+            expressions=expressions,
+            every=every,
+            protocol=protocol,
+            masks=masks,
+            json=json,
+            resume=resume,
+            card=card,
+        )
     )
 
 
 @app.command()
 def report(
     run: Annotated[list[str], typer.Option(help="NAME=CHECKPOINT; repeat it to compare several.")],
-    root: Annotated[Path, typer.Option(help="The DAVIS folder.")],
-    split: Annotated[str, typer.Option(help="dev, val, train or all.")] = "dev",
-    videos: Annotated[str | None, typer.Option(help="Names of videos with commas, instead of a split.")] = None,
+    root: Annotated[Path, typer.Option(help="The data set's folder.")],
+    dataset: Annotated[str, typer.Option(help="davis16, davis17 or youtube-vos.")] = "davis16",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", "--videos", help="A split, or names of videos with commas; DAVIS-16's dev if left out."
+        ),
+    ] = None,
     expressions: Annotated[
-        Path | None, typer.Option(help="JSON of the sentences; ROOT/meta_expressions.json if left out.")
+        Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder of the page and its pictures.")] = Path("report"),
     every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
     bundle: Annotated[Path | None, typer.Option(help="Bundle to show beside the checkpoints.")] = None,
 ) -> None:
     """Draw the paper's figures from runs of your own: ablation, effect of flow, queries and masks."""
+    from rvos_edge.trainer.report import Options
     from rvos_edge.trainer.report import report as make_report
 
-    names = [name.strip() for name in videos.split(",") if name.strip()] if videos is not None else None
-    page = make_report(
-        run, root, split=split, videos=names, expressions=expressions, output=output, every=every, bundle=bundle
+    options = Options(
+        runs=run,
+        root=root,
+        dataset=dataset,
+        split=split,
+        expressions=expressions,
+        output=output,
+        every=every,
+        bundle=bundle,
     )
-    typer.echo(f"Wrote {page}; open it in a browser.")
+    typer.echo(f"Wrote {make_report(options)}; open it in a browser.")
 
 
 @app.command()

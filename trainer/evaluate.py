@@ -1,189 +1,191 @@
-"""Figures of a checkpoint or a bundle: DAVIS-16, held-out synthetic scenes and the swap test."""
+"""Figures of a checkpoint or a bundle: video and image benchmarks, held-out synthetic scenes and the swap test."""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
+from rvos_edge import __version__
 from rvos_edge.errors import UserError
-from rvos_edge.segmenter import Segmenter, open_segmenter
 from rvos_edge.trainer.card import card_facts, write_card
-from rvos_edge.trainer.checkpoint import load_checkpoint
+from rvos_edge.trainer.evaluate_attributes import attribute_table, find_attributes
+from rvos_edge.trainer.evaluate_data import SOURCES, open_clips
+from rvos_edge.trainer.evaluate_ledger import Ledger, Metrics
+from rvos_edge.trainer.evaluate_masks import MaskFolder
+from rvos_edge.trainer.evaluate_model import Predictor, model_hash, open_predictor
+from rvos_edge.trainer.evaluate_show import progress_bar, show
 from rvos_edge.trainer.evaluate_swap import evaluate_swap
-from rvos_edge.trainer.evaluate_video import Predictor, evaluate_davis, evaluate_synthetic
-from rvos_edge.trainer.predictor import TorchSegmenter
+from rvos_edge.trainer.evaluate_synthetic import evaluate_synthetic
+from rvos_edge.trainer.evaluate_video import PROTOCOLS, Rules, evaluate_clips
 
-__all__ = ["DATASETS", "Predictor", "evaluate", "evaluate_davis", "evaluate_swap", "evaluate_synthetic"]
-
-DATASETS = ("davis16", "synthetic", "swap", "all")
+DATASETS = (*SOURCES, "synthetic", "swap", "all")
 
 
-class BundlePredictor:
-    """A bundle's runtime as a ``Predictor``; nothing but the masks is used."""
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is evaluated, on what and how; the fields are the options of the command line.
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self.segmenter = segmenter
+    Attributes:
+        checkpoint: A checkpoint directory.
+        bundle: A bundle directory; exactly one of the two.
+        dataset: One of ``DATASETS``; "all" is davis16, synthetic and swap.
+        root: The data set's folder; for swap and all the DAVIS-16 folder.
+        coco: The COCO excerpt, for the swap test; without it only synthetic scenes are swapped.
+        split: A split of the data set, or names of videos with commas; its usual one when None.
+        expressions: The sentences; the data set's own file when None. Any JSON in the form of Refer-YouTube-VOS.
+        every: Score every n-th frame (J and F); all are seen.
+        protocol: Which frames count, see ``Rules``.
+        masks: Folder for the predicted masks.
+        json: Where the figures go. While the evaluation runs, those of the finished videos lie beside it, in
+            NAME.partial.jsonl.
+        resume: Go on with an interrupted evaluation; otherwise start anew.
+        card: Write the bundle's model card (README.md beside its manifest).
+    """
 
-    def reset(self) -> None:
-        """Forget the video."""
-        self.segmenter.reset()
+    checkpoint: Path | None = None
+    bundle: Path | None = None
+    dataset: str
+    root: Path | None = None
+    coco: Path | None = None
+    split: str | None = None
+    expressions: Path | None = None
+    every: int = 1
+    protocol: str = "unsupervised"
+    masks: Path | None = None
+    json: Path | None = None
+    resume: bool = True
+    card: bool = False
 
-    def set_queries(self, queries: Sequence[str]) -> None:
-        """Say what to segment."""
-        self.segmenter.set_queries(queries)
 
-    def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """uint8 [H,W,3] BGR -> bool [Q,H,W]."""
-        return self.segmenter.step(frame).masks
-
-
-def evaluate(
-    *,
-    checkpoint: Path | None,
-    bundle: Path | None,
-    dataset: str,
-    root: Path | None,
-    coco: Path | None = None,
-    split: str = "val",
-    expressions: Path | None = None,
-    json_path: Path | None = None,
-    every: int = 1,
-    card: bool = False,
-    console: Console | None = None,
-) -> dict[str, Any]:
+def evaluate(options: Options, *, console: Console | None = None) -> dict[str, Any]:
     """Evaluate a checkpoint or a bundle, print tables, and write the figures.
 
     Args:
-        checkpoint: A checkpoint directory.
-        bundle: A bundle directory; exactly one of the two.
-        dataset: "davis16", "synthetic", "swap" or "all" (those whose data is given).
-        root: The DAVIS folder; needed for davis16, used for the frames of the swap test.
-        coco: The COCO excerpt, for the swap test; without it only synthetic scenes are swapped.
-        split: "val" (ImageSets/480p/val.txt, or where there is none the development split), "dev", "train", "all" or
-            names of videos with commas.
-        expressions: The sentences' JSON; ROOT/meta_expressions.json when None.
-        json_path: Where the figures go.
-        every: Score every n-th frame of DAVIS; all are seen.
-        card: Write the bundle's model card (README.md beside its manifest).
+        options: What to do.
         console: Where tables and the progress bar are drawn.
 
     Returns:
-        ``model``, ``command`` and, as asked for, ``davis16``, ``synthetic`` and ``swap``.
+        ``model``, ``command`` and, as asked for, ``davis16`` (with ``attributes`` where db_info.yml lies in the
+        folder), ``davis17``, ``youtube-vos``, ``a2d``, ``jhmdb``, ``refcoco``, ``synthetic`` and ``swap``.
 
     Raises:
-        UserError: Options that do not fit together, or missing files.
+        UserError: Options that do not fit together, missing files, or an interrupted evaluation of something else.
 
     Example:
-        >>> run = Path("runs/edge/checkpoint")
-        >>> evaluate(checkpoint=run, bundle=None, dataset="synthetic", root=None)  # doctest: +SKIP
+        >>> evaluate(Options(checkpoint=Path("runs/edge/checkpoint"), dataset="synthetic"))  # doctest: +SKIP
     """
-    if (checkpoint is None) == (bundle is None):
-        raise UserError("Give either --checkpoint or --bundle, not both and not neither.")
-    if dataset not in DATASETS:
-        raise UserError(f"Unknown --dataset '{dataset}'; choose one of {', '.join(DATASETS)}.")
-    if card and bundle is None:
-        raise UserError("--card describes a bundle; export the checkpoint and give --bundle instead of --checkpoint.")
-    if dataset in ("davis16", "all") and root is None:
-        raise UserError(f"--dataset {dataset} needs --root, the DAVIS folder that holds JPEGImages and Annotations.")
-    for option, folder in (("--root", root), ("--coco", coco)):
-        if folder is not None and not folder.is_dir():
-            raise UserError(f"{option} {folder} does not exist; give the folder you unpacked the data set to.")
-    if json_path is not None and json_path.is_dir():
-        raise UserError(f"--json {json_path} is a folder; give a file name.")
+    _check(options)
     console = console or Console()
-    figures: dict[str, Any] = {
-        "model": str((checkpoint or bundle or Path()).resolve().name),
-        "command": _command(checkpoint, bundle, dataset, root, coco, split, expressions, every),
-    }
-    with _predictor(checkpoint, bundle) as predictor, _progress(console) as progress:
-        if dataset in ("davis16", "all") and root is not None:
-            figures["davis16"] = evaluate_davis(
-                predictor, root, split=split, expressions=expressions, every=every, progress=progress
-            )
-        if dataset in ("synthetic", "all"):
-            figures["synthetic"] = evaluate_synthetic(predictor, progress=progress)
-        if dataset in ("swap", "all"):
-            figures["swap"] = evaluate_swap(predictor, coco, root, expressions=expressions, progress=progress)
-    _show(figures, console)
-    if json_path is not None:
-        _write(json_path, json.dumps(figures, indent=2) + "\n")
-        console.print(f"figures: {json_path}")
-    if card and bundle is not None:
-        console.print(f"card: {write_card(bundle, figures, card_facts(bundle))}")
+    ledger = Ledger(_beside(options.json), _facts(options), resume=options.resume)
+    if len(ledger):
+        console.print(f"going on with {ledger.path}: {len(ledger)} parts are done")
+    folder = options.checkpoint or options.bundle or Path()
+    figures: dict[str, Any] = {"model": folder.resolve().name, "command": _command(options)}
+    try:
+        with open_predictor(options.checkpoint, options.bundle) as predictor:
+            figures |= _run(options, predictor, ledger, console)
+    except KeyboardInterrupt:
+        if ledger.path is not None and len(ledger):
+            console.print(f"interrupted: {len(ledger)} parts are kept in {ledger.path}; the same command goes on")
+        raise
+    show(figures, console)
+    if options.json is not None:
+        _write(options.json, json.dumps(figures, indent=2) + "\n")
+        console.print(f"figures: {options.json}")
+    ledger.remove()
+    if options.masks is not None:
+        console.print(f"masks: {options.masks}")
+    if options.card and options.bundle is not None:
+        console.print(f"card: {write_card(options.bundle, figures, card_facts(options.bundle))}")
     return figures
 
 
-@contextlib.contextmanager
-def _predictor(checkpoint: Path | None, bundle: Path | None) -> Iterator[Predictor]:
-    if checkpoint is not None:
-        yield TorchSegmenter(load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu")
-        return
-    # Its own cache: what is judged is the bundle, not what an earlier run left behind.
-    with tempfile.TemporaryDirectory() as folder:
-        yield BundlePredictor(open_segmenter(bundle, cache_dir=folder))
+def _run(options: Options, predictor: Predictor, ledger: Ledger, console: Console) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    dataset = "davis16" if options.dataset == "all" else options.dataset
+    masks = None if options.masks is None else MaskFolder(options.masks)
+    with progress_bar(console) as progress:
+        if dataset in SOURCES and options.root is not None:
+            clips = open_clips(dataset, options.root, options.split, options.expressions)
+            rules = Rules(options.every, options.protocol, masks)
+            result = evaluate_clips(predictor, clips, dataset, rules=rules, ledger=ledger, progress=progress)
+            figures[dataset] = {"split": options.split or SOURCES[dataset].split, **result}
+            info = find_attributes(options.root) if dataset == "davis16" else None
+            if info is not None:
+                regions = {video: row["j"] for video, row in result["videos"].items()}
+                figures[dataset]["attributes"] = attribute_table(info, regions)
+        for name in ("synthetic", "swap"):
+            if options.dataset not in (name, "all"):
+                continue
+            row = ledger.get(name, "")
+            if row is None:
+                row = ledger.put(name, "", _alone(name, options, predictor, progress))
+            figures[name] = row
+    return figures
 
 
-def _command(
-    checkpoint: Path | None,
-    bundle: Path | None,
-    dataset: str,
-    root: Path | None,
-    coco: Path | None,
-    split: str,
-    expressions: Path | None,
-    every: int,
-) -> str:
+def _alone(name: str, options: Options, predictor: Predictor, progress: Any) -> Metrics:
+    if name == "synthetic":
+        return evaluate_synthetic(predictor, progress=progress)
+    return evaluate_swap(predictor, options.coco, options.root, expressions=options.expressions, progress=progress)
+
+
+def _check(options: Options) -> None:
+    if (options.checkpoint is None) == (options.bundle is None):
+        raise UserError("Give either --checkpoint or --bundle, not both and not neither.")
+    if options.dataset not in DATASETS:
+        raise UserError(f"Unknown --dataset '{options.dataset}'; choose one of {', '.join(DATASETS)}.")
+    if options.card and options.bundle is None:
+        raise UserError("--card describes a bundle; export the checkpoint and give --bundle instead of --checkpoint.")
+    if options.dataset in (*SOURCES, "all") and options.root is None:
+        raise UserError(f"--dataset {options.dataset} needs --root, the folder that you unpacked the data set to.")
+    if options.masks is not None and options.dataset not in SOURCES:
+        raise UserError(f"--masks keeps the masks of one data set of videos; leave it out for {options.dataset}.")
+    if options.protocol not in PROTOCOLS:
+        raise UserError(f"Unknown --protocol '{options.protocol}'; choose one of {', '.join(PROTOCOLS)}.")
+    if options.every < 1:
+        raise UserError(f"--every must be at least 1, not {options.every}: it scores every n-th frame.")
+    for option, folder in (("--root", options.root), ("--coco", options.coco)):
+        if folder is not None and not folder.is_dir():
+            raise UserError(f"{option} {folder} does not exist; give the folder you unpacked the data set to.")
+    if options.expressions is not None and not options.expressions.exists():
+        raise UserError(f"--expressions {options.expressions} does not exist; give the file of the sentences.")
+    if options.json is not None and options.json.is_dir():
+        raise UserError(f"--json {options.json} is a folder; give a file name.")
+
+
+def _beside(path: Path | None) -> Path | None:
+    return None if path is None else path.with_name(f"{path.stem}.partial.jsonl")
+
+
+def _facts(options: Options) -> dict[str, Any]:
+    """What must be the same for an interrupted evaluation to go on: the model, the options and the sentences."""
+    facts: dict[str, Any] = {"model": model_hash(options.checkpoint, options.bundle), "version": __version__}
+    for name in ("dataset", "split", "every", "protocol"):
+        facts[name] = getattr(options, name)
+    for name in ("root", "coco", "masks", "expressions"):
+        path = getattr(options, name)
+        facts[name] = None if path is None else str(path.resolve())
+    if options.expressions is not None and options.expressions.is_file():
+        facts["expressions"] += " " + hashlib.sha256(options.expressions.read_bytes()).hexdigest()
+    return facts
+
+
+def _command(options: Options) -> str:
     """The command line that gives these figures again; folders by their names alone."""
-    paths = {"--checkpoint": checkpoint, "--bundle": bundle, "--root": root, "--coco": coco}
-    words = ["rvos-edge eval", f"--dataset {dataset}"]
-    words += [f"{option} {path.resolve().name}" for option, path in paths.items() if path is not None]
-    words += [f"--split {split}"] if split != "val" else []
-    words += [f"--expressions {expressions.name}"] if expressions is not None else []
-    words += [f"--every {every}"] if every != 1 else []
+    words = ["rvos-edge eval", f"--dataset {options.dataset}"]
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name in ("dataset", "masks", "json", "resume", "card") or value in (None, field.default):
+            continue
+        words.append(f"--{field.name} {value.resolve().name if isinstance(value, Path) else value}")
     return " ".join(words)
-
-
-def _show(figures: dict[str, Any], console: Console) -> None:
-    if "davis16" in figures:
-        davis = figures["davis16"]
-        table = Table(title=f"DAVIS-16, {davis['split']}, one frame in {davis['every']} scored, %")
-        table.add_column("video", no_wrap=True)
-        for name in ("J", "J recall", "J decay", "F", "next video's sentence: J", "its share of the image"):
-            table.add_column(name, justify="right")
-        keys = ("j", "j_recall", "j_decay", "f")
-        for video, row in davis["videos"].items():
-            other = row.get("shuffled", {"j": None, "foreground": None})
-            table.add_row(video, *(_percent(row[k]) for k in keys), _percent(other["j"]), _percent(other["foreground"]))
-        table.add_section()
-        last = (davis["shuffled_j"], davis["shuffled_foreground"])
-        table.add_row("mean", *(_percent(davis[key]) for key in keys), *(_percent(value) for value in last))
-        console.print(table)
-    if "synthetic" in figures:
-        row = figures["synthetic"]
-        table = Table("J", "absent sentences left empty", "objects", title="Synthetic scenes, held out, %")
-        table.add_row(_percent(row["j"]), _percent(row["absent_empty"]), str(row["objects"]))
-        console.print(table)
-    if "swap" in figures:
-        table = Table("frames", "pairs kept apart", "pairs", "images", title="Swap test, %")
-        for source, row in figures["swap"].items():
-            table.add_row(source, _percent(row["share"]), str(row["pairs"]), str(row["frames"]))
-        console.print(table)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _write(path: Path, text: str) -> None:
@@ -195,15 +197,3 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"Cannot write {path} ({error.strerror}); choose another place.") from error
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal or "CI" in os.environ,
-    )

@@ -1,226 +1,229 @@
-"""Videos through a predictor: DAVIS-16 with its sentences, and held-out scenes of the synthetic camera."""
+"""Videos and their queries through a predictor, scored as each benchmark does, at the size of the annotations."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Protocol
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
 from rvos_edge.errors import UserError
-from rvos_edge.stream.synthetic import SyntheticCamera
 from rvos_edge.trainer.data import lexicon
-from rvos_edge.trainer.data.davis import DavisDataset
-from rvos_edge.trainer.data.synthetic import EVALUATION_SEEDS
-from rvos_edge.trainer.metrics import boundary_accuracy, region_similarity, statistics
+from rvos_edge.trainer.data.clips import AnnotatedClips, Query
+from rvos_edge.trainer.data.davis import SCENERY
+from rvos_edge.trainer.evaluate_judges import (
+    Judge,
+    ObjectsJudge,
+    OverlapJudge,
+    RegionJudge,
+    expression_sets,
+    mean,
+    object_totals,
+    overlap_totals,
+    region_totals,
+)
+from rvos_edge.trainer.evaluate_ledger import Ledger, Metrics
+from rvos_edge.trainer.evaluate_masks import MaskFolder, VideoMasks
+from rvos_edge.trainer.evaluate_model import Predictor
 
-EMPTY_SHARE = 0.005
-"""A mask below this share of the image counts as the answer "nothing"."""
-_KINDS = ("colour", "shape", "size")
-_ABSENT = 2
-# As in the synthetic camera's own wording: smaller remains cannot be named.
-_VISIBLE = 0.0006
-
-Metrics = dict[str, Any]
-
-
-class Predictor(Protocol):
-    """What is judged: a checkpoint or a bundle behind the same three methods."""
-
-    def reset(self) -> None:
-        """Forget the video; the next frame is a first frame."""
-
-    def set_queries(self, queries: Sequence[str]) -> None:
-        """Say what to segment from the next frame on."""
-
-    def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """uint8 [H,W,3] BGR -> bool [Q,H,W] at the frame's size."""
+PROTOCOLS = ("unsupervised", "semi-supervised")
+MEASURES = {
+    "davis16": "region",
+    "davis17": "objects",
+    "youtube-vos": "region",
+    "a2d": "overlap",
+    "jhmdb": "overlap",
+    "refcoco": "overlap",
+}
+"""How each data set is judged: J and F of each expression, J and F of each object in two settings, or IoU."""
+_LEAD = 3
+"""Where few frames are annotated, so many before each are seen as well: the flow needs one, its warm start more."""
 
 
-def evaluate_davis(
+@dataclass(frozen=True)
+class Rules:
+    """Which frames count and what is kept.
+
+    Attributes:
+        every: Score every n-th frame (J and F only); all are seen.
+        protocol: "unsupervised" scores every frame, as referring work does; "semi-supervised" drops the first and the
+            last of each video, as the benchmark does where the first mask is given.
+        masks: Where predicted masks are kept, if anywhere.
+    """
+
+    every: int = 1
+    protocol: str = "unsupervised"
+    masks: MaskFolder | None = None
+
+
+def evaluate_clips(
     predictor: Predictor,
-    root: Path,
+    clips: AnnotatedClips,
+    dataset: str,
     *,
-    split: str | Sequence[str] = "val",
-    expressions: Path | None = None,
-    every: int = 1,
+    rules: Rules | None = None,
+    ledger: Ledger | None = None,
     progress: Progress | None = None,
 ) -> Metrics:
-    """J and F on DAVIS-16, every sentence of a video asked in one pass, masks scored at their own size.
-
-    One sentence of the next video goes along in the same pass. A network that follows the text does not answer it
-    with this video's object: its J (``shuffled_j``) and its share of the image (``absent_foreground``, where the
-    sentence surely names nothing here) should be near zero.
+    """Judge every video of a data set, with all its queries in one pass where they are not too many.
 
     Args:
         predictor: What is judged.
-        root: The folder with JPEGImages and Annotations.
-        split: "val": the videos of ImageSets/480p/val.txt, or where there is none the development split; "dev" and
-            "train": the development split; "all": every video with sentences; or names of videos.
-        expressions: The sentences' JSON; ROOT/meta_expressions.json when None.
-        every: Score every n-th frame; all frames are seen.
+        clips: The videos of a split.
+        dataset: One of ``MEASURES``.
+        rules: The defaults when None.
+        ledger: Videos that it holds are not run again; those that are done are put there.
         progress: Where a bar is drawn.
 
     Returns:
-        Means over the videos (``j``, ``f``, their recall and decay, ...) and ``videos``, the same for each.
+        The data set's totals and ``videos``, each one's figures. davis16: FIGURES as means over the videos of the mean
+        over a video's expressions, and how the network answers to a sentence about the next video: its J against this
+        video's object (``shuffled_j``) and its share of the image (``absent_foreground``, where the sentence surely
+        names nothing here) should be near zero. youtube-vos: FIGURES over all expressions. davis17: FIGURES over all
+        objects, ``standard`` and ``binary``, averaged over the ``sets`` of expressions. a2d, jhmdb, refcoco:
+        ``overall_iou``, ``mean_iou``, ``precision@0.5`` ... over all pairs of expression and annotated frame.
 
     Raises:
-        UserError: A folder, file, video or option does not fit.
+        UserError: A file is missing or damaged, or an option does not fit.
     """
-    if every < 1:
-        raise UserError(f"every must be at least 1, not {every}: it scores every n-th frame.")
-    data = open_davis(root, split=split, expressions=expressions)
-    task = None
-    if progress is not None:
-        task = progress.add_task("davis16", total=sum(len(data.frames(video)) for video in data.videos))
-    videos: dict[str, Metrics] = {}
-    for video, following in zip(data.videos, (*data.videos[1:], data.videos[0]), strict=True):
-        own = list(dict.fromkeys(data.sentences(video)))
-        foreign = data.sentences(following)[0] if following != video else None
-        predictor.reset()
-        predictor.set_queries([*own, foreign] if foreign else own)
-        rows: list[tuple[NDArray[np.float64], NDArray[np.float64], float]] = []
-        for index in range(len(data.frames(video))):
-            image, values = data.load(video, index)
-            masks = predictor.masks(image)
-            if index % every == 0:
-                truth = np.broadcast_to(values > 0, masks.shape)
-                boundary = boundary_accuracy(truth[: len(own)], masks[: len(own)])
-                rows.append((region_similarity(truth, masks), boundary, float(masks[-1].mean())))
-            if progress is not None and task is not None:
-                progress.advance(task)
-        videos[video] = _of_video(own, rows)
-        if foreign:
-            videos[video]["shuffled"] = {
-                "sentence": foreign,
-                "j": mean(row[0][-1] for row in rows),
-                "foreground": mean(row[2] for row in rows),
-                "absent": lexicon.surely_absent(foreign, data.categories(video), own),
-            }
-    names = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay")
-    totals: Metrics = {name: mean(video[name] for video in videos.values()) for name in names}
-    foreigners = [video["shuffled"] for video in videos.values() if "shuffled" in video]
-    totals["shuffled_j"] = mean(entry["j"] for entry in foreigners)
-    totals["shuffled_foreground"] = mean(entry["foreground"] for entry in foreigners)
-    totals["absent_foreground"] = mean(entry["foreground"] for entry in foreigners if entry["absent"])
-    named = split if isinstance(split, str) else ",".join(split)
-    return totals | {"split": named, "every": every, "videos": videos}
-
-
-def evaluate_synthetic(
-    predictor: Predictor,
-    *,
-    seeds: Iterable[int] = range(20),
-    frames: int = 16,
-    size: tuple[int, int] = (288, 512),
-    progress: Progress | None = None,
-) -> Metrics:
-    """J on scenes that no training run has seen, one lasting sentence (colour, shape, size) per object.
-
-    Args:
-        predictor: What is judged.
-        seeds: Camera seeds, below 1000.
-        frames: Frames per scene.
-        size: Height and width of the frames.
-        progress: Where a bar is drawn.
-
-    Returns:
-        ``j``: mean over visible objects and frames; ``objects``: how many such pairs; ``absent_empty``: share of
-        answers to absent sentences that cover less than 0.5 % of the image; ``absent_foreground``: their mean share.
-
-    Raises:
-        UserError: A seed belongs to the training scenes.
-    """
-    seeds = list(seeds)
-    for seed in seeds:
-        if not EVALUATION_SEEDS[0] <= seed < EVALUATION_SEEDS[1]:
-            raise UserError(f"seed {seed} is a training scene: evaluation takes seeds 0 to {EVALUATION_SEEDS[1] - 1}.")
-    task = None if progress is None else progress.add_task("synthetic", total=len(seeds))
-    present: list[float] = []
-    absent: list[float] = []
-    for seed in seeds:
-        camera = SyntheticCamera(seed=seed, size=size)
-        said = _lasting(camera, frames, np.random.default_rng([seed, 7]))
-        foreign = camera.absent_expressions(np.random.default_rng([seed, 8]), _ABSENT, kinds=_KINDS)
-        predictor.reset()
-        predictor.set_queries([*said.values(), *foreign])
-        for index in range(frames):
-            frame = camera.render(index)
-            masks = predictor.masks(frame.image)
-            for number, mask in zip(said, masks, strict=False):
-                truth = frame.masks[number]
-                if np.count_nonzero(truth) >= max(9, _VISIBLE * truth.size):
-                    present.append(float(region_similarity(truth, mask)))
-            absent += [float(mask.mean()) for mask in masks[len(said) :]]
+    rules, ledger = rules or Rules(), ledger or Ledger(None, {})
+    _check(rules, MEASURES[dataset])
+    queries = {video: clips.queries(video) for video in clips.videos if clips.queries(video)}
+    sets = expression_sets(queries) if MEASURES[dataset] == "objects" else {}
+    foreign = _foreign(queries) if dataset == "davis16" else {}
+    if rules.masks is None and not any(clips.annotated(video) for video in queries):
+        raise UserError(
+            f"{clips.root}: this split has no annotations to score against; give --masks DIR to keep the masks."
+        )
+    task = None if progress is None else progress.add_task(dataset, total=len(queries))
+    rows: dict[str, Metrics] = {}
+    for done, (video, asked) in enumerate(queries.items(), start=1):
+        row = ledger.get(dataset, video)
+        if row is None:
+            judge: Judge
+            if MEASURES[dataset] == "region":
+                judge = _region_judge(video, asked, foreign.get(video))
+            elif MEASURES[dataset] == "objects":
+                judge = ObjectsJudge(sets[video])
+            else:
+                judge = OverlapJudge(asked)
+            for share in _judge(predictor, clips, video, judge, rules, foreign.get(video)):
+                if progress is not None and task is not None:
+                    progress.update(task, completed=done - 1 + share)
+            row = ledger.put(dataset, video, judge.row())
+        rows[video] = row
         if progress is not None and task is not None:
-            progress.advance(task)
+            progress.update(task, completed=done)
+    return {**_totals(dataset, rows), "protocol": rules.protocol, "every": rules.every, "videos": _brief(rows)}
+
+
+def _judge(
+    predictor: Predictor, clips: AnnotatedClips, video: str, judge: Judge, rules: Rules, foreign: str | None
+) -> Iterator[float]:
+    """Run the video through the predictor; yields the share that is done."""
+    queries, names = clips.queries(video), clips.frames(video)
+    sparse = isinstance(judge, OverlapJudge)
+    scored = _scored(clips.annotated(video), len(names), rules)
+    runs = _runs(scored) if sparse else [range(len(names))]
+    total, done = len(judge.passes) * sum(map(len, runs)), 0
+    with contextlib.nullcontext() if rules.masks is None else rules.masks.video(video) as kept:
+        for number, chosen in enumerate(judge.passes):
+            sentences = [queries[i].expression if i < len(queries) else str(foreign) for i in chosen]
+            different = list(dict.fromkeys(sentences))
+            places = [different.index(sentence) for sentence in sentences]
+            predictor.set_queries(different)
+            for run in runs:
+                predictor.reset()
+                for index in run:
+                    answers = predictor.masks(clips.image(video, index))[places]
+                    if index in scored:
+                        judge.add(number, _truth(clips, video, index, chosen), answers)
+                    if kept is not None and (index in scored or not sparse):
+                        _keep(kept, judge, number, names[index], queries, answers)
+                    done += 1
+                    yield done / total
+
+
+def _check(rules: Rules, measure: str) -> None:
+    if rules.every < 1:
+        raise UserError(f"--every must be at least 1, not {rules.every}: it scores every n-th frame.")
+    if rules.protocol not in PROTOCOLS:
+        raise UserError(f"Unknown --protocol '{rules.protocol}'; choose one of {', '.join(PROTOCOLS)}.")
+    if measure == "overlap" and rules != Rules(masks=rules.masks):
+        raise UserError("--every and --protocol are for J and F (davis16, davis17, youtube-vos); leave them out here.")
+
+
+def _scored(annotated: Sequence[int], count: int, rules: Rules) -> set[int]:
+    ends = {0, count - 1} if rules.protocol == "semi-supervised" else set()
+    return {index for index in annotated if index % rules.every == 0 and index not in ends}
+
+
+def _runs(scored: set[int]) -> list[range]:
+    """Stretches of frames to see, ascending: every scored frame and ``_LEAD`` frames before it."""
+    runs: list[range] = []
+    for index in sorted(scored):
+        start = max(index - _LEAD, 0)
+        if runs and start <= runs[-1].stop:
+            runs[-1] = range(runs[-1].start, index + 1)
+        else:
+            runs.append(range(start, index + 1))
+    return runs
+
+
+def _truth(clips: AnnotatedClips, video: str, index: int, chosen: Sequence[int]) -> NDArray[np.bool_]:
+    masks = clips.masks(video, index)
+    if masks is None:
+        raise UserError(f"{clips.root}: frame {index} of {video} has lost its annotation; put it back.")
+    # A foreign sentence is held against the first query's object.
+    return masks[[number if number < len(masks) else 0 for number in chosen]]
+
+
+def _keep(
+    kept: VideoMasks, judge: Judge, number: int, frame: str, queries: Sequence[Query], answers: NDArray[np.bool_]
+) -> None:
+    for query, mask in zip(judge.passes[number], answers, strict=True):
+        if query < len(queries):
+            kept.write(queries[query].key, frame, mask)
+    if isinstance(judge, ObjectsJudge):
+        for name, ids in judge.combined(number, answers).items():
+            kept.write_objects(name, frame, ids)
+
+
+def _foreign(queries: Mapping[str, Sequence[Query]]) -> dict[str, str]:
+    """For each video the first sentence of the next one that is not its own."""
+    videos = list(queries)
+    out = {}
+    for video, following in zip(videos, (*videos[1:], *videos[:1]), strict=True):
+        own = {query.expression for query in queries[video]}
+        others = [query.expression for query in queries[following] if query.expression not in own]
+        if others:
+            out[video] = others[0]
+    return out
+
+
+def _region_judge(video: str, queries: Sequence[Query], foreign: str | None) -> RegionJudge:
+    if foreign is None:
+        return RegionJudge(queries)
+    own = [query.expression for query in queries]
+    present = frozenset(filter(None, SCENERY.get(video, "").split(",")))
+    present = present.union(*(lexicon.concepts(sentence) for sentence in own))
+    return RegionJudge(queries, foreign=foreign, absent=lexicon.surely_absent(foreign, present, own))
+
+
+def _totals(dataset: str, rows: Mapping[str, Metrics]) -> Metrics:
+    if MEASURES[dataset] == "overlap":
+        return overlap_totals(rows)
+    if MEASURES[dataset] == "objects":
+        return object_totals(rows)
+    return region_totals(rows, by_video=dataset == "davis16")
+
+
+def _brief(rows: Mapping[str, Metrics]) -> dict[str, Metrics]:
+    """Rows as they are shown: of pairs, which may be many thousands, their number and mean."""
     return {
-        "j": mean(present),
-        "absent_empty": mean(share < EMPTY_SHARE for share in absent),
-        "absent_foreground": mean(absent),
-        "objects": len(present),
-        "scenes": len(seeds),
-        "frames": frames,
+        video: {"pairs": len(row["pairs"]), "mean_iou": mean(i / u for i, u in row["pairs"])} if "pairs" in row else row
+        for video, row in rows.items()
     }
-
-
-def open_davis(root: Path, *, split: str | Sequence[str], expressions: Path | None = None) -> DavisDataset:
-    """The videos of a split, as ``evaluate_davis`` names it, ready to be read at their own size.
-
-    Raises:
-        UserError: The folder or a video is missing.
-    """
-    videos: Sequence[str] | str | None = split
-    listing = root / "ImageSets" / "480p" / "val.txt"
-    if split == "val" and listing.is_file():
-        lines = listing.read_text(encoding="utf-8").split("\n")
-        # /JPEGImages/480p/VIDEO/NNNNN.jpg /Annotations/..., a line per frame; elsewhere the bare names of the videos.
-        videos = list(dict.fromkeys(_video_of(line.split()[0]) for line in lines if line.strip()))
-    elif split == "all":
-        videos = None
-    elif split == "dev":
-        videos = "val"
-    elif isinstance(split, str) and split not in ("train", "val"):
-        videos = [name.strip() for name in split.split(",") if name.strip()]
-    return DavisDataset(root, size=(32, 32), flow_size=(4, 4), expressions=expressions, videos=videos)
-
-
-def mean(values: Iterable[float]) -> float | None:
-    """The mean of what is a number; None (JSON has no NaN) where nothing is."""
-    numbers = [float(value) for value in values if value is not None and not math.isnan(value)]
-    return sum(numbers) / len(numbers) if numbers else None
-
-
-def _video_of(entry: str) -> str:
-    return Path(entry).parent.name if "/" in entry.strip("/") else entry.strip("/")
-
-
-def _of_video(own: list[str], rows: list[tuple[NDArray[np.float64], NDArray[np.float64], float]]) -> Metrics:
-    """Per sentence and over the sentences: mean, recall and decay of J and F."""
-    each: dict[str, Metrics] = {}
-    for number, sentence in enumerate(own):
-        region = asdict(statistics([row[0][number] for row in rows]))
-        boundary = asdict(statistics([row[1][number] for row in rows]))
-        each[sentence] = {
-            letter + ("" if name == "mean" else f"_{name}"): value
-            for letter, summary in (("j", region), ("f", boundary))
-            for name, value in summary.items()
-        }
-    names = next(iter(each.values()))
-    total: Metrics = {name: mean(entry[name] for entry in each.values()) for name in names}
-    return total | {"frames": len(rows), "expressions": each}
-
-
-def _lasting(camera: SyntheticCamera, frames: int, rng: np.random.Generator) -> dict[int, str]:
-    """For each object, by number, one sentence that names it alone in every frame in which it can be named."""
-    common: dict[int, set[str]] = {}
-    for index in range(frames):
-        for number, sentences in enumerate(camera.expressions(index, kinds=_KINDS)):
-            if sentences:
-                common[number] = common[number] & set(sentences) if number in common else set(sentences)
-    return {number: str(rng.choice(sorted(said))) for number, said in sorted(common.items()) if said}

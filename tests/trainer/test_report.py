@@ -25,7 +25,7 @@ from rvos_edge.trainer.config import load_config
 from rvos_edge.trainer.data.clips import Query
 from rvos_edge.trainer.metrics import region_similarity
 from rvos_edge.trainer.predictor import TorchSegmenter
-from rvos_edge.trainer.report import report
+from rvos_edge.trainer.report import Options, report
 from rvos_edge.trainer.report.choose import evenly, mean_when_still, most_changed, rows_of_queries, stillest
 from rvos_edge.trainer.report.curves import read_losses
 from rvos_edge.trainer.report.record import Motion, Recording, Scored, record
@@ -93,7 +93,7 @@ def test_all_variants_make_all_figures(tmp_path: Path, davis: Path) -> None:
     with SummaryWriter(str(tmp_path / "hierarchical-both")) as board:
         for step in (10, 20, 30):
             board.add_scalar("loss", 3 / step, step)
-    page = report(runs, davis, every=2, output=tmp_path / "report", console=quiet(tmp_path))
+    page = report(Options(runs, davis, every=2, output=tmp_path / "report"), quiet(tmp_path))
     text = page.read_text()
     for title in ("Fig. 1.", "Fig. 2.", "Fig. 3.", "Figs. 4 to 11.", "Fig. 4. car-turn", "Fig. 5. hike", "Loss curves"):
         assert title in text
@@ -119,7 +119,7 @@ def test_all_variants_make_all_figures(tmp_path: Path, davis: Path) -> None:
 
 def test_a_figure_without_its_variants_is_left_out_and_the_page_says_so(tmp_path: Path, davis: Path) -> None:
     only = checkpoint(tmp_path, FULL)
-    page = report([f"mine & yours={only}"], davis, output=tmp_path / "report", console=quiet(tmp_path), every=5)
+    page = report(Options([f"mine & yours={only}"], davis, output=tmp_path / "report", every=5), quiet(tmp_path))
     assert set(pictures(page)) == {"queries-04.png", "queries-05.png"}
     text = page.read_text()
     assert "mine &amp; yours" in text
@@ -134,12 +134,12 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path, davis: Path
     output.mkdir()
     (output / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="not a report"):
-        report(runs, davis, output=output, console=quiet(tmp_path))
+        report(Options(runs, davis, output=output), quiet(tmp_path))
     assert [path.name for path in output.iterdir()] == ["thesis.txt"]
     (output / "thesis.txt").rename(tmp_path / "thesis.txt")
     output.rmdir()
     for every in (5, 2):
-        page = report(runs, davis, videos=["hike"], output=output, every=every, console=quiet(tmp_path))
+        page = report(Options(runs, davis, split="hike", output=output, every=every), quiet(tmp_path))
         assert f"One frame in {every} is scored" in page.read_text()
     assert set(pictures(page)) == {"queries-04.png"}
 
@@ -147,9 +147,7 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path, davis: Path
 def test_a_bundle_stands_beside_the_checkpoints_and_is_no_column(tmp_path: Path, davis: Path) -> None:
     runs = [f"static={checkpoint(tmp_path, STATIC)}"]
     bundle = write_tiny_bundle(tmp_path / "shipped")
-    page = report(
-        runs, davis, videos=["hike"], bundle=bundle, output=tmp_path / "out", every=5, console=quiet(tmp_path)
-    )
+    page = report(Options(runs, davis, split="hike", bundle=bundle, output=tmp_path / "out", every=5), quiet(tmp_path))
     table = json.loads((page.parent / "report.json").read_text())
     assert [run["name"] for run in table["runs"]] == ["static", "shipped"]
     assert "answered by &quot;shipped&quot;" in page.read_text()
@@ -340,7 +338,7 @@ def test_a_page_warns_where_the_columns_were_not_trained_alike(tmp_path: Path, d
     runs = [f"{role.flow}={checkpoint(tmp_path, role)}" for role in (STATIC, FULL)]
     card = tmp_path / "hierarchical-both" / "checkpoint" / "card.json"
     card.write_text(json.dumps({"iterations": 7}))
-    page = report(runs, davis, videos=["hike"], output=tmp_path / "out", every=2, console=quiet(tmp_path))
+    page = report(Options(runs, davis, split="hike", output=tmp_path / "out", every=2), quiet(tmp_path))
     assert "Beware: these runs (none, both) were not trained alike. They differ in iterations (null, 7)." in (
         page.read_text()
     )

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from rich.table import Table
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.clips import ReferringClips
+from rvos_edge.trainer.evaluate_data import open_clips
 from rvos_edge.trainer.evaluate_model import open_predictor
 from rvos_edge.trainer.report import figures
-from rvos_edge.trainer.data.davis import Davis16Clips
 from rvos_edge.trainer.report.page import render_page
 from rvos_edge.trainer.report.record import Recording, record
 from rvos_edge.trainer.report.runs import Run, read_runs, train_command
@@ -28,32 +29,47 @@ TABLE = "report.json"
 """The figures as numbers; by this file a folder is known to be a report."""
 
 
-def report(
-    runs: Sequence[str],
-    root: Path,
-    *,
-    split: str = "dev",
-    videos: Sequence[str] | None = None,
-    expressions: Path | None = None,
-    output: Path = Path("report"),
-    every: int = 1,
-    bundle: Path | None = None,
-    console: Console | None = None,
-) -> Path:
-    """Run checkpoints over DAVIS-16 videos and write what they answered: a table, the figures and a page.
+@dataclass(frozen=True)
+class Options:
+    """What is reported on.
+
+    Attributes:
+        runs: ``NAME=CHECKPOINT`` each; of two of the same variant the figures show the first, the table all.
+        root: The data set's folder.
+        dataset: A name of ``SOURCES``.
+        split: A split, or names of videos with commas; DAVIS-16's "dev", or the data set's usual one, when None.
+        expressions: The sentences; the data set's own when None.
+        output: The folder of the report; an older report there is replaced when the new one is whole.
+        every: Score every n-th annotated frame; all are seen.
+        bundle: A bundle to stand beside the checkpoints.
+    """
+
+    runs: Sequence[str]
+    root: Path
+    dataset: str = "davis16"
+    split: str | None = None
+    expressions: Path | None = None
+    output: Path = Path("report")
+    every: int = 1
+    bundle: Path | None = None
+
+    def command(self, name: str, models: Sequence[str]) -> str:
+        """A command over the same frames; paths as the user gave them."""
+        words = [f"rvos-edge {name}", *models, f"--dataset {self.dataset}", f"--root {_word(self.root)}"]
+        words += [f"--split {_word(self.split)}"] if self.split is not None else []
+        words += [f"--expressions {_word(self.expressions)}"] if self.expressions is not None else []
+        words += [f"--every {self.every}"] if self.every != 1 else []
+        return " ".join(words)
+
+
+def report(options: Options, console: Console | None = None) -> Path:
+    """Run checkpoints over videos and write what they answered: a table, the figures and a page.
 
     A checkpoint's configuration says which variant of the ablation it is; a figure whose variants are not among the
-    runs is left out, and the page says so.
+    runs is left out, and the page says so. J and F are of every query alone.
 
     Args:
-        runs: ``NAME=CHECKPOINT`` each; of two of the same variant the figures show the first, the table all.
-        root: The DAVIS folder.
-        split: "dev", "val", "train" or "all".
-        videos: These videos instead of a split.
-        expressions: The sentences; those in ``root`` when None.
-        output: The folder of the report; an older report there is replaced when the new one is whole.
-        every: Score every n-th frame; all are seen.
-        bundle: A bundle to stand beside the checkpoints.
+        options: What is reported on.
         console: Where the progress bars and the table are drawn.
 
     Returns:
@@ -63,32 +79,28 @@ def report(
         UserError: An option out of range, two runs of one name, a missing or damaged file, or ``output`` is no report.
 
     Example:
-        >>> report(["both=runs/both/checkpoint"], Path("DAVIS"), every=5)  # doctest: +SKIP
+        >>> report(Options(runs=["both=runs/both/checkpoint"], root=Path("DAVIS"), every=5))  # doctest: +SKIP
     """
     console = console or Console()
-    if every < 1:
-        raise UserError(f"--every {every} is out of range; 1 scores every frame, 5 every fifth.")
+    output = options.output
+    if options.every < 1:
+        raise UserError(f"--every {options.every} is out of range; 1 scores every frame, 5 every fifth.")
     if output.exists() and not (output / TABLE).is_file():
         raise UserError(f"{output} exists and is not a report; choose another --output.")
-    known = read_runs(runs, bundle)
-    clips = Davis16Clips(root, split=split, expressions=expressions, videos=videos)
-    recordings = [_record(run, clips, every, console) for run in known]
-    asked = [f"--run {shlex.quote(f'{run.name}={run.path}')}" for run in known if not run.is_bundle]
-    asked += [f"--bundle {_word(bundle)}"] if bundle is not None else []
-    over = _command("report", split, videos, expressions, every, root)
-    command = [over[0], *asked, *over[1:], f"--output {_word(output)}"]
+    if options.split is None and options.dataset == "davis16":
+        options = replace(options, split="dev")
+    runs = read_runs(options.runs, options.bundle)
+    clips = open_clips(options.dataset, options.root, options.split, options.expressions)
+    recordings = [_record(run, clips, options.every, console) for run in runs]
     table: dict[str, Any] = {
-        "command": " ".join(command),
+        "command": f"{options.command('report', [_model(run, 'run') for run in runs])} --output {_word(output)}",
         "data": {
-            "root": root.resolve().name,
+            "root": options.root.resolve().name,
             "videos": list(clips.videos),
-            "every": every,
+            "every": options.every,
             "frames": sum(len(frames) for frames in recordings[0].videos.values()),
         },
-        "runs": [
-            _row(recording, " ".join(_command("eval", split, videos, expressions, every, root, recording.run)))
-            for recording in recordings
-        ],
+        "runs": [_row(recording, options) for recording in recordings],
     }
     _write(output, table, recordings, clips)
     _show(table, console)
@@ -107,29 +119,7 @@ def _record(run: Run, clips: ReferringClips, every: int, console: Console) -> Re
         return record(run, predictor, clips, every=every, on_frame=lambda: progress.advance(task))
 
 
-def _command(
-    name: str,
-    split: str,
-    videos: Sequence[str] | None,
-    expressions: Path | None,
-    every: int,
-    root: Path,
-    run: Run | None = None,
-) -> list[str]:
-    """The words of a command over these videos; paths as the user gave them."""
-    words = [f"rvos-edge {name}"]
-    if run is not None:
-        words += ["--dataset davis16", f"--{'bundle' if run.is_bundle else 'checkpoint'} {_word(run.path)}"]
-    words.append(f"--root {_word(root)}")
-    if videos is None:
-        words.append(f"--split {split}")
-    else:
-        words.append(f"--{'videos' if run is None else 'split'} {shlex.quote(','.join(videos))}")
-    words += [f"--expressions {_word(expressions)}"] if expressions is not None else []
-    return words + ([f"--every {every}"] if every != 1 else [])
-
-
-def _row(recording: Recording, score: str) -> dict[str, Any]:
+def _row(recording: Recording, options: Options) -> dict[str, Any]:
     run = recording.run
     return {
         "name": run.name,
@@ -139,8 +129,14 @@ def _row(recording: Recording, score: str) -> dict[str, Any]:
         "f": recording.f(),
         "videos": {video: {"j": recording.j(video), "f": recording.f(video)} for video in recording.videos},
         "train": train_command(run),
-        "score": score,
+        "score": options.command("eval", [_model(run, "checkpoint")]),
     }
+
+
+def _model(run: Run, option: str) -> str:
+    if run.is_bundle:
+        return f"--bundle {_word(run.path)}"
+    return f"--{option} {_word(f'{run.name}={run.path}' if option == 'run' else run.path)}"
 
 
 def _write(output: Path, table: dict[str, Any], recordings: Sequence[Recording], clips: ReferringClips) -> None:
@@ -177,5 +173,5 @@ def _show(table: dict[str, Any], console: Console) -> None:
     console.print(shown)
 
 
-def _word(path: Path) -> str:
-    return shlex.quote(str(path))
+def _word(text: str | Path) -> str:
+    return shlex.quote(str(text))

@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from rvos_edge.trainer.data.clips import Query
 from rvos_edge.trainer.report.record import Motion, Recording
+
+_Item = TypeVar("_Item")
 
 STILL_PIXELS = 0.5
 """An object that moves less than this against the camera, in pixels of the network's input per frame, is still."""
@@ -104,10 +107,10 @@ def mean_when_still(full: Recording, other: Recording) -> tuple[float, float, in
     return float(mine), float(others), len(pairs)
 
 
-def evenly(indices: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of the frames, evenly spaced from the first to the last."""
-    places = np.unique(np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int))
-    return [indices[place] for place in places]
+def evenly(items: Sequence[_Item], count: int) -> list[_Item]:
+    """At most ``count`` of the frames or videos, evenly spaced from the first to the last."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
 
 
 def rows_of_queries(queries: Sequence[Query], *, most: int) -> list[list[int]]:

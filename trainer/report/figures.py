@@ -31,6 +31,7 @@ _EFFECT_ROWS = 2
 _STILL_ROWS = 4
 _STRIP_FRAMES = 5
 _STRIP_ROWS = 3
+_STRIPS = 8
 _MOST_DIFFERENCES = 6
 _ANSWER = 0
 _TRUTH = 1
@@ -130,13 +131,13 @@ def strips(folder: Path, recordings: Sequence[Recording], clips: ReferringClips)
     shown = _best_known(recordings)
     title = "Figs. 4 to 11. Queries and their masks"
     rule = (
-        f"{_STRIP_FRAMES} evenly spaced frames of each video, answered by {_quote(shown.run.name)} "
+        f"{_STRIP_FRAMES} evenly spaced frames of each video (of {_STRIPS}, where there are more), answered by {_quote(shown.run.name)} "
         f"({shown.run.network}). Each query has its colour. Queries about one object stand below each other, the first "
         f"{_STRIP_ROWS} of them; those about several objects share a picture. J, in %: of the video behind the query, "
         "of the frame below the picture."
     )
     files = []
-    for number, video in enumerate(clips.videos, start=4):
+    for number, video in enumerate(evenly(clips.videos, _STRIPS), start=4):
         queries, names = clips.queries(video), clips.frames(video)
         chosen = evenly(list(shown.videos[video]), _STRIP_FRAMES)
         rows = []

@@ -35,7 +35,7 @@ def render_page(table: Mapping[str, Any], figures: Sequence[Figure]) -> str:
     """The whole page.
 
     Args:
-        table: What ``report.json`` holds: ``command``, ``score``, ``data`` and ``runs``.
+        table: What ``report.json`` holds: ``command``, ``data`` and ``runs``.
         figures: In the order of the page.
     """
     parts = [
@@ -61,7 +61,7 @@ def _data(data: Mapping[str, Any]) -> str:
     scored = "Every frame is scored" if data["every"] == 1 else f"One frame in {data['every']} is scored"
     return (
         f"{len(data['videos'])} videos of {data['root']} ({', '.join(data['videos'])}). {scored}, "
-        f"{data['frames']} in all, at its own size, and every sentence of a video is asked. A video's figure is the "
+        f"{data['frames']} in all, at its own size, and every sentence of a video is asked and judged alone. A video's figure is the "
         "mean over its frames and sentences, a run's the mean over its videos."
     )
 

@@ -1,0 +1,77 @@
+"""The attribute table of DAVIS-16: mean J over the videos that share a difficulty, beside the paper's row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.evaluate_judges import mean
+from rvos_edge.trainer.evaluate_ledger import Metrics
+
+PAPER = {
+    "AC": 0.851,
+    "LR": 0.883,
+    "SV": 0.833,
+    "SC": 0.771,
+    "CS": 0.923,
+    "DB": 0.692,
+    "BC": 0.903,
+    "FM": 0.826,
+    "MB": 0.807,
+    "DEF": 0.837,
+    "OCC": 0.847,
+}
+"""The paper's J on the 20 validation videos (supplement, section 3), by attribute."""
+NAMES = {
+    "AC": "appearance change",
+    "LR": "low resolution",
+    "SV": "scale variation",
+    "SC": "shape complexity",
+    "CS": "camera shake",
+    "DB": "dynamic background",
+    "BC": "background clutter",
+    "FM": "fast motion",
+    "MB": "motion blur",
+    "DEF": "deformation",
+    "OCC": "occlusion",
+}
+
+
+def find_attributes(root: Path) -> Path | None:
+    """The official db_info.yml in a DAVIS folder, if it is there."""
+    places = (root / "db_info.yml", root / "Annotations" / "db_info.yml", root / "Annotations" / "480p" / "db_info.yml")
+    return next((path for path in places if path.is_file()), None)
+
+
+def attribute_table(path: Path, regions: Mapping[str, float | None]) -> Metrics:
+    """Mean J by attribute.
+
+    Args:
+        path: The official db_info.yml.
+        regions: J by video.
+
+    Returns:
+        ``official``: whether the videos are exactly the 20 official validation videos, on which alone the paper's row
+        compares; ``unlisted``: videos that the file does not know; ``rows``: by attribute ``j`` (None where no video
+        has it), ``videos`` and ``paper``.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    try:
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))["sequences"]
+        attributes = {str(entry["name"]): {str(name) for name in entry["attributes"]} for entry in listed}
+        official = {str(entry["name"]) for entry in listed if entry["set"] == "test"}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{path} is not the list of DAVIS attributes; restore db_info.yml from the official data, or remove it."
+        ) from error
+    rows = {}
+    for name, paper in PAPER.items():
+        values = [value for video, value in regions.items() if name in attributes.get(video, ())]
+        rows[name] = {"j": mean(values), "videos": len(values), "paper": paper}
+    unlisted = [video for video in regions if video not in attributes]
+    return {"official": set(regions) == official, "unlisted": unlisted, "rows": rows}

@@ -1,0 +1,53 @@
+"""The data sets that can be judged, opened by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.clips import AnnotatedClips
+from rvos_edge.trainer.data.davis import Davis16Clips
+from rvos_edge.trainer.data.davis17 import Davis17Clips
+from rvos_edge.trainer.data.youtube_vos import YouTubeVosClips
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a data set is opened: its reader, the split that is judged by default, and all of its splits."""
+
+    reader: Callable[..., AnnotatedClips]
+    split: str
+    splits: tuple[str, ...]
+
+
+SOURCES = {
+    "davis16": Source(Davis16Clips, "val", ("train", "val", "dev", "all")),
+    "davis17": Source(Davis17Clips, "val", ("train", "val", "all")),
+    "youtube-vos": Source(YouTubeVosClips, "valid", ("train", "valid", "test")),
+}
+
+
+def open_clips(dataset: str, root: Path, split: str | None = None, expressions: Path | None = None) -> AnnotatedClips:
+    """Open a split of a data set.
+
+    Args:
+        dataset: A name of ``SOURCES``.
+        root: Its folder.
+        split: A split, or names of videos with commas; the one that is usually judged when None.
+        expressions: The file of the sentences; the reader's own when None.
+
+    Raises:
+        UserError: The name, the split or a file does not exist.
+    """
+    if dataset not in SOURCES:
+        raise UserError(f"Unknown data set '{dataset}'; choose one of {', '.join(SOURCES)}.")
+    source = SOURCES[dataset]
+    split = split or source.split
+    if split in source.splits:
+        return source.reader(root, split=split, expressions=expressions)
+    if "all" not in source.splits:
+        raise UserError(f"'{split}' is not a --split of {dataset}; choose one of {', '.join(source.splits)}.")
+    videos = [name.strip() for name in split.split(",") if name.strip()]
+    return source.reader(root, split="all", videos=videos, expressions=expressions)

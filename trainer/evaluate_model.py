@@ -1,0 +1,86 @@
+"""What is judged: a checkpoint or a bundle behind the same three methods."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rvos_edge.errors import UserError
+from rvos_edge.segmenter import Segmenter, open_segmenter
+from rvos_edge.trainer.checkpoint import load_checkpoint
+from rvos_edge.trainer.predictor import TorchSegmenter
+
+
+class Predictor(Protocol):
+    """Segments what sentences name, frame after frame of one video."""
+
+    def reset(self) -> None:
+        """Forget the video; the next frame is a first frame. The queries stay."""
+
+    def set_queries(self, queries: Sequence[str]) -> None:
+        """Say what to segment from the next frame on."""
+
+    def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """uint8 [H,W,3] BGR -> bool [Q,H,W] at the frame's size."""
+
+
+class BundlePredictor:
+    """A bundle's runtime as a ``Predictor``; nothing but the masks is used."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter = segmenter
+
+    def reset(self) -> None:
+        """Forget the video."""
+        self.segmenter.reset()
+
+    def set_queries(self, queries: Sequence[str]) -> None:
+        """Say what to segment."""
+        self.segmenter.set_queries(queries)
+
+    def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """uint8 [H,W,3] BGR -> bool [Q,H,W]."""
+        return self.segmenter.step(frame).masks
+
+
+@contextlib.contextmanager
+def open_predictor(checkpoint: Path | None, bundle: Path | None) -> Iterator[Predictor]:
+    """Load the one that is not None.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    if checkpoint is not None:
+        yield TorchSegmenter(load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu")
+        return
+    # Its own cache: what is judged is the bundle, not what an earlier run left behind.
+    with tempfile.TemporaryDirectory() as folder:
+        yield BundlePredictor(open_segmenter(bundle, cache_dir=folder))
+
+
+def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:
+    """A SHA-256 that changes whenever the model does; a bundle's manifest holds the hashes of its graphs.
+
+    Raises:
+        UserError: The files are missing.
+    """
+    names = ("manifest.json",) if bundle is not None else ("config.json", "model.safetensors", "tokenizer.json")
+    folder = bundle or checkpoint or Path()
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            with (folder / name).open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            kind = "bundle" if bundle is not None else "checkpoint"
+            raise UserError(f"{folder} is not a {kind}: {name} cannot be read; give its directory.") from error
+    return digest.hexdigest()
