@@ -23,6 +23,8 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
 from rvos_edge.trainer.config import load_config
 from rvos_edge.trainer.data.clips import Query
+from rvos_edge.trainer.evaluate_data import open_clips
+from rvos_edge.trainer.evaluate_video import Rules, evaluate_clips
 from rvos_edge.trainer.metrics import region_similarity
 from rvos_edge.trainer.predictor import TorchSegmenter
 from rvos_edge.trainer.report import Options, report
@@ -106,6 +108,13 @@ def test_all_variants_make_all_figures(tmp_path: Path, davis: Path) -> None:
     table = json.loads((page.parent / "report.json").read_text())
     assert [run["network"] for run in table["runs"]] == [role.title for role in ROLES]
     assert table["data"] == {"root": "davis", "videos": ["car-turn", "hike"], "every": 2, "frames": 6}
+    full = evaluate_clips(
+        TorchSegmenter(load_checkpoint(checkpoint(tmp_path, FULL))),
+        open_clips("davis16", davis, "dev"),
+        "davis16",
+        rules=Rules(every=2),
+    )
+    assert [table["runs"][-1][name] for name in "jf"] == pytest.approx([full["j"], full["f"]]), "as eval counts"
     for run in table["runs"]:
         assert f"{run['name']}</td>" in text
         assert f"{100 * run['j']:.1f}" in text
@@ -150,8 +159,8 @@ def test_a_bundle_stands_beside_the_checkpoints_and_is_no_column(tmp_path: Path,
     page = report(Options(runs, davis, split="hike", bundle=bundle, output=tmp_path / "out", every=5), quiet(tmp_path))
     table = json.loads((page.parent / "report.json").read_text())
     assert [run["name"] for run in table["runs"]] == ["static", "shipped"]
-    assert "answered by &quot;shipped&quot;" in page.read_text()
-    assert "Not among the runs: " in page.read_text()
+    assert "answered by \N{LEFT DOUBLE QUOTATION MARK}shipped\N{RIGHT DOUBLE QUOTATION MARK} (" in page.read_text()
+    assert "no flow (fusion: hierarchical, flow: none)" not in page.read_text(), "the static model is there"
     assert f"--bundle {bundle}" in table["command"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 _TAG = "loss"
@@ -49,6 +50,6 @@ def draw_losses(path: Path, curves: Mapping[str, Mapping[int, float]]) -> None:
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
-def _running_mean(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[float]:
+def _running_mean(values: NDArray[np.float64]) -> list[float]:
     window = max(1, round(_WINDOW * len(values)))
     return [float(values[max(0, i + 1 - window) : i + 1].mean()) for i in range(len(values))]

@@ -71,8 +71,9 @@ def ablation(folder: Path, recordings: Sequence[Recording], clips: ReferringClip
     )
     examples = most_changed(better, base, gains=_ABLATION_GAINS, losses=1)
     notes += _unlike([recording.run for _, recording in columns])
+    notes += _one_sided(examples)
     if not examples:
-        return Figure(title, rule, notes=[*notes, "Left out: on these frames the two answer alike."])
+        return Figure(title, rule, notes=notes)
     rows = [
         Row(
             [_caption(clips, example)],
@@ -98,9 +99,7 @@ def effect_of_flow(folder: Path, recordings: Sequence[Recording], clips: Referri
     )
     notes = _unlike([full.run, static.run])
     examples = most_changed(full, static, gains=_EFFECT_ROWS, losses=_EFFECT_ROWS)
-    for word, meaning in (("gain", "helps"), ("loss", "harms")):
-        if not any(example.reason.startswith(word) for example in examples):
-            notes.append(f"There is no frame where flow {meaning}.")
+    notes += _one_sided(examples)
     return _beside_motion(folder, "effect-of-flow.png", title, rule, notes, examples, full, static, clips)
 
 
@@ -131,10 +130,10 @@ def strips(folder: Path, recordings: Sequence[Recording], clips: ReferringClips)
     shown = _best_known(recordings)
     title = "Figs. 4 to 11. Queries and their masks"
     rule = (
-        f"{_STRIP_FRAMES} evenly spaced frames of each video (of {_STRIPS}, where there are more), answered by {_quote(shown.run.name)} "
-        f"({shown.run.network}). Each query has its colour. Queries about one object stand below each other, the first "
-        f"{_STRIP_ROWS} of them; those about several objects share a picture. J, in %: of the video behind the query, "
-        "of the frame below the picture."
+        f"{_STRIP_FRAMES} evenly spaced frames of each video (of {_STRIPS}, where there are more), answered by "
+        f"{_quote(shown.run.name)} ({shown.run.network}). Each query has its colour. Queries about one object stand "
+        f"below each other, the first {_STRIP_ROWS} of them; those about several objects share a picture. J, in %: of "
+        "the video behind the query, of the frame below the picture."
     )
     files = []
     for number, video in enumerate(evenly(clips.videos, _STRIPS), start=4):
@@ -202,7 +201,7 @@ def _beside_motion(
     clips: ReferringClips,
 ) -> Figure:
     if not examples:
-        return Figure(title, rule, notes=[*notes, "Left out: no frame of these videos fits the rule."])
+        return Figure(title, rule, notes=[*notes, "Left out: no frame fits the rule."])
     rows = []
     for example in examples:
         motion = full.videos[example.video][example.index].motion
@@ -248,6 +247,15 @@ def _left_out(title: str, full: Recording | None, static: Recording | None) -> F
 def _missing(roles: Sequence[Role]) -> str:
     said = "; ".join(f"{role.title} (fusion: {role.fusion}, flow: {role.flow})" for role in roles)
     return f"Not among the runs: {said}."
+
+
+def _one_sided(examples: Sequence[Example]) -> list[str]:
+    """Says so where there is nothing good, or nothing bad, to show."""
+    return [
+        f"There is no frame with a {word}."
+        for word in ("gain", "loss")
+        if not any(example.reason.startswith(word) for example in examples)
+    ]
 
 
 def _unlike(runs: Sequence[Run]) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Colour = tuple[int, int, int]
 
-# Inches. A page is read at about 100 dots per inch and zoomed: 150 keep small objects visible.
+# Inches. 150 dots per inch keep small objects visible.
 _DPI = 150
 _CELL = 2.25
 _GAP = 0.06
@@ -25,6 +25,8 @@ _BETWEEN = 0.12
 _FONT = 9.0
 _LETTER = 0.068
 """Mean width of a letter at that size, for shortening what would not fit."""
+_READABLE = 12.5
+"""Words of a figure wider than this grow with it, as the page shows all figures equally wide."""
 
 
 @dataclass(frozen=True)
@@ -67,69 +69,73 @@ def draw_grid(path: Path, rows: Sequence[Row], heads: Sequence[str] = ()) -> Non
     """
     columns = max(len(row.cells) for row in rows)
     width = 2 * _MARGIN + columns * _CELL + (columns - 1) * _GAP
-    heights = [_picture_height(row) for row in rows]
-    below = [_LINE if any(cell.below for cell in row.cells) else 0.0 for row in rows]
-    each = [len(row.captions) * _LINE + height + under for row, height, under in zip(rows, heights, below, strict=True)]
-    height = 2 * _MARGIN + (_HEAD if heads else 0) + sum(each) + (len(rows) - 1) * _BETWEEN
-    sheet = _Sheet(width, height)
-    top = _MARGIN
+    scale = max(1.0, width / _READABLE)
+    line, head_height = _LINE * scale, _HEAD * scale if heads else 0.0
+    below = [line if any(cell.below for cell in row.cells) else 0.0 for row in rows]
+    each = [
+        len(row.captions) * line + _picture_height(row) + under + _BETWEEN
+        for row, under in zip(rows, below, strict=True)
+    ]
+    sheet = _Sheet(width, 2 * _MARGIN + head_height + sum(each) - _BETWEEN, scale)
     for column, head in enumerate(heads):
         centre = _MARGIN + column * (_CELL + _GAP) + _CELL / 2
-        sheet.text(centre, top + _HEAD / 2, _shorten(head, _CELL), align="center", bold=True)
-    top += _HEAD if heads else 0
-    for row, picture, under in zip(rows, heights, below, strict=True):
+        sheet.text(centre, _MARGIN + head_height / 2, head, _CELL, align="center", bold=True)
+    start = _MARGIN + head_height
+    for row, under, extent in zip(rows, below, each, strict=True):
+        top = start
         for caption in row.captions:
-            sheet.caption(caption, top, width - 2 * _MARGIN)
-            top += _LINE
+            sheet.caption(caption, top + line / 2, width - 2 * _MARGIN)
+            top += line
+        picture = _picture_height(row)
         for column, cell in enumerate(row.cells):
             left = _MARGIN + column * (_CELL + _GAP)
-            sheet.image(cell.image, left, top, _CELL, picture)
-            if cell.below:
-                sheet.text(left + _CELL / 2, top + picture + _LINE / 2, _shorten(cell.below, _CELL), align="center")
-        top += picture + under + _BETWEEN
+            sheet.image(cell.image, left, top, picture)
+            sheet.text(left + _CELL / 2, top + picture + under / 2, cell.below, _CELL, align="center")
+        start += extent
     sheet.save(path)
 
 
 class _Sheet:
-    """A white page measured in inches from its top left corner."""
+    """A white page measured in inches from its top left corner; words are ``scale`` times their usual size."""
 
-    def __init__(self, width: float, height: float) -> None:
-        self.width, self.height = width, height
+    def __init__(self, width: float, height: float, scale: float) -> None:
+        self.width, self.height, self.scale = width, height, scale
         self.figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
 
-    def image(self, image: NDArray[np.uint8], left: float, top: float, width: float, height: float) -> None:
-        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
+    def image(self, image: NDArray[np.uint8], left: float, top: float, height: float) -> None:
+        box = (left / self.width, 1 - (top + height) / self.height, _CELL / self.width, height / self.height)
         axes = self.figure.add_axes(box)
         axes.set_axis_off()
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
         axes.imshow(image[..., ::-1], aspect="auto", interpolation="antialiased")
 
-    def text(self, x: float, y: float, text: str, *, align: str = "left", bold: bool = False) -> None:
+    def text(self, x: float, y: float, text: str, room: float, *, align: str = "left", bold: bool = False) -> None:
+        """A line centred at height ``y``, shortened to ``room``."""
+        letters = max(int(room / (_LETTER * self.scale)), 8)
         self.figure.text(
             x / self.width,
             1 - y / self.height,
-            text,
+            textwrap.shorten(text, letters, placeholder=" \N{HORIZONTAL ELLIPSIS}"),
             ha=align,
             va="center",
-            fontsize=_FONT,
+            fontsize=_FONT * self.scale,
             fontweight="bold" if bold else "normal",
             color="#222222",
             parse_math=False,
         )
 
-    def caption(self, caption: Caption, top: float, room: float) -> None:
+    def caption(self, caption: Caption, y: float, room: float) -> None:
         left = _MARGIN
         if caption.colour is not None:
-            side = 0.12
-            corner = (left / self.width, 1 - (top + _LINE / 2 + side / 2) / self.height)
+            side = 0.12 * self.scale
+            corner = (left / self.width, 1 - (y + side / 2) / self.height)
             blue, green, red = (value / 255 for value in caption.colour)
             self.figure.add_artist(
                 Rectangle(corner, side / self.width, side / self.height, color=(red, green, blue), linewidth=0)
             )
-            left += side + 0.07
-            room -= side + 0.07
-        self.text(left, top + _LINE / 2, _shorten(caption.text, room), bold=caption.bold)
+            left += 1.6 * side
+        self.text(left, y, caption.text, room + _MARGIN - left, bold=caption.bold)
 
     def save(self, path: Path) -> None:
         # No software version in the file: equal figures are equal files.
@@ -139,7 +145,3 @@ class _Sheet:
 def _picture_height(row: Row) -> float:
     height, width = row.cells[0].image.shape[:2]
     return _CELL * height / width
-
-
-def _shorten(text: str, room: float) -> str:
-    return textwrap.shorten(text, max(int(room / _LETTER), 8), placeholder=" \N{HORIZONTAL ELLIPSIS}")

@@ -13,7 +13,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --back: #15181c; --text: #e4e6e9; --faint: #9aa2ad; --line: #343a42; --code: #1f242a; }
 }
-body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; background: var(--back); color: var(--text);
+body { margin: 2rem auto; max-width: 84rem; padding: 0 1rem; background: var(--back); color: var(--text);
        font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
 p { max-width: 62rem; }
@@ -23,7 +23,8 @@ caption { text-align: left; color: var(--faint); padding: .4rem 0; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
 th:first-child, td.words { text-align: left; }
 td.best { font-weight: 700; }
-pre { background: var(--code); padding: .6rem .8rem; border-radius: 6px; overflow-x: auto; font-size: .85rem; }
+pre { background: var(--code); padding: .6rem .8rem; border-radius: 6px; white-space: pre-wrap;
+      overflow-wrap: anywhere; font-size: .85rem; }
 figure { margin: 1rem 0; } figcaption { color: var(--faint); font-size: .9rem; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
 .note { color: var(--faint); }
@@ -60,9 +61,9 @@ def render_page(table: Mapping[str, Any], figures: Sequence[Figure]) -> str:
 def _data(data: Mapping[str, Any]) -> str:
     scored = "Every frame is scored" if data["every"] == 1 else f"One frame in {data['every']} is scored"
     return (
-        f"{len(data['videos'])} videos of {data['root']} ({', '.join(data['videos'])}). {scored}, "
-        f"{data['frames']} in all, at its own size, and every sentence of a video is asked and judged alone. A video's figure is the "
-        "mean over its frames and sentences, a run's the mean over its videos."
+        f"{len(data['videos'])} videos of {data['root']} ({', '.join(data['videos'])}). {scored}, {data['frames']} in "
+        "all, at its own size; every sentence of a video is asked and judged alone. A video's figure is the mean over "
+        "its frames and sentences, a run's the mean over its videos."
     )
 
 

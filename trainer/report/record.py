@@ -145,11 +145,12 @@ def _score(truth: NDArray[np.bool_], answers: NDArray[np.bool_], flow: Tensor | 
 def _motion(flow: Tensor, truth: NDArray[np.bool_]) -> Motion:
     magnitude = relative_magnitude(flow)[0, 0].cpu().numpy()
     height, width = magnitude.shape
-    inside, outside = [], []
+    inside: list[float] = []
+    outside: list[float] = []
     for mask in truth:
         small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-        inside.append(magnitude[small].mean() if small.any() else math.nan)
-        outside.append(magnitude[~small].mean() if not small.all() else math.nan)
+        inside.append(float(magnitude[small].mean()) if small.any() else math.nan)
+        outside.append(float(magnitude[~small].mean()) if not small.all() else math.nan)
     picture = np.rint(motion_image(flow)[0, 0].cpu().numpy() * 255).astype(np.uint8)
     return Motion(_pack(picture), np.array(inside), np.array(outside))
 
