@@ -22,7 +22,7 @@ from rvos_edge.trainer.report.choose import (
     stillest,
 )
 from rvos_edge.trainer.report.curves import draw_losses, read_losses
-from rvos_edge.trainer.report.grid import Caption, Cell, Row, draw_grid
+from rvos_edge.trainer.report.grid import Caption, Cell, Row, at_drawn_size, draw_grid
 from rvos_edge.trainer.report.record import Recording
 from rvos_edge.trainer.report.runs import FULL, ROLES, STATIC, Role, Run, differences
 
@@ -151,7 +151,7 @@ def strips(folder: Path, recordings: Sequence[Recording], clips: ReferringClips)
             cells = []
             for index in chosen:
                 frame = shown.videos[video][index]
-                picture = draw_masks(clips.image(video, index), frame.masks()[together], colours=together)
+                picture = _drawn(clips.image(video, index), frame.masks()[together], together)
                 cells.append(Cell(picture, f"{names[index]}: J {_percent(float(frame.j[together].mean()))}"))
             rows.append(Row(captions, cells))
         rows[0] = Row([Caption(video, bold=True), *rows[0].captions], rows[0].cells)
@@ -218,17 +218,18 @@ def _beside_motion(
 def _given(clips: ReferringClips, example: Example) -> tuple[Cell, Cell]:
     image, truth = clips.image(example.video, example.index), clips.masks(example.video, example.index)
     assert truth is not None, "only annotated frames are scored"
-    return Cell(image), Cell(_drawn(image, truth[example.query], _TRUTH))
+    return Cell(image), Cell(_drawn(image, truth[[example.query]], [_TRUTH]))
 
 
 def _answer(clips: ReferringClips, example: Example, recording: Recording) -> Cell:
     frame = recording.videos[example.video][example.index]
-    picture = _drawn(clips.image(example.video, example.index), frame.masks()[example.query], _ANSWER)
+    picture = _drawn(clips.image(example.video, example.index), frame.masks()[[example.query]], [_ANSWER])
     return Cell(picture, f"J {_percent(float(frame.j[example.query]))}")
 
 
-def _drawn(image: NDArray[np.uint8], mask: NDArray[np.bool_], colour: int) -> NDArray[np.uint8]:
-    return draw_masks(image, mask[None], colours=[colour])
+def _drawn(image: NDArray[np.uint8], masks: NDArray[np.bool_], colours: Sequence[int]) -> NDArray[np.uint8]:
+    small = np.stack([at_drawn_size(mask.astype(np.uint8) * 255) > 127 for mask in masks])
+    return draw_masks(at_drawn_size(image), small, colours=colours)
 
 
 def _caption(clips: ReferringClips, example: Example) -> Caption:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -57,6 +58,13 @@ class Row:
 
     captions: Sequence[Caption]
     cells: Sequence[Cell]
+
+
+def at_drawn_size(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 [H,W] or [H,W,3] at the width it is drawn at: thin lines put on it afterwards stay visible."""
+    width = round(_CELL * _DPI)
+    height = round(width * image.shape[0] / image.shape[1])
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def draw_grid(path: Path, rows: Sequence[Row], heads: Sequence[str] = ()) -> None:
