@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.a2d import A2dClips
 from rvos_edge.trainer.data.clips import AnnotatedClips
 from rvos_edge.trainer.data.davis import Davis16Clips
 from rvos_edge.trainer.data.davis17 import Davis17Clips
+from rvos_edge.trainer.data.jhmdb import JhmdbClips
+from rvos_edge.trainer.data.refcoco import RefCocoClips
 from rvos_edge.trainer.data.youtube_vos import YouTubeVosClips
 
 
@@ -26,6 +29,9 @@ SOURCES = {
     "davis16": Source(Davis16Clips, "val", ("train", "val", "dev", "all")),
     "davis17": Source(Davis17Clips, "val", ("train", "val", "all")),
     "youtube-vos": Source(YouTubeVosClips, "valid", ("train", "valid", "test")),
+    "a2d": Source(A2dClips, "test", ("train", "test", "all")),
+    "jhmdb": Source(JhmdbClips, "test", ("test", "all")),
+    "refcoco": Source(RefCocoClips, "val", ("train", "val", "test", "testA", "testB", "all")),
 }
 
 

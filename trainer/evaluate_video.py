@@ -89,7 +89,8 @@ def evaluate_clips(
     Raises:
         UserError: A file is missing or damaged, or an option does not fit.
     """
-    rules, ledger = rules or Rules(), ledger or Ledger(None, {})
+    rules = rules or Rules()
+    ledger = Ledger(None, {}) if ledger is None else ledger
     _check(rules, MEASURES[dataset])
     queries = {video: clips.queries(video) for video in clips.videos if clips.queries(video)}
     sets = expression_sets(queries) if MEASURES[dataset] == "objects" else {}

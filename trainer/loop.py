@@ -73,8 +73,16 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
 
     with contextlib.closing(SummaryWriter(str(output))) as board, _progress(console) as progress:
         bar = progress.add_task(config.name, total=config.iterations, completed=trainer.iteration, loss="")
-        for batch in _batches(data, config, start=trainer.iteration):
-            loss = trainer.step(batch)
+        batches = _batches(data, config, start=trainer.iteration)
+        first = trainer.iteration
+        while trainer.iteration < config.iterations:
+            try:
+                loss = trainer.step(next(batches))
+            except UserError:
+                # Whatever is wrong with the data can be mended; hours of training cannot.
+                if trainer.iteration > first:
+                    save()
+                raise
             done = trainer.iteration
             if done % config.log_every == 0 or done == config.iterations:
                 board.add_scalar("loss", loss, done)
@@ -231,7 +239,11 @@ def _batches(data: NamedMixture, config: TrainConfig, *, start: int) -> Iterator
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=quiet_worker,
     )
-    yield from loader
+    try:
+        yield from loader
+    except UserError as error:
+        # A worker's error arrives with the worker's traceback around it.
+        raise UserError(str(error).strip().rpartition("UserError: ")[2]) from error
 
 
 class _Collate:

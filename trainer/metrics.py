@@ -171,8 +171,8 @@ def _f_of_one(truth: NDArray[np.bool_], result: NDArray[np.bool_], bound: float)
         # One of precision and recall is 1 and the other 0, or both are 1.
         return 1.0 if found == wanted else 0.0
     disk = _disk(radius)
-    precision = np.count_nonzero(edge & cv2.dilate(other, disk)) / found
-    recall = np.count_nonzero(other & cv2.dilate(edge, disk)) / wanted
+    precision = np.count_nonzero(np.bitwise_and(edge, cv2.dilate(other, disk))) / found
+    recall = np.count_nonzero(np.bitwise_and(other, cv2.dilate(edge, disk))) / wanted
     total = precision + recall
     return 2 * precision * recall / total if total > 0 else 0.0
 

@@ -1,249 +1,162 @@
-"""What the figures mean: an oracle gets everything, a predictor deaf to the text is found out."""
+"""The whole evaluation: checkpoints and bundles alike, every data set by its name, and options that do not fit."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import shutil
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from tiny_bundle import write_tiny_bundle
 from tokenizers import Tokenizer
+from trainer.layouts import write_a2d, write_davis16, write_davis17, write_jhmdb, write_refcoco, write_youtube_vos
+from typer.testing import CliRunner
 
 from rvos_edge.bundle import Bundle
+from rvos_edge.cli import app
 from rvos_edge.errors import UserError
-from rvos_edge.stream.synthetic import SyntheticCamera
-from rvos_edge.trainer import evaluate_swap as swap
+from rvos_edge.trainer import evaluate as module
 from rvos_edge.trainer.card import card_facts, write_card
 from rvos_edge.trainer.checkpoint import Checkpoint, save_checkpoint
-from rvos_edge.trainer.evaluate import evaluate, evaluate_davis, evaluate_swap, evaluate_synthetic
+from rvos_edge.trainer.evaluate import Options, evaluate
+from rvos_edge.trainer.evaluate_data import SOURCES, open_clips
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import model_config
 
-Masks = NDArray[np.bool_]
 SENTENCES = {"car-turn": ["a red car", "the car"], "hike": ["a hiker walking", "the man"], "lucia": ["a woman"]}
-BOX = (slice(10, 40), slice(5, 35))
-
-
-class Fake:
-    """Answers each query with ``answer(frame, query)``, and remembers how it was called."""
-
-    def __init__(self, answer: Callable[[NDArray[np.uint8], str], Masks]) -> None:
-        self.answer = answer
-        self.asked: list[list[str]] = []
-        self.frames = self.resets = 0
-
-    def reset(self) -> None:
-        self.resets += 1
-
-    def set_queries(self, queries: Sequence[str]) -> None:
-        self.asked.append(list(queries))
-
-    def masks(self, frame: NDArray[np.uint8]) -> Masks:
-        self.frames += 1
-        return np.stack([self.answer(frame, query) for query in self.asked[-1]])
-
-
-def white(frame: NDArray[np.uint8], query: str) -> Masks:
-    """Deaf: the white box of the fixture, whatever is asked."""
-    return frame.min(axis=2) > 200
-
-
-def nothing(frame: NDArray[np.uint8], query: str) -> Masks:
-    return np.zeros(frame.shape[:2], bool)
 
 
 @pytest.fixture
 def davis(tmp_path: Path) -> Path:
-    """The official layout in small: three videos of four frames, a white box on gray."""
-    root = tmp_path / "davis"
-    expressions = {}
-    for video, sentences in SENTENCES.items():
-        for kind in ("JPEGImages", "Annotations"):
-            (root / kind / "480p" / video).mkdir(parents=True)
-        for index in range(4):
-            mask = np.zeros((48, 96), np.uint8)
-            mask[BOX] = 255
-            image = np.where(mask > 0, 255, 100).astype(np.uint8)[..., None].repeat(3, axis=2)
-            options = [cv2.IMWRITE_JPEG_QUALITY, 100]
-            cv2.imwrite(str(root / "JPEGImages" / "480p" / video / f"{index:05d}.jpg"), image, options)
-            cv2.imwrite(str(root / "Annotations" / "480p" / video / f"{index:05d}.png"), mask)
-        expressions[video] = {"expressions": {str(i): {"exp": s, "obj_id": "1"} for i, s in enumerate(sentences)}}
-    (root / "meta_expressions.json").write_text(json.dumps({"videos": expressions}))
-    return root
+    return write_davis16(tmp_path / "davis", SENTENCES)
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
+def bundle(tmp_path: Path) -> Path:
+    return write_tiny_bundle(tmp_path / "tiny")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, bundle: Path) -> Path:
     torch.manual_seed(0)
-    bundle = write_tiny_bundle(tmp_path / "for_its_tokenizer")
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     path = tmp_path / "checkpoint"
     save_checkpoint(path, Checkpoint(HINet(config=model_config("test")), tokenizer, {"name": "random"}))
     return path
 
 
-def test_an_oracle_that_follows_the_text_gets_everything(davis: Path) -> None:
-    cars = SENTENCES["car-turn"]
-    oracle = Fake(lambda frame, query: white(frame, query) if query in cars else nothing(frame, query))
-    figures = evaluate_davis(oracle, davis, split=["car-turn", "hike"])
-    car, hike = figures["videos"]["car-turn"], figures["videos"]["hike"]
-    assert (car["j"], car["f"], car["j_recall"], car["j_decay"]) == (1.0, 1.0, 1.0, 0.0)
-    assert list(car["expressions"]) == cars
-    assert car["shuffled"] == {"sentence": "a hiker walking", "j": 0.0, "foreground": 0.0, "absent": False}, (
-        "a person may well be in the video of the car"
-    )
-    assert hike["j"] == 0.0
-    assert hike["shuffled"]["absent"], "no car on the hike"
-    assert hike["shuffled"]["j"] == 1.0, "the oracle of cars answers the foreign sentence with the hiker"
-    assert figures["j"] == 0.5
-    assert figures["absent_foreground"] == pytest.approx(900 / (48 * 96), rel=0.02)
+def quiet(tmp_path: Path) -> Console:
+    return Console(record=True, width=120, file=(tmp_path / "log").open("w"))
 
 
-def test_all_sentences_go_in_one_pass_and_every_frame_is_seen_even_if_not_scored(davis: Path) -> None:
-    fake = Fake(white)
-    figures = evaluate_davis(fake, davis, split="dev", every=3)
-    assert fake.asked == [["a red car", "the car", "a hiker walking"], ["a hiker walking", "the man", "a red car"]]
-    assert (fake.resets, fake.frames) == (2, 8)
-    assert figures["videos"]["hike"]["frames"] == 2, "frames 0 and 3"
-    assert figures["shuffled_j"] == 1.0, "deaf to the text"
-
-
-def test_splits_follow_the_official_list_where_there_is_one(davis: Path) -> None:
-    def videos(split: str) -> list[str]:
-        return list(evaluate_davis(Fake(nothing), davis, split=split)["videos"])
-
-    assert videos("val") == videos("dev") == ["car-turn", "hike"]
-    assert videos("train") == ["lucia"]
-    assert len(videos("all")) == 3
-    assert videos("lucia, hike") == ["lucia", "hike"]
-    (davis / "ImageSets" / "480p").mkdir(parents=True)
-    line = "/JPEGImages/480p/lucia/0000{0}.jpg /Annotations/480p/lucia/0000{0}.png \n"
-    (davis / "ImageSets" / "480p" / "val.txt").write_text("".join(line.format(i) for i in range(4)))
-    assert videos("val") == ["lucia"]
-    one = evaluate_davis(Fake(nothing), davis, split="val")
-    assert one["shuffled_j"] is None, "a single video has no next one"
-
-
-def test_the_synthetic_figures_tell_an_oracle_from_a_deaf_predictor() -> None:
-    size, seeds, frames = (96, 160), range(3), 4
-    truth: dict[tuple[bytes, str], Masks] = {}
-    for camera in (SyntheticCamera(seed=seed, size=size) for seed in seeds):
-        rendered = [camera.render(index) for index in range(frames)]
-        for number in range(len(camera.objects)):
-            said = {s for i in range(frames) for s in camera.expressions(i, kinds=("colour", "shape", "size"))[number]}
-            truth |= {(frame.image.tobytes(), s): frame.masks[number] for frame in rendered for s in said}
-    empty = np.zeros(size, bool)
-    oracle = evaluate_synthetic(
-        Fake(lambda f, q: truth.get((f.tobytes(), q), empty)), seeds=seeds, frames=frames, size=size
-    )
-    assert oracle["j"] == 1.0
-    assert oracle["absent_empty"] == 1.0
-    assert oracle["objects"] >= 12
-    deaf = evaluate_synthetic(Fake(lambda f, q: ~empty), seeds=[0], frames=2, size=size)
-    assert deaf["j"] < 0.3
-    assert (deaf["absent_empty"], deaf["absent_foreground"]) == (0.0, 1.0)
-    with pytest.raises(UserError, match="training scene"):
-        evaluate_synthetic(oracle, seeds=[1000])  # type: ignore[arg-type]
-
-
-class SwapOracle(Fake):
-    """Knows the frames of the swap test, as they are handed out."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, upside_down: bool = False) -> None:
-        self.drawn: list[swap.SwapFrame] = []
-        build = swap._frame
-
-        def spy(*args: object, **options: object) -> swap.SwapFrame | None:
-            frame = build(*args, **options)  # type: ignore[arg-type]
-            self.drawn += [frame] if frame is not None else []
-            return frame
-
-        monkeypatch.setattr(swap, "_frame", spy)
-        super().__init__(nothing)
-        self.upside_down = upside_down
-
-    def masks(self, frame: NDArray[np.uint8]) -> Masks:
-        last = self.drawn[-1]
-        assert last.queries == self.asked[-1]
-        assert np.array_equal(last.image, frame)
-        return last.masks[::-1] if self.upside_down and len(last.masks) == 2 else last.masks
-
-
-def coco(root: Path) -> Path:
-    """Three pictures, each with a whole dog on the left and a whole car on the right."""
-    (root / "images").mkdir(parents=True)
-    annotations = []
-    for image in range(3):
-        picture = np.random.default_rng(image).integers(90, 110, (64, 96, 3), dtype=np.uint8)
-        cv2.imwrite(str(root / "images" / f"{image}.jpg"), picture)
-        for category, x0, x1 in ((18, 5, 45), (3, 50, 90)):
-            polygon = [x0, 10, x1, 10, x1, 55, x0, 55]
-            facts = {"bbox": [x0, 10, x1 - x0, 45], "area": 45 * (x1 - x0), "segmentation": [polygon]}
-            annotations.append({"id": len(annotations), "image_id": image, "category_id": category} | facts)
-    data = {
-        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 96, "height": 64} for i in range(3)],
-        "annotations": annotations,
-        "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}],
-    }
-    (root / "instances.json").write_text(json.dumps(data))
-    return root
-
-
-def test_the_swap_test_is_1_for_an_oracle_on_every_source(
-    tmp_path: Path, davis: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    oracle = SwapOracle(monkeypatch)
-    figures = evaluate_swap(oracle, coco(tmp_path / "coco"), davis, count=3)
-    assert set(figures) == {"synthetic", "composed", "coco", "overall"}
-    assert all(row["share"] == 1.0 and row["pairs"] >= 1 for row in figures.values())
-    assert figures["coco"]["frames"] == 3
-    assert oracle.resets == len(oracle.drawn) == figures["overall"]["frames"]
-    assert not any("mov" in query or "still" in query for queries in oracle.asked for query in queries), (
-        "a still frame shows no motion"
-    )
-
-
-def test_the_swap_test_is_0_for_a_predictor_that_ignores_the_text(tmp_path: Path) -> None:
-    root = coco(tmp_path)
-    left = np.arange(512) < 256
-    for answer in (nothing, lambda f, q: np.ones(f.shape[:2], bool), lambda f, q: left & np.ones((288, 1), bool)):
-        figures = evaluate_swap(Fake(answer), root, count=2)
-        assert figures["overall"]["share"] == 0.0
-        assert figures["overall"]["pairs"] >= 4
-
-
-def test_the_swap_test_is_0_where_the_objects_are_mixed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = evaluate_swap(SwapOracle(monkeypatch, upside_down=True), coco(tmp_path), count=2)
-    assert figures["coco"]["share"] == 0.0
-
-
-def test_equal_seeds_give_equal_frames(tmp_path: Path) -> None:
-    asked, root = [], coco(tmp_path)
-    for seed in (0, 0, 1):
-        fake = Fake(nothing)
-        evaluate_swap(fake, root, count=3, seed=seed)
-        asked.append(fake.asked)
-    assert asked[0] == asked[1] != asked[2]
-
-
-def test_checkpoints_and_bundles_are_judged_alike(tmp_path: Path, davis: Path, checkpoint: Path) -> None:
-    bundle = write_tiny_bundle(tmp_path / "tiny")
-    for path in ({"checkpoint": checkpoint, "bundle": None}, {"checkpoint": None, "bundle": bundle}):
+def test_checkpoints_and_bundles_are_judged_alike(tmp_path: Path, davis: Path, checkpoint: Path, bundle: Path) -> None:
+    for model in ({"checkpoint": checkpoint}, {"bundle": bundle}):
         out = tmp_path / "figures.json"
-        console = Console(record=True, width=120, file=(tmp_path / "log").open("w"))
-        figures = evaluate(dataset="davis16", root=davis, json_path=out, every=2, console=console, **path)
+        console = quiet(tmp_path)
+        figures = evaluate(Options(dataset="davis16", root=davis, json=out, every=2, **model), console=console)
         assert json.loads(out.read_text()) == figures
         assert set(figures["davis16"]["videos"]) == {"car-turn", "hike"}
         assert 0 <= figures["davis16"]["j"] <= 1
         assert "car-turn" in console.export_text()
         assert str(tmp_path) not in figures["command"], "folders by their names alone"
-    assert not list(tmp_path.glob(".figures*")), "no temporary file is left"
+    assert sorted(path.name for path in tmp_path.glob("*figures*")) == ["figures.json"], "nothing else is left"
+
+
+def write(dataset: str, root: Path) -> Path:
+    """A tiny data set in its official layout."""
+    if dataset == "davis16":
+        return write_davis16(root, SENTENCES)
+    if dataset == "davis17":
+        return write_davis17(root, {"val": ["cows", "goat"]})
+    if dataset == "youtube-vos":
+        return write_youtube_vos(root, {"0043f083b5": [("a red car", 1), ("the man", 2)]}, split="valid")
+    return {"a2d": write_a2d, "jhmdb": write_jhmdb, "refcoco": write_refcoco}[dataset](root)
+
+
+@pytest.mark.parametrize("dataset", SOURCES)
+def test_every_data_set_is_judged_in_its_official_layout(tmp_path: Path, bundle: Path, dataset: str) -> None:
+    root, masks = write(dataset, tmp_path / "data"), tmp_path / "masks"
+    console = quiet(tmp_path)
+    figures = evaluate(Options(bundle=bundle, dataset=dataset, root=root, masks=masks), console=console)
+    assert f"{dataset}, {SOURCES[dataset].split}" in console.export_text()
+    numbers = figures[dataset]
+    if dataset == "youtube-vos":
+        assert numbers["j"] is None, "the server has the annotations"
+    elif dataset == "davis17":
+        assert set(numbers["sets"]) == {"annot1", "annot1_full_video", "annot2", "annot2_full_video"}
+        assert 0 <= numbers["standard"]["j"] <= 1
+        assert (masks / "Combined/annot2/cows/00001.png").is_file()
+    else:
+        assert 0 <= numbers.get("j", numbers.get("overall_iou")) <= 1
+    clips = open_clips(dataset, root)
+    video = clips.videos[0]
+    assert (masks / "Annotations" / video / clips.queries(video)[0].key).is_dir()
+
+
+def test_any_davis16_split_can_be_judged_with_any_queries(tmp_path: Path, davis: Path, bundle: Path) -> None:
+    said = tmp_path / "mine.json"
+    videos = {"lucia": {"expressions": {"7": {"exp": "The  Woman in blue", "obj_id": "1"}}}}
+    said.write_text(json.dumps({"videos": videos}))
+    options = Options(bundle=bundle, dataset="davis16", root=davis, split="lucia", expressions=said)
+    figures = evaluate(options, console=quiet(tmp_path))
+    assert figures["davis16"]["videos"]["lucia"]["expressions"]["7"]["expression"] == "the woman in blue"
+    assert "--split lucia --expressions mine.json" in figures["command"]
+    with pytest.raises(UserError, match="no expressions for hike"):
+        evaluate(Options(bundle=bundle, dataset="davis16", root=davis, split="hike", expressions=said))
+
+
+def test_the_attribute_table_comes_with_db_info(tmp_path: Path, davis: Path, bundle: Path) -> None:
+    listed = [f"- {{name: {video}, attributes: [AC], set: training}}" for video in SENTENCES]
+    (davis / "db_info.yml").write_text("\n".join(["sequences:", *listed]))
+    console = quiet(tmp_path)
+    figures = evaluate(Options(bundle=bundle, dataset="davis16", root=davis), console=console)["davis16"]
+    assert figures["attributes"]["rows"]["AC"] == {"j": pytest.approx(figures["j"]), "videos": 2, "paper": 0.851}
+    assert "these are others" in console.export_text()
+
+
+def test_an_interrupted_evaluation_goes_on_and_belongs_to_its_model(
+    tmp_path: Path, davis: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, partial = tmp_path / "figures.json", tmp_path / "figures.partial.jsonl"
+    options: dict[str, Any] = {"bundle": bundle, "dataset": "davis16", "root": davis, "split": "all", "json": out}
+    opened = module.open_clips
+    seen: list[str] = []
+
+    def open_and_fail(*args: Any) -> Any:
+        clips = opened(*args)
+        image = clips.image
+
+        def read(video: str, index: int) -> Any:
+            seen.append(video)
+            if video == "lucia" and len(seen) == 10:
+                raise KeyboardInterrupt
+            return image(video, index)
+
+        clips.image = read
+        return clips
+
+    monkeypatch.setattr(module, "open_clips", open_and_fail)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Options(**options), console=quiet(tmp_path))
+    assert partial.is_file()
+    assert not out.exists()
+    for change, name in (({"every": 2}, "every"), ({"split": "dev"}, "split"), ({"masks": tmp_path / "m"}, "masks")):
+        with pytest.raises(UserError, match=f"another {name};"):
+            evaluate(Options(**(options | change)))
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    (other / "manifest.json").write_text((other / "manifest.json").read_text() + " ")
+    with pytest.raises(UserError, match="another model;"):
+        evaluate(Options(**(options | {"bundle": other})))
+    seen.clear()
+    console = quiet(tmp_path)
+    figures = evaluate(Options(**options), console=console)
+    assert set(seen) == {"lucia"}
+    assert "2 parts are done" in console.export_text()
+    assert figures == evaluate(Options(**(options | {"json": None})), console=quiet(tmp_path))
+    assert not partial.exists()
 
 
 def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: Path) -> None:
@@ -259,9 +172,7 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
     }
     (bundle / "card.json").write_text(json.dumps(facts))
     console = Console(file=(tmp_path / "log").open("w"))
-    figures = evaluate(
-        checkpoint=None, bundle=bundle, dataset="davis16", root=davis, card=True, every=4, console=console
-    )
+    figures = evaluate(Options(bundle=bundle, dataset="davis16", root=davis, card=True, every=4), console=console)
     Bundle.open(bundle)
     page = (bundle / "README.md").read_text()
     assert f"| car-turn | {100 * figures['davis16']['videos']['car-turn']['j']:.1f} |" in page
@@ -270,18 +181,23 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
     assert "DAVIS: CC BY-NC" in page
     assert "not be used commercially" in page
     assert "rvos-edge eval --dataset davis16 --bundle tiny --root davis --every 4" in page
-    row = {"share": 0.75, "pairs": 8, "frames": 4, "kept": 6}
+    row = {"share": 0.75, "named_wins": 0.8, "pairs": 8, "frames": 4, "absent_foreground": 0.02}
     write_card(bundle, {"swap": {"coco": row, "overall": row}}, {})
     page = (bundle / "README.md").read_text()
-    assert "COCO images: 8 pairs | 75.0 |" in page
+    assert "held-out COCO images: 8 pairs | 75.0 | 80.0 | 2.0 |" in page
+    assert "not new to it" not in page
     assert "not recorded" in page
+    sources = [{"kind": "coco", "root": "coco"}]
+    before = {"iterations": 1, "config": {"data": {"sources": sources}}}
+    write_card(bundle, {"swap": {"coco": row, "overall": row}}, {"iterations": 2, "before": before})
+    assert "not new to it" in (bundle / "README.md").read_text()
     (bundle / "card.json").write_text("{")
     with pytest.raises(UserError, match=r"card\.json"):
         card_facts(bundle)
 
 
-def test_options_that_do_not_fit_are_named(tmp_path: Path, davis: Path) -> None:
-    options = {"checkpoint": tmp_path, "bundle": None, "dataset": "all", "root": davis}
+def test_options_that_do_not_fit_are_named(tmp_path: Path, davis: Path, bundle: Path) -> None:
+    options = {"checkpoint": tmp_path, "dataset": "all", "root": davis}
     for change, message in (
         ({"bundle": tmp_path}, "either --checkpoint or --bundle"),
         ({"checkpoint": None}, "either --checkpoint or --bundle"),
@@ -289,12 +205,23 @@ def test_options_that_do_not_fit_are_named(tmp_path: Path, davis: Path) -> None:
         ({"root": None}, "needs --root"),
         ({"root": tmp_path / "nowhere"}, "--root .*nowhere does not exist"),
         ({"coco": tmp_path / "nowhere"}, "--coco .*nowhere does not exist"),
+        ({"expressions": tmp_path / "nowhere"}, "--expressions .*nowhere does not exist"),
         ({"card": True}, "--card describes a bundle"),
-        ({"json_path": tmp_path}, "is a folder"),
+        ({"json": tmp_path}, "is a folder"),
+        ({"masks": tmp_path}, "--masks keeps"),
+        ({"protocol": "x"}, "--protocol 'x'; choose one of unsupervised"),
+        ({"every": 0}, "--every must be at least 1"),
+        ({}, "not a checkpoint"),
     ):
         with pytest.raises(UserError, match=message):
-            evaluate(**(options | change))  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="every"):
-        evaluate_davis(Fake(nothing), davis, every=0)
-    with pytest.raises(UserError, match="count"):
-        evaluate_swap(Fake(nothing), count=0)
+            evaluate(Options(**(options | change)))  # type: ignore[arg-type]
+    for dataset, split, message in (("youtube-vos", "val", "choose one of train, valid, test"), ("coco", None, "coco")):
+        with pytest.raises(UserError, match=message):
+            open_clips(dataset, davis, split)
+
+
+def test_the_command_line_says_one_sentence(davis: Path, bundle: Path) -> None:
+    arguments = ["eval", "--bundle", bundle, "--dataset", "a2d", "--root", davis, "--every", 2]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: ")

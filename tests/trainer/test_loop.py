@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state
 from rvos_edge.trainer.config import TrainConfig
-from rvos_edge.trainer.data.sample import Batch, arrange, collate
+from rvos_edge.trainer.data.sample import Batch, Sample, arrange, collate
 from rvos_edge.trainer.data.synthetic import SyntheticDataset
 from rvos_edge.trainer.loop import Trainer, train
 from rvos_edge.trainer.model.hinet import HINet
@@ -107,6 +108,27 @@ def test_a_resumed_run_is_bit_for_bit_the_whole_run(
         learnt["sentence.bert.embeddings.word_embeddings.weight"],
     ) == ("text" not in variant)
     assert all(torch.equal(start[key], learnt[key]) for key in start if key.startswith("flow."))
+
+
+def test_bad_data_in_the_middle_is_one_sentence_and_costs_no_iteration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config(workers=1)
+    whole = train(config, tmp_path / "whole", console=_quiet())
+    draw, drawn = SyntheticDataset.draw, itertools.count()
+
+    def failing(self: SyntheticDataset, rng: np.random.Generator) -> Sample:
+        if next(drawn) >= 4 * config.batch:
+            raise UserError("the mask a.png is (4, 4), its image (8, 8): sizes must agree")
+        return draw(self, rng)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SyntheticDataset, "draw", failing)
+        with pytest.raises(UserError, match=r"^the mask a\.png is \(4, 4\), its image \(8, 8\): sizes must agree$"):
+            train(config, tmp_path / "cut", console=_quiet())
+    assert load_training_state(tmp_path / "cut/checkpoint")["iteration"] == 4, "the last regular one was 3"
+    cut = train(config, tmp_path / "cut", resume=True, console=_quiet())
+    assert _equal(load_file(whole / "model.safetensors"), load_file(cut / "model.safetensors"))
 
 
 def test_a_run_leaves_its_configuration_and_a_card(tmp_path: Path) -> None:

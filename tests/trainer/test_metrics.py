@@ -1,15 +1,75 @@
-"""J and F against hand-computed cases and a slow, literal reading of the benchmark's definition."""
+"""J and F against hand-computed cases, a slow, literal reading of the benchmark's definition, and the public code.
+
+PUBLIC and FRAMES are what db_eval_iou, db_eval_boundary and db_statistics of davis2017-evaluation (commit ac7c43fca9,
+with scikit-image's disk) answer to the masks of tests/drawn_masks.py.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from drawn_masks import REAL, random_sequence, real_sequence
 
-from rvos_edge.trainer.metrics import IouMeter, boundary_accuracy, region_similarity, statistics
+from rvos_edge.trainer.metrics import IouMeter, boundary_accuracy, combine_objects, region_similarity, statistics
+
+# By sequence: mean, recall and decay of J, then of F.
+PUBLIC = {
+    "random 0": (
+        (0.2705592679254634, 0.1111111111111111, -0.0993682994713356),
+        (0.20744246741280112, 0.1111111111111111, -0.0976430529957758),
+    ),
+    "random 1": (
+        (0.45590273187032715, 0.3333333333333333, -0.1461595450437701),
+        (0.22767361155995036, 0.1111111111111111, -0.03413246539885324),
+    ),
+    "random 2": (
+        (0.38455649861458335, 0.4444444444444444, -0.3486852178191483),
+        (0.23868414224121087, 0.1111111111111111, -0.07794570633827079),
+    ),
+    "random 3": (
+        (0.26548468243813783, 0.2222222222222222, -0.33377393255545384),
+        (0.2621272112268509, 0.2222222222222222, -0.2823544877338004),
+    ),
+    "bmx-bumps": (
+        (0.5202345514428023, 0.4, -0.2489110618481003),
+        (0.771560612494874, 0.9333333333333333, -0.050777341601749515),
+    ),
+    "dance-jump": ((0.6829824630929947, 0.9, 0.2144584444993175), (0.7290067691670818, 0.9, 0.15452026810948782)),
+    "mallard-fly": (
+        (0.7028279544980869, 1.0, -0.00657170018126052),
+        (0.7190497168003946, 0.9166666666666666, 0.08734907484702359),
+    ),
+}
+# J and F of every frame of "random 2".
+FRAMES = (
+    [
+        0.5349081364829397,
+        0.0,
+        0.0,
+        1.0,
+        0.12271341463414634,
+        0.2224231464737794,
+        0.7221832221832222,
+        0.6273519963285911,
+        0.23142857142857143,
+    ],
+    [
+        0.22520899077891368,
+        0.0,
+        0.0,
+        1.0,
+        0.1943541756391684,
+        0.2695480039590894,
+        0.1745219366092881,
+        0.190920429034672,
+        0.09360374414976598,
+    ],
+)
 
 
 def slow_edges(mask: np.ndarray) -> list[tuple[int, int]]:
@@ -72,6 +132,33 @@ def test_boundary_of_empty_masks() -> None:
     assert boundary_accuracy(np.stack([some, some]), np.stack([some, empty])).tolist() == [1, 0]
 
 
+def assert_public(name: str, truth: np.ndarray, result: np.ndarray) -> None:
+    for measure, expected in zip((region_similarity, boundary_accuracy), PUBLIC[name], strict=True):
+        assert astuple(statistics(measure(truth, result))) == pytest.approx(expected, rel=0, abs=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_public_code_gives_the_same_numbers_on_random_masks(seed: int) -> None:
+    assert_public(f"random {seed}", *random_sequence(seed))
+    if seed == 2:
+        for measure, expected in zip((region_similarity, boundary_accuracy), FRAMES, strict=True):
+            assert measure(*random_sequence(seed)).tolist() == expected
+
+
+@pytest.mark.parametrize("video", REAL)
+def test_the_public_code_gives_the_same_numbers_on_real_masks(shared: Path, video: str) -> None:
+    assert_public(video, *real_sequence(shared / "data/davis2016-train", video))
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 7), (9, 0), (9, 7), (4, 3)])
+def test_the_border_of_the_image_is_no_boundary(place: tuple[int, int]) -> None:
+    truth, result = np.zeros((14, 12), bool), np.zeros((14, 12), bool)
+    truth[place[0] : place[0] + 5, place[1] : place[1] + 5] = True
+    result[place[0] : place[0] + 4, place[1] : place[1] + 5] = True
+    assert boundary_accuracy(truth, result) == pytest.approx(slow_f(truth, result), abs=1e-12)
+    assert boundary_accuracy(~truth, result) == pytest.approx(slow_f(~truth, result), abs=1e-12)
+
+
 def test_a_shift_within_the_bound_costs_no_boundary(shared: Path) -> None:
     path = shared / "data/davis2016-train/Annotations/480p/bear/00000.png"
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 0
@@ -88,6 +175,24 @@ def test_statistics_are_mean_recall_and_decay() -> None:
     assert numbers.decay == pytest.approx((5 * 1 + 0.8) / 6 - (0.4 + 5 * 0.2) / 6)
     assert statistics([float("nan"), 0.6, 0.6, 0.6, 0.6]).mean == pytest.approx(0.6)
     assert statistics(np.linspace(1, 0, 300)).decay == pytest.approx(0.75, abs=0.01), "long videos do not wrap"
+
+
+def test_the_decay_of_long_videos_is_our_own() -> None:
+    """The public code keeps frame numbers in 8 bits: with 256 frames its last quarter is empty and the decay NaN."""
+    values = np.random.default_rng(5).random(300)
+    assert statistics(values[:255]).decay == pytest.approx(0.04349026826991492, abs=1e-15), "as the public code says"
+    assert statistics(values[:256]).decay == pytest.approx(values[:65].mean() - values[191:256].mean())
+
+
+def test_a_higher_id_overrides_a_lower_one() -> None:
+    masks = np.zeros((3, 1, 4), bool)
+    masks[0, 0, :3], masks[1, 0, 1:3], masks[2, 0, 2:3] = True, True, True
+    assert combine_objects(masks, [1, 2, 3]).tolist() == [[1, 2, 3, 0]]
+    assert combine_objects(masks, [3, 2, 1]).tolist() == [[3, 3, 3, 0]], "the ids decide, not the order"
+    assert combine_objects(masks[:0], []).tolist() == [[0] * 4]
+    for wrong in ([1, 2], [1, 2, 2], [0, 1, 2], [1, 2, 256]):
+        with pytest.raises(ValueError, match="different ids"):
+            combine_objects(masks, wrong)
 
 
 def test_iou_meter() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import overload
 
 import cv2
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data import lexicon
-from rvos_edge.trainer.data.clips import AnnotatedClips
+from rvos_edge.trainer.data.clips import AnnotatedClips, image_paths
 from rvos_edge.trainer.data.expressions import Thing, flip_words, place_holds
 from rvos_edge.trainer.data.flow_store import FlowStore
 from rvos_edge.trainer.data.sample import Sample
@@ -71,7 +70,7 @@ class ClipsDataset:
                     f"the video '{video}' in {self.root} has no annotated frame: add its masks or leave the video out"
                 )
             if flow is not None:
-                flow.check(video, self.image_paths(video))
+                flow.check(video, image_paths(clips, video))
         sentences = [self.sentences(video) for video in self.videos]
         ends = np.cumsum([len(own) for own in sentences]).tolist()
         pool = [sentence for own in sentences for sentence in own] + list(distractors)
@@ -87,10 +86,6 @@ class ClipsDataset:
     def frames(self, video: str) -> list[str]:
         """The names of a video's frames in order."""
         return self.clips.frames(video)
-
-    def image_paths(self, video: str) -> list[Path]:
-        """The files that hold a video's frames, one entry per frame."""
-        return [self.clips.image_path(video, index) for index in range(len(self.clips.frames(video)))]
 
     def categories(self, video: str) -> frozenset[str]:
         """Everything a video may hold: its scenery where known, and whatever its sentences may speak of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import cv2
@@ -10,11 +11,18 @@ import torch
 from torch.utils.data import Dataset
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.images import DamagedFileError
 from rvos_edge.trainer.data.sample import Drawable, Sample, arrange
+
+_TRIES = 8
+"""Samples in a row that may be damaged: with more, something is wrong with the whole data set."""
 
 
 class MixtureDataset(Dataset[Sample]):
     """Draw from children by weight; sample ``i`` depends on (seed, i) alone, whatever the workers' order.
+
+    A damaged file does not end a run of hours: its sample is replaced by another of the same child, with a warning
+    that names the file. The replacement too depends on (seed, i) alone, so a resumed run draws the same.
 
     Args:
         children: (data set, weight) pairs.
@@ -56,7 +64,16 @@ class MixtureDataset(Dataset[Sample]):
         rng = np.random.default_rng([self.seed, index])
         # `side` and the clip keep a child of weight 0 from ever being drawn.
         child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
-        return arrange(self.children[child].draw(rng), self.queries, rng, absent_share=self.absent_share)
+        for attempt in range(1, _TRIES + 1):
+            try:
+                return arrange(self.children[child].draw(rng), self.queries, rng, absent_share=self.absent_share)
+            except DamagedFileError as error:
+                if attempt == _TRIES:
+                    raise UserError(f"{error} ({_TRIES} samples in a row could not be read)") from error
+                # Python shows equal warnings once, so a file drawn again and again is named once.
+                warnings.warn(f"{error}; another sample takes its place", stacklevel=2)
+                rng = np.random.default_rng([self.seed, index, attempt])
+        raise AssertionError("unreachable")
 
 
 def quiet_worker(worker: int) -> None:

@@ -20,7 +20,7 @@ from rvos_edge.trainer.data.clips import ReferringClips
 from rvos_edge.trainer.evaluate_data import open_clips
 from rvos_edge.trainer.evaluate_model import open_predictor
 from rvos_edge.trainer.report import figures
-from rvos_edge.trainer.report.page import render_page
+from rvos_edge.trainer.report.page import MOST_COLUMNS, render_page
 from rvos_edge.trainer.report.record import Recording, record
 from rvos_edge.trainer.report.runs import Run, read_runs, train_command
 
@@ -165,10 +165,11 @@ def _write(output: Path, table: dict[str, Any], recordings: Sequence[Recording],
 def _show(table: dict[str, Any], console: Console) -> None:
     shown = Table(title="J (and F), %")
     shown.add_column("run", no_wrap=True)
-    for video in (*table["data"]["videos"], "mean"):
+    videos = table["data"]["videos"] if len(table["data"]["videos"]) <= MOST_COLUMNS else []
+    for video in (*videos, "mean"):
         shown.add_column(video, justify="right")
     for run in table["runs"]:
-        cells = [*run["videos"].values(), run]
+        cells = [*(run["videos"][video] for video in videos), run]
         shown.add_row(run["name"], *(f"{100 * cell['j']:.1f} ({100 * cell['f']:.1f})" for cell in cells))
     console.print(shown)
 

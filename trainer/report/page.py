@@ -29,6 +29,8 @@ figure { margin: 1rem 0; } figcaption { color: var(--faint); font-size: .9rem; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
 .note { color: var(--faint); }
 """
+MOST_COLUMNS = 20
+"""Of more videos than this the tables give the mean alone."""
 _BEST = ' class="best"'
 
 
@@ -48,8 +50,7 @@ def render_page(table: Mapping[str, Any], figures: Sequence[Figure]) -> str:
         f"<p>{escape(_data(table['data']))}</p>",
         "<h2>Runs</h2>",
         *_runs(table["runs"]),
-        *_figures_table(table["runs"], "j", "J, region similarity, in %"),
-        *_figures_table(table["runs"], "f", "F, boundary accuracy, in %"),
+        *_by_video(table),
         "<h2>Commands</h2>",
         *_commands(table),
     ]
@@ -59,9 +60,10 @@ def render_page(table: Mapping[str, Any], figures: Sequence[Figure]) -> str:
 
 
 def _data(data: Mapping[str, Any]) -> str:
+    videos = ", ".join(data["videos"][:MOST_COLUMNS]) + (", ..." if len(data["videos"]) > MOST_COLUMNS else "")
     scored = "Every frame is scored" if data["every"] == 1 else f"One frame in {data['every']} is scored"
     return (
-        f"{len(data['videos'])} videos of {data['root']} ({', '.join(data['videos'])}). {scored}, {data['frames']} in "
+        f"{len(data['videos'])} videos of {data['root']} ({videos}). {scored}, {data['frames']} in "
         "all, at its own size; every sentence of a video is asked and judged alone. A video's figure is the mean over "
         "its frames and sentences, a run's the mean over its videos."
     )
@@ -75,6 +77,13 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     heads = '<tr><th>run</th><td class="words">network</td><td class="words">trained</td><th>J</th><th>F</th></tr>'
     return ['<div class="scroll"><table>', heads, *rows, "</table></div>"]
+
+
+def _by_video(table: Mapping[str, Any]) -> list[str]:
+    if len(table["data"]["videos"]) > MOST_COLUMNS:
+        return ['<p class="note">The figures of each video are in report.json.</p>']
+    j = _figures_table(table["runs"], "j", "J, region similarity, in %")
+    return j + _figures_table(table["runs"], "f", "F, boundary accuracy, in %")
 
 
 def _figures_table(runs: Sequence[Mapping[str, Any]], measure: str, caption: str) -> list[str]:
