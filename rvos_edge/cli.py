@@ -1,4 +1,4 @@
-"""The command line: ``rvos-edge run | demo | train | export | eval | data | doctor``.
+"""The command line: ``rvos-edge run | demo | train | export | eval | report | data | doctor``.
 
 Commands are thin: they read options, call one function and print what it returns. What a command needs is imported
 inside it, so that ``--help`` is fast and the runtime commands work without the extras.
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _ASSUMED_FPS = 25.0
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _EXTRAS = {
-    **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml", "tensorboard", "PIL"), "train"),
+    **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml"), "train"),
+    **dict.fromkeys(("tensorboard", "PIL", "matplotlib"), "train"),
     **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), "export"),
 }
 """Import name -> the extra of this package that installs it."""
@@ -275,6 +276,41 @@ def check_data(
     Console().print(as_table(dataset, root, findings))
     if not is_complete(findings):
         raise typer.Exit(2)
+
+
+@app.command()
+def report(
+    run: Annotated[list[str], typer.Option(help="NAME=CHECKPOINT; repeat it to compare several.")],
+    root: Annotated[Path, typer.Option(help="The data set's folder.")],
+    dataset: Annotated[str, typer.Option(help="A data set of videos, named as in eval.")] = "davis16",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", "--videos", help="A split, or names of videos with commas; DAVIS-16's dev if left out."
+        ),
+    ] = None,
+    expressions: Annotated[
+        Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the page and its pictures.")] = Path("report"),
+    every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to show beside the checkpoints.")] = None,
+) -> None:
+    """Draw the paper's figures from runs of your own: ablation, effect of flow, queries and masks."""
+    from rvos_edge.trainer.report import Options
+    from rvos_edge.trainer.report import report as make_report
+
+    options = Options(
+        runs=run,
+        root=root,
+        dataset=dataset,
+        split=split,
+        expressions=expressions,
+        output=output,
+        every=every,
+        bundle=bundle,
+    )
+    typer.echo(f"Wrote {make_report(options)}; open it in a browser.")
 
 
 @app.command()

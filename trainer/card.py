@@ -85,7 +85,7 @@ def _what(manifest: Manifest) -> str:
     return "\n".join([*lines, ""])
 
 
-def _history(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def training_history(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The cards of the runs that led to a checkpoint, first one first."""
     parts: list[Mapping[str, Any]] = []
     part: Mapping[str, Any] | None = card
@@ -106,7 +106,7 @@ def _part(card: Mapping[str, Any]) -> str:
 
 def _seen(manifest: Manifest, card: Mapping[str, Any]) -> str:
     lines = ["## What it saw", ""]
-    lines += [_part(part) for part in _history(card)]
+    lines += [_part(part) for part in training_history(card)]
     if lines[-1] == "":
         lines.append("- not recorded in this bundle")
     licences = list(dict.fromkeys([*manifest.licences, *card.get("licences", ())]))

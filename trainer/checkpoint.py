@@ -90,15 +90,7 @@ def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
     Raises:
         UserError: It is missing, damaged, or of another preset.
     """
-    recover(path)
-    for name in (_CONFIG, _MODEL, _TOKENIZER):
-        if not (path / name).is_file():
-            raise UserError(f"{path} is not a checkpoint: it has no {name}; give the directory that training wrote.")
-    try:
-        document = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path / _CONFIG} is not readable JSON; train again or restore the checkpoint.") from error
-    config = parse_config(ModelConfig, document, str(path / _CONFIG))
+    config = read_model_config(path)
     if preset is not None and config.preset != preset:
         raise UserError(f"Checkpoint {path} is of preset '{config.preset}', not '{preset}'; give one of that preset.")
     model = HINet(config=config)
@@ -113,6 +105,23 @@ def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
     except ValueError as error:
         raise UserError(f"{card_file} is not readable JSON; remove or restore it.") from error
     return Checkpoint(model.eval(), load_tokenizer(path / _TOKENIZER), card)
+
+
+def read_model_config(path: Path) -> ModelConfig:
+    """What network a checkpoint directory holds, without reading its weights.
+
+    Raises:
+        UserError: It is missing, incomplete or damaged.
+    """
+    recover(path)
+    for name in (_CONFIG, _MODEL, _TOKENIZER):
+        if not (path / name).is_file():
+            raise UserError(f"{path} is not a checkpoint: it has no {name}; give the directory that training wrote.")
+    try:
+        document = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path / _CONFIG} is not readable JSON; train again or restore the checkpoint.") from error
+    return parse_config(ModelConfig, document, str(path / _CONFIG))
 
 
 def load_training_state(path: Path) -> dict[str, Any]:

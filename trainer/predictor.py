@@ -25,6 +25,10 @@ class TorchSegmenter:
         size: Height and width of the network's input; the config's by default.
         device: A torch device.
 
+    Attributes:
+        flow: What the last frame's motion image was made of, float32 [1,2,h,w] in pixels of the network's input, this
+            frame to the previous one; zeros on a first frame, None before it and where the network has no flow.
+
     Example:
         >>> segmenter = TorchSegmenter(load_checkpoint(Path("runs/edge/checkpoint")))  # doctest: +SKIP
         >>> segmenter.set_queries(["the dog on the left"])  # doctest: +SKIP
@@ -41,6 +45,7 @@ class TorchSegmenter:
 
     def reset(self) -> None:
         """Forget the previous frame."""
+        self.flow: Tensor | None = None
         self._fmap: Tensor | None = None
         self._coords: Tensor | None = None
 
@@ -69,7 +74,8 @@ class TorchSegmenter:
         height, width = self.size
         resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
         image = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
-        logits = self.model(image, self._flow(image.float()), self._language)[0]
+        self.flow = self._flow(image.float())
+        logits = self.model(image, self.flow, self._language)[0]
         margin: Tensor = logits[:, 1] - logits[:, 0]
         return margin
 

@@ -39,22 +39,56 @@ def draw_overlay(
     Raises:
         ValueError: The masks have another size than the image, or `opacity` is out of range.
     """
-    if result.masks.shape[1:] != image.shape[:2]:
-        raise ValueError(f"masks {result.masks.shape[1:]} and image {image.shape[:2]} differ in size")
+    out = draw_masks(image, result.masks, opacity=opacity, outline=outline)
+    if legend and result.queries:
+        _draw_legend(out, result)
+    return out
+
+
+def draw_masks(
+    image: Image,
+    masks: NDArray[np.bool_],
+    *,
+    colours: Sequence[int] | None = None,
+    opacity: float = 0.5,
+    outline: bool = True,
+) -> Image:
+    """Draw masks alone over a frame.
+
+    Args:
+        image: uint8 [H,W,3] BGR; not changed.
+        masks: bool [Q,H,W].
+        colours: Which query's colour each mask gets, its own by default.
+        opacity: Of the masks, 0 to 1.
+        outline: Draw the masks' contours.
+
+    Returns:
+        uint8 [H,W,3] BGR, a new image.
+
+    Raises:
+        ValueError: The masks have another size than the image, or `opacity` is out of range.
+    """
+    if masks.shape[1:] != image.shape[:2]:
+        raise ValueError(f"masks {masks.shape[1:]} and image {image.shape[:2]} differ in size")
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity {opacity} is not between 0 and 1")
     out = image.copy()
-    thickness = max(1, round(min(image.shape[:2]) / 400))
-    for index, mask in enumerate(result.masks):
-        _draw_mask(out, mask, index, opacity, thickness if outline else 0)
-    if legend and result.queries:
-        _draw_legend(out, result)
+    thickness = max(1, round(min(image.shape[:2]) / 400)) if outline else 0
+    for colour, mask in zip(range(len(masks)) if colours is None else colours, masks, strict=True):
+        _draw_mask(out, mask, colour, opacity, thickness)
     return out
 
 
 def palette() -> NDArray[np.uint8]:
     """The 256 colours of PASCAL VOC and DAVIS, uint8 [256,3] RGB: index bits dealt to R, G, B from the top bit down."""
     return _palette().copy()
+
+
+def query_colours(query: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """BGR for the fill (the palette's colour) and the line (the same hue at full brightness) of a query."""
+    red, green, blue = (int(value) for value in _palette()[query % 255 + 1])
+    brighter = 255 / max(red, green, blue)
+    return (blue, green, red), (int(blue * brighter), int(green * brighter), int(red * brighter))
 
 
 def contact_sheet(images: Sequence[Image], columns: int, captions: Sequence[str] | None = None) -> Image:
@@ -104,13 +138,6 @@ def _palette() -> NDArray[np.uint8]:
     return colours
 
 
-def _colours(query: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """BGR for the fill (the palette's colour) and the line (the same hue at full brightness) of a query."""
-    red, green, blue = (int(value) for value in _palette()[query % 255 + 1])
-    brighter = 255 / max(red, green, blue)
-    return (blue, green, red), (int(blue * brighter), int(green * brighter), int(red * brighter))
-
-
 def _draw_mask(out: Image, mask: NDArray[np.bool_], index: int, opacity: float, thickness: int) -> None:
     """Work on the mask's bounding box, in uint8."""
     pixels = np.ascontiguousarray(mask).view(np.uint8)
@@ -119,7 +146,7 @@ def _draw_mask(out: Image, mask: NDArray[np.bool_], index: int, opacity: float, 
         return
     region = out[y : y + height, x : x + width]
     inside = pixels[y : y + height, x : x + width]
-    fill, line = _colours(index)
+    fill, line = query_colours(index)
     cv2.copyTo(cv2.LUT(region, _blend_table(fill, opacity)), inside, region)
     if thickness:
         contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
@@ -155,7 +182,7 @@ def _draw_legend(out: Image, result: Result) -> None:
     cv2.convertScaleAbs(box, box, alpha=_BACKING)
     for index, (text, score) in enumerate(zip(texts, scores, strict=True)):
         top = pad + pad // 2 + index * row
-        fill, line = _colours(index)
+        fill, line = query_colours(index)
         corner, opposite = (2 * pad, top + font // 8), (2 * pad + swatch, top + font // 8 + swatch)
         cv2.rectangle(out, corner, opposite, fill, cv2.FILLED)
         cv2.rectangle(out, corner, opposite, line, 1)

@@ -11,8 +11,23 @@ _FLOOR_PIXELS = 1.0
 """... but never below this many pixels, so that "nothing moves" stays dark (our reading)."""
 
 
+def relative_magnitude(flow: Tensor) -> Tensor:
+    """Magnitude of the flow after the frame's mean flow (the camera) is subtracted.
+
+    Args:
+        flow: Float [B,2,h,w] in pixels.
+
+    Returns:
+        Float32 [B,1,h,w] in the same pixels.
+    """
+    flow = flow.float()
+    relative = flow - flow.mean(dim=(2, 3), keepdim=True)
+    # The tiny constant keeps the square root's gradient and fp16 casts finite at zero flow.
+    return torch.sqrt(relative.square().sum(dim=1, keepdim=True) + 1e-12)
+
+
 def motion_image(flow: Tensor) -> Tensor:
-    """Magnitude of the flow after the frame's mean flow (the camera) is subtracted, scaled to 0..1.
+    """The relative magnitude of the flow, scaled to 0..1.
 
     Args:
         flow: Float [B,2,h,w] in pixels of the input image.
@@ -20,10 +35,7 @@ def motion_image(flow: Tensor) -> Tensor:
     Returns:
         Float32 [B,1,h,w].
     """
-    flow = flow.float()
-    relative = flow - flow.mean(dim=(2, 3), keepdim=True)
-    # The tiny constant keeps the square root's gradient and fp16 casts finite at zero flow.
-    magnitude = torch.sqrt(relative.square().sum(dim=1, keepdim=True) + 1e-12)
+    magnitude = relative_magnitude(flow)
     scale = (_MEAN_MULTIPLE * magnitude.mean(dim=(2, 3), keepdim=True)).clamp(min=_FLOOR_PIXELS)
     return (magnitude / scale).clamp(max=1.0)
 

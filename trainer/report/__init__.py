@@ -1,0 +1,178 @@
+"""``rvos-edge report``: the paper's figures and a table of J and F, from runs of our own, as one page."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.clips import ReferringClips
+from rvos_edge.trainer.evaluate_data import open_clips
+from rvos_edge.trainer.evaluate_model import open_predictor
+from rvos_edge.trainer.report import figures
+from rvos_edge.trainer.report.page import MOST_COLUMNS, render_page
+from rvos_edge.trainer.report.record import Recording, record
+from rvos_edge.trainer.report.runs import Run, read_runs, train_command
+
+PAGE = "index.html"
+TABLE = "report.json"
+"""The figures as numbers; by this file a folder is known to be a report."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is reported on.
+
+    Attributes:
+        runs: ``NAME=CHECKPOINT`` each; of two of the same variant the figures show the first, the table all.
+        root: The data set's folder.
+        dataset: A name of ``SOURCES``.
+        split: A split, or names of videos with commas; DAVIS-16's "dev", or the data set's usual one, when None.
+        expressions: The sentences; the data set's own when None.
+        output: The folder of the report; an older report there is replaced when the new one is whole.
+        every: Score every n-th annotated frame; all are seen.
+        bundle: A bundle to stand beside the checkpoints.
+    """
+
+    runs: Sequence[str]
+    root: Path
+    dataset: str = "davis16"
+    split: str | None = None
+    expressions: Path | None = None
+    output: Path = Path("report")
+    every: int = 1
+    bundle: Path | None = None
+
+    def command(self, name: str, models: Sequence[str]) -> str:
+        """A command over the same frames; paths as the user gave them."""
+        words = [f"rvos-edge {name}", *models, f"--dataset {self.dataset}", f"--root {_word(self.root)}"]
+        words += [f"--split {_word(self.split)}"] if self.split is not None else []
+        words += [f"--expressions {_word(self.expressions)}"] if self.expressions is not None else []
+        words += [f"--every {self.every}"] if self.every != 1 else []
+        return " ".join(words)
+
+
+def report(options: Options, console: Console | None = None) -> Path:
+    """Run checkpoints over videos and write what they answered: a table, the figures and a page.
+
+    A checkpoint's configuration says which variant of the ablation it is; a figure whose variants are not among the
+    runs is left out, and the page says so. J and F are of every query alone.
+
+    Args:
+        options: What is reported on.
+        console: Where the progress bars and the table are drawn.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: An option out of range, two runs of one name, a missing or damaged file, or ``output`` is no report.
+
+    Example:
+        >>> report(Options(runs=["both=runs/both/checkpoint"], root=Path("DAVIS"), every=5))  # doctest: +SKIP
+    """
+    console = console or Console()
+    output = options.output
+    if options.every < 1:
+        raise UserError(f"--every {options.every} is out of range; 1 scores every frame, 5 every fifth.")
+    if output.exists() and not (output / TABLE).is_file():
+        raise UserError(f"{output} exists and is not a report; choose another --output.")
+    if options.split is None and options.dataset == "davis16":
+        options = replace(options, split="dev")
+    runs = read_runs(options.runs, options.bundle)
+    clips = open_clips(options.dataset, options.root, options.split, options.expressions)
+    recordings = [_record(run, clips, options.every, console) for run in runs]
+    table: dict[str, Any] = {
+        "command": f"{options.command('report', [_model(run, 'run') for run in runs])} --output {_word(output)}",
+        "data": {
+            "root": options.root.resolve().name,
+            "videos": list(clips.videos),
+            "every": options.every,
+            "frames": sum(len(frames) for frames in recordings[0].videos.values()),
+        },
+        "runs": [_row(recording, options) for recording in recordings],
+    }
+    _write(output, table, recordings, clips)
+    _show(table, console)
+    return output / PAGE
+
+
+def _record(run: Run, clips: ReferringClips, every: int, console: Console) -> Recording:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    checkpoint, bundle = (None, run.path) if run.is_bundle else (run.path, None)
+    hidden = not console.is_terminal or "CI" in os.environ
+    with (
+        open_predictor(checkpoint, bundle) as predictor,
+        Progress(*columns, console=console, disable=hidden) as progress,
+    ):
+        task = progress.add_task(run.name, total=sum(len(clips.frames(video)) for video in clips.videos))
+        return record(run, predictor, clips, every=every, on_frame=lambda: progress.advance(task))
+
+
+def _row(recording: Recording, options: Options) -> dict[str, Any]:
+    run = recording.run
+    return {
+        "name": run.name,
+        "network": run.network,
+        "trained": run.trained,
+        "j": recording.j(),
+        "f": recording.f(),
+        "videos": {video: {"j": recording.j(video), "f": recording.f(video)} for video in recording.videos},
+        "train": train_command(run),
+        "score": options.command("eval", [_model(run, "checkpoint")]),
+    }
+
+
+def _model(run: Run, option: str) -> str:
+    if run.is_bundle:
+        return f"--bundle {_word(run.path)}"
+    return f"--{option} {_word(f'{run.name}={run.path}' if option == 'run' else run.path)}"
+
+
+def _write(output: Path, table: dict[str, Any], recordings: Sequence[Recording], clips: ReferringClips) -> None:
+    temporary = output.with_name(f".{output.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        drawn = [
+            figures.ablation(temporary, recordings, clips),
+            figures.effect_of_flow(temporary, recordings, clips),
+            figures.static_objects(temporary, recordings, clips),
+            figures.strips(temporary, recordings, clips),
+            figures.loss_curves(temporary, [recording.run for recording in recordings]),
+        ]
+        (temporary / PAGE).write_text(render_page(table, drawn), encoding="utf-8")
+        (temporary / TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+        if output.exists():
+            shutil.rmtree(output)
+        os.replace(temporary, output)
+    except OSError as error:
+        raise UserError(f"Cannot write {output} ({error.strerror}); choose another --output.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _show(table: dict[str, Any], console: Console) -> None:
+    shown = Table(title="J (and F), %")
+    shown.add_column("run", no_wrap=True)
+    videos = table["data"]["videos"] if len(table["data"]["videos"]) <= MOST_COLUMNS else []
+    for video in (*videos, "mean"):
+        shown.add_column(video, justify="right")
+    for run in table["runs"]:
+        cells = [*(run["videos"][video] for video in videos), run]
+        shown.add_row(run["name"], *(f"{100 * cell['j']:.1f} ({100 * cell['f']:.1f})" for cell in cells))
+    console.print(shown)
+
+
+def _word(text: str | Path) -> str:
+    return shlex.quote(str(text))

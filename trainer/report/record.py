@@ -1,0 +1,166 @@
+"""A run over the videos: its figures and its masks, frame by frame, packed small."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.clips import ReferringClips
+from rvos_edge.trainer.evaluate_model import Predictor
+from rvos_edge.trainer.metrics import boundary_accuracy, region_similarity
+from rvos_edge.trainer.model.motion import motion_image, relative_magnitude
+from rvos_edge.trainer.predictor import TorchSegmenter
+from rvos_edge.trainer.report.runs import Run
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What the network saw move in a frame.
+
+    Attributes:
+        packed: The motion image as PNG.
+        inside: float64 [Q], mean motion relative to the camera within each query's object, pixels of the network's
+            input; NaN where the object is not in the frame.
+        outside: The same for the rest of the frame.
+    """
+
+    packed: bytes
+    inside: NDArray[np.float64]
+    outside: NDArray[np.float64]
+
+    def image(self) -> NDArray[np.uint8]:
+        """The motion image, uint8 [h,w], 255 where it is 1."""
+        return np.asarray(cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One scored frame.
+
+    Attributes:
+        j: float64 [Q].
+        f: float64 [Q].
+        packed: The masks of all queries, one below the other, as PNG: about 1 kB each at 480p.
+        motion: None on first frames and for runs without flow.
+    """
+
+    j: NDArray[np.float64]
+    f: NDArray[np.float64]
+    packed: bytes
+    motion: Motion | None
+
+    def masks(self) -> NDArray[np.bool_]:
+        """bool [Q,H,W]."""
+        sheet = np.asarray(cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+        return (sheet > 0).reshape(len(self.j), -1, sheet.shape[1])
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a run answered: by video, the scored frames by index."""
+
+    run: Run
+    videos: dict[str, dict[int, Scored]]
+
+    def j(self, video: str | None = None) -> float:
+        """Mean J of a video over its queries and frames, or the mean of the videos."""
+        return self._mean(lambda frame: frame.j, video)
+
+    def f(self, video: str | None = None) -> float:
+        """Mean F, likewise."""
+        return self._mean(lambda frame: frame.f, video)
+
+    def of_query(self, video: str, query: int) -> float:
+        """Mean J of one query over a video."""
+        return _mean(float(frame.j[query]) for frame in self.videos[video].values())
+
+    def _mean(self, measure: Callable[[Scored], NDArray[np.float64]], video: str | None) -> float:
+        if video is None:
+            return _mean(self._mean(measure, name) for name in self.videos)
+        return _mean(float(measure(frame).mean()) for frame in self.videos[video].values())
+
+
+def record(
+    run: Run,
+    predictor: Predictor,
+    clips: ReferringClips,
+    *,
+    every: int = 1,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Recording:
+    """Show a run every frame of every video and keep what it says of those that are scored.
+
+    Args:
+        run: What is being run.
+        predictor: It, opened.
+        clips: The videos.
+        every: Every n-th annotated frame is scored; all are seen, because flow goes from frame to frame.
+        on_frame: Called after each frame.
+
+    Raises:
+        UserError: A video has no frames, no queries or no annotation, or a file is damaged.
+    """
+    videos: dict[str, dict[int, Scored]] = {}
+    for video in clips.videos:
+        queries = [query.expression for query in clips.queries(video)]
+        if not queries or not clips.frames(video):
+            raise UserError(
+                f"The video '{video}' has no {'frames' if queries else 'queries'}; leave it out of --videos."
+            )
+        predictor.reset()
+        predictor.set_queries(queries)
+        scored: dict[int, Scored] = {}
+        annotated = 0
+        for index in range(len(clips.frames(video))):
+            image, truth = clips.image(video, index), clips.masks(video, index)
+            answers = predictor.masks(image)
+            if truth is not None:
+                if annotated % every == 0:
+                    flow = predictor.flow if index > 0 and isinstance(predictor, TorchSegmenter) else None
+                    scored[index] = _score(truth, answers, flow)
+                annotated += 1
+            on_frame()
+        if not scored:
+            raise UserError(f"No frame of the video '{video}' is annotated; leave it out of --videos.")
+        videos[video] = scored
+    return Recording(run, videos)
+
+
+def _score(truth: NDArray[np.bool_], answers: NDArray[np.bool_], flow: Tensor | None) -> Scored:
+    return Scored(
+        j=np.asarray(region_similarity(truth, answers), np.float64),
+        f=boundary_accuracy(truth, answers),
+        packed=_pack(answers.reshape(-1, answers.shape[2]).astype(np.uint8) * 255),
+        motion=None if flow is None else _motion(flow, truth),
+    )
+
+
+def _motion(flow: Tensor, truth: NDArray[np.bool_]) -> Motion:
+    magnitude = relative_magnitude(flow)[0, 0].cpu().numpy()
+    height, width = magnitude.shape
+    inside: list[float] = []
+    outside: list[float] = []
+    for mask in truth:
+        small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        inside.append(float(magnitude[small].mean()) if small.any() else math.nan)
+        outside.append(float(magnitude[~small].mean()) if not small.all() else math.nan)
+    picture = np.rint(motion_image(flow)[0, 0].cpu().numpy() * 255).astype(np.uint8)
+    return Motion(_pack(picture), np.array(inside), np.array(outside))
+
+
+def _pack(picture: NDArray[np.uint8]) -> bytes:
+    done, data = cv2.imencode(".png", picture)
+    assert done
+    return data.tobytes()
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = [value for value in values if not math.isnan(value)]
+    return sum(numbers) / len(numbers) if numbers else math.nan
