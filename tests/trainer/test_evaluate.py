@@ -22,7 +22,7 @@ from rvos_edge.trainer import evaluate as module
 from rvos_edge.trainer.card import card_facts, write_card
 from rvos_edge.trainer.checkpoint import Checkpoint, save_checkpoint
 from rvos_edge.trainer.evaluate import Options, evaluate
-from rvos_edge.trainer.evaluate_data import SOURCES, open_clips
+from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import model_config
 

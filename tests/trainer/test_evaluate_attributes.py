@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.evaluate_attributes import NAMES, PAPER, attribute_table, find_attributes
+from rvos_edge.trainer.evaluate.attributes import NAMES, PAPER, attribute_table, find_attributes
 
 INFO = """
 attributes: [AC, LR, OV]

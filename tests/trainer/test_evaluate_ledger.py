@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.evaluate_ledger import Ledger
+from rvos_edge.trainer.evaluate.ledger import Ledger
 
 FACTS = {"model": "abc", "split": "val", "every": 1}
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.evaluate_masks import MaskFolder
+from rvos_edge.trainer.evaluate.masks import MaskFolder
 
 MASK = np.eye(5, 7) > 0
 

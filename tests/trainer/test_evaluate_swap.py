@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from trainer.layouts import write_davis16
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer import evaluate_swap as swap
 from rvos_edge.trainer.data.coco import CocoDataset, is_held_out
-from rvos_edge.trainer.evaluate_swap import evaluate_swap
+from rvos_edge.trainer.evaluate import swap
+from rvos_edge.trainer.evaluate.swap import evaluate_swap
 
 
 class SwapOracle(Fake):

@@ -8,7 +8,7 @@ from fake_clips import Fake, Masks
 
 from rvos_edge.errors import UserError
 from rvos_edge.stream.synthetic import SyntheticCamera
-from rvos_edge.trainer.evaluate_synthetic import evaluate_synthetic
+from rvos_edge.trainer.evaluate.synthetic import evaluate_synthetic
 
 
 def test_they_tell_an_oracle_from_a_deaf_predictor() -> None:

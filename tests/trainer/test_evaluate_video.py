@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.clips import Query
-from rvos_edge.trainer.evaluate_ledger import Ledger
-from rvos_edge.trainer.evaluate_masks import MaskFolder
-from rvos_edge.trainer.evaluate_video import Rules, evaluate_clips
+from rvos_edge.trainer.evaluate.ledger import Ledger
+from rvos_edge.trainer.evaluate.masks import MaskFolder
+from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
 
 # What DAVISEvaluation of davis2017-evaluation (commit ac7c43fca9) finds for the two videos below and the answers
 # combined by higher ids: its semi-supervised task; the same without dropping frames; and its measures of each object

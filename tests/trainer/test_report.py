@@ -23,8 +23,8 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
 from rvos_edge.trainer.config import load_config
 from rvos_edge.trainer.data.clips import Query
-from rvos_edge.trainer.evaluate_data import open_clips
-from rvos_edge.trainer.evaluate_video import Rules, evaluate_clips
+from rvos_edge.trainer.evaluate.data import open_clips
+from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
 from rvos_edge.trainer.metrics import region_similarity
 from rvos_edge.trainer.predictor import TorchSegmenter
 from rvos_edge.trainer.report import Options, report

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.clips import ReferringClips
-from rvos_edge.trainer.evaluate_data import open_clips
-from rvos_edge.trainer.evaluate_model import open_predictor
+from rvos_edge.trainer.evaluate.data import open_clips
+from rvos_edge.trainer.evaluate.model import open_predictor
 from rvos_edge.trainer.report import figures
 from rvos_edge.trainer.report.page import MOST_COLUMNS, render_page
 from rvos_edge.trainer.report.record import Recording, record

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.clips import ReferringClips
-from rvos_edge.trainer.evaluate_model import Predictor
+from rvos_edge.trainer.evaluate.model import Predictor
 from rvos_edge.trainer.metrics import boundary_accuracy, region_similarity
 from rvos_edge.trainer.model.motion import motion_image, relative_magnitude
 from rvos_edge.trainer.predictor import TorchSegmenter

@@ -14,7 +14,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.data import lexicon
 from rvos_edge.trainer.data.clips import AnnotatedClips, Query
 from rvos_edge.trainer.data.davis import SCENERY
-from rvos_edge.trainer.evaluate_judges import (
+from rvos_edge.trainer.evaluate.judges import (
     Judge,
     ObjectsJudge,
     OverlapJudge,
@@ -25,9 +25,9 @@ from rvos_edge.trainer.evaluate_judges import (
     overlap_totals,
     region_totals,
 )
-from rvos_edge.trainer.evaluate_ledger import Ledger, Metrics
-from rvos_edge.trainer.evaluate_masks import MaskFolder, VideoMasks
-from rvos_edge.trainer.evaluate_model import Predictor
+from rvos_edge.trainer.evaluate.ledger import Ledger, Metrics
+from rvos_edge.trainer.evaluate.masks import MaskFolder, VideoMasks
+from rvos_edge.trainer.evaluate.model import Predictor
 
 PROTOCOLS = ("unsupervised", "semi-supervised")
 MEASURES = {

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rvos_edge.trainer.evaluate_attributes import NAMES
-from rvos_edge.trainer.evaluate_judges import FIGURES, SETTINGS
-from rvos_edge.trainer.evaluate_video import MEASURES
+from rvos_edge.trainer.evaluate.attributes import NAMES
+from rvos_edge.trainer.evaluate.judges import FIGURES, SETTINGS
+from rvos_edge.trainer.evaluate.video import MEASURES
 from rvos_edge.trainer.metrics import PRECISION_THRESHOLDS
 
 _HEADS = ("J", "recall", "decay", "F", "recall", "decay")

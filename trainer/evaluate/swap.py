@@ -25,10 +25,10 @@ from rvos_edge.trainer.data.expressions import Pair, describe
 from rvos_edge.trainer.data.scene import Scene
 from rvos_edge.trainer.data.synthetic import EVALUATION_SEEDS
 from rvos_edge.trainer.data.transforms import Augmentation
-from rvos_edge.trainer.evaluate_judges import mean
-from rvos_edge.trainer.evaluate_ledger import Metrics
-from rvos_edge.trainer.evaluate_model import Predictor
-from rvos_edge.trainer.evaluate_synthetic import EMPTY_SHARE
+from rvos_edge.trainer.evaluate.judges import mean
+from rvos_edge.trainer.evaluate.ledger import Metrics
+from rvos_edge.trainer.evaluate.model import Predictor
+from rvos_edge.trainer.evaluate.synthetic import EMPTY_SHARE
 from rvos_edge.trainer.metrics import region_similarity
 
 _SIZE, _FLOW_SIZE = (288, 512), (36, 64)

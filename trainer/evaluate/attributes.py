@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.evaluate_judges import mean
-from rvos_edge.trainer.evaluate_ledger import Metrics
+from rvos_edge.trainer.evaluate.judges import mean
+from rvos_edge.trainer.evaluate.ledger import Metrics
 
 PAPER = {
     "AC": 0.851,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.trainer.data.clips import Query
-from rvos_edge.trainer.evaluate_ledger import Metrics
+from rvos_edge.trainer.evaluate.ledger import Metrics
 from rvos_edge.trainer.metrics import (
     IouMeter,
     boundary_accuracy,

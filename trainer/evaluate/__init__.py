@@ -14,15 +14,15 @@ from rich.console import Console
 from rvos_edge import __version__
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.card import card_facts, write_card
-from rvos_edge.trainer.evaluate_attributes import attribute_table, find_attributes
-from rvos_edge.trainer.evaluate_data import SOURCES, open_clips
-from rvos_edge.trainer.evaluate_ledger import Ledger, Metrics
-from rvos_edge.trainer.evaluate_masks import MaskFolder
-from rvos_edge.trainer.evaluate_model import Predictor, model_hash, open_predictor
-from rvos_edge.trainer.evaluate_show import progress_bar, show
-from rvos_edge.trainer.evaluate_swap import evaluate_swap
-from rvos_edge.trainer.evaluate_synthetic import evaluate_synthetic
-from rvos_edge.trainer.evaluate_video import PROTOCOLS, Rules, evaluate_clips
+from rvos_edge.trainer.evaluate.attributes import attribute_table, find_attributes
+from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
+from rvos_edge.trainer.evaluate.ledger import Ledger, Metrics
+from rvos_edge.trainer.evaluate.masks import MaskFolder
+from rvos_edge.trainer.evaluate.model import Predictor, model_hash, open_predictor
+from rvos_edge.trainer.evaluate.show import progress_bar, show
+from rvos_edge.trainer.evaluate.swap import evaluate_swap
+from rvos_edge.trainer.evaluate.synthetic import evaluate_synthetic
+from rvos_edge.trainer.evaluate.video import PROTOCOLS, Rules, evaluate_clips
 
 DATASETS = (*SOURCES, "synthetic", "swap", "all")
 

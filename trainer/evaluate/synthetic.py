@@ -10,9 +10,9 @@ from rich.progress import Progress
 from rvos_edge.errors import UserError
 from rvos_edge.stream.synthetic import SyntheticCamera
 from rvos_edge.trainer.data.synthetic import EVALUATION_SEEDS
-from rvos_edge.trainer.evaluate_judges import mean
-from rvos_edge.trainer.evaluate_ledger import Metrics
-from rvos_edge.trainer.evaluate_model import Predictor
+from rvos_edge.trainer.evaluate.judges import mean
+from rvos_edge.trainer.evaluate.ledger import Metrics
+from rvos_edge.trainer.evaluate.model import Predictor
 from rvos_edge.trainer.metrics import region_similarity
 
 EMPTY_SHARE = 0.005
