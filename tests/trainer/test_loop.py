@@ -46,7 +46,9 @@ def _quiet() -> Console:
 
 def _trainer(config: TrainConfig) -> Trainer:
     torch.manual_seed(0)
-    return Trainer(config, Checkpoint(HINet(config=config.model_config_of()), small_tokenizer(512)))
+    assert config.iterations is not None
+    model = HINet(config=config.model_config_of())
+    return Trainer(config, Checkpoint(model, small_tokenizer(512)), total=config.iterations)
 
 
 def _batch(queries: int = 2) -> Batch:
@@ -80,6 +82,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "average, alignment": {"ema": 0.9, "loss": {"alignment": 0.3}},
     "adamw, text trained": {"ema": 0.9, "optimizer": {"name": "adamw", "lr": 0.001, "text_lr": 0.1, "clip": 1.0}},
     "bf16, frozen parts": {"amp": "bf16", "freeze_early": True, "freeze_backbone_norm": True},
+    "fp16 with scaler": {"amp": "fp16", "optimizer": {"lr": 0.01, "clip": 1.0}},
 }
 
 
@@ -138,7 +141,7 @@ def test_an_existing_run_is_not_overwritten_and_not_resumed_as_another(tmp_path:
     (tmp_path / "run/checkpoint").rename(tmp_path / "run/.checkpoint.old")
     with pytest.raises(UserError, match="already holds a run; add --resume"):
         train(config, tmp_path / "run", console=_quiet())
-    with pytest.raises(UserError, match=r"another configuration; resume it with .*config\.json"):
+    with pytest.raises(UserError, match=r"another iterations; resume it with .*config\.json"):
         train(_config(iterations=4), tmp_path / "run", resume=True, console=_quiet())
     assert json.loads((tmp_path / "run/config.json").read_text())["iterations"] == 2
     before = (tmp_path / "run/checkpoint/model.safetensors").read_bytes()

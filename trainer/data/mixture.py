@@ -1,20 +1,24 @@
-"""Several data sets as one endless, exactly repeatable one."""
+"""One or several data sets as an endless, exactly repeatable one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.sample import Drawable, Sample, arrange
+from rvos_edge.trainer.data.sample import Countable, Drawable, Sample, arrange
 
 
 class MixtureDataset(Dataset[Sample]):
     """Draw from children by weight; sample ``i`` depends on (seed, i) alone, whatever the workers' order.
+
+    A single child with a known number of frames is gone through in epochs, each frame once in a new order every time.
 
     Args:
         children: (data set, weight) pairs.
@@ -46,6 +50,13 @@ class MixtureDataset(Dataset[Sample]):
         self.children = [child for child, _ in children]
         self.length, self.queries, self.seed, self.absent_share = length, queries, seed, absent_share
         self._cumulative = np.cumsum(weights / weights.sum())
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    @property
+    def epoch(self) -> int | None:
+        """Samples of an epoch: the frames of the single child; None where there is no such thing."""
+        only = self.children[0]
+        return len(only) if len(self.children) == 1 and isinstance(only, Countable) else None
 
     def __len__(self) -> int:
         return self.length
@@ -54,9 +65,21 @@ class MixtureDataset(Dataset[Sample]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
+        if self.epoch is not None:
+            only = cast("Countable", self.children[0])
+            sample = only.draw_at(self._position(index, self.epoch), rng)
+            return arrange(sample, self.queries, rng, absent_share=self.absent_share)
         # `side` and the clip keep a child of weight 0 from ever being drawn.
         child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
         return arrange(self.children[child].draw(rng), self.queries, rng, absent_share=self.absent_share)
+
+    def _position(self, index: int, frames: int) -> int:
+        """The frame that sample ``index`` shows."""
+        epoch, place = divmod(index, frames)
+        if self._order is None or self._order[0] != epoch:
+            # The last number tells this generator from the samples' own.
+            self._order = epoch, np.random.default_rng([self.seed, epoch, 1]).permutation(frames)
+        return int(self._order[1][place])
 
 
 def quiet_worker(worker: int) -> None:
