@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ASSUMED_FPS = 25.0
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _EXTRAS = {
-    **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml", "tensorboard"), "train"),
+    **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml", "tensorboard", "PIL"), "train"),
     **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), "export"),
 }
 """Import name -> the extra of this package that installs it."""

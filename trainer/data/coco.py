@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data import lexicon
 from rvos_edge.trainer.data.expressions import Thing, dominant_colour
+from rvos_edge.trainer.data.images import read_image
 from rvos_edge.trainer.data.sample import Sample
-from rvos_edge.trainer.data.scene import Scene, blur_flow, camera_flow, finish, move, read_image, to_rgb
+from rvos_edge.trainer.data.scene import Scene, blur_flow, camera_flow, finish, move, to_rgb
 from rvos_edge.trainer.data.transforms import Augmentation, View, random_view
 
 # Smaller instances are ignored rather than named; so are those of which the view shows too little.

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data import lexicon
+from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.coco import CocoDataset, Instance, Picture, touches_border
-from rvos_edge.trainer.data.davis import DavisDataset
 from rvos_edge.trainer.data.expressions import Thing, dominant_colour, flip_words
 from rvos_edge.trainer.data.sample import Sample
 from rvos_edge.trainer.data.scene import Scene, blur_flow, finish, move, to_rgb
@@ -57,7 +57,7 @@ class ComposedDataset:
         self,
         *,
         coco: CocoDataset,
-        davis: DavisDataset | None = None,
+        davis: ClipsDataset | None = None,
         davis_backgrounds: float = 0.5,
         augmentation: Augmentation | None = None,
     ) -> None:
@@ -163,8 +163,7 @@ class ComposedDataset:
             return []
         if not all(lexicon.surely_absent(s, scene.categories, present) for s in said):
             return []
-        image, values = self.davis.load(video, int(rng.integers(len(self.davis.frames(video)))))
-        mask = values > 0
+        image, (mask,) = self.davis.load(video, self.davis.random_index(video, rng))
         if np.count_nonzero(mask) < 0.01 * mask.size or touches_border(mask):
             return []
         x, y, w, h = cv2.boundingRect(mask.view(np.uint8))

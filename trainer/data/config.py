@@ -144,7 +144,7 @@ def build_flow(davis: DavisDataset, store: FlowStore, network: FlowNetwork, *, c
     def estimate(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         return network.stream(frames)
 
-    paths = {video: [davis.image_path(video, name) for name in davis.frames(video)] for video in davis.videos}
+    paths = {video: davis.image_paths(video) for video in davis.videos}
     missing = [video for video in davis.videos if not store.has(video, paths[video])]
     for video in track(missing, description="flow", console=console, disable=not missing):
         store.build(video, paths[video], estimate, rebuild=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.errors import UserError
 from rvos_edge.trainer.data import lexicon
 from rvos_edge.trainer.data.expressions import Thing, absent, contradictions, describe
 from rvos_edge.trainer.data.sample import Sample
@@ -78,19 +76,6 @@ def absent_sentences(scene: Scene, rng: np.random.Generator, count: int) -> list
         pool = scene.near if rng.random() < 0.5 else scene.far
         out.append(absent(lexicon.RARE if rare else (pool or scene.far or scene.near), rng))
     return [out[i] for i in rng.permutation(len(out))[:count]]
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as BGR uint8 [H,W,3].
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        state = "damaged" if path.is_file() else "missing"
-        raise UserError(f"cannot read the image {path}: it is {state}, restore it or take it out of the data set")
-    return cast("NDArray[np.uint8]", image)
 
 
 def to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,0 +1,184 @@
+"""Any referring video data set as samples for training: a random annotated frame, varied, with its sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.data import lexicon
+from rvos_edge.trainer.data.clips import AnnotatedClips
+from rvos_edge.trainer.data.expressions import Thing, flip_words, place_holds
+from rvos_edge.trainer.data.flow_store import FlowStore
+from rvos_edge.trainer.data.sample import Sample
+from rvos_edge.trainer.data.scene import Scene, blur_flow, camera_flow, finish, to_rgb
+from rvos_edge.trainer.data.transforms import Augmentation, View, random_view
+
+
+@dataclass(frozen=True)
+class Referred:
+    """One referred object of a video: its id in the annotation (None = every foreground pixel), its sentences."""
+
+    object_id: int | None
+    sentences: tuple[str, ...]
+
+
+class ClipsDataset:
+    """Random annotated frames of referring clips; a `Drawable`.
+
+    Args:
+        clips: the videos.
+        size: (H,W) of the samples' images.
+        flow_size: (h,w) of the samples' flow.
+        flow: stored flow of these videos, zeros when None.
+        scenery: what a video shows beside its referred objects, category names joined by commas. Of a video listed
+            here any other category may be called absent; of others only what hardly ever occurs.
+        still: the clips are single images: a camera's motion is made up for them.
+        distractors: further sentences that may be tried as absent ones; those of the other videos are always tried.
+        augmentation: how samples are varied.
+
+    Raises:
+        UserError: a video has no annotated frame, or the stored flow is of other frames.
+    """
+
+    def __init__(
+        self,
+        clips: AnnotatedClips,
+        *,
+        size: tuple[int, int],
+        flow_size: tuple[int, int],
+        flow: FlowStore | None = None,
+        scenery: Mapping[str, str] | None = None,
+        still: bool = False,
+        distractors: Sequence[str] = (),
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self.clips, self.root, self.videos = clips, clips.root, clips.videos
+        self.size, self.flow_size, self.flow, self.still = size, flow_size, flow, still
+        self.augmentation = augmentation or Augmentation()
+        self.objects = {video: _objects(clips, video) for video in self.videos}
+        self._scenery = scenery or {}
+        self._annotated = {video: clips.annotated(video) for video in self.videos}
+        for video, indices in self._annotated.items():
+            if not indices:
+                raise UserError(
+                    f"the video '{video}' in {self.root} has no annotated frame: add its masks or leave the video out"
+                )
+            if flow is not None:
+                flow.check(video, self.image_paths(video))
+        sentences = [self.sentences(video) for video in self.videos]
+        ends = np.cumsum([len(own) for own in sentences]).tolist()
+        pool = [sentence for own in sentences for sentence in own] + list(distractors)
+        self._others = {
+            video: _AllBut(pool, end - len(own), end)
+            for video, own, end in zip(self.videos, sentences, ends, strict=True)
+        }
+
+    def sentences(self, video: str) -> list[str]:
+        """All sentences of a video."""
+        return [sentence for referred in self.objects[video] for sentence in referred.sentences]
+
+    def frames(self, video: str) -> list[str]:
+        """The names of a video's frames in order."""
+        return self.clips.frames(video)
+
+    def image_paths(self, video: str) -> list[Path]:
+        """The files that hold a video's frames, one entry per frame."""
+        return [self.clips.image_path(video, index) for index in range(len(self.clips.frames(video)))]
+
+    def categories(self, video: str) -> frozenset[str]:
+        """Everything a video may hold: its scenery where known, and whatever its sentences may speak of."""
+        scenery = frozenset(filter(None, self._scenery.get(video, "").split(",")))
+        return scenery.union(*(lexicon.concepts(sentence) for sentence in self.sentences(video)))
+
+    def random_index(self, video: str, rng: np.random.Generator) -> int:
+        """The index of a random annotated frame."""
+        indices = self._annotated[video]
+        return indices[int(rng.integers(len(indices)))]
+
+    def load(self, video: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """An annotated frame at its own size: BGR uint8 [H,W,3], and the masks of ``objects[video]``, bool [N,H,W]."""
+        image = self.clips.image(video, index)
+        masks = self.clips.masks(video, index)
+        if masks is None:
+            raise UserError(f"the frame {self.clips.image_path(video, index)} has no annotation")
+        ids = [query.object_id for query in self.clips.queries(video)]
+        return image, masks[[ids.index(referred.object_id) for referred in self.objects[video]]]
+
+    def scene(self, rng: np.random.Generator) -> Scene:
+        """A random frame in a random view, with one or two sentences per object."""
+        video = self.videos[int(rng.integers(len(self.videos)))]
+        index = self.random_index(video, rng)
+        image, sources = self.load(video, index)
+        boxes = [_box(mask) for mask in sources if mask.any()]
+        size = (image.shape[0], image.shape[1])
+        view = random_view(rng, size, self.size, self.augmentation, np.stack(boxes) if boxes else None)
+        things = []
+        for referred, source in zip(self.objects[video], sources, strict=True):
+            mask = view.mask(source)
+            said = [flip_words(s) if view.flip else s for s in referred.sentences]
+            said = [s for s in said if place_holds(s, mask)]
+            chosen = rng.permutation(len(said))[: int(rng.integers(1, 3))]
+            things.append(Thing(mask=mask, sentences=tuple(said[i] for i in chosen)))
+        categories = self.categories(video)
+        known = video in self._scenery
+        near = (lexicon.ANIMALS | lexicon.VEHICLES | {"person"}) - lexicon.confusable(categories)
+        return Scene(
+            image=to_rgb(view.image(image, fill=int(rng.integers(0, 128)))),
+            flow=self._flow(video, index, view, rng),
+            things=things,
+            categories=categories,
+            far=tuple(lexicon.absent_categories(categories)) if known else (),
+            near=tuple(sorted(near)) if known else (),
+            others=self._others[video],
+        )
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """A random frame with its pairs and absent sentences."""
+        return finish(self.scene(rng), rng, self.augmentation)
+
+    def _flow(self, video: str, index: int, view: View, rng: np.random.Generator) -> NDArray[np.float32]:
+        if self.still:
+            return blur_flow(camera_flow(rng, self.size, self.flow_size), rng)
+        if self.flow is None or index == 0:
+            return np.zeros((*self.flow_size, 2), np.float32)
+        return view.flow(self.flow.read(video, index), self.flow_size, unit=self.flow.image_size(video))
+
+
+class _AllBut(Sequence[str]):
+    """A list without the part from ``start`` to ``end``: one list serves thousands of videos."""
+
+    def __init__(self, items: list[str], start: int, end: int) -> None:
+        self._items, self._start, self._gap = items, start, end - start
+
+    def __len__(self) -> int:
+        return len(self._items) - self._gap
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._items[index if index < self._start else index + self._gap]
+
+
+def _objects(clips: AnnotatedClips, video: str) -> tuple[Referred, ...]:
+    said: dict[int | None, list[str]] = {}
+    for query in clips.queries(video):
+        said.setdefault(query.object_id, []).append(query.expression)
+    return tuple(Referred(number, tuple(sentences)) for number, sentences in said.items())
+
+
+def _box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
+    return np.array([x, y, x + w, y + h], np.float32)
