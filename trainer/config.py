@@ -105,7 +105,9 @@ class TrainConfig(RunConfig):
             return self.iterations
         assert self.epochs is not None
         if epoch is None:
-            raise UserError(f"epochs: a source of kind {self.data.sources[0].kind} has no end; give iterations instead.")
+            raise UserError(
+                f"epochs: a source of kind {self.data.sources[0].kind} has no end; give iterations instead."
+            )
         return math.ceil(self.epochs * epoch / self.batch)
 
     def differences(self, other: TrainConfig) -> list[str]:

@@ -92,9 +92,7 @@ def _run(
         save_checkpoint(path, checkpoint, weights=trainer.averaged, training=trainer.state())
 
     feed = batches(data, config, start=trainer.iteration, stop=total)
-    report = Report(
-        config.name, None if rank() else output, console, start=saved, total=total, every=config.log_every
-    )
+    report = Report(config.name, None if rank() else output, console, start=saved, total=total, every=config.log_every)
     stop, fault = 0, None
     with Interrupt() as interrupt, report:
         while trainer.iteration < total:
@@ -304,7 +302,9 @@ def _write_config(config: TrainConfig, output: Path) -> None:
         temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
         temporary.replace(output / "config.json")
     except OSError as error:
-        raise UserError(f"Cannot write into {output} ({error.strerror}); free some space or choose another folder.") from error
+        raise UserError(
+            f"Cannot write into {output} ({error.strerror}); free some space or choose another folder."
+        ) from error
 
 
 def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:

@@ -1,4 +1,4 @@
-"""Masked-language modelling: the text model meets the data sets' expressions before the network does (design section 3).
+"""Masked-language modelling: the text model reads the data sets' expressions before the network does (design, 3).
 
 Of an expression's tokens 15 % are chosen, at least one, token by token and not by whole words, as BERT was trained; of
 these 80 % become [MASK], 10 % a random token and 10 % stay. The text model must guess what stood there.

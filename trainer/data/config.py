@@ -82,6 +82,11 @@ class DataConfig(StrictModel):
     """(expression, mask) pairs per sample: vision runs once for all of them."""
     absent_share: float = Field(default=0.25, ge=0, lt=1)
     """Share of pairs whose expression names nothing in the frame."""
+    view: Literal["edge", "paper"] = "edge"
+    """Augmentation: a random window with changed colours and quality, or the paper's resize to the height of ``size``
+    with a random crop of its width."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a mirrored view, with left and right exchanged in its sentences."""
     flow: str = "runs/flow"
     """Where the flow of the videos is stored."""
     licences: list[str] = Field(default_factory=list)
