@@ -118,7 +118,7 @@ class ClipsDataset:
         return image, masks[[ids.index(referred.object_id) for referred in self.objects[video]]]
 
     def scene(self, rng: np.random.Generator, place: tuple[str, int] | None = None) -> Scene:
-        """A frame in a random view, with one or two sentences per object: that of a video and index, or a random one."""
+        """A random frame, or that of a video and index, in a random view, with one or two sentences per object."""
         if place is None:
             video = self.videos[int(rng.integers(len(self.videos)))]
             place = video, self.random_index(video, rng)
