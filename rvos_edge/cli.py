@@ -1,4 +1,4 @@
-"""The command line: ``rvos-edge run | demo | train | export | eval | doctor``.
+"""The command line: ``rvos-edge run | demo | train | export | eval | data | doctor``.
 
 Commands are thin: they read options, call one function and print what it returns. What a command needs is imported
 inside it, so that ``--help`` is fast and the runtime commands work without the extras.
@@ -243,6 +243,32 @@ def evaluate(
         every=every,
         card=card,
     )
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Look after data sets.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.callback()
+def _data() -> None:
+    pass
+
+
+@data_app.command("check")
+def check_data(
+    dataset: Annotated[str, typer.Option(help="davis16, davis17, youtube-vos, a2d, jhmdb, coco or refcoco.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    expressions: Annotated[
+        Path | None, typer.Option(help="File of the expressions; where the data set keeps it if left out.")
+    ] = None,
+) -> None:
+    """Say what of a data set is there, what is missing and where to get it."""
+    from rvos_edge.trainer.data.check import as_table, check_dataset, is_complete
+
+    findings = check_dataset(dataset.replace("-", "_"), root, expressions=expressions)
+    Console().print(as_table(dataset, root, findings))
+    if not is_complete(findings):
+        raise typer.Exit(2)
 
 
 @app.command()

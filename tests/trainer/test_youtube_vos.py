@@ -53,7 +53,7 @@ def test_frames_without_a_mask_are_not_annotated(root: Path) -> None:
     assert drawn == {0, 2}
     for name in ("00000", "00010"):
         (root / f"train/Annotations/0043f083b5/{name}.png").unlink()
-    with pytest.raises(UserError, match="'0043f083b5' .* has no annotated frame"):
+    with pytest.raises(UserError, match=r"'0043f083b5' .* has no annotated frame"):
         dataset(YouTubeVosClips(root))
 
 

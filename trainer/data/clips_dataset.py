@@ -71,7 +71,7 @@ class ClipsDataset:
                     f"the video '{video}' in {self.root} has no annotated frame: add its masks or leave the video out"
                 )
             if flow is not None:
-                flow.check(video, self.image_paths(video))
+                flow.check(video, image_paths(clips, video))
         sentences = [self.sentences(video) for video in self.videos]
         ends = np.cumsum([len(own) for own in sentences]).tolist()
         pool = [sentence for own in sentences for sentence in own] + list(distractors)
@@ -93,10 +93,6 @@ class ClipsDataset:
     def frames(self, video: str) -> list[str]:
         """The names of a video's frames in order."""
         return self.clips.frames(video)
-
-    def image_paths(self, video: str) -> list[Path]:
-        """The files that hold a video's frames, one entry per frame."""
-        return [self.clips.image_path(video, index) for index in range(len(self.clips.frames(video)))]
 
     def categories(self, video: str) -> frozenset[str]:
         """Everything a video may hold: its scenery where known, and whatever its sentences may speak of."""
@@ -161,6 +157,11 @@ class ClipsDataset:
         if self.flow is None or index == 0:
             return np.zeros((*self.flow_size, 2), np.float32)
         return view.flow(self.flow.read(video, index), self.flow_size, unit=self.flow.image_size(video))
+
+
+def image_paths(clips: AnnotatedClips, video: str) -> list[Path]:
+    """The file of every frame of a video, in order."""
+    return [clips.image_path(video, index) for index in range(len(clips.frames(video)))]
 
 
 class _AllBut(Sequence[str]):

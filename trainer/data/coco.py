@@ -262,7 +262,7 @@ def _read(path: Path) -> tuple[list[Picture], dict[str, str]]:
         kinds = {str(c["name"]): str(c.get("supercategory", "")) for c in data["categories"]}
         found: dict[int, list[Instance]] = defaultdict(list)
         for entry in data["annotations"]:
-            found[int(entry["image_id"])].append(_instance(entry, names))
+            found[int(entry["image_id"])].append(parse_instance(entry, names))
         pictures = [
             Picture(
                 file=str(image["file_name"]),
@@ -282,7 +282,8 @@ def _read(path: Path) -> tuple[list[Picture], dict[str, str]]:
     return pictures, kinds
 
 
-def _instance(entry: dict[str, Any], names: dict[int, str]) -> Instance:
+def parse_instance(entry: dict[str, Any], names: dict[int, str]) -> Instance:
+    """An entry of COCO's ``annotations``; ``names`` are the categories by id."""
     segmentation = entry["segmentation"]
     polygons: tuple[NDArray[np.float32], ...] = ()
     counts: tuple[int, ...] = ()

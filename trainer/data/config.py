@@ -3,40 +3,103 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from rich.console import Console
 from rich.progress import track
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.a2d import A2dClips
+from rvos_edge.trainer.data.clips import AnnotatedClips, ReferringClips
+from rvos_edge.trainer.data.clips_dataset import ClipsDataset, image_paths
 from rvos_edge.trainer.data.coco import CocoDataset
 from rvos_edge.trainer.data.compose import ComposedDataset
-from rvos_edge.trainer.data.davis import DavisDataset
+from rvos_edge.trainer.data.davis import SCENERY, Davis16Clips
+from rvos_edge.trainer.data.davis17 import Davis17Clips
 from rvos_edge.trainer.data.flow_store import FlowKey, FlowStore
+from rvos_edge.trainer.data.images import DamagedFileError
 from rvos_edge.trainer.data.mixture import MixtureDataset
+from rvos_edge.trainer.data.refcoco import RefCocoClips
 from rvos_edge.trainer.data.sample import Drawable
 from rvos_edge.trainer.data.synthetic import SyntheticDataset
+from rvos_edge.trainer.data.transforms import Augmentation
+from rvos_edge.trainer.data.youtube_vos import YouTubeVosClips
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import StrictModel
 
+_DAVIS16 = ("davis", "davis16")
 _ENDLESS = 1 << 40
 """Length of the mixture: the loop decides how many samples are drawn."""
 
 
 class DavisSource(StrictModel):
-    """DAVIS videos with their expressions and their stored flow."""
+    """DAVIS-16 videos with their expressions and their stored flow."""
 
-    kind: Literal["davis"]
+    kind: Literal["davis", "davis16"]
     root: str
     expressions: str | None = None
     videos: Literal["train", "val"] | list[str] = "train"
     share: float = Field(gt=0)
+
+
+class Davis17Source(StrictModel):
+    """DAVIS-17 videos, several objects each."""
+
+    kind: Literal["davis17"]
+    root: str
+    expressions: str | None = None
+    videos: Literal["train", "val", "all"] | list[str] = "train"
+    share: float = Field(gt=0)
+
+
+class YouTubeVosSource(StrictModel):
+    """The training videos of Refer-YouTube-VOS."""
+
+    kind: Literal["youtube_vos"]
+    root: str
+    expressions: str | None = None
+    videos: Literal["train"] | list[str] = "train"
+    share: float = Field(gt=0)
+
+
+class A2dSource(StrictModel):
+    """The training videos of A2D-Sentences."""
+
+    kind: Literal["a2d"]
+    root: str
+    expressions: str | None = None
+    videos: Literal["train"] | list[str] = "train"
+    share: float = Field(gt=0)
+
+
+class RefCocoSource(StrictModel):
+    """Images of RefCOCO, RefCOCO+ or RefCOCOg as static clips with made-up motion."""
+
+    kind: Literal["refcoco"]
+    root: str
+    expressions: str | None = None
+    split: str = "train"
+    annotations: str | None = None
+    images: str | None = None
+    share: float = Field(gt=0)
+
+
+class JhmdbSource(StrictModel):
+    """Named so that it can be refused: J-HMDB-Sentences has no training videos."""
+
+    kind: Literal["jhmdb"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse(cls, value: object) -> object:
+        raise ValueError("J-HMDB-Sentences is for evaluation only; train on a2d and evaluate on jhmdb")
 
 
 class CocoSource(StrictModel):
@@ -69,7 +132,11 @@ class SyntheticSource(StrictModel):
     share: float = Field(gt=0)
 
 
-Source = Annotated[DavisSource | CocoSource | ComposedSource | SyntheticSource, Field(discriminator="kind")]
+VideoSource = DavisSource | Davis17Source | YouTubeVosSource | A2dSource
+Source = Annotated[
+    VideoSource | RefCocoSource | JhmdbSource | CocoSource | ComposedSource | SyntheticSource,
+    Field(discriminator="kind"),
+]
 
 
 class DataConfig(StrictModel):
@@ -111,28 +178,32 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
     """
     size = config.size or model.config.size
     scale = model.flow.scale if model.flow is not None else 1
-    flow_size = (size[0] // scale, size[1] // scale)
+    augmentation = Augmentation.paper(flip=config.flip) if config.view == "paper" else Augmentation(flip=config.flip)
+    frame = _Frame(size, (size[0] // scale, size[1] // scale), augmentation)
     children: list[tuple[Drawable, float]] = []
     shares: list[tuple[str, float]] = []
     sentences: list[str] = []
     # Videos first: their sentences are the hardest absent ones for still images.
-    for source in sorted(config.sources, key=lambda source: source.kind != "davis"):
+    for source in sorted(config.sources, key=lambda source: not isinstance(source, VideoSource)):
         child: Drawable
-        if isinstance(source, DavisSource):
-            child = davis = _davis(
-                source.root, source.expressions, source.videos, config, model, size, flow_size, console
-            )
-            sentences += [sentence for video in davis.videos for sentence in davis.sentences(video)]
+        if isinstance(source, VideoSource):
+            child = clips = _with_flow(source.kind, _open_videos(source), frame, config, model, console)
+            sentences += [sentence for video in clips.videos for sentence in clips.sentences(video)]
+        elif isinstance(source, RefCocoSource):
+            child = ClipsDataset(_open_refcoco(source), still=True, distractors=sentences, **frame._asdict())
         elif isinstance(source, CocoSource):
-            child = CocoDataset(source.root, size=size, flow_size=flow_size, distractors=sentences, split=source.split)
+            child = CocoDataset(source.root, distractors=sentences, split=source.split, **frame._asdict())
         elif isinstance(source, ComposedSource):
-            coco = CocoDataset(source.coco, size=size, flow_size=flow_size, split=source.split)
-            clips = None
+            coco = CocoDataset(source.coco, split=source.split, **frame._asdict())
+            davis = None
             if source.davis is not None:
-                clips = _davis(source.davis, source.expressions, "train", config, model, size, flow_size, console)
-            child = ComposedDataset(coco=coco, davis=clips, davis_backgrounds=source.davis_backgrounds)
+                videos = Davis16Clips(source.davis, split="train", expressions=source.expressions)
+                davis = _with_flow("davis", videos, frame, config, model, console)
+            child = ComposedDataset(coco=coco, davis=davis, davis_backgrounds=source.davis_backgrounds)
+        elif isinstance(source, SyntheticSource):
+            child = SyntheticDataset(**frame._asdict())
         else:
-            child = SyntheticDataset(size=size, flow_size=flow_size)
+            raise AssertionError(f"{source.kind} is refused when the configuration is read")
         children.append((child, source.share))
         shares.append((source.kind, source.share))
     mixture = NamedMixture(
@@ -143,16 +214,35 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
     return mixture
 
 
-def build_flow(davis: DavisDataset, store: FlowStore, network: FlowNetwork, *, console: Console) -> None:
+def expressions_of(sources: Sequence[Source]) -> list[str]:
+    """The written expressions of data sets, each once, in a fixed order.
+
+    Raises:
+        UserError: A folder or file is missing, or a source's sentences are made up while training.
+    """
+    said: dict[str, None] = {}
+    for source in sources:
+        clips: ReferringClips
+        if isinstance(source, VideoSource):
+            clips = _open_videos(source)
+        elif isinstance(source, RefCocoSource):
+            clips = _open_refcoco(source)
+        else:
+            raise UserError(f"A source of kind {source.kind} has no written expressions; leave it out of the sources.")
+        said.update(dict.fromkeys(query.expression for video in clips.videos for query in clips.queries(video)))
+    return list(said)
+
+
+def build_flow(clips: AnnotatedClips, store: FlowStore, network: FlowNetwork, *, console: Console) -> None:
     """Store the flow of every video, as the runtime would compute it; what is there is kept."""
 
     def estimate(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         return network.stream(frames)
 
-    paths = {video: davis.image_paths(video) for video in davis.videos}
-    missing = [video for video in davis.videos if not store.has(video, paths[video])]
+    paths = {video: image_paths(clips, video) for video in clips.videos}
+    missing = [video for video in clips.videos if not store.has(video, paths[video])]
     for video in track(missing, description="flow", console=console, disable=not missing):
-        store.build(video, paths[video], estimate, rebuild=True)
+        store.build(video, paths[video], estimate, images=_readable(clips, video), rebuild=True)
 
 
 def flow_key(network: FlowNetwork, size: tuple[int, int]) -> FlowKey:
@@ -164,27 +254,64 @@ def flow_key(network: FlowNetwork, size: tuple[int, int]) -> FlowKey:
     return FlowKey(checkpoint=digest.hexdigest(), size=size, scale=network.scale, iterations=network.iterations)
 
 
-def _davis(
-    root: str,
-    expressions: str | None,
-    videos: str | list[str],
-    config: DataConfig,
-    model: HINet,
-    size: tuple[int, int],
-    flow_size: tuple[int, int],
-    console: Console,
-) -> DavisDataset:
-    if not Path(root).is_dir():
+class _Frame(NamedTuple):
+    """What the samples of all sources have in common: sizes of image and flow, (H,W) each, and how they are varied."""
+
+    size: tuple[int, int]
+    flow_size: tuple[int, int]
+    augmentation: Augmentation
+
+
+def _open_videos(source: VideoSource) -> AnnotatedClips:
+    if not Path(source.root).is_dir():
         raise UserError(
-            f"The DAVIS folder {root} does not exist; set its root in data.sources to where you unpacked it."
+            f"The {source.kind} folder {source.root} does not exist; set its root in data.sources to where you "
+            f"unpacked it, and look with: rvos-edge data check --dataset {source.kind} --root DIR"
         )
-    davis = DavisDataset(root, size=size, flow_size=flow_size, expressions=expressions, videos=videos)
-    if model.flow is None:
-        return davis
-    # The flow is that of the network's own input size, whatever the size trained at: it is what the runtime sees.
-    key = flow_key(model.flow, model.config.size)
-    # One folder per key: presets with other settings do not overwrite each other's flow.
-    folder = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
-    store = FlowStore(Path(config.flow) / folder, key=key)
-    build_flow(davis, store, model.flow, console=console)
-    return DavisDataset(root, size=size, flow_size=flow_size, expressions=expressions, videos=videos, flow=store)
+    split = source.videos if isinstance(source.videos, str) else "train"
+    videos = None if isinstance(source.videos, str) else source.videos
+    if isinstance(source, Davis17Source):
+        return Davis17Clips(source.root, split=split, expressions=source.expressions, videos=videos)
+    if isinstance(source, YouTubeVosSource):
+        return YouTubeVosClips(source.root, split=split, expressions=source.expressions, videos=videos)
+    if isinstance(source, A2dSource):
+        return A2dClips(source.root, split=split, expressions=source.expressions, videos=videos)
+    return Davis16Clips(source.root, split=split, expressions=source.expressions, videos=videos)
+
+
+def _open_refcoco(source: RefCocoSource) -> RefCocoClips:
+    return RefCocoClips(
+        source.root,
+        split=source.split,
+        expressions=source.expressions,
+        annotations=source.annotations,
+        images=source.images,
+    )
+
+
+def _with_flow(
+    kind: str, clips: AnnotatedClips, frame: _Frame, config: DataConfig, model: HINet, console: Console
+) -> ClipsDataset:
+    """The clips as samples, with their stored flow, which is computed first where it is missing."""
+    store = None
+    if model.flow is not None:
+        # The flow is that of the network's own input size, whatever the size trained at: it is what the runtime sees.
+        key = flow_key(model.flow, model.config.size)
+        # One folder per key: presets with other settings do not overwrite each other's flow; nor do data sets, which
+        # may name different videos alike.
+        folder = Path(config.flow) / hashlib.sha256(repr(key).encode()).hexdigest()[:12]
+        store = FlowStore(folder if kind in _DAVIS16 else folder / kind, key=key)
+        build_flow(clips, store, model.flow, console=console)
+    scenery = SCENERY if kind in _DAVIS16 else None
+    return ClipsDataset(clips, flow=store, scenery=scenery, **frame._asdict())
+
+
+def _readable(clips: AnnotatedClips, video: str) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a video; a damaged one is replaced by the one before it, as if nothing had moved."""
+    last = np.zeros((32, 32, 3), np.uint8)
+    for index in range(len(clips.frames(video))):
+        try:
+            last = clips.image(video, index)
+        except DamagedFileError as error:
+            warnings.warn(f"{error}; its flow is that of a still camera", stacklevel=2)
+        yield last

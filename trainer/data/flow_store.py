@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.images import read_image
 
 Estimate = Callable[[Iterable[NDArray[np.uint8]]], Iterator[NDArray[np.float32]]]
 
@@ -63,14 +64,23 @@ class FlowStore:
         facts = self._facts(video)
         return facts is not None and self._mismatch(facts, frames) is None
 
-    def build(self, video: str, frames: Sequence[Path], estimate: Estimate, *, rebuild: bool = False) -> bool:
+    def build(
+        self,
+        video: str,
+        frames: Sequence[Path],
+        estimate: Estimate,
+        *,
+        images: Iterable[NDArray[np.uint8]] | None = None,
+        rebuild: bool = False,
+    ) -> bool:
         """Compute and store one video's flow; what is already there and fits is kept.
 
         Args:
             video: the name to store it under.
-            frames: the image files in order.
+            frames: the file of every frame, in order; one video file again and again where it holds them all.
             estimate: takes the frames (BGR uint8 [H,W,3] at the key's size) and yields one float32 [2,h,w] per frame
                 (the first frame's is zero), or one less than frames, then the first frame's zero field is added here.
+            images: the frames in order, BGR uint8 [H,W,3] at any size; read from ``frames`` when None.
             rebuild: replace flow that belongs to other frames or settings instead of refusing.
 
         Returns:
@@ -90,7 +100,7 @@ class FlowStore:
                 raise UserError(
                     f"the flow of '{video}' in {self.root} has {reason}: choose another folder or ask to rebuild it"
                 )
-        fields = [np.asarray(field, np.float16) for field in estimate(self._frames(frames))]
+        fields = [np.asarray(field, np.float16) for field in estimate(self._resized(images or map(read_image, frames)))]
         if len(fields) == len(frames) - 1:
             fields.insert(0, np.zeros_like(fields[0]) if fields else np.zeros((2, 1, 1), np.float16))
         if len(fields) != len(frames):
@@ -159,13 +169,10 @@ class FlowStore:
             return "other frames"
         return None
 
-    def _frames(self, frames: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+    def _resized(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
         assert self.key is not None
         height, width = self.key.size
-        for path in frames:
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if image is None:
-                raise UserError(f"cannot read the image {path}: it is missing or damaged")
+        for image in images:
             yield cast("NDArray[np.uint8]", cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
 
     def _write(self, video: str, array: NDArray[np.float16], frames: Sequence[Path]) -> None:
@@ -186,5 +193,6 @@ class FlowStore:
 
 
 def _digest(frames: Sequence[Path]) -> str:
-    text = "\n".join(f"{path.name} {path.stat().st_size}" for path in frames)
+    sizes = {path: path.stat().st_size if path.is_file() else "missing" for path in set(frames)}
+    text = "\n".join(f"{path.name} {sizes[path]}" for path in frames)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import cast
 
@@ -12,13 +13,20 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.images import DamagedFileError
 from rvos_edge.trainer.data.sample import Countable, Drawable, Sample, arrange
+
+_TRIES = 8
+"""Samples in a row that may be damaged: with more, something is wrong with the whole data set."""
 
 
 class MixtureDataset(Dataset[Sample]):
     """Draw from children by weight; sample ``i`` depends on (seed, i) alone, whatever the workers' order.
 
     A single child with a known number of frames is gone through in epochs, each frame once in a new order every time.
+
+    A damaged file does not end a run of hours: its sample is replaced by another of the same child, with a warning
+    that names the file. The replacement too depends on (seed, i) alone, so a resumed run draws the same.
 
     Args:
         children: (data set, weight) pairs.
@@ -65,20 +73,32 @@ class MixtureDataset(Dataset[Sample]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
-        if self.epoch is not None:
-            only = cast("Countable", self.children[0])
-            sample = only.draw_at(self._position(index, self.epoch), rng)
-            return arrange(sample, self.queries, rng, absent_share=self.absent_share)
         # `side` and the clip keep a child of weight 0 from ever being drawn.
         child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
-        return arrange(self.children[child].draw(rng), self.queries, rng, absent_share=self.absent_share)
+        for attempt in range(1, _TRIES + 1):
+            try:
+                sample = self._draw(child, index if attempt == 1 else None, rng)
+                return arrange(sample, self.queries, rng, absent_share=self.absent_share)
+            except DamagedFileError as error:
+                if attempt == _TRIES:
+                    raise UserError(f"{error} ({_TRIES} samples in a row could not be read)") from error
+                # Python shows equal warnings once, so a file drawn again and again is named once.
+                warnings.warn(f"{error}; another sample takes its place", stacklevel=2)
+                rng = np.random.default_rng([self.seed, index, attempt])
+        raise AssertionError("unreachable")
+
+    def _draw(self, child: int, index: int | None, rng: np.random.Generator) -> Sample:
+        """The sample of an index, or just any."""
+        if index is None or self.epoch is None:
+            return self.children[child].draw(rng)
+        return cast("Countable", self.children[child]).draw_at(self._position(index, self.epoch), rng)
 
     def _position(self, index: int, frames: int) -> int:
         """The frame that sample ``index`` shows."""
         epoch, place = divmod(index, frames)
         if self._order is None or self._order[0] != epoch:
-            # The last number tells this generator from the samples' own.
-            self._order = epoch, np.random.default_rng([self.seed, epoch, 1]).permutation(frames)
+            # The last numbers tell this generator from the samples' own.
+            self._order = epoch, np.random.default_rng([self.seed, epoch, 0, 1]).permutation(frames)
         return int(self._order[1][place])
 
 

@@ -1,0 +1,274 @@
+"""What of a data set is there, what is missing and where to get it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.a2d import A2dClips, find_annotation
+from rvos_edge.trainer.data.clips import AnnotatedClips
+from rvos_edge.trainer.data.clips_dataset import image_paths
+from rvos_edge.trainer.data.coco import CocoDataset
+from rvos_edge.trainer.data.davis import Davis16Clips
+from rvos_edge.trainer.data.davis17 import Davis17Clips
+from rvos_edge.trainer.data.images import check_sizes
+from rvos_edge.trainer.data.jhmdb import JhmdbClips
+from rvos_edge.trainer.data.refcoco import RefCocoClips, find_images
+from rvos_edge.trainer.data.youtube_vos import YouTubeVosClips
+
+_SAMPLED_VIDEOS, _SAMPLED_FRAMES = 24, 2
+
+_DAVIS16 = "https://davischallenge.org/davis2016/code.html"
+_DAVIS17 = "https://davischallenge.org/davis2017/code.html (TrainVal, 480p)"
+_DAVIS_TEXT = (
+    "https://www.mpi-inf.mpg.de/departments/computer-vision-and-machine-learning/research/video-segmentation/"
+    "video-object-segmentation-with-language-referring-expressions"
+)
+_YOUTUBE = "https://youtube-vos.org/dataset/rvos/ (registration)"
+_A2D = "https://web.eecs.umich.edu/~jjcorso/r/a2d/"
+_SENTENCES = "https://kgavrilyuk.github.io/publication/actor_action/"
+_JHMDB = "http://jhmdb.is.tue.mpg.de/"
+_COCO = "https://cocodataset.org/#download"
+_REFER = "https://github.com/lichengunc/refer"
+
+Open = Callable[[str], AnnotatedClips]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A row of the table.
+
+    Attributes:
+        item: What it is about.
+        expected: What should be there.
+        found: What is there.
+        missing: What is missing or wrong, "" when nothing is.
+        needed: Whether the data set is of no use without it.
+        source: Where to get it.
+    """
+
+    item: str
+    expected: str
+    found: str
+    missing: str = ""
+    needed: bool = True
+    source: str = ""
+
+
+def check_dataset(name: str, root: Path, *, expressions: Path | None = None) -> list[Finding]:
+    """Look through a data set: its folders and files, then every split as training and evaluation would open it.
+
+    Of every split some frames and masks are read, at most two of each of 24 videos, and their sizes compared.
+
+    Args:
+        name: One of `DATASETS`.
+        root: The data set's folder.
+        expressions: The expressions' file where it lies elsewhere.
+
+    Raises:
+        UserError: There is no such data set or folder.
+    """
+    if name not in DATASETS:
+        raise UserError(f"--dataset {name} is unknown: choose one of {', '.join(DATASETS)}")
+    if not root.is_dir():
+        raise UserError(f"--root {root} does not exist: give the folder of the data set")
+    return list(DATASETS[name](root, expressions))
+
+
+def is_complete(findings: Sequence[Finding]) -> bool:
+    """Whether nothing needed is missing."""
+    return not any(finding.missing and finding.needed for finding in findings)
+
+
+def as_table(name: str, root: Path, findings: Sequence[Finding]) -> Table:
+    """The findings for people; where to get something stands where something is missing."""
+    table = Table(title=f"{name} in {escape(str(root))}", show_lines=True)
+    for heading in ("item", "expected", "found", "missing", "where to get it"):
+        table.add_column(heading, overflow="fold")
+    for row in findings:
+        style = "" if not row.missing else ("red" if row.needed else "yellow")
+        missing = row.missing + ("" if row.needed or not row.missing else " (optional)")
+        source = row.source if row.missing else ""
+        table.add_row(*(escape(cell) for cell in (row.item, row.expected, row.found, missing, source)), style=style)
+    return table
+
+
+def _davis16(root: Path, expressions: Path | None) -> Iterator[Finding]:
+    yield _folder(root, "JPEGImages/480p", "*/*.jpg", "VIDEO/NNNNN.jpg", _DAVIS16)
+    yield _folder(root, "Annotations/480p", "*/*.png", "VIDEO/NNNNN.png", _DAVIS16)
+    lists = _existing(root, "ImageSets/480p/val.txt", "ImageSets/2016/val.txt")
+    yield _file(lists, "ImageSets val.txt", "the official split (ours without it)", _DAVIS16, needed=False)
+    path = expressions or _existing(root, "meta_expressions.json", "davis_text_annotations")
+    yield _file(path, "expressions", "JSON, or Davis16_annot*.txt", _DAVIS_TEXT)
+    for split in ("train", "val"):
+        yield _split(split, lambda split: Davis16Clips(root, split=split, expressions=expressions), _DAVIS16)
+
+
+def _davis17(root: Path, expressions: Path | None) -> Iterator[Finding]:
+    yield _folder(root, "JPEGImages/480p", "*/*.jpg", "VIDEO/NNNNN.jpg", _DAVIS17)
+    yield _folder(root, "Annotations/480p", "*/*.png", "VIDEO/NNNNN.png, object ids", _DAVIS17)
+    yield _folder(root, "ImageSets/2017", "*.txt", "train.txt, val.txt", _DAVIS17)
+    path = expressions or _existing(
+        root, "davis_text_annotations", "../davis_text_annotations", "meta_expressions", "meta_expressions.json"
+    )
+    files = sorted(path.glob("Davis17_annot*.txt")) if path.is_dir() else [path]
+    wanted = "four Davis17_annot*.txt, or JSON"
+    short = path.is_dir() and path.name == "davis_text_annotations" and len(files) < 4
+    yield _file(path, "expressions", wanted, _DAVIS_TEXT, missing="some of the four files" if short else "")
+    for split in ("train", "val"):
+        yield _split(split, lambda split: Davis17Clips(root, split=split, expressions=expressions), _DAVIS17)
+
+
+def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[Finding]:
+    for split in ("train", "valid", "test"):
+        needed = split == "train"
+        images, masks = f"{split}/JPEGImages", f"{split}/Annotations"
+        yield _folder(root, images, "*/*.jpg", "VIDEO/NNNNN.jpg", _YOUTUBE, needed=needed)
+        if needed:
+            yield _folder(root, masks, "*/*.png", "VIDEO/NNNNN.png, object ids", _YOUTUBE)
+        path = root / "meta_expressions" / split / "meta_expressions.json"
+        given = expressions if needed and expressions else path
+        yield _file(given, f"{split} expressions", str(path.relative_to(root)), _YOUTUBE, needed=needed)
+        if needed or (root / images).is_dir():
+            given_or_none = expressions if needed else None
+            yield _split(
+                split,
+                lambda split, given=given_or_none: YouTubeVosClips(root, split=split, expressions=given),  # type: ignore[misc]
+                _YOUTUBE,
+                needed=needed,
+            )
+
+
+def _a2d(root: Path, expressions: Path | None) -> Iterator[Finding]:
+    yield _file(root / "Release" / "videoset.csv", "Release/videoset.csv", "the split", _A2D)
+    frames = "clips320H/*.mp4" if not (root / "Release" / "pngs320H").is_dir() else "pngs320H/*/*.png"
+    folder, _, pattern = frames.partition("/")
+    yield _folder(root, f"Release/{folder}", pattern, "VIDEO.mp4, or pngs320H/VIDEO/NNNNN.png", _A2D)
+    name = "a2d_annotation.txt"
+    yield _file(expressions or find_annotation(root, name), name, "video_id,instance_id,query", _SENTENCES)
+    folder_of_masks = find_annotation(root, "a2d_annotation_with_instances")
+    yield _folder(folder_of_masks.parent, folder_of_masks.name, "*/*.h5", "VIDEO/NNNNN.h5", _SENTENCES)
+    missed = "a2d_missed_videos.txt"
+    yield _file(find_annotation(root, missed), missed, "videos without sentences", _SENTENCES, needed=False)
+    for split in ("train", "test"):
+        yield _split(split, lambda split: A2dClips(root, split=split, expressions=expressions), _SENTENCES)
+
+
+def _jhmdb(root: Path, expressions: Path | None) -> Iterator[Finding]:
+    yield _folder(root, "Rename_Images", "*/*/*.png", "ACTION/VIDEO/NNNNN.png", _JHMDB)
+    yield _folder(root, "puppet_mask", "*/*/puppet_mask.mat", "ACTION/VIDEO/puppet_mask.mat", _JHMDB)
+    name = "jhmdb_annotation.txt"
+    yield _file(expressions or root / name, name, "video_id,query", _SENTENCES)
+    yield _split("test", lambda split: JhmdbClips(root, split=split, expressions=expressions), _JHMDB)
+
+
+def _refcoco(root: Path, expressions: Path | None) -> Iterator[Finding]:
+    yield from _pictures(root)
+    path = expressions or root / "refs.json"
+    yield _file(path, "references", "refs.json, converted from refs(unc).p", _REFER)
+    yield _split("all", lambda split: RefCocoClips(root, split=split, expressions=expressions), _REFER)
+
+
+def _coco(root: Path, expressions: Path | None) -> Iterator[Finding]:
+    del expressions  # sentences are made from the categories
+    yield from _pictures(root)
+    try:
+        coco = CocoDataset(root, size=(32, 32), flow_size=(4, 4))
+        chosen = coco.pictures[:: max(1, len(coco.pictures) // (_SAMPLED_VIDEOS * _SAMPLED_FRAMES))]
+        for picture in chosen:
+            coco.read(picture)
+        there = {path.name for path in coco.images.iterdir()}
+        lacking = [picture.file for picture in coco.pictures if picture.file not in there]
+        objects = sum(len(picture.instances) for picture in coco.pictures)
+        yield Finding(
+            "pictures",
+            "every annotated image",
+            f"{len(coco.pictures)} annotated images, {objects} objects of {len(coco.kinds)} categories; "
+            f"{len(chosen)} images read, sizes agree",
+            f"{len(lacking)} images, such as {lacking[0]}" if lacking else "",
+            source=_COCO,
+        )
+    except UserError as error:
+        yield Finding("pictures", "every annotated image", "", str(error), source=_COCO)
+
+
+DATASETS: dict[str, Callable[[Path, Path | None], Iterator[Finding]]] = {
+    "davis16": _davis16,
+    "davis17": _davis17,
+    "youtube_vos": _youtube_vos,
+    "a2d": _a2d,
+    "jhmdb": _jhmdb,
+    "coco": _coco,
+    "refcoco": _refcoco,
+}
+"""What can be checked, by the names that training and evaluation use."""
+
+
+def _pictures(root: Path) -> Iterator[Finding]:
+    yield _file(root / "instances.json", "instances.json", "COCO instances", _COCO)
+    images = find_images(root)
+    yield _folder(images.parent, images.name, "*.jpg", "the images, or train2014", _COCO)
+
+
+def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) -> Finding:
+    """Open a split and read some of it."""
+    item, expected = f"split {split}", "expressions, frames and masks that fit"
+    try:
+        clips = open_clips(split)
+        masks = {video: clips.annotated(video) for video in clips.videos}
+        frames = sum(len(clips.frames(video)) for video in clips.videos)
+        queries = sum(len(clips.queries(video)) for video in clips.videos)
+        found = (
+            f"{len(clips.videos)} videos, {frames} frames, {sum(map(len, masks.values()))} with masks, "
+            f"{queries} expressions"
+        )
+        read, wrong = _read_some(clips, masks)
+    except UserError as error:
+        return Finding(item, expected, "", str(error), needed, source)
+    bare = [video for video, indices in masks.items() if not indices]
+    if bare and len(bare) < len(masks):
+        wrong.append(f"{len(bare)} videos have no masks, such as {bare[0]}")
+    found += f"; {read} frames read" + ("" if wrong else ", sizes agree")
+    return Finding(item, expected, found, "; ".join(wrong[:3]), needed, source)
+
+
+def _read_some(clips: AnnotatedClips, masks: dict[str, list[int]]) -> tuple[int, list[str]]:
+    """Read frames and masks spread over the split: how many, and what is wrong with them."""
+    wrong: list[str] = []
+    read = 0
+    for video in clips.videos[:: max(1, len(clips.videos) // _SAMPLED_VIDEOS)][:_SAMPLED_VIDEOS]:
+        indices = masks[video] or list(range(len(clips.frames(video))))
+        for index in dict.fromkeys((indices[0], indices[len(indices) // 2])):
+            try:
+                image, truth = clips.image(video, index), clips.masks(video, index)
+                if truth is not None:
+                    check_sizes(truth.shape[1:], image.shape, clips.image_path(video, index))
+                read += 1
+            except UserError as error:
+                wrong.append(str(error))
+        lost = [path for path in image_paths(clips, video) if not path.is_file()]
+        if lost:
+            wrong.append(f"{len(lost)} frames of '{video}' are missing, such as {lost[0]}")
+    return read, wrong
+
+
+def _folder(root: Path, name: str, pattern: str, expected: str, source: str, *, needed: bool = True) -> Finding:
+    folder = root / name
+    count = sum(1 for path in folder.glob(pattern) if not path.name.startswith("."))
+    groups = len({path.parent for path in folder.glob(pattern)})
+    found = f"{count} files" + (f" in {groups} folders" if groups > 1 else "")
+    return Finding(name, expected, found if count else "", "" if count else "all of it", needed, source)
+
+
+def _file(path: Path, item: str, expected: str, source: str, *, needed: bool = True, missing: str = "") -> Finding:
+    there = path.exists()
+    return Finding(item, expected, path.name if there else "", missing if there else "the file", needed, source)
+
+
+def _existing(root: Path, *names: str) -> Path:
+    return next((root / name for name in names if (root / name).exists()), root / names[0])
