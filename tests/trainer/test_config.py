@@ -77,7 +77,7 @@ def test_overrides_reach_nested_keys_and_lists(file: Path) -> None:
         ("iterations=null", "give iterations or epochs, one of the two"),
         ("amp=on", "'amp'"),
         ("task=segment", "'task'"),
-        ("task=mlm", "unknown key 'data'"),
+        ("task=mlm", "'sources': Field required"),
         ("model.preset=huge", "Unknown preset 'huge'"),
         ("model.colour=red", "unknown key 'colour'"),
         ("model={}", r"needs model\.preset"),
