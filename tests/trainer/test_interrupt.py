@@ -70,9 +70,8 @@ def _assert_same_run(one: Path, other: Path) -> None:
     assert unequal == []
 
 
-@pytest.mark.parametrize("amp", ["off", "fp16"])
-def test_a_killed_run_continues_bit_for_bit(amp: str, tmp_path: Path) -> None:
-    config = _config(amp=amp, workers=1)
+def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
+    config = _config(workers=1)
     file = tmp_path / "small.json"
     file.write_text(config.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "rvos_edge.cli", "train", str(file), "--output", str(tmp_path / "killed")]
@@ -88,8 +87,6 @@ def test_a_killed_run_continues_bit_for_bit(amp: str, tmp_path: Path) -> None:
     killed = train(again, tmp_path / "killed", resume=True, console=_quiet())
     whole = train(again, tmp_path / "whole", console=_quiet())
     _assert_same_run(whole, killed)
-    if amp == "fp16":
-        assert load_training_state(whole)["scaler"]["scale"] > 0
 
 
 @pytest.mark.parametrize(
