@@ -249,11 +249,6 @@ data_app = typer.Typer(no_args_is_help=True, help="Look after data sets.")
 app.add_typer(data_app, name="data")
 
 
-@data_app.callback()
-def _data() -> None:
-    pass
-
-
 @data_app.command("check")
 def check_data(
     dataset: Annotated[str, typer.Option(help="davis16, davis17, youtube-vos, a2d, jhmdb, coco or refcoco.")],

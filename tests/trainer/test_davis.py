@@ -11,7 +11,7 @@ import pytest
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data import lexicon
-from rvos_edge.trainer.data.davis import VALIDATION_VIDEOS, DavisDataset
+from rvos_edge.trainer.data.davis import VALIDATION_VIDEOS, Davis16Clips, DavisDataset
 from rvos_edge.trainer.data.expressions import flip_words, place_holds
 from rvos_edge.trainer.data.flow_store import FlowKey, FlowStore
 from rvos_edge.trainer.data.transforms import Augmentation
@@ -104,6 +104,9 @@ def test_what_is_missing_or_wrong_is_named(root: Path) -> None:
         DavisDataset(root / "nowhere", **options)
     with pytest.raises(UserError, match="zebra"):
         DavisDataset(root, videos=["zebra"], **options)
+    (root / "JPEGImages/480p/walker").rename(root / "elsewhere")
+    with pytest.raises(UserError, match=r"name 1 of 3 videos that .*480p does not have \(walker\)"):
+        DavisDataset(root, videos=None, **options)
     mask = root / "Annotations/480p/rider/00001.png"
     cv2.imwrite(str(mask), np.zeros((4, 4), np.uint8))
     data = DavisDataset(root, videos=["rider"], **options)
@@ -116,6 +119,30 @@ def test_what_is_missing_or_wrong_is_named(root: Path) -> None:
     image.write_bytes(image.read_bytes()[:40])
     with pytest.raises(UserError, match=r"00000\.jpg.*damaged"):
         DavisDataset(root, videos=["poodle"], **options).load("poodle", 0)
+
+
+def test_official_lists_decide_the_split_where_they_are(root: Path) -> None:
+    said = {video: Davis16Clips(root, split="all").queries(video)[0].object_id for video in ("poodle", "rider")}
+    assert said == {"poodle": None, "rider": None}, "the whole foreground"
+    assert Davis16Clips(root, split="train").videos == ("poodle", "rider", "walker"), "none is of our validation split"
+    lists = root / "ImageSets" / "480p"
+    lists.mkdir(parents=True)
+    line = "/JPEGImages/480p/walker/0000{0}.jpg /Annotations/480p/walker/0000{0}.png \n"
+    (lists / "val.txt").write_text("".join(line.format(i) for i in range(2)))
+    assert Davis16Clips(root, split="val").videos == ("walker",)
+    assert Davis16Clips(root, split="train").videos == ("poodle", "rider")
+    (lists / "train.txt").write_text("poodle\n")
+    assert Davis16Clips(root, split="train").videos == ("poodle",)
+    with pytest.raises(UserError, match="'test' is not a split"):
+        Davis16Clips(root, split="test")
+
+
+def test_text_files_are_read_too(root: Path) -> None:
+    (root / "meta_expressions.json").unlink()
+    (root / "davis_text_annotations").mkdir()
+    (root / "davis_text_annotations" / "Davis16_annot1.txt").write_text('poodle 1 "A dog"\n')
+    (query,) = Davis16Clips(root, split="all").queries("poodle")
+    assert (query.key, query.expression, query.object_id) == ("annot1/1", "a dog", None)
 
 
 def test_the_real_data_set_splits_24_to_6(shared: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.markup import escape
@@ -11,8 +12,7 @@ from rich.table import Table
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.a2d import A2dClips, find_annotation
-from rvos_edge.trainer.data.clips import AnnotatedClips
-from rvos_edge.trainer.data.clips_dataset import image_paths
+from rvos_edge.trainer.data.clips import AnnotatedClips, image_paths
 from rvos_edge.trainer.data.coco import CocoDataset
 from rvos_edge.trainer.data.davis import Davis16Clips
 from rvos_edge.trainer.data.davis17 import Davis17Clips
@@ -36,7 +36,7 @@ _JHMDB = "http://jhmdb.is.tue.mpg.de/"
 _COCO = "https://cocodataset.org/#download"
 _REFER = "https://github.com/lichengunc/refer"
 
-Open = Callable[[str], AnnotatedClips]
+Open = Callable[..., AnnotatedClips]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _davis16(root: Path, expressions: Path | None) -> Iterator[Finding]:
     path = expressions or _existing(root, "meta_expressions.json", "davis_text_annotations")
     yield _file(path, "expressions", "JSON, or Davis16_annot*.txt", _DAVIS_TEXT)
     for split in ("train", "val"):
-        yield _split(split, lambda split: Davis16Clips(root, split=split, expressions=expressions), _DAVIS16)
+        yield _split(split, partial(Davis16Clips, root, expressions=expressions), _DAVIS16)
 
 
 def _davis17(root: Path, expressions: Path | None) -> Iterator[Finding]:
@@ -121,7 +121,7 @@ def _davis17(root: Path, expressions: Path | None) -> Iterator[Finding]:
     short = path.is_dir() and path.name == "davis_text_annotations" and len(files) < 4
     yield _file(path, "expressions", wanted, _DAVIS_TEXT, missing="some of the four files" if short else "")
     for split in ("train", "val"):
-        yield _split(split, lambda split: Davis17Clips(root, split=split, expressions=expressions), _DAVIS17)
+        yield _split(split, partial(Davis17Clips, root, expressions=expressions), _DAVIS17)
 
 
 def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[Finding]:
@@ -135,13 +135,8 @@ def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[Finding]:
         given = expressions if needed and expressions else path
         yield _file(given, f"{split} expressions", str(path.relative_to(root)), _YOUTUBE, needed=needed)
         if needed or (root / images).is_dir():
-            given_or_none = expressions if needed else None
-            yield _split(
-                split,
-                lambda split, given=given_or_none: YouTubeVosClips(root, split=split, expressions=given),  # type: ignore[misc]
-                _YOUTUBE,
-                needed=needed,
-            )
+            reader = partial(YouTubeVosClips, root, expressions=expressions if needed else None)
+            yield _split(split, reader, _YOUTUBE, needed=needed)
 
 
 def _a2d(root: Path, expressions: Path | None) -> Iterator[Finding]:
@@ -156,7 +151,7 @@ def _a2d(root: Path, expressions: Path | None) -> Iterator[Finding]:
     missed = "a2d_missed_videos.txt"
     yield _file(find_annotation(root, missed), missed, "videos without sentences", _SENTENCES, needed=False)
     for split in ("train", "test"):
-        yield _split(split, lambda split: A2dClips(root, split=split, expressions=expressions), _SENTENCES)
+        yield _split(split, partial(A2dClips, root, expressions=expressions), _SENTENCES)
 
 
 def _jhmdb(root: Path, expressions: Path | None) -> Iterator[Finding]:
@@ -164,14 +159,14 @@ def _jhmdb(root: Path, expressions: Path | None) -> Iterator[Finding]:
     yield _folder(root, "puppet_mask", "*/*/puppet_mask.mat", "ACTION/VIDEO/puppet_mask.mat", _JHMDB)
     name = "jhmdb_annotation.txt"
     yield _file(expressions or root / name, name, "video_id,query", _SENTENCES)
-    yield _split("test", lambda split: JhmdbClips(root, split=split, expressions=expressions), _JHMDB)
+    yield _split("test", partial(JhmdbClips, root, expressions=expressions), _JHMDB)
 
 
 def _refcoco(root: Path, expressions: Path | None) -> Iterator[Finding]:
     yield from _pictures(root)
     path = expressions or root / "refs.json"
     yield _file(path, "references", "refs.json, converted from refs(unc).p", _REFER)
-    yield _split("all", lambda split: RefCocoClips(root, split=split, expressions=expressions), _REFER)
+    yield _split("all", partial(RefCocoClips, root, expressions=expressions), _REFER)
 
 
 def _coco(root: Path, expressions: Path | None) -> Iterator[Finding]:
@@ -219,7 +214,7 @@ def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) ->
     """Open a split and read some of it."""
     item, expected = f"split {split}", "expressions, frames and masks that fit"
     try:
-        clips = open_clips(split)
+        clips = open_clips(split=split)
         masks = {video: clips.annotated(video) for video in clips.videos}
         frames = sum(len(clips.frames(video)) for video in clips.videos)
         queries = sum(len(clips.queries(video)) for video in clips.videos)
@@ -240,7 +235,7 @@ def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) ->
 def _read_some(clips: AnnotatedClips, masks: dict[str, list[int]]) -> tuple[int, list[str]]:
     """Read frames and masks spread over the split: how many, and what is wrong with them."""
     wrong: list[str] = []
-    read = 0
+    read = annotated = shown = 0
     for video in clips.videos[:: max(1, len(clips.videos) // _SAMPLED_VIDEOS)][:_SAMPLED_VIDEOS]:
         indices = masks[video] or list(range(len(clips.frames(video))))
         for index in dict.fromkeys((indices[0], indices[len(indices) // 2])):
@@ -248,12 +243,16 @@ def _read_some(clips: AnnotatedClips, masks: dict[str, list[int]]) -> tuple[int,
                 image, truth = clips.image(video, index), clips.masks(video, index)
                 if truth is not None:
                     check_sizes(truth.shape[1:], image.shape, clips.image_path(video, index))
+                    annotated += 1
+                    shown += bool(truth.any())
                 read += 1
             except UserError as error:
                 wrong.append(str(error))
         lost = [path for path in image_paths(clips, video) if not path.is_file()]
         if lost:
             wrong.append(f"{len(lost)} frames of '{video}' are missing, such as {lost[0]}")
+    if annotated and not shown:
+        wrong.append("no mask shows an object that the expressions name: their object ids are of another data set")
     return read, wrong
 
 

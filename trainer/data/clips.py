@@ -73,6 +73,11 @@ class AnnotatedClips(ReferringClips, Protocol):
         """The indices of the frames that have an annotation, ascending."""
 
 
+def image_paths(clips: ReferringClips, video: str) -> list[Path]:
+    """The file of every frame of a video, in order."""
+    return [clips.image_path(video, index) for index in range(len(clips.frames(video)))]
+
+
 def tidy(expression: object) -> str:
     """An expression as `Query` holds it: lower case, single spaces."""
     return " ".join(str(expression).lower().split())

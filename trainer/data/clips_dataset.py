@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import overload
 
 import cv2
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data import lexicon
-from rvos_edge.trainer.data.clips import AnnotatedClips
+from rvos_edge.trainer.data.clips import AnnotatedClips, image_paths
 from rvos_edge.trainer.data.expressions import Thing, flip_words, place_holds
 from rvos_edge.trainer.data.flow_store import FlowStore
 from rvos_edge.trainer.data.sample import Sample
@@ -157,11 +156,6 @@ class ClipsDataset:
         if self.flow is None or index == 0:
             return np.zeros((*self.flow_size, 2), np.float32)
         return view.flow(self.flow.read(video, index), self.flow_size, unit=self.flow.image_size(video))
-
-
-def image_paths(clips: AnnotatedClips, video: str) -> list[Path]:
-    """The file of every frame of a video, in order."""
-    return [clips.image_path(video, index) for index in range(len(clips.frames(video)))]
 
 
 class _AllBut(Sequence[str]):

@@ -16,8 +16,8 @@ from rich.progress import track
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.a2d import A2dClips
-from rvos_edge.trainer.data.clips import AnnotatedClips, ReferringClips
-from rvos_edge.trainer.data.clips_dataset import ClipsDataset, image_paths
+from rvos_edge.trainer.data.clips import AnnotatedClips, ReferringClips, image_paths
+from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.coco import CocoDataset
 from rvos_edge.trainer.data.compose import ComposedDataset
 from rvos_edge.trainer.data.davis import SCENERY, Davis16Clips

@@ -9,7 +9,7 @@ from pathlib import Path
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.clips import choose_videos
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
-from rvos_edge.trainer.data.expression_files import read_expressions
+from rvos_edge.trainer.data.expression_files import check_known, read_expressions
 from rvos_edge.trainer.data.flow_store import FlowStore
 from rvos_edge.trainer.data.folders import FolderClips
 from rvos_edge.trainer.data.transforms import Augmentation
@@ -88,9 +88,12 @@ class Davis16Clips(FolderClips):
         chosen = choose_videos(
             tuple(described), videos if videos is not None else _split(root, tuple(described), split)
         )
+        images = root / "JPEGImages" / "480p"
+        folders = {folder.name for folder in images.glob("*")}
+        check_known({video: described[video] for video in chosen}, folders, path, images)
         super().__init__(
             root,
-            images=root / "JPEGImages" / "480p",
+            images=images,
             annotations=root / "Annotations" / "480p",
             described={
                 # The frames are those of the folder, as every one of them is annotated.
