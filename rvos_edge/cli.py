@@ -6,6 +6,7 @@ inside it, so that ``--help`` is fast and the runtime commands work without the 
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -157,9 +158,8 @@ def train(
     output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if left out.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
 ) -> None:
-    """Train a network and leave a checkpoint."""
-    from rvos_edge.trainer.config import load_config
-    from rvos_edge.trainer.loop import train as train_network
+    """Train a network and leave a checkpoint, or with `task: mlm` its text model; under torchrun on several GPUs."""
+    from rvos_edge.trainer.config import MlmConfig, load_config
 
     if output is not None and resume is not None:
         raise UserError("--output and --resume name the same folder; give --resume alone to continue a run.")
@@ -169,8 +169,23 @@ def train(
         config = resume / "config.json"
     settings = load_config(config, changes or ())
     folder = resume or output or Path("runs") / settings.name
-    checkpoint = train_network(settings, folder, resume=resume is not None)
-    typer.echo(f"Wrote {checkpoint}; make a bundle of it with: rvos-edge export {checkpoint} --output {folder}/bundle")
+    if isinstance(settings, MlmConfig):
+        from rvos_edge.trainer.mlm import train_text
+
+        if resume is not None:
+            raise UserError(f"a text model is not resumed, it takes minutes; remove {resume} and start again.")
+        text = train_text(settings, folder)
+        typer.echo(f"Wrote {text}; train with it by: rvos-edge train CONFIG --set weights.text={text}")
+        return
+    from rvos_edge.trainer.loop import train as train_network
+
+    try:
+        checkpoint = train_network(settings, folder, resume=resume is not None)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if os.environ.get("RANK", "0") == "0":
+        advice = f"make a bundle of it with: rvos-edge export {checkpoint} --output {folder}/bundle"
+        typer.echo(f"Wrote {checkpoint}; {advice}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from rvos_edge.trainer.data import lexicon
 from rvos_edge.trainer.data.sample import IGNORE
+from rvos_edge.trainer.distributed import gathered, gathered_list
 
 
 class Alignment(nn.Module):
@@ -17,8 +18,8 @@ class Alignment(nn.Module):
 
     The decoder is rewarded for good masks, which in most frames it can draw without reading. Here a single weighted
     sum of the product must (a) be high inside the named region and low outside, and (b) rank, for every region of the
-    batch, its own sentence above those of other objects, in this frame and in the other ones. The head is thrown away
-    after training.
+    batch, its own sentence above those of other objects, in this frame and in the other ones. Several ranks compare
+    with each other's frames too. The head is thrown away after training.
 
     Args:
         channels: c_4.
@@ -46,9 +47,10 @@ class Alignment(nn.Module):
         # [B,Q,c]: the mean of V_4 over each region.
         inside = share * counted
         pooled = torch.einsum("bqhw,bchw->bqc", inside, vision) / inside.sum((2, 3)).clamp(min=1e-3).unsqueeze(-1)
+        share, pooled, spoken = gathered(share), gathered(pooled), gathered(spoken)
         present = (share > 0.5).flatten(2).any(2).flatten()
         table = pooled.flatten(0, 1) @ spoken.flatten(0, 1).t()
-        rivals = _rivals(share, expressions).to(table.device)
+        rivals = _rivals(share, gathered_list(expressions)).to(table.device)
         return where + _ranked(table, rivals, present) + _ranked(table.t(), rivals.t() & present, present)
 
 

@@ -97,7 +97,7 @@ def training_history(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _part(card: Mapping[str, Any]) -> str:
     shares = ", ".join(f"{source['name']} {100 * source['share']:.0f} %" for source in card.get("data", ()))
-    planned = card.get("config", {}).get("iterations")
+    planned = card.get("planned", card.get("config", {}).get("iterations"))
     early = f", stopped early (of {planned})" if card.get("interrupted") and planned else ""
     size = (card.get("config", {}).get("data") or {}).get("size")
     extent = f" of {size[0]}x{size[1]}" if size else ""

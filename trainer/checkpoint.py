@@ -72,6 +72,8 @@ def save_checkpoint(
         checkpoint.tokenizer.save(str(temporary / _TOKENIZER))
         if training is not None:
             torch.save(dict(training), temporary / _TRAINING)
+        for file in temporary.iterdir():
+            _reach_the_disk(file)
         _replace(temporary, path)
     except Exception as error:  # a full disk is an OSError here, but safetensors, torch and tokenizers raise their own
         shutil.rmtree(temporary, ignore_errors=True)
@@ -139,6 +141,12 @@ def load_training_state(path: Path) -> dict[str, Any]:
     except Exception as error:
         raise UserError(f"{file} is damaged ({type(error).__name__}); start again without --resume.") from error
     return state
+
+
+def _reach_the_disk(file: Path) -> None:
+    # Or the renames could survive a power cut that the contents do not.
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
 
 
 def _replace(temporary: Path, path: Path) -> None:

@@ -1,60 +1,42 @@
-"""The training configuration: one YAML file, strict, with overrides from the command line."""
+"""The training configuration: one YAML file, strict, with overrides from the command line; ``task`` says which."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.config import DataConfig
+from rvos_edge.trainer.data.config import DataConfig, Source
 from rvos_edge.trainer.losses import LossConfig
 from rvos_edge.trainer.model.presets import ModelConfig, StrictModel, model_config, parse_config
 from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.trainer.schedule import OptimizerConfig
 
+_HARMLESS = {"workers", "threads", "log_every", "checkpoint_every"}
 
-class TrainConfig(StrictModel):
-    """Everything a run depends on; stored beside its checkpoints."""
+
+class RunConfig(StrictModel):
+    """What training the network and training its text model have in common."""
 
     name: str
     model: dict[str, Any]
     """``preset``, and any top-level keys of ModelConfig to change."""
-    weights: InitialWeights = InitialWeights()
-    init_from: str | None = None
-    """A checkpoint directory to start from instead of ``weights`` (fine-tuning after pre-training)."""
-    data: DataConfig
-    loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    iterations: int = Field(gt=0)
-    batch: int = Field(default=8, ge=2)
-    """At least 2: ASPP's pooled branch normalises over the batch."""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     """Mixed precision; ``auto`` is fp16 with a scaler on CUDA and off elsewhere."""
-    freeze_early: bool = False
-    """Leave the backbone up to C2 as it is."""
-    freeze_backbone_norm: bool = False
-    """Keep the backbone's batch statistics: small batches would spoil them."""
-    flow_dropout: float = Field(default=0.0, ge=0, le=1)
-    """Probability that a sample's flow is zeroed, so that frames whose flow is skipped are known (design section 2)."""
-    ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of the moving average of the weights that is saved; 0 saves the weights themselves."""
     seed: int = 0
-    workers: int = Field(default=0, ge=0)
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of the training process."""
-    checkpoint_every: int = Field(default=200, gt=0)
     log_every: int = Field(default=10, gt=0)
 
-    @model_validator(mode="after")
-    def _sizes_fit_the_strides(self) -> TrainConfig:
-        size = self.data.size
-        if size is not None and any(extent < 32 or extent % 32 for extent in size):
-            raise ValueError(f"data.size must be multiples of 32, got {size[0]}x{size[1]}")
-        return self
+    @field_validator("amp", mode="before")
+    @classmethod
+    def _yaml_reads_off_as_false(cls, value: object) -> object:
+        return "off" if value is False else value
 
     def model_config_of(self) -> ModelConfig:
         """The network's configuration.
@@ -69,7 +51,88 @@ class TrainConfig(StrictModel):
         return model_config(preset, **changes)
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+class TrainConfig(RunConfig):
+    """Everything a run depends on; stored beside its checkpoints."""
+
+    task: Literal["segmentation"] = "segmentation"
+    weights: InitialWeights = InitialWeights()
+    init_from: str | None = None
+    """A checkpoint directory to start from instead of ``weights`` (fine-tuning after pre-training)."""
+    data: DataConfig
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    iterations: int | None = Field(default=None, gt=0)
+    """Batches to train on, or"""
+    epochs: int | None = Field(default=None, gt=0)
+    """how often every annotated frame of the one source is shown, with ``data.queries`` of its expressions each time.
+    The last batch is filled up with frames of the next epoch."""
+    batch: int = Field(default=8, ge=2)
+    """Frames per step, of all processes together. At least 2: ASPP's pooled branch normalises over the batch."""
+    freeze_early: bool = False
+    """Leave the backbone up to C2 as it is."""
+    freeze_backbone_norm: bool = False
+    """Keep the backbone's batch statistics: small batches would spoil them."""
+    flow_dropout: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a sample's flow is zeroed, so that frames whose flow is skipped are known (design section 2)."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of the moving average of the weights that is saved; 0 saves the weights themselves."""
+    workers: int = Field(default=0, ge=0)
+    """Loader processes, for each training process."""
+    checkpoint_every: int = Field(default=200, gt=0)
+
+    @model_validator(mode="after")
+    def _sizes_fit_the_strides(self) -> TrainConfig:
+        size = self.data.size
+        if size is not None and any(extent < 32 or extent % 32 for extent in size):
+            raise ValueError(f"data.size must be multiples of 32, got {size[0]}x{size[1]}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> TrainConfig:
+        if (self.iterations is None) == (self.epochs is None):
+            raise ValueError("give iterations or epochs, one of the two")
+        if self.epochs is not None and len(self.data.sources) > 1:
+            raise ValueError("epochs are those of a single source; give iterations for a mixture")
+        return self
+
+    def steps(self, epoch: int | None) -> int:
+        """The run's iterations, given the annotated frames of its source (None: it has no end).
+
+        Raises:
+            UserError: The run is measured in epochs and its source has no end.
+        """
+        if self.iterations is not None:
+            return self.iterations
+        assert self.epochs is not None
+        if epoch is None:
+            raise UserError(
+                f"epochs: a source of kind {self.data.sources[0].kind} has no end; give iterations instead."
+            )
+        return math.ceil(self.epochs * epoch / self.batch)
+
+    def differences(self, other: TrainConfig) -> list[str]:
+        """The keys in which two runs differ, but for those that change nothing of what is learnt."""
+        one, two = (config.model_dump(mode="json", exclude=_HARMLESS) for config in (self, other))
+        return [key for key in one if one[key] != two[key]]
+
+
+class MlmConfig(RunConfig):
+    """Masked-language modelling of the text model on the sources' expressions (design section 3); see ``mlm``."""
+
+    task: Literal["mlm"]
+    text: str | None = None
+    """Where the text model comes from, as ``weights.text`` of a training run."""
+    sources: list[Source] = Field(min_length=1)
+    """Whose expressions; of shares nothing depends on."""
+    epochs: int = Field(default=1, gt=0)
+    batch: int = Field(default=32, gt=0)
+    masked: float = Field(default=0.15, gt=0, lt=1)
+    """Share of an expression's tokens that must be guessed."""
+    lr: float = Field(default=5e-5, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig | MlmConfig:
     """Read a YAML configuration and apply ``key.sub=value`` overrides (values are YAML).
 
     Args:
@@ -93,7 +156,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise UserError(f"{file} does not hold a mapping of keys; see the configurations that come with the package.")
     for override in overrides:
         _override(document, override)
-    config = parse_config(TrainConfig, document, str(file))
+    config: TrainConfig | MlmConfig
+    if document.get("task") == "mlm":
+        config = parse_config(MlmConfig, document, str(file))
+    else:
+        config = parse_config(TrainConfig, document, str(file))
     config.model_config_of()
     return config
 

@@ -2,97 +2,129 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
+from torch.nn.parallel import DistributedDataParallel
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, recover, save_checkpoint
 from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.data.config import NamedMixture, build_mixture
-from rvos_edge.trainer.data.mixture import quiet_worker
-from rvos_edge.trainer.data.sample import Batch, collate
+from rvos_edge.trainer.data.sample import Batch
+from rvos_edge.trainer.distributed import average, first, joined, largest, rank, world
+from rvos_edge.trainer.events import Report
+from rvos_edge.trainer.feed import batches
+from rvos_edge.trainer.global_batch import span_ranks
+from rvos_edge.trainer.interrupt import Interrupt, leave
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.weights import initialise
 from rvos_edge.trainer.objective import Objective
 from rvos_edge.trainer.schedule import build_optimizer, learning_rate, set_learning_rate
 
+_BAD_INPUT = 1000
+"""What a rank that cannot go on tells the others, above every signal's number."""
+
 
 def train(config: TrainConfig, output: Path, *, resume: bool = False, console: Console | None = None) -> Path:
     """Train a network and leave a checkpoint directory.
 
+    Under torchrun every process calls this; they share each batch (see ``distributed``), and all must see the same
+    output and flow folders. Ctrl-C and SIGTERM finish the step and save.
+
     Args:
         config: The run.
         output: Directory of the checkpoint (``output/checkpoint``), the configuration and the TensorBoard events.
-        resume: Continue from ``output/checkpoint``; its configuration must be the same.
+        resume: Continue from ``output/checkpoint``; all that shapes its learning must be configured the same.
         console: Where the progress bar is drawn.
 
     Returns:
         The checkpoint's directory.
 
     Raises:
-        UserError: A data folder or weights file is missing, or the run to resume is another one.
+        UserError: A data folder or weights file is missing, a file is damaged, the disk is full, or the run to resume
+            is another one. What was learnt before a damaged file was met is saved.
+        KeyboardInterrupt: Ctrl-C, after saving.
+        SystemExit: 143 on SIGTERM, after saving.
     """
     console = console or Console(stderr=True)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     path = output / "checkpoint"
-    recover(path)
-    if not resume and path.exists():
-        raise UserError(f"{path} already holds a run; add --resume {output} to continue it, or choose another folder.")
-    torch.manual_seed(config.seed)
-    checkpoint = load_checkpoint(path) if resume else _start(config)
-    training = load_training_state(path) if resume else None
-    trainer = Trainer(config, checkpoint)
-    if training is not None:
-        if training["config"] != config.model_dump_json():
-            raise UserError(f"{path} was made with another configuration; resume it with {output / 'config.json'}.")
-        trainer.load_state(training)
-    data = build_mixture(config.data, checkpoint.model, config.seed, console=console)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    with joined() as device:
+        if rank():
+            console = Console(quiet=True)
+        first(lambda: _claim(path, output, resume))
+        torch.manual_seed(config.seed)
+        checkpoint = load_checkpoint(path) if resume else _start(config)
+        training = load_training_state(path) if resume else None
+        if training is not None:
+            _check_same(config, training, output)
+        model = checkpoint.model.eval().to(device)
 
-    def save() -> None:
-        card = _card(config, trainer.iteration, data, checkpoint, resumed=resume)
-        save_checkpoint(
-            path,
-            Checkpoint(trainer.model, checkpoint.tokenizer, card),
-            weights=trainer.averaged,
-            training=trainer.state(),
-        )
+        def build() -> NamedMixture:
+            return build_mixture(config.data, model, config.seed, console=console)
 
-    with contextlib.closing(SummaryWriter(str(output))) as board, _progress(console) as progress:
-        bar = progress.add_task(config.name, total=config.iterations, completed=trainer.iteration, loss="")
-        batches = _batches(data, config, start=trainer.iteration)
-        first = trainer.iteration
-        while trainer.iteration < config.iterations:
-            try:
-                loss = trainer.step(next(batches))
-            except UserError:
-                # Whatever is wrong with the data can be mended; hours of training cannot.
-                if trainer.iteration > first:
-                    save()
-                raise
-            done = trainer.iteration
-            if done % config.log_every == 0 or done == config.iterations:
-                board.add_scalar("loss", loss, done)
-                board.add_scalar("lr", trainer.lr, done)
-                if not console.is_terminal:
-                    console.print(f"{config.name} {done}/{config.iterations} loss {loss:.4f} lr {trainer.lr:.2e}")
-            progress.update(bar, completed=done, loss=f"{loss:.4f}")
-            if done % config.checkpoint_every == 0 or done == config.iterations:
-                save()
+        # The first one computes the flow that is missing, the others find it.
+        data = first(build) or build()
+        trainer = Trainer(config, checkpoint, total=config.steps(data.epoch), device=device)
+        if training is not None:
+            trainer.load_state(training)
+        first(lambda: _write_config(config, output))
+        _run(trainer, data, checkpoint, output, console, resumed=resume)
     return path
+
+
+def _run(
+    trainer: Trainer, data: NamedMixture, start: Checkpoint, output: Path, console: Console, *, resumed: bool
+) -> None:
+    config, total, saved = trainer.config, trainer.total, trainer.iteration
+    path = output / "checkpoint"
+
+    def write() -> None:
+        card = _card(trainer, data, start, resumed=resumed)
+        checkpoint = Checkpoint(trainer.model, start.tokenizer, card)
+        save_checkpoint(path, checkpoint, weights=trainer.averaged, training=trainer.state())
+
+    feed = batches(data, config, start=trainer.iteration, stop=total)
+    report = Report(config.name, None if rank() else output, console, start=saved, total=total, every=config.log_every)
+    stop, fault = 0, None
+    with Interrupt() as interrupt, report:
+        while trainer.iteration < total:
+            batch = None
+            try:
+                batch = next(feed)
+            except UserError as error:
+                fault = error
+            stop = largest(interrupt.received if fault is None else _BAD_INPUT)
+            if stop or batch is None:
+                break
+            loss = trainer.step(batch)
+            done = trainer.iteration
+            report.step(done, loss=loss, lr=trainer.lr)
+            if done % config.checkpoint_every == 0 or done == total:
+                first(write)
+                saved = done
+        if stop and trainer.iteration > saved:
+            first(write)
+    if stop:
+        _stop(stop, fault, trainer, output, console)
+
+
+def _stop(reason: int, fault: UserError | None, trainer: Trainer, output: Path, console: Console) -> None:
+    done = trainer.iteration
+    how = f"continue with: rvos-edge train --resume {output}" if done else "nothing was learnt yet"
+    if fault is not None:
+        raise UserError(f"{str(fault).rstrip('.')}; after {done} of {trainer.total} iterations, {how}") from fault
+    if reason == _BAD_INPUT:
+        raise SystemExit(2)  # the rank that met it says why
+    console.print(f"Stopped after {done} of {trainer.total} iterations; {how}", soft_wrap=True)
+    leave(reason)
 
 
 class Trainer:
@@ -101,13 +133,19 @@ class Trainer:
     Args:
         config: The run.
         checkpoint: Network and tokenizer to start from.
+        total: Iterations of the run.
+        device: Where it is trained.
     """
 
-    def __init__(self, config: TrainConfig, checkpoint: Checkpoint) -> None:
-        self.config = config
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(
+        self, config: TrainConfig, checkpoint: Checkpoint, *, total: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.config, self.total = config, total
+        self.device = torch.device(device)
         self.model = checkpoint.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._freeze()
+        if world() > 1:
+            span_ranks(self.model, self.device)
         self.objective = Objective(
             self.model,
             checkpoint.tokenizer,
@@ -115,8 +153,9 @@ class Trainer:
             queries=config.data.queries,
             frozen_text=config.optimizer.text_lr == 0,
         ).to(self.device)
+        self.loss = self._replicated()
         self.optimizer = build_optimizer(self.model, config.optimizer, extra=self.objective.extra())
-        self.precision = _autocast_dtype(config.amp, self.device)
+        self.precision = autocast_dtype(config.amp, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.iteration = 0
         self.lr = 0.0
@@ -125,7 +164,7 @@ class Trainer:
         )
 
     def step(self, batch: Batch) -> float:
-        """One update; returns the loss.
+        """One update with this rank's part of a batch; returns the loss of the whole batch.
 
         Raises:
             UserError: The loss is not finite; the weights are still those of before.
@@ -133,17 +172,17 @@ class Trainer:
         config = self.config
         # Dropout is a function of the iteration alone: a resumed run draws the same.
         torch.manual_seed(config.seed * 1_000_003 + self.iteration)
-        self.lr = learning_rate(config.optimizer, self.iteration, config.iterations)
+        self.lr = learning_rate(config.optimizer, self.iteration, self.total)
         set_learning_rate(self.optimizer, self.lr)
         image = batch.image.to(self.device, non_blocking=True).float().contiguous(memory_format=torch.channels_last)
         flow = batch.flow.to(self.device, non_blocking=True)
         masks = batch.masks.to(self.device, non_blocking=True)
         if config.flow_dropout:
-            kept = torch.rand(len(flow), 1, 1, 1, device=self.device) >= config.flow_dropout
-            flow = flow * kept
+            kept = torch.rand(len(flow) * world(), 1, 1, 1, device=self.device) >= config.flow_dropout
+            flow = flow * kept[rank() :: world()]
         with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None):
-            loss = self.objective(image, flow, masks, batch.expressions)
-        value = float(loss.detach())
+            loss = self.loss(image, flow, masks, batch.expressions)
+        value = float(average(loss))
         if not math.isfinite(value):
             raise UserError(
                 f"The loss became {value} at iteration {self.iteration + 1}; lower optimizer.lr and start again, "
@@ -185,6 +224,18 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty where the run began without fp16
             self.scaler.load_state_dict(state["scaler"])
+
+    def _replicated(self) -> torch.nn.Module:
+        if world() == 1:
+            return self.objective
+        return DistributedDataParallel(
+            self.objective,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            # Norms are shared, so the buffers are equal already.
+            broadcast_buffers=False,
+            # A single level of fusion leaves the language projections of the others without a gradient.
+            find_unused_parameters=self.model.config.fusion == "single",
+        )
 
     def _freeze(self) -> None:
         model, config = self.model, self.config
@@ -233,65 +284,54 @@ def _start(config: TrainConfig) -> Checkpoint:
     return Checkpoint(model, before.tokenizer, before.card)
 
 
-def _batches(data: NamedMixture, config: TrainConfig, *, start: int) -> Iterator[Batch]:
-    """Batch ``i`` holds samples ``i*B .. i*B+B-1`` whatever happened before: resuming is starting further on."""
-    indices = range(start * config.batch, config.iterations * config.batch)
-    loader: DataLoader[Any] = DataLoader(
-        data,
-        batch_size=config.batch,
-        sampler=indices,
-        num_workers=config.workers,
-        collate_fn=_Collate(config.data.queries + config.data.spare_queries),
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=quiet_worker,
-    )
+def _claim(path: Path, output: Path, resume: bool) -> None:
+    recover(path)
+    if not resume and path.exists():
+        raise UserError(f"{path} already holds a run; add --resume {output} to continue it, or choose another folder.")
+
+
+def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> None:
+    """Refuse to go on as a run that would have learnt something else."""
     try:
-        yield from loader
-    except UserError as error:
-        # A worker's error arrives with the worker's traceback around it.
-        raise UserError(str(error).strip().rpartition("UserError: ")[2]) from error
+        different = config.differences(TrainConfig.model_validate_json(training["config"]))
+    except ValidationError:
+        different = ["configuration"]
+    if different:
+        keys = ", ".join(different)
+        raise UserError(f"{output} was made with another {keys}; resume it with {output / 'config.json'}.")
 
 
-class _Collate:
-    def __init__(self, queries: int) -> None:
-        self.queries = queries
+def _write_config(config: TrainConfig, output: Path) -> None:
+    temporary = output / ".config.json.part"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        temporary.replace(output / "config.json")
+    except OSError as error:
+        raise UserError(
+            f"Cannot write into {output} ({error.strerror}); free some space or choose another folder."
+        ) from error
 
-    def __call__(self, samples: Sequence[Any]) -> Batch:
-        return collate(samples, self.queries)
 
-
-def _autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
+def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     if amp == "auto":
         return torch.float16 if device.type == "cuda" else None
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
 
-def _card(
-    config: TrainConfig, iterations: int, data: NamedMixture, start: Checkpoint, *, resumed: bool
-) -> dict[str, Any]:
+def _card(trainer: Trainer, data: NamedMixture, start: Checkpoint, *, resumed: bool) -> dict[str, Any]:
     """What the network saw, with the card of the run it started from."""
+    config = trainer.config
     before = start.card.get("before") if resumed else start.card or None
     return {
         "name": config.name,
-        "iterations": iterations,
+        "iterations": trainer.iteration,
+        "planned": trainer.total,
         "batch": config.batch,
         "data": [{"name": name, "share": share} for name, share in data.shares],
         "licences": config.data.licences,
         "config": json.loads(config.model_dump_json()),
         "torch": torch.__version__,
-        "interrupted": iterations < config.iterations,
+        "interrupted": trainer.iteration < trainer.total,
         "before": before,
     }
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal or "CI" in os.environ,
-    )

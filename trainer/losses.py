@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rvos_edge.trainer.data.sample import IGNORE
+from rvos_edge.trainer.distributed import per_rank
 from rvos_edge.trainer.model.presets import StrictModel
 
 
@@ -17,7 +18,8 @@ class LossConfig(StrictModel):
     background: float = Field(default=0.9, gt=0)
     object: float = Field(default=1.1, gt=0)
     hardest: float = Field(default=0.15, gt=0, le=1)
-    """Share of the pixels of each (frame, expression) pair that counts: those with the largest loss."""
+    """Share of the pixels of each (frame, expression) pair that counts: those with the largest loss. Of ignored pixels
+    none counts."""
     dice: float = Field(default=0.0, ge=0)
     """Weight of the Dice term (beyond the paper)."""
     alignment: float = Field(default=0.0, ge=0)
@@ -28,7 +30,7 @@ def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tens
     """The loss of a batch, a scalar.
 
     The hardest pixels are taken per pair, so that a pair with an absent object is not drowned by the others
-    (our reading).
+    (our reading). The mean is over all chosen pixels, of all ranks where there are several (see ``distributed``).
 
     Args:
         logits: Float [B,Q,2,h,w]; upsampled bilinearly to the masks.
@@ -47,18 +49,25 @@ def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tens
     is_object = target == 1
     counted = target != IGNORE
     loss = torch.where(is_object, config.object * F.softplus(-margin), config.background * F.softplus(margin))
-    loss = (loss * counted).flatten(1)
-    total = _hardest(loss, config.hardest)
+    total = _hardest((loss * counted).flatten(1), counted.flatten(1).sum(1), config.hardest)
     if config.dice > 0:
         total = total + config.dice * _dice(margin, is_object, counted)
     return total
 
 
-def _hardest(loss: Tensor, share: float) -> Tensor:
+def _hardest(loss: Tensor, counted: Tensor, share: float) -> Tensor:
+    """Mean of the hardest share of each row's counted pixels: loss [N,P], zero where ignored, counted [N]."""
+    pixels = loss.shape[1]
     if share >= 1:
-        return loss.mean()
-    count = max(1, round(share * loss.shape[1]))
-    return torch.topk(loss, count, dim=1, sorted=False).values.mean()
+        return loss.sum() / per_rank(counted.sum())
+    # float64: as Python rounds.
+    chosen = (share * counted.double()).round().long().clamp(min=1).minimum(counted)
+    ragged = bool((counted < pixels).any())
+    # Only rows of different lengths need their largest in order.
+    largest = torch.topk(loss, max(1, round(share * pixels)), dim=1, sorted=ragged).values
+    if ragged:
+        largest = largest * (torch.arange(largest.shape[1], device=loss.device) < chosen.unsqueeze(1))
+    return largest.sum() / per_rank(chosen.sum())
 
 
 def _dice(margin: Tensor, is_object: Tensor, counted: Tensor) -> Tensor:
@@ -69,4 +78,4 @@ def _dice(margin: Tensor, is_object: Tensor, counted: Tensor) -> Tensor:
     present = truth.flatten(1).any(1)
     # An absent object has no overlap to reward: cross-entropy alone judges it.
     dice = 1 - (2 * overlap + 1) / (size + 1)
-    return (dice * present).sum() / present.sum().clamp(min=1)
+    return (dice * present).sum() / per_rank(present.sum())

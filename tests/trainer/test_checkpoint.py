@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import rvos_edge.trainer.checkpoint
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, save_checkpoint
 from rvos_edge.trainer.model.hinet import HINet
@@ -126,3 +128,29 @@ def test_a_full_disk_leaves_the_old_one(tmp_path: Path, request: pytest.FixtureR
         save_checkpoint(tmp_path / "c", _checkpoint(1), weights={}, training={"big": torch.zeros(10_000)})
     assert load_checkpoint(tmp_path / "c").card == {"name": "seed 0"}
     assert os.listdir(tmp_path) == ["c"]
+
+
+def _fill_the_disk(file: object) -> None:
+    """Write a part of what was asked for, then fail as the kernel does."""
+    if isinstance(file, (str, os.PathLike)):
+        Path(file).write_bytes(b"half of it")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("writer", ["weights", "optimiser"])
+def test_a_disk_that_fills_up_in_the_middle_leaves_the_old_one(
+    writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path / "c", _checkpoint(0), training={"iteration": 3})
+    with monkeypatch.context() as patch:
+        if writer == "weights":
+            patch.setattr(rvos_edge.trainer.checkpoint, "save_file", lambda state, file: _fill_the_disk(file))
+        else:
+            patch.setattr(torch, "save", lambda state, file: _fill_the_disk(file))
+        with pytest.raises(UserError, match=r"Cannot save the checkpoint .*No space left on device.*; free some space"):
+            save_checkpoint(tmp_path / "c", _checkpoint(1), training={"iteration": 6})
+    assert os.listdir(tmp_path) == ["c"]
+    assert load_checkpoint(tmp_path / "c").card == {"name": "seed 0"}
+    assert load_training_state(tmp_path / "c")["iteration"] == 3
+    save_checkpoint(tmp_path / "c", _checkpoint(1), training={"iteration": 6})
+    assert load_training_state(tmp_path / "c")["iteration"] == 6

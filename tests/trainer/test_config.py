@@ -9,7 +9,7 @@ import yaml
 
 import rvos_edge.trainer.configs
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.config import load_config
+from rvos_edge.trainer.config import MlmConfig, TrainConfig, load_config
 
 _DOCUMENT = {
     "name": "small",
@@ -31,6 +31,7 @@ def file(tmp_path: Path) -> Path:
 def test_shipped_configurations_load_by_name(shipped: Path) -> None:
     config = load_config(Path(shipped.stem))
     assert config == load_config(shipped)
+    assert config.name == shipped.stem or shipped.stem.startswith(config.name)
     assert config.model_config_of().size
 
 
@@ -72,6 +73,11 @@ def test_overrides_reach_nested_keys_and_lists(file: Path) -> None:
         ("optimizer.name=lion", r"'optimizer\.name'"),
         ("data.size=[100, 96]", "multiples of 32, got 100x96"),
         ("batch=1", "greater than or equal to 2"),
+        ("epochs=3", "give iterations or epochs, one of the two"),
+        ("iterations=null", "give iterations or epochs, one of the two"),
+        ("amp=on", "'amp'"),
+        ("task=segment", "'task'"),
+        ("task=mlm", "'sources': Field required"),
         ("model.preset=huge", "Unknown preset 'huge'"),
         ("model.colour=red", "unknown key 'colour'"),
         ("model={}", r"needs model\.preset"),
@@ -104,3 +110,39 @@ def test_the_stored_configuration_is_the_same_run(file: Path, tmp_path: Path) ->
     config = load_config(file, ["optimizer.lr=0.00001", "model.raft={iterations: 3}"])
     (tmp_path / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
     assert load_config(tmp_path / "config.json").model_dump_json() == config.model_dump_json()
+
+
+@pytest.mark.parametrize("said", ["off", "false", '"off"'])
+def test_off_is_a_word_although_yaml_reads_a_truth_value(said: str, file: Path) -> None:
+    assert load_config(file, [f"amp={said}"]).amp == "off"
+
+
+def test_epochs_are_those_of_a_single_source(file: Path) -> None:
+    config = load_config(file, ["iterations=null", "epochs=2"])
+    assert isinstance(config, TrainConfig)
+    assert config.epochs == 2
+    with pytest.raises(UserError, match="epochs are those of a single source"):
+        load_config(
+            file,
+            ["iterations=null", "epochs=2", "data.sources=[{kind: synthetic, share: 1}, {kind: synthetic, share: 1}]"],
+        )
+
+
+def test_runs_differ_in_what_shapes_their_learning(file: Path) -> None:
+    config = load_config(file)
+    assert isinstance(config, TrainConfig)
+    for harmless in ("workers=3", "threads=1", "log_every=1", "checkpoint_every=7"):
+        assert config.differences(load_config(file, [harmless])) == []  # type: ignore[arg-type]
+    other = load_config(file, ["iterations=6", "optimizer.lr=0.5", "workers=3"])
+    assert config.differences(other) == ["optimizer", "iterations"]  # type: ignore[arg-type]
+
+
+def test_a_text_model_has_a_configuration_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "text.yaml"
+    file.write_text(
+        "{task: mlm, name: text, model: {preset: test}, sources: [{kind: davis, root: here, share: 1}]}",
+        encoding="utf-8",
+    )
+    config = load_config(file, ["batch=4"])
+    assert isinstance(config, MlmConfig)
+    assert (config.batch, config.masked, config.epochs) == (4, 0.15, 1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import io
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,17 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from trainer.layouts import write_davis17
+from typer.testing import CliRunner
 
+from rvos_edge.cli import app
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state
 from rvos_edge.trainer.config import TrainConfig
+from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.data.sample import Batch, Sample, arrange, collate
 from rvos_edge.trainer.data.synthetic import SyntheticDataset
+from rvos_edge.trainer.events import EventFile
 from rvos_edge.trainer.loop import Trainer, train
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import small_tokenizer
@@ -45,7 +50,9 @@ def _quiet() -> Console:
 
 def _trainer(config: TrainConfig) -> Trainer:
     torch.manual_seed(0)
-    return Trainer(config, Checkpoint(HINet(config=config.model_config_of()), small_tokenizer(512)))
+    assert config.iterations is not None
+    model = HINet(config=config.model_config_of())
+    return Trainer(config, Checkpoint(model, small_tokenizer(512)), total=config.iterations)
 
 
 def _batch(queries: int = 2) -> Batch:
@@ -112,24 +119,28 @@ def test_a_resumed_run_is_bit_for_bit_the_whole_run(
     assert all(torch.equal(start[key], learnt[key]) for key in start if key.startswith("flow."))
 
 
-def test_bad_data_in_the_middle_is_one_sentence_and_costs_no_iteration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = _config(workers=1)
+def test_the_scaler_of_fp16_is_resumed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = Trainer.__init__
+
+    def scaled_bf16(self: Trainer, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        assert self.precision == torch.float16
+        assert self.scaler.is_enabled()
+        self.precision = torch.bfloat16  # CPUs take seconds for a step in fp16; the scaler does not mind
+        self.scaler.set_growth_interval(2)
+
+    monkeypatch.setattr(Trainer, "__init__", scaled_bf16)
+    config = _config(amp="fp16", optimizer={"lr": 0.01, "clip": 1.0})
     whole = train(config, tmp_path / "whole", console=_quiet())
-    draw, drawn = SyntheticDataset.draw, itertools.count()
-
-    def failing(self: SyntheticDataset, rng: np.random.Generator) -> Sample:
-        if next(drawn) >= 4 * config.batch:
-            raise UserError("the mask a.png is (4, 4), its image (8, 8): sizes must agree")
-        return draw(self, rng)
-
     with monkeypatch.context() as patch:
-        patch.setattr(SyntheticDataset, "draw", failing)
-        with pytest.raises(UserError, match=r"^the mask a\.png is \(4, 4\), its image \(8, 8\): sizes must agree$"):
+        _die_at(4, patch)
+        with pytest.raises(KeyboardInterrupt):
             train(config, tmp_path / "cut", console=_quiet())
-    assert load_training_state(tmp_path / "cut/checkpoint")["iteration"] == 4, "the last regular one was 3"
+    half = load_training_state(tmp_path / "cut/checkpoint")["scaler"]
+    assert (half["scale"], half["_growth_tracker"]) == (2.0**17, 1)
     cut = train(config, tmp_path / "cut", resume=True, console=_quiet())
+    assert _equal(load_training_state(whole), load_training_state(cut))
+    assert load_training_state(cut)["scaler"]["scale"] == 2.0**19
     assert _equal(load_file(whole / "model.safetensors"), load_file(cut / "model.safetensors"))
 
 
@@ -162,11 +173,12 @@ def test_an_existing_run_is_not_overwritten_and_not_resumed_as_another(tmp_path:
     (tmp_path / "run/checkpoint").rename(tmp_path / "run/.checkpoint.old")
     with pytest.raises(UserError, match="already holds a run; add --resume"):
         train(config, tmp_path / "run", console=_quiet())
-    with pytest.raises(UserError, match=r"another configuration; resume it with .*config\.json"):
+    with pytest.raises(UserError, match=r"another iterations; resume it with .*config\.json"):
         train(_config(iterations=4), tmp_path / "run", resume=True, console=_quiet())
     assert json.loads((tmp_path / "run/config.json").read_text())["iterations"] == 2
     before = (tmp_path / "run/checkpoint/model.safetensors").read_bytes()
-    train(config, tmp_path / "run", resume=True, console=_quiet())  # a finished run has nothing left to do
+    other = config.model_copy(update={"workers": 1, "threads": torch.get_num_threads(), "log_every": 1})
+    train(other, tmp_path / "run", resume=True, console=_quiet())  # a finished run has nothing left to do
     assert (tmp_path / "run/checkpoint/model.safetensors").read_bytes() == before
     with pytest.raises(UserError, match="is not a checkpoint"):
         train(config, tmp_path / "empty", resume=True, console=_quiet())
@@ -176,6 +188,93 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     config = _config(optimizer={"lr": 1e30}, checkpoint_every=1)
     with pytest.raises(UserError, match=r"loss became (nan|inf) at iteration \d; lower optimizer\.lr"):
         train(config, tmp_path / "run", console=_quiet())
+
+
+def test_a_run_of_epochs_shows_every_frame_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_davis17(tmp_path / "DAVIS", {"train": ["bear", "dog"], "val": ["goat"]}, frames=3)
+    data = {
+        "sources": [{"kind": "davis17", "root": str(root), "share": 1}],
+        "view": "paper",
+        "size": [64, 64],
+        "queries": 1,
+        "flow": str(tmp_path / "flow"),
+    }
+    config = _config(data=data, iterations=None, epochs=2, batch=4, checkpoint_every=2)
+    whole = train(config, tmp_path / "whole", console=_quiet())
+    # Twice six frames, four at a time.
+    assert load_training_state(whole)["iteration"] == 3
+    card = load_checkpoint(whole).card
+    assert (card["iterations"], card["planned"], card["interrupted"]) == (3, 3, False)
+    with monkeypatch.context() as patch:
+        _die_at(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "cut", console=_quiet())
+    cut = train(config, tmp_path / "cut", resume=True, console=_quiet())
+    assert _equal(load_training_state(whole), load_training_state(cut))
+    endless = _config(iterations=None, epochs=2)
+    with pytest.raises(UserError, match="a source of kind synthetic has no end"):
+        train(endless, tmp_path / "endless", console=_quiet())
+
+
+def test_bad_data_in_mid_run_is_named_and_nothing_learnt_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config(workers=1, checkpoint_every=100)
+    draw = MixtureDataset.__getitem__
+
+    def damaged(self: MixtureDataset, index: int) -> Sample:
+        if index == 9:
+            raise UserError("cannot read the image frame.jpg: it is damaged")
+        return draw(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MixtureDataset, "__getitem__", damaged)
+        with pytest.raises(UserError) as caught:
+            train(config, tmp_path / "cut", console=_quiet())
+    assert str(caught.value) == (
+        "cannot read the image frame.jpg: it is damaged; after 4 of 6 iterations, "
+        f"continue with: rvos-edge train --resume {tmp_path / 'cut'}"
+    )
+    assert load_training_state(tmp_path / "cut/checkpoint")["iteration"] == 4
+    # The file was mended: the run is the one that never met it.
+    cut = train(config, tmp_path / "cut", resume=True, console=_quiet())
+    whole = train(config, tmp_path / "whole", console=_quiet())
+    assert _equal(load_training_state(whole), load_training_state(cut))
+    assert _equal(load_file(whole / "model.safetensors"), load_file(cut / "model.safetensors"))
+
+
+def test_a_full_disk_ends_the_command_with_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "small.json"
+    file.write_text(_config().model_dump_json(), encoding="utf-8")
+    save = torch.save
+
+    def full(state: dict[str, Any], path: Path) -> None:
+        if state["iteration"] > 3:
+            path.write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    result = CliRunner().invoke(app, ["train", str(file), "--output", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("Error: Cannot save the checkpoint")
+    assert last.endswith("No space left on device); free some space, then --resume.")
+    assert "Traceback" not in result.stderr
+    assert load_training_state(tmp_path / "run/checkpoint")["iteration"] == 3
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_training_goes_on_where_events_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: EventFile, step: int, **scalars: float) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(EventFile, "add", full)
+    console = _quiet()
+    path = train(_config(iterations=2, log_every=1), tmp_path / "run", console=console)
+    assert load_training_state(path)["iteration"] == 2
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said.count("No more TensorBoard events: No space left on device") == 1
 
 
 def test_fine_tuning_starts_from_a_checkpoint(tmp_path: Path) -> None:

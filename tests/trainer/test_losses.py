@@ -56,6 +56,33 @@ def test_ignored_pixels_count_for_nothing(config: LossConfig) -> None:
     assert logits.grad[..., 4:, :].any()
 
 
+@pytest.mark.parametrize("hardest", [1.0, 0.25])
+def test_the_mean_is_over_the_counted_pixels(hardest: float) -> None:
+    torch.manual_seed(0)
+    margin = torch.randn(2, 1, 8, 8)
+    masks = (torch.rand(2, 1, 8, 8) > 0.5).to(torch.uint8)
+    config = LossConfig(hardest=hardest)
+    left = segmentation_loss(_logits(margin[..., :4]), masks[..., :4], config)
+    masks[..., 4:] = 255
+    assert float(segmentation_loss(_logits(margin), masks, config)) == pytest.approx(float(left), rel=1e-6)
+    if hardest == 1:
+        plain = torch.nn.functional.cross_entropy(
+            _logits(margin).flatten(0, 1), masks.flatten(0, 1).long(), ignore_index=255
+        )
+        assert float(segmentation_loss(_logits(margin), masks, _PLAIN)) == pytest.approx(float(plain), rel=1e-6)
+
+
+def test_pairs_count_by_their_pixels_and_one_without_any_counts_for_nothing() -> None:
+    margin = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]], [[9.0, 9.0], [9.0, 9.0]]]])
+    masks = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    masks[0, 1, 0] = 255
+    masks[0, 2] = 255
+    half = segmentation_loss(_logits(margin), masks, LossConfig(background=1, hardest=0.5))
+    assert float(half) == pytest.approx((_softplus(3) + _softplus(4) + _softplus(8)) / 3, rel=1e-6)
+    masks[:] = 255
+    assert float(segmentation_loss(_logits(margin), masks, LossConfig(dice=1.0))) == 0
+
+
 def test_dice_is_zero_for_a_perfect_mask_and_skips_absent_objects() -> None:
     masks = torch.zeros(1, 2, 8, 8, dtype=torch.uint8)
     masks[0, 0, 2:6, 2:6] = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rvos_edge.trainer.data.transforms import Augmentation, View, photometric, random_view, whole_view
+from rvos_edge.trainer.data.transforms import Augmentation, View, paper_view, photometric, random_view, whole_view
 
 
 def marked(height: int = 60, width: int = 100) -> tuple[np.ndarray, np.ndarray]:
@@ -74,3 +74,33 @@ def test_colours_stay_what_they_are_called() -> None:
         middle = out[10:30, 10:30].reshape(-1, 3).mean(axis=0)
         assert middle[0] > middle[1] + 60
         assert middle[0] > middle[2] + 60
+
+
+def test_the_papers_view_is_a_crop_of_the_whole_height() -> None:
+    rng, augmentation = np.random.default_rng(0), Augmentation.paper()
+    views = [random_view(rng, (480, 854), (480, 480), augmentation) for _ in range(200)]
+    assert {(view.window[1:], view.size, view.flip) for view in views} == {((0, 480, 480), (480, 480), False)}
+    places = [view.window[0] for view in views]
+    assert (min(places), max(places)) == pytest.approx((0, 854 - 480), abs=10)
+    # At height 480 no pixel is resampled.
+    image = rng.integers(0, 255, (480, 854, 3), np.uint8)
+    assert np.array_equal(views[0].image(image), image[:, places[0] : places[0] + 480])
+    assert np.array_equal(photometric(image, rng, augmentation), image)
+
+
+def test_the_papers_view_resizes_to_the_height_first() -> None:
+    rng = np.random.default_rng(0)
+    assert paper_view(rng, (720, 1280), (480, 480)).window[1:] == (0, 720, 720)
+    assert paper_view(rng, (720, 1280), (480, 480)).scale == (2 / 3, 2 / 3)
+    assert {paper_view(rng, (48, 85), (48, 48), flip=0.5).flip for _ in range(50)} == {False, True}
+
+
+def test_a_picture_narrower_than_the_crop_lies_between_bars() -> None:
+    view = paper_view(np.random.default_rng(0), (960, 540), (480, 480))
+    x, _, width, height = view.window
+    assert (width, height) == (960, 960)
+    assert -420 <= x <= 0
+    shown = view.image(np.full((960, 540, 3), 200, np.uint8), fill=7)
+    columns = (shown[:, :, 0] == 200).all(axis=0)
+    assert columns.sum() == pytest.approx(270, abs=1)
+    assert (shown[:, ~columns] == 7).all()

@@ -29,7 +29,7 @@ class Referred:
 
 
 class ClipsDataset:
-    """Random annotated frames of referring clips; a `Drawable`.
+    """Annotated frames of referring clips, at random or one by one; a `Countable`.
 
     Args:
         clips: the videos.
@@ -79,6 +79,12 @@ class ClipsDataset:
             for video, own, end in zip(self.videos, sentences, ends, strict=True)
         }
 
+        self._places = [(video, index) for video, indices in self._annotated.items() for index in indices]
+
+    def __len__(self) -> int:
+        """The number of annotated frames."""
+        return len(self._places)
+
     def sentences(self, video: str) -> list[str]:
         """All sentences of a video."""
         return [sentence for referred in self.objects[video] for sentence in referred.sentences]
@@ -106,10 +112,12 @@ class ClipsDataset:
         ids = [query.object_id for query in self.clips.queries(video)]
         return image, masks[[ids.index(referred.object_id) for referred in self.objects[video]]]
 
-    def scene(self, rng: np.random.Generator) -> Scene:
-        """A random frame in a random view, with one or two sentences per object."""
-        video = self.videos[int(rng.integers(len(self.videos)))]
-        index = self.random_index(video, rng)
+    def scene(self, rng: np.random.Generator, place: tuple[str, int] | None = None) -> Scene:
+        """A random frame, or that of a video and index, in a random view, with one or two sentences per object."""
+        if place is None:
+            video = self.videos[int(rng.integers(len(self.videos)))]
+            place = video, self.random_index(video, rng)
+        video, index = place
         image, sources = self.load(video, index)
         boxes = [_box(mask) for mask in sources if mask.any()]
         size = (image.shape[0], image.shape[1])
@@ -137,6 +145,10 @@ class ClipsDataset:
     def draw(self, rng: np.random.Generator) -> Sample:
         """A random frame with its pairs and absent sentences."""
         return finish(self.scene(rng), rng, self.augmentation)
+
+    def draw_at(self, position: int, rng: np.random.Generator) -> Sample:
+        """The same of one frame; the frames are numbered from 0, video after video."""
+        return finish(self.scene(rng, self._places[position]), rng, self.augmentation)
 
     def _flow(self, video: str, index: int, view: View, rng: np.random.Generator) -> NDArray[np.float32]:
         if self.still:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from rich.progress import track
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.a2d import A2dClips
-from rvos_edge.trainer.data.clips import AnnotatedClips, image_paths
+from rvos_edge.trainer.data.clips import AnnotatedClips, ReferringClips, image_paths
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.coco import CocoDataset
 from rvos_edge.trainer.data.compose import ComposedDataset
@@ -28,6 +28,7 @@ from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.data.refcoco import RefCocoClips
 from rvos_edge.trainer.data.sample import Drawable
 from rvos_edge.trainer.data.synthetic import SyntheticDataset
+from rvos_edge.trainer.data.transforms import Augmentation
 from rvos_edge.trainer.data.youtube_vos import YouTubeVosClips
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.hinet import HINet
@@ -150,6 +151,11 @@ class DataConfig(StrictModel):
     """Further pairs per sample, for the alignment loss alone: there a sentence costs next to nothing."""
     absent_share: float = Field(default=0.25, ge=0, lt=1)
     """Share of pairs whose expression names nothing in the frame."""
+    view: Literal["edge", "paper"] = "edge"
+    """Augmentation: a random window with changed colours and quality, or the paper's resize to the height of ``size``
+    with a random crop of its width."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a mirrored view, with left and right exchanged in its sentences."""
     flow: str = "runs/flow"
     """Where the flow of the videos is stored."""
     licences: list[str] = Field(default_factory=list)
@@ -174,7 +180,8 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
     """
     size = config.size or model.config.size
     scale = model.flow.scale if model.flow is not None else 1
-    frame = _Frame(size, (size[0] // scale, size[1] // scale))
+    augmentation = Augmentation.paper(flip=config.flip) if config.view == "paper" else Augmentation(flip=config.flip)
+    frame = _Frame(size, (size[0] // scale, size[1] // scale), augmentation)
     children: list[tuple[Drawable, float]] = []
     shares: list[tuple[str, float]] = []
     sentences: list[str] = []
@@ -214,6 +221,25 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
     return mixture
 
 
+def expressions_of(sources: Sequence[Source]) -> list[str]:
+    """The written expressions of data sets, each once, in a fixed order.
+
+    Raises:
+        UserError: A folder or file is missing, or a source's sentences are made up while training.
+    """
+    said: dict[str, None] = {}
+    for source in sources:
+        clips: ReferringClips
+        if isinstance(source, VideoSource):
+            clips = _open_videos(source)
+        elif isinstance(source, RefCocoSource):
+            clips = _open_refcoco(source)
+        else:
+            raise UserError(f"A source of kind {source.kind} has no written expressions; leave it out of the sources.")
+        said.update(dict.fromkeys(query.expression for video in clips.videos for query in clips.queries(video)))
+    return list(said)
+
+
 def build_flow(clips: AnnotatedClips, store: FlowStore, network: FlowNetwork, *, console: Console) -> None:
     """Store the flow of every video, as the runtime would compute it; what is there is kept."""
 
@@ -236,10 +262,11 @@ def flow_key(network: FlowNetwork, size: tuple[int, int]) -> FlowKey:
 
 
 class _Frame(NamedTuple):
-    """Sizes of the samples: image and flow, (H,W) each."""
+    """What the samples of all sources have in common: sizes of image and flow, (H,W) each, and how they are varied."""
 
     size: tuple[int, int]
     flow_size: tuple[int, int]
+    augmentation: Augmentation
 
 
 def _open_videos(source: VideoSource) -> AnnotatedClips:

@@ -1,18 +1,20 @@
-"""Several data sets as one endless, exactly repeatable one."""
+"""One or several data sets as an endless, exactly repeatable one."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.images import DamagedFileError
-from rvos_edge.trainer.data.sample import Drawable, Sample, arrange
+from rvos_edge.trainer.data.sample import Countable, Drawable, Sample, arrange
 
 _TRIES = 8
 """Samples in a row that may be damaged: with more, something is wrong with the whole data set."""
@@ -20,6 +22,8 @@ _TRIES = 8
 
 class MixtureDataset(Dataset[Sample]):
     """Draw from children by weight; sample ``i`` depends on (seed, i) alone, whatever the workers' order.
+
+    A single child with a known number of frames is gone through in epochs, each frame once in a new order every time.
 
     A damaged file does not end a run of hours: its sample is replaced by another of the same child, with a warning
     that names the file. The replacement too depends on (seed, i) alone, so a resumed run draws the same.
@@ -57,6 +61,13 @@ class MixtureDataset(Dataset[Sample]):
         self.length, self.queries, self.seed, self.absent_share = length, queries, seed, absent_share
         self.spare = spare
         self._cumulative = np.cumsum(weights / weights.sum())
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    @property
+    def epoch(self) -> int | None:
+        """Samples of an epoch: the frames of the single child; None where there is no such thing."""
+        only = self.children[0]
+        return len(only) if len(self.children) == 1 and isinstance(only, Countable) else None
 
     def __len__(self) -> int:
         return self.length
@@ -69,7 +80,7 @@ class MixtureDataset(Dataset[Sample]):
         child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
         for attempt in range(1, _TRIES + 1):
             try:
-                sample = self.children[child].draw(rng)
+                sample = self._draw(child, index if attempt == 1 else None, rng)
                 return arrange(sample, self.queries, rng, absent_share=self.absent_share, spare=self.spare)
             except DamagedFileError as error:
                 if attempt == _TRIES:
@@ -78,6 +89,20 @@ class MixtureDataset(Dataset[Sample]):
                 warnings.warn(f"{error}; another sample takes its place", stacklevel=2)
                 rng = np.random.default_rng([self.seed, index, attempt])
         raise AssertionError("unreachable")
+
+    def _draw(self, child: int, index: int | None, rng: np.random.Generator) -> Sample:
+        """The sample of an index, or just any."""
+        if index is None or self.epoch is None:
+            return self.children[child].draw(rng)
+        return cast("Countable", self.children[child]).draw_at(self._position(index, self.epoch), rng)
+
+    def _position(self, index: int, frames: int) -> int:
+        """The frame that sample ``index`` shows."""
+        epoch, place = divmod(index, frames)
+        if self._order is None or self._order[0] != epoch:
+            # The last numbers tell this generator from the samples' own.
+            self._order = epoch, np.random.default_rng([self.seed, epoch, 0, 1]).permutation(frames)
+        return int(self._order[1][place])
 
 
 def quiet_worker(worker: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -37,6 +37,17 @@ class Drawable(Protocol):
 
     def draw(self, rng: np.random.Generator) -> Sample:
         """Draw one sample; equal generators give equal samples."""
+
+
+@runtime_checkable
+class Countable(Drawable, Protocol):
+    """A data set with a known number of frames, each of which can be drawn."""
+
+    def __len__(self) -> int:
+        """The number of annotated frames."""
+
+    def draw_at(self, position: int, rng: np.random.Generator) -> Sample:
+        """Draw a sample of one frame; the generator decides the rest."""
 
 
 @dataclass(frozen=True)

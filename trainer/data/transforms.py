@@ -7,7 +7,7 @@ sentences have left and right swapped when the view mirrors, and are dropped whe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import cv2
 import numpy as np
@@ -27,6 +27,8 @@ class Augmentation:
         blur: probability of a blur.
         noise: probability of noise.
         jpeg: probability of JPEG artefacts.
+        view: how a window is drawn: "edge" as `random_view` says, "paper" as `paper_view`, where of the geometry only
+            ``flip`` counts.
     """
 
     zoom: tuple[float, float] = (0.6, 1.0)
@@ -37,6 +39,12 @@ class Augmentation:
     blur: float = 0.15
     noise: float = 0.2
     jpeg: float = 0.2
+    view: Literal["edge", "paper"] = "edge"
+
+    @classmethod
+    def paper(cls, *, flip: float = 0.0) -> Augmentation:
+        """The paper's: a random crop and nothing else, unless mirrored images are asked for."""
+        return cls(flip=flip, colour=0.0, blur=0.0, noise=0.0, jpeg=0.0, view="paper")
 
     @classmethod
     def none(cls) -> Augmentation:
@@ -158,6 +166,8 @@ def random_view(
     """
     if augmentation == Augmentation.none():
         return whole_view(source, size)
+    if augmentation.view == "paper":
+        return paper_view(rng, source, size, flip=augmentation.flip)
     height, width = source
     aspect = size[1] / size[0] * float(np.exp(rng.uniform(-1, 1) * np.log(augmentation.stretch)))
     inside = min(height, width / aspect)
@@ -178,6 +188,23 @@ def random_view(
             y = _clamp(round((box[1] + box[3] - h) / 2), h, height)
             break
     return View(source=source, window=(x, y, w, h), size=size, flip=flip)
+
+
+def paper_view(rng: np.random.Generator, source: tuple[int, int], size: tuple[int, int], *, flip: float = 0.0) -> View:
+    """The source resized to the output's height, and a random crop of the output's width (supplement, section 1).
+
+    A source that is then narrower than the output lies somewhere in it, between bars.
+
+    Args:
+        rng: the sample's generator.
+        source: (H,W) of the source image.
+        size: (H,W) of the output, 480x480 in the paper.
+        flip: probability of a mirrored image, 0 in the paper.
+    """
+    height, width = source
+    window = max(1, round(size[1] * height / size[0]))
+    x = _place(rng, window, width)
+    return View(source=source, window=(x, 0, window, height), size=size, flip=bool(rng.random() < flip))
 
 
 def photometric(image: NDArray[np.uint8], rng: np.random.Generator, augmentation: Augmentation) -> NDArray[np.uint8]:

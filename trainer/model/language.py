@@ -83,13 +83,10 @@ def load_text_weights(encoder: SentenceEncoder, source: str) -> Tokenizer:
     Raises:
         UserError: The folder or package is missing, or holds another network.
     """
-    folder = _package_folder() if source == "package" else Path(source)
-    files = [folder / name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()]
-    if not files:
-        raise UserError(f"Text weights folder {folder} has no model.safetensors; download the model as a folder.")
+    file = text_weights_file(source)
     own = encoder.bert.state_dict()
     state = {}
-    for key, value in load_state_file(files[0]).items():
+    for key, value in load_state_file(file).items():
         # A BertForPreTraining checkpoint prefixes the body with "bert." and adds heads that are not needed; the
         # oldest ones say gamma and beta for weight and bias of LayerNorm.
         name = key.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
@@ -99,9 +96,22 @@ def load_text_weights(encoder: SentenceEncoder, source: str) -> Tokenizer:
     deeper = [key for key in state if key.startswith("encoder.layer.") and key not in own]
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     if missing or wrong or deeper:
-        raise UserError(f"{files[0]} is not the BERT of this preset: '{(missing + wrong + deeper)[0]}' does not fit.")
+        raise UserError(f"{file} is not the BERT of this preset: '{(missing + wrong + deeper)[0]}' does not fit.")
     encoder.bert.load_state_dict({key: state[key] for key in own}, strict=True)
-    return load_tokenizer(folder / "tokenizer.json")
+    return load_tokenizer(file.with_name("tokenizer.json"))
+
+
+def text_weights_file(source: str) -> Path:
+    """The weights file of a source as in ``load_text_weights``.
+
+    Raises:
+        UserError: The folder or package is missing.
+    """
+    folder = _package_folder() if source == "package" else Path(source)
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"Text weights folder {folder} has no model.safetensors; download the model as a folder.")
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
