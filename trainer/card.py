@@ -186,7 +186,7 @@ def _limits(manifest: Manifest, figures: Mapping[str, Any], card: Mapping[str, A
     ]
     if manifest.flow is not None:
         lines.append("- Words about motion need motion: on the first frame and after a cut nothing is known to move.")
-    if "coco" in figures.get("swap", {}) and any(map(_saw_held_out, _history(card))):
+    if "coco" in figures.get("swap", {}) and any(map(_saw_held_out, training_history(card))):
         lines.append("- It was trained on all COCO pictures: those of the swap test are not new to it.")
     if any("NC" in licence for licence in [*manifest.licences, *card.get("licences", ())]):
         lines.append("- Some of the data may not be used commercially: train on your own data before you sell it.")
