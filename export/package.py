@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from rvos_edge.atomic import new_directory
 from rvos_edge.bundle import (
     FORMAT_VERSION,
     Bundle,
@@ -76,10 +75,7 @@ def export_bundle(
     graphs = build_graphs(loaded.model)
     storage: dict[str, Storage] = {graph.name: weights or WEIGHT_STORAGE[graph.name] for graph in graphs}
     reference = Reference(graphs, loaded)
-    temporary = output.with_name(f".{output.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    with new_directory(output) as temporary:
         examples = {graph.name: (inputs, outputs) for graph, inputs, outputs in reference.frames(images[:2])}
         written: dict[str, GraphSpec] = {}
         for graph in track(graphs, description="export", console=console, disable=not console.is_terminal):
@@ -97,12 +93,6 @@ def export_bundle(
         end_to_end = measure_end_to_end(temporary, loaded, images, source, size)
         _write_manifest(manifest.model_copy(update={"end_to_end": end_to_end}), temporary)
         Bundle.open(temporary)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    if output.exists():
-        shutil.rmtree(output)
-    os.replace(temporary, output)
     return output
 
 

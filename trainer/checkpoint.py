@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from rvos_edge.atomic import new_directory, recover
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import load_tokenizer
@@ -61,23 +61,19 @@ def save_checkpoint(
     Raises:
         UserError: It cannot be written; the old one stays.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        state = weights if weights is not None else checkpoint.model.state_dict()
-        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary / _MODEL)
-        (temporary / _CONFIG).write_text(checkpoint.model.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (temporary / _CARD).write_text(json.dumps(checkpoint.card, indent=2) + "\n", encoding="utf-8")
-        checkpoint.tokenizer.save(str(temporary / _TOKENIZER))
-        if training is not None:
-            torch.save(dict(training), temporary / _TRAINING)
-        for file in temporary.iterdir():
-            _reach_the_disk(file)
-        _replace(temporary, path)
+        with new_directory(path) as temporary:
+            state = weights if weights is not None else checkpoint.model.state_dict()
+            save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary / _MODEL)
+            config = checkpoint.model.config.model_dump_json(indent=2)
+            (temporary / _CONFIG).write_text(config + "\n", encoding="utf-8")
+            (temporary / _CARD).write_text(json.dumps(checkpoint.card, indent=2) + "\n", encoding="utf-8")
+            checkpoint.tokenizer.save(str(temporary / _TOKENIZER))
+            if training is not None:
+                torch.save(dict(training), temporary / _TRAINING)
+            for file in temporary.iterdir():
+                _reach_the_disk(file)
     except Exception as error:  # a full disk is an OSError here, but safetensors, torch and tokenizers raise their own
-        shutil.rmtree(temporary, ignore_errors=True)
-        recover(path)
         reason = str(error).splitlines()[0]
         raise UserError(f"Cannot save the checkpoint {path} ({reason}); free some space, then --resume.") from error
 
@@ -147,20 +143,3 @@ def _reach_the_disk(file: Path) -> None:
     # Or the renames could survive a power cut that the contents do not.
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    # A directory cannot be replaced in one step: the old one steps aside, and recover finds it after a crash.
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        os.rename(path, old)
-    os.rename(temporary, path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover(path: Path) -> None:
-    """Put back the old checkpoint where a crash came between the two renames of a save."""
-    old = path.with_name(f".{path.name}.old")
-    if old.is_dir() and not path.exists():
-        os.rename(old, path)

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 
+from rvos_edge.atomic import recover
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, recover, save_checkpoint
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, save_checkpoint
 from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.data.config import NamedMixture, build_mixture
 from rvos_edge.trainer.data.sample import Batch

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.clips import ReferringClips
 from rvos_edge.trainer.evaluate.data import open_clips
@@ -140,26 +140,19 @@ def _model(run: Run, option: str) -> str:
 
 
 def _write(output: Path, table: dict[str, Any], recordings: Sequence[Recording], clips: ReferringClips) -> None:
-    temporary = output.with_name(f".{output.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        drawn = [
-            figures.ablation(temporary, recordings, clips),
-            figures.effect_of_flow(temporary, recordings, clips),
-            figures.static_objects(temporary, recordings, clips),
-            figures.strips(temporary, recordings, clips),
-            figures.loss_curves(temporary, [recording.run for recording in recordings]),
-        ]
-        (temporary / PAGE).write_text(render_page(table, drawn), encoding="utf-8")
-        (temporary / TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-        if output.exists():
-            shutil.rmtree(output)
-        os.replace(temporary, output)
+        with new_directory(output) as temporary:
+            drawn = [
+                figures.ablation(temporary, recordings, clips),
+                figures.effect_of_flow(temporary, recordings, clips),
+                figures.static_objects(temporary, recordings, clips),
+                figures.strips(temporary, recordings, clips),
+                figures.loss_curves(temporary, [recording.run for recording in recordings]),
+            ]
+            (temporary / PAGE).write_text(render_page(table, drawn), encoding="utf-8")
+            (temporary / TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"Cannot write {output} ({error.strerror}); choose another --output.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _show(table: dict[str, Any], console: Console) -> None:
