@@ -26,12 +26,11 @@ def test_the_old_directory_is_replaced_at_the_end(tmp_path: Path) -> None:
 
 def test_after_an_error_the_old_one_stays_and_nothing_new_is_left(tmp_path: Path) -> None:
     _write(tmp_path / "bundle", "old")
-    with pytest.raises(ValueError, match="half way"), new_directory(tmp_path / "bundle") as temporary:
-        (temporary / "file").write_text("new")
-        raise ValueError("half way")
+    with pytest.raises(FileNotFoundError), new_directory(tmp_path / "bundle") as temporary:
+        (temporary / "missing/file").write_text("new")
     assert (tmp_path / "bundle/file").read_text() == "old"
-    with pytest.raises(ValueError, match="half way"), new_directory(tmp_path / "deep/er/bundle"):
-        raise ValueError("half way")
+    with pytest.raises(FileNotFoundError), new_directory(tmp_path / "deep/er/bundle") as temporary:
+        (temporary / "missing/file").write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
