@@ -232,8 +232,6 @@ class Trainer:
         return DistributedDataParallel(
             self.objective,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            # Norms are shared, so the buffers are equal already.
-            broadcast_buffers=False,
             # A single level of fusion leaves the language projections of the others without a gradient.
             find_unused_parameters=self.model.config.fusion == "single",
         )
