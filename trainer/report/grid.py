@@ -152,4 +152,4 @@ class _Sheet:
 
 def _picture_height(row: Row) -> float:
     height, width = row.cells[0].image.shape[:2]
-    return _CELL * height / width
+    return float(_CELL * height / width)
