@@ -40,7 +40,7 @@ class Alignment(nn.Module):
             expressions: B lists of Q strings.
         """
         vision, spoken = vision.float(), language.float() * self.weight
-        share, counted = _shrink(masks, vision.shape[-2:])
+        share, counted = _shrink(masks, (vision.shape[-2], vision.shape[-1]))
         scores = torch.einsum("bchw,bqc->bqhw", vision, spoken) + self.bias
         where = _balanced(scores, share, counted)
 
@@ -54,10 +54,10 @@ class Alignment(nn.Module):
         return where + _ranked(table, rivals, present) + _ranked(table.t(), rivals.t() & present, present)
 
 
-def _shrink(masks: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _shrink(masks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """uint8 [B,Q,H,W] -> share of object and share of counted pixels, float [B,Q,h,w]."""
-    counted = F.adaptive_avg_pool2d((masks != IGNORE).float(), tuple(size))
-    share = F.adaptive_avg_pool2d((masks == 1).float(), tuple(size)) / counted.clamp(min=1e-6)
+    counted = F.adaptive_avg_pool2d((masks != IGNORE).float(), size)
+    share = F.adaptive_avg_pool2d((masks == 1).float(), size) / counted.clamp(min=1e-6)
     return share, counted
 
 
