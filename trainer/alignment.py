@@ -57,8 +57,9 @@ class Alignment(nn.Module):
 
 def _shrink(masks: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """uint8 [B,Q,H,W] -> share of object and share of counted pixels, float [B,Q,h,w]."""
-    counted = F.adaptive_avg_pool2d((masks != IGNORE).float(), tuple(size))
-    share = F.adaptive_avg_pool2d((masks == 1).float(), tuple(size)) / counted.clamp(min=1e-6)
+    height, width = size
+    counted = F.adaptive_avg_pool2d((masks != IGNORE).float(), (height, width))
+    share = F.adaptive_avg_pool2d((masks == 1).float(), (height, width)) / counted.clamp(min=1e-6)
     return share, counted
 
 

@@ -23,7 +23,8 @@ _Result = TypeVar("_Result")
 
 # Rank 0 may compute the flow of a whole data set while the others wait.
 _PATIENCE = timedelta(days=7)
-_patient: dist.ProcessGroup | None = None
+_patient: Any = None
+"""The group of those who wait for rank 0."""
 
 
 def world() -> int:
@@ -118,12 +119,12 @@ def per_rank(count: Tensor) -> Tensor:
 
 def shared_sum(value: Tensor) -> Tensor:
     """The sum over the ranks; gradients come back from all of them."""
-    return value if world() == 1 else _Sum.apply(value)  # type: ignore[no-any-return, no-untyped-call]
+    return value if world() == 1 else _Sum.apply(value)
 
 
 def gathered(value: Tensor) -> Tensor:
     """[n,...] of every rank, one after the other: [world*n,...]; gradients come back from all of them."""
-    return value if world() == 1 else _Gather.apply(value)  # type: ignore[no-any-return, no-untyped-call]
+    return value if world() == 1 else _Gather.apply(value)
 
 
 def gathered_list(items: Sequence[_Result]) -> list[_Result]:
@@ -143,7 +144,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone()
         dist.all_reduce(total)
         return total
@@ -157,7 +158,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone()
         dist.all_reduce(total)
         return total.chunk(world())[rank()]

@@ -63,7 +63,7 @@ def span_ranks(module: nn.Module, device: torch.device) -> None:
 
 def _shared_norm(norm: nn.BatchNorm2d, device: torch.device) -> nn.Module:
     if device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call]
         return converted
     shared = SharedBatchNorm(norm.num_features, norm.eps, norm.momentum)
     shared.weight, shared.bias = norm.weight, norm.bias

@@ -185,7 +185,7 @@ class Trainer:
                 "with init_from set to the last checkpoint to keep what was learnt."
             )
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss).backward()
         if config.optimizer.clip is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.objective.parameters(), config.optimizer.clip)
