@@ -23,7 +23,8 @@ _Result = TypeVar("_Result")
 
 # Rank 0 may compute the flow of a whole data set while the others wait.
 _PATIENCE = timedelta(days=7)
-_patient: dist.ProcessGroup | None = None
+_patient: Any = None
+"""The group of those who wait for rank 0."""
 
 
 def world() -> int:
