@@ -160,15 +160,16 @@ def _fit(
         with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
             logits = model(input_ids=seen.to(device), attention_mask=attention.to(device)).logits
         loss = F.cross_entropy(logits.float().flatten(0, 1), wanted.to(device).flatten(), ignore_index=_IGNORED)
-        if not math.isfinite(float(loss)):
-            raise UserError(f"The loss became {float(loss)} at iteration {step + 1}; lower lr and start again.")
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise UserError(f"The loss became {value} at iteration {step + 1}; lower lr and start again.")
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         scaler.step(optimizer)
         scaler.update()
-        yield float(loss), lr
+        yield value, lr
 
 
 def _batches(expressions: Sequence[str], config: MlmConfig, rng: np.random.Generator) -> Iterator[list[str]]:
