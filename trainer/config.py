@@ -74,6 +74,8 @@ class TrainConfig(RunConfig):
     """Keep the backbone's batch statistics: small batches would spoil them."""
     flow_dropout: float = Field(default=0.0, ge=0, le=1)
     """Probability that a sample's flow is zeroed, so that frames whose flow is skipped are known (design section 2)."""
+    sentence_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the sentence vectors: few sentences are learnt by heart otherwise."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is saved; 0 saves the weights themselves."""
     workers: int = Field(default=0, ge=0)

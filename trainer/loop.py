@@ -153,6 +153,7 @@ class Trainer:
             loss=config.loss,
             queries=config.data.queries,
             frozen_text=config.optimizer.text_lr == 0,
+            sentence_dropout=config.sentence_dropout,
         ).to(self.device)
         self.loss = self._replicated()
         self.optimizer = build_optimizer(self.model, config.optimizer, extra=self.objective.extra())

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from rvos_edge.trainer.alignment import Alignment
+from rvos_edge.trainer.global_batch import SharedDropout
 from rvos_edge.trainer.losses import LossConfig, segmentation_loss
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import LanguageVectors, tokenize
@@ -27,14 +28,22 @@ class Objective(nn.Module):
         loss: Terms and weights.
         queries: So many of each frame's pairs are decoded to masks; the spare ones after them are only aligned.
         frozen_text: BERT is not trained; its vectors are computed once per sentence.
+        sentence_dropout: Dropout on the sentence vectors.
     """
 
     def __init__(
-        self, model: HINet, tokenizer: Tokenizer, *, loss: LossConfig, queries: int, frozen_text: bool
+        self,
+        model: HINet,
+        tokenizer: Tokenizer,
+        *,
+        loss: LossConfig,
+        queries: int,
+        frozen_text: bool,
+        sentence_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.model, self.loss, self.queries = model, loss, queries
-        self.sentences = SentenceCache(model, tokenizer, frozen=frozen_text)
+        self.sentences = SentenceCache(model, tokenizer, frozen=frozen_text, dropout=SharedDropout(sentence_dropout))
         self.alignment = Alignment(channels=model.config.aspp_channels) if loss.alignment else None
 
     def extra(self) -> list[nn.Parameter]:
@@ -58,15 +67,15 @@ class Objective(nn.Module):
 class SentenceCache:
     """Expressions of a batch -> l_1..l_4; sentence vectors of a frozen BERT are computed once."""
 
-    def __init__(self, model: HINet, tokenizer: Tokenizer, *, frozen: bool) -> None:
-        self.model, self.tokenizer, self.frozen = model, tokenizer, frozen
+    def __init__(self, model: HINet, tokenizer: Tokenizer, *, frozen: bool, dropout: SharedDropout) -> None:
+        self.model, self.tokenizer, self.frozen, self.dropout = model, tokenizer, frozen, dropout
         self._vectors: OrderedDict[str, Tensor] = OrderedDict()
 
     def __call__(self, expressions: Sequence[Sequence[str]]) -> LanguageVectors:
         """B lists of Q expressions -> l_i [B,Q,c_i]."""
         flat = [text for row in expressions for text in row]
         vectors = self._cached(flat) if self.frozen else self._encode(flat)
-        shaped = vectors.unflatten(0, (len(expressions), -1))  # type: ignore[no-untyped-call]
+        shaped = self.dropout(vectors.unflatten(0, (len(expressions), -1)))  # type: ignore[no-untyped-call]
         levels: LanguageVectors = self.model.language(shaped)
         return levels
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.data import lexicon
 from rvos_edge.trainer.data.coco import CocoDataset, decode_counts, parse_counts
 from rvos_edge.trainer.data.expressions import Thing, contradictions, describe, dominant_colour
+from rvos_edge.trainer.data.scene import MOVERS, Scene, finish
 from rvos_edge.trainer.data.transforms import Augmentation
 
 SIZE, FLOW = (64, 96), (32, 48)
@@ -98,6 +100,38 @@ def test_motion_words_follow_the_motion() -> None:
     wrong = {s for seed in range(40) for s in contradictions([things[0]], rng=np.random.default_rng(seed))}
     assert "the dog moving to the right" in wrong
     assert "the dog moving to the left" not in wrong
+
+
+def test_what_follows_a_thing_names_no_other() -> None:
+    words = {*lexicon.SURROUNDINGS, *lexicon.RELATIONS}.union(*(lexicon.actions(c) for c in lexicon.COCO_CATEGORIES))
+    assert {word for word in words if lexicon.concepts(f"a dog {word}") != {"dog"}} == set()
+    assert lexicon.actions("cup") == ()
+    sentences = said([thing(10, 40, category="bird"), thing(140, 190, category="cup", height=45)], tries=200)
+    told = {s: area for s, area in sentences.items() if s.split()[-1] in lexicon.SURROUNDINGS}
+    assert {area for s, area in told.items() if "bird" in s} == {30 * 20}
+    assert {area for s, area in told.items() if "cup" in s} == {50 * 45}
+    assert any(" flying" in s for s in sentences)
+
+
+def _filmed(things: list[Thing], *moved: float) -> Scene:
+    """Things moving to the right by so many pixels per frame, under a camera that pans."""
+    flow = np.full((*FLOW, 2), (3.0, 1.0), np.float32)
+    for one, speed in zip(things, moved, strict=True):
+        share = cv2.resize(one.mask.astype(np.float32), FLOW[::-1], interpolation=cv2.INTER_AREA)
+        flow -= np.stack([share * speed, 0 * share], axis=-1)
+    return Scene(image=np.zeros((*things[0].mask.shape, 3), np.uint8), flow=flow, things=things)
+
+
+@pytest.mark.parametrize(
+    ("speeds", "mover"),
+    [((6.0, 0.0), 0), ((0.0, 6.0), 1), ((0.0, 0.0), None), ((1.0, 0.0), None), ((6.0, 3.0), None), ((6.0, 1.0), 0)],
+)
+def test_the_only_thing_that_moves_can_be_asked_for(speeds: tuple[float, float], mover: int | None) -> None:
+    things = [thing(10, 60, height=40), thing(120, 190, category="cat", height=40)]
+    sample = finish(_filmed(things, *speeds), np.random.default_rng(0), Augmentation.none())
+    asked = {s: m for s, m in zip(sample.expressions, sample.masks, strict=True) if s in MOVERS}
+    assert len(asked) == (mover is not None)
+    assert all(np.array_equal(mask, things[mover or 0].mask) for mask in asked.values())
 
 
 def test_a_colour_must_be_clear() -> None:

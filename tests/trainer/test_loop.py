@@ -334,6 +334,21 @@ def test_flow_dropout_of_one_hides_the_flow() -> None:
     assert losses[1] != losses[2]
 
 
+def test_sentence_dropout_hides_parts_of_the_vectors_in_training_alone() -> None:
+    expressions = [["a dog", "the red ball on the left"]]
+    plain, dropped = (_trainer(_config(sentence_dropout=share)).objective for share in (0.0, 0.5))
+    seen: list[torch.Tensor] = []
+    for objective in (plain, dropped):
+        objective.model.language.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        objective.sentences(expressions)
+        objective.sentences(expressions)
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[2], seen[3]), "drawn anew each time, whatever is cached"
+    kept = seen[2] != 0
+    assert 0 < kept.float().mean() < 1
+    assert torch.allclose(seen[2][kept], 2 * seen[0][kept])
+
+
 def test_the_state_holds_the_sentence_vectors() -> None:
     """Their last bits depend on which sentences were encoded together: a resumed run must not encode them anew."""
     cache = _trainer(_config()).objective.sentences

@@ -122,13 +122,14 @@ def contradictions(things: Sequence[Thing], *, uncertain: Iterable[str] = (), rn
 
 def absent(categories: Sequence[str], rng: np.random.Generator) -> str:
     """A sentence about something of one of the categories, worded as often with attributes as the true ones are."""
-    noun = _pick(rng, lexicon.names(_pick(rng, categories)))
+    category = _pick(rng, categories)
+    noun = _pick(rng, lexicon.names(category))
     if noun in lexicon.PLURAL_ONLY:
         return _pick(rng, (noun, f"the {noun}"))
     colour, side = _pick(rng, COLOURS), _pick(rng, ("left", "right"))
     kind = rng.random()
     if kind < 0.45:
-        return _single(noun, rng)
+        return _single(category, noun, rng)
     if kind < 0.55:
         many = lexicon.plural(noun)
         return _pick(rng, (many, f"the {many}", f"all the {many}", f"all {many}"))
@@ -199,23 +200,36 @@ def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _single(noun: str, rng: np.random.Generator) -> str:
+def _single(category: str, noun: str, rng: np.random.Generator) -> str:
     if noun in lexicon.PLURAL_ONLY:
         return _pick(rng, (noun, f"the {noun}"))
     forms = (f"the {noun}", f"the {noun}", lexicon.article(noun), lexicon.article(noun), noun)
-    return _pick(rng, (*forms, "someone") if noun == "person" else forms)
+    return _told(category, _pick(rng, (*forms, "someone") if noun == "person" else forms), rng)
+
+
+def _told(category: str, phrase: str, rng: np.random.Generator) -> str:
+    """A phrase, at times with what people add to it, true or not: the mask is that of the phrase all the same."""
+    actions = lexicon.actions(category)
+    if actions and rng.random() < 0.3:
+        phrase = f"{phrase} {_pick(rng, actions)}"
+    if rng.random() < 0.3:
+        one, other = rng.choice(len(COLOURS), 2, replace=False)
+        colours = _pick(rng, (f"{COLOURS[one]} ", f"{COLOURS[one]} and {COLOURS[other]} ", "", ""))
+        relation, surroundings = _pick(rng, lexicon.RELATIONS), _pick(rng, lexicon.SURROUNDINGS)
+        phrase = f"{phrase} {relation} {_pick(rng, ('the ', ''))}{colours}{surroundings}"
+    return phrase
 
 
 def _of_one(thing: Thing, *, doubt: bool, rng: np.random.Generator) -> list[Pair]:
     noun = _pick(rng, lexicon.names(thing.category))
-    sentences = [_single(noun, rng)]
+    sentences = [_single(thing.category, noun, rng)]
     if noun in lexicon.PLURAL_ONLY:
         return [(sentences[0], thing.mask)]
     x, _ = thing.centre
     if not doubt and abs(x - 0.5) > 0.2 and rng.random() < 0.4:
         sentences.append(f"the {noun} on the {'left' if x < 0.5 else 'right'}")
     if thing.colour:
-        sentences.append(_coloured(noun, thing.colour, rng))
+        sentences.append(_told(thing.category, _coloured(noun, thing.colour, rng), rng))
     if not doubt:
         sentences += _motions(noun, thing.motion, rng)
     return [(s, thing.mask) for s in sentences]

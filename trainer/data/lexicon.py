@@ -44,6 +44,19 @@ PLURAL_ONLY = frozenset({"skis", "scissors"})
 ANIMALS = frozenset(_split("bird cat dog horse sheep cow elephant bear zebra giraffe rhino camel penguin kangaroo"))
 VEHICLES = frozenset({"car", "motorcycle", "airplane", "bus", "train", "truck", "boat"})
 
+# What follows a thing in a spoken sentence without changing which thing is meant. None of these words names a category.
+RELATIONS = ("on", "in", "near", "next to", "in front of", "behind", "through", "past", "over", "across", "beside")
+SURROUNDINGS = _split(
+    """grass water road field fence poles wall sand snow rocks street building crossing obstacles ramp bushes lines
+    stairs bars hill"""
+)
+_ACTIONS: dict[str, tuple[str, ...]] = {
+    "person": ("walking", "standing", "running", "jumping", "sitting", "playing", "waiting", "turning"),
+    "animal": ("walking", "running", "standing", "jumping", "resting", "looking around", "eating"),
+    "bird": ("flying", "swimming", "standing", "landing", "floating", "walking"),
+    "vehicle": ("driving", "turning", "parked", "standing", "moving along", "passing"),
+}
+
 # Pairs of categories that look or are called alike: where one is, the others are never said to be absent.
 _ALIKE: tuple[frozenset[str], ...] = (
     frozenset({"car", "truck", "bus"}),
@@ -109,6 +122,12 @@ _STOP = frozenset(
 def names(category: str) -> tuple[str, ...]:
     """The words for one thing of a category, the usual one first (and repeated when it should be usual)."""
     return _SYNONYMS.get(category, (category,))
+
+
+def actions(category: str) -> tuple[str, ...]:
+    """What things of a category are said to do; nothing for what only lies about."""
+    kind = "animal" if category in ANIMALS else "vehicle" if category in VEHICLES else category
+    return _ACTIONS.get("bird" if category == "bird" else kind, ())
 
 
 def plural(noun: str) -> str:

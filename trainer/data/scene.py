@@ -16,6 +16,8 @@ from rvos_edge.trainer.data.sample import Sample
 from rvos_edge.trainer.data.transforms import Augmentation, photometric
 
 _PRESENT, _ABSENT = 8, 6
+_CLEARLY = 2.0  # pixels per frame
+MOVERS = ("the moving object", "the object that is moving", "something moving", "the thing that moves", "what moves")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,10 @@ def finish(scene: Scene, rng: np.random.Generator, augmentation: Augmentation) -
     pairs = describe(scene.things, uncertain=scene.uncertain, rng=rng)
     pairs = [pairs[i] for i in rng.permutation(len(pairs))[:_PRESENT]]
     empty = np.zeros(scene.image.shape[:2], np.bool_)
+    mover = _only_mover(scene)
+    if mover is not None:
+        # Whatever it looks like: here the flow alone can tell.
+        pairs.insert(int(rng.integers(len(pairs) + 1)), (MOVERS[int(rng.integers(len(MOVERS)))], mover.mask))
     pairs += [(sentence, empty) for sentence in absent_sentences(scene, rng, _ABSENT)]
     return Sample(
         image=np.ascontiguousarray(photometric(scene.image, rng, augmentation)),
@@ -58,6 +64,30 @@ def finish(scene: Scene, rng: np.random.Generator, augmentation: Augmentation) -
         expressions=tuple(sentence for sentence, _ in pairs),
         ignore=scene.ignore,
     )
+
+
+def _only_mover(scene: Scene) -> Thing | None:
+    """The one thing that moves clearly against everything else, judged by the flow."""
+    height, width = scene.flow.shape[:2]
+    unknown = np.zeros((height, width), np.bool_) if scene.ignore is None else _shrunk(scene.ignore, width, height) > 0
+    shares = [_shrunk(thing.mask, width, height) for thing in scene.things]
+    for index, thing in enumerate(scene.things):
+        outside = (shares[index] == 0) & ~unknown
+        if np.count_nonzero(outside) < 0.2 * outside.size:
+            continue
+        own = np.linalg.norm(scene.flow - np.median(scene.flow[outside], axis=0), axis=-1)
+        speeds = [float(np.median(own[share > 0.5])) if (share > 0.5).any() else 0.0 for share in shares]
+        rivals = [speed for other, speed in enumerate(speeds) if other != index]
+        # Zooms and parallax move the far corners too: hardly anything there may be half as fast as the thing is.
+        if speeds[index] > max(_CLEARLY, 2 * float(np.quantile(own[outside], 0.98)), 4 * max(rivals, default=0.0)):
+            return thing
+    return None
+
+
+def _shrunk(mask: NDArray[np.bool_], width: int, height: int) -> NDArray[np.float32]:
+    """bool [H,W] -> the share of the mask in each cell, [height,width]."""
+    small = cv2.resize(mask.view(np.uint8) * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA)
+    return small.astype(np.float32) / 255
 
 
 def absent_sentences(scene: Scene, rng: np.random.Generator, count: int) -> list[str]:
@@ -104,8 +134,7 @@ def move(
     The flow runs back in time, so a thing that moves by +dx has a flow of -dx.
     """
     height, width = flow.shape[:2]
-    small = cv2.resize(mask.view(np.uint8) * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA)
-    weight = small.astype(np.float32)[..., None] / 255
+    weight = _shrunk(mask, width, height)[..., None]
     own = -np.asarray(motion, np.float32)
     if any(motion):
         own = own * (1 + _affine(rng, mask.shape, (height, width), pan=0.0, turn=0.0004))

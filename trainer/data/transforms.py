@@ -36,7 +36,7 @@ class Augmentation:
     letterbox: float = 0.25
     flip: float = 0.5
     colour: float = 1.0
-    blur: float = 0.15
+    blur: float = 0.25
     noise: float = 0.2
     jpeg: float = 0.2
     view: Literal["edge", "paper"] = "edge"
@@ -236,8 +236,10 @@ def photometric(image: NDArray[np.uint8], rng: np.random.Generator, augmentation
 
 def _blur(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     if rng.random() < 0.5:
-        return cast("NDArray[np.uint8]", cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 1.6))))
-    length = int(rng.integers(3, 10))
+        # At times so much that little but the motion is left to go by.
+        sigma = rng.uniform(2.0, 5.0) if rng.random() < 0.3 else rng.uniform(0.5, 1.6)
+        return cast("NDArray[np.uint8]", cv2.GaussianBlur(image, (0, 0), float(sigma)))
+    length = int(rng.integers(3, 18))
     kernel = np.zeros((length, length), np.float32)
     angle = rng.uniform(0, np.pi)
     reach = (length - 1) / 2 * np.array([np.cos(angle), np.sin(angle)])
