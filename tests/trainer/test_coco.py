@@ -134,6 +134,27 @@ def test_the_only_thing_that_moves_can_be_asked_for(speeds: tuple[float, float],
     assert all(np.array_equal(mask, things[mover or 0].mask) for mask in asked.values())
 
 
+def test_a_rider_and_what_carries_it_can_be_asked_for_as_one() -> None:
+    bike = thing(60, 100, "bicycle", height=30)
+    rider = Thing(mask=np.roll(thing(70, 90, height=35).mask, -20, axis=0), category="person")
+    both = int((bike.mask | rider.mask).sum())
+    named = {s: area for s, area in said([bike, rider]).items() if "person" in s or "rider" in s}
+    assert named["a person riding a bike and a bike"] == named["a rider on a bicycle"] == both
+    assert named["the person"] == rider.area
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [thing(40, 59, "person", height=35)],  # stands beside it on the same ground
+        [thing(120, 140, "person", height=10)],  # nowhere near it
+        [thing(62, 70, "person", height=5), thing(90, 98, "person", height=5)],  # two at once
+    ],
+)
+def test_whoever_does_not_ride_is_not_said_to(others: list[Thing]) -> None:
+    assert not any("rid" in sentence for sentence in said([thing(60, 100, "bicycle", height=30), *others]))
+
+
 def test_a_colour_must_be_clear() -> None:
     mask = np.ones((40, 40), bool)
     red = np.full((40, 40, 3), (220, 10, 10), np.uint8)

@@ -14,6 +14,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.coco import CocoDataset
 from rvos_edge.trainer.data.compose import ComposedDataset
 from rvos_edge.trainer.data.davis import DavisDataset
+from rvos_edge.trainer.data.expressions import describe
 from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.data.sample import IGNORE, Sample, arrange, collate
 from rvos_edge.trainer.data.transforms import Augmentation
@@ -73,6 +74,19 @@ def test_pasted_things_show_their_motion_in_the_flow(composed: ComposedDataset) 
             assert np.median(scene.flow[core][:, 0]) == pytest.approx(-last.motion[0], rel=0.2, abs=0.1)
             checked += last.motion[0] != 0
     assert checked >= 3
+
+
+def test_people_are_set_on_what_can_be_ridden(composed: ComposedDataset) -> None:
+    sentences: set[str] = set()
+    for seed in range(60):
+        scene = composed.scene(np.random.default_rng(seed))
+        for sentence, mask in describe(scene.things, uncertain=scene.uncertain, rng=np.random.default_rng(seed)):
+            if sentence.startswith("a person riding"):
+                sentences.add(sentence)
+                # One foreground: no more than specks lie apart from the rest.
+                _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
+                assert stats[1:, cv2.CC_STAT_AREA].max() > 0.5 * mask.sum()
+    assert len(sentences) >= 2
 
 
 def test_a_data_set_without_whole_objects_is_refused(tmp_path: Path) -> None:

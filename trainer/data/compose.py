@@ -32,12 +32,13 @@ _SURROUNDINGS = frozenset(
 
 @dataclass(frozen=True)
 class CutOut:
-    """An object cut from its picture: RGB uint8 [h,w,3], its mask bool [h,w], and what is known of it."""
+    """An object cut from its picture: RGB uint8 [h,w,3], its mask bool [h,w], what is known of it, and who rides it."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
     category: str
     sentences: tuple[str, ...] = ()
+    rider: CutOut | None = None
 
 
 class ComposedDataset:
@@ -94,16 +95,19 @@ class ComposedDataset:
         motions = _motions(rng, len(cutouts))
         for cutout, motion in zip(cutouts, motions, strict=True):
             placed = _place(rng, cutout, image.shape[:2], [*things, *pasted])
-            if placed is None:
-                continue
-            patch, alpha, corner = placed
-            mask = _paste(rng, image, patch, alpha, corner)
-            things, pasted = [_hide(t, mask) for t in things], [_hide(t, mask) for t in pasted]
-            ignore = None if ignore is None else ignore & ~mask
-            _still(flow, mask, camera)
-            move(flow, mask, motion, rng)
-            colour = dominant_colour(image, mask, cutout.category) if cutout.category else None
-            pasted.append(Thing(mask, cutout.category, cutout.sentences, colour, motion, cut=touches_border(mask)))
+            parts = [(cutout, placed)]
+            if cutout.rider is not None and placed is not None:
+                parts.append((cutout.rider, _seat(rng, cutout.rider, placed, image.shape[:2], [*things, *pasted])))
+            for part, where in parts:
+                if where is None:
+                    continue
+                mask = _paste(rng, image, *where)
+                things, pasted = [_hide(t, mask) for t in things], [_hide(t, mask) for t in pasted]
+                ignore = None if ignore is None else ignore & ~mask
+                _still(flow, mask, camera)
+                move(flow, mask, motion, rng)
+                colour = dominant_colour(image, mask, part.category) if part.category else None
+                pasted.append(Thing(mask, part.category, part.sentences, colour, motion, cut=touches_border(mask)))
         categories = scene.categories | {t.category for t in pasted if t.category}
         categories = categories.union(*(lexicon.concepts(s) for t in pasted for s in t.sentences))
         near, far = self.coco.absentees(frozenset(categories))
@@ -134,9 +138,12 @@ class ComposedDataset:
         while len(out) < count and allowed:
             same = [c for c in allowed if c in apart or c in {cut.category for cut in out}]
             pool = same if same and rng.random() < 0.6 else allowed
+            if not out and "person" in allowed and rng.random() < 0.25:
+                pool = [c for c in allowed if c in lexicon.MOUNTS] or pool
             category = pool[int(rng.integers(len(pool)))]
             if category in lexicon.ANIMALS or category in lexicon.VEHICLES or rng.random() < 0.6:
-                out.append(self._cut(rng, category))
+                ridden = category in lexicon.MOUNTS and "person" in allowed and rng.random() < 0.6
+                out.append(replace(self._cut(rng, category), rider=self._cut(rng, "person") if ridden else None))
                 alike = lexicon.confusable({category}) - {category}
                 allowed = [c for c in allowed if c not in alike]
         return out
@@ -218,21 +225,46 @@ def _place(rng: np.random.Generator, cutout: CutOut, size: tuple[int, int], thin
         target = math.sqrt(rng.uniform(0.03, 0.22) * height * width / pixels)
         scale = min(target, 0.9 * height / h, 0.7 * width / w, 1.6)
         sh, sw = max(round(h * scale), 4), max(round(w * scale), 4)
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         x = int(rng.integers(-sw // 8, max(width - sw + sw // 8, 1)))
         y = int(rng.integers(-sh // 10, max(height - sh + sh // 10, 1)))
-        alpha = cv2.resize(cutout.mask.astype(np.float32), (sw, sh), interpolation=method)
-        # Pull the edge inwards, so that little of the old background comes along.
-        alpha = np.clip(cv2.GaussianBlur(alpha, (0, 0), 0.8) * 2 - 0.85, 0, 1)
+        patch, alpha = _scaled(cutout, (sh, sw))
         shape = _window(alpha > 0.5, size, (x, y))
         area = np.count_nonzero(shape)
         if area < 0.01 * height * width or area < 0.75 * np.count_nonzero(alpha > 0.5):
             continue
         if any(np.count_nonzero(thing.mask & shape) > 0.33 * thing.area for thing in things if thing.area):
             continue
-        patch = cv2.resize(np.ascontiguousarray(cutout.image), (sw, sh), interpolation=method)
-        return cast("Placed", (patch, alpha.astype(np.float32), (x, y)))
+        return patch, alpha, (x, y)
     return None
+
+
+def _seat(
+    rng: np.random.Generator, rider: CutOut, mount: Placed, size: tuple[int, int], things: Sequence[Thing]
+) -> Placed | None:
+    """Scale a person and set it on a mount that is placed already, or None where it would hide or miss too much."""
+    height, width = mount[1].shape
+    h, w = rider.mask.shape
+    scale = float(rng.uniform(0.7, 1.1)) * max(height, width) / h
+    sh, sw = max(round(h * scale), 4), max(round(w * scale), 4)
+    patch, alpha = _scaled(rider, (sh, sw))
+    x = round(mount[2][0] + float(rng.uniform(0.35, 0.65)) * width - sw / 2)
+    y = round(mount[2][1] + float(rng.uniform(0.6, 0.95)) * height - sh)
+    shape = _window(alpha > 0.5, size, (x, y))
+    if np.count_nonzero(shape) < 0.5 * np.count_nonzero(alpha > 0.5):
+        return None
+    if any(np.count_nonzero(thing.mask & shape) > 0.33 * thing.area for thing in things if thing.area):
+        return None
+    return patch, alpha, (x, y)
+
+
+def _scaled(cutout: CutOut, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A cut-out in another size (h,w), with soft edges: RGB uint8 [h,w,3] and alpha float32 [h,w]."""
+    method = cv2.INTER_AREA if size[0] < cutout.mask.shape[0] else cv2.INTER_LINEAR
+    alpha = cv2.resize(cutout.mask.astype(np.float32), size[::-1], interpolation=method)
+    # Pull the edge inwards, so that little of the old background comes along.
+    alpha = np.clip(cv2.GaussianBlur(alpha, (0, 0), 0.8) * 2 - 0.85, 0, 1).astype(np.float32)
+    patch = cv2.resize(np.ascontiguousarray(cutout.image), size[::-1], interpolation=method)
+    return cast("NDArray[np.uint8]", patch), alpha
 
 
 def _window(shape: NDArray[np.bool_], size: tuple[int, int], corner: tuple[int, int]) -> NDArray[np.bool_]:

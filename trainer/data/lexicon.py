@@ -44,6 +44,9 @@ PLURAL_ONLY = frozenset({"skis", "scissors"})
 ANIMALS = frozenset(_split("bird cat dog horse sheep cow elephant bear zebra giraffe rhino camel penguin kangaroo"))
 VEHICLES = frozenset({"car", "motorcycle", "airplane", "bus", "train", "truck", "boat"})
 
+# What a person rides: rider and mount move as one, and DAVIS-2016 takes them as one foreground.
+MOUNTS = frozenset(_split("bicycle motorcycle horse elephant skateboard surfboard snowboard skis"))
+
 # What follows a thing in a spoken sentence without changing which thing is meant. None of these words names a category.
 RELATIONS = ("on", "in", "near", "next to", "in front of", "behind", "through", "past", "over", "across", "beside")
 SURROUNDINGS = _split(

@@ -87,7 +87,7 @@ def _only_mover(scene: Scene) -> Thing | None:
 def _shrunk(mask: NDArray[np.bool_], width: int, height: int) -> NDArray[np.float32]:
     """bool [H,W] -> the share of the mask in each cell, [height,width]."""
     small = cv2.resize(mask.view(np.uint8) * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA)
-    return small.astype(np.float32) / 255
+    return np.asarray(small, np.float32) / np.float32(255)
 
 
 def absent_sentences(scene: Scene, rng: np.random.Generator, count: int) -> list[str]:
