@@ -59,7 +59,8 @@ class _Text(_Part):
 
 class _Backbone(_Part):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        levels: tuple[Tensor, ...] = self.model.backbone((planes(image) - self.model.mean) / self.model.std)
+        pixels = (planes(image) - self.model.mean) / self.model.std
+        levels: tuple[Tensor, ...] = self.model.backbone(pixels.to(_dtype(self.model.backbone)))
         return levels
 
 
@@ -103,10 +104,14 @@ class _Gating(_Part):
         # fusion: single uses level 4 alone; nothing reads the others' place-holders.
         levels = [named.get(name, tensors[0]) for name in LEVELS]
         last = named[LANGUAGE[-1]]
-        language = tuple(named.get(name, last).unsqueeze(0) for name in LANGUAGE)
-        logits = self.model.gate(levels, named.get("flow"), language)[0]
+        language = tuple(named.get(name, last).unsqueeze(0).to(_dtype(self.model.decoder)) for name in LANGUAGE)
+        logits = self.model.gate(levels, named.get("flow"), language)[0].float()
         # Upsampling is linear: the upsampled margin's sign is the argmax of the upsampled logits, at half the cost.
         return (logits[:, 1] - logits[:, 0],)
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next(module.parameters()).dtype
 
 
 def planes(image: Tensor) -> Tensor:
@@ -115,7 +120,11 @@ def planes(image: Tensor) -> Tensor:
 
 
 def build_graphs(model: HINet) -> tuple[Graph, ...]:
-    """The graphs of a network in the order in which a frame runs them; without flow the four flow graphs are absent."""
+    """The graphs of a network in the order in which a frame runs them; without flow the four flow graphs are absent.
+
+    Args:
+        model: As ``precision.narrowed`` gives it: its parts' types are the graphs' types.
+    """
     graphs = [
         Graph(
             "text",

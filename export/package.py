@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,47 +16,66 @@ from torch import Tensor
 from rvos_edge.atomic import new_directory
 from rvos_edge.bundle import (
     FORMAT_VERSION,
+    TEXT_GRAPH,
     Bundle,
-    EndToEnd,
     FlowSpec,
     GraphSpec,
     Manifest,
-    Parity,
+    Proof,
+    ReferenceSpec,
     TextSpec,
+    format_size,
     sha256_of,
 )
+from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
 from rvos_edge.export.graphs import STATES, Graph, build_graphs
-from rvos_edge.export.onnx import count_flops, export_onnx, specs
-from rvos_edge.export.precision import WEIGHT_STORAGE, Storage, store_weights, weight_bytes
-from rvos_edge.export.verify import Reference, check_parity, measure_end_to_end, measure_parity, real_frames
+from rvos_edge.export.onnx import MAX_QUERIES, count_flops, export_onnx, specs
+from rvos_edge.export.precision import Precision, arithmetic, narrowed, wired
+from rvos_edge.export.reference import prove_in_pytorch, real_frames, record, run_once
+from rvos_edge.export.weights import Storage, storage_of, store_weights, weight_bytes
+from rvos_edge.reference import FILE as REFERENCE_FILE
+from rvos_edge.reference import Reference
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD
+from rvos_edge.verify import check, prove
 
-_PARITY_FRAMES = 3
-_END_TO_END_FRAMES = 10
-_UNMEASURED = Parity(max_abs=float("inf"), relative_l2=float("inf"))
+_PROOF_FRAMES = 8
+_HALF_ON_CPU = "ONNX Runtime's CPU provider runs float16 layers in float32 and rounds between them"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to make of a checkpoint.
+
+    Attributes:
+        sizes: Heights and widths of the input, the first one first; the checkpoint's when empty.
+        precision: What the graphs compute in, within ``precision.POLICY``.
+        weights: How all weights are stored; a mix by default.
+        int8: Store the weights of the text graph and the backbone as int8.
+        max_queries: Most queries at once that engines are made for.
+        frames: Video or image folder for the proof; the synthetic camera by default.
+        preset: The preset that the checkpoint must be of, if any.
+    """
+
+    sizes: Sequence[tuple[int, int]] = ()
+    precision: Precision = "float32"
+    weights: Storage | None = None
+    int8: bool = False
+    max_queries: int = 64
+    frames: Path | None = None
+    preset: str | None = None
 
 
 def export_bundle(
-    checkpoint: Path,
-    output: Path,
-    *,
-    size: tuple[int, int] | None = None,
-    frames: Path | None = None,
-    weights: Storage | None = None,
-    preset: str | None = None,
-    console: Console | None = None,
+    checkpoint: Path, output: Path, options: Options | None = None, *, console: Console | None = None
 ) -> Path:
     """Export a checkpoint as a bundle; nothing is left behind unless every graph is proven.
 
     Args:
         checkpoint: Directory that training wrote.
         output: The bundle's directory; an older bundle there is replaced at the end.
-        size: Height and width of the input, multiples of 32; the checkpoint's by default.
-        frames: Video or image folder for the parity measurement; the synthetic camera by default.
-        weights: How all weights are stored; ``WEIGHT_STORAGE`` by default.
-        preset: The preset that the checkpoint must be of, if any.
+        options: None for the defaults.
         console: Where progress is shown.
 
     Returns:
@@ -64,55 +85,103 @@ def export_bundle(
         UserError: Bad input, a graph that cannot be exported, or one out of tolerance.
     """
     console = console or Console(stderr=True)
-    loaded = load_checkpoint(checkpoint, preset=preset)
-    config = loaded.model.config
-    size = size or config.size
-    _check_size(size)
+    options = options or Options()
+    if not 1 <= options.max_queries <= MAX_QUERIES:
+        raise UserError(f"--max-queries {options.max_queries} is out of range; choose between 1 and {MAX_QUERIES}.")
+    loaded = load_checkpoint(checkpoint, preset=options.preset)
+    sizes = list(dict.fromkeys(options.sizes)) or [loaded.model.config.size]
+    for size in sizes:
+        _check_size(size, loaded.model.size_multiple)
     if output.exists() and not (output / "manifest.json").is_file():
         raise UserError(f"{output} exists and is not a bundle; choose another --output.")
-    images, source = real_frames(frames, size, _END_TO_END_FRAMES)
+    storage = storage_of(weights=options.weights, int8=options.int8, precision=options.precision)
 
-    graphs = build_graphs(loaded.model)
-    storage: dict[str, Storage] = {graph.name: weights or WEIGHT_STORAGE[graph.name] for graph in graphs}
-    reference = Reference(graphs, loaded)
     with new_directory(output) as temporary:
-        examples = {graph.name: (inputs, outputs) for graph, inputs, outputs in reference.frames(images[:2])}
-        written: dict[str, GraphSpec] = {}
-        for graph in track(graphs, description="export", console=console, disable=not console.is_terminal):
-            written[graph.name] = _write(graph, *examples[graph.name], temporary, storage[graph.name])
         loaded.tokenizer.save(str(temporary / "tokenizer.json"))
         (temporary / "card.json").write_text(json.dumps(loaded.card, indent=2) + "\n", encoding="utf-8")
-
-        files = {name: temporary / spec.file for name, spec in written.items()}
-        parity = measure_parity(reference, images[:_PARITY_FRAMES], files)
-        check_parity(parity, storage)
-        written = {name: spec.model_copy(update={"parity": parity[name]}) for name, spec in written.items()}
-
-        manifest = _manifest(loaded, checkpoint, written, temporary, size, end_to_end=None)
-        _write_manifest(manifest, temporary)
-        end_to_end = measure_end_to_end(temporary, loaded, images, source, size)
-        _write_manifest(manifest.model_copy(update={"end_to_end": end_to_end}), temporary)
-        Bundle.open(temporary)
+        exporter = _Exporter(loaded, checkpoint, temporary, options, storage, console)
+        first = exporter.export(sizes[0])
+        others: dict[str, dict[str, GraphSpec]] = {}
+        for size in sizes[1:]:
+            graphs = exporter.export(size, like=first).graphs
+            others[format_size(size)] = {name: spec for name, spec in graphs.items() if name != TEXT_GRAPH}
+        _write_manifest(first.model_copy(update={"sizes": others}), temporary)
+        for size in sizes:
+            Bundle.open(temporary, size=size)
     return output
 
 
-def _write(
-    graph: Graph, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], folder: Path, storage: Storage
-) -> GraphSpec:
-    file = f"{graph.name}.onnx"
-    model = export_onnx(graph, inputs, folder / file)
-    store_weights(model, storage)
-    onnx.save(model, str(folder / file))
-    return GraphSpec(
-        file=file,
-        sha256=sha256_of(folder / file),
-        inputs=specs(graph, graph.inputs, inputs),
-        outputs=specs(graph, graph.outputs, outputs),
-        weights=storage,
-        flops=count_flops(graph, inputs),
-        weight_bytes=weight_bytes(model),
-        parity=_UNMEASURED,
-    )
+@dataclass(frozen=True)
+class _Exporter:
+    loaded: Checkpoint
+    checkpoint: Path
+    root: Path
+    options: Options
+    storage: dict[str, Storage]
+    console: Console
+
+    def export(self, size: tuple[int, int], *, like: Manifest | None = None) -> Manifest:
+        """Write and prove the graphs of one size; returns the manifest of a bundle of that size alone.
+
+        Args:
+            size: Height and width.
+            like: The first size's manifest, whose text graph is shared; None for the first size.
+        """
+        precision = self.options.precision
+        images, source = real_frames(self.options.frames, size, _PROOF_FRAMES)
+        wide = build_graphs(self.loaded.model)
+        reference = record(wide, self.loaded, images, source)
+        narrow = build_graphs(narrowed(self.loaded.model, precision))
+        written: dict[str, GraphSpec] = {}
+        todo = list(zip(narrow, wide, strict=True))
+        if like is not None:
+            written[TEXT_GRAPH] = like.graphs[TEXT_GRAPH]
+            todo = [pair for pair in todo if pair[0].name != TEXT_GRAPH]
+            (self.root / format_size(size)).mkdir()
+        folder = "" if like is None else f"{format_size(size)}/"
+        label, quiet = f"export {format_size(size)}", not self.console.is_terminal
+        for graph, plain in track(todo, label, console=self.console, disable=quiet):
+            inputs, outputs = (
+                wired(names, tensors, precision)
+                for names, tensors in zip((graph.inputs, graph.outputs), run_once(plain, reference), strict=True)
+            )
+            written[graph.name] = self._write(graph, plain, inputs, outputs, f"{folder}{graph.name}.onnx")
+        kept = None
+        if like is None:
+            reference.save(self.root / REFERENCE_FILE)
+            kept = ReferenceSpec(file=REFERENCE_FILE, sha256=sha256_of(self.root / REFERENCE_FILE))
+        manifest = _manifest(self.loaded, self.checkpoint, written, self.root, size, self.options)
+        _write_manifest(manifest, self.root)
+        proofs = self._prove(Bundle.open(self.root), narrow, reference)
+        return manifest.model_copy(update={"proofs": proofs, "reference": kept})
+
+    def _prove(self, bundle: Bundle, graphs: Sequence[Graph], reference: Reference) -> dict[str, Proof]:
+        half = self.options.precision == "float16"
+        note = _HALF_ON_CPU if half else ""
+        proofs = {"onnxruntime": prove(bundle, reference, lambda: OnnxRuntimeBackend(device="cpu"), note=note)}
+        if half:
+            proofs["pytorch"] = prove_in_pytorch(graphs, reference)
+        for proof in proofs.values():
+            check(bundle, proof)
+        return proofs
+
+    def _write(
+        self, graph: Graph, plain: Graph, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], file: str
+    ) -> GraphSpec:
+        storage = self.storage[graph.name]
+        model = export_onnx(graph, inputs, self.root / file)
+        store_weights(model, storage)
+        onnx.save(model, str(self.root / file))
+        return GraphSpec(
+            file=file,
+            sha256=sha256_of(self.root / file),
+            inputs=specs(graph, graph.inputs, inputs),
+            outputs=specs(graph, graph.outputs, outputs),
+            precision=arithmetic(graph.name, self.options.precision),
+            weights=storage,
+            flops=count_flops(plain, [tensor.float() if tensor.is_floating_point() else tensor for tensor in inputs]),
+            weight_bytes=weight_bytes(model),
+        )
 
 
 def _manifest(
@@ -121,8 +190,7 @@ def _manifest(
     graphs: dict[str, GraphSpec],
     folder: Path,
     size: tuple[int, int],
-    *,
-    end_to_end: EndToEnd | None,
+    options: Options,
 ) -> Manifest:
     config = loaded.model.config
     flow = None
@@ -149,7 +217,7 @@ def _manifest(
         flow=flow,
         graphs=graphs,
         states=STATES if flow else {},
-        end_to_end=end_to_end,
+        max_queries=options.max_queries,
         tools={name: version(name) for name in ("torch", "torchvision", "onnx", "onnxruntime", "transformers")},
         checkpoint=path.name,
         checkpoint_sha256=sha256_of(path / "model.safetensors"),
@@ -167,6 +235,7 @@ def _write_manifest(manifest: Manifest, folder: Path) -> None:
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def _check_size(size: tuple[int, int]) -> None:
-    if any(extent < 32 or extent % 32 for extent in size):
-        raise UserError(f"--size {size[0]}x{size[1]}: both must be multiples of 32, for example 288x512.")
+def _check_size(size: tuple[int, int], multiple: int) -> None:
+    if any(extent < 2 * multiple or extent % multiple for extent in size):
+        near = format_size(tuple(max(round(extent / multiple), 2) * multiple for extent in size))  # type: ignore[arg-type]
+        raise UserError(f"--size {format_size(size)}: this network needs multiples of {multiple}, for example {near}.")

@@ -1,106 +1,92 @@
-"""How weights are stored: narrower on disk, widened to float32 when a runtime loads the graph.
+"""What each graph computes in, and the parts of the network that are narrowed for it.
 
-The arithmetic stays float32; what changes is the size of the bundle and, by the rounding, the parity that
-``verify`` measures on the stored file.
+TensorRT of today is strongly typed: it computes in the types that the ONNX file states. So the choice is made here, in
+PyTorch, by halving modules and by the casts in their forward passes, and not by a flag of a builder.
 """
 
 from __future__ import annotations
 
-from typing import Literal, cast, get_args
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+import torch
+from torch import Tensor
 
-from rvos_edge.errors import UserError
+from rvos_edge.bundle import FLOW_COORDS, FLOW_OUTPUT, MARGIN_OUTPUT, Arithmetic
+from rvos_edge.export.graphs import LANGUAGE, STATES
+from rvos_edge.trainer.model.hinet import HINet
 
-Storage = Literal["float32", "float16", "int8"]
+Precision = Literal["float32", "float16", "bfloat16"]
+"""What is asked for: ``--fp32``, ``--fp16`` or ``--bf16``."""
 
-WEIGHT_STORAGE: dict[str, Storage] = {
-    # 23 million parameters, run once per query: eight bits per weight, a scale per row.
-    "text": "int8",
-    "backbone": "float16",
-    "aspp": "float16",
-    "flow_encode": "float16",
-    "flow_context": "float16",
-    "flow_step": "float16",
-    "flow_up": "float16",
-    "gating": "float16",
+
+@dataclass(frozen=True)
+class Policy:
+    """What one graph computes in when ``float16`` or ``bfloat16`` is asked for.
+
+    Attributes:
+        float16: The type of its layers under ``--fp16``; the graph's file states it.
+        bfloat16: The type under ``--bf16``; the file stays float32 and the type is a hint to OpenVINO.
+        wide: What stays float32 inside a float16 graph.
+        why: The reason for all three.
+    """
+
+    float16: Arithmetic
+    bfloat16: Arithmetic
+    wide: str
+    why: str
+
+
+POLICY: dict[str, Policy] = {
+    "text": Policy("float32", "float32", "all", "runs on the host, once per query, and is then remembered"),
+    "backbone": Policy("float16", "bfloat16", "normalising pixels", "most of the arithmetic; trained with AMP"),
+    "aspp": Policy("float16", "bfloat16", "nothing", "as the backbone"),
+    "flow_encode": Policy("float16", "float32", "normalising pixels", "3 digits of bfloat16 lose small motions"),
+    "flow_context": Policy("float16", "float32", "normalising pixels", "each side of the product has taken C^-1/4"),
+    "flow_step": Policy("float16", "float32", "positions, flow", "positions reach 100 and need their fractions"),
+    "flow_up": Policy("float32", "float32", "all", "weighs positions; a thousandth of the arithmetic"),
+    "gating": Policy("float16", "bfloat16", "motion image, margin", "the mean over all pixels adds up small numbers"),
 }
-
-_SMALLEST = 256
-"""Tensors with fewer elements (biases, norms, scales) stay float32: they cost nothing and matter most."""
+"""Each graph's types; ``flow_up``'s mask predictor (RAFT-large) is float16 like the hidden state it reads."""
 
 
-def parse_storage(name: str) -> Storage:
-    """The storage of that name.
+def arithmetic(graph: str, precision: Precision) -> Arithmetic:
+    """What a graph computes in when ``precision`` is asked for."""
+    if precision == "float32":
+        return "float32"
+    policy = POLICY[graph]
+    return policy.float16 if precision == "float16" else policy.bfloat16
 
-    Raises:
-        UserError: There is none.
+
+_WIDE_WIRES = frozenset({FLOW_COORDS, STATES[FLOW_COORDS], FLOW_OUTPUT, MARGIN_OUTPUT, *LANGUAGE})
+
+
+def wire_dtype(name: str, precision: Precision) -> torch.dtype:
+    """The type of a float tensor between the graphs."""
+    return torch.float16 if precision == "float16" and name not in _WIDE_WIRES else torch.float32
+
+
+def wired(names: Sequence[str], tensors: Sequence[Tensor], precision: Precision) -> tuple[Tensor, ...]:
+    """Tensors in the types that they have between the graphs; integers stay."""
+    return tuple(
+        tensor.to(wire_dtype(name, precision)) if tensor.is_floating_point() else tensor
+        for name, tensor in zip(names, tensors, strict=True)
+    )
+
+
+def narrowed(model: HINet, precision: Precision) -> HINet:
+    """The network with the layers of its float16 graphs in float16, in a copy; itself for the other precisions.
+
+    The forward passes cast where ``POLICY`` keeps something wide.
     """
-    if name not in get_args(Storage):
-        raise UserError(f"--weights {name}: choose one of {', '.join(get_args(Storage))}.")
-    return cast("Storage", name)
-
-
-def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
-    """Narrow the large float32 initialisers of a model in place.
-
-    float16 goes through a Cast, which runtimes fold when they load the graph; int8 through a DequantizeLinear with one
-    scale per output row (symmetric), which runtimes fold or run.
-    """
-    if storage == "float32":
-        return
-    graph = model.graph
-    converted = []
-    nodes = []
-    used = {name for node in graph.node for name in node.input}
-    for tensor in list(graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < _SMALLEST or tensor.name not in used:
-            continue
-        values = numpy_helper.to_array(tensor)
-        narrow = f"{tensor.name}_{storage}"
-        if storage == "int8" and values.ndim == 2:
-            axis = _row_axis(graph, tensor.name)
-            quantised, scale = _quantise(values, axis)
-            scale_name = f"{tensor.name}_scale"
-            converted += [
-                numpy_helper.from_array(quantised, narrow),
-                numpy_helper.from_array(scale, scale_name),
-            ]
-            nodes.append(helper.make_node("DequantizeLinear", [narrow, scale_name], [tensor.name], axis=axis))
-        else:
-            narrow = f"{tensor.name}_float16"
-            half = np.clip(values, -65504, 65504).astype(np.float16)
-            converted.append(numpy_helper.from_array(half, narrow))
-            nodes.append(helper.make_node("Cast", [narrow], [tensor.name], to=TensorProto.FLOAT))
-        graph.initializer.remove(tensor)
-    graph.initializer.extend(converted)
-    # Nodes are in topological order: the wideners come first.
-    old = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*nodes, *old])
-
-
-def weight_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of all initialisers as stored."""
-    return sum(numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer)
-
-
-def _row_axis(graph: onnx.GraphProto, name: str) -> int:
-    """Axis that keeps its own scale: the output features of a MatMul or Gemm, the rows of an embedding."""
-    for node in graph.node:
-        if node.op_type == "MatMul" and len(node.input) > 1 and node.input[1] == name:
-            return 1
-        if node.op_type == "Gemm" and node.input[1] == name:
-            transposed = any(item.name == "transB" and item.i for item in node.attribute)
-            return 0 if transposed else 1
-    return 0
-
-
-def _quantise(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    other = 1 - axis
-    scale = np.maximum(np.abs(values).max(axis=other), 1e-12).astype(np.float32) / np.float32(127)
-    shaped = scale[:, None] if axis == 0 else scale[None, :]
-    return np.clip(np.rint(values / shaped), -127, 127).astype(np.int8), scale
+    if precision != "float16":
+        return model
+    narrow = copy.deepcopy(model)
+    for part in (narrow.backbone, narrow.aspp, narrow.vision, narrow.interaction, narrow.motion, narrow.decoder):
+        if part is not None:
+            part.half()
+    if narrow.flow is not None:
+        narrow.flow.raft.half()
+    return narrow

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rvos_edge.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
+Arithmetic = Literal["float32", "float16", "bfloat16"]
 DType = Literal["uint8", "int64", "float16", "float32"]
 Dim = int | str
 """A fixed extent, or a symbolic one: "Q" queries, "L" tokens."""
@@ -46,10 +47,25 @@ class TensorSpec(_Strict):
 
 
 class Parity(_Strict):
-    """The worst difference of a graph's outputs from PyTorch float32 on real frames."""
+    """The worst difference of a graph's outputs from those of PyTorch in float32 for the same inputs."""
 
     max_abs: float
     relative_l2: float
+    cosine: float
+
+
+class Proof(_Strict):
+    """What one backend was found to compute: each graph by itself, and the chain on consecutive frames."""
+
+    backend: str
+    """Backend, version and device."""
+    note: str = ""
+    """What the figures do not cover, such as float16 nodes that ran in float32."""
+    graphs: dict[str, Parity]
+    mask_iou: float | None = Field(ge=0, le=1)
+    """IoU of the masks with PyTorch's over ``frames`` frames; None where only the graphs were compared."""
+    frames: int
+    source: str
 
 
 class GraphSpec(_Strict):
@@ -59,13 +75,13 @@ class GraphSpec(_Strict):
     sha256: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    precision: Literal["float32", "float16"] = "float32"
+    precision: Arithmetic = "float32"
+    """What it computes in. The file states float32 or float16; bfloat16 is a float32 file and leave to be narrower."""
     weights: Literal["float32", "float16", "int8"] = "float32"
-    """How the weights are stored; they are widened to ``precision`` when the graph is loaded."""
+    """How the weights are stored; they are widened to what the file computes in when the graph is loaded."""
     flops: int = Field(ge=0)
     """2 x multiply-add of one run (one query for ``gating``, 20 tokens for ``text``)."""
     weight_bytes: int = Field(ge=0)
-    parity: Parity
 
 
 class TextSpec(_Strict):
@@ -85,12 +101,11 @@ class FlowSpec(_Strict):
     """The flow is computed on the image reduced by this factor; the ``flow`` tensor is in pixels of the image."""
 
 
-class EndToEnd(_Strict):
-    """Parity of the chained graphs against PyTorch on consecutive real frames."""
+class ReferenceSpec(_Strict):
+    """Tensors of PyTorch in float32 that any backend can be compared with (``verify``)."""
 
-    mask_iou: float
-    frames: int
-    source: str
+    file: str
+    sha256: str
 
 
 class Manifest(_Strict):
@@ -111,7 +126,14 @@ class Manifest(_Strict):
     graphs: dict[str, GraphSpec]
     states: dict[str, str]
     """Input -> output whose buffers swap after a run: ``fmap_prev`` takes ``fmap`` at the end of a frame."""
-    end_to_end: EndToEnd | None
+    sizes: dict[str, dict[str, GraphSpec]] = {}
+    """Further input sizes, ``HxW`` -> its own graphs; ``text`` is shared."""
+    max_queries: int = Field(default=64, ge=1)
+    """Most queries that engines with fixed profiles are made for."""
+    reference: ReferenceSpec | None = None
+    """For the size of ``size``."""
+    proofs: dict[str, Proof] = {}
+    """By backend; written at export and by ``verify``."""
     tools: dict[str, str]
     checkpoint: str
     checkpoint_sha256: str
@@ -131,20 +153,25 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def open(cls, path: str | Path) -> Bundle:
-        """Read and verify a bundle directory.
+    def open(cls, path: str | Path, *, size: tuple[int, int] | None = None) -> Bundle:
+        """Read and verify a bundle directory: the files of one input size, which are what a runtime loads.
+
+        Args:
+            path: The directory.
+            size: Height and width of the input, one of those it was exported for; None for its first.
 
         Raises:
-            UserError: It is missing, damaged, of another format version, or its wiring does not close.
+            UserError: It is missing, damaged, of another format version, lacks the size, or its wiring does not close.
         """
         root = Path(path)
-        manifest = _read_manifest(root)
-        bundle = cls(root, manifest)
+        manifest = read_manifest(root)
+        if size is not None:
+            manifest = at_size(manifest, size, root)
         for name, graph in manifest.graphs.items():
-            _check_file(root, graph.file, graph.sha256, f"graph '{name}'")
-        _check_file(root, manifest.text.tokenizer, manifest.text.sha256, "the tokenizer")
+            check_file(root, graph.file, graph.sha256, f"graph '{name}'")
+        check_file(root, manifest.text.tokenizer, manifest.text.sha256, "the tokenizer")
         check_wiring(manifest, root)
-        return bundle
+        return cls(root, manifest)
 
     def graph_path(self, name: str) -> Path:
         """Path of a graph's ONNX file."""
@@ -160,6 +187,27 @@ class Bundle:
         """sha256 over the hashes of all files: the key of anything computed with this bundle."""
         hashes = [graph.sha256 for _, graph in sorted(self.manifest.graphs.items())]
         return hashlib.sha256("".join([*hashes, self.manifest.text.sha256]).encode()).hexdigest()
+
+
+def at_size(manifest: Manifest, size: tuple[int, int], root: Path) -> Manifest:
+    """The manifest as one of its other input sizes sees it; its own reference and proofs are for ``size`` alone.
+
+    Raises:
+        UserError: The bundle was not exported for that size.
+    """
+    if size == manifest.size:
+        return manifest
+    key = format_size(size)
+    if key not in manifest.sizes:
+        known = ", ".join([format_size(manifest.size), *manifest.sizes])
+        raise UserError(f"{root} has no graphs for {key}; it was exported for {known}.")
+    graphs = {TEXT_GRAPH: manifest.graphs[TEXT_GRAPH], **manifest.sizes[key]}
+    return manifest.model_copy(update={"size": size, "graphs": graphs, "reference": None, "proofs": {}})
+
+
+def format_size(size: tuple[int, int]) -> str:
+    """``(288, 512)`` -> ``"288x512"``: height first, as in the options."""
+    return f"{size[0]}x{size[1]}"
 
 
 def shipped_bundle() -> Path:
@@ -215,7 +263,12 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
                 )
 
 
-def _read_manifest(root: Path) -> Manifest:
+def read_manifest(root: Path) -> Manifest:
+    """manifest.json alone, without looking at the files beside it.
+
+    Raises:
+        UserError: It is missing, unreadable or of another format version.
+    """
     path = root / "manifest.json"
     if not path.is_file():
         raise UserError(f"{root} is not a bundle: it has no manifest.json; make one with 'rvos-edge export'.")
@@ -235,7 +288,12 @@ def _read_manifest(root: Path) -> Manifest:
         raise UserError(f"{path}: '{where}': {first['msg'].lower()}; export the bundle again.") from error
 
 
-def _check_file(root: Path, name: str, sha256: str, what: str) -> None:
+def check_file(root: Path, name: str, sha256: str, what: str) -> None:
+    """Verify that a file of a bundle lies inside it and is what the manifest says.
+
+    Raises:
+        UserError: It is not; ``what`` names it in the sentence.
+    """
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{root}: {what} names '{name}', which leaves the bundle; do not use this bundle.")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +24,8 @@ _MEMORY_FILE = Path("/proc/meminfo")
 _TEGRA_FILE = Path("/etc/nv_tegra_release")
 _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _DEVICES = Path("/dev")
+_JETPACKS = {"35": 5, "36": 6, "38": 7}
+"""Major number of Jetson Linux -> JetPack."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,14 @@ def _memory(name: str) -> Finding:
 def _jetson(name: str) -> Finding:
     if not _TEGRA_FILE.is_file():
         return Finding(name, "this is no Jetson", None)
-    return Finding(name, _TEGRA_FILE.read_text(encoding="utf-8").splitlines()[0].lstrip("# "))
+    release = _TEGRA_FILE.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+    major = re.match(r"R(\d+)", release)
+    jetpack = _JETPACKS.get(major[1]) if major else None
+    if jetpack is None:
+        return Finding(name, release, None, "this release is not known: JetPack 6 and 7 are")
+    if jetpack < 6:
+        return Finding(name, f"JetPack {jetpack}, {release}", False, "its TensorRT is too old: install JetPack 6")
+    return Finding(name, f"JetPack {jetpack}, {release}")
 
 
 def _driver(name: str) -> Finding:
@@ -98,6 +108,40 @@ def _driver(name: str) -> Finding:
     if version is None:
         return Finding(name, "none", None, "for CUDA: install the driver of your GPU")
     return Finding(name, version)
+
+
+def _gpu(name: str) -> Finding:
+    from rvos_edge.engines.gpu import find_gpu
+
+    gpu = find_gpu()
+    if gpu is None:
+        return Finding(name, "none", None, "without one, use ONNX Runtime or OpenVINO on the CPU")
+    return Finding(name, f"{gpu.name}, compute capability {gpu.capability}")
+
+
+def _openvino(name: str) -> Finding:
+    if find_spec("openvino") is None:
+        return Finding(name, "not installed", None, 'the fastest on most CPUs: pip install "rvos-edge[openvino]"')
+    import openvino
+
+    devices = ", ".join(openvino.Core().available_devices)
+    return Finding(name, f"{openvino.__version__.split('-')[0]} ({devices})")
+
+
+def _tensorrt(name: str) -> Finding:
+    """Either flavour: whether it builds engines here, and for what."""
+    from rvos_edge.engines import tensorrt_api
+    from rvos_edge.engines.gpu import find_gpu
+
+    flavour = tensorrt_api.parse_flavour(name.lower())
+    if not tensorrt_api.is_installed(flavour):
+        return Finding(name, "not installed", None, tensorrt_api.how_to_get(flavour))
+    trt = tensorrt_api.load(flavour)
+    known = tensorrt_api.known_capabilities(trt)
+    aims = f"builds for compute capability {', '.join(known)}" if known else "builds for the GPU it finds"
+    if find_gpu() is None:
+        return Finding(name, f"{tensorrt_api.version(trt)}, {aims}", True if known else None, "running needs a GPU")
+    return Finding(name, f"{tensorrt_api.version(trt)}, {aims}")
 
 
 def _onnxruntime(name: str) -> Finding:
@@ -171,15 +215,14 @@ _LOOKS: dict[str, Callable[[str], Finding]] = {
     "memory": _memory,
     "Jetson release": _jetson,
     "NVIDIA driver": _driver,
+    "NVIDIA GPU": _gpu,
     "shipped bundle": _bundle,
     "ONNX Runtime": _onnxruntime,
     "OpenCV": _opencv,
     "cameras": _cameras,
-    "OpenVINO": _distribution('pip install "rvos-edge[openvino]"', "openvino"),
-    "TensorRT": _distribution("comes with JetPack, or from NVIDIA's index", "tensorrt"),
-    "TensorRT-RTX": _distribution(
-        'pip install "rvos-edge[tensorrt]"', "tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx"
-    ),
+    "OpenVINO": _openvino,
+    "TensorRT": _tensorrt,
+    "TensorRT-RTX": _tensorrt,
     "CUDA for Python": _distribution("pip install cuda-bindings", "cuda-bindings", "pycuda"),
     "PyTorch": _distribution('to train: pip install "rvos-edge[train]"', "torch"),
     "ONNX": _distribution('to export: pip install "rvos-edge[export]"', "onnx"),

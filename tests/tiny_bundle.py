@@ -19,11 +19,25 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from rvos_edge.bundle import EndToEnd, FlowSpec, GraphSpec, Manifest, Parity, TensorSpec, TextSpec
+from rvos_edge.bundle import (
+    FORMAT_VERSION,
+    Bundle,
+    FlowSpec,
+    GraphSpec,
+    Manifest,
+    ReferenceSpec,
+    TensorSpec,
+    TextSpec,
+)
+from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
+from rvos_edge.reference import Reference as Recorded
+from rvos_edge.reference import sample
+from rvos_edge.verify import chain_masks
 
 F32 = NDArray[np.float32]
 ITERATIONS = 3
@@ -45,7 +59,7 @@ def write_tiny_bundle(directory: Path, *, size: tuple[int, int] = (64, 96), flow
     _tokenizer().save(str(directory / "tokenizer.json"))
     graphs = {name: _write_graph(directory, name, *parts) for name, parts in _graphs(size, flow).items()}
     manifest = Manifest(
-        format_version=1,
+        format_version=FORMAT_VERSION,
         name="tiny",
         preset="test",
         network={"fusion": "hierarchical", "flow": "both" if flow else "none"},
@@ -57,7 +71,6 @@ def write_tiny_bundle(directory: Path, *, size: tuple[int, int] = (64, 96), flow
         flow=FlowSpec(iterations=ITERATIONS, scale=1) if flow else None,
         graphs=graphs,
         states={"fmap_prev": "fmap", "hidden": "hidden_next", "coords": "coords_next"} if flow else {},
-        end_to_end=EndToEnd(mask_iou=1.0, frames=2, source="none"),
         tools={"onnx": onnx.__version__},
         checkpoint="none",
         checkpoint_sha256="0" * 64,
@@ -376,9 +389,36 @@ def _write_graph(
         outputs=specs(outputs),
         flops=0,
         weight_bytes=sum(len(constant.raw_data) for constant in graph.constants),
-        parity=Parity(max_abs=0, relative_l2=0),
     )
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_reference(directory: Path) -> None:
+    """Record ONNX Runtime's outputs on random inputs as the bundle's reference, and its masks on random frames."""
+    bundle = Bundle.open(directory)
+    rng = np.random.default_rng(3)
+    queries = ("a dog", "the red ball")
+    inputs: dict[str, dict[str, NDArray[Any]]] = {}
+    outputs: dict[str, dict[str, F32]] = {}
+    for name, spec in bundle.manifest.graphs.items():
+        inputs[name] = {tensor.name: _random(rng, tensor, len(queries)) for tensor in spec.inputs}
+        session = onnxruntime.InferenceSession(str(directory / spec.file), providers=["CPUExecutionProvider"])
+        names = [tensor.name for tensor in spec.outputs]
+        outputs[name] = {n: sample(a) for n, a in zip(names, session.run(names, inputs[name]), strict=True)}
+    frames = rng.integers(0, 256, (3, *bundle.manifest.size, 3), dtype=np.uint8)
+    masks = np.stack(chain_masks(bundle, OnnxRuntimeBackend(device="cpu", threads=1), queries, frames))
+    Recorded("noise", queries, frames, masks, inputs, outputs).save(directory / "reference.npz")
+    spec = ReferenceSpec(file="reference.npz", sha256=_sha256(directory / "reference.npz"))
+    write_manifest(directory, bundle.manifest.model_copy(update={"reference": spec}))
+
+
+def _random(rng: np.random.Generator, tensor: TensorSpec, queries: int) -> NDArray[Any]:
+    shape = tuple({"Q": queries, "L": 7}.get(dim, 1) if isinstance(dim, str) else dim for dim in tensor.shape)
+    if tensor.dtype == "uint8":
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    if tensor.dtype == "int64":
+        return np.ones(shape, np.int64)
+    return rng.normal(0, 1, shape).astype(tensor.dtype)

@@ -77,11 +77,12 @@ def _what(manifest: Manifest) -> str:
         f"- optical flow: {flow.iterations} iterations at 1/{flow.scale} of that size" if flow else "- no optical flow",
         f"- checkpoint `{manifest.checkpoint_sha256[:16]}`",
     ]
-    parity = manifest.end_to_end
-    if parity is not None:
-        lines.append(
-            f"- masks agree with PyTorch at IoU {parity.mask_iou:.4f} over {parity.frames} frames ({parity.source})"
-        )
+    lines += [
+        f"- {proof.backend}: masks agree with PyTorch's at IoU {proof.mask_iou:.4f} over {proof.frames} frames "
+        f"({proof.source})"
+        for proof in manifest.proofs.values()
+        if proof.mask_iou is not None
+    ]
     return "\n".join([*lines, ""])
 
 

@@ -13,6 +13,7 @@ from tiny_bundle import write_tiny_bundle
 from typer.testing import CliRunner
 
 from rvos_edge import bundle, cli, doctor
+from rvos_edge.engines import gpu
 
 
 def finding(name: str) -> doctor.Finding:
@@ -50,8 +51,29 @@ def test_jetson_and_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for number in (10, 2):
         (tmp_path / f"video{number}").touch()
     monkeypatch.setattr(doctor, "_DEVICES", tmp_path)
-    assert finding("Jetson release").found == "R36 (release), REVISION: 4.3, GCID: 1"
+    assert finding("Jetson release").found == "JetPack 6, R36 (release), REVISION: 4.3, GCID: 1"
     assert finding("cameras").found == f"{tmp_path}/video2, {tmp_path}/video10"
+
+
+@pytest.mark.parametrize(("release", "good"), [("R35", False), ("R36", True), ("R38", True), ("R99", None)])
+def test_a_jetpack_that_is_too_old_or_unknown(
+    release: str, good: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "nv_tegra_release"
+    file.write_text(f"# {release} (release), REVISION: 1.0\n")
+    monkeypatch.setattr(doctor, "_TEGRA_FILE", file)
+    assert finding("Jetson release").good is good
+
+
+def test_what_builds_and_runs_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(gpu, "find_gpu", lambda: None)
+    assert finding("NVIDIA GPU").good is None
+    assert "compute capability 75, 80, 86" in finding("TensorRT-RTX").found
+    assert finding("TensorRT-RTX").remedy == "running needs a GPU"
+    monkeypatch.setattr(gpu, "find_gpu", lambda: gpu.Gpu("Orin", "87"))
+    assert finding("NVIDIA GPU").found == "Orin, compute capability 87"
+    assert finding("TensorRT-RTX").remedy == ""
 
 
 def test_absent_things_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,9 +74,10 @@ class FlowNetwork(nn.Module):
         correlation = torch.cat(
             [lookup(level, coords / 2**index, self.radius) for index, level in enumerate(pyramid)], dim=1
         )
-        flow = coords - identity_grid(coords)
+        # Positions reach hundreds of pixels and need their fractions: float32 even where the network is narrower.
+        flow = (coords - identity_grid(coords)).to(hidden.dtype)
         hidden, delta = self.raft.update_block(hidden, context, correlation, flow)
-        return hidden, coords + delta
+        return hidden, coords + delta.to(coords.dtype)
 
     def upsample(self, hidden: Tensor, coords: Tensor) -> Tensor:
         """-> flow [B,2,H/scale,W/scale] in pixels of the full image, by RAFT's convex combination where it has one."""
@@ -141,7 +142,7 @@ class FlowNetwork(nn.Module):
     def _prepare(self, image: Tensor) -> Tensor:
         if self.scale > 1:
             image = F.avg_pool2d(image, self.scale)
-        return image / 127.5 - 1.0
+        return (image / 127.5 - 1.0).to(next(self.raft.parameters()).dtype)
 
 
 def identity_grid(like: Tensor) -> Tensor:

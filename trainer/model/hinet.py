@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from rvos_edge.trainer.model.aspp import build_aspp
 from rvos_edge.trainer.model.backbone import Levels, build_backbone
 from rvos_edge.trainer.model.decoder import Decoder
-from rvos_edge.trainer.model.flow import FlowNetwork
+from rvos_edge.trainer.model.flow import FLOW_STRIDE, FlowNetwork
 from rvos_edge.trainer.model.interaction import Interaction, VisionBranch
 from rvos_edge.trainer.model.language import LanguageProjections, LanguageVectors, SentenceEncoder
 from rvos_edge.trainer.model.motion import MotionEncoder, motion_image
@@ -71,6 +72,9 @@ class HINet(nn.Module):
             channels=channels, widths=config.decoder_channels, separable_levels=config.separable_levels
         )
         self.stride = strides[0]
+        flow_stride = FLOW_STRIDE * config.raft.scale if self.flow is not None and config.raft is not None else 1
+        # Of the input's height and width: every level and RAFT's feature maps must come out whole.
+        self.size_multiple = math.lcm(*self.backbone.strides, flow_stride)
         self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -102,7 +106,7 @@ class HINet(nn.Module):
         if self.motion is not None:
             if flow is None:
                 raise ValueError(f"flow: {self.config.flow} needs a flow field, got None; pass zeros to skip it")
-            motions = self.motion(motion_image(flow))
+            motions = self.motion(motion_image(flow).to(levels[-1].dtype))
         entering = motions if self.config.flow in ("vision", "both") else [None] * len(motions)
         visions = [
             vision(levels[index], motion)

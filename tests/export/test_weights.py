@@ -11,7 +11,7 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from rvos_edge.errors import UserError  # noqa: E402
-from rvos_edge.export.precision import parse_storage, store_weights, weight_bytes  # noqa: E402
+from rvos_edge.export.weights import parse_storage, store_weights, weight_bytes  # noqa: E402
 
 
 def _matmul(weight: np.ndarray) -> onnx.ModelProto:

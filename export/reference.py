@@ -1,0 +1,142 @@
+"""Runs the network in PyTorch float32 and records what every graph read and wrote (``rvos_edge.reference``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rvos_edge.bundle import FRAME_INPUT, TEXT_GRAPH, Parity, Proof
+from rvos_edge.errors import UserError
+from rvos_edge.export.graphs import STATES, Graph
+from rvos_edge.export.precision import wired
+from rvos_edge.reference import Reference, sample
+from rvos_edge.stream.sources import open_source
+from rvos_edge.trainer.checkpoint import Checkpoint
+from rvos_edge.trainer.model.flow import identity_grid
+from rvos_edge.trainer.model.language import tokenize
+from rvos_edge.trainer.predictor import TorchSegmenter
+from rvos_edge.verify import compare
+
+QUERIES = ("a dog", "the person on the left", "a red car")
+_GRAPH_FRAMES = 3
+"""The graphs are recorded on this frame: by then the flow's start is a warm one."""
+
+
+def real_frames(source: Path | None, size: tuple[int, int], count: int) -> tuple[list[NDArray[np.uint8]], str]:
+    """``count`` consecutive frames at the network's size, and what they are.
+
+    Args:
+        source: A video or an image folder; the synthetic camera without one.
+        size: Height and width.
+        count: How many.
+
+    Raises:
+        UserError: The source cannot be read or has fewer than two frames.
+    """
+    frames: list[NDArray[np.uint8]] = []
+    with open_source("synthetic:0" if source is None else str(source), size=size) as opened:
+        for frame in opened:
+            resized = cv2.resize(frame.image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+            frames.append(np.asarray(resized, np.uint8))
+            if len(frames) == count:
+                break
+    if len(frames) < 2:
+        raise UserError(f"--frames {source} has fewer than two frames; give a video or a folder of consecutive images.")
+    return frames, "synthetic camera, seed 0" if source is None else source.name
+
+
+@torch.no_grad()
+def record(
+    graphs: Sequence[Graph], checkpoint: Checkpoint, frames: Sequence[NDArray[np.uint8]], source: str
+) -> Reference:
+    """Run the float32 graphs over frames uint8 [H,W,3] and keep what the last of the first few saw, and all masks."""
+    board: dict[str, Tensor] = {}
+    inputs: dict[str, dict[str, NDArray[Any]]] = {}
+    outputs: dict[str, dict[str, NDArray[np.float32]]] = {}
+    text, *rest = graphs
+    tokens: list[tuple[Tensor, ...]] = [
+        tokenize(checkpoint.tokenizer, [query], checkpoint.model.config.text.max_tokens) for query in QUERIES
+    ]
+    vectors = [text.module(*ids) for ids in tokens]
+    inputs[TEXT_GRAPH] = _arrays(text.inputs, tokens[0])
+    outputs[TEXT_GRAPH] = _samples(text.outputs, vectors[0])
+    for name, levels in zip(text.outputs, zip(*vectors, strict=True), strict=True):
+        board[name] = torch.cat(levels)
+    seen = frames[:_GRAPH_FRAMES]
+    iterations = checkpoint.model.flow.iterations if checkpoint.model.flow is not None else 0
+    for index, frame in enumerate(seen):
+        board[FRAME_INPUT] = torch.from_numpy(frame)
+        last = index == len(seen) - 1
+        for graph in rest:
+            if index and graph.name == "flow_step":
+                board.setdefault("coords", identity_grid(board["fmap"]))
+            elif index == 0 and graph.name != "flow_encode":
+                continue
+            for run in range(iterations if graph.name == "flow_step" else 1):
+                given = tuple(board[name] for name in graph.inputs)
+                if last:
+                    given = _rounded(graph.inputs, given)
+                results = graph.module(*given)
+                if last and run == 0:
+                    inputs[graph.name] = _arrays(graph.inputs, given)
+                    outputs[graph.name] = _samples(graph.outputs, results)
+                board.update(zip(graph.outputs, results, strict=True))
+                if graph.name == "flow_step":
+                    board.update({state: board[STATES[state]] for state in ("hidden", "coords")})
+        if "fmap" in board:
+            board["fmap_prev"] = board["fmap"]
+    segmenter = TorchSegmenter(checkpoint, size=frames[0].shape[:2])
+    segmenter.set_queries(QUERIES)
+    masks = np.stack([segmenter.masks(frame) for frame in frames])
+    return Reference(source, QUERIES, np.stack(frames), masks, inputs, outputs)
+
+
+@torch.no_grad()
+def run_once(graph: Graph, reference: Reference) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Inputs and outputs of a float32 graph on the recorded run: examples of its tensors."""
+    inputs = _rounded(graph.inputs, _tensors(graph, reference))
+    return inputs, graph.module(*inputs)
+
+
+@torch.no_grad()
+def prove_in_pytorch(graphs: Sequence[Graph], reference: Reference) -> Proof:
+    """What float16 graphs compute in true float16 arithmetic: PyTorch's, rounding after every layer."""
+    parity: dict[str, Parity] = {}
+    for graph in graphs:
+        results = graph.module(*wired(graph.inputs, _tensors(graph, reference), "float16"))
+        found = {name: tensor.numpy() for name, tensor in zip(graph.outputs, results, strict=True)}
+        parity[graph.name] = compare(found, reference.outputs[graph.name])
+    return Proof(
+        backend=f"PyTorch {torch.__version__} (cpu)",
+        note="every layer rounds to float16, sums inside a layer are float32",
+        graphs=parity,
+        mask_iou=None,
+        frames=1,
+        source=reference.source,
+    )
+
+
+def _tensors(graph: Graph, reference: Reference) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(np.array(reference.inputs[graph.name][name])) for name in graph.inputs)
+
+
+def _rounded(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Float tensors with the digits that they have between the graphs of a float16 bundle."""
+    narrow = wired(names, tensors, "float16")
+    return tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in narrow)
+
+
+def _arrays(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+    narrow = wired(names, tensors, "float16")
+    return {name: tensor.numpy() for name, tensor in zip(names, narrow, strict=True)}
+
+
+def _samples(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[np.float32]]:
+    return {name: sample(tensor.numpy()) for name, tensor in zip(names, tensors, strict=True)}

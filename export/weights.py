@@ -1,0 +1,133 @@
+"""How weights are stored: narrower on disk, widened to what the graph computes in when a runtime loads it.
+
+The arithmetic is another matter (``precision``); what changes here is the size of the bundle and, by the rounding,
+the parity that is measured on the stored file.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from rvos_edge.errors import UserError
+from rvos_edge.export.precision import Precision
+
+Storage = Literal["float32", "float16", "int8"]
+
+_STORAGE: dict[str, Storage] = {
+    # 23 million parameters, run once per query: eight bits per weight, a scale per row.
+    "text": "int8",
+    "backbone": "float16",
+    "aspp": "float16",
+    "flow_encode": "float16",
+    "flow_context": "float16",
+    "flow_step": "float16",
+    "flow_up": "float16",
+    "gating": "float16",
+}
+
+_SMALLEST = 256
+"""Tensors with fewer elements (biases, norms, scales) stay float32: they cost nothing and matter most."""
+
+
+def parse_storage(name: str) -> Storage:
+    """The storage of that name.
+
+    Raises:
+        UserError: There is none.
+    """
+    if name not in get_args(Storage):
+        raise UserError(f"--weights {name}: choose one of {', '.join(get_args(Storage))}.")
+    return cast("Storage", name)
+
+
+def storage_of(*, weights: Storage | None, int8: bool, precision: Precision) -> dict[str, Storage]:
+    """How each graph's weights are stored.
+
+    Args:
+        weights: The same for all graphs; None for the mix of ``_STORAGE``.
+        int8: The text graph and the backbone, which hold most weights, as int8.
+        precision: What the graphs compute in.
+
+    Raises:
+        UserError: The options contradict each other.
+    """
+    if weights == "float32" and precision == "float16":
+        raise UserError("--weights float32 contradicts --fp16: a float16 graph holds float16 weights; leave one out.")
+    if int8 and weights is not None:
+        raise UserError(f"--int8 weights and --weights {weights} contradict each other; leave one out.")
+    storage: dict[str, Storage] = dict(_STORAGE) if weights is None else dict.fromkeys(_STORAGE, weights)
+    return {**storage, "text": "int8", "backbone": "int8"} if int8 else storage
+
+
+def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
+    """Narrow the large float initialisers of a model in place.
+
+    float16 goes through a Cast, which runtimes fold when they load the graph; int8 through a DequantizeLinear with one
+    scale per output row or channel (symmetric), which runtimes fold or run. What a float16 graph holds in float16
+    already is left alone by ``float16``.
+    """
+    if storage == "float32":
+        return
+    graph = model.graph
+    converted = []
+    nodes = []
+    used = {name for node in graph.node for name in node.input}
+    for tensor in list(graph.initializer):
+        is_half = tensor.data_type == TensorProto.FLOAT16
+        if not (is_half or tensor.data_type == TensorProto.FLOAT) or tensor.name not in used:
+            continue
+        values = numpy_helper.to_array(tensor)
+        rows = storage == "int8" and values.ndim in (2, 4)
+        if values.size < _SMALLEST or (is_half and not rows):
+            continue
+        narrow = f"{tensor.name}_{storage}"
+        if rows:
+            axis = _row_axis(graph, tensor.name)
+            quantised, scale = _quantise(values.astype(np.float32), axis)
+            scale_name, wide = f"{tensor.name}_scale", f"{tensor.name}_wide" if is_half else tensor.name
+            converted += [
+                numpy_helper.from_array(quantised, narrow),
+                numpy_helper.from_array(scale, scale_name),
+            ]
+            nodes.append(helper.make_node("DequantizeLinear", [narrow, scale_name], [wide], axis=axis))
+            if is_half:  # at opset 18 DequantizeLinear knows float32 only
+                nodes.append(helper.make_node("Cast", [wide], [tensor.name], to=TensorProto.FLOAT16))
+        else:
+            narrow = f"{tensor.name}_float16"
+            half = np.clip(values, -65504, 65504).astype(np.float16)
+            converted.append(numpy_helper.from_array(half, narrow))
+            nodes.append(helper.make_node("Cast", [narrow], [tensor.name], to=TensorProto.FLOAT))
+        graph.initializer.remove(tensor)
+    graph.initializer.extend(converted)
+    # Nodes are in topological order: the wideners come first.
+    old = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *old])
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of all initialisers as stored."""
+    return sum(numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer)
+
+
+def _row_axis(graph: onnx.GraphProto, name: str) -> int:
+    """Axis that keeps its own scale: output features of a MatMul, Gemm or Conv, rows of an embedding."""
+    for node in graph.node:
+        if node.op_type == "MatMul" and len(node.input) > 1 and node.input[1] == name:
+            return 1
+        if node.op_type == "Gemm" and node.input[1] == name:
+            transposed = any(item.name == "transB" and item.i for item in node.attribute)
+            return 0 if transposed else 1
+    return 0
+
+
+def _quantise(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    others = tuple(index for index in range(values.ndim) if index != axis)
+    scale = np.maximum(np.abs(values).max(axis=others), 1e-12).astype(np.float32) / np.float32(127)
+    shaped = np.expand_dims(scale, others)
+    return np.clip(np.rint(values / shaped), -127, 127).astype(np.int8), scale

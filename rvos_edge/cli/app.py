@@ -1,0 +1,104 @@
+"""The application that the commands join, its errors, and the options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from rvos_edge import __version__
+from rvos_edge.errors import UserError
+
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+_EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml"), "train"),
+    **dict.fromkeys(("tensorboard", "PIL", "matplotlib"), "train"),
+    **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), "export"),
+}
+"""Import name -> the extra of this package that installs it."""
+
+
+_ORDER = ("run", "demo", "train", "eval", "report", "data", "export", "build", "verify", "inspect", "doctor")
+
+
+class _Commands(TyperGroup):
+    """Turns bad input and missing extras into one line on stderr and exit code 2."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            message = str(error)
+        except ModuleNotFoundError as error:
+            extra = _EXTRAS.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            command = ctx.invoked_subcommand
+            message = (
+                f"'{command}' needs {error.name}, which is not installed; "
+                f'run: pip install "rvos-edge[{extra}]", or in a clone: pip install ".[{extra}]"'
+            )
+        line = Text(f"Error: {' '.join(message.split())}", style="red")
+        Console(stderr=True).print(line, soft_wrap=True)
+        raise typer.Exit(2)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    help="Segment what a sentence names, in videos and on cameras.",
+)
+
+BundleOption = Annotated[
+    Path | None, typer.Option(help="Bundle directory; the edge model that comes with the package if left out.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="rvos-edge")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rvos-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    """``"288x512"`` -> (288, 512).
+
+    Raises:
+        UserError: It is written otherwise.
+    """
+    match = _SIZE.fullmatch(size)
+    if not match:
+        raise UserError(f"--size {size}: write it as HxW, height first, for example 288x512.")
+    return int(match[1]), int(match[2])
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has, what is missing and how to get it."""
+    from rvos_edge.doctor import print_report
+
+    print_report()

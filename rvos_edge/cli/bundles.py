@@ -1,0 +1,217 @@
+"""Commands that make, prove and show bundles: ``export``, ``build``, ``verify`` and ``inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from rvos_edge.cli.app import DeviceOption, app, parse_size
+from rvos_edge.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rvos_edge.engines.build import BuildOptions
+
+    Segment = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
+
+CapabilityOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Build for these GPUs rather than the one here, such as 86; repeatable; tensorrt-rtx only."),
+]
+WorkspaceOption = Annotated[int | None, typer.Option(help="Most scratch memory of a layer in MiB.", min=1)]
+IsolateOption = Annotated[
+    bool, typer.Option("--isolate", help="Build each engine in a process of its own: for little memory.")
+]
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory that training wrote.")],
+    output: Annotated[Path, typer.Option(help="The bundle to write, a directory.")],
+    fp16: Annotated[bool, typer.Option("--fp16", help="Compute in float16 where it is safe: for NVIDIA GPUs.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Let OpenVINO compute in bfloat16 where it is safe.")] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Compute in float32, which is the default.")] = False,
+    int8: Annotated[
+        str | None, typer.Option(help="`weights` stores the text graph's and the backbone's weights in eight bits.")
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Input as HxW, such as 288x512; repeatable, the first is the default; the preset's if left out."
+        ),
+    ] = None,
+    max_queries: Annotated[int, typer.Option(help="Most queries at once that engines are made for.")] = 64,
+    frames: Annotated[
+        Path | None,
+        typer.Option(
+            help="Video or image folder on which the graphs are compared with PyTorch; synthetic if left out."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Store all weights as float32, float16 or int8; a mix if left out.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Refuse a checkpoint of another preset.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="onnx, openvino, tensorrt or tensorrt-rtx; repeatable; onnx is always written."),
+    ] = None,
+    compute_capability: CapabilityOption = None,
+    workspace: WorkspaceOption = None,
+    isolate: IsolateOption = False,
+) -> None:
+    """Turn a checkpoint into a bundle of ONNX graphs that the runtime opens, and into engines."""
+    sizes = [parse_size(text) for text in size or ()]
+    if fp16 + bf16 + fp32 > 1:
+        raise UserError("--fp16, --bf16 and --fp32 exclude each other; give one of them.")
+    if int8 not in (None, "weights"):
+        raise UserError(f"--int8 {int8}: only weights can be stored in eight bits; write --int8 weights.")
+    from rvos_edge.export.package import Options, export_bundle
+    from rvos_edge.export.weights import parse_storage
+
+    options = Options(
+        sizes=sizes,
+        precision="float16" if fp16 else "bfloat16" if bf16 else "float32",
+        weights=parse_storage(weights) if weights is not None else None,
+        int8=int8 is not None,
+        max_queries=max_queries,
+        frames=frames,
+        preset=preset,
+    )
+    targets = dict.fromkeys(target or ())
+    builds = _builds(targets, compute_capability, workspace, isolate)
+    bundle = export_bundle(checkpoint, output, options)
+    for build_options in builds:
+        _build_engines(bundle, build_options)
+    if "openvino" in targets:
+        verify(bundle, backend=["openvino"])
+    typer.echo(f"Wrote {bundle}; try it with: rvos-edge demo --bundle {bundle}")
+
+
+@app.command()
+def build(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    target: Annotated[list[str], typer.Option(help="tensorrt or tensorrt-rtx; repeatable.")],
+    compute_capability: CapabilityOption = None,
+    workspace: WorkspaceOption = None,
+    isolate: IsolateOption = False,
+) -> None:
+    """Build a bundle's TensorRT engines on this machine; those that fit already are kept."""
+    for options in _builds(dict.fromkeys(target), compute_capability, workspace, isolate):
+        _build_engines(bundle, options)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    backend: Annotated[
+        list[str] | None, typer.Option(help="onnxruntime or openvino; repeatable; all that are installed if left out.")
+    ] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Video or image folder on which to compare the masks; the bundle's if left out.")
+    ] = None,
+    query: Annotated[
+        list[str] | None, typer.Option(help="What to segment in --frames; repeatable; the bundle's if left out.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Compare with this checkpoint in PyTorch; with ONNX Runtime if left out.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="So many of --frames at most.")] = 100,
+    device: DeviceOption = "cpu",
+    write: Annotated[bool, typer.Option("--write/--no-write", help="Keep the proofs in the manifest.")] = True,
+) -> None:
+    """Prove on this machine that each graph, and the masks of the chain, are those of PyTorch."""
+    from rvos_edge.bundle import Bundle
+    from rvos_edge.engines.choose import available_backends, open_backend
+    from rvos_edge.inspection import proof_table
+    from rvos_edge.reference import load_reference
+    from rvos_edge.verify import check, film, keep_proofs, prove
+
+    opened = Bundle.open(bundle)
+    reference = load_reference(opened)
+    footage = None
+    if frames is not None:
+        segment, made_by = _baseline(bundle, checkpoint, query or reference.queries)
+        footage = film(frames, query or reference.queries, segment, made_by=made_by, limit=limit)
+    elif checkpoint is not None or query:
+        raise UserError("--checkpoint and --query belong to --frames; give a video or an image folder there.")
+    console = Console()
+    for name in backend or available_backends():
+        # ONNX Runtime cannot be its own judge.
+        other = footage if name != "onnxruntime" or checkpoint is not None else None
+        proof = prove(opened, reference, lambda name=name: open_backend(name, device=device), footage=other)  # type: ignore[misc]
+        console.print(proof_table(opened.manifest, name, proof))
+        check(opened, proof)
+        if write:
+            keep_proofs(opened, {name: proof})
+
+
+@app.command()
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    size: Annotated[str | None, typer.Option(help="One of its input sizes, such as 480x864.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a bundle's graphs: shapes, arithmetic, cost, and how they were proven."""
+    from rvos_edge.bundle import Bundle
+    from rvos_edge.inspection import as_json, print_bundle
+
+    opened = Bundle.open(bundle, size=parse_size(size) if size is not None else None)
+    if json:
+        typer.echo(as_json(opened))
+    else:
+        print_bundle(opened, Console())
+
+
+def _builds(
+    targets: Iterable[str], capabilities: list[str] | None, workspace: int | None, isolated: bool
+) -> list[BuildOptions]:
+    """What to build for the targets that have engines, refused here if it cannot be: before a long export."""
+    from rvos_edge.engines import tensorrt_api
+    from rvos_edge.engines.build import BuildOptions, check_options
+    from rvos_edge.engines.choose import open_backend
+
+    builds = []
+    for name in targets:
+        if name in ("onnx", "openvino"):
+            open_backend("onnxruntime" if name == "onnx" else name)
+            continue
+        flavour = tensorrt_api.parse_flavour(name)
+        builds.append(BuildOptions(flavour, tuple(capabilities or ()), workspace, isolated))
+        check_options(builds[-1])
+    if capabilities and not builds:
+        raise UserError("--compute-capability belongs to --target tensorrt-rtx; give that too.")
+    return builds
+
+
+def _build_engines(bundle: Path, options: BuildOptions) -> None:
+    from rvos_edge.bundle import Bundle
+    from rvos_edge.engines.build import ensure_engines
+
+    engines = ensure_engines(Bundle.open(bundle), options)
+    megabytes = sum(path.stat().st_size for path in engines.values()) / 1e6
+    for_gpu = f" for {'+'.join(options.capabilities)}" if options.capabilities else ""
+    typer.echo(f"{bundle}: {len(engines)} {options.flavour} engines{for_gpu}, {megabytes:.1f} MB")
+
+
+def _baseline(bundle: Path, checkpoint: Path | None, queries: Sequence[str]) -> tuple[Segment, str]:
+    """A function from a frame to the masks that are taken for right, and who makes them."""
+    if checkpoint is None:
+        from rvos_edge.segmenter import open_segmenter
+
+        segmenter = open_segmenter(bundle, device="cpu")
+        segmenter.set_queries(queries)
+        return lambda frame: segmenter.step(frame).masks, "ONNX Runtime"
+    from rvos_edge.bundle import Bundle
+    from rvos_edge.trainer.checkpoint import load_checkpoint
+    from rvos_edge.trainer.predictor import TorchSegmenter
+
+    network = TorchSegmenter(load_checkpoint(checkpoint), size=Bundle.open(bundle).manifest.size)
+    network.set_queries(queries)
+    return network.masks, "PyTorch"

@@ -1,0 +1,168 @@
+"""Commands that train and judge: ``train``, ``eval``, ``data check`` and ``report``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rvos_edge.cli.app import app
+from rvos_edge.errors import UserError
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML file, or the name of a configuration that comes with the package.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, such as optimizer.lr=0.01; repeatable.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if left out.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
+) -> None:
+    """Train a network and leave a checkpoint, or with `task: mlm` its text model; under torchrun on several GPUs."""
+    from rvos_edge.trainer.config import MlmConfig, load_config
+
+    if output is not None and resume is not None:
+        raise UserError("--output and --resume name the same folder; give --resume alone to continue a run.")
+    if config is None:
+        if resume is None:
+            raise UserError("there is no configuration; give a YAML file, or the name 'edge', or --resume DIR.")
+        config = resume / "config.json"
+    settings = load_config(config, changes or ())
+    folder = resume or output or Path("runs") / settings.name
+    if isinstance(settings, MlmConfig):
+        from rvos_edge.trainer.mlm import train_text
+
+        if resume is not None:
+            raise UserError(f"a text model is not resumed, it takes minutes; remove {resume} and start again.")
+        text = train_text(settings, folder)
+        typer.echo(f"Wrote {text}; train with it by: rvos-edge train CONFIG --set weights.text={text}")
+        return
+    from rvos_edge.trainer.loop import train as train_network
+
+    try:
+        checkpoint = train_network(settings, folder, resume=resume is not None)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if os.environ.get("RANK", "0") == "0":
+        advice = f"make a bundle of it with: rvos-edge export {checkpoint} --output {folder}/bundle"
+        typer.echo(f"Wrote {checkpoint}; {advice}")
+
+
+@app.command("eval")
+def evaluate(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="davis16, davis17, youtube-vos, a2d, jhmdb, refcoco, synthetic, swap, or all: "
+            "davis16, synthetic and swap."
+        ),
+    ],
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint directory to score, or")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="bundle directory to score.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The data set's folder; DAVIS-16's for swap and all.")] = None,
+    coco: Annotated[Path | None, typer.Option(help="The COCO folder, for the swap test.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="A split, or names of videos with commas; the one usually judged if left out."),
+    ] = None,
+    expressions: Annotated[
+        Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the figures here; with it, an interrupted evaluation can go on.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Write the masks to Annotations/VIDEO/KEY/FRAME.png in this folder.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="unsupervised: every frame counts; semi-supervised: the first and last do not.")
+    ] = "unsupervised",
+    every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted evaluation, or start anew.")
+    ] = True,
+    card: Annotated[bool, typer.Option("--card", help="Write the bundle's model card.")] = False,
+) -> None:
+    """Score a checkpoint or a bundle: J and F, IoU, and whether it follows the words."""
+    from rvos_edge.trainer.evaluate import Options
+    from rvos_edge.trainer.evaluate import evaluate as score
+
+    score(
+        Options(
+            checkpoint=checkpoint,
+            bundle=bundle,
+            dataset=dataset,
+            root=root,
+            coco=coco,
+            split=split,
+            expressions=expressions,
+            every=every,
+            protocol=protocol,
+            masks=masks,
+            json=json,
+            resume=resume,
+            card=card,
+        )
+    )
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Look after data sets.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check")
+def check_data(
+    dataset: Annotated[str, typer.Option(help="davis16, davis17, youtube-vos, a2d, jhmdb, coco or refcoco.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    expressions: Annotated[
+        Path | None, typer.Option(help="File of the expressions; where the data set keeps it if left out.")
+    ] = None,
+) -> None:
+    """Say what of a data set is there, what is missing and where to get it."""
+    from rvos_edge.trainer.data.check import as_table, check_dataset, is_complete
+
+    findings = check_dataset(dataset.replace("-", "_"), root, expressions=expressions)
+    Console().print(as_table(dataset, root, findings))
+    if not is_complete(findings):
+        raise typer.Exit(2)
+
+
+@app.command()
+def report(
+    run: Annotated[list[str], typer.Option(help="NAME=CHECKPOINT; repeat it to compare several.")],
+    root: Annotated[Path, typer.Option(help="The data set's folder.")],
+    dataset: Annotated[str, typer.Option(help="A data set of videos, named as in eval.")] = "davis16",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", "--videos", help="A split, or names of videos with commas; DAVIS-16's dev if left out."
+        ),
+    ] = None,
+    expressions: Annotated[
+        Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the page and its pictures.")] = Path("report"),
+    every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to show beside the checkpoints.")] = None,
+) -> None:
+    """Draw the paper's figures from runs of your own: ablation, effect of flow, queries and masks."""
+    from rvos_edge.trainer.report import Options
+    from rvos_edge.trainer.report import report as make_report
+
+    options = Options(
+        runs=run,
+        root=root,
+        dataset=dataset,
+        split=split,
+        expressions=expressions,
+        output=output,
+        every=every,
+        bundle=bundle,
+    )
+    typer.echo(f"Wrote {make_report(options)}; open it in a browser.")

@@ -1,0 +1,41 @@
+"""Which NVIDIA GPU is here: asked of the driver's own library, so that nothing has to be installed for it."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+_LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Name and compute capability, such as ``Orin`` and ``87``."""
+
+    name: str
+    capability: str
+
+
+def find_gpu() -> Gpu | None:
+    """The first GPU, or None without a driver or a device."""
+    for library in _LIBRARIES:
+        try:
+            cuda = ctypes.CDLL(library)
+        except OSError:
+            continue
+        return _ask(cuda)
+    return None
+
+
+def _ask(cuda: ctypes.CDLL) -> Gpu | None:
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name = ctypes.create_string_buffer(256)
+    failed = (
+        cuda.cuInit(0)
+        or cuda.cuDeviceGet(ctypes.byref(device), 0)
+        or cuda.cuDeviceGetName(name, len(name), device)
+        or cuda.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
+        or cuda.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
+    )
+    return None if failed else Gpu(name.value.decode(), f"{major.value}{minor.value}")

@@ -1,0 +1,61 @@
+"""Every graph of the edge preset becomes an engine, in both precisions, for the GPUs that people have."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rvos_edge.bundle import Bundle, shipped_bundle
+from rvos_edge.engines.build import BuildOptions, Job, build_plan
+from rvos_edge.errors import UserError
+from rvos_edge.export.package import Options, export_bundle
+from rvos_edge.trainer.checkpoint import Checkpoint, save_checkpoint
+from rvos_edge.trainer.model.hinet import HINet
+from rvos_edge.trainer.model.presets import model_config
+from rvos_edge.trainer.model.weights import InitialWeights, initialise
+
+pytest.importorskip("tensorrt_rtx")
+
+GRAPHS = ("text", "backbone", "aspp", "flow_encode", "flow_context", "flow_step", "flow_up", "gating")
+# Turing has no float32 matrix product in TensorRT-RTX.
+TURING_REFUSES = {"float32": {"text", "flow_context"}, "float16": {"text"}}
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The edge preset with the weights that are ordinary packages, in float16."""
+    torch.manual_seed(0)
+    model = HINet(config=model_config("edge")).eval()
+    folder = tmp_path_factory.mktemp("edge")
+    tokenizer = initialise(model, InitialWeights(backbone="package", text="package"))
+    save_checkpoint(folder / "checkpoint", Checkpoint(model, tokenizer, {"name": "untrained"}))
+    options = Options(precision="float16", max_queries=16)
+    return Bundle.open(export_bundle(folder / "checkpoint", folder / "bundle", options))
+
+
+@pytest.fixture(params=["float32", "float16"])
+def bundle(request: pytest.FixtureRequest) -> Bundle:
+    if request.param == "float32":
+        return Bundle.open(shipped_bundle())
+    opened: Bundle = request.getfixturevalue("typed")
+    return opened
+
+
+def _build(bundle: Bundle, graph: str, *capabilities: str) -> bytes:
+    spec = bundle.manifest.graphs[graph]
+    options = BuildOptions("tensorrt-rtx", capabilities)
+    return build_plan(Job(graph, bundle.graph_path(graph), spec, 16, 64, None, options), lambda share: None)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_ampere_ada_and_blackwell(bundle: Bundle, graph: str) -> None:
+    assert len(_build(bundle, graph, "86", "89", "120")) > 10_000
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_turing_where_it_can(bundle: Bundle, graph: str) -> None:
+    if graph in TURING_REFUSES[bundle.manifest.graphs["backbone"].precision]:
+        with pytest.raises(UserError, match=f"Graph '{graph}' \\(float32\\) cannot be built by tensorrt-rtx: .*SM75"):
+            _build(bundle, graph, "75")
+    else:
+        assert len(_build(bundle, graph, "75")) > 10_000

@@ -1,0 +1,68 @@
+"""OpenVINO behind the backend protocol gives what ONNX Runtime gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_bundle import write_tiny_bundle
+
+from rvos_edge.bundle import Bundle
+from rvos_edge.engines.base import Backend
+from rvos_edge.engines.choose import open_backend
+from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
+from rvos_edge.errors import UserError
+from rvos_edge.segmenter import Segmenter
+from rvos_edge.stream.synthetic import SyntheticCamera
+
+pytest.importorskip("openvino")
+
+from rvos_edge.engines.openvino import OpenVinoBackend
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(write_tiny_bundle(tmp_path_factory.mktemp("tiny")))
+
+
+def test_a_video_with_changing_queries_gives_the_same_margins(bundle: Bundle) -> None:
+    backends: tuple[Backend, ...] = (OpenVinoBackend(threads=1), OnnxRuntimeBackend(device="cpu", threads=1))
+    ours, theirs = (Segmenter(bundle=bundle, backend=backend) for backend in backends)
+    camera = SyntheticCamera(seed=2, size=(64, 96))
+    for index, frame in zip(range(8), camera, strict=False):
+        if index % 3 == 0:
+            for segmenter in (ours, theirs):
+                segmenter.set_queries(["a dog", "the red ball", "a cat"][: 1 + index // 3])
+        got, expected = ours.step(frame.image), theirs.step(frame.image)
+        np.testing.assert_allclose(got.margins, expected.margins, atol=1e-3)
+        assert got.flow_used == expected.flow_used
+
+
+def test_states_swap_without_a_copy(bundle: Bundle) -> None:
+    backend = OpenVinoBackend(threads=1)
+    step = backend.load(bundle.graph_path("flow_step"), bundle.manifest.graphs["flow_step"])
+    board = backend.board
+    addresses = [board.address(name) for name in ("coords", "coords_next")]
+    step.run()
+    before = board.read("coords_next").copy()
+    board.swap("coords", "coords_next")
+    assert [board.address(name) for name in ("coords_next", "coords")] == addresses
+    np.testing.assert_array_equal(board.read("coords"), before)
+
+
+def test_what_cannot_be_loaded_is_named(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "aspp.onnx"
+    path.write_bytes(bundle.graph_path("aspp").read_bytes()[:100])
+    with pytest.raises(UserError, match=r"aspp\.onnx cannot be loaded by OpenVINO"):
+        OpenVinoBackend().load(path, bundle.manifest.graphs["aspp"])
+    with pytest.raises(UserError, match="has no tensor 'image'"):
+        OpenVinoBackend().load(bundle.graph_path("aspp"), bundle.manifest.graphs["backbone"])
+
+
+def test_it_runs_on_the_cpu_only() -> None:
+    assert "OpenVINO" in open_backend("openvino").name
+    with pytest.raises(UserError, match="cannot use device 'cuda'"):
+        open_backend("openvino", device="cuda")
+    with pytest.raises(UserError, match="threads"):
+        OpenVinoBackend(threads=0)
