@@ -25,7 +25,8 @@ from rvos_edge.atomic import new_directory, recover
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import load_tokenizer
-from rvos_edge.trainer.model.presets import ModelConfig, parse_config
+from rvos_edge.trainer.model.presets import ModelConfig, model_config, parse_config
+from rvos_edge.trainer.model.weights import InitialWeights, initialise
 
 _CONFIG = "config.json"
 _MODEL = "model.safetensors"
@@ -103,6 +104,18 @@ def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
     except ValueError as error:
         raise UserError(f"{card_file} is not readable JSON; remove or restore it.") from error
     return Checkpoint(model.eval(), load_tokenizer(path / _TOKENIZER), card)
+
+
+def assemble(preset: str, weights: InitialWeights) -> Checkpoint:
+    """A network of a preset that was never trained as a whole: official weights of its parts, the rest random.
+
+    Raises:
+        UserError: The preset does not exist, or a file of weights is missing or of another network.
+    """
+    torch.manual_seed(0)
+    model = HINet(config=model_config(preset)).eval()
+    tokenizer = initialise(model, weights)
+    return Checkpoint(model, tokenizer, {"name": f"{preset}, not trained"})
 
 
 def read_model_config(path: Path) -> ModelConfig:

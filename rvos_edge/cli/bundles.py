@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rvos_edge.engines.build import BuildOptions
+    from rvos_edge.export.package import Options
 
     Segment = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
 
@@ -33,8 +35,10 @@ IsolateOption = Annotated[
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory that training wrote.")],
     output: Annotated[Path, typer.Option(help="The bundle to write, a directory.")],
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="Checkpoint directory that training wrote; or give --preset alone.")
+    ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Compute in float16 where it is safe: for NVIDIA GPUs.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="Let OpenVINO compute in bfloat16 where it is safe.")] = False,
     fp32: Annotated[bool, typer.Option("--fp32", help="Compute in float32, which is the default.")] = False,
@@ -57,7 +61,12 @@ def export(
     weights: Annotated[
         str | None, typer.Option(help="Store all weights as float32, float16 or int8; a mix if left out.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Refuse a checkpoint of another preset.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Refuse a checkpoint of another preset; alone, build this preset from weights.")
+    ] = None,
+    backbone: Annotated[Path | None, typer.Option(help="Without a checkpoint: official ImageNet weights.")] = None,
+    text: Annotated[Path | None, typer.Option(help="Without a checkpoint: folder of a BERT or MiniLM.")] = None,
+    raft: Annotated[Path | None, typer.Option(help="Without a checkpoint: official RAFT weights.")] = None,
     target: Annotated[
         list[str] | None,
         typer.Option(help="onnx, openvino, tensorrt or tensorrt-rtx; repeatable; onnx is always written."),
@@ -86,7 +95,14 @@ def export(
     )
     targets = dict.fromkeys(target or ())
     builds = _builds(targets, compute_capability, workspace, isolate)
-    bundle = export_bundle(checkpoint, output, options)
+    if checkpoint is not None:
+        if backbone or text or raft:
+            raise UserError("--backbone, --text and --raft are for an export without a checkpoint; leave them out.")
+        bundle = export_bundle(checkpoint, output, options)
+    elif preset is None:
+        raise UserError("there is nothing to export; give a checkpoint directory, or --preset.")
+    else:
+        bundle = _export_untrained(preset, {"backbone": backbone, "text": text, "raft": raft}, output, options)
     for build_options in builds:
         _build_engines(bundle, build_options)
     if "openvino" in targets:
@@ -167,6 +183,18 @@ def inspect(
         typer.echo(as_json(opened))
     else:
         print_bundle(opened, Console())
+
+
+def _export_untrained(preset: str, weights: dict[str, Path | None], output: Path, options: Options) -> Path:
+    from rvos_edge.export.package import export_bundle
+    from rvos_edge.trainer.checkpoint import assemble, save_checkpoint
+    from rvos_edge.trainer.model.weights import InitialWeights
+
+    given = {name: str(path) for name, path in weights.items() if path is not None}
+    with tempfile.TemporaryDirectory(prefix="rvos-edge-") as folder:
+        checkpoint = Path(folder) / preset
+        save_checkpoint(checkpoint, assemble(preset, InitialWeights(**given)))
+        return export_bundle(checkpoint, output, options)
 
 
 def _builds(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.engines.build import BuildOptions, Job, build_plan
 from rvos_edge.errors import UserError
 from rvos_edge.export.package import Options, export_bundle
-from rvos_edge.trainer.checkpoint import Checkpoint, save_checkpoint
-from rvos_edge.trainer.model.hinet import HINet
-from rvos_edge.trainer.model.presets import model_config
-from rvos_edge.trainer.model.weights import InitialWeights, initialise
+from rvos_edge.trainer.checkpoint import assemble, save_checkpoint
+from rvos_edge.trainer.model.weights import InitialWeights
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -24,11 +21,9 @@ TURING_REFUSES = {"float32": {"text", "flow_context"}, "float16": {"text"}}
 @pytest.fixture(scope="module")
 def typed(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The edge preset with the weights that are ordinary packages, in float16."""
-    torch.manual_seed(0)
-    model = HINet(config=model_config("edge")).eval()
     folder = tmp_path_factory.mktemp("edge")
-    tokenizer = initialise(model, InitialWeights(backbone="package", text="package"))
-    save_checkpoint(folder / "checkpoint", Checkpoint(model, tokenizer, {"name": "untrained"}))
+    weights = InitialWeights(backbone="package", text="package")
+    save_checkpoint(folder / "checkpoint", assemble("edge", weights))
     options = Options(precision="float16", max_queries=16)
     return Bundle.open(export_bundle(folder / "checkpoint", folder / "bundle", options))
 

@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from tiny_checkpoint import write_checkpoint
+from torchvision.models import resnet18
+from typer.testing import CliRunner
 
 import rvos_edge
 from rvos_edge.bundle import Bundle, Parity, Proof
+from rvos_edge.cli import app
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
 from rvos_edge.export import package
@@ -21,7 +25,7 @@ from rvos_edge.export.precision import arithmetic
 from rvos_edge.export.reference import real_frames
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.stream.synthetic import SyntheticCamera
-from rvos_edge.trainer.checkpoint import load_checkpoint
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint
 from rvos_edge.trainer.predictor import TorchSegmenter
 from rvos_edge.verify import LEAST_IOU, tolerance
 
@@ -151,3 +155,42 @@ def test_real_frames_serve_the_parity_measurement(checkpoint: Path, shared: Path
     frames, source = real_frames(shared / "data/davis2016-train/JPEGImages/480p/bear", (64, 96), 3)
     assert [frame.shape for frame in frames] == [(64, 96, 3)] * 3
     assert source == "bear"
+
+
+def test_a_preset_is_exported_from_official_weights_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Checkpoint] = []
+
+    def fake(checkpoint: Path, output: Path, options: Options) -> Path:
+        seen.append(load_checkpoint(checkpoint, preset=options.preset))
+        return output
+
+    monkeypatch.setattr(package, "export_bundle", fake)
+    official = tmp_path / "resnet18.pth"
+    weights = resnet18(weights=None).state_dict()
+    torch.save(weights, official)
+    done = _invoke("export", "--preset", "test", "--backbone", official, "--output", tmp_path / "bundle")
+    assert done.exit_code == 0, done.output
+    (checkpoint,) = seen
+    assert checkpoint.card["name"] == "test, not trained"
+    first = next(iter(checkpoint.model.backbone.state_dict().values()))
+    assert torch.equal(first, weights["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "give a checkpoint directory, or --preset"),
+        (("somewhere", "--raft", "raft.pth"), "are for an export without a checkpoint"),
+        (("--preset", "huge"), "Unknown preset 'huge'"),
+        (("--preset", "test", "--backbone", "nothing.pth"), "nothing.pth"),
+    ],
+)
+def test_what_to_export_must_be_clear(arguments: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    done = _invoke("export", *arguments, "--output", tmp_path / "bundle")
+    assert done.exit_code == 2
+    assert sentence in " ".join(done.output.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def _invoke(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from rvos_edge.errors import UserError
 from rvos_edge.trainer.model.backbone import load_backbone_weights
 from rvos_edge.trainer.model.flow import load_raft_weights
 from rvos_edge.trainer.model.hinet import HINet
-from rvos_edge.trainer.model.language import load_text_weights, small_tokenizer
+from rvos_edge.trainer.model.language import load_text_weights, load_tokenizer, small_tokenizer, text_weights_file
 from rvos_edge.trainer.model.presets import StrictModel
 
 
@@ -38,7 +37,6 @@ def initialise(model: HINet, weights: InitialWeights) -> Tokenizer:
     if weights.text is not None:
         return load_text_weights(model.sentence, weights.text)
     if model.config.text.vocab_size > 5000:
-        raise UserError(
-            f"Preset '{model.config.preset}' needs a text model: set weights.text to a folder with tokenizer.json."
-        )
+        # Random weights, but the vocabulary of every uncased BERT.
+        return load_tokenizer(text_weights_file("package").with_name("tokenizer.json"))
     return small_tokenizer(model.config.text.vocab_size)
