@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,15 +33,16 @@ from rvos_edge.errors import UserError
 from rvos_edge.export.graphs import STATES, Graph, build_graphs
 from rvos_edge.export.onnx import MAX_QUERIES, count_flops, export_onnx, specs
 from rvos_edge.export.precision import Precision, arithmetic, narrowed, wired
-from rvos_edge.export.reference import prove_in_pytorch, real_frames, record, run_once
+from rvos_edge.export.reference import prove_in_pytorch, read_clip, record, run_once
 from rvos_edge.export.weights import Storage, storage_of, store_weights, weight_bytes
 from rvos_edge.reference import FILE as REFERENCE_FILE
 from rvos_edge.reference import Reference
-from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint
+from rvos_edge.trainer.checkpoint import Checkpoint, assemble, load_checkpoint, save_checkpoint
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD
+from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.verify import check, prove
 
-_PROOF_FRAMES = 8
+_PROOF_FRAMES = 6
 _HALF_ON_CPU = "ONNX Runtime's CPU provider runs float16 layers in float32 and rounds between them"
 
 
@@ -111,6 +113,25 @@ def export_bundle(
     return output
 
 
+def export_preset(preset: str, weights: Mapping[str, Path], output: Path, options: Options) -> Path:
+    """Export a network that was not trained as a whole, from official weights of its parts; the rest is random.
+
+    Args:
+        preset: Which network.
+        weights: ``backbone``, ``text`` and ``raft``, those there are (``InitialWeights``).
+        output: As for ``export_bundle``.
+        options: As for ``export_bundle``.
+
+    Raises:
+        UserError: As for ``export_bundle``, or weights do not fit.
+    """
+    given = InitialWeights.model_validate({name: str(path) for name, path in weights.items()})
+    with tempfile.TemporaryDirectory(prefix="rvos-edge-") as folder:
+        checkpoint = Path(folder) / preset
+        save_checkpoint(checkpoint, assemble(preset, given))
+        return export_bundle(checkpoint, output, options)
+
+
 @dataclass(frozen=True)
 class _Exporter:
     loaded: Checkpoint
@@ -128,9 +149,9 @@ class _Exporter:
             like: The first size's manifest, whose text graph is shared; None for the first size.
         """
         precision = self.options.precision
-        images, source = real_frames(self.options.frames, size, _PROOF_FRAMES)
+        clip = read_clip(self.options.frames, size, _PROOF_FRAMES)
         wide = build_graphs(self.loaded.model)
-        reference = record(wide, self.loaded, images, source)
+        reference = record(wide, self.loaded, clip)
         narrow = build_graphs(narrowed(self.loaded.model, precision))
         written: dict[str, GraphSpec] = {}
         todo = list(zip(narrow, wide, strict=True))

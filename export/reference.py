@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,29 @@ from rvos_edge.export.graphs import STATES, Graph
 from rvos_edge.export.precision import wired
 from rvos_edge.reference import Reference, sample
 from rvos_edge.stream.sources import open_source
+from rvos_edge.stream.synthetic import SyntheticCamera
 from rvos_edge.trainer.checkpoint import Checkpoint
 from rvos_edge.trainer.model.flow import identity_grid
 from rvos_edge.trainer.model.language import tokenize
 from rvos_edge.trainer.predictor import TorchSegmenter
 from rvos_edge.verify import compare
 
-QUERIES = ("a dog", "the person on the left", "a red car")
+_QUERIES = ("a dog", "the person on the left", "a red car")
 _GRAPH_FRAMES = 3
 """The graphs are recorded on this frame: by then the flow's start is a warm one."""
 
 
-def real_frames(source: Path | None, size: tuple[int, int], count: int) -> tuple[list[NDArray[np.uint8]], str]:
-    """``count`` consecutive frames at the network's size, and what they are.
+@dataclass(frozen=True)
+class Clip:
+    """Frames uint8 [H,W,3] BGR at the network's size, what they are, and what to ask about them."""
+
+    frames: Sequence[NDArray[np.uint8]]
+    source: str
+    queries: tuple[str, ...]
+
+
+def read_clip(source: Path | None, size: tuple[int, int], count: int) -> Clip:
+    """``count`` consecutive frames.
 
     Args:
         source: A video or an image folder; the synthetic camera without one.
@@ -49,27 +60,29 @@ def real_frames(source: Path | None, size: tuple[int, int], count: int) -> tuple
                 break
     if len(frames) < 2:
         raise UserError(f"--frames {source} has fewer than two frames; give a video or a folder of consecutive images.")
-    return frames, "synthetic camera, seed 0" if source is None else source.name
+    if source is not None:
+        return Clip(frames, source.name, _QUERIES)
+    # What is there to be seen: masks of a few pixels would prove little.
+    queries = [said[0] for said in SyntheticCamera(seed=0, size=size).expressions(0) if said]
+    return Clip(frames, "synthetic camera, seed 0", tuple(queries[: len(_QUERIES)]) or _QUERIES)
 
 
 @torch.no_grad()
-def record(
-    graphs: Sequence[Graph], checkpoint: Checkpoint, frames: Sequence[NDArray[np.uint8]], source: str
-) -> Reference:
-    """Run the float32 graphs over frames uint8 [H,W,3] and keep what the last of the first few saw, and all masks."""
+def record(graphs: Sequence[Graph], checkpoint: Checkpoint, clip: Clip) -> Reference:
+    """Run the float32 graphs over a clip and keep what they read and wrote on an early frame, and all masks."""
     board: dict[str, Tensor] = {}
     inputs: dict[str, dict[str, NDArray[Any]]] = {}
     outputs: dict[str, dict[str, NDArray[np.float32]]] = {}
     text, *rest = graphs
     tokens: list[tuple[Tensor, ...]] = [
-        tokenize(checkpoint.tokenizer, [query], checkpoint.model.config.text.max_tokens) for query in QUERIES
+        tokenize(checkpoint.tokenizer, [query], checkpoint.model.config.text.max_tokens) for query in clip.queries
     ]
     vectors = [text.module(*ids) for ids in tokens]
     inputs[TEXT_GRAPH] = _arrays(text.inputs, tokens[0])
     outputs[TEXT_GRAPH] = _samples(text.outputs, vectors[0])
     for name, levels in zip(text.outputs, zip(*vectors, strict=True), strict=True):
         board[name] = torch.cat(levels)
-    seen = frames[:_GRAPH_FRAMES]
+    seen = clip.frames[:_GRAPH_FRAMES]
     iterations = checkpoint.model.flow.iterations if checkpoint.model.flow is not None else 0
     for index, frame in enumerate(seen):
         board[FRAME_INPUT] = torch.from_numpy(frame)
@@ -92,10 +105,10 @@ def record(
                     board.update({state: board[STATES[state]] for state in ("hidden", "coords")})
         if "fmap" in board:
             board["fmap_prev"] = board["fmap"]
-    segmenter = TorchSegmenter(checkpoint, size=frames[0].shape[:2])
-    segmenter.set_queries(QUERIES)
-    masks = np.stack([segmenter.masks(frame) for frame in frames])
-    return Reference(source, QUERIES, np.stack(frames), masks, inputs, outputs)
+    segmenter = TorchSegmenter(checkpoint, size=clip.frames[0].shape[:2])
+    segmenter.set_queries(clip.queries)
+    masks = np.stack([segmenter.masks(frame) for frame in clip.frames])
+    return Reference(clip.source, clip.queries, np.stack(clip.frames), masks, inputs, outputs)
 
 
 @torch.no_grad()

@@ -87,16 +87,19 @@ def _what(manifest: Manifest) -> str:
 
 
 def training_history(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The cards of the runs that led to a checkpoint, first one first."""
+    """The cards of the runs and averages that led to a checkpoint, first one first; common ancestors once."""
     parts: list[Mapping[str, Any]] = []
-    part: Mapping[str, Any] | None = card
-    while part:
-        parts.insert(0, part)
-        part = part.get("before")
-    return [part for part in parts if "iterations" in part]
+    before = card.get("before")
+    for ancestor in card.get("averaged") or ([before] if before else []):
+        parts += [part for part in training_history(ancestor) if part not in parts]
+    return [*parts, card] if "iterations" in card or "averaged" in card else parts
 
 
 def _part(card: Mapping[str, Any]) -> str:
+    if "averaged" in card:
+        shift = card.get("margin_shift")
+        moved = f", the margin shifted by {shift:+g}" if shift else ""
+        return f"- then the mean of {len(card['averaged'])} of these runs' weights{moved}"
     shares = ", ".join(f"{source['name']} {100 * source['share']:.0f} %" for source in card.get("data", ()))
     planned = card.get("planned", card.get("config", {}).get("iterations"))
     early = f", stopped early (of {planned})" if card.get("interrupted") and planned else ""

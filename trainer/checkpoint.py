@@ -114,7 +114,7 @@ def assemble(preset: str, weights: InitialWeights) -> Checkpoint:
     """
     torch.manual_seed(0)
     model = HINet(config=model_config(preset)).eval()
-    tokenizer = initialise(model, weights)
+    tokenizer = initialise(model, weights, random_text=True)
     return Checkpoint(model, tokenizer, {"name": f"{preset}, not trained"})
 
 

@@ -23,7 +23,7 @@ _EXTRAS = {
 """Import name -> the extra of this package that installs it."""
 
 
-_ORDER = ("run", "demo", "train", "eval", "report", "data", "export", "build", "verify", "inspect", "doctor")
+_ORDER = ("run", "demo", "train", "average", "eval", "report", "data", "export", "build", "verify", "inspect", "doctor")
 
 
 class _Commands(TyperGroup):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rvos_edge.engines.build import BuildOptions
-    from rvos_edge.export.package import Options
 
     Segment = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
 
@@ -81,7 +79,7 @@ def export(
         raise UserError("--fp16, --bf16 and --fp32 exclude each other; give one of them.")
     if int8 not in (None, "weights"):
         raise UserError(f"--int8 {int8}: only weights can be stored in eight bits; write --int8 weights.")
-    from rvos_edge.export.package import Options, export_bundle
+    from rvos_edge.export.package import Options, export_bundle, export_preset
     from rvos_edge.export.weights import parse_storage
 
     options = Options(
@@ -102,7 +100,8 @@ def export(
     elif preset is None:
         raise UserError("there is nothing to export; give a checkpoint directory, or --preset.")
     else:
-        bundle = _export_untrained(preset, {"backbone": backbone, "text": text, "raft": raft}, output, options)
+        given = {"backbone": backbone, "text": text, "raft": raft}
+        bundle = export_preset(preset, {name: path for name, path in given.items() if path}, output, options)
     for build_options in builds:
         _build_engines(bundle, build_options)
     if "openvino" in targets:
@@ -183,18 +182,6 @@ def inspect(
         typer.echo(as_json(opened))
     else:
         print_bundle(opened, Console())
-
-
-def _export_untrained(preset: str, weights: dict[str, Path | None], output: Path, options: Options) -> Path:
-    from rvos_edge.export.package import export_bundle
-    from rvos_edge.trainer.checkpoint import assemble, save_checkpoint
-    from rvos_edge.trainer.model.weights import InitialWeights
-
-    given = {name: str(path) for name, path in weights.items() if path is not None}
-    with tempfile.TemporaryDirectory(prefix="rvos-edge-") as folder:
-        checkpoint = Path(folder) / preset
-        save_checkpoint(checkpoint, assemble(preset, InitialWeights(**given)))
-        return export_bundle(checkpoint, output, options)
 
 
 def _builds(

@@ -22,7 +22,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.export import package
 from rvos_edge.export.package import Options, export_bundle
 from rvos_edge.export.precision import arithmetic
-from rvos_edge.export.reference import real_frames
+from rvos_edge.export.reference import read_clip
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.stream.synthetic import SyntheticCamera
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint
@@ -152,9 +152,9 @@ def test_bad_input_is_refused_before_anything_is_written(checkpoint: Path, tmp_p
 
 
 def test_real_frames_serve_the_parity_measurement(checkpoint: Path, shared: Path) -> None:
-    frames, source = real_frames(shared / "data/davis2016-train/JPEGImages/480p/bear", (64, 96), 3)
-    assert [frame.shape for frame in frames] == [(64, 96, 3)] * 3
-    assert source == "bear"
+    clip = read_clip(shared / "data/davis2016-train/JPEGImages/480p/bear", (64, 96), 3)
+    assert [frame.shape for frame in clip.frames] == [(64, 96, 3)] * 3
+    assert clip.source == "bear"
 
 
 def test_a_preset_is_exported_from_official_weights_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

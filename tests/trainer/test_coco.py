@@ -106,11 +106,13 @@ def test_what_follows_a_thing_names_no_other() -> None:
     words = {*lexicon.SURROUNDINGS, *lexicon.RELATIONS}.union(*(lexicon.actions(c) for c in lexicon.COCO_CATEGORIES))
     assert {word for word in words if lexicon.concepts(f"a dog {word}") != {"dog"}} == set()
     assert lexicon.actions("cup") == ()
-    sentences = said([thing(10, 40, category="bird"), thing(140, 190, category="cup", height=45)], tries=200)
+    things = [thing(10, 40, category="bird"), thing(140, 190, category="cup", height=45)]
+    sentences = said(things, tries=200, tails=True)
     told = {s: area for s, area in sentences.items() if s.split()[-1] in lexicon.SURROUNDINGS}
     assert {area for s, area in told.items() if "bird" in s} == {30 * 20}
     assert {area for s, area in told.items() if "cup" in s} == {50 * 45}
     assert any(" flying" in s for s in sentences)
+    assert not any(" flying" in s or "grass" in s for s in said(things, tries=200)), "judging asks plainly"
 
 
 def _filmed(things: list[Thing], *moved: float) -> Scene:

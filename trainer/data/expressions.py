@@ -71,7 +71,9 @@ class Thing:
 Pair = tuple[str, NDArray[np.bool_]]
 
 
-def describe(things: Sequence[Thing], *, uncertain: Iterable[str] = (), rng: np.random.Generator) -> list[Pair]:
+def describe(
+    things: Sequence[Thing], *, uncertain: Iterable[str] = (), rng: np.random.Generator, tails: bool = False
+) -> list[Pair]:
     """All kinds of true, unambiguous sentences about a scene, with wording drawn from ``rng``.
 
     Args:
@@ -79,13 +81,15 @@ def describe(things: Sequence[Thing], *, uncertain: Iterable[str] = (), rng: np.
         uncertain: categories that have further instances too small to count; nothing is said about their places or
             about the smallest of them.
         rng: chooses between wordings.
+        tails: let some phrases be followed by what things may do and where they may be, true or not: for training,
+            so that the noun decides.
     """
     pairs: list[Pair] = [(s, thing.mask) for thing in things for s in thing.sentences]
     doubtful = frozenset(uncertain)
     for category, group in _by_category(things).items():
         doubt = category in doubtful
         if len(group) == 1:
-            pairs += _of_one(group[0], doubt=doubt, rng=rng)
+            pairs += _of_one(group[0], doubt=doubt, rng=rng, tails=tails)
         else:
             union = np.logical_or.reduce([thing.mask for thing in group])
             many = lexicon.plural(_pick(rng, lexicon.names(category)))
@@ -129,7 +133,7 @@ def absent(categories: Sequence[str], rng: np.random.Generator) -> str:
     colour, side = _pick(rng, COLOURS), _pick(rng, ("left", "right"))
     kind = rng.random()
     if kind < 0.45:
-        return _single(category, noun, rng)
+        return _told(category, _single(noun, rng), rng)
     if kind < 0.55:
         many = lexicon.plural(noun)
         return _pick(rng, (many, f"the {many}", f"all the {many}", f"all {many}"))
@@ -200,11 +204,11 @@ def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _single(category: str, noun: str, rng: np.random.Generator) -> str:
+def _single(noun: str, rng: np.random.Generator) -> str:
     if noun in lexicon.PLURAL_ONLY:
         return _pick(rng, (noun, f"the {noun}"))
     forms = (f"the {noun}", f"the {noun}", lexicon.article(noun), lexicon.article(noun), noun)
-    return _told(category, _pick(rng, (*forms, "someone") if noun == "person" else forms), rng)
+    return _pick(rng, (*forms, "someone") if noun == "person" else forms)
 
 
 def _told(category: str, phrase: str, rng: np.random.Generator) -> str:
@@ -220,16 +224,19 @@ def _told(category: str, phrase: str, rng: np.random.Generator) -> str:
     return phrase
 
 
-def _of_one(thing: Thing, *, doubt: bool, rng: np.random.Generator) -> list[Pair]:
+def _of_one(thing: Thing, *, doubt: bool, rng: np.random.Generator, tails: bool) -> list[Pair]:
     noun = _pick(rng, lexicon.names(thing.category))
-    sentences = [_single(thing.category, noun, rng)]
+    sentences = [_single(noun, rng)]
     if noun in lexicon.PLURAL_ONLY:
         return [(sentences[0], thing.mask)]
+    if tails:
+        sentences = [_told(thing.category, sentences[0], rng)]
     x, _ = thing.centre
     if not doubt and abs(x - 0.5) > 0.2 and rng.random() < 0.4:
         sentences.append(f"the {noun} on the {'left' if x < 0.5 else 'right'}")
     if thing.colour:
-        sentences.append(_told(thing.category, _coloured(noun, thing.colour, rng), rng))
+        coloured = _coloured(noun, thing.colour, rng)
+        sentences.append(_told(thing.category, coloured, rng) if tails else coloured)
     if not doubt:
         sentences += _motions(noun, thing.motion, rng)
     return [(s, thing.mask) for s in sentences]

@@ -49,7 +49,7 @@ class Scene:
 
 def finish(scene: Scene, rng: np.random.Generator, augmentation: Augmentation) -> Sample:
     """Make the pairs of a scene, present and absent ones, and vary its colours."""
-    pairs = describe(scene.things, uncertain=scene.uncertain, rng=rng)
+    pairs = describe(scene.things, uncertain=scene.uncertain, rng=rng, tails=True)
     pairs = [pairs[i] for i in rng.permutation(len(pairs))[:_PRESENT]]
     empty = np.zeros(scene.image.shape[:2], np.bool_)
     mover = _only_mover(scene)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from rvos_edge.errors import UserError
 from rvos_edge.trainer.model.backbone import load_backbone_weights
 from rvos_edge.trainer.model.flow import load_raft_weights
 from rvos_edge.trainer.model.hinet import HINet
@@ -24,8 +25,13 @@ class InitialWeights(StrictModel):
     """Path of an official RAFT checkpoint."""
 
 
-def initialise(model: HINet, weights: InitialWeights) -> Tokenizer:
+def initialise(model: HINet, weights: InitialWeights, *, random_text: bool = False) -> Tokenizer:
     """Load the named weights into a new network, and return the tokenizer that belongs to its text encoder.
+
+    Args:
+        model: Changed in place.
+        weights: Which.
+        random_text: Allow a real text model without weights, which no training can do without.
 
     Raises:
         UserError: A source is missing or does not fit. RAFT weights are left alone by a network without flow.
@@ -37,6 +43,10 @@ def initialise(model: HINet, weights: InitialWeights) -> Tokenizer:
     if weights.text is not None:
         return load_text_weights(model.sentence, weights.text)
     if model.config.text.vocab_size > 5000:
-        # Random weights, but the vocabulary of every uncased BERT.
+        if not random_text:
+            raise UserError(
+                f"Preset '{model.config.preset}' needs a text model: set weights.text to a folder with tokenizer.json."
+            )
+        # The vocabulary of every uncased BERT.
         return load_tokenizer(text_weights_file("package").with_name("tokenizer.json"))
     return small_tokenizer(model.config.text.vocab_size)
