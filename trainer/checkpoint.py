@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
 
 from rvos_edge.atomic import new_directory, recover
 from rvos_edge.errors import UserError
@@ -137,6 +138,10 @@ def _settle(model: HINet, *, keep_backbone: bool) -> None:
     for norm in norms:
         norm.momentum = 1.0  # what this batch shows
         norm.train()
+    for block in model.backbone.modules() if not keep_backbone else ():
+        if isinstance(block, Bottleneck):
+            # Trained residuals are small beside what they are added to; random ones of full size are chaotic.
+            block.bn3.weight.fill_(0.2)
     # Large enough for statistics, small enough to take a second.
     unit = math.lcm(32, model.size_multiple)
     size = (6 * unit, 8 * unit)

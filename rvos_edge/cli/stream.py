@@ -68,7 +68,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder of demo.mp4 and demo.png.")] = Path("rvos-edge-demo"),
     bundle: BundleOption = None,
     frames: Annotated[int, typer.Option(help="Length of the clip.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the synthetic camera.")] = 7,
+    seed: Annotated[int, typer.Option(help="Of the synthetic camera.")] = 2,
     device: DeviceOption = "auto",
 ) -> None:
     """Segment a synthetic clip whose exact masks are known; needs no data and no camera."""
