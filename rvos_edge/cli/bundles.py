@@ -116,10 +116,13 @@ def build(
     compute_capability: CapabilityOption = None,
     workspace: WorkspaceOption = None,
     isolate: IsolateOption = False,
+    missing: Annotated[
+        bool, typer.Option("--build/--no-build", help="Build what is missing, or refuse and say why it does not fit.")
+    ] = True,
 ) -> None:
     """Build a bundle's TensorRT engines on this machine; those that fit already are kept."""
     for options in _builds(dict.fromkeys(target), compute_capability, workspace, isolate):
-        _build_engines(bundle, options)
+        _build_engines(bundle, options, missing=missing)
 
 
 @app.command()
@@ -205,11 +208,11 @@ def _builds(
     return builds
 
 
-def _build_engines(bundle: Path, options: BuildOptions) -> None:
+def _build_engines(bundle: Path, options: BuildOptions, *, missing: bool = True) -> None:
     from rvos_edge.bundle import Bundle
     from rvos_edge.engines.build import ensure_engines
 
-    engines = ensure_engines(Bundle.open(bundle), options)
+    engines = ensure_engines(Bundle.open(bundle), options, build=missing)
     megabytes = sum(path.stat().st_size for path in engines.values()) / 1e6
     for_gpu = f" for {'+'.join(options.capabilities)}" if options.capabilities else ""
     typer.echo(f"{bundle}: {len(engines)} {options.flavour} engines{for_gpu}, {megabytes:.1f} MB")

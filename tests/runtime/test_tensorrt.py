@@ -139,6 +139,10 @@ def test_a_killed_build_leaves_no_engine(bundle: Bundle) -> None:
         (("--target", "tensorrt-rtx", "--compute-capability", "99"), "--compute-capability 99 is unknown"),
         (("--target", "tensorrt-rtx"), "no NVIDIA GPU with a driver is here"),
         (("--target", "vulkan"), "target 'vulkan' builds no engines"),
+        (
+            ("--target", "tensorrt-rtx", "--compute-capability", "86", "--no-build"),
+            "there is no engine of graph 'backbone'; leave out --no-build",
+        ),
     ],
 )
 def test_bad_options_get_a_sentence(
