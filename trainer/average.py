@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,7 +44,8 @@ def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0
                 tensor.copy_(torch.stack([state[name].double() for state in states]).mean(0))
         _shift(first.model.decoder.head[-1], shift)
     facts = {key: first.card[key] for key in ("name", "config") if key in first.card}
-    card = {**facts, "averaged": [checkpoint.card for checkpoint in (first, *others)], "margin_shift": shift}
+    cards = [checkpoint.card for checkpoint in (first, *others)]
+    card: dict[str, Any] = {**facts, "averaged": cards, "margin_shift": shift}
     save_checkpoint(output, Checkpoint(first.model, first.tokenizer, card))
     return output
 
