@@ -43,9 +43,9 @@ def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0
             if tensor.is_floating_point():  # not the counters of batch norm
                 tensor.copy_(torch.stack([state[name].double() for state in states]).mean(0))
         _shift(first.model.decoder.head[-1], shift)
-    facts = {key: first.card[key] for key in ("name", "config") if key in first.card}
     cards = [checkpoint.card for checkpoint in (first, *others)]
-    card: dict[str, Any] = {**facts, "averaged": cards, "margin_shift": shift}
+    card: dict[str, Any] = {"averaged": cards, "margin_shift": shift}
+    card |= {key: cards[0][key] for key in ("name", "config") if key in cards[0]}
     save_checkpoint(output, Checkpoint(first.model, first.tokenizer, card))
     return output
 
