@@ -148,8 +148,9 @@ def _settle(model: HINet, *, keep_backbone: bool) -> None:
     frames = [frame.image for frame in itertools.islice(SyntheticCamera(seed=0, size=size), 2)]
     image = torch.from_numpy(np.stack(frames)[..., ::-1].copy()).permute(0, 3, 1, 2)
     scale = model.flow.scale if model.flow is not None else 1
-    flow = torch.zeros(2, 2, size[0] // scale, size[1] // scale)
-    model(image, flow, tuple(torch.ones(2, 1, channels) for channels in model.config.channels))
+    # Some motion: a layer that saw none would make a mountain of the first that comes.
+    flow = 2 * torch.randn(2, 2, size[0] // scale, size[1] // scale)
+    model(image, flow, tuple(1 + torch.randn(2, 1, channels) for channels in model.config.channels))
     for norm in norms:
         norm.momentum = 0.1
         norm.eval()
