@@ -26,6 +26,7 @@ from rvos_edge.bundle import (
     ReferenceSpec,
     TextSpec,
     format_size,
+    frame_flops,
     sha256_of,
 )
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
@@ -37,13 +38,13 @@ from rvos_edge.export.reference import prove_in_pytorch, read_clip, record, run_
 from rvos_edge.export.weights import Storage, storage_of, store_weights, weight_bytes
 from rvos_edge.reference import FILE as REFERENCE_FILE
 from rvos_edge.reference import Reference
-from rvos_edge.trainer.checkpoint import Checkpoint, assemble, load_checkpoint, save_checkpoint
+from rvos_edge.trainer.assemble import assemble
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD
 from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.verify import check, prove
 
 _PROOF_FRAMES = 6
-_HALF_ON_CPU = "ONNX Runtime's CPU provider runs float16 layers in float32 and rounds between them"
 
 
 @dataclass(frozen=True)
@@ -177,10 +178,8 @@ class _Exporter:
         return manifest.model_copy(update={"proofs": proofs, "reference": kept})
 
     def _prove(self, bundle: Bundle, graphs: Sequence[Graph], reference: Reference) -> dict[str, Proof]:
-        half = self.options.precision == "float16"
-        note = _HALF_ON_CPU if half else ""
-        proofs = {"onnxruntime": prove(bundle, reference, lambda: OnnxRuntimeBackend(device="cpu"), note=note)}
-        if half:
+        proofs = {"onnxruntime": prove(bundle, reference, lambda: OnnxRuntimeBackend(device="cpu"))}
+        if self.options.precision == "float16":
             proofs["pytorch"] = prove_in_pytorch(graphs, reference)
         for proof in proofs.values():
             check(bundle, proof)
@@ -228,7 +227,7 @@ def _manifest(
             "flow": config.flow,
             "channels": list(config.channels),
             "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
-            "frame_flops": _frame_flops(graphs, flow.iterations if flow else 0),
+            "frame_flops": frame_flops(graphs, flow.iterations if flow else 0),
         },
         size=size,
         stride=loaded.model.stride,
@@ -244,12 +243,6 @@ def _manifest(
         checkpoint_sha256=sha256_of(path / "model.safetensors"),
         licences=tuple(loaded.card.get("config", {}).get("data", {}).get("licences", ())),
     )
-
-
-def _frame_flops(graphs: dict[str, GraphSpec], iterations: int) -> int:
-    """FLOPs of one frame with flow and one query."""
-    runs = {"text": 0, "flow_step": iterations}
-    return sum(spec.flops * runs.get(name, 1) for name, spec in graphs.items())
 
 
 def _write_manifest(manifest: Manifest, folder: Path) -> None:

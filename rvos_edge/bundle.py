@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -203,6 +204,12 @@ def at_size(manifest: Manifest, size: tuple[int, int], root: Path) -> Manifest:
         raise UserError(f"{root} has no graphs for {key}; it was exported for {known}.")
     graphs = {TEXT_GRAPH: manifest.graphs[TEXT_GRAPH], **manifest.sizes[key]}
     return manifest.model_copy(update={"size": size, "graphs": graphs, "reference": None, "proofs": {}})
+
+
+def frame_flops(graphs: Mapping[str, GraphSpec], iterations: int) -> int:
+    """FLOPs of one frame with flow and one query."""
+    runs = {TEXT_GRAPH: 0, "flow_step": iterations}
+    return sum(spec.flops * runs.get(name, 1) for name, spec in graphs.items())
 
 
 def format_size(size: tuple[int, int]) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rvos_edge.bundle import Bundle, Manifest, Proof, TensorSpec, format_size
+from rvos_edge.bundle import Bundle, Manifest, Proof, TensorSpec, format_size, frame_flops, read_manifest
 from rvos_edge.engines.cache import EngineCache, Entry
 from rvos_edge.verify import tolerance
 
@@ -81,8 +81,7 @@ def _graphs(manifest: Manifest) -> Table:
     for column in ("graph", "writes", "in", "stored"):
         table.add_column(column, no_wrap=True)
     specs = manifest.graphs.values()
-    runs = {"text": 0, "flow_step": manifest.flow.iterations if manifest.flow else 0}
-    frame = sum(spec.flops * runs.get(name, 1) for name, spec in manifest.graphs.items())
+    frame = frame_flops(manifest.graphs, manifest.flow.iterations if manifest.flow else 0)
     table.add_column("GFLOP", justify="right", footer=f"{frame / 1e9:.2f}")
     table.add_column("MB", justify="right", footer=f"{sum(spec.weight_bytes for spec in specs) / 1e6:.1f}")
     for name, spec in manifest.graphs.items():
@@ -95,10 +94,11 @@ def _engines(bundle: Bundle, engines: Iterable[tuple[Path, Entry]]) -> Table:
     table = Table(title="engines", title_justify="left")
     for column in ("graph", "made by", "for", "queries", "in", "MB", ""):
         table.add_column(column, justify="right" if column == "MB" else "left")
+    manifest = read_manifest(bundle.path)
+    current = {spec.sha256 for graphs in (manifest.graphs, *manifest.sizes.values()) for spec in graphs.values()}
     for folder, entry in engines:
         key = entry.key
-        spec = bundle.manifest.graphs.get(key.graph)
-        stale = "" if spec is not None and spec.sha256 == key.onnx_sha256 else "of another graph file"
+        stale = "" if key.onnx_sha256 in current else "of another graph file"
         place = " ".join([key.gpu, "+".join(key.capabilities)]).strip()
         size = f"{(folder / f'{key.graph}.engine').stat().st_size / 1e6:.1f}"
         made_by = f"{key.flavour} {key.version}"

@@ -230,6 +230,7 @@ class Segmenter:
 def open_segmenter(
     path: str | Path | None = None,
     *,
+    size: tuple[int, int] | None = None,
     device: str = "auto",
     flow: FlowOptions | None = None,
     cache_dir: str | Path | None = None,
@@ -240,6 +241,7 @@ def open_segmenter(
 
     Args:
         path: The bundle's directory; None for the bundle that comes with the package.
+        size: Height and width of the network's input, one that the bundle was exported for; None for its first.
         device: "auto", "cpu" or "cuda".
         flow: How much flow to compute; None for the defaults.
         cache_dir: Folder for caches; None for $RVOS_EDGE_CACHE or the user's cache folder.
@@ -249,7 +251,7 @@ def open_segmenter(
     Raises:
         UserError: The bundle is damaged or the device cannot be used.
     """
-    bundle = Bundle.open(shipped_bundle() if path is None else path)
+    bundle = Bundle.open(shipped_bundle() if path is None else path, size=size)
     caches = default_cache_dir() if cache_dir is None else Path(cache_dir)
     return Segmenter(
         bundle=bundle,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rvos_edge.bundle import TEXT_GRAPH, Arithmetic, Bundle, GraphSpec, Parity, Proof, read_manifest
 from rvos_edge.engines.base import Backend
+from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
 from rvos_edge.reference import Arrays, Reference, sample
 from rvos_edge.segmenter import QUERIES, Segmenter
@@ -34,6 +35,8 @@ _WEIGHTS: dict[str, float] = {
     # Eight bits of the row's maximum: about 1 % per weight, a few per cent after six transformer layers.
     "int8": 1e-1,
 }
+
+_HALF_ON_CPU = "ONNX Runtime's CPU provider runs float16 layers in float32 and rounds between them"
 
 LEAST_IOU = 0.97
 """Smallest IoU of the masks with PyTorch's: only undecided pixels may differ ..."""
@@ -92,7 +95,6 @@ def prove(
     make_backend: Callable[[], Backend],
     *,
     footage: Footage | None = None,
-    note: str = "",
 ) -> Proof:
     """Run a bundle's graphs on the reference, and their chain on its frames or on footage.
 
@@ -101,7 +103,6 @@ def prove(
         reference: What PyTorch computed.
         make_backend: Makes the backend anew: the graphs must not find the chain's tensors on their board.
         footage: Other frames than those of the reference.
-        note: What the figures do not cover.
 
     Raises:
         UserError: A graph cannot be loaded.
@@ -109,10 +110,11 @@ def prove(
     backend = make_backend()
     graphs = measure_graphs(bundle, reference, backend)
     footage = footage or Footage(reference.source, reference.queries, list(reference.frames), list(reference.masks))
+    half = any(spec.precision == "float16" for spec in bundle.manifest.graphs.values())
     found = chain_masks(bundle, make_backend(), footage.queries, footage.frames)
     return Proof(
         backend=backend.name,
-        note=note,
+        note=_HALF_ON_CPU if half and isinstance(backend, OnnxRuntimeBackend) and backend.device == "cpu" else "",
         graphs=graphs,
         mask_iou=mask_iou(found, footage.masks),
         frames=len(footage.frames),

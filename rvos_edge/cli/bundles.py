@@ -209,13 +209,16 @@ def _builds(
 
 
 def _build_engines(bundle: Path, options: BuildOptions, *, missing: bool = True) -> None:
-    from rvos_edge.bundle import Bundle
+    from rvos_edge.bundle import Bundle, format_size, read_manifest
     from rvos_edge.engines.build import ensure_engines
 
-    engines = ensure_engines(Bundle.open(bundle), options, build=missing)
-    megabytes = sum(path.stat().st_size for path in engines.values()) / 1e6
-    for_gpu = f" for {'+'.join(options.capabilities)}" if options.capabilities else ""
-    typer.echo(f"{bundle}: {len(engines)} {options.flavour} engines{for_gpu}, {megabytes:.1f} MB")
+    manifest = read_manifest(bundle)
+    for size in (manifest.size, *map(parse_size, manifest.sizes)):
+        engines = ensure_engines(Bundle.open(bundle, size=size), options, build=missing)
+        megabytes = sum(path.stat().st_size for path in engines.values()) / 1e6
+        for_gpu = f" for {'+'.join(options.capabilities)}" if options.capabilities else ""
+        what = f"{len(engines)} {options.flavour} engines of {format_size(size)}{for_gpu}"
+        typer.echo(f"{bundle}: {what}, {megabytes:.1f} MB")
 
 
 def _baseline(bundle: Path, checkpoint: Path | None, queries: Sequence[str]) -> tuple[Segment, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from rvos_edge.cli.app import BundleOption, DeviceOption, app
+from rvos_edge.cli.app import BundleOption, DeviceOption, app, parse_size
 from rvos_edge.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def run(
     masks: Annotated[Path | None, typer.Option(help="Write one indexed PNG per frame into this folder.")] = None,
     json: Annotated[str | None, typer.Option(help="Write one JSON line per frame here; - is stdout.")] = None,
     frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    size: Annotated[str | None, typer.Option(help="Network input as HxW, one that the bundle has.")] = None,
     device: DeviceOption = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; one per physical core if left out.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Flow updates per frame; the bundle's if left out.")] = None,
@@ -44,7 +45,7 @@ def run(
 
     if not 0 <= opacity <= 1:
         raise UserError(f"--opacity {opacity:g} is out of range; choose between 0 and 1.")
-    segmenter = _open(bundle, device=device, threads=threads, iterations=iterations, flow=flow)
+    segmenter = _open(bundle, size=size, device=device, threads=threads, iterations=iterations, flow=flow)
     segmenter.set_queries(query)
     with open_source(source) as opened:
         makers: list[Callable[[], Sink]] = []
@@ -81,6 +82,7 @@ def _open(
     bundle: Path | None,
     *,
     device: str,
+    size: str | None = None,
     threads: int | None = None,
     iterations: int | None = None,
     flow: bool = True,
@@ -91,7 +93,8 @@ def _open(
     if iterations is not None and iterations < 1:
         raise UserError(f"--iterations {iterations} is out of range; give at least 1, or --no-flow.")
     options = FlowOptions(enabled=flow, iterations=iterations)
-    return open_segmenter(bundle, device=device, flow=options, threads=threads)
+    extent = parse_size(size) if size is not None else None
+    return open_segmenter(bundle, size=extent, device=device, flow=options, threads=threads)
 
 
 def _check_not_source(output: Path, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import re
 from collections.abc import Callable, Sequence
@@ -184,7 +185,9 @@ def build_plan(job: Job, report: Report) -> bytes:
             f"Graph '{job.graph}' ({job.spec.precision}) cannot be built by {job.options.flavour}: {reason}."
         )
     if timings is not None and job.timings is not None:
-        _save_timings(config, job.timings)
+        # Only time is lost without; where the engine cannot be written either, that is said.
+        with contextlib.suppress(OSError):
+            _save_timings(config, job.timings)
     return bytes(plan)
 
 
@@ -209,9 +212,11 @@ def build_isolated(job: Job, report: Report) -> bytes:
             report(value)
     except EOFError:
         process.join()
+        code = process.exitcode or 0
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         raise UserError(
-            f"the build of graph '{job.graph}' was ended by signal {-(process.exitcode or 0)}, most likely for want of "
-            "memory; close other programs, add swap, or give a smaller --workspace."
+            f"the build of graph '{job.graph}' {how}, most likely for want of memory; close other programs, add swap, "
+            "or give a smaller --workspace."
         ) from None
     finally:
         process.kill()

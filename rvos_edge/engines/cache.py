@@ -132,7 +132,7 @@ class EngineCache:
 _WORDS = {
     "graph": "graph",
     "onnx_sha256": "the graph file",
-    "flavour": "",
+    "flavour": "target",
     "version": "version",
     "gpu": "GPU",
     "capabilities": "compute capability",

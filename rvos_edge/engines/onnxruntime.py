@@ -157,14 +157,14 @@ class OnnxRuntimeBackend:
         """
         if threads is not None and threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}; leave it out to use every core.")
-        self._device, self.reason = choose_device(device)
-        self.name = f"ONNX Runtime ({self._device})"
-        self.board: Board[OrtBuffer] = Board(lambda dtype, shape: OrtBuffer(dtype, shape, self._device))
+        self.device, self.reason = choose_device(device)
+        self.name = f"ONNX Runtime ({self.device})"
+        self.board: Board[OrtBuffer] = Board(lambda dtype, shape: OrtBuffer(dtype, shape, self.device))
         self._threads = threads
 
     def load(self, path: Path, spec: GraphSpec) -> OrtGraph:
         """Load a graph, declare its slots and bind it to them; UserError names a file that cannot be loaded."""
-        session = self._open(path, spec, self._device)
+        session = self._open(path, spec, self.device)
         for tensor in (*spec.inputs, *spec.outputs):
             self.board.declare(tensor)
         return OrtGraph(session, spec, self.board)

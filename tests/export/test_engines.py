@@ -8,7 +8,8 @@ from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.engines.build import BuildOptions, Job, build_plan
 from rvos_edge.errors import UserError
 from rvos_edge.export.package import Options, export_bundle
-from rvos_edge.trainer.checkpoint import assemble, save_checkpoint
+from rvos_edge.trainer.assemble import assemble
+from rvos_edge.trainer.checkpoint import save_checkpoint
 from rvos_edge.trainer.model.weights import InitialWeights
 
 pytest.importorskip("tensorrt_rtx")

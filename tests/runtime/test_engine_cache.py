@@ -52,7 +52,7 @@ def test_an_engine_is_found_again(cache: EngineCache) -> None:
         ({"gpu": "Xavier", "capabilities": ("72",)}, "GPU Orin and not Xavier, compute capability 87 and not 72"),
         ({"max_queries": 64}, "queries up to 8 and not 64"),
         ({"precision": "float32"}, "precision float16 and not float32"),
-        ({"flavour": "tensorrt-rtx"}, "tensorrt and not tensorrt-rtx"),
+        ({"flavour": "tensorrt-rtx"}, "made for target tensorrt and not tensorrt-rtx"),
     ],
 )
 def test_an_engine_that_does_not_fit_is_refused_with_the_reason(

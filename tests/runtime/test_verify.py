@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_bundle import write_manifest, write_reference, write_tiny_bundle
+from tiny_bundle import write_manifest, write_tiny_bundle
+from tiny_reference import write_reference
 from typer.testing import CliRunner
 
+import rvos_edge
 from rvos_edge.bundle import Bundle, GraphSpec
 from rvos_edge.cli import app
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
@@ -46,8 +48,16 @@ def test_an_honest_backend_is_proven(tiny: Path) -> None:
     assert proof.frames == 3
 
 
+def test_a_proof_of_float16_on_the_cpu_says_what_it_does_not_cover(tiny: Path) -> None:
+    bundle = Bundle.open(tiny)
+    reference = load_reference(bundle)
+    assert prove(bundle, reference, _cpu).note == ""
+    graphs = {n: s.model_copy(update={"precision": "float16"}) for n, s in bundle.manifest.graphs.items()}
+    half = Bundle(bundle.path, bundle.manifest.model_copy(update={"graphs": graphs}))
+    assert "runs float16 layers in float32" in prove(half, reference, _cpu).note
+
+
 def test_a_graph_that_computes_something_else_is_named(tiny: Path) -> None:
-    # Another size's weights are the same; swap the graph for one whose outputs are recorded differently.
     bundle = Bundle.open(tiny)
     reference = load_reference(bundle)
     wrong = {name: dict(tensors) for name, tensors in reference.outputs.items()}
@@ -199,6 +209,7 @@ def test_another_size_of_a_bundle_can_be_opened(tmp_path: Path) -> None:
     bundle = Bundle.open(small, size=(96, 128))
     assert bundle.graph_path("gating").parent.name == "96x128"
     assert bundle.graph_path("text").parent == small
+    assert rvos_edge.open(small, size=(96, 128), device="cpu").bundle.manifest.size == (96, 128)
     with pytest.raises(UserError, match="no graphs for 64x64; it was exported for 64x96, 96x128"):
         Bundle.open(small, size=(64, 64))
     (small / "96x128" / "aspp.onnx").write_bytes(b"")
