@@ -220,6 +220,7 @@ def _manifest(
         format_version=FORMAT_VERSION,
         name=str(loaded.card.get("name", config.preset)),
         preset=config.preset,
+        trained=bool(loaded.card.get("trained", True)),
         network={
             "backbone": config.backbone.name,
             "backbone_stride": config.backbone.stride,

@@ -115,6 +115,8 @@ class Manifest(_Strict):
     format_version: int
     name: str
     preset: str
+    trained: bool = True
+    """False for a network put together from the weights of its parts: its masks mean nothing."""
     network: dict[str, str | int | float | bool | list[int]]
     size: tuple[int, int]
     """Height and width of ``image``, uint8 [H,W,3] BGR; normalisation is inside the graphs."""

@@ -69,7 +69,8 @@ def _facts(path: Path, manifest: Manifest) -> str:
     flow = manifest.flow
     sizes = ", ".join([format_size(manifest.size), *manifest.sizes])
     lines = [
-        f"{path}: {manifest.name}, preset {manifest.preset}, format {manifest.format_version}",
+        f"{path}: {manifest.name}, preset {manifest.preset}, format {manifest.format_version}"
+        + ("" if manifest.trained else "; not trained, its masks mean nothing"),
         f"input {sizes} uint8 BGR, masks at 1/{manifest.stride}, up to {manifest.max_queries} queries",
         f"flow: {flow.iterations} iterations at 1/{flow.scale} of the input" if flow else "no flow",
     ]

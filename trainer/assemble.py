@@ -27,7 +27,7 @@ def assemble(preset: str, weights: InitialWeights) -> Checkpoint:
     model = HINet(config=model_config(preset)).eval()
     tokenizer = initialise(model, weights, random_text=True)
     _settle(model, keep_backbone=weights.backbone is not None)
-    return Checkpoint(model, tokenizer, {"name": f"{preset}, not trained"})
+    return Checkpoint(model, tokenizer, {"name": f"{preset}, not trained", "trained": False})
 
 
 @torch.no_grad()

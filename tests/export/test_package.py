@@ -172,6 +172,7 @@ def test_a_preset_is_exported_from_official_weights_alone(tmp_path: Path, monkey
     assert done.exit_code == 0, done.output
     (checkpoint,) = seen
     assert checkpoint.card["name"] == "test, not trained"
+    assert checkpoint.card["trained"] is False
     first = next(iter(checkpoint.model.backbone.state_dict().values()))
     assert torch.equal(first, weights["conv1.weight"])
 

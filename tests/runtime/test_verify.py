@@ -75,6 +75,18 @@ def test_masks_that_differ_are_refused(tiny: Path) -> None:
         check(bundle, proof)
 
 
+def test_masks_of_a_network_that_was_never_trained_are_shown_and_not_judged(tiny: Path) -> None:
+    bundle = Bundle.open(tiny)
+    untrained = Bundle(tiny, bundle.manifest.model_copy(update={"trained": False}))
+    proof = prove(untrained, load_reference(untrained), _cpu)
+    check(untrained, proof.model_copy(update={"mask_iou": 0.5}))
+    bad = {name: parity.model_copy(update={"relative_l2": 0.5}) for name, parity in proof.graphs.items()}
+    with pytest.raises(UserError, match=r"differs from PyTorch by 0\.5"):
+        check(untrained, proof.model_copy(update={"graphs": bad}))
+    write_manifest(tiny, untrained.manifest)
+    assert "not trained, its masks mean nothing" in _invoke("inspect", tiny).output
+
+
 def test_the_reference_comes_back_as_it_was_written(tiny: Path) -> None:
     bundle = Bundle.open(tiny)
     reference = load_reference(bundle)
