@@ -24,7 +24,7 @@ from rvos_edge.bundle import (
     shipped_bundle,
 )
 from rvos_edge.engines.base import Backend, Graph
-from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
+from rvos_edge.engines.choose import open_best
 from rvos_edge.errors import UserError
 from rvos_edge.flow_policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.preprocess import Postprocessor, Preprocessor, check_frame
@@ -232,6 +232,7 @@ def open_segmenter(
     *,
     size: tuple[int, int] | None = None,
     device: str = "auto",
+    backend: str = "auto",
     flow: FlowOptions | None = None,
     cache_dir: str | Path | None = None,
     threads: int | None = None,
@@ -243,23 +244,28 @@ def open_segmenter(
         path: The bundle's directory; None for the bundle that comes with the package.
         size: Height and width of the network's input, one that the bundle was exported for; None for its first.
         device: "auto", "cpu" or "cuda".
+        backend: "auto" for the fastest that works, or a name such as "onnxruntime" (``engines.choose.BACKENDS``).
         flow: How much flow to compute; None for the defaults.
         cache_dir: Folder for caches; None for $RVOS_EDGE_CACHE or the user's cache folder.
         threads: CPU threads; None for one per physical core.
         threshold: Logit above which a pixel belongs to the object.
 
     Raises:
-        UserError: The bundle is damaged or the device cannot be used.
+        UserError: The bundle is damaged, or the backend or the device cannot be used.
     """
     bundle = Bundle.open(shipped_bundle() if path is None else path, size=size)
     caches = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    return Segmenter(
-        bundle=bundle,
-        backend=OnnxRuntimeBackend(device=device, threads=threads),
-        cache_dir=None if caches is None else caches / "text",
-        flow=flow,
-        threshold=threshold,
-    )
+
+    def load(chosen: Backend) -> Segmenter:
+        return Segmenter(
+            bundle=bundle,
+            backend=chosen,
+            cache_dir=None if caches is None else caches / "text",
+            flow=flow,
+            threshold=threshold,
+        )
+
+    return open_best(load, backend=backend, device=device, threads=threads)
 
 
 class _Clock:

@@ -226,7 +226,7 @@ def _baseline(bundle: Path, checkpoint: Path | None, queries: Sequence[str]) -> 
     if checkpoint is None:
         from rvos_edge.segmenter import open_segmenter
 
-        segmenter = open_segmenter(bundle, device="cpu")
+        segmenter = open_segmenter(bundle, device="cpu", backend="onnxruntime")
         segmenter.set_queries(queries)
         return lambda frame: segmenter.step(frame).masks, "ONNX Runtime"
     from rvos_edge.bundle import Bundle

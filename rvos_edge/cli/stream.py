@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from rvos_edge.cli.app import BundleOption, DeviceOption, app, parse_size
+from rvos_edge.cli.app import BackendOption, BundleOption, DeviceOption, app, parse_size
 from rvos_edge.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def run(
     frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
     size: Annotated[str | None, typer.Option(help="Network input as HxW, one that the bundle has.")] = None,
     device: DeviceOption = "auto",
+    backend: BackendOption = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; one per physical core if left out.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Flow updates per frame; the bundle's if left out.")] = None,
     flow: Annotated[bool, typer.Option("--flow/--no-flow", help="Use motion.")] = True,
@@ -45,7 +46,9 @@ def run(
 
     if not 0 <= opacity <= 1:
         raise UserError(f"--opacity {opacity:g} is out of range; choose between 0 and 1.")
-    segmenter = _open(bundle, size=size, device=device, threads=threads, iterations=iterations, flow=flow)
+    segmenter = _open(
+        bundle, size=size, device=device, backend=backend, threads=threads, iterations=iterations, flow=flow
+    )
     segmenter.set_queries(query)
     with open_source(source) as opened:
         makers: list[Callable[[], Sink]] = []
@@ -71,17 +74,19 @@ def demo(
     frames: Annotated[int, typer.Option(help="Length of the clip.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the synthetic camera.")] = 2,
     device: DeviceOption = "auto",
+    backend: BackendOption = "auto",
 ) -> None:
     """Segment a synthetic clip whose exact masks are known; needs no data and no camera."""
     from rvos_edge.demo import run_demo
 
-    run_demo(_open(bundle, device=device), output, frames=frames, seed=seed)
+    run_demo(_open(bundle, device=device, backend=backend), output, frames=frames, seed=seed)
 
 
 def _open(
     bundle: Path | None,
     *,
     device: str,
+    backend: str,
     size: str | None = None,
     threads: int | None = None,
     iterations: int | None = None,
@@ -94,7 +99,7 @@ def _open(
         raise UserError(f"--iterations {iterations} is out of range; give at least 1, or --no-flow.")
     options = FlowOptions(enabled=flow, iterations=iterations)
     extent = parse_size(size) if size is not None else None
-    return open_segmenter(bundle, size=extent, device=device, flow=options, threads=threads)
+    return open_segmenter(bundle, size=extent, device=device, backend=backend, flow=options, threads=threads)
 
 
 def _check_not_source(output: Path, source: str) -> None:

@@ -77,6 +77,7 @@ def evaluate(
     ],
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint directory to score, or")] = None,
     bundle: Annotated[Path | None, typer.Option(help="bundle directory to score.")] = None,
+    backend: Annotated[str, typer.Option(help="Runs the bundle; auto for the fastest.")] = "onnxruntime",
     root: Annotated[Path | None, typer.Option(help="The data set's folder; DAVIS-16's for swap and all.")] = None,
     coco: Annotated[Path | None, typer.Option(help="The COCO folder, for the swap test.")] = None,
     split: Annotated[
@@ -109,6 +110,7 @@ def evaluate(
         Options(
             checkpoint=checkpoint,
             bundle=bundle,
+            backend=backend,
             dataset=dataset,
             root=root,
             coco=coco,

@@ -145,19 +145,21 @@ class OnnxRuntimeBackend:
         >>> graph.run()
     """
 
-    def __init__(self, *, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(self, *, device: str = "auto", threads: int | None = None, reason: str = "") -> None:
         """Choose the device.
 
         Args:
             device: "auto", "cpu" or "cuda".
             threads: CPU threads of each graph; None leaves it to ONNX Runtime (one per physical core).
+            reason: Why this backend; why this device when empty.
 
         Raises:
             UserError: The device cannot be used or ``threads`` is not positive.
         """
         if threads is not None and threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}; leave it out to use every core.")
-        self.device, self.reason = choose_device(device)
+        self.device, why = choose_device(device)
+        self.reason = reason or why
         self.name = f"ONNX Runtime ({self.device})"
         self.board: Board[OrtBuffer] = Board(lambda dtype, shape: OrtBuffer(dtype, shape, self.device))
         self._threads = threads
@@ -181,6 +183,8 @@ class OnnxRuntimeBackend:
         options.log_severity_level = 3
         # The graphs run one after the other: the threads of one must not spin while the next one works.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        # The eight-bit weights are widened once, at load; as quantised operators they would be in every run.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
         try:
             session = ort.InferenceSession(str(path), options, providers=providers)

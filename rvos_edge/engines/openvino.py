@@ -89,11 +89,12 @@ class OpenVinoBackend:
         >>> graph.run()
     """
 
-    def __init__(self, *, threads: int | None = None) -> None:
+    def __init__(self, *, threads: int | None = None, reason: str = "") -> None:
         """Start OpenVINO.
 
         Args:
             threads: CPU threads; None leaves it to OpenVINO (one per physical core).
+            reason: Why this backend; that it was asked for when empty.
 
         Raises:
             UserError: ``threads`` is not positive.
@@ -101,7 +102,7 @@ class OpenVinoBackend:
         if threads is not None and threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}; leave it out to use every core.")
         self.name = f"OpenVINO {ov.__version__.split('-')[0]} (cpu)"
-        self.reason = "OpenVINO was asked for"
+        self.reason = reason or "OpenVINO was asked for"
         self.board: Board[OpenVinoBuffer] = Board(OpenVinoBuffer)
         self._core = ov.Core()
         self._threads = threads

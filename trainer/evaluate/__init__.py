@@ -34,6 +34,7 @@ class Options:
     Attributes:
         checkpoint: A checkpoint directory.
         bundle: A bundle directory; exactly one of the two.
+        backend: Runs the bundle (``engines.choose.BACKENDS``); the same on every machine by default.
         dataset: One of ``DATASETS``; "all" is davis16, synthetic and swap.
         root: The data set's folder; for swap and all the DAVIS-16 folder.
         coco: The COCO excerpt, for the swap test; without it only synthetic scenes are swapped.
@@ -50,6 +51,7 @@ class Options:
 
     checkpoint: Path | None = None
     bundle: Path | None = None
+    backend: str = "onnxruntime"
     dataset: str
     root: Path | None = None
     coco: Path | None = None
@@ -88,7 +90,7 @@ def evaluate(options: Options, *, console: Console | None = None) -> dict[str, A
     folder = options.checkpoint or options.bundle or Path()
     figures: dict[str, Any] = {"model": folder.resolve().name, "command": _command(options)}
     try:
-        with open_predictor(options.checkpoint, options.bundle) as predictor:
+        with open_predictor(options.checkpoint, options.bundle, backend=options.backend) as predictor:
             figures |= _run(options, predictor, ledger, console)
     except KeyboardInterrupt:
         if ledger.path is not None and len(ledger):
@@ -167,7 +169,7 @@ def _beside(path: Path | None) -> Path | None:
 def _facts(options: Options) -> dict[str, Any]:
     """What must be the same for an interrupted evaluation to go on: the model, the options and the sentences."""
     facts: dict[str, Any] = {"model": model_hash(options.checkpoint, options.bundle), "version": __version__}
-    for name in ("dataset", "split", "every", "protocol"):
+    for name in ("backend", "dataset", "split", "every", "protocol"):
         facts[name] = getattr(options, name)
     for name in ("root", "coco", "masks", "expressions"):
         path = getattr(options, name)

@@ -52,8 +52,8 @@ class BundlePredictor:
 
 
 @contextlib.contextmanager
-def open_predictor(checkpoint: Path | None, bundle: Path | None) -> Iterator[Predictor]:
-    """Load the one that is not None.
+def open_predictor(checkpoint: Path | None, bundle: Path | None, *, backend: str) -> Iterator[Predictor]:
+    """Load the one that is not None; ``backend`` runs a bundle (``engines.choose.BACKENDS``).
 
     Raises:
         UserError: It is missing or damaged.
@@ -63,7 +63,7 @@ def open_predictor(checkpoint: Path | None, bundle: Path | None) -> Iterator[Pre
         return
     # Its own cache: what is judged is the bundle, not what an earlier run left behind.
     with tempfile.TemporaryDirectory() as folder:
-        yield BundlePredictor(open_segmenter(bundle, cache_dir=folder))
+        yield BundlePredictor(open_segmenter(bundle, backend=backend, cache_dir=folder))
 
 
 def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:

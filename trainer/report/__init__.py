@@ -112,7 +112,7 @@ def _record(run: Run, clips: ReferringClips, every: int, console: Console) -> Re
     checkpoint, bundle = (None, run.path) if run.is_bundle else (run.path, None)
     hidden = not console.is_terminal or "CI" in os.environ
     with (
-        open_predictor(checkpoint, bundle) as predictor,
+        open_predictor(checkpoint, bundle, backend="onnxruntime") as predictor,
         Progress(*columns, console=console, disable=hidden) as progress,
     ):
         task = progress.add_task(run.name, total=sum(len(clips.frames(video)) for video in clips.videos))
