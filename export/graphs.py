@@ -1,8 +1,10 @@
 """One nn.Module per graph of the bundle, composed from the network's own parts.
 
-The names of inputs and outputs are the wiring: an output feeds the input of the same name. The correlation pyramid is
-an output of ``flow_context``: it is built once per frame instead of in every ``flow_step``. ``flow_step`` writes
-``hidden_next`` and ``coords_next`` because an ONNX output cannot bear the name of an input; the runtime swaps them.
+The names of inputs and outputs are the wiring: an output feeds the input of the same name. What does not change from
+one ``flow_step`` to the next is an output of ``flow_context``, built once per frame: the correlation pyramid, and
+``context``, the context's share of every update. ``flow_image``, the image as RAFT reads it, is made once for both
+encoders. ``flow_step`` writes ``hidden_next`` and ``coords_next`` because an ONNX output cannot bear the name of an
+input; the runtime swaps them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from rvos_edge.export.flow_update import ContextShare, Update
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.hinet import HINet
 
@@ -70,19 +74,40 @@ class _Aspp(_Part):
 
 
 class _FlowEncode(_Part):
-    def forward(self, image: Tensor) -> tuple[Tensor]:
-        return (self.flow.encode(planes(image)),)
+    def __init__(self, model: HINet) -> None:
+        super().__init__(model)
+        # One strided convolution takes means of squares and turns BGR to RGB: no runtime does these two as fast.
+        scale = self.flow.scale
+        mean = torch.eye(3).flip(0).view(3, 3, 1, 1).expand(3, 3, scale, scale) / scale**2
+        self.shrink = nn.Parameter(mean.to(_dtype(self.flow.raft)).contiguous(), requires_grad=False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = image.to(self.shrink.dtype).permute(2, 0, 1).unsqueeze(0)
+        # Means of four or sixteen whole numbers are exact in float16 too; the quotient is not.
+        small = F.conv2d(pixels, self.shrink, stride=self.flow.scale).float()
+        prepared = self.flow.normalise(small)
+        return self.flow.encode(prepared), prepared
 
 
 class _FlowContext(_Part):
-    def forward(self, image: Tensor, fmap: Tensor, fmap_prev: Tensor) -> tuple[Tensor, ...]:
-        return (*self.flow.context(planes(image)), *self.flow.correlate(fmap, fmap_prev))
+    def __init__(self, model: HINet) -> None:
+        super().__init__(model)
+        self.share = ContextShare(self.flow.raft)
+
+    def forward(self, flow_image: Tensor, fmap: Tensor, fmap_prev: Tensor) -> tuple[Tensor, ...]:
+        hidden, context = self.flow.context(flow_image)
+        return (hidden, self.share(context), *self.flow.correlate(fmap, fmap_prev))
 
 
 class _FlowStep(_Part):
+    def __init__(self, model: HINet) -> None:
+        super().__init__(model)
+        self.update = Update(self.flow.raft)
+
     def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         *pyramid, hidden, context, coords = tensors
-        return self.flow.step(tuple(pyramid), hidden, context, coords)
+        hidden, delta = self.update(hidden, context, *self.flow.look_up(tuple(pyramid), coords))
+        return hidden, coords + delta.to(coords.dtype)
 
 
 class _FlowUp(_Part):
@@ -139,9 +164,13 @@ def build_graphs(model: HINet) -> tuple[Graph, ...]:
     if model.flow is not None:
         pyramid = tuple(f"corr{index}" for index in range(model.flow.levels))
         graphs += [
-            Graph("flow_encode", _FlowEncode(model), ("image",), ("fmap",), {}),
+            Graph("flow_encode", _FlowEncode(model), ("image",), ("fmap", "flow_image"), {}),
             Graph(
-                "flow_context", _FlowContext(model), ("image", "fmap", "fmap_prev"), ("hidden", "context", *pyramid), {}
+                "flow_context",
+                _FlowContext(model),
+                ("flow_image", "fmap", "fmap_prev"),
+                ("hidden", "context", *pyramid),
+                {},
             ),
             Graph(
                 "flow_step",

@@ -90,14 +90,15 @@ class TorchSegmenter:
         network = self.model.flow
         if network is None:
             return None
-        fmap, previous = network.encode(image), self._fmap
+        prepared = network.prepare(image)
+        fmap, previous = network.encode(prepared), self._fmap
         self._fmap = fmap
         if previous is None or self._coords is None:
             self._coords = identity_grid(fmap)
             height, width = self.size
             return image.new_zeros(1, 2, height // network.scale, width // network.scale)
         pyramid = network.correlate(fmap, previous)
-        hidden, context = network.context(image)
+        hidden, context = network.context(prepared)
         for _ in range(network.iterations):
             hidden, self._coords = network.step(pyramid, hidden, context, self._coords)
         return network.upsample(hidden, self._coords)

@@ -1,8 +1,8 @@
 """RAFT in pieces: torchvision's modules, run encoder by encoder and step by step so that a stream can reuse them.
 
 The flow is estimated from the current frame to the previous one: it is aligned with the current frame and needs no
-future frame. The correlation pyramid is looked up by gathering integer windows and blending once, which equals
-grid_sample, exports to plain ONNX and is faster there.
+future frame. The correlation pyramid is looked up by small matrix products, or by gathering integer windows and
+blending once: both equal grid_sample, export to plain ONNX and are faster there.
 """
 
 from __future__ import annotations
@@ -42,14 +42,24 @@ class FlowNetwork(nn.Module):
         # RAFT's weights stay those of its authors (design section 3).
         self.requires_grad_(False)
 
-    def encode(self, image: Tensor) -> Tensor:
-        """Image float [B,3,H,W], RGB 0..255 -> feature map [B,C,h,w], h = H / scale / 8."""
-        features: Tensor = self.raft.feature_encoder(self._prepare(image))
+    def prepare(self, image: Tensor) -> Tensor:
+        """Image float [B,3,H,W], RGB 0..255 -> what both encoders read: [B,3,H/scale,W/scale] in -1..1."""
+        if self.scale > 1:
+            image = F.avg_pool2d(image, self.scale)
+        return self.normalise(image)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """0..255 -> -1..1, in the type of the encoders."""
+        return (image / 127.5 - 1.0).to(next(self.raft.parameters()).dtype)
+
+    def encode(self, prepared: Tensor) -> Tensor:
+        """Prepared image [B,3,H',W'] -> feature map [B,C,h,w], h = H' / 8."""
+        features: Tensor = self.raft.feature_encoder(prepared)
         return features
 
-    def context(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Current image [B,3,H,W] -> initial hidden state and context, each [B,.,h,w]."""
-        both = self.raft.context_encoder(self._prepare(image))
+    def context(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """The current image, prepared [B,3,H',W'] -> initial hidden state and context, each [B,.,h,w]."""
+        both = self.raft.context_encoder(prepared)
         size = self.raft.update_block.hidden_state_size
         hidden, context = torch.split(both, [size, both.shape[1] - size], dim=1)
         return torch.tanh(hidden), torch.relu(context)
@@ -71,13 +81,17 @@ class FlowNetwork(nn.Module):
         self, pyramid: tuple[Tensor, ...], hidden: Tensor, context: Tensor, coords: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One lookup and update: -> hidden [B,.,h,w], coords [B,2,h,w] (x, y positions in the previous frame)."""
-        correlation = torch.cat(
-            [lookup(level, coords / 2**index, self.radius) for index, level in enumerate(pyramid)], dim=1
-        )
-        # Positions reach hundreds of pixels and need their fractions: float32 even where the network is narrower.
-        flow = (coords - identity_grid(coords)).to(hidden.dtype)
+        correlation, flow = self.look_up(pyramid, coords)
         hidden, delta = self.raft.update_block(hidden, context, correlation, flow)
         return hidden, coords + delta.to(coords.dtype)
+
+    def look_up(self, pyramid: tuple[Tensor, ...], coords: Tensor) -> tuple[Tensor, Tensor]:
+        """What an update reads: correlations [B,levels*(2r+1)^2,h,w] around coords, and the flow [B,2,h,w] so far."""
+        batch, _, height, width = coords.shape
+        levels = [lookup(level, coords / 2**index, self.radius) for index, level in enumerate(pyramid)]
+        correlation = torch.cat(levels, dim=1).view(batch, height, width, -1).permute(0, 3, 1, 2)
+        # Positions reach hundreds of pixels and need their fractions: float32 even where the network is narrower.
+        return correlation, (coords - identity_grid(coords)).to(correlation.dtype)
 
     def upsample(self, hidden: Tensor, coords: Tensor) -> Tensor:
         """-> flow [B,2,H/scale,W/scale] in pixels of the full image, by RAFT's convex combination where it has one."""
@@ -103,9 +117,10 @@ class FlowNetwork(nn.Module):
         Returns:
             flow [B,2,H/scale,W/scale] in pixels of the image, and the final coords for the next warm start.
         """
-        fmap, fmap_prev = self.encode(image), self.encode(image_prev)
+        prepared = self.prepare(image)
+        fmap, fmap_prev = self.encode(prepared), self.encode(self.prepare(image_prev))
         pyramid = self.correlate(fmap, fmap_prev)
-        hidden, context = self.context(image)
+        hidden, context = self.context(prepared)
         coords = identity_grid(fmap) if coords is None else coords
         for _ in range(iterations or self.iterations):
             hidden, coords = self.step(pyramid, hidden, context, coords)
@@ -125,24 +140,19 @@ class FlowNetwork(nn.Module):
         coords: Tensor | None = None
         for frame in frames:
             image = torch.from_numpy(np.ascontiguousarray(frame[:, :, ::-1])).permute(2, 0, 1)[None].float()
-            image = image.to(next(self.parameters()).device)
-            fmap = self.encode(image)
+            prepared = self.prepare(image.to(next(self.parameters()).device))
+            fmap = self.encode(prepared)
             if fmap_prev is None:
                 coords = identity_grid(fmap)
                 yield np.zeros((2, frame.shape[0] // self.scale, frame.shape[1] // self.scale), np.float32)
             else:
                 assert coords is not None
                 pyramid = self.correlate(fmap, fmap_prev)
-                hidden, context = self.context(image)
+                hidden, context = self.context(prepared)
                 for _ in range(self.iterations):
                     hidden, coords = self.step(pyramid, hidden, context, coords)
                 yield self.upsample(hidden, coords)[0].cpu().numpy()
             fmap_prev = fmap
-
-    def _prepare(self, image: Tensor) -> Tensor:
-        if self.scale > 1:
-            image = F.avg_pool2d(image, self.scale)
-        return (image / 127.5 - 1.0).to(next(self.raft.parameters()).dtype)
 
 
 def identity_grid(like: Tensor) -> Tensor:
@@ -154,11 +164,12 @@ def identity_grid(like: Tensor) -> Tensor:
     return grid.unsqueeze(0).expand(batch, -1, -1, -1)
 
 
+_SMALL_LEVEL = 1024
+"""Positions of a correlation map up to which reading all of it is cheaper than finding the few that are wanted."""
+
+
 def lookup(level: Tensor, coords: Tensor, radius: int) -> Tensor:
     """Bilinear samples of a correlation level in a window around each position; zero outside (RAFT, section 3.2).
-
-    The window's samples share one fraction, so (2r+2)^2 integer gathers and one blend replace (2r+1)^2
-    bilinear reads.
 
     Args:
         level: [B*h*w,h_l,w_l], one correlation map for every position of the current frame.
@@ -166,28 +177,50 @@ def lookup(level: Tensor, coords: Tensor, radius: int) -> Tensor:
         radius: r.
 
     Returns:
-        [B,(2r+1)^2,h,w], x offset major, as RAFT's weights expect.
+        [B*h*w,(2r+1)^2], x offset major, as RAFT's weights expect.
     """
-    batch, _, height, width = coords.shape
-    count, level_height, level_width = level.shape
+    centres = coords.permute(0, 2, 3, 1).reshape(-1, 2)
+    if level[0].numel() <= _SMALL_LEVEL:
+        return _look_up_by_products(level, centres, radius)
+    return _look_up_by_gathering(level, centres, radius)
+
+
+def _look_up_by_products(level: Tensor, centres: Tensor, radius: int) -> Tensor:
+    """Bilinear reading is linear in rows and columns: hat functions on either side of the map, zero where it ends."""
+    rows = torch.matmul(_hats(centres[:, 1], level.shape[1], radius).to(level.dtype), level)
+    columns = _hats(centres[:, 0], level.shape[2], radius).to(level.dtype)
+    return torch.matmul(columns, rows.transpose(1, 2)).flatten(1)
+
+
+def _hats(positions: Tensor, extent: int, radius: int) -> Tensor:
+    """Weight of every one of ``extent`` pixels at each offset from each position: [n] -> [n,2r+1,extent]."""
+    offsets = torch.arange(2 * radius + 1, dtype=torch.float32, device=positions.device) - radius
+    pixels = torch.arange(extent, dtype=torch.float32, device=positions.device)
+    return torch.relu(1 - ((positions.view(-1, 1, 1) + offsets.view(1, -1, 1)) - pixels).abs())
+
+
+def _look_up_by_gathering(level: Tensor, centres: Tensor, radius: int) -> Tensor:
+    """The window's samples share one fraction: (2r+2)^2 integer gathers and one blend are (2r+1)^2 bilinear reads."""
+    count, height, width = level.shape
     side = 2 * radius + 2
-    centre = coords.permute(0, 2, 3, 1).reshape(count, 2)
-    floor = torch.floor(centre)
-    fraction = (centre - floor).to(level.dtype)
+    floor = torch.floor(centres)
     offsets = torch.arange(side, device=level.device) - radius
     # Positions far outside are all zero anyway: bounding them keeps the integer conversion defined.
-    columns = floor[:, :1].clamp(-side, level_width + side).long() + offsets
-    rows = floor[:, 1:].clamp(-side, level_height + side).long() + offsets
-    in_rows, in_columns = (rows >= 0) & (rows < level_height), (columns >= 0) & (columns < level_width)
-    inside = in_rows.unsqueeze(2) & in_columns.unsqueeze(1)
-    index = rows.clamp(0, level_height - 1).unsqueeze(2) * level_width + columns.clamp(0, level_width - 1).unsqueeze(1)
-    window = torch.gather(level.reshape(count, -1), 1, index.reshape(count, -1)).view(count, side, side)
-    window = window * inside.to(level.dtype)
-    x, y = fraction[:, :1].unsqueeze(2), fraction[:, 1:].unsqueeze(2)
-    window = window[:, :, :-1] + x * (window[:, :, 1:] - window[:, :, :-1])
-    window = window[:, :-1] + y * (window[:, 1:] - window[:, :-1])
-    samples = window.transpose(1, 2).reshape(batch, height, width, (side - 1) ** 2)
-    return samples.permute(0, 3, 1, 2)
+    columns = floor[:, :1].clamp(-side, width + side).long() + offsets
+    rows = floor[:, 1:].clamp(-side, height + side).long() + offsets
+    index = rows.clamp(0, height - 1).unsqueeze(1) * width + columns.clamp(0, width - 1).unsqueeze(2)
+    window = torch.gather(level.flatten(1), 1, index.flatten(1)).view(count, side, side)
+    fraction = centres - floor
+    left, right = (part.to(level.dtype).unsqueeze(2) for part in _shares(fraction[:, :1], columns, width))
+    upper, lower = (part.to(level.dtype).unsqueeze(1) for part in _shares(fraction[:, 1:], rows, height))
+    window = window[:, :-1] * left + window[:, 1:] * right
+    return (window[:, :, :-1] * upper + window[:, :, 1:] * lower).flatten(1)
+
+
+def _shares(fraction: Tensor, places: Tensor, extent: int) -> tuple[Tensor, Tensor]:
+    """Weights of the two neighbours of each sample along an axis, zero for a neighbour outside: [n,2r+1] each."""
+    inside = ((places >= 0) & (places < extent)).to(fraction.dtype)
+    return (1 - fraction) * inside[:, :-1], fraction * inside[:, 1:]
 
 
 def load_raft_weights(network: FlowNetwork, path: Path) -> None:

@@ -35,15 +35,22 @@ class Interaction(nn.Module):
 
     def forward(self, vision: Tensor, language: Tensor, motion: Tensor | None) -> Tensor:
         """V [B,c,h,w], l [B,Q,c] and U [B,c,h,w] or None -> M [B*Q,c,h,w]; V and G are shared by the queries."""
-        batch, queries, channels = language.shape
-        spoken = vision.unsqueeze(1) * language.unsqueeze(-1).unsqueeze(-1)
-        mixed: Tensor = self.mix(spoken.flatten(0, 1))
+        queries = language.shape[1]
+        conv, norm, relu = self.mix
+        if isinstance(conv, nn.Sequential):
+            # A depthwise convolution and a scaling of channels may change places: it runs once for all queries.
+            depthwise, conv = conv
+            vision = depthwise(vision)
+        spoken = _for_each_query(vision, queries) * language.flatten(0, 1).unsqueeze(-1).unsqueeze(-1)
+        mixed: Tensor = relu(norm(conv(spoken)))
         if self.gate is None or motion is None:
             return mixed
-        gate = torch.sigmoid(self.gate(motion)).unsqueeze(1)
-        height, width = mixed.shape[-2:]
-        gated: Tensor = mixed.view(batch, queries, channels, height, width) * gate
-        return gated.flatten(0, 1)
+        return mixed * _for_each_query(torch.sigmoid(self.gate(motion)), queries)
+
+
+def _for_each_query(shared: Tensor, queries: int) -> Tensor:
+    """[B,c,h,w] -> [B*Q,c,h,w]; a batch of one is left to broadcasting."""
+    return shared if shared.shape[0] == 1 else shared.repeat_interleave(queries, dim=0)
 
 
 def _positions(features: Tensor) -> Tensor:

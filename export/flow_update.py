@@ -1,0 +1,81 @@
+"""RAFT's update, rearranged for a stream: what depends on the context alone is computed once per frame.
+
+A gate of the recurrent unit is a convolution of cat(hidden, context, motion). Convolution is linear, so the context's
+share moves out of the iterations, and the two gates that read the same input become one convolution. Equal to
+torchvision's up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.optical_flow import RAFT
+from torchvision.models.optical_flow.raft import ConvGRU
+
+
+class ContextShare(nn.Module):
+    """What the context adds to the gates of all recurrent units, biases included."""
+
+    def __init__(self, raft: RAFT) -> None:
+        super().__init__()
+        hidden, context = _extents(raft)
+        columns = slice(hidden, hidden + context)
+        self.convs = nn.ModuleList(
+            _joined([unit.convz, unit.convr, unit.convq], [columns], bias=True) for unit in _units(raft)
+        )
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Context [B,c,h,w] -> [B,3*hidden*units,h,w]: z, r and q of each unit."""
+        return torch.cat([conv(context) for conv in self.convs], dim=1)
+
+
+class Update(nn.Module):
+    """One update of the hidden state from the correlation and the flow, given the context's share."""
+
+    def __init__(self, raft: RAFT) -> None:
+        super().__init__()
+        self.hidden, context = _extents(raft)
+        inputs = [slice(0, self.hidden), slice(self.hidden + context, None)]
+        self.motion_encoder = raft.update_block.motion_encoder
+        self.flow_head = raft.update_block.flow_head
+        self.zr = nn.ModuleList(_joined([unit.convz, unit.convr], inputs) for unit in _units(raft))
+        self.q = nn.ModuleList(_joined([unit.convq], inputs) for unit in _units(raft))
+
+    def forward(self, hidden: Tensor, share: Tensor, correlation: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """-> hidden [B,.,h,w] and the change of the flow [B,2,h,w]."""
+        motion = self.motion_encoder(flow, correlation)
+        size = self.hidden
+        for index, (zr, q) in enumerate(zip(self.zr, self.q, strict=True)):
+            ours = share[:, 3 * size * index : 3 * size * (index + 1)]
+            gates = torch.sigmoid(zr(torch.cat([hidden, motion], dim=1)) + ours[:, : 2 * size])
+            update, reset = gates[:, :size], gates[:, size:]
+            new = torch.tanh(q(torch.cat([reset * hidden, motion], dim=1)) + ours[:, 2 * size :])
+            hidden = hidden + update * (new - hidden)
+        return hidden, self.flow_head(hidden)
+
+
+def _units(raft: RAFT) -> list[ConvGRU]:
+    block = raft.update_block.recurrent_block
+    return [unit for unit in (block.convgru1, block.convgru2) if isinstance(unit, ConvGRU)]
+
+
+def _extents(raft: RAFT) -> tuple[int, int]:
+    """Channels of the hidden state and of the context."""
+    hidden = raft.update_block.hidden_state_size
+    gate = _units(raft)[0].convz
+    return hidden, gate.in_channels - hidden - raft.update_block.motion_encoder.out_channels
+
+
+def _joined(convs: Sequence[nn.Conv2d], columns: Sequence[slice], *, bias: bool = False) -> nn.Conv2d:
+    """One convolution that gives the outputs of several, of some of their input channels."""
+    weight = torch.cat([torch.cat([conv.weight[:, part] for part in columns], dim=1) for conv in convs])
+    first = convs[0]
+    joined = nn.Conv2d(
+        weight.shape[1], weight.shape[0], first.kernel_size, padding=first.padding, bias=bias, dtype=weight.dtype
+    )
+    joined.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    if bias:
+        joined.bias = nn.Parameter(torch.cat([conv.bias.detach() for conv in convs]), requires_grad=False)
+    return joined
