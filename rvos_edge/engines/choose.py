@@ -13,8 +13,8 @@ from rvos_edge.errors import UserError
 
 T = TypeVar("T")
 
-_MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
-_INSTALL = {"openvino": 'pip install "rvos-edge[openvino]"'}
+_MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
+_INSTALL = 'pip install "rvos-edge[openvino]"'
 BACKENDS = tuple(_MODULES)
 """Names of the backends that run graphs."""
 
@@ -29,7 +29,8 @@ def open_backend(name: str, *, device: str = "auto", threads: int | None = None,
 
     Args:
         name: One of ``BACKENDS``.
-        device: "auto", "cpu" or "cuda"; OpenVINO runs on the CPU.
+        device: "auto", "cpu" or "cuda"; OpenVINO runs on the CPU. ``openvino-bf16`` is in bfloat16 where the bundle
+            allows it.
         threads: CPU threads; None for one per physical core.
         reason: Why this one; that it was asked for, or what device it found, when empty.
 
@@ -39,14 +40,14 @@ def open_backend(name: str, *, device: str = "auto", threads: int | None = None,
     if name not in _MODULES:
         raise UserError(f"backend '{name}' is unknown; use {' or '.join(BACKENDS)}.")
     if find_spec(_MODULES[name]) is None:
-        raise UserError(f"backend '{name}' is not installed; run: {_INSTALL[name]}")
-    if name == "openvino":
+        raise UserError(f"backend '{name}' is not installed; run: {_INSTALL}")
+    if name.startswith("openvino"):
         if device == "cuda":
-            raise UserError("backend 'openvino' cannot use device 'cuda'; use device 'cpu', or another backend.")
+            raise UserError(f"backend '{name}' cannot use device 'cuda'; use device 'cpu', or another backend.")
         # Imported here: it is an extra, and takes a while.
         from rvos_edge.engines.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(threads=threads, reason=reason)
+        return OpenVinoBackend(threads=threads, bfloat16=name == "openvino-bf16", reason=reason)
     return OnnxRuntimeBackend(device=device, threads=threads, reason=reason)
 
 

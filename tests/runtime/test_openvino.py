@@ -18,7 +18,9 @@ from rvos_edge.stream.synthetic import SyntheticCamera
 
 pytest.importorskip("openvino")
 
-from rvos_edge.engines.openvino import OpenVinoBackend
+import openvino as ov
+
+from rvos_edge.engines.openvino import OpenVinoBackend, bfloat16_pays
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,26 @@ def test_it_runs_on_the_cpu_only() -> None:
         open_backend("openvino", device="cuda")
     with pytest.raises(UserError, match="threads"):
         OpenVinoBackend(threads=0)
+
+
+def test_bfloat16_is_for_the_graphs_that_allow_it(bundle: Bundle) -> None:
+    graphs = bundle.manifest.graphs
+    asked: dict[tuple[bool, str], str] = {}
+    for bfloat16 in (False, True):
+        backend = OpenVinoBackend(bfloat16=bfloat16)
+        for name, precision in (("backbone", "bfloat16"), ("flow_step", "float32")):
+            spec = graphs[name].model_copy(update={"precision": precision})
+            compiled = backend._compile(bundle.graph_path(name), spec)
+            asked[bfloat16, name] = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    assert asked[False, "backbone"] == asked[False, "flow_step"] == asked[True, "flow_step"] == "f32"
+    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert asked[True, "backbone"] == "bf16"
+
+
+def test_a_cpu_without_bfloat16_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bfloat16_pays() in (False, True)
+    compiled = []
+    monkeypatch.setattr(ov.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    monkeypatch.setattr(ov.Core, "compile_model", lambda *_: compiled.append(1))
+    assert not bfloat16_pays()
+    assert not compiled
