@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from rvos_edge.bundle import (
     Bundle,
     shipped_bundle,
 )
-from rvos_edge.engines.base import Backend, Graph
+from rvos_edge.engines.base import Backend, Graph, Lap
 from rvos_edge.engines.choose import open_best
 from rvos_edge.errors import UserError
 from rvos_edge.flow_policy import FlowDecision, FlowOptions, FlowPolicy
@@ -32,6 +32,8 @@ from rvos_edge.text import TextEncoder, check_queries, default_cache_dir
 
 QUERIES = "Q"
 """The symbolic extent of everything that has one row per query."""
+_GRID = "coords_start"
+"""Slot of the identity grid, which cold starts copy to the coordinates."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Result:
         masks: bool [Q,H,W] at the size of the frame.
         margins: float32 [Q,h,w], object minus background logit at the network's resolution.
         scores: float32 [Q], mean object probability over the mask, 0 for an empty mask.
-        timings: Milliseconds by stage, in the order they ran; a stage that did not run is absent.
+        timings: Milliseconds by stage, in the order they ran; a stage that did not run is absent. Where a GPU replays
+            a recorded frame the graphs are one stage, ``graph``.
         flow_used: Whether optical flow was computed on this frame.
         flow: float32 [2,h,w], pixels of the network's input, this frame to the previous one; None unless asked for.
         index: Number of the frame since the last reset.
@@ -112,7 +115,9 @@ class Segmenter:
         if manifest.flow is not None and use_flow:
             self._iterations = options.iterations or manifest.flow.iterations
             self._policy = FlowPolicy(options)
-            self._grid = _identity_grid(self._board.shape(FLOW_COORDS))
+            coords = next(spec for spec in manifest.graphs["flow_step"].inputs if spec.name == FLOW_COORDS)
+            self._board.declare(coords.model_copy(update={"name": _GRID}))
+            self._board.write(_GRID, _identity_grid(self._board.shape(_GRID)))
             stepped = {tensor.name for tensor in manifest.graphs["flow_step"].outputs}
             self._step_states = [pair for pair in manifest.states.items() if pair[1] in stepped]
             self._frame_states = [pair for pair in manifest.states.items() if pair[1] not in stepped]
@@ -186,16 +191,13 @@ class Segmenter:
         self._board.write(FRAME_INPUT, image)
         decision = self._policy.decide(image, size) if self._policy is not None else None
         clock.lap("preprocess")
-        for name in VISION_GRAPHS:
-            self._run(name, clock)
-        if decision is not None:
-            self._run_flow(decision, clock)
-        self._run(GATING_GRAPH, clock)
+        self._backend.frame(self._key(decision), lambda lap: self._work(decision, lap))
         # Copies: the board's buffers are overwritten by the next frame.
         margins = self._board.read(MARGIN_OUTPUT).astype(np.float32)
         flow = None
         if self._flow_options.keep_flow and FLOW_OUTPUT in self._board:
             flow = self._board.read(FLOW_OUTPUT)[0].astype(np.float32)
+        clock.insert(self._backend.timings())
         masks = self._postprocess.masks(margins, size)
         scores = self._postprocess.scores(margins)
         clock.lap("postprocess")
@@ -203,28 +205,40 @@ class Segmenter:
         index, self._index = self._index, self._index + 1
         return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index)
 
-    def _run_flow(self, decision: FlowDecision, clock: _Clock) -> None:
+    def _key(self, decision: FlowDecision | None) -> tuple[str, bool, int] | None:
+        """All that ``_work`` depends on."""
+        return None if decision is None else (decision.action, decision.warm, self._iterations)
+
+    def _work(self, decision: FlowDecision | None, lap: Lap) -> None:
+        """What the backend does for a frame: only graphs and slots, because it may record it and replay that."""
+        for name in VISION_GRAPHS:
+            self._run(name, lap)
+        if decision is not None:
+            self._run_flow(decision, lap)
+        self._run(GATING_GRAPH, lap)
+
+    def _run_flow(self, decision: FlowDecision, lap: Lap) -> None:
         board = self._board
         # Always, so that the next frame finds this one's features.
-        self._run("flow_encode", clock)
+        self._run("flow_encode", lap)
         if decision.action == "run":
-            self._run("flow_context", clock)
+            self._run("flow_context", lap)
             if not decision.warm:
-                board.write(FLOW_COORDS, self._grid)
+                board.copy(_GRID, FLOW_COORDS)
             for _ in range(self._iterations):
                 self._graphs["flow_step"].run()
                 for state, source in self._step_states:
                     board.swap(state, source)
-            clock.lap("flow_step")
-            self._run("flow_up", clock)
+            lap("flow_step")
+            self._run("flow_up", lap)
         elif decision.action == "zero":
             board.zero(FLOW_OUTPUT)
         for state, source in self._frame_states:
             board.swap(state, source)
 
-    def _run(self, name: str, clock: _Clock) -> None:
+    def _run(self, name: str, lap: Lap) -> None:
         self._graphs[name].run()
-        clock.lap(name)
+        lap(name)
 
 
 def open_segmenter(
@@ -279,6 +293,11 @@ class _Clock:
         now = time.perf_counter()
         self.timings[name] = 1e3 * (now - self._mark)
         self._mark = now
+
+    def insert(self, timings: Mapping[str, float]) -> None:
+        """Take over what was measured elsewhere since the last lap."""
+        self.timings.update(timings)
+        self._mark = time.perf_counter()
 
 
 def _identity_grid(shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from rvos_edge.bundle import GraphSpec, TensorSpec
 from rvos_edge.engines.board import Board
+
+Lap = Callable[[str], None]
+"""Called with the name of a stage at its end."""
 
 
 class Graph(Protocol):
@@ -26,7 +31,7 @@ class Graph(Protocol):
         ...
 
     def run(self) -> None:
-        """Run on the buffers that the slots hold now; returns when the outputs may be read."""
+        """Run on the buffers that the slots hold now; reading an output waits for it where the backend runs ahead."""
         ...
 
 
@@ -71,3 +76,42 @@ class Backend(Protocol):
             UserError: As ``load``.
         """
         ...
+
+    def frame(self, key: Hashable, work: Callable[[Lap], None]) -> None:
+        """Do the work of one frame; reading a slot afterwards waits for it.
+
+        Args:
+            key: Whatever decides what ``work`` does; the buffers that the slots hold need not be part of it.
+            work: Runs graphs and copies, zeroes and swaps slots, in an order that depends on ``key`` alone. It touches
+                nothing else, and neither reads nor writes a slot: it may be called twice, or not at all where the
+                backend replays what it recorded for the same key.
+        """
+        ...
+
+    def timings(self) -> dict[str, float]:
+        """Milliseconds by stage of the last frame, in the order they ran; waits for its end."""
+        ...
+
+
+class HostFrames:
+    """The frames of a backend whose graphs are done when ``run`` returns: the work is called, and timed."""
+
+    _timings: Mapping[str, float] = MappingProxyType({})
+
+    def frame(self, key: Hashable, work: Callable[[Lap], None]) -> None:
+        """Call ``work``; ``key`` is of no use here."""
+        timings: dict[str, float] = {}
+        mark = time.perf_counter()
+
+        def lap(name: str) -> None:
+            nonlocal mark
+            now = time.perf_counter()
+            timings[name] = 1e3 * (now - mark)
+            mark = now
+
+        work(lap)
+        self._timings = timings
+
+    def timings(self) -> dict[str, float]:
+        """Milliseconds by stage of the last frame."""
+        return dict(self._timings)

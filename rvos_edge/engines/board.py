@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -38,6 +38,10 @@ class Buffer(Protocol):
 
     def zero(self) -> None:
         """Fill with zeros."""
+        ...
+
+    def copy_from(self, other: Any) -> None:
+        """Copy a buffer of the same backend, dtype and shape into this one, on the backend's device."""
         ...
 
 
@@ -107,6 +111,18 @@ class Board(Generic[B]):
     def zero(self, name: str) -> None:
         """Fill a slot with zeros."""
         self._buffers[name].zero()
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy the contents of one slot into another of equal dtype and shape, without leaving the device."""
+        self._buffers[target].copy_from(self._buffers[source])
+
+    def arrangement(self) -> dict[str, B]:
+        """Which buffer each slot holds: what swaps change."""
+        return dict(self._buffers)
+
+    def arrange(self, arrangement: Mapping[str, B]) -> None:
+        """Give each slot the buffer that it held when ``arrangement`` was taken."""
+        self._buffers.update(arrangement)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Present extents of a slot."""

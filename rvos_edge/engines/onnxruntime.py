@@ -11,6 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from rvos_edge.bundle import GraphSpec, TensorSpec
+from rvos_edge.engines.base import HostFrames
 from rvos_edge.engines.board import Board
 from rvos_edge.errors import UserError
 
@@ -83,6 +84,10 @@ class OrtBuffer:
         self._host.fill(0)
         self._upload()
 
+    def copy_from(self, other: OrtBuffer) -> None:
+        """Copy another buffer in."""
+        self.write(other.read())
+
     def _upload(self) -> None:
         if self._device != "cpu":
             self.value.update_inplace(self._host)
@@ -135,7 +140,7 @@ class OrtHostGraph:
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(HostFrames):
     """Graphs in ONNX Runtime sessions on one device.
 
     Example:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from rvos_edge.bundle import Arithmetic, GraphSpec, TensorSpec
+from rvos_edge.engines.base import HostFrames
 from rvos_edge.engines.board import Board
 from rvos_edge.errors import UserError
 
@@ -46,6 +47,10 @@ class OpenVinoBuffer:
     def zero(self) -> None:
         """Fill with zeros."""
         self._host.fill(0)
+
+    def copy_from(self, other: OpenVinoBuffer) -> None:
+        """Copy another buffer in."""
+        self.write(other.read())
 
 
 class OpenVinoGraph:
@@ -81,7 +86,7 @@ class OpenVinoHostGraph:
         return {name: np.array(results[name]) for name in self._outputs}
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(HostFrames):
     """Graphs compiled by OpenVINO for the CPU.
 
     Example:
