@@ -223,7 +223,7 @@ _LOOKS: dict[str, Callable[[str], Finding]] = {
     "OpenVINO": _openvino,
     "TensorRT": _tensorrt,
     "TensorRT-RTX": _tensorrt,
-    "CUDA for Python": _distribution("pip install cuda-bindings", "cuda-bindings", "pycuda"),
+    "CUDA for Python": _distribution('to run engines: pip install "rvos-edge[cuda]"', "cuda-bindings", "pycuda"),
     "PyTorch": _distribution('to train: pip install "rvos-edge[train]"', "torch"),
     "ONNX": _distribution('to export: pip install "rvos-edge[export]"', "onnx"),
 }

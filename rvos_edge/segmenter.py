@@ -279,7 +279,7 @@ def open_segmenter(
             threshold=threshold,
         )
 
-    return open_best(load, backend=backend, device=device, threads=threads)
+    return open_best(bundle, load, backend=backend, device=device, threads=threads)
 
 
 class _Clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,7 +130,8 @@ def build(
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     backend: Annotated[
-        list[str] | None, typer.Option(help="onnxruntime or openvino; repeatable; all that are installed if left out.")
+        list[str] | None,
+        typer.Option(help="onnxruntime, openvino, tensorrt or tensorrt-rtx; repeatable; all of --device if left out."),
     ] = None,
     frames: Annotated[
         str | None, typer.Option(help="Video or image folder on which to compare the masks; the bundle's if left out.")
@@ -160,10 +162,11 @@ def verify(
     elif checkpoint is not None or query:
         raise UserError("--checkpoint and --query belong to --frames; give a video or an image folder there.")
     console = Console()
-    for name in backend or available_backends():
+    for name in backend or available_backends(device):
         # ONNX Runtime cannot be its own judge.
         other = footage if name != "onnxruntime" or checkpoint is not None else None
-        proof = prove(opened, reference, lambda name=name: open_backend(name, device=device), footage=other)  # type: ignore[misc]
+        make = partial(open_backend, name, device=device, bundle=opened)
+        proof = prove(opened, reference, make, footage=other)
         console.print(proof_table(opened.manifest, name, proof))
         check(opened, proof)
         if write:

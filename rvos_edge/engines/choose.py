@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TypeVar
 
+from rvos_edge.bundle import Bundle
+from rvos_edge.engines import tensorrt_api
 from rvos_edge.engines.base import Backend
+from rvos_edge.engines.gpu import find_gpu
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend, choose_device
 from rvos_edge.errors import UserError
 
@@ -15,35 +18,61 @@ T = TypeVar("T")
 
 _MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
 _INSTALL = 'pip install "rvos-edge[openvino]"'
-BACKENDS = tuple(_MODULES)
-"""Names of the backends that run graphs."""
+_DEVICES = {"openvino": "cpu", "openvino-bf16": "cpu", **dict.fromkeys(tensorrt_api.FLAVOURS, "cuda")}
+"""The one device of those that have only one."""
+BACKENDS = (*_MODULES, *tensorrt_api.FLAVOURS)
+"""Names of the backends that run graphs; ``openvino-bf16`` computes in bfloat16 where the bundle allows it."""
 
 
-def available_backends() -> tuple[str, ...]:
-    """The backends that are installed here."""
-    return tuple(name for name, module in _MODULES.items() if find_spec(module) is not None)
+def available_backends(device: str = "cpu") -> tuple[str, ...]:
+    """The backends that are installed here and can run on ``device``: "cpu", "cuda", or "auto" for what is here."""
+    if device == "auto":
+        return available_backends("cpu") + tuple(
+            name for name in available_backends("cuda") if name in tensorrt_api.FLAVOURS and find_gpu() is not None
+        )
+    installed = [name for name, module in _MODULES.items() if find_spec(module) is not None]
+    installed += [flavour for flavour in tensorrt_api.FLAVOURS if tensorrt_api.is_installed(flavour)]
+    return tuple(name for name in installed if _DEVICES.get(name, device) == device)
 
 
-def open_backend(name: str, *, device: str = "auto", threads: int | None = None, reason: str = "") -> Backend:
+def open_backend(
+    name: str,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    bundle: Bundle | None = None,
+    build: bool = True,
+    reason: str = "",
+) -> Backend:
     """Start a backend.
 
     Args:
         name: One of ``BACKENDS``.
-        device: "auto", "cpu" or "cuda"; OpenVINO runs on the CPU. ``openvino-bf16`` is in bfloat16 where the bundle
-            allows it.
+        device: "auto", "cpu" or "cuda"; OpenVINO runs on the CPU, TensorRT on CUDA.
         threads: CPU threads; None for one per physical core.
+        bundle: Whose engines TensorRT runs; the others need none.
+        build: False to refuse where TensorRT has no engine instead of building it.
         reason: Why this one; that it was asked for, or what device it found, when empty.
 
     Raises:
         UserError: The backend is unknown or not installed, or cannot use the device.
     """
-    if name not in _MODULES:
+    if name not in BACKENDS:
         raise UserError(f"backend '{name}' is unknown; use {' or '.join(BACKENDS)}.")
+    only = _DEVICES.get(name, device)
+    if device not in ("auto", only):
+        raise UserError(f"backend '{name}' cannot use device '{device}'; use device '{only}', or another backend.")
+    if name in tensorrt_api.FLAVOURS:
+        if bundle is None:
+            raise ValueError(f"backend '{name}' needs the bundle whose engines it runs")
+        # Imported here: hosts do without it.
+        from rvos_edge.engines.tensorrt import TensorRtBackend
+
+        flavour = tensorrt_api.parse_flavour(name)
+        return TensorRtBackend(bundle=bundle, flavour=flavour, build=build, threads=threads, reason=reason)
     if find_spec(_MODULES[name]) is None:
         raise UserError(f"backend '{name}' is not installed; run: {_INSTALL}")
-    if name.startswith("openvino"):
-        if device == "cuda":
-            raise UserError(f"backend '{name}' cannot use device 'cuda'; use device 'cpu', or another backend.")
+    if name in ("openvino", "openvino-bf16"):
         # Imported here: it is an extra, and takes a while.
         from rvos_edge.engines.openvino import OpenVinoBackend
 
@@ -52,13 +81,19 @@ def open_backend(name: str, *, device: str = "auto", threads: int | None = None,
 
 
 def open_best(
-    load: Callable[[Backend], T], *, backend: str = "auto", device: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    load: Callable[[Backend], T],
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
 ) -> T:
     """Load something with the fastest backend that works.
 
     Args:
+        bundle: What is loaded from.
         load: Loads graphs with a backend; a ``UserError`` of it means that the backend does not work here.
-        backend: "auto", or one of ``BACKENDS`` to have that one or none.
+        backend: "auto", or one of ``BACKENDS`` to have that one or none. "auto" builds no engines: that takes minutes.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; None for one per physical core.
 
@@ -66,26 +101,51 @@ def open_best(
         UserError: As ``open_backend``, or ``load`` fails with the last backend that is left.
     """
     if backend != "auto":
-        return load(open_backend(backend, device=device, threads=threads))
-    *candidates, (last, why_last) = _ranked(device)
+        return load(open_backend(backend, device=device, threads=threads, bundle=bundle))
+    *candidates, (last, why_last) = _ranked(bundle, device)
     failures = ""
     for name, reason in candidates:
         try:
-            return load(open_backend(name, device=device, threads=threads, reason=reason))
+            opened = open_backend(
+                name, device=device, threads=threads, bundle=bundle, build=False, reason=failures + reason
+            )
+            return load(opened)
         except UserError as error:
-            failures += f"{name} failed ({error}) and "
+            failures += f"{name} cannot be used ({str(error).rstrip('.')}) and "
     # Nothing is left to fall back to: what it says is for the user.
-    return load(open_backend(last, device=device, threads=threads, reason=f"{failures}{why_last}"))
+    opened = open_backend(last, device=device, threads=threads, bundle=bundle, build=False, reason=failures + why_last)
+    return load(opened)
 
 
-def _ranked(device: str) -> Iterator[tuple[str, str]]:
+def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:
     """Backends to try, fastest first, each with the reason that is told."""
-    kind, why = choose_device(device)
+    ranked = []
+    if device != "cpu" and find_gpu() is not None:
+        installed = [flavour for flavour in tensorrt_api.FLAVOURS if tensorrt_api.is_installed(flavour)]
+        ranked = [(name, "it is the fastest on a GPU") for name in installed]
+    try:
+        kind, why = choose_device(device)
+    except UserError:
+        if not ranked:
+            raise
+        return ranked
     if kind == "cpu":
         if find_spec("openvino") is None:
             why += "; OpenVINO, which is often faster, is not installed"
-        elif platform.machine().lower() in ("x86_64", "amd64"):
-            yield "openvino", f"{why}, where OpenVINO is the fastest"
-        else:
+        elif platform.machine().lower() not in ("x86_64", "amd64"):
             why += "; OpenVINO was not measured on this kind of CPU"
-    yield "onnxruntime", why
+        elif _may_be_narrow(bundle) and _narrow_pays():
+            ranked.append(("openvino-bf16", f"{why}, where OpenVINO in bfloat16 is the fastest"))
+        else:
+            ranked.append(("openvino", f"{why}, where OpenVINO is the fastest"))
+    return [*ranked, ("onnxruntime", why)]
+
+
+def _may_be_narrow(bundle: Bundle) -> bool:
+    return any(spec.precision == "bfloat16" for spec in bundle.manifest.graphs.values())
+
+
+def _narrow_pays() -> bool:
+    from rvos_edge.engines.openvino import bfloat16_pays
+
+    return bfloat16_pays()

@@ -5,7 +5,9 @@ Both have the same Python interface; what a version lacks is found out with ``ha
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections import deque
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,8 +61,9 @@ class Log:
     """What the builder and the parser said, by severity; handed to TensorRT as its logger."""
 
     def __init__(self, trt: ModuleType) -> None:
-        self.errors: list[str] = []
-        self.warnings: list[str] = []
+        # Bounded, because an engine may warn on every frame.
+        self.errors: deque[str] = deque(maxlen=1000)
+        self.warnings: deque[str] = deque(maxlen=1000)
         log = self
 
         class _Logger(trt.ILogger):  # type: ignore[misc, name-defined]
@@ -141,6 +144,47 @@ def use_timing_cache(config: Any, path: Path | None) -> Any | None:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
+
+
+class ContextMaker:
+    """Execution contexts of an engine, each with scratch memory that is given to it.
+
+    TensorRT-RTX compiles kernels for the GPU it finds when a context is made; a runtime cache keeps them.
+    """
+
+    def __init__(self, trt: ModuleType, engine: Any, cache: Path) -> None:
+        """Read the runtime cache at ``cache``, where there is one; one of another GPU or driver is left aside."""
+        self._engine = engine
+        self._path = cache
+        self._cache: Any | None = None
+        self._unsaved = False
+        self._how: Any = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if not hasattr(trt, "IRuntimeCache"):
+            return
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(self._how)
+        # A captured frame would keep the kernels that stand in until those for its shapes are compiled.
+        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        self._cache = config.create_runtime_cache()
+        with contextlib.suppress(OSError):
+            self._cache.deserialize(cache.read_bytes())
+        config.set_runtime_cache(self._cache)
+        self._how = config
+
+    def make(self) -> Any:
+        """A new context, or None where TensorRT fails."""
+        self._unsaved = True
+        return self._engine.create_execution_context(self._how)
+
+    def save(self) -> None:
+        """Write the runtime cache if contexts were made since; a folder that cannot be written costs only time."""
+        if self._cache is None or not self._unsaved:
+            return
+        self._unsaved = False
+        temporary = self._path.with_name(f".{self._path.name}.part")
+        with contextlib.suppress(OSError):
+            temporary.write_bytes(bytes(self._cache.serialize()))
+            temporary.replace(self._path)
 
 
 def parser_errors(parser: Any) -> list[str]:
