@@ -1,8 +1,8 @@
 """A CUDA device without a GPU: memory is NumPy arrays, streams are queues that run only when somebody waits.
 
 It keeps the promises that CUDA keeps and no others. Work runs as late as it may; with ``eager=True`` the other streams
-run ahead of the one that is waited for, with ``eager=False`` they lag behind, so that a missing fork, join or wait gives
-wrong numbers in one of the two. Memory is checked when work runs. What may not happen during a capture ends it.
+run ahead of the one that is waited for, with ``eager=False`` they lag behind, so that a missing fork, join or wait
+gives wrong numbers in one of the two. Memory is checked when work runs. What may not happen during a capture ends it.
 
 Example:
     >>> cuda = FakeCuda()
@@ -191,8 +191,9 @@ class FakeCuda:
         self._destroy("stream", stream)
 
     def synchronize(self, stream: int) -> None:
-        self._call("synchronize", stream, capture=False)
-        self._timeline.drain(stream)
+        if self._capture is None:
+            self._timeline.drain(stream)
+        self._call("synchronize", stream, capture=False)  # if this fails, it is the work that failed
 
     def create_event(self, *, timed: bool) -> int:
         return self._make("event")

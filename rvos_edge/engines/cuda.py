@@ -159,7 +159,7 @@ def open_cuda() -> Cuda:
 
 def host_view(address: int, nbytes: int) -> NDArray[np.uint8]:
     """uint8 [nbytes] over host memory that the caller keeps alive."""
-    return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
 
 
 class CudaBindings:
