@@ -51,6 +51,7 @@ class FakeContext:
 
     def set_device_memory(self, address: int, nbytes: int) -> None:
         self._changed()
+        self._engine.cuda.calls.append(("scratch", self._engine.name, address))
         self._scratch = (address, nbytes)
 
     def update_device_memory_size_for_shapes(self) -> int:
@@ -67,11 +68,11 @@ class FakeContext:
         cuda.calls.append(("execute", engine.name, stream))
         outputs = [item.name for item in engine.session.get_outputs()]
         if engine.broken or not self._specified() or {*self._shapes, *outputs} - set(self._addresses):
-            return engine.refuse("a tensor has no shape or no address")
+            return engine._refuse("a tensor has no shape or no address")
         if self._scratch[1] < self._needs:
-            return engine.refuse("there is too little scratch memory")
+            return engine._refuse("there is too little scratch memory")
         if cuda.capturing(stream) and not self._warm:
-            return engine.refuse("operation not permitted when stream is capturing")
+            return engine._refuse("operation not permitted when stream is capturing")
         self._warm = True
         addresses, shapes, scratch, version = dict(self._addresses), dict(self._shapes), self._scratch, self._version
 
@@ -136,7 +137,7 @@ class FakeEngine:
             assert how == "user managed"
         return FakeContext(self)
 
-    def refuse(self, why: str) -> bool:
+    def _refuse(self, why: str) -> bool:
         self._logger.log(1, f"{self.name}: {why}")
         return False
 

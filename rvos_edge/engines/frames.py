@@ -105,15 +105,13 @@ class DeviceFrames:
         return tuple(scratch.buffer for scratch in self._scratches)
 
     def _first(self, whole: tuple[Any, ...], work: Callable[[Lap], None]) -> None:
-        scratch = self._scratch()
-        live = {*scratch, *self._board.buffers()}
+        live = {*self._scratch(), *self._board.buffers()}
         for known in [known for known in self._known if not live.issuperset(known[1:])]:
             del self._known[known]
         self._plain(work)
         self._device.synchronize()
         self._after_first()
-        if scratch == self._scratch():
-            self._known[whole] = _Recording()
+        self._known[whole] = _Recording()
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
 

@@ -71,11 +71,11 @@ class TensorRtGraph:
         """
         key = tuple(map(self._board.buffer, self._names))
         bound = self._bound.get(key) or self._bind(key)
+        self._device.choose(side=self._side)
         scratch = self._scratch.at_least(bound.needs)
         if scratch is not bound.scratch and scratch is not None:
             bound.context.set_device_memory(scratch.address, scratch.nbytes)
             bound.scratch = scratch
-        self._device.choose(side=self._side)
         self._must(bound.context.execute_async_v3(self._device.stream), "cannot be run", REMEDY)
 
     def check_capture(self) -> None:

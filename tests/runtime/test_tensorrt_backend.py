@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_cuda import FakeCuda
-from fake_tensorrt import fake_tensorrt
+from fake_tensorrt import FakeCache, FakeConfig, FakeContext, FakeEngine, fake_tensorrt
 from tiny_bundle import write_tiny_bundle
+from tiny_reference import write_reference
+from typer.testing import CliRunner
 
 from rvos_edge import FlowOptions
 from rvos_edge.bundle import Bundle
+from rvos_edge.cli import app
 from rvos_edge.engines import build, choose, gpu, tensorrt, tensorrt_api
 from rvos_edge.engines.build import BuildOptions, ensure_engines
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
@@ -123,6 +126,11 @@ def test_the_second_stream_is_forked_and_joined(opened: Open) -> None:
     # The fork is set before the vision graphs are queued, so that the flow need not wait for them.
     assert names.index(("record", fork[2], main)) < names.index(("execute", "backbone", main))
     assert names.index(("execute", "flow_up", side)) < names.index(("record", join[2], side))
+    # What runs side by side does not share its working memory.
+    scratch = {lane: {c[2] for c in cuda.calls if c[0] == "scratch" and streams[c[1]] == lane} for lane in (main, side)}
+    assert scratch[main]
+    assert scratch[side]
+    assert not scratch[main] & scratch[side]
 
 
 def test_a_frame_is_captured_after_it_ran_and_then_replayed(opened: Open) -> None:
@@ -339,3 +347,32 @@ def test_backends_are_chosen_by_name_and_device(
     assert choose.available_backends("cuda") == ("onnxruntime", "tensorrt")
     monkeypatch.setattr(choose, "find_gpu", lambda: gpu.Gpu("NVIDIA Orin", "87"))
     assert "tensorrt" in choose.available_backends("auto")
+
+
+def test_the_engines_prove_themselves(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
+    """Graph by graph outside of frames, then the chain: the command that a GPU's first owner will run."""
+    machine()
+    write_reference(bundle.path)
+    done = CliRunner().invoke(app, ["verify", str(bundle.path), "--backend", "tensorrt", "--device", "cuda"])
+    assert done.exit_code == 0, done.output
+    proof = Bundle.open(bundle.path).manifest.proofs["tensorrt"]
+    assert (proof.backend, proof.mask_iou) == ("TensorRT 10.3.0 (NVIDIA Orin)", 1.0)
+    assert set(proof.graphs) == set(bundle.manifest.graphs)
+    assert max(parity.relative_l2 for parity in proof.graphs.values()) < 1e-5
+
+
+def test_the_fake_has_nothing_that_tensorrt_rtx_lacks() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    played = {
+        FakeContext: trt.IExecutionContext,
+        FakeEngine: trt.ICudaEngine,
+        FakeConfig: trt.IRuntimeConfig,
+        FakeCache: trt.IRuntimeCache,
+    }
+    for fake, real in played.items():
+        names = {name for name in vars(fake) if not name.startswith("_")}
+        assert names
+        assert not [name for name in names if not hasattr(real, name)]
+    assert hasattr(trt.IRuntimeConfig, "dynamic_shapes_kernel_specialization_strategy")
+    assert hasattr(trt.DynamicShapesKernelSpecializationStrategy, "EAGER")
+    assert hasattr(trt.ExecutionContextAllocationStrategy, "USER_MANAGED")
