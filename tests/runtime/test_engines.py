@@ -79,6 +79,19 @@ def test_slots_swap_by_pointer(backend: OnnxRuntimeBackend) -> None:
         board.swap("now", "other")
 
 
+def test_slots_are_copied_and_put_back_as_they_were(backend: OnnxRuntimeBackend) -> None:
+    board = backend.board
+    for name, value in (("start", 1), ("now", 2), ("next", 3)):
+        board.declare(_spec(name, 2))
+        board.write(name, np.full(2, value, np.float32))
+    arrangement = board.arrangement()
+    board.copy("start", "now")
+    board.swap("now", "next")
+    assert [board.read(name)[0] for name in ("start", "now", "next")] == [1, 3, 1]
+    board.arrange(arrangement)
+    assert [board.read(name)[0] for name in ("start", "now", "next")] == [1, 1, 3]
+
+
 def test_resize_reallocates_only_what_uses_the_symbol(backend: OnnxRuntimeBackend) -> None:
     board = backend.board
     board.declare(_spec("margin", "Q", 4))

@@ -171,7 +171,7 @@ def test_frames_of_ones_own_are_compared_with_onnx_runtime(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--backend", "tpu"], "backend 'tpu' is unknown; use onnxruntime or openvino."),
+        (["--backend", "tpu"], "backend 'tpu' is unknown; use onnxruntime or openvino"),
         (["--query", "a dog"], "belong to --frames"),
         (["--frames", "nothing.mp4"], "nothing.mp4"),
     ],
