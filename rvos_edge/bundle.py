@@ -142,6 +142,11 @@ class Manifest(_Strict):
     checkpoint_sha256: str
     licences: tuple[str, ...]
 
+    @property
+    def allows_bfloat16(self) -> bool:
+        """Whether any graph may be computed in bfloat16."""
+        return any(spec.precision == "bfloat16" for spec in self.graphs.values())
+
 
 @dataclass(frozen=True)
 class Bundle:

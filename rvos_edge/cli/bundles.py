@@ -162,7 +162,7 @@ def verify(
     elif checkpoint is not None or query:
         raise UserError("--checkpoint and --query belong to --frames; give a video or an image folder there.")
     console = Console()
-    for name in backend or available_backends(device):
+    for name in backend or available_backends(opened, device):
         # ONNX Runtime cannot be its own judge.
         other = footage if name != "onnxruntime" or checkpoint is not None else None
         make = partial(open_backend, name, device=device, bundle=opened)

@@ -24,14 +24,23 @@ BACKENDS = (*_MODULES, *tensorrt_api.FLAVOURS)
 """Names of the backends that run graphs; ``openvino-bf16`` computes in bfloat16 where the bundle allows it."""
 
 
-def available_backends(device: str = "cpu") -> tuple[str, ...]:
-    """The backends that are installed here and can run on ``device``: "cpu", "cuda", or "auto" for what is here."""
+def available_backends(bundle: Bundle, device: str = "cpu") -> tuple[str, ...]:
+    """The backends that are installed here and can run a bundle on a device.
+
+    Args:
+        bundle: What is to run: ``openvino-bf16`` is another backend only where a graph may be in bfloat16.
+        device: "cpu", "cuda", or "auto" for what is here.
+    """
     if device == "auto":
-        return available_backends("cpu") + tuple(
-            name for name in available_backends("cuda") if name in tensorrt_api.FLAVOURS and find_gpu() is not None
+        return available_backends(bundle, "cpu") + tuple(
+            name
+            for name in available_backends(bundle, "cuda")
+            if name in tensorrt_api.FLAVOURS and find_gpu() is not None
         )
     installed = [name for name, module in _MODULES.items() if find_spec(module) is not None]
     installed += [flavour for flavour in tensorrt_api.FLAVOURS if tensorrt_api.is_installed(flavour)]
+    if not bundle.manifest.allows_bfloat16 and "openvino-bf16" in installed:
+        installed.remove("openvino-bf16")
     return tuple(name for name in installed if _DEVICES.get(name, device) == device)
 
 
@@ -134,18 +143,14 @@ def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:
             why += "; OpenVINO, which is often faster, is not installed"
         elif platform.machine().lower() not in ("x86_64", "amd64"):
             why += "; OpenVINO was not measured on this kind of CPU"
-        elif _may_be_narrow(bundle) and _narrow_pays():
+        elif bundle.manifest.allows_bfloat16 and _bfloat16_pays():
             ranked.append(("openvino-bf16", f"{why}, where OpenVINO in bfloat16 is the fastest"))
         else:
             ranked.append(("openvino", f"{why}, where OpenVINO is the fastest"))
     return [*ranked, ("onnxruntime", why)]
 
 
-def _may_be_narrow(bundle: Bundle) -> bool:
-    return any(spec.precision == "bfloat16" for spec in bundle.manifest.graphs.values())
-
-
-def _narrow_pays() -> bool:
+def _bfloat16_pays() -> bool:
     from rvos_edge.engines.openvino import bfloat16_pays
 
     return bfloat16_pays()

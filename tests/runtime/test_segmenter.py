@@ -19,7 +19,6 @@ from tiny_bundle import ITERATIONS, Reference, write_tiny_bundle
 
 import rvos_edge
 from rvos_edge import FlowOptions, Result, Segmenter, UserError
-from rvos_edge.engines.choose import available_backends
 from rvos_edge.preprocess import Postprocessor
 
 QUERIES = ["the red ball", "a black car on the left"]
@@ -258,8 +257,9 @@ def test_timings_are_in_the_order_of_the_stages(tiny: Path) -> None:
     assert all(milliseconds >= 0 for milliseconds in result.timings.values())
 
 
-@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_nothing_is_allocated_per_frame(tiny: Path, backend: str) -> None:
+    pytest.importorskip(backend)
     segmenter, frames = _open(tiny, backend=backend), _video(4)
     board = segmenter._board
     for frame in frames:

@@ -14,6 +14,7 @@ from tiny_bundle import write_tiny_bundle
 from tiny_reference import write_reference
 from typer.testing import CliRunner
 
+import rvos_edge
 from rvos_edge import FlowOptions
 from rvos_edge.bundle import Bundle
 from rvos_edge.cli import app
@@ -343,10 +344,26 @@ def test_backends_are_chosen_by_name_and_device(
         choose.open_backend("tensorrt", device="cpu", bundle=bundle)
     monkeypatch.setattr(tensorrt_api, "is_installed", lambda flavour: flavour == "tensorrt")
     monkeypatch.setattr(choose, "find_gpu", lambda: None)
-    assert "tensorrt" not in (*choose.available_backends(), *choose.available_backends("auto"))
-    assert choose.available_backends("cuda") == ("onnxruntime", "tensorrt")
+    here, cpu = choose.available_backends(bundle, "auto"), choose.available_backends(bundle)
+    assert "tensorrt" not in (*here, *cpu)
+    assert choose.available_backends(bundle, "cuda") == ("onnxruntime", "tensorrt")
     monkeypatch.setattr(choose, "find_gpu", lambda: gpu.Gpu("NVIDIA Orin", "87"))
-    assert "tensorrt" in choose.available_backends("auto")
+    assert "tensorrt" in choose.available_backends(bundle, "auto")
+
+
+def test_engines_are_taken_where_they_are_built_already(
+    bundle: Bundle, machine: Callable[..., FakeCuda], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine()
+    monkeypatch.setattr(tensorrt_api, "is_installed", lambda flavour: flavour == "tensorrt")
+    monkeypatch.setattr(choose, "find_gpu", lambda: gpu.Gpu("NVIDIA Orin", "86"))
+    before = rvos_edge.open(bundle.path)
+    assert "tensorrt cannot be used" in before.backend_reason
+    assert f"run: rvos-edge build {bundle.path}" in before.backend_reason
+    build.ensure_engines(bundle, build.BuildOptions("tensorrt"))
+    after = rvos_edge.open(bundle.path)
+    assert after.backend_name == "TensorRT 10.3.0 (NVIDIA Orin)"
+    assert after.backend_reason == "it is the fastest on a GPU"
 
 
 def test_the_engines_prove_themselves(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
