@@ -51,7 +51,8 @@ def examine() -> list[Finding]:
 
 
 def print_report(console: Console | None = None) -> None:
-    """Print the findings as a table, to stdout if no console is given."""
+    """Print the findings, and how fast each backend is, as tables; to stdout if no console is given."""
+    console = console or Console()
     table = Table(title="rvos-edge doctor")
     for column in ("", "what", "found", "what to do"):
         table.add_column(column, overflow="fold")
@@ -59,7 +60,28 @@ def print_report(console: Console | None = None) -> None:
     for finding in examine():
         # Text, not markup: versions and paths may hold brackets.
         table.add_row(marks[finding.good], finding.name, Text(finding.found), Text(finding.remedy))
-    (console or Console()).print(table)
+    console.print(table)
+    _print_backends(console)
+
+
+def _print_backends(console: Console) -> None:
+    from rvos_edge.bundle import Bundle, format_size, shipped_bundle
+    from rvos_edge.engines.survey import survey
+
+    try:
+        bundle = Bundle.open(shipped_bundle())
+        table = Table(title=f"backends: a frame of {format_size(bundle.manifest.size)}, the shipped model, one query")
+        table.add_column("")
+        table.add_column("backend")
+        table.add_column("ms", justify="right")
+        table.add_column("why", overflow="fold")
+        for trial in survey(bundle):
+            mark = Text("auto", style="green") if trial.chosen else Text("")
+            time = "--" if trial.milliseconds is None else f"{trial.milliseconds:.0f}"
+            table.add_row(mark, trial.backend, time, Text(trial.note))
+    except UserError:
+        return  # a damaged bundle is a finding above
+    console.print(table)
 
 
 def _safely(name: str, look: Callable[[str], Finding]) -> Finding:

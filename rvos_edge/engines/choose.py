@@ -144,9 +144,9 @@ def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:
         elif platform.machine().lower() not in ("x86_64", "amd64"):
             why += "; OpenVINO was not measured on this kind of CPU"
         elif bundle.manifest.allows_bfloat16 and _bfloat16_pays():
-            ranked.append(("openvino-bf16", f"{why}, where OpenVINO in bfloat16 is the fastest"))
+            ranked.append(("openvino-bf16", f"{why}; on this CPU OpenVINO in bfloat16 is the fastest"))
         else:
-            ranked.append(("openvino", f"{why}, where OpenVINO is the fastest"))
+            ranked.append(("openvino", f"{why}; on a CPU of this kind OpenVINO is the fastest"))
     return [*ranked, ("onnxruntime", why)]
 
 

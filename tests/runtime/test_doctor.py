@@ -12,8 +12,12 @@ from rich.console import Console
 from tiny_bundle import write_tiny_bundle
 from typer.testing import CliRunner
 
+import rvos_edge
 from rvos_edge import bundle, cli, doctor
+from rvos_edge.bundle import Bundle
 from rvos_edge.engines import gpu
+from rvos_edge.engines.choose import available_backends
+from rvos_edge.engines.survey import survey
 
 
 def finding(name: str) -> doctor.Finding:
@@ -98,3 +102,12 @@ def test_a_look_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None
 def test_nothing_heavy_is_imported() -> None:
     code = "import sys; from rvos_edge import doctor; doctor.examine(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_every_backend_is_tried_and_the_one_that_auto_takes_is_marked(tmp_path: Path) -> None:
+    bundle = Bundle.open(write_tiny_bundle(tmp_path / "tiny"))
+    trials = list(survey(bundle))
+    assert [trial.chosen for trial in trials] == [True, *[False] * (len(trials) - 1)]
+    assert trials[0].backend == rvos_edge.open(bundle.path).backend_name
+    assert len({trial.backend for trial in trials}) == len(trials) == len(available_backends(bundle, "auto"))
+    assert all(trial.milliseconds is not None and trial.milliseconds > 0 for trial in trials)
