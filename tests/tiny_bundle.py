@@ -30,6 +30,7 @@ from rvos_edge.bundle import (
     Manifest,
     TensorSpec,
     TextSpec,
+    read_manifest,
 )
 
 F32 = NDArray[np.float32]
@@ -71,6 +72,15 @@ def write_tiny_bundle(directory: Path, *, size: tuple[int, int] = (64, 96), flow
     )
     write_manifest(directory, manifest)
     return directory
+
+
+def write_two_sizes(folder: Path) -> Path:
+    """A bundle of 64x96 that also has graphs for 96x128."""
+    small = write_tiny_bundle(folder)
+    large = read_manifest(write_tiny_bundle(folder / "96x128", size=(96, 128)))
+    graphs = {n: s.model_copy(update={"file": f"96x128/{s.file}"}) for n, s in large.graphs.items() if n != "text"}
+    write_manifest(small, read_manifest(small).model_copy(update={"sizes": {"96x128": graphs}}))
+    return small
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tiny_bundle import write_manifest, write_tiny_bundle
+from tiny_bundle import write_manifest, write_tiny_bundle, write_two_sizes
 from typer.testing import CliRunner
 
 from rvos_edge.bundle import Bundle, sha256_of
@@ -69,6 +69,21 @@ def test_inspect_lists_the_engines(bundle: Bundle) -> None:
     shown = CliRunner().invoke(app, ["inspect", str(bundle.path)], env={"COLUMNS": "160"}).output
     assert shown.count("tensorrt-rtx 1.") == 2
     assert shown.count("of another graph file") == 1
+
+
+def test_engines_are_built_for_every_size_of_a_bundle(tmp_path: Path) -> None:
+    both = write_two_sizes(tmp_path / "both")
+    arguments = ["build", str(both), "--target", "tensorrt-rtx", "--compute-capability", "86"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert [line.split(": ")[1].split(", ")[0] for line in lines] == [
+        "7 tensorrt-rtx engines of 64x96 for 86",
+        "7 tensorrt-rtx engines of 96x128 for 86",
+    ]
+    for size in ((64, 96), (96, 128)):
+        engines = ensure_engines(Bundle.open(both, size=size), AMPERE, build=False)
+        assert len(engines) == 7
 
 
 def test_a_changed_graph_is_built_anew_and_no_build_says_why(bundle: Bundle) -> None:

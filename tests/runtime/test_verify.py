@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_bundle import write_manifest, write_tiny_bundle
+from tiny_bundle import write_manifest, write_tiny_bundle, write_two_sizes
 from tiny_reference import write_reference
 from typer.testing import CliRunner
 
@@ -213,10 +213,7 @@ def test_inspect_shows_graphs_and_proofs(tiny: Path) -> None:
 
 
 def test_another_size_of_a_bundle_can_be_opened(tmp_path: Path) -> None:
-    small = write_tiny_bundle(tmp_path / "both")
-    large = Bundle.open(write_tiny_bundle(tmp_path / "both" / "96x128", size=(96, 128))).manifest
-    graphs = {n: s.model_copy(update={"file": f"96x128/{s.file}"}) for n, s in large.graphs.items() if n != "text"}
-    write_manifest(small, Bundle.open(small).manifest.model_copy(update={"sizes": {"96x128": graphs}}))
+    small = write_two_sizes(tmp_path / "both")
     assert Bundle.open(small).manifest.size == (64, 96)
     bundle = Bundle.open(small, size=(96, 128))
     assert bundle.graph_path("gating").parent.name == "96x128"
