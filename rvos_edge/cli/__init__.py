@@ -4,7 +4,7 @@ Commands are thin: they read options, call one function and print what it return
 inside it, so that ``--help`` is fast and the runtime commands work without the extras.
 """
 
-from rvos_edge.cli import bundles, stream, training
+from rvos_edge.cli import benchmarks, bundles, stream, training
 from rvos_edge.cli.app import app, main
 
-__all__ = ["app", "bundles", "main", "stream", "training"]
+__all__ = ["app", "benchmarks", "bundles", "main", "stream", "training"]

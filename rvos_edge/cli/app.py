@@ -23,7 +23,21 @@ _EXTRAS = {
 """Import name -> the extra of this package that installs it."""
 
 
-_ORDER = ("run", "demo", "train", "average", "eval", "report", "data", "export", "build", "verify", "inspect", "doctor")
+_ORDER = (
+    "run",
+    "demo",
+    "train",
+    "average",
+    "eval",
+    "report",
+    "data",
+    "export",
+    "build",
+    "verify",
+    "inspect",
+    "bench",
+    "doctor",
+)
 
 
 class _Commands(TyperGroup):

@@ -1,0 +1,87 @@
+"""The frames of a benchmark: read or rendered before anything is timed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.errors import UserError
+from rvos_edge.stream.sources import open_source
+
+_MOST_BYTES = 512 * 2**20
+_COLOURS = ("red", "blue", "green", "black", "white", "yellow", "brown", "grey")
+_THINGS = ("dog", "car", "ball", "person", "horse", "bird", "boat", "cat")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames in memory.
+
+    Attributes:
+        name: Of the source, without folders.
+        images: uint8 [H,W,3] BGR, one size.
+    """
+
+    name: str
+    images: Sequence[NDArray[np.uint8]]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.images[0].shape[:2]
+        return height, width
+
+    def at(self, index: int) -> NDArray[np.uint8]:
+        """The frame at ``index`` of an endless clip that turns back at its ends, so that nothing ever jumps.
+
+        Example:
+            >>> clip = Clip("three", [np.full((1, 1, 3), value, np.uint8) for value in range(3)])
+            >>> [int(clip.at(index)[0, 0, 0]) for index in range(7)]
+            [0, 1, 2, 1, 0, 1, 2]
+        """
+        last = len(self.images) - 1
+        if not last:
+            return self.images[0]
+        return self.images[last - abs(last - index % (2 * last))]
+
+
+def read_clip(source: str, *, frames: int, size: tuple[int, int]) -> Clip:
+    """Read the first frames of a source, as many as half a GiB holds.
+
+    Args:
+        source: As for ``rvos-edge run``.
+        frames: Most frames.
+        size: Height and width asked of a camera and of the synthetic one; files keep their own.
+
+    Raises:
+        UserError: It cannot be read, or its frames differ in size.
+    """
+    images: list[NDArray[np.uint8]] = []
+    with open_source(source, size=size) as opened:
+        name = opened.name if source.partition(":")[0] == "synthetic" else Path(opened.name).name
+        for frame in itertools.islice(opened, frames):
+            if images and frame.image.shape != images[0].shape:
+                raise UserError(f"{source}: frame {frame.name} is of another size; benchmark frames of one size.")
+            images.append(frame.image)
+            if sum(image.nbytes for image in images) > _MOST_BYTES:
+                break
+    if not images:
+        raise UserError(f"{source} gives no frames; choose another --source.")
+    return Clip(name, images)
+
+
+def make_queries(count: int) -> list[str]:
+    """``count`` different sentences; what they say does not matter to the time.
+
+    Example:
+        >>> make_queries(2)
+        ['the red dog', 'the blue dog']
+    """
+    pairs = list(itertools.product(_THINGS, _COLOURS))
+    sentences = [f"the {colour} {thing}" for thing, colour in pairs]
+    return [sentences[n % len(pairs)] + (f" {n // len(pairs) + 1}" if n >= len(pairs) else "") for n in range(count)]

@@ -1,0 +1,18 @@
+"""A bundle on a named backend, ready to run: the one place of the benchmarks that opens backends."""
+
+from __future__ import annotations
+
+from rvos_edge.bundle import Bundle
+from rvos_edge.engines.base import Backend
+from rvos_edge.engines.choose import open_backend
+from rvos_edge.segmenter import Segmenter
+
+
+def open_run(bundle: Bundle, backend: str, *, device: str, threads: int | None) -> tuple[Segmenter, Backend]:
+    """Load the graphs; queries are encoded anew, never taken from a cache.
+
+    Raises:
+        UserError: The backend is unknown, not installed, or cannot run the bundle.
+    """
+    opened = open_backend(backend, device=device, threads=threads)
+    return Segmenter(bundle=bundle, backend=opened, cache_dir=None), opened

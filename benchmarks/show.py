@@ -1,0 +1,210 @@
+"""Results, comparisons and roofs as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rvos_edge.benchmarks.compare import END_TO_END, Comparison, Row, compare_runs
+from rvos_edge.benchmarks.devices import Device
+from rvos_edge.benchmarks.roofline import Bound, bounds, frame_share, share, total_ms
+from rvos_edge.benchmarks.schema import Percentiles, Result, Run, State
+from rvos_edge.bundle import Manifest, format_size
+
+_SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+BUSY = 0.5
+"""Load per core above which the reader is warned."""
+
+
+def print_result(result: Result, console: Console) -> None:
+    """Everything but the single frames."""
+    work, bundle = result.workload, result.bundle
+    queries = f"{work.queries} {'query' if work.queries == 1 else 'queries'}"
+    console.print(
+        escape(
+            f"{result.machine.name}: {bundle.name} {bundle.fingerprint[:12]} at {format_size(bundle.size)}, {queries}, "
+            f"{work.frames} frames of {work.source}"
+        ),
+        soft_wrap=True,
+    )
+    console.print(_stages(result.runs))
+    for run in result.runs[1:]:
+        console.print(f"[bold]{escape(_verdict(compare_runs(result.runs[0], run)[0]))}[/]", soft_wrap=True)
+    for moment, state in (("before", result.before), ("after", result.after)):
+        console.print(f"{moment}: {escape(state_line(state))}", soft_wrap=True)
+    if warning := busy_warning(result):
+        console.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
+
+
+def busy_warning(result: Result) -> str | None:
+    """A sentence if something else was running."""
+    load = result.before.load_average
+    if load is None or load <= BUSY * result.machine.cores:
+        return None
+    return (
+        f"The machine was busy before the first frame (load {load:.1f} on {result.machine.cores} cores): do not trust "
+        "the milliseconds; ratios of one run are paired and suffer less."
+    )
+
+
+def state_line(state: State) -> str:
+    """A state in one line."""
+    parts = [f"load {state.load_average:.2f}"] if state.load_average is not None else []
+    parts += [f"governor {', '.join(state.governors)}"] if state.governors else []
+    if state.clocks_locked is not None:
+        parts.append("clocks locked" if state.clocks_locked else "clocks free")
+    parts += [f"power mode {state.power_mode}"] if state.power_mode else []
+    parts += [f"{name} {degrees:.0f} °C" for name, degrees in state.temperatures_c.items()]
+    parts += [f"{name} {value}" for name, value in state.gpu.items() if name != "name"]
+    return ", ".join(parts) or "the machine tells nothing"
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """A table per pair of runs, with a verdict on each line."""
+    for difference in comparison.differences:
+        console.print(f"differs: {escape(difference)}", soft_wrap=True)
+    for (first, second), rows in groupby(comparison.rows, key=lambda row: (row.first, row.second)):
+        table = Table(
+            title=f"A: {escape(first)}, B: {escape(second)}",
+            caption="x: how many times as fast B is; 95 % bootstrap interval over the frames' own ratios",
+        )
+        table.add_column("stage", no_wrap=True)
+        for column in ("A ms", "B ms", "x", "interval"):
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("verdict")
+        for row in rows:
+            table.add_row(
+                row.stage,
+                f"{row.first_ms:.2f}",
+                f"{row.second_ms:.2f}",
+                f"{row.ratio.value:.3f}",
+                interval(row),
+                verdict(row),
+                style="bold" if row.stage == END_TO_END else None,
+            )
+        console.print(table)
+
+
+def interval(row: Row) -> str:
+    """``1.92 to 2.11``, or why there is none."""
+    if row.ratio.low is None or row.ratio.high is None:
+        return "medians only" if not row.ratio.pairs else "too few frames"
+    return f"{row.ratio.low:.3f} to {row.ratio.high:.3f}"
+
+
+def verdict(row: Row) -> str:
+    """Which is faster, as far as the interval says."""
+    if row.ratio.low is None:
+        return "not decided"
+    if not row.ratio.excludes_one:
+        return "no difference shown"
+    return "B is faster" if row.ratio.value > 1 else "A is faster"
+
+
+def print_roofs(manifest: Manifest, devices: Sequence[Device], console: Console) -> None:
+    """A line per device: the least time of a frame as exported, and if all of it were float16."""
+    table = Table(
+        title=f"Least milliseconds of a frame: {manifest.name} at {format_size(manifest.size)}, one query",
+        caption="dense peaks; weights and the graphs' inputs and outputs pass memory once, tensors inside do not: "
+        "an estimate of a bound",
+    )
+    for column in ("device", "TFLOPS f32", "tf32", "f16", "GB/s", "as exported", "all in f16", "frames/s f16"):
+        table.add_column(column, justify="left" if column == "device" else "right")
+    for device in devices:
+        stated, narrow = total_ms(bounds(manifest, device)), total_ms(bounds(manifest, device, precision="float16"))
+        table.add_row(
+            escape(device.name),
+            f"{device.float32:.3g}",
+            f"{device.tf32:.3g}" if device.tf32 else "-",
+            f"{device.float16:.4g}",
+            f"{device.bandwidth:.4g}",
+            f"{stated:.3g}",
+            f"{narrow:.3g}",
+            f"{1000 / narrow:,.0f}",
+        )
+    console.print(table)
+    for device in devices:
+        console.print(f"{escape(device.name)}: {escape(device.basis)}; {escape(device.source)}", soft_wrap=True)
+
+
+def print_roof(manifest: Manifest, device: Device, runs: Sequence[Run], console: Console) -> None:
+    """Graph by graph, beside measured medians where there are any."""
+    found = bounds(manifest, device)
+    table = Table(
+        title=f"{escape(device.name)}: {device.float32:.3g} TFLOPS in float32, {device.float16:.3g} in float16, "
+        f"{device.bandwidth:.3g} GB/s",
+        caption="%: share of the roof that was reached",
+        show_footer=True,
+    )
+    total = total_ms(found)
+    table.add_column("graph", footer="frame", no_wrap=True)
+    table.add_column("in")
+    table.add_column("GFLOP", justify="right", footer=f"{sum(bound.flops for bound in found) / 1e9:.2f}")
+    table.add_column("MB", justify="right", footer=f"{sum(bound.bytes for bound in found) / 1e6:.1f}")
+    table.add_column("least ms", justify="right", footer=f"{total:.3g}")
+    table.add_column("limit", no_wrap=True)
+    for run in runs:
+        reached = frame_share(found, {name: values.p50 for name, values in run.stages.items()})
+        table.add_column(f"{run.backend} ms", justify="right", footer=f"{run.end_to_end.p50:.2f}")
+        table.add_column("%", justify="right", footer=f"{100 * reached:.1f}" if reached is not None else "-")
+    for bound in found:
+        table.add_row(
+            bound.graph + (f" x {bound.runs}" if bound.runs > 1 else ""),
+            _SHORT[bound.precision],
+            f"{bound.flops / 1e9:.2f}",
+            f"{bound.bytes / 1e6:.1f}",
+            f"{bound.milliseconds:.3g}",
+            bound.limit,
+            *(cell for run in runs for cell in _measured(bound, run)),
+        )
+    console.print(table)
+    console.print(f"{escape(device.basis)}; {escape(device.source)}", soft_wrap=True)
+
+
+def _measured(bound: Bound, run: Run) -> tuple[str, str]:
+    values = run.stages.get(bound.graph)
+    if values is None or not values.p50:
+        return "-", "-"
+    return f"{values.p50:.2f}", f"{100 * share(bound.milliseconds, values.p50):.1f}"
+
+
+def _stages(runs: Sequence[Run]) -> Table:
+    table = Table(title="Milliseconds: p50 / p90 / p99")
+    table.add_column("stage", no_wrap=True)
+    for run in runs:
+        table.add_column(escape(run.runtime), justify="right")
+    for name in dict.fromkeys(name for run in runs for name in run.stages):
+        table.add_row(name, *(_three(run.stages.get(name)) for run in runs))
+    table.add_row(END_TO_END, *(_three(run.end_to_end) for run in runs), style="bold", end_section=True)
+    table.add_row("frames per second", *(f"{run.fps:.1f}" for run in runs), style="bold", end_section=True)
+    for name, show in _FACTS.items():
+        if any(show(run) for run in runs):
+            table.add_row(name, *(show(run) or "-" for run in runs))
+    return table
+
+
+def _three(values: Percentiles | None) -> str:
+    return f"{values.p50:.2f} / {values.p90:.2f} / {values.p99:.2f}" if values is not None else "-"
+
+
+_FACTS: dict[str, Callable[[Run], str | None]] = {
+    "start to first mask": lambda run: f"{run.start_up.total_s:.2f} s" if run.start_up else None,
+    "of it opening": lambda run: f"{run.start_up.open_s:.2f} s" if run.start_up else None,
+    "peak memory": lambda run: f"{run.memory.host_mib:.0f} MiB" if run.memory else None,
+    "on the GPU": lambda run: f"{run.memory.device_mib:.0f} MiB" if run.memory and run.memory.device_mib else None,
+    "a camera drops": lambda run: (
+        f"{run.camera.dropped} of {run.camera.arrived} at {run.camera.fps:g} fps" if run.camera else None
+    ),
+}
+
+
+def _verdict(row: Row) -> str:
+    faster = f"{row.second} is {row.ratio.value:.2f} times as fast as {row.first}"
+    if row.ratio.low is None:
+        return f"{faster} ({interval(row)})."
+    doubt = "" if row.ratio.excludes_one else ", which does not exclude that they are equal"
+    return f"{faster} (paired by frame; 95 % interval {interval(row)}{doubt})."
