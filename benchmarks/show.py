@@ -98,10 +98,8 @@ def interval(row: Row) -> str:
 
 def verdict(row: Row) -> str:
     """Which is faster, as far as the interval says."""
-    if row.ratio.low is None:
-        return "not decided"
     if not row.ratio.excludes_one:
-        return "no difference shown"
+        return "undecided"
     return "B is faster" if row.ratio.value > 1 else "A is faster"
 
 
@@ -131,26 +129,27 @@ def print_roofs(manifest: Manifest, devices: Sequence[Device], console: Console)
         console.print(f"{escape(device.name)}: {escape(device.basis)}; {escape(device.source)}", soft_wrap=True)
 
 
-def print_roof(manifest: Manifest, device: Device, runs: Sequence[Run], console: Console) -> None:
-    """Graph by graph, beside measured medians where there are any."""
+def print_roof(manifest: Manifest, device: Device, result: Result | None, console: Console) -> None:
+    """Graph by graph, beside the medians of a result if there is one."""
     found = bounds(manifest, device)
+    runs = result.runs if result is not None else ()
+    tensor = f" ({device.tf32:.3g} in TF32)" if device.tf32 else ""
+    peak = f"{device.float32:.3g} TFLOPS in float32{tensor}, {device.float16:.4g} in float16"
     table = Table(
-        title=f"{escape(device.name)}: {device.float32:.3g} TFLOPS in float32, {device.float16:.3g} in float16, "
-        f"{device.bandwidth:.3g} GB/s",
-        caption="%: share of the roof that was reached",
+        title=f"{escape(device.name)}\n{peak}, {device.bandwidth:.4g} GB/s",
+        caption=f"in brackets: share of the roof, as measured on {escape(result.machine.name)}" if result else "",
         show_footer=True,
     )
-    total = total_ms(found)
     table.add_column("graph", footer="frame", no_wrap=True)
     table.add_column("in")
     table.add_column("GFLOP", justify="right", footer=f"{sum(bound.flops for bound in found) / 1e9:.2f}")
     table.add_column("MB", justify="right", footer=f"{sum(bound.bytes for bound in found) / 1e6:.1f}")
-    table.add_column("least ms", justify="right", footer=f"{total:.3g}")
+    table.add_column("least ms", justify="right", footer=f"{total_ms(found):.3g}", no_wrap=True)
     table.add_column("limit", no_wrap=True)
     for run in runs:
         reached = frame_share(found, {name: values.p50 for name, values in run.stages.items()})
-        table.add_column(f"{run.backend} ms", justify="right", footer=f"{run.end_to_end.p50:.2f}")
-        table.add_column("%", justify="right", footer=f"{100 * reached:.1f}" if reached is not None else "-")
+        footer = "-" if reached is None else f"{run.end_to_end.p50:.2f} ({100 * reached:.1f} %)"
+        table.add_column(f"{run.backend} ms", justify="right", footer=footer)
     for bound in found:
         table.add_row(
             bound.graph + (f" x {bound.runs}" if bound.runs > 1 else ""),
@@ -159,17 +158,19 @@ def print_roof(manifest: Manifest, device: Device, runs: Sequence[Run], console:
             f"{bound.bytes / 1e6:.1f}",
             f"{bound.milliseconds:.3g}",
             bound.limit,
-            *(cell for run in runs for cell in _measured(bound, run)),
+            *(_measured(bound, run) for run in runs),
         )
     console.print(table)
     console.print(f"{escape(device.basis)}; {escape(device.source)}", soft_wrap=True)
+    if result is not None and (warning := busy_warning(result)):
+        console.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
 
 
-def _measured(bound: Bound, run: Run) -> tuple[str, str]:
+def _measured(bound: Bound, run: Run) -> str:
     values = run.stages.get(bound.graph)
     if values is None or not values.p50:
-        return "-", "-"
-    return f"{values.p50:.2f}", f"{100 * share(bound.milliseconds, values.p50):.1f}"
+        return "-"
+    return f"{values.p50:.2f} ({100 * share(bound.milliseconds, values.p50):.1f} %)"
 
 
 def _stages(runs: Sequence[Run]) -> Table:

@@ -146,7 +146,7 @@ def _roofline(key: str, options: Options, result: Path | None, json: Path | None
     if key == "all":
         print_roofs(bundle.manifest, devices, Console())
     else:
-        print_roof(bundle.manifest, devices[0], found.runs if found is not None else (), Console())
+        print_roof(bundle.manifest, devices[0], found, Console())
 
 
 def _render(page: Path) -> None:

@@ -1,0 +1,319 @@
+"""The runtime against its peers on the same frames, taking turns: ``python -m rvos_edge.benchmarks.peers``.
+
+What is printed are ratios, which hold for the machine they were measured on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rvos_edge.benchmarks.open import open_run
+from rvos_edge.benchmarks.peer_models import OpenCvFlow, RefVosShape, ResearchCode
+from rvos_edge.benchmarks.statistics import Ratio, paired_ratio
+from rvos_edge.bundle import FLOW_GRAPHS, Bundle, sha256_of
+from rvos_edge.engines.choose import available_backends
+from rvos_edge.errors import UserError
+from rvos_edge.export.package import Options as ExportOptions
+from rvos_edge.export.package import export_bundle
+from rvos_edge.segmenter import Segmenter
+from rvos_edge.stream.synthetic import SyntheticCamera
+from rvos_edge.trainer.assemble import assemble
+from rvos_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
+from rvos_edge.trainer.model.weights import InitialWeights
+from rvos_edge.verify import mask_iou
+
+Frame = NDArray[np.uint8]
+EAGER = "PyTorch eager"
+REFVOS = "RefVOS' shape"
+LEAST_IOU = 0.99
+KINDS = ("compile", "refvos", "flow")
+"""Peers that can be left out."""
+_SCENE = 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to compare.
+
+    Attributes:
+        checkpoint: Directory; None for the preset with random weights.
+        preset: Used without a checkpoint.
+        bundle: Made of the checkpoint; None exports one into a temporary folder.
+        size: Height and width of the network's input; None for the checkpoint's.
+        frames: Measured frames.
+        warmup: Frames before them; ``torch.compile`` compiles then.
+        backends: Of the runtime; all that work here when empty.
+        skip: Of ``KINDS``.
+    """
+
+    checkpoint: Path | None = None
+    preset: str = "edge"
+    bundle: Path | None = None
+    size: tuple[int, int] | None = None
+    frames: int = 20
+    warmup: int = 4
+    backends: Sequence[str] = ()
+    skip: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One peer.
+
+    Attributes:
+        name: Of the peer.
+        ratio: How many times as fast as the first of its table.
+        iou: Of its masks with those of PyTorch; None where they mean nothing.
+    """
+
+    name: str
+    ratio: Ratio
+    iou: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out.
+
+    Attributes:
+        whole: Whole frames, against ``EAGER``.
+        flow: Flow alone, against ``flow_baseline``; empty without flow.
+        flow_baseline: The flow graphs of the first backend.
+        frames: Measured.
+        trained: Whether the weights were those of a checkpoint.
+    """
+
+    whole: list[Standing]
+    flow: list[Standing]
+    flow_baseline: str
+    frames: int
+    trained: bool
+
+
+Step = Callable[[Frame], "tuple[NDArray[np.bool_] | None, float | None]"]
+"""A frame to its masks, and the seconds that the flow took; None for what there is not."""
+
+
+@dataclass
+class _Peer:
+    name: str
+    step: Step
+    seconds: list[float] = field(default_factory=list)
+    flow_seconds: list[float] = field(default_factory=list)
+    masks: list[NDArray[np.bool_]] = field(default_factory=list)
+
+    def take(self, frame: Frame, *, counts: bool) -> None:
+        """One turn; masks are compared from the first frame on, times count after the warm-up."""
+        begin = time.perf_counter()
+        masks, flow = self.step(frame)
+        took = time.perf_counter() - begin
+        if masks is not None:
+            self.masks.append(masks)
+        if counts:
+            self.seconds.append(took)
+            if flow is not None:
+                self.flow_seconds.append(flow)
+
+
+def compare_peers(options: Options, *, on_frame: Callable[[int, int], None] | None = None) -> Report:
+    """Measure.
+
+    Args:
+        options: What.
+        on_frame: Called with the number of rounds done and of all rounds.
+
+    Raises:
+        UserError: An option is out of range, the checkpoint or the bundle is bad, or they do not belong together.
+    """
+    if options.frames < 1 or options.warmup < 2:
+        raise UserError("--frames must be at least 1 and --warmup at least 2: the first frame of a video has no flow.")
+    for name in options.skip:
+        if name not in KINDS:
+            raise UserError(f"--skip {name}: there is no such peer; choose {', '.join(KINDS)}.")
+    with tempfile.TemporaryDirectory(prefix="rvos-edge-") as folder:
+        checkpoint, bundle = _prepare(options, Path(folder))
+        query, frames = _scene(bundle.manifest.size, options.warmup + options.frames)
+        eager, *others = _torch_peers(checkpoint, query, bundle.manifest.size, options.skip)
+        runtimes = _runtimes(bundle, options.backends, query)
+        flows = _flow_peers(bundle, options.skip)
+        everybody = [eager, *others, *runtimes, *flows]
+        for index, frame in enumerate(frames):
+            first = index % len(everybody)
+            for peer in (*everybody[first:], *everybody[:first]):
+                peer.take(frame, counts=index >= options.warmup)
+            if on_frame is not None:
+                on_frame(index + 1, len(frames))
+    whole = [
+        Standing(peer.name, paired_ratio(eager.seconds, peer.seconds), _iou(peer, eager))
+        for peer in (*others, *runtimes)
+    ]
+    flow: list[Standing] = []
+    if flows:
+        graphs = runtimes[0].flow_seconds
+        flow = [Standing(peer.name, paired_ratio(graphs, peer.flow_seconds)) for peer in (*runtimes[1:], *flows)]
+    return Report(whole, flow, f"flow graphs on {runtimes[0].name}", options.frames, options.checkpoint is not None)
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Two tables of ratios, and a warning if the masks are not those of PyTorch."""
+    whole = Table(title=f"Whole frames, against {EAGER} (sentence and both frames encoded on every frame)")
+    for column in ("", "times as fast", "95 % interval", "mask IoU"):
+        whole.add_column(column, justify="right" if column else "left")
+    for standing in report.whole:
+        whole.add_row(*_cells(standing), "-" if standing.iou is None else f"{standing.iou:.4f}")
+    console.print(whole)
+    if report.flow:
+        flow = Table(title=f"Flow alone, against the {escape(report.flow_baseline)}")
+        for column in ("", "times as fast", "95 % interval"):
+            flow.add_column(column, justify="right" if column else "left")
+        for standing in report.flow:
+            flow.add_row(*_cells(standing))
+        console.print(flow)
+    weights = "trained weights" if report.trained else "random weights"
+    console.print(f"{report.frames} frames, {weights}; RefVOS' shape always has random ones.")
+    for standing in report.whole:
+        if standing.iou is not None and standing.iou < LEAST_IOU:
+            console.print(
+                f"The masks of {escape(standing.name)} agree with PyTorch's only to {standing.iou:.3f} IoU: "
+                "do not use its ratio.",
+                style="red",
+            )
+
+
+def _cells(standing: Standing) -> tuple[str, str, str]:
+    ratio = standing.ratio
+    interval = "too few frames" if ratio.low is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
+    return escape(standing.name), f"{ratio.value:.2f}", interval
+
+
+def _iou(peer: _Peer, eager: _Peer) -> float | None:
+    """None for RefVOS' shape, which is another network."""
+    return None if peer.name == REFVOS else mask_iou(peer.masks, eager.masks)
+
+
+def _prepare(options: Options, folder: Path) -> tuple[Path, Bundle]:
+    """Checkpoint and bundle of the same weights."""
+    path = options.checkpoint
+    if path is None:
+        if options.bundle is not None:
+            raise UserError("--bundle needs the checkpoint that it was made of; give --checkpoint.")
+        path = folder / options.preset
+        save_checkpoint(path, assemble(options.preset, InitialWeights()))
+    if options.bundle is not None:
+        bundle = Bundle.open(options.bundle, size=options.size)
+        if sha256_of(path / "model.safetensors") != bundle.manifest.checkpoint_sha256:
+            raise UserError(f"{options.bundle} was not made of {path}; give the bundle of that checkpoint, or none.")
+        return path, bundle
+    # The masks of a network that was never trained hang on rounding: such weights are not narrowed.
+    wanted = ExportOptions(
+        sizes=[options.size] if options.size else [], weights=None if options.checkpoint else "float32"
+    )
+    return path, Bundle.open(export_bundle(path, folder / "bundle", wanted))
+
+
+def _scene(size: tuple[int, int], count: int) -> tuple[str, list[Frame]]:
+    """Frames of the synthetic camera, and a sentence that is true of the largest object that words can single out."""
+    camera = SyntheticCamera(seed=_SCENE, size=size, frames=count)
+    frames = list(camera)
+    said = [
+        (int(mask.sum()), words[0]) for mask, words in zip(frames[0].masks, camera.expressions(0), strict=True) if words
+    ]
+    return max(said)[1], [frame.image for frame in frames]
+
+
+def _torch_peers(checkpoint: Path, query: str, size: tuple[int, int], skip: Sequence[str]) -> list[_Peer]:
+    """PyTorch eager, which is first, and what else runs in PyTorch."""
+    loaded = load_checkpoint(checkpoint)
+    peers = []
+    for name, compiled in ((EAGER, False), ("torch.compile", True)):
+        if not compiled or "compile" not in skip:
+            code = ResearchCode(checkpoint=loaded, query=query, size=size, compiled=compiled)
+            peers.append(_Peer(name, _without_flow(code.step)))
+    if "refvos" not in skip:
+        peers.append(_Peer(REFVOS, _without_flow(RefVosShape(size=size).step)))
+    return peers
+
+
+def _without_flow(step: Callable[[Frame], NDArray[np.bool_]]) -> Step:
+    return lambda frame: (step(frame), None)
+
+
+def _runtimes(bundle: Bundle, backends: Sequence[str], query: str) -> list[_Peer]:
+    peers = []
+    for name in backends or available_backends():
+        try:
+            segmenter, backend = open_run(bundle, name, device="auto", threads=None)
+        except UserError:
+            if backends:
+                raise
+            continue
+        segmenter.set_queries([query])
+        peers.append(_Peer(backend.name, _runtime_step(segmenter)))
+    return peers
+
+
+def _runtime_step(segmenter: Segmenter) -> Step:
+    def step(frame: Frame) -> tuple[NDArray[np.bool_], float | None]:
+        result = segmenter.step(frame)
+        flow = [result.timings[name] for name in FLOW_GRAPHS if name in result.timings]
+        return result.masks, sum(flow) / 1000 if flow else None
+
+    return step
+
+
+def _flow_peers(bundle: Bundle, skip: Sequence[str]) -> list[_Peer]:
+    spec = bundle.manifest.flow
+    if spec is None or "flow" in skip:
+        return []
+    size = bundle.manifest.size[0] // spec.scale, bundle.manifest.size[1] // spec.scale
+    return [_Peer(f"OpenCV {method}", OpenCvFlow(method=method, size=size).step) for method in ("DIS", "Farneback")]
+
+
+def _main() -> None:
+    from rvos_edge.cli.app import parse_size
+
+    parser = argparse.ArgumentParser(
+        prog="python -m rvos_edge.benchmarks.peers", description=(__doc__ or "").split(":")[0]
+    )
+    parser.add_argument("--checkpoint", type=Path, help="directory; the preset with random weights if left out")
+    parser.add_argument("--preset", default="edge", help="edge, desktop or paper, without a checkpoint")
+    parser.add_argument("--bundle", type=Path, help="made of the checkpoint; exported here if left out")
+    parser.add_argument("--size", help="network input as HxW; the checkpoint's if left out")
+    parser.add_argument("--frames", type=int, default=20, help="measured frames")
+    parser.add_argument("--warmup", type=int, default=4, help="frames before them")
+    parser.add_argument("--backend", action="append", default=[], help="of the runtime; repeatable; all if left out")
+    parser.add_argument("--skip", action="append", default=[], help=f"{', '.join(KINDS)}; repeatable")
+    given = parser.parse_args()
+    console = Console(stderr=True)
+    try:
+        options = Options(
+            checkpoint=given.checkpoint,
+            preset=given.preset,
+            bundle=given.bundle,
+            size=parse_size(given.size) if given.size else None,
+            frames=given.frames,
+            warmup=given.warmup,
+            backends=given.backend,
+            skip=given.skip,
+        )
+        with console.status("preparing") as status:
+            report = compare_peers(options, on_frame=lambda done, of: status.update(f"round {done} of {of}"))
+    except UserError as error:
+        sys.exit(f"Error: {error}")
+    print_report(report, Console())
+
+
+if __name__ == "__main__":
+    _main()
