@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rvos_edge.benchmarks.schema import Result, Run
-from rvos_edge.benchmarks.statistics import Ratio, paired_ratio
+from rvos_edge.benchmarks.stats import Ratio, paired_ratio
 from rvos_edge.bundle import format_size
 from rvos_edge.errors import UserError
 

@@ -71,7 +71,7 @@ def start(
         for _ in range(starts):
             order = Order(
                 started=time.monotonic(),
-                bundle=str(bundle),
+                bundle=str(bundle.resolve()),
                 backend=backend,
                 device=device,
                 size=size,
@@ -80,7 +80,8 @@ def start(
                 frames=str(file),
             )
             command = [sys.executable, "-m", "rvos_edge.benchmarks.fresh", order.model_dump_json()]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            # Elsewhere: a checkout in the present folder would hide the installed package.
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode:
                 lines = done.stderr.strip().splitlines() or ["it says nothing"]
                 raise UserError(f"a fresh process with backend '{backend}' failed: {lines[-1]}")

@@ -17,7 +17,7 @@ from rvos_edge.benchmarks.fresh import start
 from rvos_edge.benchmarks.open import open_run
 from rvos_edge.benchmarks.schema import BundleFacts, Camera, Result, Run, Times, Workload
 from rvos_edge.benchmarks.state import read_machine, read_state
-from rvos_edge.benchmarks.statistics import percentiles, replay_camera
+from rvos_edge.benchmarks.stats import percentiles, replay_camera
 from rvos_edge.bundle import Bundle, frame_flops, shipped_bundle
 from rvos_edge.engines.choose import available_backends
 from rvos_edge.errors import UserError

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rvos_edge.benchmarks.schema import Result, read_result, write_text
+from rvos_edge.benchmarks.show import busy_warning
 from rvos_edge.bundle import format_size
 from rvos_edge.errors import UserError
 
@@ -77,10 +78,11 @@ def file_name(result: Result) -> str:
 
 
 def _rows(result: Result) -> Iterable[Sequence[str]]:
+    busy = f", busy: load {result.before.load_average:.1f}" if busy_warning(result) else ""
     for run in result.runs:
         times = run.end_to_end
         yield (
-            f"{result.machine.name} ({result.made[:10]})",
+            f"{result.machine.name} ({result.made[:10]}{busy})",
             run.runtime,
             f"{result.bundle.name}, {format_size(result.bundle.size)}",
             str(result.workload.queries),

@@ -13,7 +13,7 @@ from rvos_edge.benchmarks.schema import (
     Times,
     Workload,
 )
-from rvos_edge.benchmarks.statistics import percentiles, replay_camera
+from rvos_edge.benchmarks.stats import percentiles, replay_camera
 
 
 def make_run(backend: str, milliseconds: Sequence[float]) -> Run:

@@ -69,7 +69,7 @@ def test_a_whole_benchmark(tiny: Path, tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
-def test_the_benchmark_imports_no_training_framework(tiny: Path) -> None:
+def test_the_benchmark_imports_no_training_framework(tiny: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from rvos_edge.cli import main\n"
@@ -79,7 +79,7 @@ def test_the_benchmark_imports_no_training_framework(tiny: Path) -> None:
         "assert not heavy, heavy\n"
     )
     arguments = ["bench", "--bundle", str(tiny), "--backend", "onnxruntime", "--frames", "2", "--starts", "0"]
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, timeout=120, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=tmp_path, timeout=120)
 
 
 def test_page_holds_everything_itself(tiny: Path) -> None:

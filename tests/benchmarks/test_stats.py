@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rvos_edge.benchmarks.statistics import paired_ratio, percentiles, replay_camera
+from rvos_edge.benchmarks.stats import paired_ratio, percentiles, replay_camera
 
 RNG = np.random.default_rng(3)
 DRIFT = 20 + 10 * np.sin(np.arange(200) / 15)
