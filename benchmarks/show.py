@@ -106,27 +106,24 @@ def verdict(row: Row) -> str:
 def print_roofs(manifest: Manifest, devices: Sequence[Device], console: Console) -> None:
     """A line per device: the least time of a frame as exported, and if all of it were float16."""
     table = Table(
-        title=f"Least milliseconds of a frame: {manifest.name} at {format_size(manifest.size)}, one query",
-        caption="dense peaks; weights and the graphs' inputs and outputs pass memory once, tensors inside do not: "
-        "an estimate of a bound",
+        title=f"Least milliseconds of a frame: {escape(manifest.name)} at {format_size(manifest.size)}, one query",
+        caption="f32, tf32, f16: TFLOPS, dense. ms: as exported; ms f16: if every graph computed in float16. An "
+        "estimate of a bound: weights and what goes in and out of a graph pass memory once, tensors inside do not.",
     )
-    for column in ("device", "TFLOPS f32", "tf32", "f16", "GB/s", "as exported", "all in f16", "frames/s f16"):
-        table.add_column(column, justify="left" if column == "device" else "right")
+    table.add_column("device", no_wrap=True)
+    for column in ("f32", "tf32", "f16", "GB/s", "ms", "ms f16"):
+        table.add_column(column, justify="right", no_wrap=True)
     for device in devices:
         stated, narrow = total_ms(bounds(manifest, device)), total_ms(bounds(manifest, device, precision="float16"))
-        table.add_row(
-            escape(device.name),
-            f"{device.float32:.3g}",
-            f"{device.tf32:.3g}" if device.tf32 else "-",
-            f"{device.float16:.4g}",
-            f"{device.bandwidth:.4g}",
-            f"{stated:.3g}",
-            f"{narrow:.3g}",
-            f"{1000 / narrow:,.0f}",
-        )
+        figures = (device.float32, device.tf32, device.float16, device.bandwidth, stated, narrow)
+        table.add_row(escape(device.name), *("-" if figure is None else _short(figure) for figure in figures))
     console.print(table)
     for device in devices:
         console.print(f"{escape(device.name)}: {escape(device.basis)}; {escape(device.source)}", soft_wrap=True)
+
+
+def _short(figure: float) -> str:
+    return f"{figure:.0f}" if figure >= 1000 else f"{figure:.3g}"
 
 
 def print_roof(manifest: Manifest, device: Device, result: Result | None, console: Console) -> None:

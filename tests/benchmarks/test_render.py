@@ -8,7 +8,7 @@ import pytest
 from bench_results import make_result
 
 from rvos_edge.benchmarks.render import BEGIN, END, file_name, render
-from rvos_edge.benchmarks.schema import to_json, write_text
+from rvos_edge.benchmarks.schema import State, to_json, write_text
 from rvos_edge.errors import UserError
 
 TEXT = f"# Title\r\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter, no newline at the end"
@@ -43,6 +43,16 @@ def test_twice_is_as_once(page: Path) -> None:
     before, stamp = page.read_bytes(), page.stat().st_mtime_ns
     render(page)
     assert (page.read_bytes(), page.stat().st_mtime_ns) == (before, stamp)
+
+
+def test_row_of_a_busy_machine_says_so(page: Path) -> None:
+    result = make_result({"onnxruntime": [10.0] * 4})
+    busy = result.model_copy(update={"before": State(load_average=3.7)})
+    write_text(page.parent / "benchmarks" / "results" / "busy.json", to_json(busy))
+    render(page)
+    text = page.read_text(encoding="utf-8")
+    assert "| Some Board (2026-01-31, busy: load 3.7) |" in text
+    assert text.count("busy") == 1
 
 
 @pytest.mark.parametrize("text", ["no markers", f"{END}\n{BEGIN}", f"{BEGIN}\n{BEGIN}\n{END}", BEGIN])

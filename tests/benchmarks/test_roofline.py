@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rvos_edge.benchmarks import cpu_peak
 from rvos_edge.benchmarks.devices import DEVICES, Device
 from rvos_edge.benchmarks.roofline import bounds, choose_devices, frame_share, graph_bytes, share, total_ms
 from rvos_edge.bundle import Bundle, GraphSpec, TensorSpec, shipped_bundle
@@ -82,3 +83,14 @@ def test_choice() -> None:
     assert len({device.key for device in choose_devices("all")}) == len(DEVICES)
     with pytest.raises(UserError, match="--roofline jetson: there is no such device; choose cpu, all, jetson-nano"):
         choose_devices("jetson")
+
+
+def test_this_cpu_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"_SIDE": 128, "_SECONDS": 0.0, "_LEAST_COPY": 2**20, "_MOST_COPY": 2**20}.items():
+        monkeypatch.setattr(cpu_peak, name, value)
+    cpu = cpu_peak.measure_cpu("this CPU")
+    assert cpu.name == "this CPU"
+    assert 0 < cpu.float32 <= min(cpu.float16, cpu.bfloat16 or 0)
+    assert cpu.bandwidth > 0
+    assert "128 x 128" in cpu.basis
+    assert total_ms(bounds(Bundle.open(shipped_bundle()).manifest, cpu)) > 0
