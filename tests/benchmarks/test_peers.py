@@ -10,9 +10,8 @@ import torch
 from tiny_checkpoint import write_checkpoint
 
 from rvos_edge.benchmarks.peers import LEAST_IOU, Options, compare_peers
+from rvos_edge.bundle import shipped_bundle
 from rvos_edge.errors import UserError
-from rvos_edge.export.package import Options as ExportOptions
-from rvos_edge.export.package import export_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -24,26 +23,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("peers") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
-def bundle(checkpoint: Path) -> Path:
-    return export_bundle(checkpoint, checkpoint.with_name("bundle"), ExportOptions(weights="float32"))
-
-
-def test_runtime_against_pytorch_and_opencv(checkpoint: Path, bundle: Path) -> None:
+def test_runtime_against_pytorch_and_opencv() -> None:
+    """A network of the preset is made and exported on the spot."""
     report = compare_peers(
-        Options(
-            checkpoint=checkpoint,
-            bundle=bundle,
-            frames=10,
-            warmup=2,
-            backends=["onnxruntime"],
-            skip=["compile", "refvos"],
-        )
+        Options(preset="test", frames=10, warmup=2, backends=["onnxruntime"], skip=["compile", "refvos"])
     )
     (runtime,) = report.whole
     assert runtime.name == "ONNX Runtime (cpu)"
@@ -52,12 +35,13 @@ def test_runtime_against_pytorch_and_opencv(checkpoint: Path, bundle: Path) -> N
     assert runtime.ratio.pairs == 10
     assert [standing.name for standing in report.flow] == ["OpenCV DIS", "OpenCV Farneback"]
     assert all(standing.ratio.value > 0 for standing in report.flow)
+    assert not report.trained
 
 
-def test_bundle_of_other_weights_is_refused(bundle: Path, tmp_path: Path) -> None:
-    other = write_checkpoint(tmp_path / "other", decoder_channels=(16, 16, 8))
+def test_bundle_of_other_weights_is_refused(tmp_path: Path) -> None:
+    other = write_checkpoint(tmp_path / "other")
     with pytest.raises(UserError, match=r"was not made of .*other"):
-        compare_peers(Options(checkpoint=other, bundle=bundle))
+        compare_peers(Options(checkpoint=other, bundle=shipped_bundle()))
 
 
 @pytest.mark.parametrize(
