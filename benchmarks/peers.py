@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
@@ -56,6 +58,7 @@ class Options:
         warmup: Frames before them; ``torch.compile`` compiles then.
         backends: Of the runtime; all that work here when empty.
         skip: Of ``KINDS``.
+        threads: CPU threads of everybody; None leaves each its own choice.
     """
 
     checkpoint: Path | None = None
@@ -66,6 +69,7 @@ class Options:
     warmup: int = 4
     backends: Sequence[str] = ()
     skip: Sequence[str] = ()
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -137,16 +141,21 @@ def compare_peers(options: Options, *, on_frame: Callable[[int, int], None] | No
     Raises:
         UserError: An option is out of range, the checkpoint or the bundle is bad, or they do not belong together.
     """
+    if options.threads is not None and options.threads < 1:
+        raise UserError(f"--threads {options.threads} is out of range; give at least 1.")
     if options.frames < 1 or options.warmup < 2:
         raise UserError("--frames must be at least 1 and --warmup at least 2: the first frame of a video has no flow.")
     for name in options.skip:
         if name not in KINDS:
             raise UserError(f"--skip {name}: there is no such peer; choose {', '.join(KINDS)}.")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+        cv2.setNumThreads(options.threads)
     with tempfile.TemporaryDirectory(prefix="rvos-edge-") as folder:
         checkpoint, bundle = _prepare(options, Path(folder))
         query, frames = _scene(bundle.manifest.size, options.warmup + options.frames)
         eager, *others = _torch_peers(checkpoint, query, bundle.manifest.size, options.skip)
-        runtimes = _runtimes(bundle, options.backends, query)
+        runtimes = _runtimes(bundle, options, query)
         flows = _flow_peers(bundle, options.skip)
         everybody = [eager, *others, *runtimes, *flows]
         for index, frame in enumerate(frames):
@@ -248,13 +257,13 @@ def _without_flow(step: Callable[[Frame], NDArray[np.bool_]]) -> Step:
     return lambda frame: (step(frame), None)
 
 
-def _runtimes(bundle: Bundle, backends: Sequence[str], query: str) -> list[_Peer]:
+def _runtimes(bundle: Bundle, options: Options, query: str) -> list[_Peer]:
     peers = []
-    for name in backends or available_backends():
+    for name in options.backends or available_backends():
         try:
-            segmenter, backend = open_run(bundle, name, device="auto", threads=None)
+            segmenter, backend = open_run(bundle, name, device="auto", threads=options.threads)
         except UserError:
-            if backends:
+            if options.backends:
                 raise
             continue
         segmenter.set_queries([query])
@@ -293,6 +302,7 @@ def _main() -> None:
     parser.add_argument("--warmup", type=int, default=4, help="frames before them")
     parser.add_argument("--backend", action="append", default=[], help="of the runtime; repeatable; all if left out")
     parser.add_argument("--skip", action="append", default=[], help=f"{', '.join(KINDS)}; repeatable")
+    parser.add_argument("--threads", type=int, help="of everybody; each chooses if left out")
     given = parser.parse_args()
     console = Console(stderr=True)
     try:
@@ -305,6 +315,7 @@ def _main() -> None:
             warmup=given.warmup,
             backends=given.backend,
             skip=given.skip,
+            threads=given.threads,
         )
         with console.status("preparing") as status:
             report = compare_peers(options, on_frame=lambda done, of: status.update(f"round {done} of {of}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from tiny_checkpoint import write_checkpoint
@@ -15,18 +16,19 @@ from rvos_edge.errors import UserError
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Layers this small are slower on several, much so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _threads() -> Iterator[None]:
+    """Put back what `threads` changes."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
 
 
 def test_runtime_against_pytorch_and_opencv() -> None:
     """A network of the preset is made and exported on the spot."""
     report = compare_peers(
-        Options(preset="test", frames=10, warmup=2, backends=["onnxruntime"], skip=["compile", "refvos"])
+        # One thread: layers this small are slower on several, much so on a busy machine.
+        Options(preset="test", frames=10, warmup=2, backends=["onnxruntime"], skip=["compile", "refvos"], threads=1)
     )
     (runtime,) = report.whole
     assert runtime.name == "ONNX Runtime (cpu)"
@@ -47,6 +49,7 @@ def test_bundle_of_other_weights_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (Options(threads=0), "--threads 0 is out of range"),
         (Options(warmup=1), "--warmup at least 2"),
         (Options(skip=["lunch"]), "--skip lunch"),
         (Options(bundle=Path("bundle")), "--bundle needs the checkpoint"),
