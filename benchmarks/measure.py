@@ -192,7 +192,7 @@ def _check(options: Options) -> None:
 def _open_all(bundle: Bundle, options: Options, queries: list[str], note: Callable[[str], None]) -> list[_Entrant]:
     """The backends that were asked for; otherwise those that can run the bundle here."""
     entrants = []
-    for name in dict.fromkeys(options.backends or available_backends()):
+    for name in dict.fromkeys(options.backends or available_backends(bundle, options.device)):
         try:
             segmenter, backend = open_run(bundle, name, device=options.device, threads=options.threads)
         except UserError as error:

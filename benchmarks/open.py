@@ -14,5 +14,5 @@ def open_run(bundle: Bundle, backend: str, *, device: str, threads: int | None) 
     Raises:
         UserError: The backend is unknown, not installed, or cannot run the bundle.
     """
-    opened = open_backend(backend, device=device, threads=threads)
+    opened = open_backend(backend, device=device, threads=threads, bundle=bundle)
     return Segmenter(bundle=bundle, backend=opened, cache_dir=None), opened

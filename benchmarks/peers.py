@@ -259,7 +259,7 @@ def _without_flow(step: Callable[[Frame], NDArray[np.bool_]]) -> Step:
 
 def _runtimes(bundle: Bundle, options: Options, query: str) -> list[_Peer]:
     peers = []
-    for name in options.backends or available_backends():
+    for name in options.backends or available_backends(bundle, "auto"):
         try:
             segmenter, backend = open_run(bundle, name, device="auto", threads=options.threads)
         except UserError:
