@@ -28,6 +28,8 @@ OnProgress = Callable[[str, int, int], None]
 
 _PACKAGES = ("numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13")
 _FRESH_FRAMES = 8
+_TURN = 10
+"""Frames that a backend takes before the next one's turn."""
 
 
 @dataclass(frozen=True)
@@ -208,16 +210,19 @@ def _open_all(bundle: Bundle, options: Options, queries: list[str], note: Callab
 
 
 def _take_turns(entrants: list[_Entrant], clip: Clip, options: Options, report: OnProgress) -> None:
-    """Frame by frame; whoever was first on one frame is last on the next, so that nobody always follows the same."""
-    for index in range(-options.warmup, options.frames):
-        if index == 0:
-            for entrant in entrants:
-                entrant.forget()
-        first = index % len(entrants)
+    """A few frames each; whoever was first in one round is last in the next, so that nobody always follows the same.
+
+    Not frame by frame: the threads of one runtime still spin while the next one begins.
+    """
+    for number, start in enumerate(range(-options.warmup, options.frames, _TURN)):
+        turn = range(start, min(start + _TURN, options.frames))
+        first = number % len(entrants)
         for entrant in (*entrants[first:], *entrants[:first]):
-            entrant.step(clip, index)
-        done = index + options.warmup + 1
-        report("frames", done, options.warmup + options.frames)
+            for index in turn:
+                if index == 0:
+                    entrant.forget()
+                entrant.step(clip, index)
+        report("frames", turn.stop + options.warmup, options.warmup + options.frames)
 
 
 def _bundle_facts(bundle: Bundle) -> BundleFacts:

@@ -43,6 +43,8 @@ LEAST_IOU = 0.99
 KINDS = ("compile", "refvos", "flow")
 """Peers that can be left out."""
 _SCENE = 2
+_TURN = 5
+"""Frames that a peer takes before the next one's turn: the threads of one still spin while the next one begins."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,14 @@ def compare_peers(options: Options, *, on_frame: Callable[[int, int], None] | No
         runtimes = _runtimes(bundle, options, query)
         flows = _flow_peers(bundle, options.skip)
         everybody = [eager, *others, *runtimes, *flows]
-        for index, frame in enumerate(frames):
-            first = index % len(everybody)
+        for number, start in enumerate(range(0, len(frames), _TURN)):
+            turn = range(start, min(start + _TURN, len(frames)))
+            first = number % len(everybody)
             for peer in (*everybody[first:], *everybody[:first]):
-                peer.take(frame, counts=index >= options.warmup)
+                for index in turn:
+                    peer.take(frames[index], counts=index >= options.warmup)
             if on_frame is not None:
-                on_frame(index + 1, len(frames))
+                on_frame(turn.stop, len(frames))
     whole = [
         Standing(peer.name, paired_ratio(eager.seconds, peer.seconds), _iou(peer, eager))
         for peer in (*others, *runtimes)

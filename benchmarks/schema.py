@@ -129,7 +129,7 @@ class Workload(_Strict):
     threads: int | None = None
     """None: as many as the backend likes."""
     interleaved: bool
-    """Whether the backends took turns frame by frame, so that their times are paired."""
+    """Whether the backends took turns on the same frames, so that their times are paired."""
 
 
 class Machine(_Strict):
