@@ -214,8 +214,8 @@ def _take_turns(entrants: list[_Entrant], clip: Clip, options: Options, report: 
 
     Not frame by frame: the threads of one runtime still spin while the next one begins.
     """
-    for number, start in enumerate(range(-options.warmup, options.frames, _TURN)):
-        turn = range(start, min(start + _TURN, options.frames))
+    for number, begin in enumerate(range(-options.warmup, options.frames, _TURN)):
+        turn = range(begin, min(begin + _TURN, options.frames))
         first = number % len(entrants)
         for entrant in (*entrants[first:], *entrants[:first]):
             for index in turn:
