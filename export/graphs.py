@@ -73,6 +73,18 @@ class _Aspp(_Part):
         return (self.model.aspp(c5),)
 
 
+class _Vision(_Part):
+    """Backbone and ASPP in one."""
+
+    def __init__(self, model: HINet) -> None:
+        super().__init__(model)
+        self.backbone = _Backbone(model)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        *levels, c5 = self.backbone(image)
+        return (*levels, self.model.aspp(c5))
+
+
 class _FlowEncode(_Part):
     def __init__(self, model: HINet) -> None:
         super().__init__(model)
@@ -144,12 +156,19 @@ def planes(image: Tensor) -> Tensor:
     return image.to(torch.float32).permute(2, 0, 1).flip(0).unsqueeze(0)
 
 
-def build_graphs(model: HINet) -> tuple[Graph, ...]:
+def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[Graph, ...]:
     """The graphs of a network in the order in which a frame runs them; without flow the four flow graphs are absent.
 
     Args:
         model: As ``precision.narrowed`` gives it: its parts' types are the graphs' types.
+        fuse: Make one graph, ``vision``, of backbone and ASPP.
     """
+    vision = [
+        Graph("backbone", _Backbone(model), ("image",), ("c2", "c3", "c4", "c5"), {}),
+        Graph("aspp", _Aspp(model), ("c5",), ("v4",), {}),
+    ]
+    if fuse:
+        vision = [Graph("vision", _Vision(model), ("image",), LEVELS, {})]
     graphs = [
         Graph(
             "text",
@@ -158,8 +177,7 @@ def build_graphs(model: HINet) -> tuple[Graph, ...]:
             LANGUAGE,
             {"input_ids": {1: "L"}, "attention_mask": {1: "L"}},
         ),
-        Graph("backbone", _Backbone(model), ("image",), ("c2", "c3", "c4", "c5"), {}),
-        Graph("aspp", _Aspp(model), ("c5",), ("v4",), {}),
+        *vision,
     ]
     if model.flow is not None:
         pyramid = tuple(f"corr{index}" for index in range(model.flow.levels))

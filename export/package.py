@@ -59,6 +59,7 @@ class Options:
         max_queries: Most queries at once that engines are made for.
         frames: Video or image folder for the proof; the synthetic camera by default.
         preset: The preset that the checkpoint must be of, if any.
+        fuse: Make one graph of backbone and ASPP.
     """
 
     sizes: Sequence[tuple[int, int]] = ()
@@ -68,6 +69,7 @@ class Options:
     max_queries: int = 64
     frames: Path | None = None
     preset: str | None = None
+    fuse: bool = False
 
 
 def export_bundle(
@@ -151,9 +153,9 @@ class _Exporter:
         """
         precision = self.options.precision
         clip = read_clip(self.options.frames, size, _PROOF_FRAMES)
-        wide = build_graphs(self.loaded.model)
+        wide = build_graphs(self.loaded.model, fuse=self.options.fuse)
         reference = record(wide, self.loaded, clip)
-        narrow = build_graphs(narrowed(self.loaded.model, precision))
+        narrow = build_graphs(narrowed(self.loaded.model, precision), fuse=self.options.fuse)
         written: dict[str, GraphSpec] = {}
         todo = list(zip(narrow, wide, strict=True))
         if like is not None:

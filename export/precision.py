@@ -43,6 +43,7 @@ POLICY: dict[str, Policy] = {
     "text": Policy("float32", "float32", "all", "runs on the host, once per query, and is then remembered"),
     "backbone": Policy("float16", "bfloat16", "normalising pixels", "most of the arithmetic; trained with AMP"),
     "aspp": Policy("float16", "bfloat16", "nothing", "as the backbone"),
+    "vision": Policy("float16", "bfloat16", "normalising pixels", "the two in one, where they are fused"),
     "flow_encode": Policy("float16", "float32", "normalising pixels", "3 digits of bfloat16 lose small motions"),
     "flow_context": Policy("float16", "float32", "normalising pixels", "each side of the product has taken C^-1/4"),
     "flow_step": Policy("float16", "float32", "positions, flow", "positions reach 100 and need their fractions"),

@@ -23,6 +23,7 @@ _STORAGE: dict[str, Storage] = {
     "text": "int8",
     "backbone": "float16",
     "aspp": "float16",
+    "vision": "float16",
     "flow_encode": "float16",
     "flow_context": "float16",
     "flow_step": "float16",
@@ -61,7 +62,7 @@ def storage_of(*, weights: Storage | None, int8: bool, precision: Precision) -> 
     if int8 and weights is not None:
         raise UserError(f"--int8 weights and --weights {weights} contradict each other; leave one out.")
     storage: dict[str, Storage] = dict(_STORAGE) if weights is None else dict.fromkeys(_STORAGE, weights)
-    return {**storage, "text": "int8", "backbone": "int8"} if int8 else storage
+    return {**storage, **dict.fromkeys(("text", "backbone", "vision"), "int8")} if int8 else storage
 
 
 def store_weights(model: onnx.ModelProto, storage: Storage) -> None:

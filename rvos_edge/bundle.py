@@ -27,6 +27,8 @@ Dim = int | str
 TEXT_GRAPH = "text"
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask"})
 VISION_GRAPHS = ("backbone", "aspp")
+FUSED_VISION_GRAPH = "vision"
+"""In place of the two, where they were exported as one."""
 FLOW_GRAPHS = ("flow_encode", "flow_context", "flow_step", "flow_up")
 GATING_GRAPH = "gating"
 FRAME_INPUT = "image"
@@ -143,6 +145,11 @@ class Manifest(_Strict):
     licences: tuple[str, ...]
 
     @property
+    def vision_graphs(self) -> tuple[str, ...]:
+        """The graphs that see a frame, in the order in which they run."""
+        return (FUSED_VISION_GRAPH,) if FUSED_VISION_GRAPH in self.graphs else VISION_GRAPHS
+
+    @property
     def allows_bfloat16(self) -> bool:
         """Whether any graph may be computed in bfloat16."""
         return any(spec.precision == "bfloat16" for spec in self.graphs.values())
@@ -244,7 +251,7 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
     Raises:
         UserError: A graph is missing or a tensor is not fed; the sentence names it.
     """
-    required = [TEXT_GRAPH, *VISION_GRAPHS, *(FLOW_GRAPHS if manifest.flow else ()), GATING_GRAPH]
+    required = [TEXT_GRAPH, *manifest.vision_graphs, *(FLOW_GRAPHS if manifest.flow else ()), GATING_GRAPH]
     for name in required:
         if name not in manifest.graphs:
             raise UserError(f"{root}: graph '{name}' is missing from manifest.json; export the bundle again.")

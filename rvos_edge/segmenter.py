@@ -19,7 +19,6 @@ from rvos_edge.bundle import (
     GATING_GRAPH,
     MARGIN_OUTPUT,
     TEXT_GRAPH,
-    VISION_GRAPHS,
     Bundle,
     shipped_bundle,
 )
@@ -102,7 +101,7 @@ class Segmenter:
         self._board = backend.board
         self._flow_options = options
         use_flow = manifest.flow is not None and options.enabled
-        names = (*VISION_GRAPHS, *(FLOW_GRAPHS if use_flow else ()), GATING_GRAPH)
+        names = (*manifest.vision_graphs, *(FLOW_GRAPHS if use_flow else ()), GATING_GRAPH)
         self._graphs: dict[str, Graph] = {
             name: backend.load(bundle.graph_path(name), manifest.graphs[name]) for name in names
         }
@@ -211,7 +210,7 @@ class Segmenter:
 
     def _work(self, decision: FlowDecision | None, lap: Lap) -> None:
         """What the backend does for a frame: only graphs and slots, because it may record it and replay that."""
-        for name in VISION_GRAPHS:
+        for name in self.bundle.manifest.vision_graphs:
             self._run(name, lap)
         if decision is not None:
             self._run_flow(decision, lap)

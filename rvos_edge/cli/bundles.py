@@ -57,6 +57,9 @@ def export(
             help="Video or image folder on which the graphs are compared with PyTorch; synthetic if left out."
         ),
     ] = None,
+    fuse: Annotated[
+        bool, typer.Option("--fuse", help="Make one graph of backbone and ASPP: a little faster in OpenVINO.")
+    ] = False,
     weights: Annotated[
         str | None, typer.Option(help="Store all weights as float32, float16 or int8; a mix if left out.")
     ] = None,
@@ -91,6 +94,7 @@ def export(
         max_queries=max_queries,
         frames=frames,
         preset=preset,
+        fuse=fuse,
     )
     targets = dict.fromkeys(target or ())
     builds = _builds(targets, compute_capability, workspace, isolate)

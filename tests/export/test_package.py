@@ -79,6 +79,20 @@ def test_ablations_export_too(fusion: str, flow: str, graphs: list[str], tmp_pat
     assert list(Bundle.open(bundle).manifest.graphs) == graphs
 
 
+def test_backbone_and_aspp_can_be_one_graph(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    fused = export_bundle(checkpoint, tmp_path / "bundle", Options(fuse=True))
+    assert list(Bundle.open(fused).manifest.graphs) == ["text", "vision", *GRAPHS[3:]]
+    one, two = (rvos_edge.open(path, device="cpu", backend="onnxruntime") for path in (fused, bundle))
+    for frame in itertools.islice(SyntheticCamera(seed=7, size=(90, 160)), 3):
+        margins = []
+        for segmenter in (one, two):
+            segmenter.set_queries(["a dog"])
+            result = segmenter.step(frame.image)
+            margins.append(result.margins)
+        np.testing.assert_allclose(*margins, atol=1e-3)
+    assert list(one.step(frame.image).timings)[:3] == ["preprocess", "vision", "flow_encode"]
+
+
 def test_float16_is_typed_and_proven_at_every_size(checkpoint: Path, tmp_path: Path) -> None:
     sizes = [(96, 128), (64, 96)]
     options = Options(precision="float16", sizes=sizes, max_queries=8)
