@@ -40,6 +40,7 @@ from rvos_edge.reference import FILE as REFERENCE_FILE
 from rvos_edge.reference import Reference
 from rvos_edge.trainer.assemble import assemble
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD
 from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.verify import check, prove
@@ -60,6 +61,7 @@ class Options:
         frames: Video or image folder for the proof; the synthetic camera by default.
         preset: The preset that the checkpoint must be of, if any.
         fuse: Make one graph of backbone and ASPP.
+        flow_scale: Compute the flow on the image reduced by this factor; the checkpoint's when None.
     """
 
     sizes: Sequence[tuple[int, int]] = ()
@@ -70,6 +72,7 @@ class Options:
     frames: Path | None = None
     preset: str | None = None
     fuse: bool = False
+    flow_scale: int | None = None
 
 
 def export_bundle(
@@ -94,9 +97,11 @@ def export_bundle(
     if not 1 <= options.max_queries <= MAX_QUERIES:
         raise UserError(f"--max-queries {options.max_queries} is out of range; choose between 1 and {MAX_QUERIES}.")
     loaded = load_checkpoint(checkpoint, preset=options.preset)
+    if options.flow_scale is not None:
+        _set_flow_scale(loaded, options.flow_scale)
     sizes = list(dict.fromkeys(options.sizes)) or [loaded.model.config.size]
     for size in sizes:
-        _check_size(size, loaded.model.size_multiple)
+        _check_size(size, loaded.model)
     if output.exists() and not (output / "manifest.json").is_file():
         raise UserError(f"{output} exists and is not a bundle; choose another --output.")
     storage = storage_of(weights=options.weights, int8=options.int8, precision=options.precision)
@@ -252,7 +257,20 @@ def _write_manifest(manifest: Manifest, folder: Path) -> None:
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def _check_size(size: tuple[int, int], multiple: int) -> None:
-    if any(extent < 2 * multiple or extent % multiple for extent in size):
-        near = format_size(tuple(max(round(extent / multiple), 2) * multiple for extent in size))  # type: ignore[arg-type]
-        raise UserError(f"--size {format_size(size)}: this network needs multiples of {multiple}, for example {near}.")
+def _set_flow_scale(loaded: Checkpoint, scale: int) -> None:
+    try:
+        loaded.model.set_flow_scale(scale)
+    except ValueError as error:
+        raise UserError(f"--flow-scale {scale}: {error}; leave the option out.") from error
+
+
+def _check_size(size: tuple[int, int], model: HINet) -> None:
+    multiple = model.size_multiple
+    least = max(2 * multiple, model.flow.least_size if model.flow is not None else 0)
+    if any(extent < least or extent % multiple for extent in size):
+        fewest = -(-least // multiple)
+        near = format_size(tuple(max(round(extent / multiple), fewest) * multiple for extent in size))  # type: ignore[arg-type]
+        raise UserError(
+            f"--size {format_size(size)}: this network needs multiples of {multiple} from {fewest * multiple} up, "
+            f"for example {near}."
+        )

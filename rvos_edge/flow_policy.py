@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-_THUMBNAIL = (32, 18)  # width, height
+from rvos_edge.deadline import Allowance, Deadline
+from rvos_edge.scene_change import Change, SceneChange
+
+_CALM_FRAMES = 3
+"""Frames in a row without motion before the flow is left out ..."""
+_RESTLESS = 1.5
+"""... and the multiple of ``still`` that must move before it is computed again: noise near the threshold is neither."""
 
 
 class FlowOptions(BaseModel):
     """How much flow is worth computing.
 
     Example:
-        >>> FlowOptions(iterations=4, every=2)
+        >>> FlowOptions(iterations=4, every=2).every
+        2
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,10 +37,17 @@ class FlowOptions(BaseModel):
     """Compute the flow on every n-th frame and keep it between."""
     warm_start: bool = True
     """Start from the last computed flow instead of zero."""
-    scene_cut: float | None = Field(default=40.0, ge=0)
-    """Mean absolute difference of successive thumbnails, in grey levels, above which the flow starts anew."""
-    still: float | None = Field(default=None, ge=0)
-    """The same difference at or below which nothing moves: the flow is zero and is not computed."""
+    scene_cut: float | None = Field(default=30.0, ge=0, allow_inf_nan=False)
+    """Mean absolute difference of successive thumbnails, in grey levels, above which another picture is a cut: the
+    flow starts anew. None: there are no cuts."""
+    still: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Grey levels that no cell of a thumbnail of 32 x 18 may exceed in its change if nothing is to be moving: the flow
+    is then zero and not computed. About 3 leaves room for a camera's noise; None never looks."""
+    hold_fps: float | None = Field(default=None, gt=0, le=1000, allow_inf_nan=False)
+    """Frames per second to hold by computing less flow: fewer updates first, then none. It is the segmenter's own time
+    that is held; drawing and writing come on top."""
+    keep_frames: int = Field(default=4, ge=0)
+    """With ``hold_fps``: for so many frames the flow that there is no time to renew is kept; then it is zero."""
     keep_flow: bool = False
     """Put the flow into every result."""
 
@@ -44,31 +58,52 @@ class FlowDecision:
 
     Attributes:
         action: "run" computes the flow, "keep" leaves the last one, "zero" clears it.
-        warm: With "run": start from the coordinates of the last run instead of the identity grid.
         reason: In a few words.
+        iterations: Updates of a "run", else 0.
+        warm: With "run": start from the coordinates of the last run instead of the identity grid.
+        encode: Whether the frame's features are computed, for this frame's flow or for the next one's.
+        late: With ``hold_fps``: the frame takes too long even without flow. A live source drops frames then, a file
+            is merely slower.
     """
 
     action: Literal["run", "keep", "zero"]
-    warm: bool
     reason: str
+    iterations: int = 0
+    warm: bool = False
+    encode: bool = True
+    late: bool = False
 
 
 class FlowPolicy:
-    """Decides frame by frame. It assumes that every frame's features are kept for the next one."""
+    """Decides frame by frame: call ``decide``, do it, and tell ``observe`` how long it took.
 
-    def __init__(self, options: FlowOptions) -> None:
-        """Start before the first frame."""
+    Args:
+        options: What is wanted.
+        iterations: The bundle's updates per flow.
+
+    Example:
+        >>> policy = FlowPolicy(FlowOptions(every=2), iterations=3)
+        >>> black = np.zeros((64, 96, 3), np.uint8)
+        >>> [policy.decide(black, (64, 96)).action for _ in range(5)]
+        ['zero', 'run', 'keep', 'run', 'keep']
+    """
+
+    def __init__(self, options: FlowOptions, *, iterations: int) -> None:
         self._options = options
-        self._colour = np.empty((_THUMBNAIL[1], _THUMBNAIL[0], 3), np.uint8)
-        self._grey = np.empty((_THUMBNAIL[1], _THUMBNAIL[0]), np.uint8)
-        self._grey_before = np.empty_like(self._grey)
+        self._iterations = options.iterations or iterations
+        self._scene = SceneChange()
+        fps = options.hold_fps
+        self._deadline = None if fps is None else Deadline(fps=fps, iterations=self._iterations)
         self.reset()
 
     def reset(self) -> None:
-        """Forget the previous frame: the next one is a first frame."""
+        """Forget the video: the next frame is a first frame. What the machine can do stays known."""
+        self._scene.reset()
         self._size: tuple[int, int] | None = None
         self._computed = False
+        self._encoded = False
         self._since = 0
+        self._calm = 0
 
     def decide(self, image: NDArray[np.uint8], size: tuple[int, int]) -> FlowDecision:
         """Decide on the next frame; call it once per frame.
@@ -78,32 +113,67 @@ class FlowPolicy:
             size: Height and width of the frame it was made from.
         """
         options = self._options
+        change = self._scene.look(image) if options.scene_cut is not None or options.still is not None else None
+        allowed = Allowance(self._iterations, False) if self._deadline is None else self._deadline.allow()
         known, self._size = self._size, size
-        difference = self._difference(image)
         self._since += 1
-        if known is None:
-            return self._start("first frame")
-        if known != size:
-            return self._start("the frame's size changed")
-        if options.scene_cut is not None and difference > options.scene_cut:
-            return self._start("scene cut")
-        if options.still is not None and difference <= options.still:
-            return self._start("nothing moves")
-        if self._computed and self._since < options.every:
-            return FlowDecision("keep", False, f"computed every {options.every} frames")
-        warm = self._computed and options.warm_start
-        self._computed, self._since = True, 0
-        return FlowDecision("run", warm, "due")
+        start = _start(known, size, change, options)
+        if start is not None:
+            self._scene.mark()
+            self._calm = 0
+            decision = self._zero(start, allowed)
+        elif options.still is not None and self._rests(options.still):
+            decision = self._zero("nothing moves", allowed)
+        elif self._computed and self._since < options.every:
+            # Features are read by the next frame's flow alone.
+            encode = self._since + 1 >= options.every and allowed.iterations > 0
+            decision = FlowDecision("keep", f"computed every {options.every} frames", encode=encode, late=allowed.late)
+        elif allowed.iterations == 0:
+            decision = self._skip("too slow even without flow" if allowed.late else "no time for flow", allowed)
+        elif not self._encoded:
+            decision = self._skip("getting ready for flow", allowed)
+        else:
+            decision = self._run(allowed)
+        self._encoded = decision.encode
+        return decision
 
-    def _start(self, reason: str) -> FlowDecision:
+    def observe(self, timings: Mapping[str, float], decision: FlowDecision) -> None:
+        """Learn what a frame took, in milliseconds by stage; only ``hold_fps`` wants to know."""
+        if self._deadline is not None:
+            self._deadline.observe(timings, iterations=decision.iterations)
+
+    def _run(self, allowed: Allowance) -> FlowDecision:
+        warm = self._computed and self._options.warm_start
+        self._computed, self._since = True, 0
+        self._scene.mark()
+        fewer = allowed.iterations < self._iterations
+        reason = f"time for {allowed.iterations} of {self._iterations} updates" if fewer else "due"
+        return FlowDecision("run", reason, allowed.iterations, warm)
+
+    def _zero(self, reason: str, allowed: Allowance) -> FlowDecision:
         # Zero is no start for a warm one, and must not be kept once there is something to compute.
         self._computed = False
-        return FlowDecision("zero", False, reason)
+        return FlowDecision("zero", reason, encode=allowed.iterations > 0, late=allowed.late)
 
-    def _difference(self, image: NDArray[np.uint8]) -> float:
-        if self._options.scene_cut is None and self._options.still is None:
-            return 0.0
-        self._grey, self._grey_before = self._grey_before, self._grey
-        cv2.resize(image, _THUMBNAIL, dst=self._colour, interpolation=cv2.INTER_AREA)
-        cv2.cvtColor(self._colour, cv2.COLOR_BGR2GRAY, dst=self._grey)
-        return float(cv2.norm(self._grey, self._grey_before, cv2.NORM_L1)) / self._grey.size
+    def _skip(self, reason: str, allowed: Allowance) -> FlowDecision:
+        if not self._computed or self._since > self._options.keep_frames:
+            return self._zero(reason, allowed)
+        return FlowDecision("keep", reason, encode=allowed.iterations > 0, late=allowed.late)
+
+    def _rests(self, still: float) -> bool:
+        threshold = still * (_RESTLESS if self._calm >= _CALM_FRAMES else 1.0)
+        self._calm = self._calm + 1 if self._scene.moved() <= threshold else 0
+        return self._calm >= _CALM_FRAMES
+
+
+def _start(
+    known: tuple[int, int] | None, size: tuple[int, int], change: Change | None, options: FlowOptions
+) -> str | None:
+    """Why the flow starts anew on this frame, if it does."""
+    if known is None:
+        return "first frame"
+    if known != size:
+        return "the frame's size changed"
+    if change is not None and options.scene_cut is not None and change.cut and change.mean > options.scene_cut:
+        return "scene cut"
+    return None

@@ -49,6 +49,7 @@ class Result:
         flow_used: Whether optical flow was computed on this frame.
         flow: float32 [2,h,w], pixels of the network's input, this frame to the previous one; None unless asked for.
         index: Number of the frame since the last reset.
+        decision: What was done about the flow and why; None where there is none.
     """
 
     queries: tuple[str, ...]
@@ -59,6 +60,7 @@ class Result:
     flow_used: bool
     flow: NDArray[np.float32] | None
     index: int
+    decision: FlowDecision | None = None
 
 
 class Segmenter:
@@ -109,11 +111,9 @@ class Segmenter:
         self._encoder = TextEncoder(bundle=bundle, graph=text, cache_dir=cache_dir)
         self._preprocess = Preprocessor(manifest.size)
         self._postprocess = Postprocessor(threshold)
-        self._iterations = 0
         self._policy: FlowPolicy | None = None
         if manifest.flow is not None and use_flow:
-            self._iterations = options.iterations or manifest.flow.iterations
-            self._policy = FlowPolicy(options)
+            self._policy = FlowPolicy(options, iterations=manifest.flow.iterations)
             coords = next(spec for spec in manifest.graphs["flow_step"].inputs if spec.name == FLOW_COORDS)
             self._board.declare(coords.model_copy(update={"name": _GRID}))
             self._board.write(_GRID, _identity_grid(self._board.shape(_GRID)))
@@ -200,13 +200,15 @@ class Segmenter:
         masks = self._postprocess.masks(margins, size)
         scores = self._postprocess.scores(margins)
         clock.lap("postprocess")
+        if self._policy is not None and decision is not None:
+            self._policy.observe(clock.timings, decision)
         flow_used = decision is not None and decision.action == "run"
         index, self._index = self._index, self._index + 1
-        return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index)
+        return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index, decision)
 
-    def _key(self, decision: FlowDecision | None) -> tuple[str, bool, int] | None:
+    def _key(self, decision: FlowDecision | None) -> tuple[str, bool, int, bool] | None:
         """All that ``_work`` depends on."""
-        return None if decision is None else (decision.action, decision.warm, self._iterations)
+        return None if decision is None else (decision.action, decision.warm, decision.iterations, decision.encode)
 
     def _work(self, decision: FlowDecision | None, lap: Lap) -> None:
         """What the backend does for a frame: only graphs and slots, because it may record it and replay that."""
@@ -218,13 +220,13 @@ class Segmenter:
 
     def _run_flow(self, decision: FlowDecision, lap: Lap) -> None:
         board = self._board
-        # Always, so that the next frame finds this one's features.
-        self._run("flow_encode", lap)
+        if decision.encode:
+            self._run("flow_encode", lap)
         if decision.action == "run":
             self._run("flow_context", lap)
             if not decision.warm:
                 board.copy(_GRID, FLOW_COORDS)
-            for _ in range(self._iterations):
+            for _ in range(decision.iterations):
                 self._graphs["flow_step"].run()
                 for state, source in self._step_states:
                     board.swap(state, source)
@@ -232,8 +234,10 @@ class Segmenter:
             self._run("flow_up", lap)
         elif decision.action == "zero":
             board.zero(FLOW_OUTPUT)
-        for state, source in self._frame_states:
-            board.swap(state, source)
+        if decision.encode:
+            # The next frame finds this one's features.
+            for state, source in self._frame_states:
+                board.swap(state, source)
 
     def _run(self, name: str, lap: Lap) -> None:
         self._graphs[name].run()

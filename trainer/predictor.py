@@ -96,7 +96,7 @@ class TorchSegmenter:
         if previous is None or self._coords is None:
             self._coords = identity_grid(fmap)
             height, width = self.size
-            return image.new_zeros(1, 2, height // network.scale, width // network.scale)
+            return image.new_zeros(1, 2, height // network.field_scale, width // network.field_scale)
         pyramid = network.correlate(fmap, previous)
         hidden, context = network.context(prepared)
         for _ in range(network.iterations):

@@ -50,6 +50,10 @@ def export(
             help="Input as HxW, such as 288x512; repeatable, the first is the default; the preset's if left out."
         ),
     ] = None,
+    flow_scale: Annotated[
+        int | None,
+        typer.Option(help="Compute the flow on the image reduced by 1, 2 or 4; as it was trained if left out."),
+    ] = None,
     max_queries: Annotated[int, typer.Option(help="Most queries at once that engines are made for.")] = 64,
     frames: Annotated[
         Path | None,
@@ -95,6 +99,7 @@ def export(
         frames=frames,
         preset=preset,
         fuse=fuse,
+        flow_scale=flow_scale,
     )
     targets = dict.fromkeys(target or ())
     builds = _builds(targets, compute_capability, workspace, isolate)

@@ -12,8 +12,9 @@ from rvos_edge.cli.app import BackendOption, BundleOption, DeviceOption, app, pa
 from rvos_edge.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from rvos_edge.flow_policy import FlowOptions
     from rvos_edge.segmenter import Segmenter
     from rvos_edge.stream.loop import OnResult, Summary
     from rvos_edge.stream.sinks import Sink
@@ -36,6 +37,13 @@ def run(
     backend: BackendOption = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; one per physical core if left out.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Flow updates per frame; the bundle's if left out.")] = None,
+    every: Annotated[int | None, typer.Option(help="Compute the flow on every n-th frame and keep it between.")] = None,
+    still: Annotated[
+        float | None, typer.Option(help="No flow while the picture changes by at most so many grey levels, such as 3.")
+    ] = None,
+    hold_fps: Annotated[
+        float | None, typer.Option(help="Hold so many frames per second by computing less flow.")
+    ] = None,
     flow: Annotated[bool, typer.Option("--flow/--no-flow", help="Use motion.")] = True,
     opacity: Annotated[float, typer.Option(help="Of the masks in the video, 0 to 1.")] = 0.5,
 ) -> None:
@@ -46,9 +54,9 @@ def run(
 
     if not 0 <= opacity <= 1:
         raise UserError(f"--opacity {opacity:g} is out of range; choose between 0 and 1.")
-    segmenter = _open(
-        bundle, size=size, device=device, backend=backend, threads=threads, iterations=iterations, flow=flow
-    )
+    given = {"iterations": iterations, "every": every, "still": still, "hold_fps": hold_fps}
+    options = _flow_options(flow, given)
+    segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options)
     segmenter.set_queries(query)
     with open_source(source) as opened:
         makers: list[Callable[[], Sink]] = []
@@ -89,17 +97,29 @@ def _open(
     backend: str,
     size: str | None = None,
     threads: int | None = None,
-    iterations: int | None = None,
-    flow: bool = True,
+    flow: FlowOptions | None = None,
 ) -> Segmenter:
-    from rvos_edge.flow_policy import FlowOptions
     from rvos_edge.segmenter import open_segmenter
 
-    if iterations is not None and iterations < 1:
-        raise UserError(f"--iterations {iterations} is out of range; give at least 1, or --no-flow.")
-    options = FlowOptions(enabled=flow, iterations=iterations)
     extent = parse_size(size) if size is not None else None
-    return open_segmenter(bundle, size=extent, device=device, backend=backend, flow=options, threads=threads)
+    return open_segmenter(bundle, size=extent, device=device, backend=backend, flow=flow, threads=threads)
+
+
+def _flow_options(enabled: bool, given: Mapping[str, float | None]) -> FlowOptions:
+    """Options of the flow by name, those that were given."""
+    from pydantic import ValidationError
+
+    from rvos_edge.flow_policy import FlowOptions
+
+    try:
+        return FlowOptions.model_validate(
+            {"enabled": enabled, **{name: value for name, value in given.items() if value is not None}}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, should = str(first["loc"][0]), str(first["msg"]).removeprefix("Input ")
+        option = f"--{name.replace('_', '-')} {given[name]:g}"
+        raise UserError(f"{option} is out of range: it {should}; choose another number, or --no-flow.") from error
 
 
 def _check_not_source(output: Path, source: str) -> None:

@@ -182,7 +182,8 @@ class JsonSink:
 
     Keys: frame, timestamp (seconds), source, size ([height, width]), queries (a list of text, score, area as a
     fraction of the frame, bbox [x0, y0, x1, y1] in pixels with x1 and y1 exclusive, or null for an empty mask),
-    timings_ms (by stage), total_ms and flow_used.
+    timings_ms (by stage), total_ms, flow_used and flow (action, iterations, reason and late of the `FlowDecision`, or
+    null without flow).
 
     Args:
         path: A file, or "-" for stdout, which is flushed after every line.
@@ -301,6 +302,8 @@ def _record(frame: Frame, result: Result) -> dict[str, Any]:
         area = int(np.count_nonzero(mask)) / (height * width)
         bbox = [x, y, x + w, y + h] if area else None
         queries.append({"text": text, "score": _number(score, 4), "area": round(area, 6), "bbox": bbox})
+    decision = result.decision
+    names = ("action", "iterations", "reason", "late")
     return {
         "frame": frame.index,
         "timestamp": round(frame.timestamp, 4),
@@ -310,6 +313,7 @@ def _record(frame: Frame, result: Result) -> dict[str, Any]:
         "timings_ms": {stage: _number(value, 3) for stage, value in result.timings.items()},
         "total_ms": _number(sum(result.timings.values()), 3),
         "flow_used": bool(result.flow_used),
+        "flow": None if decision is None else {name: getattr(decision, name) for name in names},
     }
 
 

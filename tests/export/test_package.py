@@ -93,6 +93,19 @@ def test_backbone_and_aspp_can_be_one_graph(checkpoint: Path, bundle: Path, tmp_
     assert list(one.step(frame.image).timings)[:3] == ["preprocess", "vision", "flow_encode"]
 
 
+def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    """The graphs are proven against PyTorch at that scale; gating reads a field of the size that it knows."""
+    done = _invoke("export", checkpoint, "--output", tmp_path / "half", "--flow-scale", 2, "--size", "128x192")
+    assert done.exit_code == 0, done.output
+    half, full = Bundle.open(tmp_path / "half").manifest, Bundle.open(bundle).manifest
+    assert half.flow is not None
+    assert full.flow is not None
+    assert (half.flow.scale, full.flow.scale) == (2, 1)
+    shapes = {tensor.name: tensor.shape for graph in half.graphs.values() for tensor in graph.outputs}
+    assert shapes["fmap"][2:] == (8, 12)
+    assert shapes["flow"] == (1, 2, 128, 192)
+
+
 def test_float16_is_typed_and_proven_at_every_size(checkpoint: Path, tmp_path: Path) -> None:
     sizes = [(96, 128), (64, 96)]
     options = Options(precision="float16", sizes=sizes, max_queries=8)
@@ -145,8 +158,12 @@ def test_a_graph_out_of_tolerance_is_named_and_nothing_is_left(
 
 
 def test_bad_input_is_refused_before_anything_is_written(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--size 100x128: this network needs multiples of 32, for example 96x128"):
+    with pytest.raises(
+        UserError, match="--size 100x128: this network needs multiples of 32 from 64 up, for example 96x128"
+    ):
         export_bundle(checkpoint, tmp_path / "bundle", Options(sizes=[(100, 128)]))
+    with pytest.raises(UserError, match="--flow-scale 3: the flow's scale must be one of 1, 2, 4, got 3"):
+        export_bundle(checkpoint, tmp_path / "bundle", Options(flow_scale=3))
     with pytest.raises(UserError, match="--max-queries 0 is out of range"):
         export_bundle(checkpoint, tmp_path / "bundle", Options(max_queries=0))
     with pytest.raises(UserError, match="--weights float32 contradicts --fp16"):

@@ -99,6 +99,19 @@ def test_run_without_outputs_prints_the_summary(tiny: Path, video: Path, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_flow_options_reach_the_frames(tiny: Path, video: Path) -> None:
+    options = ("--iterations", 5, "--every", 2, "--still", 0.5, "--hold-fps", 1)
+    result = run(tiny, video, *QUERIES, "--json", "-", *options)
+    flows = [json.loads(line)["flow"] for line in result.stdout.splitlines()]
+    assert [(flow["action"], flow["iterations"]) for flow in flows] == [
+        ("zero", 0),
+        ("run", 5),
+        ("keep", 0),
+        ("run", 5),
+    ]
+    assert [flow["reason"] for flow in flows[:3]] == ["first frame", "due", "computed every 2 frames"]
+
+
 def test_json_on_stdout_leaves_nothing_else_there(tiny: Path, video: Path) -> None:
     result = run(tiny, video, *QUERIES, "--json", "-")
     assert [json.loads(line)["frame"] for line in result.stdout.splitlines()] == list(range(FRAMES))
@@ -205,6 +218,11 @@ def test_query_that_cannot_be_used(query: str, words: str, tiny: Path, video: Pa
         (("--frames", 0), "at least 1"),
         (("--threads", 0), "threads must be at least 1"),
         (("--iterations", 0), "--iterations 0"),
+        (("--every", 0), "--every 0 is out of range: it should be greater than or equal to 1"),
+        (("--still", -1), "--still -1"),
+        (("--still", "nan"), "--still nan"),
+        (("--hold-fps", 0), "--hold-fps 0"),
+        (("--hold-fps", 1e9), "--hold-fps 1e+09"),
         (("--opacity", 1.5), "--opacity 1.5"),
         (("--device", "tpu"), "device 'tpu' is unknown"),
         (("--output", "out.avi"), "out.avi must end in .mp4"),

@@ -165,6 +165,7 @@ def test_json_line_says_what_was_found(tmp_path: Path) -> None:
         "timings_ms": {"backbone": 4.0, "gating": 1.5},
         "total_ms": 5.5,
         "flow_used": True,
+        "flow": None,
     }
     assert (second["frame"], second["timestamp"], second["source"]) == (1, 0.04, "dog_1")
     assert (second["queries"][1]["area"], second["queries"][1]["bbox"]) == (0.0, None)

@@ -174,3 +174,23 @@ def test_the_flow_points_to_where_a_pixel_was(shared: Path) -> None:
 
 def test_the_authors_weights_are_never_trained() -> None:
     assert not any(parameter.requires_grad for parameter in FlowNetwork(config=RaftConfig(variant="tiny")).parameters())
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_another_scale_gives_a_field_of_the_same_size_and_unit(scale: int) -> None:
+    network = FlowNetwork(config=RaftConfig(variant="tiny", scale=2))
+    network.scale = scale
+    fmap = network.encode(network.prepare(torch.zeros(1, 3, 128, 192)))
+    assert fmap.shape[2:] == (128 // (8 * scale), 192 // (8 * scale))
+    # Everything was two positions to the right.
+    field = network.upsample(fmap, identity_grid(fmap) + torch.tensor([2.0, 0.0]).view(1, 2, 1, 1))
+    assert field.shape == (1, 2, 64, 96)
+    torch.testing.assert_close(field[0, 0], torch.full((64, 96), 2.0 * 8 * scale))
+    assert field[0, 1].abs().max() == 0
+
+
+def test_the_coarsest_correlation_bounds_the_size() -> None:
+    network = FlowNetwork(config=RaftConfig(variant="small", scale=4))
+    assert network.least_size == 256
+    fmap = network.encode(network.prepare(torch.zeros(1, 3, 256, 256)))
+    assert network.correlate(fmap, fmap)[-1].shape[1:] == (1, 1)

@@ -23,6 +23,8 @@ from rvos_edge.trainer.model.presets import RaftConfig
 
 FLOW_STRIDE = 8
 """RAFT's feature maps are an eighth of its input."""
+FLOW_SCALES = (1, 2, 4)
+"""Factors by which the image may be reduced for the flow."""
 
 
 class FlowNetwork(nn.Module):
@@ -30,17 +32,27 @@ class FlowNetwork(nn.Module):
 
     Args:
         config: Variant, iterations and scale.
+
+    Attributes:
+        scale: The flow is computed on the image reduced by this factor; ``HINet.set_flow_scale`` changes it.
+        field_scale: The field itself has the image's size divided by this: what the motion encoder was built for.
     """
 
     def __init__(self, *, config: RaftConfig) -> None:
         super().__init__()
-        self.scale = config.scale
+        self.scale: int = config.scale
+        self.field_scale: int = config.scale
         self.iterations = config.iterations
         self.raft = _build_raft(config.variant)
         self.levels: int = self.raft.corr_block.num_levels
         self.radius: int = self.raft.corr_block.radius
         # RAFT's weights stay those of its authors (design section 3).
         self.requires_grad_(False)
+
+    @property
+    def least_size(self) -> int:
+        """Height and width of the image below which the coarsest level of the correlation pyramid vanishes."""
+        return int(FLOW_STRIDE * self.scale * 2 ** (self.levels - 1))
 
     def prepare(self, image: Tensor) -> Tensor:
         """Image float [B,3,H,W], RGB 0..255 -> what both encoders read: [B,3,H/scale,W/scale] in -1..1."""
@@ -94,13 +106,21 @@ class FlowNetwork(nn.Module):
         return correlation, (coords - identity_grid(coords)).to(correlation.dtype)
 
     def upsample(self, hidden: Tensor, coords: Tensor) -> Tensor:
-        """-> flow [B,2,H/scale,W/scale] in pixels of the full image, by RAFT's convex combination where it has one."""
+        """-> flow [B,2,H/field_scale,W/field_scale] in pixels of the full image.
+
+        By RAFT's convex combination where it has one; a field computed at another scale is resampled to its size.
+        """
         flow = coords - identity_grid(coords)
         if self.raft.mask_predictor is None:
             size = (flow.shape[2] * FLOW_STRIDE, flow.shape[3] * FLOW_STRIDE)
             up = F.interpolate(flow, size=size, mode="bilinear", align_corners=True)
         else:
             up = _convex_upsample(flow, self.raft.mask_predictor(hidden))
+        if self.scale > self.field_scale:
+            factor = float(self.scale // self.field_scale)
+            up = F.interpolate(up, scale_factor=factor, mode="bilinear", align_corners=False)
+        elif self.scale < self.field_scale:
+            up = F.avg_pool2d(up, self.field_scale // self.scale)
         return up * float(FLOW_STRIDE * self.scale)
 
     def forward(
@@ -115,7 +135,7 @@ class FlowNetwork(nn.Module):
             coords: Start positions (warm start); the identity grid by default.
 
         Returns:
-            flow [B,2,H/scale,W/scale] in pixels of the image, and the final coords for the next warm start.
+            flow [B,2,H/field_scale,W/field_scale] in pixels of the image, and the final coords for the next warm start.
         """
         prepared = self.prepare(image)
         fmap, fmap_prev = self.encode(prepared), self.encode(self.prepare(image_prev))
@@ -134,7 +154,7 @@ class FlowNetwork(nn.Module):
             frames: uint8 [H,W,3] BGR, one size.
 
         Yields:
-            float32 [2,H/scale,W/scale] in pixels; zeros for the first frame.
+            float32 [2,H/field_scale,W/field_scale] in pixels; zeros for the first frame.
         """
         fmap_prev: Tensor | None = None
         coords: Tensor | None = None
@@ -144,7 +164,7 @@ class FlowNetwork(nn.Module):
             fmap = self.encode(prepared)
             if fmap_prev is None:
                 coords = identity_grid(fmap)
-                yield np.zeros((2, frame.shape[0] // self.scale, frame.shape[1] // self.scale), np.float32)
+                yield np.zeros((2, *(extent // self.field_scale for extent in frame.shape[:2])), np.float32)
             else:
                 assert coords is not None
                 pyramid = self.correlate(fmap, fmap_prev)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rvos_edge.trainer.model.aspp import build_aspp
 from rvos_edge.trainer.model.backbone import Levels, build_backbone
 from rvos_edge.trainer.model.decoder import Decoder
-from rvos_edge.trainer.model.flow import FLOW_STRIDE, FlowNetwork
+from rvos_edge.trainer.model.flow import FLOW_SCALES, FLOW_STRIDE, FlowNetwork
 from rvos_edge.trainer.model.interaction import Interaction, VisionBranch
 from rvos_edge.trainer.model.language import LanguageProjections, LanguageVectors, SentenceEncoder
 from rvos_edge.trainer.model.motion import MotionEncoder, motion_image
@@ -72,11 +72,27 @@ class HINet(nn.Module):
             channels=channels, widths=config.decoder_channels, separable_levels=config.separable_levels
         )
         self.stride = strides[0]
-        flow_stride = FLOW_STRIDE * config.raft.scale if self.flow is not None and config.raft is not None else 1
-        # Of the input's height and width: every level and RAFT's feature maps must come out whole.
-        self.size_multiple = math.lcm(*self.backbone.strides, flow_stride)
         self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def size_multiple(self) -> int:
+        """Of the input's height and width: every level and RAFT's feature maps must come out whole."""
+        return math.lcm(*self.backbone.strides, FLOW_STRIDE * self.flow.scale if self.flow is not None else 1)
+
+    def set_flow_scale(self, scale: int) -> None:
+        """Compute the flow on the image reduced by another factor than the network was trained with.
+
+        RAFT takes any size; the field is resampled to the size that the motion encoder was built for.
+
+        Raises:
+            ValueError: The network has no flow, or the factor is none of ``FLOW_SCALES``.
+        """
+        if self.flow is None:
+            raise ValueError("this network has no flow")
+        if scale not in FLOW_SCALES:
+            raise ValueError(f"the flow's scale must be one of {', '.join(map(str, FLOW_SCALES))}, got {scale}")
+        self.flow.scale = scale
 
     def see(self, image: Tensor) -> Levels:
         """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4 and ASPP's V4."""

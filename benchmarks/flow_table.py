@@ -1,0 +1,260 @@
+"""What each flow setting buys and costs: one run over a data set, all settings side by side, one table.
+
+Every frame goes through every setting before the next one is read, in an order that turns from frame to frame: a load
+on the machine hits all of them alike, and the ratios of their times are those of the same frames.
+
+Example:
+    python -m rvos_edge.benchmarks.flow_table --root DAVIS --bundle quarter=my-bundle-with-flow-scale-4
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from rvos_edge.errors import UserError
+from rvos_edge.flow_policy import FlowOptions
+from rvos_edge.segmenter import Result, Segmenter, open_segmenter
+from rvos_edge.trainer.data.clips import AnnotatedClips
+from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
+from rvos_edge.trainer.metrics import region_similarity
+
+DEFAULT = "default"
+REFERENCE = "12 iterations"
+"""The flow that the others' flow is compared with: RAFT's own number."""
+_WARM_UP = 12
+"""Frames on which the budgets of the deadlines are found."""
+_MOST_FPS = 1000.0
+"""What ``hold_fps`` takes at most."""
+_SHARES = (0.6, 0.25)
+"""Of the time that flow takes, what the deadlines leave it."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row of the table: its name, the options, and the bundle's directory (None: the one under test)."""
+
+    label: str
+    options: FlowOptions
+    bundle: Path | None = None
+
+
+@dataclass
+class Row:
+    """What one setting gave.
+
+    Attributes:
+        j: By video and query, J of the scored frames.
+        times: Milliseconds of every frame.
+        error: Of every frame with a reference flow, the mean distance from it in pixels of the network's input.
+        ran: Frames whose flow was computed.
+    """
+
+    j: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    times: list[float] = field(default_factory=list)
+    error: list[float] = field(default_factory=list)
+    ran: int = 0
+
+    def mean_j(self) -> float:
+        """Mean over the videos of the mean over a video's queries."""
+        videos: dict[str, list[float]] = {}
+        for (video, _), values in self.j.items():
+            videos.setdefault(video, []).append(statistics.fmean(values))
+        return statistics.fmean(map(statistics.fmean, videos.values()))
+
+
+def settings(bundles: Iterable[tuple[str, Path]] = ()) -> list[Setting]:
+    """The settings that need no measuring beforehand: the default first, further bundles last."""
+    counts = (1, 2, 3, 6, 12)
+    return [
+        Setting(DEFAULT, FlowOptions()),
+        Setting("no flow", FlowOptions(enabled=False)),
+        *(Setting(_iterations(n), FlowOptions(iterations=n)) for n in counts),
+        *(Setting(f"{_iterations(n)}, cold", FlowOptions(iterations=n, warm_start=False)) for n in counts),
+        *(Setting(f"every {n} frames", FlowOptions(every=n)) for n in (2, 3, 4)),
+        Setting("1 iteration, every 3 frames", FlowOptions(iterations=1, every=3)),
+        Setting("still at 12 grey levels", FlowOptions(still=12)),
+        *(Setting(name, FlowOptions(), path) for name, path in bundles),
+    ]
+
+
+def deadlines(default: Sequence[float], without: Sequence[float]) -> list[Setting]:
+    """Settings that hold a frame rate between that of no flow and that of the default.
+
+    Args:
+        default: Milliseconds of frames with the default options.
+        without: The same without flow.
+    """
+    low, high = statistics.median(without), statistics.median(default)
+    rates = [(share, min(1e3 / (low + share * (high - low)), _MOST_FPS)) for share in _SHARES]
+    return [
+        Setting(f"hold {fps:.1f} fps ({share:.0%} of the flow's time)", FlowOptions(hold_fps=fps))
+        for share, fps in rates
+        if high > low
+    ]
+
+
+def measure(
+    chosen: Sequence[Setting],
+    clips: AnnotatedClips,
+    bundle: Path | None = None,
+    *,
+    every_frame: int = 1,
+    limit: int | None = None,
+    console: Console | None = None,
+) -> dict[str, Row]:
+    """Run all settings, and deadlines after them, frame by frame.
+
+    Args:
+        chosen: From ``settings``; those without a bundle of their own run ``bundle``.
+        clips: Videos with annotations.
+        bundle: The bundle under test; the shipped one when None.
+        every_frame: Score every n-th frame; all are seen.
+        limit: Frames of each video, None for all.
+        console: Where a bar is drawn.
+
+    Raises:
+        UserError: A bundle or a file is missing or damaged, or nothing is annotated.
+    """
+    videos = [video for video in clips.videos if clips.queries(video) and clips.annotated(video)]
+    if not videos:
+        raise UserError(f"{clips.root}: this split has no annotations to score against; choose another --split.")
+    with tempfile.TemporaryDirectory() as cache:
+        runs = {setting.label: _Run(setting, bundle, Path(cache)) for setting in chosen}
+        first = [clips.image(videos[0], index) for index in range(min(_WARM_UP, len(clips.frames(videos[0]))))]
+        times: dict[str, list[float]] = {label: [] for label in (DEFAULT, "no flow") if label in runs}
+        for label in times:
+            runs[label].start(clips, videos[0])
+        for image, (label, found) in itertools.product(first, times.items()):
+            found.append(_milliseconds(runs[label].segmenter.step(image)))
+        if len(times) == 2:
+            # The first frame has no flow, and both load what they need.
+            default, without = (values[len(values) // 4 :] for values in times.values())
+            runs |= {setting.label: _Run(setting, bundle, Path(cache)) for setting in deadlines(default, without)}
+        order, turn = list(runs.values()), 0
+        for video in videos:
+            for run in order:
+                run.start(clips, video)
+            frames, scored = range(len(clips.frames(video)))[:limit], set(clips.annotated(video))
+            hidden = console is None or not console.is_terminal
+            for index in track(frames, video, console=console, disable=hidden):
+                image = clips.image(video, index)
+                truth = clips.masks(video, index) if index in scored and index % every_frame == 0 else None
+                turn += 1
+                for run in order[turn % len(order) :] + order[: turn % len(order)]:
+                    run.step(image, truth)
+                _compare_flow(runs)
+            if console is not None:
+                console.print(f"{video}: {len(frames)} frames")
+    return {label: run.row for label, run in runs.items()}
+
+
+def as_markdown(rows: dict[str, Row]) -> str:
+    """The table; J in percent, times as medians, ratios as medians of those of the same frames."""
+    base = rows[DEFAULT]
+    lines = [
+        "| setting | J | to the default | ms | of the default's | flow on | flow error, px |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for label, row in rows.items():
+        ratio = statistics.median(own / other for own, other in zip(row.times, base.times, strict=True))
+        j, more = 100 * row.mean_j(), 100 * (row.mean_j() - base.mean_j())
+        ran, error = row.ran / len(row.times), f"{statistics.fmean(row.error):.2f}" if row.error else ""
+        median = statistics.median(row.times)
+        lines.append(f"| {label} | {j:.1f} | {more:+.2f} | {median:.1f} | {ratio:.2f} | {ran:.0%} | {error} |")
+    return "\n".join(lines)
+
+
+class _Run:
+    def __init__(self, setting: Setting, bundle: Path | None, cache: Path) -> None:
+        options = setting.options.model_copy(update={"keep_flow": True})
+        path = setting.bundle or bundle
+        self.segmenter: Segmenter = open_segmenter(path, device="cpu", flow=options, cache_dir=cache)
+        self.row = Row()
+        self.flow: NDArray[np.float32] | None = None
+        self._keys: list[tuple[str, str]] = []
+
+    def start(self, clips: AnnotatedClips, video: str) -> None:
+        queries = clips.queries(video)
+        different = list(dict.fromkeys(query.expression for query in queries))
+        self.segmenter.reset()
+        self.segmenter.set_queries(different)
+        self._keys = [(video, query.key) for query in queries]
+        self._places = [different.index(query.expression) for query in queries]
+
+    def step(self, image: NDArray[np.uint8], truth: NDArray[np.bool_] | None) -> None:
+        result = self.segmenter.step(image)
+        self.row.times.append(_milliseconds(result))
+        self.row.ran += result.flow_used
+        self.flow = result.flow
+        if truth is not None:
+            for key, true, mask in zip(self._keys, truth, result.masks[self._places], strict=True):
+                self.row.j.setdefault(key, []).append(float(region_similarity(true, mask)))
+
+
+def _compare_flow(runs: dict[str, _Run]) -> None:
+    reference = runs[REFERENCE].flow if REFERENCE in runs else None
+    for run in runs.values():
+        if reference is not None and run.flow is not None:
+            run.row.error.append(float(np.hypot(*(run.flow - reference)).mean()))
+
+
+def _milliseconds(result: Result) -> float:
+    return sum(result.timings.values())
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise UserError(f"--with {text}: write NAME=BUNDLE, such as 'flow at a quarter=my-bundle'.")
+    return name, Path(path)
+
+
+def _iterations(count: int) -> str:
+    return f"{count} iteration{'s' if count > 1 else ''}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m rvos_edge.benchmarks.flow_table", description=__doc__)
+    parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--dataset", default="davis16", choices=[name for name in SOURCES if name != "davis17"])
+    parser.add_argument("--split", help="a split, or names of videos with commas; the usual one if left out")
+    parser.add_argument("--bundle", type=Path, help="the bundle under test; the shipped one if left out")
+    parser.add_argument("--with", dest="more", action="append", default=[], help="NAME=BUNDLE: a row of another bundle")
+    parser.add_argument("--every-frame", type=int, default=1, help="score every n-th frame; all are seen")
+    parser.add_argument("--frames", type=int, help="of each video; all if left out")
+    options = parser.parse_args(arguments)
+    try:
+        if options.every_frame < 1 or (options.frames is not None and options.frames < 1):
+            raise UserError("--every-frame and --frames must be at least 1.")
+        chosen = settings([_named(text) for text in options.more])
+        clips = open_clips(options.dataset, options.root, options.split)
+        rows = measure(
+            chosen,
+            clips,
+            options.bundle,
+            every_frame=options.every_frame,
+            limit=options.frames,
+            console=Console(stderr=True),
+        )
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    print(as_markdown(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
