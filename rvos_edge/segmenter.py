@@ -282,7 +282,9 @@ def open_segmenter(
             threshold=threshold,
         )
 
-    return open_best(bundle, load, backend=backend, device=device, threads=threads)
+    # A replayed frame has no times by stage, from which the time for flow could be told.
+    record = flow is None or flow.hold_fps is None
+    return open_best(bundle, load, backend=backend, device=device, threads=threads, record=record)
 
 
 class _Clock:

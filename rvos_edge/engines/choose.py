@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -51,6 +52,7 @@ def open_backend(
     threads: int | None = None,
     bundle: Bundle | None = None,
     build: bool = True,
+    record: bool = True,
     reason: str = "",
 ) -> Backend:
     """Start a backend.
@@ -61,6 +63,7 @@ def open_backend(
         threads: CPU threads; None for one per physical core.
         bundle: Whose engines TensorRT runs; the others need none.
         build: False to refuse where TensorRT has no engine instead of building it.
+        record: Let TensorRT replay whole frames as CUDA graphs; False to have every stage timed.
         reason: Why this one; that it was asked for, or what device it found, when empty.
 
     Raises:
@@ -78,7 +81,9 @@ def open_backend(
         from rvos_edge.engines.tensorrt import TensorRtBackend
 
         flavour = tensorrt_api.parse_flavour(name)
-        return TensorRtBackend(bundle=bundle, flavour=flavour, build=build, threads=threads, reason=reason)
+        return TensorRtBackend(
+            bundle=bundle, flavour=flavour, build=build, record=record, threads=threads, reason=reason
+        )
     if find_spec(_MODULES[name]) is None:
         raise UserError(f"backend '{name}' is not installed; run: {_INSTALL}")
     if name in ("openvino", "openvino-bf16"):
@@ -96,6 +101,7 @@ def open_best(
     backend: str = "auto",
     device: str = "auto",
     threads: int | None = None,
+    record: bool = True,
 ) -> T:
     """Load something with the fastest backend that works.
 
@@ -105,25 +111,23 @@ def open_best(
         backend: "auto", or one of ``BACKENDS`` to have that one or none. "auto" builds no engines: that takes minutes.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; None for one per physical core.
+        record: As for ``open_backend``.
 
     Raises:
         UserError: As ``open_backend``, or ``load`` fails with the last backend that is left.
     """
+    start = partial(open_backend, device=device, threads=threads, bundle=bundle, record=record)
     if backend != "auto":
-        return load(open_backend(backend, device=device, threads=threads, bundle=bundle))
+        return load(start(backend))
     *candidates, (last, why_last) = _ranked(bundle, device)
     failures = ""
     for name, reason in candidates:
         try:
-            opened = open_backend(
-                name, device=device, threads=threads, bundle=bundle, build=False, reason=failures + reason
-            )
-            return load(opened)
+            return load(start(name, build=False, reason=failures + reason))
         except UserError as error:
             failures += f"{name} cannot be used ({str(error).rstrip('.')}) and "
     # Nothing is left to fall back to: what it says is for the user.
-    opened = open_backend(last, device=device, threads=threads, bundle=bundle, build=False, reason=failures + why_last)
-    return load(opened)
+    return load(start(last, build=False, reason=failures + why_last))
 
 
 def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:

@@ -366,6 +366,18 @@ def test_engines_are_taken_where_they_are_built_already(
     assert after.backend_reason == "it is the fastest on a GPU"
 
 
+@pytest.mark.parametrize("hold_fps", [None, 1000.0])
+def test_a_frame_rate_is_held_by_times_of_stages_that_a_replay_does_not_have(
+    bundle: Bundle, machine: Callable[..., FakeCuda], hold_fps: float | None
+) -> None:
+    machine()
+    segmenter = rvos_edge.open(bundle.path, backend="tensorrt", flow=FlowOptions(hold_fps=hold_fps))
+    segmenter.set_queries(QUERIES[:1])
+    timings = [segmenter.step(frame).timings for frame in FRAMES[:12]][-1]
+    assert ("graph" in timings) is (hold_fps is None)
+    assert ("backbone" in timings) is (hold_fps is not None)
+
+
 def test_the_engines_prove_themselves(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
     """Graph by graph outside of frames, then the chain: the command that a GPU's first owner will run."""
     machine()
