@@ -71,11 +71,18 @@ def _extents(raft: RAFT) -> tuple[int, int]:
 def _joined(convs: Sequence[nn.Conv2d], columns: Sequence[slice], *, bias: bool = False) -> nn.Conv2d:
     """One convolution that gives the outputs of several, of some of their input channels."""
     weight = torch.cat([torch.cat([conv.weight[:, part] for part in columns], dim=1) for conv in convs])
-    first = convs[0]
+    # All of RAFT's gates keep the size of what they read.
+    height, width = weight.shape[2:]
     joined = nn.Conv2d(
-        weight.shape[1], weight.shape[0], first.kernel_size, padding=first.padding, bias=bias, dtype=weight.dtype
+        weight.shape[1],
+        weight.shape[0],
+        (height, width),
+        padding=(height // 2, width // 2),
+        bias=bias,
+        dtype=weight.dtype,
     )
     joined.weight = nn.Parameter(weight.detach(), requires_grad=False)
     if bias:
-        joined.bias = nn.Parameter(torch.cat([conv.bias.detach() for conv in convs]), requires_grad=False)
+        biases = [conv.bias for conv in convs if conv.bias is not None]
+        joined.bias = nn.Parameter(torch.cat(biases).detach(), requires_grad=False)
     return joined

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
 _INSTALL = 'pip install "rvos-edge[openvino]"'
-_DEVICES = {"openvino": "cpu", "openvino-bf16": "cpu", **dict.fromkeys(tensorrt_api.FLAVOURS, "cuda")}
+_DEVICES: dict[str, str] = {"openvino": "cpu", "openvino-bf16": "cpu", "tensorrt": "cuda", "tensorrt-rtx": "cuda"}
 """The one device of those that have only one."""
 BACKENDS = (*_MODULES, *tensorrt_api.FLAVOURS)
 """Names of the backends that run graphs; ``openvino-bf16`` computes in bfloat16 where the bundle allows it."""
@@ -132,7 +132,7 @@ def open_best(
 
 def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:
     """Backends to try, fastest first, each with the reason that is told."""
-    ranked = []
+    ranked: list[tuple[str, str]] = []
     if device != "cpu" and find_gpu() is not None:
         installed = [flavour for flavour in tensorrt_api.FLAVOURS if tensorrt_api.is_installed(flavour)]
         ranked = [(name, "it is the fastest on a GPU") for name in installed]
