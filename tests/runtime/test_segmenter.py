@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import resource
 import subprocess
 import sys
 import threading
@@ -301,6 +302,27 @@ def test_nothing_is_allocated_per_frame(tiny: Path, backend: str) -> None:
     assert min(after - before for before, after in itertools.pairwise(measured)) < 1024
     assert {buffer.address for buffer in board.buffers()} == addresses
     assert [len(getattr(graph, "_bindings", ())) for graph in segmenter._graphs.values()] == bindings
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads the memory of the process from /proc")
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_memory_is_flat_over_twenty_thousand_frames(tiny: Path, backend: str) -> None:
+    """With changing queries, whose buffers and bindings come and go."""
+    pytest.importorskip(backend)
+
+    def resident() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+    segmenter, frames = _open(tiny, backend=backend), _video(4, size=(64, 96))
+    asked = [QUERIES, QUERIES[:1], [*QUERIES, "a cat"]]
+    after = {}
+    for index in range(20_000):
+        if index % 500 == 0:
+            segmenter.set_queries(asked[index // 500 % 3])
+        segmenter.step(frames[index % 4])
+        if index + 1 in (5_000, 20_000):
+            after[index + 1] = resident()
+    assert after[20_000] - after[5_000] < 4
 
 
 def test_queries_may_change_from_another_thread(tiny: Path) -> None:
