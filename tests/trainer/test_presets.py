@@ -87,9 +87,10 @@ def test_edge_stays_within_its_budget() -> None:
         image = torch.zeros(1, 3, 288, 512, dtype=torch.uint8)
         with FlopCounterMode(display=False) as frame:
             levels = model.see(image)
-            fmap = flow.encode(image.float())
+            prepared = flow.prepare(image.float())
+            fmap = flow.encode(prepared)
             pyramid = flow.correlate(fmap, torch.zeros_like(fmap))
-            hidden, context = flow.context(image.float())
+            hidden, context = flow.context(prepared)
             coords = identity_grid(fmap)
             for _ in range(config.raft.iterations):
                 hidden, coords = flow.step(pyramid, hidden, context, coords)
