@@ -4,7 +4,7 @@ Every frame goes through every setting before the next one is read, in an order 
 on the machine hits all of them alike, and the ratios of their times are those of the same frames.
 
 Example:
-    python -m rvos_edge.benchmarks.flow_table --root DAVIS --bundle quarter=my-bundle-with-flow-scale-4
+    python -m rvos_edge.benchmarks.flow_table --root DAVIS --with quarter=my-bundle-with-flow-scale-4
 """
 
 from __future__ import annotations

@@ -66,10 +66,13 @@ def print_report(console: Console | None = None) -> None:
 
 def _print_backends(console: Console) -> None:
     from rvos_edge.bundle import Bundle, format_size, shipped_bundle
-    from rvos_edge.engines.survey import survey
+    from rvos_edge.survey import survey
 
     try:
         bundle = Bundle.open(shipped_bundle())
+    except UserError:
+        return  # a finding above
+    try:
         table = Table(title=f"backends: a frame of {format_size(bundle.manifest.size)}, the shipped model, one query")
         table.add_column("")
         table.add_column("backend")
@@ -79,8 +82,9 @@ def _print_backends(console: Console) -> None:
             mark = Text("auto", style="green") if trial.chosen else Text("")
             time = "--" if trial.milliseconds is None else f"{trial.milliseconds:.0f}"
             table.add_row(mark, trial.backend, time, Text(trial.note))
-    except UserError:
-        return  # a damaged bundle is a finding above
+    except Exception as error:  # as in _safely
+        console.print(Text(f"The backends could not be tried: {type(error).__name__}: {error}", style="red"))
+        return
     console.print(table)
 
 

@@ -76,7 +76,10 @@ BundleOption = Annotated[
     Path | None, typer.Option(help="Bundle directory; the edge model that comes with the package if left out.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-BackendOption = Annotated[str, typer.Option(help="auto for the fastest that works, or onnxruntime or openvino.")]
+BackendOption = Annotated[
+    str,
+    typer.Option(help="auto for the fastest that works, or one of docs/engines.md."),
+]
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from rvos_edge import bundle, cli, doctor
 from rvos_edge.bundle import Bundle
 from rvos_edge.engines import gpu
 from rvos_edge.engines.choose import available_backends
-from rvos_edge.engines.survey import survey
+from rvos_edge.survey import survey
 
 
 def finding(name: str) -> doctor.Finding:
