@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
 
-from rvos_edge.bundle import Bundle
+from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.engines.base import Backend
 from rvos_edge.engines.choose import open_backend
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
@@ -78,7 +81,7 @@ def test_bfloat16_is_for_the_graphs_that_allow_it(bundle: Bundle, monkeypatch: p
 
     def noted(core: Any, path: str, device: str, options: dict[str, Any]) -> Any:
         asked[bfloat16, Path(path).stem] = options["INFERENCE_PRECISION_HINT"]
-        return compile_model(core, path, device, {**options, "INFERENCE_PRECISION_HINT": "f32"})
+        return compile_model(core, path, device, options)
 
     monkeypatch.setattr(ov.Core, "compile_model", noted)
     for bfloat16 in (False, True):
@@ -100,3 +103,15 @@ def test_a_cpu_without_bfloat16_is_not_asked_twice(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ov.Core, "compile_model", lambda *_: compiled.append(1))
     assert not bfloat16_pays()
     assert not compiled
+
+
+@pytest.mark.skipif(
+    "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="this CPU has no bfloat16"
+)
+def test_masks_in_bfloat16_are_those_of_pytorch(tmp_path: Path) -> None:
+    copy = shutil.copytree(shipped_bundle(), tmp_path / "bundle")
+    command = [sys.executable, "-m", "rvos_edge.cli", "verify", str(copy), "--backend", "openvino-bf16"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    proof = Bundle.open(copy).manifest.proofs["openvino-bf16"]
+    assert proof.graphs["aspp"].relative_l2 > 1e-4  # float32 is closer
