@@ -7,7 +7,7 @@ torchvision's up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,37 @@ class Update(nn.Module):
             new = torch.tanh(q(torch.cat([reset * hidden, motion], dim=1)) + ours[:, 2 * size :])
             hidden = hidden + update * (new - hidden)
         return hidden, self.flow_head(hidden)
+
+
+def split_update(raft: RAFT, joined: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of RAFT's update block from those of the two modules above.
+
+    Args:
+        raft: Whose extents they have.
+        joined: By names that begin with ``share.`` and ``update.``; others are ignored, missing ones stay missing.
+
+    Returns:
+        By their names in ``raft.update_block``.
+    """
+    size, _ = _extents(raft)
+    split: dict[str, Tensor] = {}
+    for name, tensor in joined.items():
+        if name.startswith(("update.motion_encoder.", "update.flow_head.")):
+            split[name.removeprefix("update.")] = tensor
+    names = [name for name, unit in raft.update_block.recurrent_block.named_children() if isinstance(unit, ConvGRU)]
+    for index, unit in enumerate(names):
+        parts = [f"update.zr.{index}.weight", f"update.q.{index}.weight", f"share.convs.{index}.weight"]
+        bias = joined.get(f"share.convs.{index}.bias")
+        if bias is None or any(part not in joined for part in parts):
+            continue
+        zr, q, share = (joined[part] for part in parts)
+        for order, gate in enumerate("zrq"):
+            rows = slice(order * size, (order + 1) * size)
+            ours = torch.cat([zr, q])[rows]
+            weight = torch.cat([ours[:, :size], share[rows], ours[:, size:]], dim=1)
+            split[f"recurrent_block.{unit}.conv{gate}.weight"] = weight
+            split[f"recurrent_block.{unit}.conv{gate}.bias"] = bias[rows]
+    return split
 
 
 def _units(raft: RAFT) -> list[ConvGRU]:

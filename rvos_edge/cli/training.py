@@ -66,6 +66,26 @@ def average(
     typer.echo(f"Wrote {average_checkpoints(checkpoint, output, shift=shift)}")
 
 
+@app.command()
+def restore(
+    bundle: Annotated[Path, typer.Argument(help="The bundle to go on from.")],
+    output: Annotated[Path, typer.Option(help="The checkpoint to write.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Training configuration whose data the batch norms are fitted to; synthetic if left out."),
+    ] = None,
+) -> None:
+    """Make a checkpoint of a bundle again: to train from it, to average it or to export it anew."""
+    from rvos_edge.export.restore import restore_checkpoint
+    from rvos_edge.trainer.config import MlmConfig, load_config
+
+    settings = load_config(config) if config is not None else None
+    if isinstance(settings, MlmConfig):
+        raise UserError(f"--config {config} trains a text model; give the configuration of a network.")
+    checkpoint = restore_checkpoint(bundle, output, settings)
+    typer.echo(f"Wrote {checkpoint}; train from it with: rvos-edge train CONFIG --set init_from={checkpoint}")
+
+
 @app.command("eval")
 def evaluate(
     dataset: Annotated[
