@@ -18,8 +18,8 @@ MASKS[0, 2:10, 4:12] = True
 MASKS[1, 6:12, 8:20] = True
 
 
-def make_frame(index: int = 0, name: str | None = None) -> Frame:
-    return Frame(np.zeros((16, 24, 3), np.uint8), index, index / 25, name or f"{index:05d}", 0.0)
+def make_frame(index: int = 0, name: str | None = None, fps: float = 25.0) -> Frame:
+    return Frame(np.zeros((16, 24, 3), np.uint8), index, index / fps, name or f"{index:05d}", 0.0)
 
 
 def make_result(masks: np.ndarray = MASKS) -> Result:
@@ -52,7 +52,7 @@ def test_video_appears_whole_on_close(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "out.mp4"
     sink = VideoSink(path, 10.0)
     for index in range(5):
-        sink.write(make_frame(index), make_result(), np.full((48, 64, 3), index * 40, np.uint8))
+        sink.write(make_frame(index, fps=10.0), make_result(), np.full((48, 64, 3), index * 40, np.uint8))
     assert not path.exists()
     sink.close()
     assert files(path.parent) == ["out.mp4"]

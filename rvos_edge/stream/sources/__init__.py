@@ -23,7 +23,7 @@ from rvos_edge.stream.sources.base import (
     quiet_opencv,
     tell_stderr,
 )
-from rvos_edge.stream.sources.cameras import open_camera, open_csi, open_url
+from rvos_edge.stream.sources.cameras import open_camera, open_csi, open_url, without_password
 from rvos_edge.stream.sources.files import IMAGE_SUFFIXES, ImageFiles, VideoFile, open_file, open_folder, open_glob
 from rvos_edge.stream.sources.live import LiveCapture, LiveSource, Realtime
 from rvos_edge.stream.sources.raw import RawFormat, RawFrames, open_stdin
@@ -50,6 +50,7 @@ __all__ = [
     "open_source",
     "quiet_opencv",
     "tell_stderr",
+    "without_password",
 ]
 
 _Opener = Callable[[str, SourceOptions], "Source | None"]
