@@ -50,6 +50,10 @@ class Program:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    def kill(self) -> None:
+        """Kill it, also from another thread: reading from it and writing to it fail then."""
+        self._process.kill()
+
     def end(self, *, patience: float = 0.0) -> int:
         """Close the pipes, give it `patience` seconds to finish, then terminate and at last kill it; may be repeated.
 

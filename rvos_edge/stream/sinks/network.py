@@ -138,7 +138,7 @@ class FfmpegSink:
             self._news.notify()
         self._thread.join(_PATIENCE)
         if self._thread.is_alive() and self._program is not None:
-            self._program.end()  # a write that hangs fails now
+            self._program.kill()  # a write that hangs fails now
             self._thread.join(_PATIENCE)
 
     def abort(self) -> None:

@@ -203,7 +203,8 @@ class _OpenCVEncoder:
 
     def _put(self, image: NDArray[np.uint8] | None) -> None:
         if image is not None:
-            self._writer.write(image)
+            with quiet_opencv():
+                self._writer.write(image)
             self._written += 1
 
     def close(self) -> None:
