@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _FOURCCS = ("avc1", "mp4v")  # H.264 plays everywhere, but pip's OpenCV can seldom write it
 _CLOCK = Fraction(1, 90_000)
+_KEY_SECONDS = 2
+_FRAGMENTS = {"movflags": "+hybrid_fragmented", "frag_duration": "1000000"}
 _LONGEST_REPEAT = 10.0
 """Seconds for which OpenCV's encoder, which knows no times, repeats a picture while nothing comes."""
 _RESERVE = 32 * 2**20
@@ -135,8 +137,8 @@ class _Encoder(Protocol):
 class _AvEncoder:
     """H.264 with the frames' own times.
 
-    While it grows the file is a series of fragments, each of which can be played without what comes later, so a crash
-    costs two seconds; when it is closed it becomes an ordinary mp4.
+    While it grows the file is a series of fragments of a second, which can be played without what comes later: that is
+    all a crash or a full disk can cost. When it is closed it becomes an ordinary mp4.
     """
 
     codec = "libx264"
@@ -148,7 +150,8 @@ class _AvEncoder:
         rate = Fraction(fps).limit_denominator(1001)
         self._step = round(1 / (rate * _CLOCK))
         self._last: int | None = None
-        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+hybrid_fragmented"})
+        self._last_key: int | None = None
+        self._container = av.open(str(path), "w", format="mp4", options=_FRAGMENTS)
         options = {"preset": "veryfast", "crf": "20", "rc-lookahead": "10", "threads": "2"}
         self._stream: Any = self._container.add_stream(self.codec, rate=rate, options=options)
         # H.264 shares colours among pairs of pixels: an odd edge is repeated.
@@ -157,7 +160,6 @@ class _AvEncoder:
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
         context.time_base = _CLOCK
-        context.gop_size = max(1, round(2 * rate))
         # What OpenCV and swscale use for BGR, said aloud: players guess otherwise for large pictures.
         context.colorspace = context.color_primaries = context.color_trc = 6  # SMPTE 170M
 
@@ -168,6 +170,9 @@ class _AvEncoder:
         now = round(seconds / _CLOCK)
         self._last = now if self._last is None else max(now, self._last + 1)
         frame.pts, frame.time_base, frame.duration = self._last, _CLOCK, self._step
+        # By time and not by number: of a camera's 30 frames per second a model may take two.
+        if self._last_key is None or (self._last - self._last_key) * _CLOCK >= _KEY_SECONDS:
+            frame.pict_type, self._last_key = self._av.video.frame.PictureType.I, self._last
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
