@@ -16,6 +16,7 @@ from rich.table import Table
 
 from rvos_edge.errors import UserError
 from rvos_edge.stream.loop import Stepper, Summary, run_stream
+from rvos_edge.stream.overlap import Overlap
 from rvos_edge.stream.overlay import contact_sheet
 from rvos_edge.stream.sinks import PendingFile, VideoSink, open_sinks
 from rvos_edge.stream.sources import SYNTHETIC_FPS, Frame, SyntheticSource
@@ -117,7 +118,9 @@ def run_demo(
 
     sheet, video = folder / "demo.png", folder / "demo.mp4"
     sinks = open_sinks([lambda: _SheetSink(sheet, frames), lambda: VideoSink(video, SYNTHETIC_FPS)])
-    summary = run_stream(segmenter, source, sinks, frames=frames, on_result=score, keep_partial=False)
+    summary = run_stream(
+        segmenter, source, sinks, frames=frames, on_result=score, keep_partial=False, overlap=Overlap.KEEP
+    )
     scores = tuple(task.score() for task in plan)
     report = DemoReport(
         scores=scores,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from rvos_edge.cli.app import BackendOption, BundleOption, DeviceOption, app, parse_size
 from rvos_edge.errors import UserError
+from rvos_edge.stream.overlap import Overlap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,17 +22,42 @@ if TYPE_CHECKING:
     from rvos_edge.stream.sinks import Sink
     from rvos_edge.stream.sources import Source
 
-_ASSUMED_FPS = 25.0
-
 
 @app.command()
 def run(
-    source: Annotated[str, typer.Option(help="Video, image folder, glob, camera number, URL, or synthetic[:SEED].")],
+    source: Annotated[
+        str,
+        typer.Option(
+            help="Video, image folder, glob, camera number, csi://0, URL, - (raw frames on stdin) or synthetic[:SEED]."
+        ),
+    ],
     query: Annotated[list[str], typer.Option(help="What to segment; repeat it for several objects.")],
     bundle: BundleOption = None,
-    output: Annotated[Path | None, typer.Option(help="Write the overlay video here (.mp4).")] = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where the overlay goes: a video (.mp4), rtmp:// or rtsp:// (by ffmpeg), /dev/videoN (v4l2loopback), "
+            "- for raw frames on stdout; may be repeated."
+        ),
+    ] = None,
     masks: Annotated[Path | None, typer.Option(help="Write one indexed PNG per frame into this folder.")] = None,
     json: Annotated[str | None, typer.Option(help="Write one JSON line per frame here; - is stdout.")] = None,
+    rle: Annotated[
+        str | None, typer.Option(help="Write masks as COCO run lengths here, one JSON line per query; - is stdout.")
+    ] = None,
+    window: Annotated[bool, typer.Option("--window", help="Show the overlay in a window.")] = False,
+    overlap: Annotated[
+        Overlap, typer.Option(help="Pixels that several queries claim: the last query gets them, or all keep them.")
+    ] = Overlap.HIGHER,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Play a file at its own speed and drop the frames that come too late.")
+    ] = False,
+    raw: Annotated[
+        str | None, typer.Option(help="Layout of raw frames on stdin: WIDTHxHEIGHT@FPS:PIXELS, as 1280x720@30:bgr24.")
+    ] = None,
+    reconnect: Annotated[
+        float | None, typer.Option(help="Give up a lost camera or stream after so many seconds; never if left out.")
+    ] = None,
     frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
     size: Annotated[str | None, typer.Option(help="Network input as HxW, one that the bundle has.")] = None,
     device: DeviceOption = "auto",
@@ -49,30 +76,50 @@ def run(
 ) -> None:
     """Segment what the queries name, frame after frame."""
     from rvos_edge.stream.loop import run_stream
-    from rvos_edge.stream.sinks import JsonSink, MaskSink, VideoSink, open_sinks
-    from rvos_edge.stream.sources import open_source
+    from rvos_edge.stream.signals import terminate_as_interrupt
+    from rvos_edge.stream.sinks import JsonSink, MaskSink, RleSink, open_output, open_sinks
+    from rvos_edge.stream.sources import ASSUMED_FPS, RawFormat, open_source
+    from rvos_edge.stream.window import WindowSink
 
     if not 0 <= opacity <= 1:
         raise UserError(f"--opacity {opacity:g} is out of range; choose between 0 and 1.")
+    if reconnect is not None and not reconnect >= 0:
+        raise UserError(f"--reconnect {reconnect:g} is out of range; give the seconds, 0 for not at all.")
+    targets = output or []
+    piped = [*targets, json, rle].count("-")
+    if piped > 1:
+        raise UserError("stdout can take one of --output, --json and --rle; give the others a file.")
+    layout = RawFormat.parse(raw) if raw is not None else None
     given = {"iterations": iterations, "every": every, "still": still, "hold_fps": hold_fps}
     options = _flow_options(flow, given)
     segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options)
     segmenter.set_queries(query)
-    with open_source(source) as opened:
+    with (
+        terminate_as_interrupt(),
+        open_source(source, realtime=realtime, raw=layout, give_up=reconnect) as opened,
+    ):
         makers: list[Callable[[], Sink]] = []
-        if output is not None:
-            _check_not_source(output, source)
-            makers.append(lambda: VideoSink(output, opened.fps or _ASSUMED_FPS))
+        for target in targets:
+            _check_not_source(Path(target), source)
+            makers.append(partial(open_output, target, opened.fps or ASSUMED_FPS))
         if masks is not None:
-            makers.append(lambda: MaskSink(masks))
+            makers.append(lambda: MaskSink(masks, overlap=overlap))
         if json is not None:
             makers.append(lambda: JsonSink(json))
+        if rle is not None:
+            makers.append(lambda: RleSink(rle))
+        if window:
+            makers.append(lambda: WindowSink(opened.name))
         sinks = open_sinks(makers)
         # A bar and JSON lines on one terminal would write over each other.
-        with _Progress(opened, frames, hidden=json == "-") as on_result:
-            summary = run_stream(segmenter, opened, sinks, frames=frames, on_result=on_result, opacity=opacity)
-        written = [str(path) for path in (output, masks, json) if path not in (None, "-")]
-        _print_summary(summary, segmenter, opened, written, Console(stderr=json == "-"))
+        with _Progress(opened, frames, hidden=piped > 0) as on_result:
+            summary = run_stream(
+                segmenter, opened, sinks, frames=frames, on_result=on_result, opacity=opacity, overlap=overlap
+            )
+        written = [str(path) for path in (*targets, masks, json, rle) if path not in (None, "-")]
+        _print_summary(summary, segmenter, opened, written, Console(stderr=piped > 0))
+    if summary.failures:
+        raise UserError(summary.failures[0])
 
 
 @app.command()
@@ -156,7 +203,8 @@ def _print_summary(
 
     console.print(stage_table(summary))
     dropped = f", {summary.dropped} dropped" if source.live else ""
-    stopped = " (stopped by Ctrl-C)" if summary.interrupted else ""
+    dropped += f", {source.reconnects} times lost and back" if source.reconnects else ""
+    stopped = " (interrupted)" if summary.interrupted else ""
     console.print(
         f"{escape(source.name)}: {summary.frames} frames{dropped} at {summary.fps:.1f} frames per second{stopped}, "
         f"{segmenter.backend_name} because {segmenter.backend_reason}.",

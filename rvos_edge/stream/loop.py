@@ -6,7 +6,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.stream.overlap import Overlap, resolve_overlap
 from rvos_edge.stream.overlay import draw_overlay
-from rvos_edge.stream.sinks import Sink
-from rvos_edge.stream.sources import Frame, Source
+from rvos_edge.stream.signals import uninterrupted
+from rvos_edge.stream.sinks import Outputs, Sink
+from rvos_edge.stream.sources import Frame, Source, Tell, tell_stderr
 
 if TYPE_CHECKING:
     from rvos_edge.segmenter import Result
@@ -88,7 +90,8 @@ class Summary:
         dropped: Live frames that were overtaken by newer ones.
         stages: Per stage of the segmenter, milliseconds.
         latency: From capture to mask, milliseconds; None without frames. Overlay and sinks come after the mask.
-        interrupted: Whether Ctrl-C ended it.
+        interrupted: Whether Ctrl-C or SIGTERM ended it.
+        failures: What made single sinks end before the stream.
     """
 
     frames: int
@@ -98,6 +101,7 @@ class Summary:
     stages: dict[str, Percentiles]
     latency: Percentiles | None
     interrupted: bool
+    failures: tuple[str, ...] = ()
 
 
 def run_stream(
@@ -110,12 +114,15 @@ def run_stream(
     needs_overlay: bool | None = None,
     opacity: float = 0.5,
     keep_partial: bool = True,
+    overlap: Overlap = Overlap.HIGHER,
+    tell: Tell = tell_stderr,
 ) -> Summary:
     """Segment a source until it ends and give every result to every sink.
 
     Ctrl-C ends the stream like its last frame: the outputs are finished and the summary says `interrupted`. After
     another error the outputs of the frames so far are finished too, and the error goes on; but when it comes before
-    the first frame is written, all sinks are aborted and nothing is left behind.
+    the first frame is written, all sinks are aborted and nothing is left behind. A sink that cannot go on later (a full
+    disk) is closed with what it has while the others go on; the last one that is left ends the stream.
 
     Args:
         segmenter: With its queries set.
@@ -126,6 +133,8 @@ def run_stream(
         needs_overlay: Whether to draw; None: if a sink wants it.
         opacity: Of the masks in the overlay, 0 to 1.
         keep_partial: False aborts the sinks after any error or Ctrl-C, which then goes on to the caller.
+        overlap: What becomes of pixels that several queries claim, in everything that comes after the segmenter.
+        tell: Takes a sentence when a sink had to end before the stream.
 
     Raises:
         UserError: Of the source, the segmenter or a sink, or `frames` is less than 1.
@@ -133,34 +142,37 @@ def run_stream(
     latencies, end_to_end = Latencies(), Latencies()
     done, interrupted = 0, False
     started = ended = time.perf_counter()
-    draws = any(sink.wants_overlay for sink in sinks) if needs_overlay is None else needs_overlay
+    outputs = Outputs(sinks, tell=tell)
+    draws = outputs.wants_overlay if needs_overlay is None else needs_overlay
     try:
         if frames is not None and frames < 1:
             raise UserError(f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all")
         for frame in itertools.islice(source, frames):
-            result = segmenter.step(frame.image)
+            result = resolve_overlap(segmenter.step(frame.image), overlap)
             end_to_end.add("latency", (time.perf_counter() - frame.captured) * 1000)
             latencies.add_all(result.timings)
             overlay = draw_overlay(frame.image, result, opacity=opacity) if draws else None
-            for sink in sinks:
-                sink.write(frame, result, overlay)
-            done += 1
-            ended = time.perf_counter()
+            with uninterrupted():
+                outputs.write(frame, result, overlay)
+                done += 1
+                ended = time.perf_counter()
             if on_result is not None and on_result(frame, result, overlay) is False:
                 break
     except KeyboardInterrupt:
         if not (done and keep_partial):
-            _abort(sinks)
+            outputs.abort()
             raise
         interrupted = True
     except BaseException:
         if done and keep_partial:
-            with suppress(Exception):  # the first error is the one to tell
-                _close(sinks)
+            with suppress(Exception), uninterrupted():  # the first error is the one to tell
+                outputs.close()
         else:
-            _abort(sinks)
+            outputs.abort()
         raise
-    _close(sinks)
+    # Who pressed Ctrl-C again while the outputs are finished has what they wanted.
+    with suppress(KeyboardInterrupt) if interrupted else nullcontext(), uninterrupted():
+        outputs.close()
     seconds = ended - started
     return Summary(
         frames=done,
@@ -170,22 +182,5 @@ def run_stream(
         stages=latencies.percentiles(),
         latency=end_to_end.percentiles().get("latency"),
         interrupted=interrupted,
+        failures=tuple(outputs.failures),
     )
-
-
-def _close(sinks: Sequence[Sink]) -> None:
-    """Close every sink, also when one fails; the first failure is raised at the end."""
-    failure: Exception | None = None
-    for sink in sinks:
-        try:
-            sink.close()
-        except Exception as error:
-            sink.abort()
-            failure = failure or error
-    if failure is not None:
-        raise failure
-
-
-def _abort(sinks: Sequence[Sink]) -> None:
-    for sink in reversed(sinks):  # the first one made the folders that the others are in
-        sink.abort()

@@ -6,37 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from fake_results import MASKS, files, make_frame, make_result
 
 from rvos_edge.errors import UserError
-from rvos_edge.segmenter import Result
+from rvos_edge.stream.overlap import Overlap
 from rvos_edge.stream.overlay import palette
 from rvos_edge.stream.sinks import JsonSink, MaskSink, VideoSink, indexed_png, label_image, open_sinks
-from rvos_edge.stream.sources import Frame
-
-MASKS = np.zeros((2, 16, 24), bool)
-MASKS[0, 2:10, 4:12] = True
-MASKS[1, 6:12, 8:20] = True
-
-
-def make_frame(index: int = 0, name: str | None = None) -> Frame:
-    return Frame(np.zeros((16, 24, 3), np.uint8), index, index / 25, name or f"{index:05d}", 0.0)
-
-
-def make_result(masks: np.ndarray = MASKS) -> Result:
-    return Result(
-        queries=("a dog", "der große Ball")[: len(masks)],
-        masks=masks,
-        margins=np.zeros((len(masks), 4, 6), np.float32),
-        scores=np.array([0.75, 0.5], np.float32)[: len(masks)],
-        timings={"backbone": 4.0, "gating": 1.5},
-        flow_used=True,
-        flow=None,
-        index=0,
-    )
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 def read_palette_png(content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -48,50 +23,6 @@ def read_palette_png(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(image), np.asarray(image.getpalette(), np.uint8).reshape(-1, 3)
 
 
-def test_video_appears_whole_on_close(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "out.mp4"
-    sink = VideoSink(path, 10.0)
-    for index in range(5):
-        sink.write(make_frame(index), make_result(), np.full((48, 64, 3), index * 40, np.uint8))
-    assert not path.exists()
-    sink.close()
-    assert files(path.parent) == ["out.mp4"]
-    capture = cv2.VideoCapture(str(path))
-    assert capture.get(cv2.CAP_PROP_FPS) == 10.0
-    values = []
-    while (read := capture.read())[0]:
-        values.append(round(float(read[1].mean()) / 40))
-    assert values == [0, 1, 2, 3, 4]
-    assert sink.codec in {"avc1", "mp4v"}
-
-
-def test_video_keeps_the_size_of_its_first_frame(tmp_path: Path) -> None:
-    sink = VideoSink(tmp_path / "out.mp4", 25)
-    for size in ((48, 64), (96, 64), (20, 30)):
-        sink.write(make_frame(), make_result(), np.zeros((*size, 3), np.uint8))
-    sink.close()
-    capture = cv2.VideoCapture(str(tmp_path / "out.mp4"))
-    shapes = []
-    while (read := capture.read())[0]:
-        shapes.append(read[1].shape)
-    assert shapes == [(48, 64, 3)] * 3
-
-
-def test_aborted_video_leaves_neither_file_nor_folders_and_spares_the_older_one(tmp_path: Path) -> None:
-    (tmp_path / "old.mp4").write_bytes(b"yesterday's")
-    for path in (tmp_path / "new" / "folder" / "out.mp4", tmp_path / "old.mp4"):
-        sink = VideoSink(path, 25)
-        sink.write(make_frame(), make_result(), np.zeros((48, 64, 3), np.uint8))
-        sink.abort()
-    assert files(tmp_path) == ["old.mp4"]
-    assert (tmp_path / "old.mp4").read_bytes() == b"yesterday's"
-
-
-def test_video_without_frames_is_not_written(tmp_path: Path) -> None:
-    VideoSink(tmp_path / "out.mp4", 25).close()
-    assert files(tmp_path) == []
-
-
 def test_abort_after_close_changes_nothing(tmp_path: Path) -> None:
     video, masks, lines = VideoSink(tmp_path / "o.mp4", 25), MaskSink(tmp_path / "m"), JsonSink(tmp_path / "o.jsonl")
     for sink in (video, masks, lines):
@@ -99,14 +30,6 @@ def test_abort_after_close_changes_nothing(tmp_path: Path) -> None:
         sink.close()
         sink.abort()
     assert files(tmp_path) == ["m", "m/00000.png", "o.jsonl", "o.mp4"]
-
-
-@pytest.mark.parametrize(
-    ("path", "fps", "message"), [("out.avi", 25, "must end in .mp4"), ("out.mp4", 0, "per second")]
-)
-def test_video_arguments_are_checked(tmp_path: Path, path: str, fps: float, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        VideoSink(tmp_path / path, fps)
 
 
 def test_labels_follow_the_davis_rule() -> None:
@@ -206,4 +129,15 @@ def test_kind_of_path_is_checked(tmp_path: Path) -> None:
 def test_several_sinks_or_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must end in"):
         open_sinks([lambda: JsonSink(tmp_path / "new" / "out.jsonl"), lambda: VideoSink(tmp_path / "out.gif", 25)])
+    assert files(tmp_path) == []
+
+
+def test_overlapping_masks_can_be_kept_apart(tmp_path: Path) -> None:
+    sink = MaskSink(tmp_path / "new" / "masks", overlap=Overlap.KEEP)
+    sink.write(make_frame(7), make_result(), None)
+    assert files(tmp_path / "new" / "masks") == ["1", "1/00007.png", "2", "2/00007.png"]
+    for value, mask in enumerate(MASKS, start=1):
+        content = (tmp_path / "new" / "masks" / str(value) / "00007.png").read_bytes()
+        np.testing.assert_array_equal(read_palette_png(content)[0], mask * value)
+    sink.abort()
     assert files(tmp_path) == []

@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from live_fakes import wait_until, write_h264
 
 from rvos_edge.errors import UserError
-from rvos_edge.stream.sources import LiveCapture, open_source
+from rvos_edge.stream.sources import Frame, open_source
 
 
 def write_video(path: Path, *, frames: int = 5, fps: float = 10.0, size: tuple[int, int] = (48, 64)) -> Path:
@@ -139,63 +140,99 @@ def test_bad_seed() -> None:
         open_source("synthetic:abc")
 
 
-class FakeCapture:
-    """A camera of `frames` pictures; after the first, each waits for `go`."""
-
-    def __init__(self, frames: int) -> None:
-        self.frames, self.given = frames, 0
-        self.go = threading.Semaphore(1)
-        self.released = False
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        assert self.go.acquire(timeout=5)
-        if self.given == self.frames:
-            return False, None
-        self.given += 1
-        return True, np.full((4, 4, 3), self.given % 256, np.uint8)
-
-    def get(self, prop: int) -> float:
-        return 30.0
-
-    def release(self) -> None:
-        self.released = True
+def read_all(path: Path, told: list[str]) -> list[Frame]:
+    with open_source(str(path), tell=told.append) as source:
+        return list(source)
 
 
-def wait_until(condition) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+def test_times_of_a_variable_frame_rate_are_exact(tmp_path: Path) -> None:
+    """The file starts at half a second, has B-frames and gaps of 10 to 400 ms."""
+    times = 0.5 + np.cumsum(np.random.default_rng(0).uniform(0.01, 0.4, 30))
+    path = write_h264(tmp_path / "clip.mp4", times)
+    frames = read_all(path, [])
+    assert [frame.timestamp for frame in frames] == pytest.approx(list(times - times[0]), abs=1e-4)
+    assert [round(float(frame.image.mean()) / 8) for frame in frames] == list(range(30))
 
 
-def test_live_capture_keeps_only_the_newest_frame_and_counts_the_rest() -> None:
-    camera = FakeCapture(4)
-    with LiveCapture(camera, name="camera 0") as source:  # type: ignore[arg-type]
+def test_times_never_run_backwards(tmp_path: Path) -> None:
+    """Two transport streams with overlapping clocks and of different sizes, joined as a recorder cuts them."""
+    parts = [
+        write_h264(tmp_path / f"{number}.ts", np.arange(10) / 25, size=size)
+        for number, size in enumerate(((48, 64), (96, 128)))
+    ]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames = read_all(joined, [])
+    assert len(frames) == 20
+    assert np.diff([frame.timestamp for frame in frames]) == pytest.approx(np.full(19, 0.04), abs=0.001)
+
+
+@pytest.mark.parametrize("damage", ["noise", "zeros"])
+@pytest.mark.parametrize(("share", "at_least"), [(0.1, 40), (0.5, 20)])
+def test_damaged_packets_cost_their_frames_and_no_others(
+    tmp_path: Path, damage: str, share: float, at_least: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(3)
+    texture = noise.integers(0, 255, (96, 128, 3), np.uint8)
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (128, 96))
+    for index in range(60):
+        writer.write(np.roll(texture, 3 * index, 1))
+    writer.release()
+    whole = read_all(path, [])
+    content = bytearray(path.read_bytes())
+    start, stop = round(0.4 * len(content)), round((0.4 + share) * len(content))
+    content[start:stop] = noise.bytes(stop - start) if damage == "noise" else bytes(stop - start)
+    path.write_bytes(content)
+    told: list[str] = []
+    frames = read_all(path, told)
+    assert at_least <= len(frames) < 60
+    assert frames[-1].timestamp == whole[-1].timestamp, "frames after the damage keep their time"
+    np.testing.assert_array_equal(frames[0].image, whole[0].image)
+    assert told == [f"clip.mp4 is damaged: {len(frames)} of its 60 frames could be decoded, the others are left out"]
+    assert capfd.readouterr().err == ""
+
+
+def test_undamaged_videos_say_nothing(tmp_path: Path) -> None:
+    told: list[str] = []
+    assert len(read_all(write_video(tmp_path / "clip.mp4"), told)) == 5
+    assert told == []
+
+
+def test_realtime_plays_at_the_speed_of_the_file_and_drops_what_is_not_taken(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", frames=12, fps=40.0)
+    with open_source(str(path), realtime=True) as source:
+        assert (source.live, source.fps, source.length) == (True, 40.0, None)
         frames = iter(source)
+        started = time.perf_counter()
         first = next(frames)
-        camera.go.release(3)
-        wait_until(lambda: source.dropped == 2)
-        second = next(frames)
-        camera.go.release()
-        assert list(frames) == []  # the camera is gone: the stream ends
-    assert [int(frame.image[0, 0, 0]) for frame in (first, second)] == [1, 4]
-    assert [frame.index for frame in (first, second)] == [0, 1]
-    assert second.timestamp > first.timestamp
-    assert source.live
-    assert camera.released
+        wait_until(lambda: source.dropped == 4)  # the model takes its time
+        rest = list(frames)
+        seconds = time.perf_counter() - started
+    assert first.timestamp == 0
+    assert seconds > 0.25, "the last frame is due after 275 ms"
+    assert len(rest) + 1 + source.dropped == 12
+    assert rest[-1].timestamp == pytest.approx(11 / 40)
+    assert [frame.index for frame in (first, *rest)] == list(range(len(rest) + 1))
+    assert rest[-1].name == "00011", "outputs are named after the frame of the file"
+    assert all(frame.captured - started >= frame.timestamp - 0.001 for frame in rest)
 
 
-def test_closing_a_live_capture_ends_its_thread() -> None:
-    camera = FakeCapture(10**9)
-    camera.go.release(10**6)
-    before = threading.active_count()
-    source = LiveCapture(camera, name="camera 0")  # type: ignore[arg-type]
-    next(iter(source))
-    source.close()
+def test_realtime_loses_nothing_to_a_model_that_keeps_up(tmp_path: Path) -> None:
+    with open_source(str(write_video(tmp_path / "clip.mp4", fps=100.0)), realtime=True) as source:
+        assert [frame.name for frame in source][-1] == "00004"
+
+
+def test_realtime_can_be_closed_before_and_while_it_plays(tmp_path: Path) -> None:
+    path, before = write_video(tmp_path / "clip.mp4", fps=1.0), threading.active_count()
+    open_source(str(path), realtime=True).close()
+    with open_source(str(path), realtime=True) as source:
+        next(iter(source))
     assert threading.active_count() == before
-    assert camera.released
 
 
-def test_camera_that_gives_nothing() -> None:
-    with pytest.raises(UserError, match="gives no frame"):
-        LiveCapture(FakeCapture(0), name="camera 0")  # type: ignore[arg-type]
+def test_error_of_a_source_reaches_who_plays_it(tmp_path: Path) -> None:
+    write_image(tmp_path / "0.png")
+    (tmp_path / "1.png").write_bytes(b"no image")
+    with open_source(str(tmp_path), realtime=True) as source, pytest.raises(UserError, match=r"1\.png cannot be read"):
+        list(source)
