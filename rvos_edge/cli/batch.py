@@ -11,8 +11,8 @@ from rich.markup import escape
 
 from rvos_edge.errors import UserError
 from rvos_edge.stream.batch import Job, check_folders, make_rows
-from rvos_edge.stream.interrupts import Interrupts
 from rvos_edge.stream.ledger import Ledger
+from rvos_edge.stream.signals import terminate_as_interrupt
 from rvos_edge.stream.status import progress_bar
 from rvos_edge.stream.workers import process_files
 from rvos_edge.text import check_queries
@@ -36,7 +36,7 @@ def run_batch(spec: str, files: list[Path], job: Job, *, workers: int, resume: b
     todo = [row for row in rows if not ledger.finished(row)]
     started, frames, done, failed = time.perf_counter(), 0, 0, []
     errors, interrupted = Console(stderr=True), False
-    with Interrupts(), progress_bar(errors, disable=not errors.is_terminal) as bar:
+    with terminate_as_interrupt(), progress_bar(errors, disable=not errors.is_terminal) as bar:
         task = bar.add_task(escape(spec), total=len(rows), completed=len(rows) - len(todo))
         results = process_files(job, todo, workers=workers)
         try:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from rvos_edge.flow_policy import FlowOptions
     from rvos_edge.segmenter import Segmenter
-    from rvos_edge.stream.batch import Job
     from rvos_edge.stream.loop import Summary
     from rvos_edge.stream.sinks import Sink
     from rvos_edge.stream.sources import Source
@@ -27,13 +26,7 @@ _ASSUMED_FPS = 25.0
 
 @app.command()
 def run(
-    source: Annotated[
-        str,
-        typer.Option(
-            help="Video, image folder, glob, camera number, URL, or synthetic[:SEED]; "
-            "a glob or a folder of videos is processed file by file."
-        ),
-    ],
+    source: Annotated[str, typer.Option(help="Video, image folder, glob, camera number, URL, or synthetic[:SEED].")],
     query: Annotated[list[str], typer.Option(help="What to segment; repeat it for several objects.")],
     bundle: BundleOption = None,
     output: Annotated[Path | None, typer.Option(help="Write the overlay video here (.mp4).")] = None,
@@ -54,56 +47,44 @@ def run(
     ] = None,
     flow: Annotated[bool, typer.Option("--flow/--no-flow", help="Use motion.")] = True,
     opacity: Annotated[float, typer.Option(help="Of the masks in the video, 0 to 1.")] = 0.5,
-    workers: Annotated[int | None, typer.Option(help="Many files: share them among so many processes.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Many files: processes that share them and the cores.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Many files: skip those that an earlier run finished.")
     ] = True,
 ) -> None:
-    """Segment what the queries name, frame after frame."""
+    """Segment what the queries name, frame after frame; of many files (a glob or a folder of videos) one by one."""
+    from rvos_edge.cli.batch import run_batch
     from rvos_edge.stream.batch import Job, find_files
-
-    if not 0 <= opacity <= 1:
-        raise UserError(f"--opacity {opacity:g} is out of range; choose between 0 and 1.")
-    given = {"iterations": iterations, "every": every, "still": still, "hold_fps": hold_fps}
-    job = Job(
-        queries=tuple(query),
-        bundle=bundle,
-        output=output,
-        masks=masks,
-        json=None if json is None else Path(json),
-        frames=frames,
-        opacity=opacity,
-        size=None if size is None else parse_size(size),
-        device=device,
-        backend=backend,
-        threads=threads,
-        flow=_flow_options(flow, given),
-    )
-    files = find_files(source)
-    if files is not None:
-        from rvos_edge.cli.batch import run_batch
-
-        run_batch(source, files, job, workers=1 if workers is None else workers, resume=resume)
-        return
-    if workers is not None:
-        raise UserError("--workers shares many files; give a glob of videos, such as --source 'videos/*.mp4'.")
-    _run_one(source, job)
-
-
-def _run_one(source: str, job: Job) -> None:
-    """One stream, with its progress on stderr and its summary at the end."""
-    from rvos_edge.segmenter import open_segmenter
     from rvos_edge.stream.loop import Meter, run_stream
     from rvos_edge.stream.sinks import JsonSink, MaskSink, VideoSink, open_sinks
     from rvos_edge.stream.sources import open_source
     from rvos_edge.stream.status import Status
 
-    segmenter = open_segmenter(
-        job.bundle, size=job.size, device=job.device, backend=job.backend, flow=job.flow, threads=job.threads
-    )
-    segmenter.set_queries(job.queries)
-    output, masks, json = job.output, job.masks, job.json
-    to_stdout = str(json) == "-"
+    if not 0 <= opacity <= 1:
+        raise UserError(f"--opacity {opacity:g} is out of range; choose between 0 and 1.")
+    given = {"iterations": iterations, "every": every, "still": still, "hold_fps": hold_fps}
+    options = _flow_options(flow, given)
+    if (files := find_files(source)) is not None:
+        job = Job(
+            queries=tuple(query),
+            bundle=bundle,
+            output=output,
+            masks=masks,
+            json=None if json is None else Path(json),
+            frames=frames,
+            opacity=opacity,
+            size=None if size is None else parse_size(size),
+            device=device,
+            backend=backend,
+            threads=threads,
+            flow=options,
+        )
+        run_batch(source, files, job, workers=1 if workers is None else workers, resume=resume)
+        return
+    if workers is not None:
+        raise UserError("--workers shares many files; give a glob of videos, such as --source 'videos/*.mp4'.")
+    segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options)
+    segmenter.set_queries(query)
     with open_source(source) as opened:
         makers: list[Callable[[], Sink]] = []
         if output is not None:
@@ -116,13 +97,13 @@ def _run_one(source: str, job: Job) -> None:
         sinks = open_sinks(makers)
         meter = Meter()
         # A status and JSON lines on one terminal would write over each other.
-        hidden = to_stdout and sys.stdout.isatty()
-        with Status(opened, meter, backend=segmenter.backend_name, frames=job.frames, hidden=hidden) as on_result:
+        hidden = json == "-" and sys.stdout.isatty()
+        with Status(opened, meter, backend=segmenter.backend_name, frames=frames, hidden=hidden) as on_result:
             summary = run_stream(
-                segmenter, opened, sinks, frames=job.frames, on_result=on_result, opacity=job.opacity, meter=meter
+                segmenter, opened, sinks, frames=frames, on_result=on_result, opacity=opacity, meter=meter
             )
-        written = [str(path) for path in (output, masks, json) if path is not None and str(path) != "-"]
-        _print_summary(summary, segmenter, opened, written, Console(stderr=to_stdout))
+        written = [str(path) for path in (output, masks, json) if path not in (None, "-")]
+        _print_summary(summary, segmenter, opened, written, Console(stderr=json == "-"))
 
 
 @app.command()
@@ -136,9 +117,23 @@ def demo(
 ) -> None:
     """Segment a synthetic clip whose exact masks are known; needs no data and no camera."""
     from rvos_edge.demo import run_demo
+
+    run_demo(_open(bundle, device=device, backend=backend), output, frames=frames, seed=seed)
+
+
+def _open(
+    bundle: Path | None,
+    *,
+    device: str,
+    backend: str,
+    size: str | None = None,
+    threads: int | None = None,
+    flow: FlowOptions | None = None,
+) -> Segmenter:
     from rvos_edge.segmenter import open_segmenter
 
-    run_demo(open_segmenter(bundle, device=device, backend=backend), output, frames=frames, seed=seed)
+    extent = parse_size(size) if size is not None else None
+    return open_segmenter(bundle, size=extent, device=device, backend=backend, flow=flow, threads=threads)
 
 
 def _flow_options(enabled: bool, given: Mapping[str, float | None]) -> FlowOptions:

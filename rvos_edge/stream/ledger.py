@@ -41,7 +41,8 @@ class Ledger:
             if len(lines) > 1:
                 _check(self.path, lines[0], self._facts)
                 self._rows = {line["name"]: line for line in lines[1:]}
-                os.truncate(self.path, size)
+                if size < self.path.stat().st_size:
+                    os.truncate(self.path, size)
 
     def finished(self, row: Row) -> bool:
         """Whether nothing is left to do for a file."""

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.stream.interrupts import Interrupts
 from rvos_edge.stream.overlay import View, draw_note, draw_view
+from rvos_edge.stream.signals import uninterrupted
 from rvos_edge.stream.sinks import Sink
 from rvos_edge.stream.sources import Frame, Source
 
@@ -205,8 +205,7 @@ def run_stream(
 ) -> Summary:
     """Segment a source until it ends and give every result to every sink.
 
-    Ctrl-C and SIGTERM end the stream like its last frame: the frame in hand reaches every sink, the outputs are
-    finished and the summary says `interrupted`. After another error the outputs of the frames so far are finished
+    Ctrl-C ends the stream like its last frame: the outputs are finished and the summary says `interrupted`. After another error the outputs of the frames so far are finished
     too, and the error goes on; but when it comes before the first frame is written, all sinks are aborted and nothing
     is left behind.
 
@@ -229,42 +228,38 @@ def run_stream(
     meter.start()
     draws = any(sink.wants_overlay for sink in sinks) if needs_overlay is None else needs_overlay
     view, interrupted = View(opacity=opacity), False
-    with Interrupts() as interrupts:
-        try:
-            if frames is not None and frames < 1:
-                raise UserError(
-                    f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all"
-                )
-            for frame in itertools.islice(source, frames):
-                if controls is not None:
-                    if not controls.apply(segmenter):
-                        break
-                    view = controls.view
-                with interrupts.held():
-                    result = segmenter.step(frame.image)
-                    meter.segmented(frame, result)
-                    overlay = draw_view(frame.image, result, view) if draws else None
-                    _write(sinks, frame, result, overlay, view.note)
-                    meter.written()
-                    goes_on = on_result is None or on_result(frame, result, overlay) is not False
-                if not goes_on or not (
-                    controls is None or _wait_while_paused(controls, segmenter, frame, result, sinks)
-                ):
+    try:
+        if frames is not None and frames < 1:
+            raise UserError(f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all")
+        for frame in itertools.islice(source, frames):
+            if controls is not None:
+                if not controls.apply(segmenter):
                     break
-        except KeyboardInterrupt:
-            if not (meter.frames and keep_partial):
-                _abort(sinks)
-                raise
-            interrupted = True
-        except BaseException:
-            if meter.frames and keep_partial:
-                with suppress(Exception):  # the first error is the one to tell
-                    _close(sinks)
-            else:
-                _abort(sinks)
+                view = controls.view
+            result = segmenter.step(frame.image)
+            meter.segmented(frame, result)
+            overlay = draw_view(frame.image, result, view) if draws else None
+            with uninterrupted():
+                _write(sinks, frame, result, overlay, view.note)
+                meter.written()
+            if on_result is not None and on_result(frame, result, overlay) is False:
+                break
+            if controls is not None and not _wait_while_paused(controls, segmenter, frame, result, sinks):
+                break
+    except KeyboardInterrupt:
+        if not (meter.frames and keep_partial):
+            _abort(sinks)
             raise
-        with interrupts.held():
-            _close(sinks)
+        interrupted = True
+    except BaseException:
+        if meter.frames and keep_partial:
+            with suppress(Exception), uninterrupted():  # the first error is the one to tell
+                _close(sinks)
+        else:
+            _abort(sinks)
+        raise
+    with uninterrupted():
+        _close(sinks)
     return meter.summary(dropped=source.dropped, interrupted=interrupted)
 
 

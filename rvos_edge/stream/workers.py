@@ -29,7 +29,9 @@ def process_files(job: Job, rows: Sequence[Row], *, workers: int = 1) -> Generat
     Args:
         job: What is done with each file.
         rows: The files.
-        workers: Processes, each with its share of the CPU threads; 1 stays in this process.
+        workers: Processes, each with `job.threads` CPU threads, or its share of the cores if that is None; 1 stays in
+            this process. Outputs are the same bytes for any number of workers where each has the same number of
+            threads: OpenVINO rounds by it, ONNX Runtime does not.
 
     Raises:
         UserError: `workers` is less than 1, or the bundle, the backend or the queries cannot be used.
@@ -43,7 +45,7 @@ def process_files(job: Job, rows: Sequence[Row], *, workers: int = 1) -> Generat
     bundle = Bundle.open(shipped_bundle() if job.bundle is None else job.bundle, size=job.size)
     # "auto" measures, and two processes must not come to two ends.
     backend = settled_backend(bundle, job.device) if job.backend == "auto" else job.backend
-    threads = max(1, (job.threads or _usable_cores()) // workers)
+    threads = job.threads or max(1, _usable_cores() // workers)
     pool = _Pool(replace(job, backend=backend, threads=threads), workers)
     try:
         yield from pool.process(rows)
