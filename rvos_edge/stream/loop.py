@@ -205,9 +205,9 @@ def run_stream(
 ) -> Summary:
     """Segment a source until it ends and give every result to every sink.
 
-    Ctrl-C ends the stream like its last frame: the outputs are finished and the summary says `interrupted`. After another error the outputs of the frames so far are finished
-    too, and the error goes on; but when it comes before the first frame is written, all sinks are aborted and nothing
-    is left behind.
+    Ctrl-C ends the stream like its last frame: the outputs are finished and the summary says `interrupted`. After
+    another error the outputs of the frames so far are finished too, and the error goes on; but when it comes before
+    the first frame is written, all sinks are aborted and nothing is left behind.
 
     Args:
         segmenter: With its queries set.
