@@ -152,7 +152,7 @@ class KeyControls:
     def view(self) -> View:
         state = self.state
         if state.typed is not None:
-            note = f"/{state.typed}_   ({_HELP})"
+            note = f"{_HELP}:  /{state.typed}_"
         else:
             note = self._said or ("paused, space goes on" if state.paused else "")
         return replace(self._view, hidden=state.hidden, note=note)

@@ -184,7 +184,7 @@ def test_typing_is_shown_on_the_screen_and_recorded_nowhere() -> None:
     controls, recorder = KeyControls(), Recorder()
     screen = FakeScreen(controls, [ord("/"), ord("x")])
     run_stream(FakeSegmenter(), FakeSource(3), [screen, recorder, controls], controls=controls)
-    assert [note.partition("_")[0] for note in screen.notes] == ["", "/a bright thing", "/x"]
+    assert [note.rpartition(":  ")[2] for note in screen.notes] == ["", "/a bright thing_", "/x_"]
     same = [(a == b).all() for a, b in zip(screen.pictures, recorder.pictures, strict=True)]
     assert same == [True, False, False]
 
