@@ -5,6 +5,9 @@ Example:
     >>> segmenter = rvos_edge.open()
     >>> segmenter.set_queries(["the dog on the left"])
     >>> result = segmenter.step(frame)  # uint8 [H,W,3] BGR
+
+    >>> for frame, result in rvos_edge.stream("clip.mp4", queries=["the dog on the left"]):
+    ...     print(frame.index, result.masks.shape)
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ if TYPE_CHECKING:
     from rvos_edge.flow_policy import FlowOptions
     from rvos_edge.segmenter import Result, Segmenter
     from rvos_edge.segmenter import open_segmenter as open  # the name users type: rvos_edge.open
+    from rvos_edge.stream import stream
 
 __version__ = "0.1.0"
-__all__ = ["FlowOptions", "Result", "Segmenter", "UserError", "__version__", "open"]
+__all__ = ["FlowOptions", "Result", "Segmenter", "UserError", "__version__", "open", "stream"]
 
 # Loaded on first use, so that `import rvos_edge` and `rvos-edge --help` stay fast.
 _LAZY = {
@@ -28,13 +32,17 @@ _LAZY = {
     "Segmenter": ("rvos_edge.segmenter", "Segmenter"),
     "open": ("rvos_edge.segmenter", "open_segmenter"),
 }
+_CALLABLE = "stream"
+"""A package that can be called, so that `rvos_edge.stream(...)` and `import rvos_edge.stream.sources` both work."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from importlib import import_module
 
+    if name == _CALLABLE:
+        return import_module(f"{__name__}.{name}")
+    if name not in _LAZY:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     module, attribute = _LAZY[name]
     value = getattr(import_module(module), attribute)
     globals()[name] = value
@@ -42,4 +50,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, _CALLABLE})

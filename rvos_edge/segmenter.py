@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,16 @@ from rvos_edge.bundle import (
     Bundle,
     shipped_bundle,
 )
+from rvos_edge.detections import to_numpy, to_supervision
 from rvos_edge.engines.base import Backend, Graph, Lap
 from rvos_edge.engines.choose import open_best
 from rvos_edge.errors import UserError
 from rvos_edge.flow_policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.preprocess import Postprocessor, Preprocessor, check_frame
 from rvos_edge.text import TextEncoder, check_queries, default_cache_dir
+
+if TYPE_CHECKING:
+    import supervision
 
 QUERIES = "Q"
 """The symbolic extent of everything that has one row per query."""
@@ -61,6 +66,18 @@ class Result:
     flow: NDArray[np.float32] | None
     index: int
     decision: FlowDecision | None = None
+
+    def to_numpy(self) -> dict[str, NDArray[Any]]:
+        """Arrays with one row per query: queries, masks, scores, boxes (x0, y0, x1, y1) and areas in pixels."""
+        return to_numpy(self)
+
+    def to_supervision(self) -> supervision.Detections:
+        """``supervision.Detections`` of the queries that were found, `class_id` being the number of the query.
+
+        Raises:
+            UserError: supervision is not installed.
+        """
+        return to_supervision(self)
 
 
 class Segmenter:

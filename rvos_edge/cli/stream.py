@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from rvos_edge.flow_policy import FlowOptions
     from rvos_edge.segmenter import Segmenter
-    from rvos_edge.stream.loop import OnResult, Summary
+    from rvos_edge.stream.loop import Summary
     from rvos_edge.stream.sinks import Sink
     from rvos_edge.stream.sources import Source
 
@@ -73,12 +74,21 @@ def run(
     ] = None,
     flow: Annotated[bool, typer.Option("--flow/--no-flow", help="Use motion.")] = True,
     opacity: Annotated[float, typer.Option(help="Of the masks in the video, 0 to 1.")] = 0.5,
+    workers: Annotated[int | None, typer.Option(help="Many files: processes that share them and the cores.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Many files: skip those that an earlier run finished.")
+    ] = True,
 ) -> None:
-    """Segment what the queries name, frame after frame."""
-    from rvos_edge.stream.loop import run_stream
+    """Segment what the queries name, frame after frame; of many files (a glob or a folder of videos) one by one."""
+    from rvos_edge.cli.batch import run_batch
+    from rvos_edge.stream.batch import Job, find_files
+    from rvos_edge.stream.keys import KeyControls
+    from rvos_edge.stream.loop import Meter, run_stream
+    from rvos_edge.stream.overlay import View
     from rvos_edge.stream.signals import terminate_as_interrupt
     from rvos_edge.stream.sinks import JsonSink, MaskSink, RleSink, open_output, open_sinks
     from rvos_edge.stream.sources import ASSUMED_FPS, RawFormat, open_source
+    from rvos_edge.stream.status import Status
     from rvos_edge.stream.window import WindowSink
 
     if not 0 <= opacity <= 1:
@@ -92,6 +102,29 @@ def run(
     layout = RawFormat.parse(raw) if raw is not None else None
     given = {"iterations": iterations, "every": every, "still": still, "hold_fps": hold_fps}
     options = _flow_options(flow, given)
+    if (files := find_files(source)) is not None:
+        if window or realtime or len(targets) > 1:
+            raise UserError("of many files the overlays go to one --output folder: leave --window and --realtime out.")
+        job = Job(
+            queries=tuple(query),
+            bundle=bundle,
+            output=Path(targets[0]) if targets else None,
+            masks=masks,
+            json=None if json is None else Path(json),
+            rle=None if rle is None else Path(rle),
+            overlap=overlap,
+            frames=frames,
+            opacity=opacity,
+            size=None if size is None else parse_size(size),
+            device=device,
+            backend=backend,
+            threads=threads,
+            flow=options,
+        )
+        run_batch(source, files, job, workers=1 if workers is None else workers, resume=resume)
+        return
+    if workers is not None:
+        raise UserError("--workers shares many files; give a glob of videos, such as --source 'videos/*.mp4'.")
     segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options)
     segmenter.set_queries(query)
     with (
@@ -108,13 +141,24 @@ def run(
             makers.append(lambda: JsonSink(json))
         if rle is not None:
             makers.append(lambda: RleSink(rle))
-        if window:
-            makers.append(lambda: WindowSink(opened.name))
-        sinks = open_sinks(makers)
-        # A bar and JSON lines on one terminal would write over each other.
-        with _Progress(opened, frames, hidden=piped > 0) as on_result:
+        keys = KeyControls(view=View(opacity=opacity)) if window else None
+        if keys is not None:
+            makers.append(partial(WindowSink, opened.name, keys=keys.press))
+        sinks = [*open_sinks(makers), *([keys] if keys is not None else [])]
+        meter = Meter()
+        # A status and what is piped would write over each other on one terminal.
+        hidden = piped > 0 and sys.stdout.isatty()
+        with Status(opened, meter, backend=segmenter.backend_name, frames=frames, hidden=hidden) as on_result:
             summary = run_stream(
-                segmenter, opened, sinks, frames=frames, on_result=on_result, opacity=opacity, overlap=overlap
+                segmenter,
+                opened,
+                sinks,
+                frames=frames,
+                on_result=on_result,
+                opacity=opacity,
+                overlap=overlap,
+                controls=keys,
+                meter=meter,
             )
         written = [str(path) for path in (*targets, masks, json, rle) if path not in (None, "-")]
         _print_summary(summary, segmenter, opened, written, Console(stderr=piped > 0))
@@ -172,26 +216,6 @@ def _flow_options(enabled: bool, given: Mapping[str, float | None]) -> FlowOptio
 def _check_not_source(output: Path, source: str) -> None:
     if output.exists() and Path(source).exists() and output.samefile(source):
         raise UserError(f"--output {output} is the source itself; choose another file.")
-
-
-class _Progress:
-    """A bar on stderr, if that is a terminal, moved by the `on_result` that entering gives."""
-
-    def __init__(self, source: Source, frames: int | None, *, hidden: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, disable=hidden or not console.is_terminal)
-        known = [count for count in (source.length, frames) if count is not None]
-        self._task = self._bar.add_task(source.name, total=min(known, default=None))
-
-    def __enter__(self) -> OnResult:
-        self._bar.start()
-        return lambda frame, result, overlay: self._bar.advance(self._task)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
 
 def _print_summary(

@@ -130,6 +130,18 @@ def open_best(
     return load(start(last, build=False, reason=failures + why_last))
 
 
+def settled_backend(bundle: Bundle, device: str) -> str:
+    """What "auto" is to mean in several processes that must compute the same.
+
+    On a CPU it is the name of what is tried first, because the choice rests on a measurement; elsewhere "auto".
+
+    Raises:
+        UserError: The device cannot be used.
+    """
+    name = _ranked(bundle, device)[0][0]
+    return name if name in _MODULES else "auto"
+
+
 def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:
     """Backends to try, fastest first, each with the reason that is told."""
     ranked: list[tuple[str, str]] = []

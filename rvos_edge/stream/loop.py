@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.stream.overlap import Overlap, resolve_overlap
-from rvos_edge.stream.overlay import draw_overlay
+from rvos_edge.stream.overlay import View, draw_note, draw_view
 from rvos_edge.stream.signals import uninterrupted
-from rvos_edge.stream.sinks import Outputs, Sink
+from rvos_edge.stream.sinks import Outputs, Screen, Sink
 from rvos_edge.stream.sources import Frame, Source, Tell, tell_stderr
 
 if TYPE_CHECKING:
     from rvos_edge.segmenter import Result
+
+_PAUSED_SECONDS = 0.03
+"""Between two looks at the controls while a stream is paused."""
+_RATE_SECONDS = 2.0
+"""Window of the frame rate that is shown while a stream runs."""
 
 
 class Stepper(Protocol):
@@ -33,6 +38,25 @@ class Stepper(Protocol):
     def set_queries(self, queries: Sequence[str]) -> None: ...
 
     def step(self, frame: NDArray[np.uint8]) -> Result: ...
+
+
+class Controls(Protocol):
+    """What steers a stream while it runs: keys in the window, a web page. The loop calls it from its own thread."""
+
+    @property
+    def view(self) -> View:
+        """How the next overlay is drawn; asked once per frame, after `apply`."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether the stream stands still after the frame in hand."""
+
+    def apply(self, segmenter: Stepper) -> bool:
+        """Change what was asked for, such as the queries; called before each frame and often during a pause.
+
+        Returns:
+            False to end the stream.
+        """
 
 
 OnResult = Callable[[Frame, "Result", "NDArray[np.uint8] | None"], "bool | None"]
@@ -79,6 +103,64 @@ class Latencies:
         }
 
 
+class Meter:
+    """Counts and times the frames of a stream; `run_stream` feeds it, who shows a status reads it in between.
+
+    Attributes:
+        frames: Frames that every sink has.
+    """
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._stages, self._recent, self._whole = Latencies(), Latencies(window=128), Latencies()
+        self._finished: deque[float] = deque(maxlen=256)
+        self._started = self._ended = time.perf_counter()
+
+    @property
+    def fps(self) -> float:
+        """Frames per second over the last two seconds, 0 before there are two frames."""
+        now = self._ended
+        recent = [moment for moment in self._finished if moment >= now - _RATE_SECONDS]
+        span = now - recent[0] if recent else 0.0
+        return (len(recent) - 1) / span if span > 0 else 0.0
+
+    @property
+    def latency(self) -> Percentiles | None:
+        """From capture to mask over the last 128 frames, milliseconds; None before the first."""
+        return self._recent.percentiles().get("latency")
+
+    def start(self) -> None:
+        """The loop begins now."""
+        self._started = self._ended = time.perf_counter()
+
+    def segmented(self, frame: Frame, result: Result) -> None:
+        """The mask is there."""
+        milliseconds = (time.perf_counter() - frame.captured) * 1000
+        self._whole.add("latency", milliseconds)
+        self._recent.add("latency", milliseconds)
+        self._stages.add_all(result.timings)
+
+    def written(self) -> None:
+        """Every sink has the frame."""
+        self.frames += 1
+        self._ended = time.perf_counter()
+        self._finished.append(self._ended)
+
+    def summary(self, *, dropped: int, interrupted: bool, failures: Sequence[str] = ()) -> Summary:
+        """What the stream did until now."""
+        seconds = self._ended - self._started
+        return Summary(
+            frames=self.frames,
+            seconds=seconds,
+            fps=self.frames / seconds if seconds > 0 else 0.0,
+            dropped=dropped,
+            stages=self._stages.percentiles(),
+            latency=self._whole.percentiles().get("latency"),
+            interrupted=interrupted,
+            failures=tuple(failures),
+        )
+
+
 @dataclass(frozen=True)
 class Summary:
     """What a stream did.
@@ -116,6 +198,8 @@ def run_stream(
     keep_partial: bool = True,
     overlap: Overlap = Overlap.HIGHER,
     tell: Tell = tell_stderr,
+    controls: Controls | None = None,
+    meter: Meter | None = None,
 ) -> Summary:
     """Segment a source until it ends and give every result to every sink.
 
@@ -131,40 +215,46 @@ def run_stream(
         frames: Stop after so many, None for all.
         on_result: See `OnResult`.
         needs_overlay: Whether to draw; None: if a sink wants it.
-        opacity: Of the masks in the overlay, 0 to 1.
+        opacity: Of the masks in the overlay, 0 to 1; `controls` have their own.
         keep_partial: False aborts the sinks after any error or Ctrl-C, which then goes on to the caller.
         overlap: What becomes of pixels that several queries claim, in everything that comes after the segmenter.
         tell: Takes a sentence when a sink had to end before the stream.
+        controls: Consulted before each frame; None for a stream that nobody steers.
+        meter: Counts the frames, for who wants to look at it meanwhile.
 
     Raises:
         UserError: Of the source, the segmenter or a sink, or `frames` is less than 1.
     """
-    latencies, end_to_end = Latencies(), Latencies()
-    done, interrupted = 0, False
-    started = ended = time.perf_counter()
-    outputs = Outputs(sinks, tell=tell)
+    meter = meter or Meter()
+    meter.start()
+    outputs = Outputs(sinks, keep_partial=keep_partial, tell=tell)
     draws = outputs.wants_overlay if needs_overlay is None else needs_overlay
+    view, interrupted = View(opacity=opacity), False
     try:
         if frames is not None and frames < 1:
             raise UserError(f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all")
         for frame in itertools.islice(source, frames):
+            if controls is not None:
+                if not controls.apply(segmenter):
+                    break
+                view = controls.view
             result = resolve_overlap(segmenter.step(frame.image), overlap)
-            end_to_end.add("latency", (time.perf_counter() - frame.captured) * 1000)
-            latencies.add_all(result.timings)
-            overlay = draw_overlay(frame.image, result, opacity=opacity) if draws else None
+            meter.segmented(frame, result)
+            overlay = draw_view(frame.image, result, view) if draws else None
             with uninterrupted():
-                outputs.write(frame, result, overlay)
-                done += 1
-                ended = time.perf_counter()
+                outputs.write(frame, result, overlay, noted=_noted(overlay, view) if outputs.screens else overlay)
+                meter.written()
             if on_result is not None and on_result(frame, result, overlay) is False:
                 break
+            if controls is not None and not _wait_while_paused(controls, segmenter, frame, result, outputs.screens):
+                break
     except KeyboardInterrupt:
-        if not (done and keep_partial):
+        if not (meter.frames and keep_partial):
             outputs.abort()
             raise
         interrupted = True
     except BaseException:
-        if done and keep_partial:
+        if meter.frames and keep_partial:
             with suppress(Exception), uninterrupted():  # the first error is the one to tell
                 outputs.close()
         else:
@@ -173,14 +263,27 @@ def run_stream(
     # Who pressed Ctrl-C again while the outputs are finished has what they wanted.
     with suppress(KeyboardInterrupt) if interrupted else nullcontext(), uninterrupted():
         outputs.close()
-    seconds = ended - started
-    return Summary(
-        frames=done,
-        seconds=seconds,
-        fps=done / seconds if seconds > 0 else 0.0,
-        dropped=source.dropped,
-        stages=latencies.percentiles(),
-        latency=end_to_end.percentiles().get("latency"),
-        interrupted=interrupted,
-        failures=tuple(outputs.failures),
-    )
+    return meter.summary(dropped=source.dropped, interrupted=interrupted, failures=outputs.failures)
+
+
+def _noted(overlay: NDArray[np.uint8] | None, view: View) -> NDArray[np.uint8] | None:
+    return draw_note(overlay, view.note) if overlay is not None and view.note else overlay
+
+
+def _wait_while_paused(
+    controls: Controls, segmenter: Stepper, frame: Frame, result: Result, screens: Sequence[Screen]
+) -> bool:
+    """Keep the screens alive, and drawn as asked for, until the stream goes on; False to end it."""
+    shown: tuple[View, NDArray[np.uint8]] | None = None
+    while controls.paused:
+        view = controls.view
+        if screens and (shown is None or shown[0] != view):
+            overlay = draw_view(frame.image, result, view)
+            shown = view, draw_note(overlay, view.note) if view.note else overlay
+        for screen in screens:
+            if shown is not None:
+                screen.show(shown[1])
+        time.sleep(_PAUSED_SECONDS)
+        if not controls.apply(segmenter):
+            return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,60 @@ _BACKING = 0.35
 """How much of the picture shines through behind text."""
 
 
+@dataclass(frozen=True)
+class View:
+    """How people want to see a stream; it changes the pictures and no mask.
+
+    Attributes:
+        opacity: Of the masks, 0 to 1.
+        outline: Whether the masks have contours.
+        hidden: Indices of queries whose masks are not drawn.
+        note: A line at the bottom of what a screen shows, such as the query that is being typed; never recorded.
+    """
+
+    opacity: float = 0.5
+    outline: bool = True
+    hidden: frozenset[int] = frozenset()
+    note: str = ""
+
+
+def draw_view(image: Image, result: Result, view: View) -> Image:
+    """The overlay of a frame as `view` has it, without the note; see `draw_overlay`."""
+    return draw_overlay(image, result, opacity=view.opacity, outline=view.outline, hidden=view.hidden)
+
+
+def draw_note(image: Image, note: str) -> Image:
+    """Write one line on a dark strip at the bottom; what does not fit is cut at its start, where one has read it.
+
+    Args:
+        image: uint8 [H,W,3] BGR; not changed.
+        note: The text.
+
+    Returns:
+        uint8 [H,W,3] BGR, a new image.
+    """
+    out = image.copy()
+    height, width = out.shape[:2]
+    font = _font_height(height)
+    pad = max(2, font // 3)
+    top = max(0, height - math.ceil(font * 1.3) - 2 * pad)
+    strip = out[top:]
+    cv2.convertScaleAbs(strip, strip, alpha=_BACKING)
+    room = width - 2 * pad
+    while len(note) > 1 and _text(note, font).shape[1] > room:
+        note = _ELLIPSIS + note.removeprefix(_ELLIPSIS)[1:]
+    _write(out, note, (pad, top + pad), font, room)
+    return out
+
+
 def draw_overlay(
-    image: Image, result: Result, *, opacity: float = 0.5, outline: bool = True, legend: bool = True
+    image: Image,
+    result: Result,
+    *,
+    opacity: float = 0.5,
+    outline: bool = True,
+    legend: bool = True,
+    hidden: frozenset[int] = frozenset(),
 ) -> Image:
     """Draw the masks and their queries over a frame.
 
@@ -32,6 +85,7 @@ def draw_overlay(
         opacity: Of the masks, 0 to 1.
         outline: Draw the masks' contours, 1 px or more by the image's size.
         legend: List colour, query and score at the top left.
+        hidden: Indices of queries that are listed as hidden and not drawn.
 
     Returns:
         uint8 [H,W,3] BGR, a new image.
@@ -39,9 +93,11 @@ def draw_overlay(
     Raises:
         ValueError: The masks have another size than the image, or `opacity` is out of range.
     """
-    out = draw_masks(image, result.masks, opacity=opacity, outline=outline)
+    shown = [index for index in range(len(result.masks)) if index not in hidden]
+    masks = result.masks if not hidden else result.masks[shown]
+    out = draw_masks(image, masks, colours=shown, opacity=opacity, outline=outline)
     if legend and result.queries:
-        _draw_legend(out, result)
+        _draw_legend(out, result, hidden)
     return out
 
 
@@ -161,17 +217,17 @@ def _blend_table(colour: tuple[int, int, int], opacity: float) -> NDArray[np.uin
     return np.rint(blended).astype(np.uint8)[None]
 
 
-def _draw_legend(out: Image, result: Result) -> None:
+def _draw_legend(out: Image, result: Result, hidden: frozenset[int]) -> None:
     height, width = out.shape[:2]
     font = _font_height(height)
     pad = max(2, font // 3)
     row = font + pad
     swatch = round(font * 0.8)
     rows = max(1, min(len(result.queries), (height - 2 * pad) // row))
-    hidden = len(result.queries) - rows
-    scores = [f"{score:.2f}" for score in result.scores[:rows]]
-    if hidden:
-        scores[-1] = f"+{hidden} more"
+    more = len(result.queries) - rows
+    scores = ["hidden" if index in hidden else f"{score:.2f}" for index, score in enumerate(result.scores[:rows])]
+    if more:
+        scores[-1] = f"+{more} more"
     score_width = max(_text(score, font).shape[1] for score in scores)
     room = min(width - 5 * pad - swatch - score_width, 30 * font) - 2 * pad
     texts = [_fit(query, font, room) for query in result.queries[:rows]]
@@ -184,7 +240,8 @@ def _draw_legend(out: Image, result: Result) -> None:
         top = pad + pad // 2 + index * row
         fill, line = query_colours(index)
         corner, opposite = (2 * pad, top + font // 8), (2 * pad + swatch, top + font // 8 + swatch)
-        cv2.rectangle(out, corner, opposite, fill, cv2.FILLED)
+        if index not in hidden:
+            cv2.rectangle(out, corner, opposite, fill, cv2.FILLED)
         cv2.rectangle(out, corner, opposite, line, 1)
         _write(out, text, (3 * pad + swatch, top), font, room)
         _write(out, score, (4 * pad + swatch + text_width, top), font, score_width)

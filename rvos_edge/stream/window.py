@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from rvos_edge.segmenter import Result
     from rvos_edge.stream.sources import Frame
 
-KEY_ESCAPE = 27
-CLOSED = ord("q")
-"""The key that closing the window with the mouse stands for."""
+CLOSED = 0x100
+"""The code that closing the window with the mouse stands for, which no key has."""
 _NO_KEY = -1
 _TIMEOUT = 3.0
 
@@ -37,8 +36,8 @@ class WindowSink:
     Args:
         title: Of the window.
         keys: Called with the code of each key that was pressed, from within `write` and `poll`: `ord` of its
-            character ("q" is 113, space is 32, "/" is 47, "1" is 49), `KEY_ESCAPE`, and `CLOSED` when the window was
-            closed. What it raises goes through to the caller of `write` or `poll`.
+            character ("q" is 113, space is 32, "/" is 47), more as `cv2.waitKeyEx` gives it, and `CLOSED` when the
+            window was closed. What it raises goes through to the caller of `write` or `poll`.
 
     Raises:
         UserError: There is no screen, or this OpenCV cannot open windows.
@@ -84,9 +83,9 @@ class WindowSink:
         deadline = time.monotonic() + seconds
         while self._open:
             left = deadline - time.monotonic()
-            key = cv2.waitKey(max(1, round(min(left, 0.05) * 1000)))
+            key = cv2.waitKeyEx(max(1, round(min(left, 0.05) * 1000)))
             if key != _NO_KEY:
-                self._tell(key & 0xFF)
+                self._tell(key)
             elif cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
                 self.close()
                 self._tell(CLOSED)

@@ -6,7 +6,7 @@ A new kind is a `Sink`; one that takes the overlay can be given a form of `--out
 
 from __future__ import annotations
 
-from rvos_edge.stream.sinks.base import Outputs, PendingFile, Sink, open_sinks
+from rvos_edge.stream.sinks.base import Outputs, PendingFile, Screen, Sink, open_sinks
 from rvos_edge.stream.sinks.lines import JsonSink, LineSink, RleSink
 from rvos_edge.stream.sinks.loopback import DEVICE, LoopbackSink
 from rvos_edge.stream.sinks.masks import MaskSink, indexed_png, label_image
@@ -26,6 +26,7 @@ __all__ = [
     "PendingFile",
     "RawSink",
     "RleSink",
+    "Screen",
     "Sink",
     "VideoSink",
     "encode_rle",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -38,6 +38,14 @@ class Sink(Protocol):
         """Remove what was written; does nothing after `close`."""
 
 
+@runtime_checkable
+class Screen(Protocol):
+    """A sink that people watch: it shows notes, and is drawn anew while the stream is paused."""
+
+    def show(self, image: NDArray[np.uint8]) -> None:
+        """Show a picture, uint8 [H,W,3] BGR, in place of the last one."""
+
+
 def open_sinks(makers: Iterable[Callable[[], Sink]]) -> list[Sink]:
     """Make several sinks, or none: if one cannot be made, those before it are aborted.
 
@@ -60,6 +68,7 @@ class Outputs:
 
     Args:
         sinks: Closed or aborted here.
+        keep_partial: False where all or nothing is wanted: the first failure of a sink is raised.
         tell: Takes a sentence when a sink had to end before the stream.
 
     Attributes:
@@ -67,24 +76,43 @@ class Outputs:
         wants_overlay: Whether one of the sinks wants it.
     """
 
-    def __init__(self, sinks: Sequence[Sink], *, tell: Tell = tell_stderr) -> None:
+    def __init__(self, sinks: Sequence[Sink], *, keep_partial: bool = True, tell: Tell = tell_stderr) -> None:
         self._sinks = list(sinks)
+        self._keep_partial = keep_partial
         self._tell = tell
         self._begun = False
         self.failures: list[str] = []
         self.wants_overlay = any(sink.wants_overlay for sink in sinks)
 
-    def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+    @property
+    def screens(self) -> list[Screen]:
+        """Those sinks that people watch."""
+        return [sink for sink in self._sinks if isinstance(sink, Screen)]
+
+    def write(
+        self,
+        frame: Frame,
+        result: Result,
+        overlay: NDArray[np.uint8] | None,
+        *,
+        noted: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Give one frame to every sink; one that fails is closed with what it has, and left out from then on.
+
+        Args:
+            frame: As for ``Sink.write``.
+            result: As for ``Sink.write``.
+            overlay: As for ``Sink.write``.
+            noted: What screens show instead of the overlay, None for the same.
 
         Raises:
             UserError: A sink failed on the first frame, or the last sink that was left did.
         """
         for sink in tuple(self._sinks):
             try:
-                sink.write(frame, result, overlay)
+                sink.write(frame, result, overlay if noted is None or not isinstance(sink, Screen) else noted)
             except UserError as error:
-                if not self._begun or len(self._sinks) == 1:
+                if not (self._begun and self._keep_partial) or len(self._sinks) == 1:
                     raise
                 self._sinks.remove(sink)
                 with suppress(UserError):  # the first error is the one to tell
