@@ -78,7 +78,7 @@ def run(
     from rvos_edge.stream.loop import run_stream
     from rvos_edge.stream.signals import terminate_as_interrupt
     from rvos_edge.stream.sinks import JsonSink, MaskSink, RleSink, open_output, open_sinks
-    from rvos_edge.stream.sources import ASSUMED_FPS, RawFormat, open_source
+    from rvos_edge.stream.sources import ASSUMED_FPS, RawFormat, open_source, without_password
     from rvos_edge.stream.window import WindowSink
 
     if not 0 <= opacity <= 1:
@@ -116,7 +116,7 @@ def run(
             summary = run_stream(
                 segmenter, opened, sinks, frames=frames, on_result=on_result, opacity=opacity, overlap=overlap
             )
-        written = [str(path) for path in (*targets, masks, json, rle) if path not in (None, "-")]
+        written = [without_password(str(path)) for path in (*targets, masks, json, rle) if path not in (None, "-")]
         _print_summary(summary, segmenter, opened, written, Console(stderr=piped > 0))
     if summary.failures:
         raise UserError(summary.failures[0])

@@ -378,6 +378,17 @@ def test_signals_wait_until_a_block_ends(number: signal.Signals) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_signals_do_not_wait_for_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rvos_edge.stream.signals._PATIENCE", -1.0)
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        steps.append("hangs")
+        signal.raise_signal(signal.SIGINT)
+        steps.append("not reached")
+    assert steps == ["hangs"]
+
+
 def test_other_threads_are_not_touched_by_signals() -> None:
     done: list[bool] = []
 
