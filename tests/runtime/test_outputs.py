@@ -137,7 +137,6 @@ def test_rle_lines_are_coco_results(tmp_path: Path) -> None:
         "category_id": 2,
         "text": "der große Ball",
         "score": 0.5,
-        "bbox": [8, 6, 12, 6],
         "area": 72,
         "segmentation": {"size": [16, 24], "counts": "V46:000000000000000000000j1"},
     }
