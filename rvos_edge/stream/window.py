@@ -87,11 +87,17 @@ class WindowSink:
             key = cv2.waitKey(max(1, round(min(left, 0.05) * 1000)))
             if key != _NO_KEY:
                 self._tell(key & 0xFF)
-            elif cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
+            elif not self._visible():
                 self.close()
                 self._tell(CLOSED)
             if left <= 0:
                 return
+
+    def _visible(self) -> bool:
+        try:
+            return bool(cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1)
+        except cv2.error:  # Qt is gone with its last window
+            return False
 
     def _tell(self, key: int) -> None:
         if self._keys is not None:

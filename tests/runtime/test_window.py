@@ -23,7 +23,7 @@ class FakeScreen:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.typed: list[int] = []
-        self.visible = 1.0
+        self.visible: float | None = 1.0
         self.shown: list[np.ndarray] = []
         self.sizes: list[tuple[int, int]] = []
         self.destroyed = 0
@@ -32,8 +32,13 @@ class FakeScreen:
         monkeypatch.setattr(cv2, "resizeWindow", lambda title, width, height: self.sizes.append((width, height)))
         monkeypatch.setattr(cv2, "imshow", lambda title, image: self.shown.append(image))
         monkeypatch.setattr(cv2, "waitKey", lambda wait: self.typed.pop(0) if self.typed else -1)
-        monkeypatch.setattr(cv2, "getWindowProperty", lambda title, name: self.visible)
+        monkeypatch.setattr(cv2, "getWindowProperty", self._visible)
         monkeypatch.setattr(cv2, "destroyWindow", self._destroy)
+
+    def _visible(self, title: str, name: int) -> float:
+        if self.visible is None:
+            raise cv2.error("NULL guiReceiver")
+        return self.visible
 
     def _destroy(self, title: str) -> None:
         self.destroyed += 1
@@ -62,10 +67,11 @@ def test_poll_serves_a_paused_window_for_as_long_as_asked(monkeypatch: pytest.Mo
     assert pressed == [ord(" ")]
 
 
-def test_closed_window_is_a_key_and_shows_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("visible", [0.0, None])
+def test_closed_window_is_a_key_and_shows_nothing_more(visible: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     screen, pressed = FakeScreen(monkeypatch), list[int]()
     sink = WindowSink(keys=pressed.append)
-    screen.visible = 0.0
+    screen.visible = visible
     sink.show(RED)
     sink.show(RED)
     sink.poll(0.01)
