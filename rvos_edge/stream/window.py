@@ -52,6 +52,8 @@ class WindowSink:
 
     def __init__(self, title: str = "rvos-edge", *, keys: Callable[[int], object] | None = None) -> None:
         _check_screen()
+        # OpenCV's Qt misses its fonts, five times, and our windows have no text of theirs.
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
         self.title = title
         self._keys = keys
         self._open = True
