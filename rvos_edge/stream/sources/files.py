@@ -72,7 +72,7 @@ class VideoFile(Source):
         while image is not None:
             yield Frame(image, decoded, timestamp, f"{decoded:05d}", time.perf_counter())
             decoded += 1
-            image = self._next()
+            image = self._next(decoded)
             if self._position() - origin <= timestamp:
                 origin = self._position() - timestamp - step
             timestamp = self._position() - origin
@@ -86,8 +86,10 @@ class VideoFile(Source):
         """Seconds, of the frame that was read last."""
         return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
 
-    def _next(self) -> NDArray[np.uint8] | None:
-        for _ in range(max(_FAILED_READS, self._counted or 0)):
+    def _next(self, decoded: int) -> NDArray[np.uint8] | None:
+        # A file that counts its frames cannot lose more than are left; FFmpeg may take a few reads to say so.
+        reads = _FAILED_READS if self._counted is None else max(0, self._counted - decoded) + 3
+        for _ in range(reads):
             ok, image = self._capture.read()
             if ok:
                 return bgr(image)
