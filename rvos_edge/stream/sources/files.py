@@ -78,8 +78,8 @@ class VideoFile(Source):
             timestamp = self._position() - origin
         if self._counted is not None and decoded < self._counted:
             self._tell(
-                f"{self.name} is damaged: {decoded} of its {self._counted} frames could be decoded, "
-                "the others are left out"
+                f"{self.name}: {decoded} of the {self._counted} frames that it states could be decoded, "
+                "the others are damaged or missing"
             )
 
     def _position(self) -> float:
