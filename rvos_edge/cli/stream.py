@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,6 +90,9 @@ def run(
     piped = [*targets, json, rle].count("-")
     if piped > 1:
         raise UserError("stdout can take one of --output, --json and --rle; give the others a file.")
+    for name, count in Counter([*targets, json, rle]).items():
+        if name is not None and count > 1:
+            raise UserError(f"{name} is given for {count} outputs; give each its own.")
     layout = RawFormat.parse(raw) if raw is not None else None
     given = {"iterations": iterations, "every": every, "still": still, "hold_fps": hold_fps}
     options = _flow_options(flow, given)
