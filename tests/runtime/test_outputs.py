@@ -77,6 +77,17 @@ def test_last_sink_and_first_frame_end_the_stream(tmp_path: Path) -> None:
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 1
 
 
+def test_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sinks = [VideoSink(tmp_path / "o.mp4", 25), JsonSink(tmp_path / "o.jsonl")]
+    outputs = Outputs(sinks, together=True)
+    outputs.write(make_frame(), make_result(), GREY)
+    monkeypatch.setattr(video, "_RESERVE", 2**60)
+    with pytest.raises(UserError, match="its disk is full"):
+        outputs.write(make_frame(1), make_result(), GREY)
+    outputs.abort()
+    assert files(tmp_path) == []
+
+
 def test_lines_on_a_full_disk_are_whole(tmp_path: Path) -> None:
     sink, written = JsonSink(tmp_path / "o.jsonl"), 0
     with files_at_most(5000), pytest.raises(UserError, match=r"o\.jsonl cannot be written: File too"):  # noqa: PT012

@@ -60,6 +60,7 @@ class Outputs:
 
     Args:
         sinks: Closed or aborted here.
+        together: Whether the failure of one is the failure of all.
         tell: Takes a sentence when a sink had to end before the stream.
 
     Attributes:
@@ -67,8 +68,9 @@ class Outputs:
         wants_overlay: Whether one of the sinks wants it.
     """
 
-    def __init__(self, sinks: Sequence[Sink], *, tell: Tell = tell_stderr) -> None:
+    def __init__(self, sinks: Sequence[Sink], *, together: bool = False, tell: Tell = tell_stderr) -> None:
         self._sinks = list(sinks)
+        self._together = together
         self._tell = tell
         self._begun = False
         self.failures: list[str] = []
@@ -78,13 +80,13 @@ class Outputs:
         """Give one frame to every sink; one that fails is closed with what it has, and left out from then on.
 
         Raises:
-            UserError: A sink failed on the first frame, or the last sink that was left did.
+            UserError: A sink failed on the first frame, the last sink that was left did, or all go `together`.
         """
         for sink in tuple(self._sinks):
             try:
                 sink.write(frame, result, overlay)
             except UserError as error:
-                if not self._begun or len(self._sinks) == 1:
+                if self._together or not self._begun or len(self._sinks) == 1:
                     raise
                 self._sinks.remove(sink)
                 with suppress(UserError):  # the first error is the one to tell
