@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -87,7 +88,7 @@ def run(
     from rvos_edge.stream.overlay import View
     from rvos_edge.stream.signals import terminate_as_interrupt
     from rvos_edge.stream.sinks import JsonSink, MaskSink, RleSink, open_output, open_sinks
-    from rvos_edge.stream.sources import ASSUMED_FPS, RawFormat, open_source
+    from rvos_edge.stream.sources import ASSUMED_FPS, RawFormat, open_source, without_password
     from rvos_edge.stream.status import Status
     from rvos_edge.stream.window import WindowSink
 
@@ -99,6 +100,9 @@ def run(
     piped = [*targets, json, rle].count("-")
     if piped > 1:
         raise UserError("stdout can take one of --output, --json and --rle; give the others a file.")
+    for name, count in Counter([*targets, json, rle]).items():
+        if name is not None and count > 1:
+            raise UserError(f"{name} is given for {count} outputs; give each its own.")
     layout = RawFormat.parse(raw) if raw is not None else None
     given = {"iterations": iterations, "every": every, "still": still, "hold_fps": hold_fps}
     options = _flow_options(flow, given)
@@ -160,7 +164,7 @@ def run(
                 controls=keys,
                 meter=meter,
             )
-        written = [str(path) for path in (*targets, masks, json, rle) if path not in (None, "-")]
+        written = [without_password(str(path)) for path in (*targets, masks, json, rle) if path not in (None, "-")]
         _print_summary(summary, segmenter, opened, written, Console(stderr=piped > 0))
     if summary.failures:
         raise UserError(summary.failures[0])

@@ -216,7 +216,8 @@ def run_stream(
         on_result: See `OnResult`.
         needs_overlay: Whether to draw; None: if a sink wants it.
         opacity: Of the masks in the overlay, 0 to 1; `controls` have their own.
-        keep_partial: False aborts the sinks after any error or Ctrl-C, which then goes on to the caller.
+        keep_partial: False aborts the sinks after any error, also of one of them, or Ctrl-C, which then goes on to the
+            caller.
         overlap: What becomes of pixels that several queries claim, in everything that comes after the segmenter.
         tell: Takes a sentence when a sink had to end before the stream.
         controls: Consulted before each frame; None for a stream that nobody steers.
@@ -227,7 +228,7 @@ def run_stream(
     """
     meter = meter or Meter()
     meter.start()
-    outputs = Outputs(sinks, keep_partial=keep_partial, tell=tell)
+    outputs = Outputs(sinks, together=not keep_partial, tell=tell)
     draws = outputs.wants_overlay if needs_overlay is None else needs_overlay
     view, interrupted = View(opacity=opacity), False
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,20 +26,25 @@ if TYPE_CHECKING:
 CLOSED = 0x100
 """The code that closing the window with the mouse stands for, which no key has."""
 _NO_KEY = -1
+_WAIT_MS = 5
+"""Of several keys within one wait OpenCV with Qt reports the last."""
+_GLANCE = 0.01
 _TIMEOUT = 3.0
 
 
 class WindowSink:
     """Shows the overlays in a window, at the size of the first, and hands on the keys pressed in it.
 
-    Keys only arrive while the window is served: `write` does that once per frame, and who stops writing (a pause, a
-    slow source) calls `poll` instead. Both belong to the main thread, which the window systems insist on.
+    The window lives in a thread of its own: it stays alive and misses no key while the model computes, and drawing it
+    does not slow the stream. Its keys are handed on in the caller's thread, by `write` and `poll`: who stops writing
+    (a pause, a slow source) calls `poll` instead. On a Mac, where windows belong to the main thread, those two calls
+    serve the window themselves.
 
     Args:
         title: Of the window.
-        keys: Called with the code of each key that was pressed, from within `write` and `poll`: `ord` of its
-            character ("q" is 113, space is 32, "/" is 47), more as `cv2.waitKeyEx` gives it, and `CLOSED` when the
-            window was closed. What it raises goes through to the caller of `write` or `poll`.
+        keys: Called with the code of each key that was pressed, as `cv2.waitKeyEx` gives it ("q" is 113, space 32,
+            "/" 47, "1" 49, Escape 27; beyond that the window system's own), and with `CLOSED` when the window was
+            closed, from within `write` and `poll`. What it raises goes through to the caller of `write` or `poll`.
 
     Raises:
         UserError: There is no screen, or this OpenCV cannot open windows.
@@ -51,17 +58,28 @@ class WindowSink:
 
     def __init__(self, title: str = "rvos-edge", *, keys: Callable[[int], object] | None = None) -> None:
         _check_screen()
+        # OpenCV's Qt misses its fonts, five times, and our windows have no text of theirs.
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
         self.title = title
         self._keys = keys
-        self._open = True
+        self._pressed: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._newest: NDArray[np.uint8] | None = None
         self._sized = False
-        try:
-            cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-        except cv2.error as error:
+        self._open = True
+        self._failure: cv2.error | None = None
+        self._thread: threading.Thread | None = None
+        if sys.platform == "darwin":
+            self._make()
+        else:
+            made = threading.Event()
+            self._thread = threading.Thread(target=self._run, args=(made,), name=f"window {title}", daemon=True)
+            self._thread.start()
+            made.wait()
+        if self._failure is not None:
             raise UserError(
                 "this OpenCV cannot open windows; install opencv-python instead of opencv-python-headless, "
                 "or leave --window out"
-            ) from error
+            ) from self._failure
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         if overlay is None:
@@ -70,41 +88,71 @@ class WindowSink:
 
     def show(self, image: NDArray[np.uint8]) -> None:
         """Put a picture (uint8 [H,W,3], BGR) into the window and hand on the keys; does nothing after it was closed."""
-        if not self._open:
-            return
-        if not self._sized:
-            self._sized = True
-            cv2.resizeWindow(self.title, image.shape[1], image.shape[0])
-        cv2.imshow(self.title, image)
+        self._newest = image
         self.poll()
 
     def poll(self, seconds: float = 0.0) -> None:
-        """Serve the window for so long, at least once, so that it answers and its keys are handed on."""
+        """Hand on the keys pressed so far and those of the next seconds."""
         deadline = time.monotonic() + seconds
-        while self._open:
+        while True:
             left = deadline - time.monotonic()
-            key = cv2.waitKeyEx(max(1, round(min(left, 0.05) * 1000)))
-            if key != _NO_KEY:
-                self._tell(key)
-            elif cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
-                self.close()
-                self._tell(CLOSED)
-            if left <= 0:
-                return
-
-    def _tell(self, key: int) -> None:
-        if self._keys is not None:
-            self._keys(key)
+            if self._thread is None and self._open:
+                self._serve()
+            try:
+                key = self._pressed.get(timeout=max(0.0, min(left, _GLANCE if self._open else left)))
+            except queue.Empty:
+                if left <= 0:
+                    return
+            else:
+                if self._keys is not None:
+                    self._keys(key)
 
     def close(self) -> None:
-        if not self._open:
-            return
         self._open = False
-        with suppress(cv2.error):  # the user was faster
-            cv2.destroyWindow(self.title)
+        if self._thread is None:
+            self._destroy()
+        else:
+            self._thread.join(2.0)
 
     def abort(self) -> None:
         self.close()
+
+    def _run(self, made: threading.Event) -> None:
+        self._make()
+        made.set()
+        while self._open:
+            self._serve()
+        self._destroy()
+
+    def _make(self) -> None:
+        try:
+            cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        except cv2.error as error:
+            self._failure, self._open = error, False
+
+    def _serve(self) -> None:
+        image, self._newest = self._newest, None
+        if image is not None:
+            if not self._sized:
+                self._sized = True
+                cv2.resizeWindow(self.title, image.shape[1], image.shape[0])
+            cv2.imshow(self.title, image)
+        key = cv2.waitKeyEx(_WAIT_MS)
+        if key != _NO_KEY:
+            self._pressed.put(key)
+        elif not self._visible():
+            self._open = False
+            self._pressed.put(CLOSED)
+
+    def _visible(self) -> bool:
+        try:
+            return bool(cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1)
+        except cv2.error:  # Qt is gone with its last window
+            return False
+
+    def _destroy(self) -> None:
+        with suppress(cv2.error):  # the user was faster, or there never was one
+            cv2.destroyWindow(self.title)
 
 
 def _check_screen() -> None:

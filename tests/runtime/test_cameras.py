@@ -95,6 +95,11 @@ def test_csi_camera_on_a_machine_without_gstreamer(gst_launch: Path) -> None:
         open_source("csi://0")
 
 
+def test_csi_camera_of_a_width_that_gstreamer_pads() -> None:
+    with pytest.raises(UserError, match="322 wide; choose a multiple of 4"):
+        open_source("csi://0?width=322&height=240")
+
+
 @pytest.mark.parametrize("spec", ["csi://x", "csi://0?width=", "csi://0?wide=3", "csi://0/1"])
 def test_csi_camera_that_cannot_be_meant(spec: str) -> None:
     with pytest.raises(UserError, match="is no CSI camera; write for example"):

@@ -29,6 +29,7 @@ def test_only_the_newest_frame_is_kept_and_the_rest_counted() -> None:
         assert list(frames) == []  # the camera is gone: the stream ends
     assert [int(frame.image[0, 0, 0]) for frame in (first, second)] == [1, 4]
     assert [frame.index for frame in (first, second)] == [0, 1]
+    assert [frame.name for frame in (first, second)] == ["00000", "00001"]
     assert second.timestamp > first.timestamp
     assert (source.live, source.fps, source.reconnects) == (True, 30.0, 0)
     assert camera.released

@@ -77,6 +77,17 @@ def test_last_sink_and_first_frame_end_the_stream(tmp_path: Path) -> None:
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 1
 
 
+def test_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sinks = [VideoSink(tmp_path / "o.mp4", 25), JsonSink(tmp_path / "o.jsonl")]
+    outputs = Outputs(sinks, together=True)
+    outputs.write(make_frame(), make_result(), GREY)
+    monkeypatch.setattr(video, "_RESERVE", 2**60)
+    with pytest.raises(UserError, match="its disk is full"):
+        outputs.write(make_frame(1), make_result(), GREY)
+    outputs.abort()
+    assert files(tmp_path) == []
+
+
 def test_lines_on_a_full_disk_are_whole(tmp_path: Path) -> None:
     sink, written = JsonSink(tmp_path / "o.jsonl"), 0
     with files_at_most(5000), pytest.raises(UserError, match=r"o\.jsonl cannot be written: File too"):  # noqa: PT012
@@ -137,7 +148,6 @@ def test_rle_lines_are_coco_results(tmp_path: Path) -> None:
         "category_id": 2,
         "text": "der große Ball",
         "score": 0.5,
-        "bbox": [8, 6, 12, 6],
         "area": 72,
         "segmentation": {"size": [16, 24], "counts": "V46:000000000000000000000j1"},
     }
@@ -376,6 +386,17 @@ def test_signals_wait_until_a_block_ends(number: signal.Signals) -> None:
         steps.append("not reached")
     assert steps == ["written"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_signals_do_not_wait_for_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rvos_edge.stream.signals._PATIENCE", -1.0)
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        steps.append("hangs")
+        signal.raise_signal(signal.SIGINT)
+        steps.append("not reached")
+    assert steps == ["hangs"]
 
 
 def test_other_threads_are_not_touched_by_signals() -> None:

@@ -186,14 +186,14 @@ def test_full_disk_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def noise(index: int) -> np.ndarray:
-    return np.random.default_rng(index).integers(0, 255, (240, 320, 3), np.uint8)
+    return np.random.default_rng(index).integers(0, 255, (120, 160, 3), np.uint8)
 
 
 def test_write_that_the_system_refuses_leaves_what_came_before(tmp_path: Path) -> None:
     """The disk was filled by somebody else, faster than we could look: real errors of real writes."""
     pytest.importorskip("av")
     sink, taken = VideoSink(tmp_path / "out.mp4", 10), 0
-    with files_at_most(4_000_000):
+    with files_at_most(1_000_000):
         with pytest.raises(UserError, match=r"out\.mp4 ends after \d+ frames: .*; make room on its disk"):  # noqa: PT012
             for taken in range(300):
                 put(sink, taken, noise(taken), seconds=taken / 10)
@@ -207,7 +207,7 @@ def test_write_that_the_system_refuses_leaves_what_came_before(tmp_path: Path) -
 def test_opencv_recording_that_cannot_be_finished_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     sink = VideoSink(tmp_path / "out.mp4", 10)
-    with files_at_most(100_000):
+    with files_at_most(50_000):
         for index in range(40):
             put(sink, index, noise(index), seconds=index / 10)
         with pytest.raises(UserError, match="check the free space of its disk"):

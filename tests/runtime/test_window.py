@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from live_fakes import wait_until
 
 from rvos_edge.errors import UserError
 from rvos_edge.stream.window import CLOSED, WindowSink
@@ -19,58 +23,102 @@ RED = np.full((48, 64, 3), (0, 0, 255), np.uint8)
 
 
 class FakeScreen:
-    """OpenCV's window functions: `typed` are the keys to come, `visible` turns 0 when the user closes the window."""
+    """OpenCV's window functions, by one thread only.
+
+    `typed` are the keys to come; `visible` turns 0 when the user closes the window, and None where Qt then fails.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.typed: list[int] = []
-        self.visible = 1.0
+        self.typed: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.visible: float | None = 1.0
         self.shown: list[np.ndarray] = []
         self.sizes: list[tuple[int, int]] = []
         self.destroyed = 0
+        self.threads: set[threading.Thread] = set()
         monkeypatch.setattr("rvos_edge.stream.window._check_screen", lambda: None)
-        monkeypatch.setattr(cv2, "namedWindow", lambda title, flags: None)
+        monkeypatch.setattr(cv2, "namedWindow", lambda title, flags: self._called())
         monkeypatch.setattr(cv2, "resizeWindow", lambda title, width, height: self.sizes.append((width, height)))
         monkeypatch.setattr(cv2, "imshow", lambda title, image: self.shown.append(image))
-        monkeypatch.setattr(cv2, "waitKeyEx", lambda wait: self.typed.pop(0) if self.typed else -1)
-        monkeypatch.setattr(cv2, "getWindowProperty", lambda title, name: self.visible)
+        monkeypatch.setattr(cv2, "waitKeyEx", self._wait)
+        monkeypatch.setattr(cv2, "getWindowProperty", self._property)
         monkeypatch.setattr(cv2, "destroyWindow", self._destroy)
 
+    def type(self, *keys: int) -> None:
+        for key in keys:
+            self.typed.put(key)
+
+    def _called(self) -> None:
+        self.threads.add(threading.current_thread())
+
+    def _wait(self, wait: int) -> int:
+        self._called()
+        try:
+            return self.typed.get(timeout=wait / 1000)
+        except queue.Empty:
+            return -1
+
+    def _property(self, title: str, name: int) -> float:
+        if self.visible is None:
+            raise cv2.error("NULL guiReceiver")
+        return self.visible
+
     def _destroy(self, title: str) -> None:
+        self._called()
         self.destroyed += 1
 
 
-def test_pictures_are_shown_and_keys_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen, pressed = FakeScreen(monkeypatch), list[int]()
-    sink: Any = WindowSink("live", keys=pressed.append)
-    screen.typed = [ord("s"), ord("/") | 0x100000]  # Num Lock: some window systems put modifiers above the character
+@pytest.fixture(params=["linux", "darwin"])
+def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeScreen:
+    monkeypatch.setattr("rvos_edge.stream.window.sys.platform", request.param)
+    return FakeScreen(monkeypatch)
+
+
+def test_pictures_are_shown_and_keys_handed_on(screen: FakeScreen) -> None:
+    pressed: list[tuple[int, threading.Thread]] = []
+    sink: Any = WindowSink("live", keys=lambda key: pressed.append((key, threading.current_thread())))
+    screen.type(ord("s"), ord("/"), 0xFF51)
     sink.write(None, None, RED)
-    sink.poll()
+    deadline = time.monotonic() + 10
+    while (len(pressed) < 3 or not screen.shown) and time.monotonic() < deadline:
+        sink.poll(0.005)
     sink.write(None, None, RED[:24])
+    while len(screen.shown) < 2 and time.monotonic() < deadline:
+        sink.poll(0.005)
     sink.close()
     sink.close()
-    assert pressed == [ord("s"), ord("/") | 0x100000]
+    here = threading.current_thread()
+    assert pressed == [(ord("s"), here), (ord("/"), here), (0xFF51, here)]
     assert [image.shape for image in screen.shown] == [(48, 64, 3), (24, 64, 3)]
     assert screen.sizes == [(64, 48)], "only the first picture sets the size: the user may have changed it since"
-    assert screen.destroyed == 1
+    assert screen.destroyed >= 1
+    assert len(screen.threads) == 1
+    assert (here in screen.threads) == (sys.platform == "darwin"), "a Mac's windows belong to the main thread"
 
 
-def test_poll_serves_a_paused_window_for_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_pressed_while_the_model_computes_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, pressed = FakeScreen(monkeypatch), list[int]()
     sink = WindowSink(keys=pressed.append)
-    screen.typed = [-1, -1, ord(" ")]
+    screen.type(*map(ord, "the red ball"))
+    wait_until(lambda: sink._pressed.qsize() == 12)
+    assert pressed == []
+    sink.show(RED)
+    sink.close()
+    assert "".join(map(chr, pressed)) == "the red ball"
+
+
+@pytest.mark.parametrize("visible", [0.0, None])
+def test_closed_window_is_a_key_and_shows_nothing_more(visible: float | None, screen: FakeScreen) -> None:
+    pressed: list[int] = []
+    sink = WindowSink(keys=pressed.append)
+    screen.visible = visible
+    deadline = time.monotonic() + 10
+    while not pressed and time.monotonic() < deadline:
+        sink.poll(0.005)
+    sink.show(RED)
     sink.poll(0.02)
-    assert pressed == [ord(" ")]
-
-
-def test_closed_window_is_a_key_and_shows_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen, pressed = FakeScreen(monkeypatch), list[int]()
-    sink = WindowSink(keys=pressed.append)
-    screen.visible = 0.0
-    sink.show(RED)
-    sink.show(RED)
-    sink.poll(0.01)
+    sink.close()
     assert pressed == [CLOSED]
-    assert len(screen.shown) == 1
+    assert screen.shown == []
 
 
 @pytest.mark.parametrize(
@@ -88,9 +136,7 @@ def test_without_a_screen_it_is_refused(
         WindowSink()
 
 
-def test_opencv_without_windows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeScreen(monkeypatch)
-
+def test_opencv_without_windows_is_named(monkeypatch: pytest.MonkeyPatch, screen: FakeScreen) -> None:
     def refuse(title: str, flags: int) -> None:
         raise cv2.error("The function is not implemented")
 

@@ -68,7 +68,7 @@ class Outputs:
 
     Args:
         sinks: Closed or aborted here.
-        keep_partial: False where all or nothing is wanted: the first failure of a sink is raised.
+        together: Whether the failure of one is the failure of all.
         tell: Takes a sentence when a sink had to end before the stream.
 
     Attributes:
@@ -76,9 +76,9 @@ class Outputs:
         wants_overlay: Whether one of the sinks wants it.
     """
 
-    def __init__(self, sinks: Sequence[Sink], *, keep_partial: bool = True, tell: Tell = tell_stderr) -> None:
+    def __init__(self, sinks: Sequence[Sink], *, together: bool = False, tell: Tell = tell_stderr) -> None:
         self._sinks = list(sinks)
-        self._keep_partial = keep_partial
+        self._together = together
         self._tell = tell
         self._begun = False
         self.failures: list[str] = []
@@ -106,13 +106,13 @@ class Outputs:
             noted: What screens show instead of the overlay, None for the same.
 
         Raises:
-            UserError: A sink failed on the first frame, or the last sink that was left did.
+            UserError: A sink failed on the first frame, the last sink that was left did, or all go `together`.
         """
         for sink in tuple(self._sinks):
             try:
                 sink.write(frame, result, overlay if noted is None or not isinstance(sink, Screen) else noted)
             except UserError as error:
-                if not (self._begun and self._keep_partial) or len(self._sinks) == 1:
+                if self._together or not self._begun or len(self._sinks) == 1:
                     raise
                 self._sinks.remove(sink)
                 with suppress(UserError):  # the first error is the one to tell

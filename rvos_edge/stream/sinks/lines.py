@@ -115,9 +115,9 @@ class RleSink(LineSink):
     """Writes one JSON object per frame and query, an entry of COCO's results format.
 
     Keys: image_id (the frame's index), file_name (its name), timestamp (seconds), category_id (1 for the first query),
-    text, score, bbox ([x, y, width, height] in pixels), area (in pixels), segmentation (size [height, width] and
-    counts, COCO's compressed run lengths). All lines in one list, as `jq -s .` makes it, are what
-    `pycocotools.coco.COCO.loadRes` takes.
+    text, score, area (in pixels), segmentation (size [height, width] and counts, COCO's compressed run lengths). All
+    lines in one list, as `jq -s .` makes it, are what `pycocotools.coco.COCO.loadRes` takes; there is no bbox, or it
+    would take them for boxes.
 
     Args:
         path: A file, or "-" for stdout, which is flushed after every frame.
@@ -137,7 +137,6 @@ class RleSink(LineSink):
                 "category_id": number,
                 "text": text,
                 "score": _number(score, 4),
-                "bbox": list(cv2.boundingRect(mask.view(np.uint8))),
                 "area": int(np.count_nonzero(mask)),
                 "segmentation": {"size": list(mask.shape), "counts": encode_rle(mask)},
             }

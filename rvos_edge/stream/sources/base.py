@@ -43,7 +43,7 @@ class Frame:
         image: uint8 [H,W,3], BGR.
         index: 0, 1, 2, ... over the frames that were handed out (dropped ones have no number).
         timestamp: Seconds since the start of the source.
-        name: Stem of the image file, or the number of the frame in its source with five digits.
+        name: Stem of the image file, number of the frame in a video file, or the index; numbers have five digits.
         captured: `time.perf_counter()` when the picture was there, the start of the end-to-end latency.
     """
 

@@ -92,6 +92,8 @@ def open_csi(spec: str, options: SourceOptions) -> Source | None:
         fps=float(numbers.get("fps", _CSI_FPS)),
         pixels="bgr24",
     )
+    if layout.width % 4:  # GStreamer's rows are multiples of four bytes
+        raise UserError(f"a CSI camera cannot give pictures {layout.width} wide; choose a multiple of 4")
     pipeline = csi_pipeline(int(sensor), layout, flip=numbers.get("flip", 0))
     capture = _open_pipeline(pipeline, layout)
     if capture is None:

@@ -72,22 +72,24 @@ class VideoFile(Source):
         while image is not None:
             yield Frame(image, decoded, timestamp, f"{decoded:05d}", time.perf_counter())
             decoded += 1
-            image = self._next()
+            image = self._next(decoded)
             if self._position() - origin <= timestamp:
                 origin = self._position() - timestamp - step
             timestamp = self._position() - origin
         if self._counted is not None and decoded < self._counted:
             self._tell(
-                f"{self.name} is damaged: {decoded} of its {self._counted} frames could be decoded, "
-                "the others are left out"
+                f"{self.name}: {decoded} of the {self._counted} frames that it states could be decoded, "
+                "the others are damaged or missing"
             )
 
     def _position(self) -> float:
         """Seconds, of the frame that was read last."""
         return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
 
-    def _next(self) -> NDArray[np.uint8] | None:
-        for _ in range(max(_FAILED_READS, self._counted or 0)):
+    def _next(self, decoded: int) -> NDArray[np.uint8] | None:
+        # A file that counts its frames cannot lose more than are left; FFmpeg may take a few reads to say so.
+        reads = _FAILED_READS if self._counted is None else max(0, self._counted - decoded) + 3
+        for _ in range(reads):
             ok, image = self._capture.read()
             if ok:
                 return bgr(image)

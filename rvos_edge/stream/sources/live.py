@@ -54,7 +54,10 @@ class LiveSource(Source):
 
     @abstractmethod
     def _grab(self) -> Generator[Frame, None, None]:
-        """The frames as they come; looks at `_closing` whenever it waits, and gives the device back at the end."""
+        """The frames as they come; those without a name get the index that they are handed out with.
+
+        Looks at `_closing` whenever it waits, and gives the device back at the end.
+        """
 
     def _start(self) -> None:
         self._thread.start()
@@ -85,7 +88,7 @@ class LiveSource(Source):
                 frame, self._newest = self._newest, None
             if frame is None:
                 break
-            yield replace(frame, index=index)
+            yield replace(frame, index=index, name=frame.name or f"{index:05d}")
             index += 1
         if self._failure is not None:
             raise self._failure
@@ -139,15 +142,12 @@ class LiveCapture(LiveSource):
         self._backoff = backoff
         self._tell = tell
         self._started = time.perf_counter()
-        self._count = 0
         self._first = self._frame(image)
         self._start()
 
     def _frame(self, image: NDArray[np.generic]) -> Frame:
         captured = time.perf_counter()
-        frame = Frame(bgr(image), self._count, captured - self._started, f"{self._count:05d}", captured)
-        self._count += 1
-        return frame
+        return Frame(bgr(image), 0, captured - self._started, "", captured)
 
     def _grab(self) -> Generator[Frame, None, None]:
         # Only this thread reads and releases the capture: OpenCV crashes on a release during a read.
