@@ -68,7 +68,7 @@ class Status:
             self._task = self._bar.add_task(escape(source.name), total=min(known))
         else:
             # No thread of rich's own: the meter belongs to the loop's thread, and so does the drawing.
-            self._live = Live(console=console, auto_refresh=False, transient=True)
+            self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
 
     def __enter__(self) -> OnResult:
         if self._bar is not None:
@@ -99,7 +99,8 @@ def progress_bar(console: Console, *, disable: bool = False) -> Progress:
     """A bar with a count, the time taken and the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    return Progress(*columns, *times, console=console, disable=disable)
+    # Stdout is for results: rich would take what sinks write there over to the terminal.
+    return Progress(*columns, *times, console=console, disable=disable, redirect_stdout=False)
 
 
 def status_table(source: Source, meter: Meter, result: Result, *, backend: str) -> Table:
