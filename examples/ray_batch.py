@@ -4,9 +4,9 @@
     python examples/ray_batch.py 'videos/*.mp4' --query "a dog" --masks masks --json lines --workers 4
 
 Without a cluster it starts Ray on this machine, for this machine alone: everything listens on loopback. On a cluster,
-start it on a node with RAY_ADDRESS=auto; the videos and the output folders must lie on storage that every node sees under
-the same path, and rvos-edge must be installed on each. Each worker opens the bundle once and takes file after file; files
-that an earlier run finished are skipped, by the same ledger as `rvos-edge run` keeps.
+start it on a node with RAY_ADDRESS=auto; the videos and the output folders must lie on storage that every node sees
+under the same path, and rvos-edge must be installed on each. Each worker opens the bundle once and takes file after
+file; files that an earlier run finished are skipped, by the same ledger as `rvos-edge run` keeps.
 
 With a given number of threads the outputs are the same bytes as those of a single process.
 """

@@ -3,7 +3,7 @@
 q       ends the stream
 space   pauses and goes on
 s       saves a snapshot
-/       edits the queries: Enter applies, Esc leaves them; several are separated by semicolons
+/       edits the queries, several are separated by semicolons: Enter applies, Esc leaves them; the picture waits
 1 .. 9  hide a query's mask and show it again
 """
 
@@ -145,7 +145,8 @@ class KeyControls:
 
     @property
     def paused(self) -> bool:
-        return self.state.paused
+        # Windows hand on one key per look at them: at a few frames per second nobody could type.
+        return self.state.paused or self.state.typed is not None
 
     @property
     def view(self) -> View:

@@ -23,7 +23,7 @@ from rvos_edge.stream.sources import Frame, Source, Tell, tell_stderr
 if TYPE_CHECKING:
     from rvos_edge.segmenter import Result
 
-_PAUSED_SECONDS = 0.03
+_PAUSED_SECONDS = 0.01
 """Between two looks at the controls while a stream is paused."""
 _RATE_SECONDS = 2.0
 """Window of the frame rate that is shown while a stream runs."""

@@ -99,7 +99,7 @@ def progress_bar(console: Console, *, disable: bool = False) -> Progress:
     """A bar with a count, the time taken and the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    # Stdout may be a pipe that JSON lines go to.
+    # Stdout is for results: rich would take what sinks write there over to the terminal.
     return Progress(*columns, *times, console=console, disable=disable, redirect_stdout=False)
 
 

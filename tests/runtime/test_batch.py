@@ -89,6 +89,8 @@ def contents(out: Path) -> dict[str, Any]:
             content = [json.loads(line) for line in content.splitlines()]
             for line in content:
                 del line["timings_ms"], line["total_ms"]
+        if path.suffix == ".mp4":
+            content = int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))  # its layout depends on time
         found[str(path.relative_to(out))] = content
     return found
 
