@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from rvos_edge.cli.app import BackendOption, BundleOption, DeviceOption, app, parse_size
+from rvos_edge.cli.serving import ServeOption, ServingCommand, TokenOption, check_serving, serving
 from rvos_edge.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 _ASSUMED_FPS = 25.0
 
 
-@app.command()
+@app.command(cls=ServingCommand)
 def run(
     source: Annotated[str, typer.Option(help="Video, image folder, glob, camera number, URL, or synthetic[:SEED].")],
-    query: Annotated[list[str], typer.Option(help="What to segment; repeat it for several objects.")],
+    query: Annotated[list[str] | None, typer.Option(help="What to segment; repeat it for several objects.")] = None,
     bundle: BundleOption = None,
     output: Annotated[Path | None, typer.Option(help="Write the overlay video here (.mp4).")] = None,
     masks: Annotated[Path | None, typer.Option(help="Write one indexed PNG per frame into this folder.")] = None,
@@ -46,18 +47,25 @@ def run(
     ] = None,
     flow: Annotated[bool, typer.Option("--flow/--no-flow", help="Use motion.")] = True,
     opacity: Annotated[float, typer.Option(help="Of the masks in the video, 0 to 1.")] = 0.5,
+    serve: ServeOption = None,
+    token: TokenOption = None,
 ) -> None:
     """Segment what the queries name, frame after frame."""
+    from rvos_edge.flow_policy import FlowOptions
     from rvos_edge.stream.loop import run_stream
     from rvos_edge.stream.sinks import JsonSink, MaskSink, VideoSink, open_sinks
     from rvos_edge.stream.sources import open_source
 
     if not 0 <= opacity <= 1:
         raise UserError(f"--opacity {opacity:g} is out of range; choose between 0 and 1.")
+    if not query and serve is None:
+        raise UserError("there is no --query; say what to segment, or add --serve and type it on the page.")
+    check_serving(serve, token)
     given = {"iterations": iterations, "every": every, "still": still, "hold_fps": hold_fps}
     options = _flow_options(flow, given)
     segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options)
-    segmenter.set_queries(query)
+    if query:
+        segmenter.set_queries(query)
     with open_source(source) as opened:
         makers: list[Callable[[], Sink]] = []
         if output is not None:
@@ -68,9 +76,22 @@ def run(
         if json is not None:
             makers.append(lambda: JsonSink(json))
         sinks = open_sinks(makers)
+        live = serving(
+            serve,
+            token,
+            segmenter,
+            opened,
+            reopen=lambda: open_source(source),
+            stills=lambda: _open(
+                bundle, size=size, device=device, backend=backend, threads=threads, flow=FlowOptions(enabled=False)
+            ),
+            sinks=sinks,
+            opacity=opacity,
+            console=Console(stderr=True),
+        )
         # A bar and JSON lines on one terminal would write over each other.
-        with _Progress(opened, frames, hidden=json == "-") as on_result:
-            summary = run_stream(segmenter, opened, sinks, frames=frames, on_result=on_result, opacity=opacity)
+        with live as (stepper, played, outputs), _Progress(played, frames, hidden=json == "-") as on_result:
+            summary = run_stream(stepper, played, outputs, frames=frames, on_result=on_result, opacity=opacity)
         written = [str(path) for path in (output, masks, json) if path not in (None, "-")]
         _print_summary(summary, segmenter, opened, written, Console(stderr=json == "-"))
 
