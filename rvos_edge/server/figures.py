@@ -108,7 +108,7 @@ class Figures:
         fps = self.fps
         with self._lock:
             latencies = np.percentile(self._latencies, (50, 95)) if self._latencies else (0.0, 0.0)
-            names = dict.fromkeys(name for stages in self._stages for name in stages)
+            names = dict.fromkeys(name for stages in reversed(self._stages) for name in stages)
             # A stage that did not run on a frame took no time on it.
             stages = {name: median(stages.get(name, 0.0) for stages in self._stages) for name in names}
             return {

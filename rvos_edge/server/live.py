@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
@@ -156,7 +157,7 @@ class LiveServer:
         port = int(self._socket.getsockname()[1])
         anywhere = address.host in ("0.0.0.0", "::")
         self.address = Address("localhost" if anywhere else address.host, port)
-        self.url = f"http://{self.address}/" + (f"?token={token}" if token else "")
+        self.url = f"http://{self.address}/" + (f"?token={quote(token)}" if token else "")
         config = uvicorn.Config(
             application(live, token=token),
             loop="asyncio",

@@ -10,6 +10,7 @@ import { startViewer } from "./viewer.js";
 const message = document.querySelector("#message");
 const state = document.querySelector("#state");
 const stateText = document.querySelector("#state-text");
+const stateSource = document.querySelector("#state-source");
 const veil = document.querySelector("#veil");
 let said = "";
 
@@ -29,8 +30,8 @@ const link = connect({
     show(said || status.trouble || status.recording.trouble);
     state.dataset.state = status.state;
     const fps = status.state === "playing" ? `${status.fps.toFixed(1)} fps` : status.state;
-    const name = status.sources.find((source) => source.id === status.source)?.name ?? "";
-    stateText.textContent = `${fps}, ${name}`;
+    stateText.textContent = fps;
+    stateSource.textContent = status.sources.find((source) => source.id === status.source)?.name ?? "";
     const waiting = status.state === "starting" ? "Waiting for the first picture" : "";
     veil.textContent = waiting || veil.textContent;
     veil.classList.toggle("gone", !waiting);

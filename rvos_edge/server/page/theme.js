@@ -10,7 +10,7 @@ export function startTheme() {
     else document.documentElement.dataset.theme = theme;
     localStorage.setItem("rvos-edge-theme", theme);
     if (!button) return;
-    button.textContent = theme[0].toUpperCase() + theme.slice(1);
+    button.querySelector("span").textContent = theme[0].toUpperCase() + theme.slice(1);
     button.setAttribute("aria-label", `Colour theme: ${theme}`);
   }
 
