@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.sync.client import ClientConnection, connect
 
@@ -80,16 +81,17 @@ class Browser:
         """Open a page in a new tab."""
         request = urllib.request.Request(f"{self._address}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(request) as answer:
-            target = json.load(answer)
-        page = Page(self._stack.enter_context(connect(target["webSocketDebuggerUrl"], max_size=None, compression=None)))
+            tab = json.load(answer)["webSocketDebuggerUrl"]
+        page = Page(self._stack.enter_context(connect(tab, max_size=None, compression=None, ping_interval=None)))
         for domain in ("Page", "Runtime", "Log"):
             page.do(f"{domain}.enable")
         metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
         page.do("Emulation.setDeviceMetricsOverride", **metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         page.do("Emulation.setEmulatedMedia", features=[scheme])
-        page.do("Page.navigate", url=url)
-        page.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+        failed = page.do("Page.navigate", url=url).get("errorText")
+        assert failed is None, f"{url}: {failed}"
+        page.wait(f"document.readyState === 'complete' && location.host === {json.dumps(urlsplit(url).netloc)}")
         return page
 
 
@@ -97,7 +99,7 @@ class Page:
     """A tab.
 
     Attributes:
-        troubles: What the page wrote to the console as an error or a warning, and what it did not catch.
+        troubles: What the page wrote to the console as an error, and what it did not catch.
     """
 
     def __init__(self, socket: ClientConnection) -> None:
@@ -124,7 +126,7 @@ class Page:
         return told["result"].get("value")
 
     def wait(self, script: str, *, within: float = 15.0) -> Any:
-        """The value of an expression as soon as it is true."""
+        """The value of an expression, no object, as soon as it is true."""
         return poll(lambda: self.run(script), within=within, what=script)
 
     def type(self, selector: str, text: str) -> None:
@@ -162,5 +164,5 @@ class Page:
         parameters = message.get("params", {})
         if message.get("method") == "Runtime.exceptionThrown":
             self.troubles.append(str(parameters["exceptionDetails"]))
-        elif message.get("method") == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+        elif message.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.troubles.append(str(parameters["entry"]["text"]))
