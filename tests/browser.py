@@ -73,9 +73,9 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._stack.close()
 
     def open(self, url: str, *, width: int = 1280, height: int = 860, phone: bool = False, dark: bool = False) -> Page:
         """Open a page in a new tab."""
