@@ -67,6 +67,7 @@ export function startSettings(link, say) {
     }
     for (const toggle of toggles) toggle.checked = settings[toggle.name];
     toggles.find((toggle) => toggle.name === "flow").disabled = settings.iterations === null;
+    document.querySelector("#wheel").hidden = !settings.flow;
     document.querySelector("#opacity").disabled = !settings.mask;
     document.querySelector("#pause").setAttribute("aria-pressed", settings.paused);
     document.querySelector("#pause .name").textContent = settings.paused ? "Play" : "Pause";
