@@ -17,6 +17,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.server.clips import LARGEST_CLIP
 from rvos_edge.server.controls import Settings, explain
 from rvos_edge.server.openapi import Operation, describe
+from rvos_edge.server.player import ASSUMED_FPS
 from rvos_edge.server.stills import BusyError, as_coco, as_png, decode_picture
 
 if TYPE_CHECKING:
@@ -213,9 +214,10 @@ class Api:
         return JSONResponse({"removed": choice.id})
 
     async def start_recording(self, request: Request) -> Response:
-        # As fast as frames come now, so that the recording plays as it was seen.
-        fps = self._live.figures.fps or self._live.player.fps or 10.0
-        name = await _or_conflict(self._live.recorder.start, fps)
+        player, measured = self._live.player, self._live.figures.fps
+        # A file at its own speed, a camera as fast as its pictures come.
+        fps = measured if player.live else player.fps
+        name = await _or_conflict(self._live.recorder.start, fps or ASSUMED_FPS)
         return JSONResponse({"recording": name})
 
     async def stop_recording(self, request: Request) -> Response:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rvos_edge.segmenter import Segmenter
 
 _PAGE = Path(__file__).with_name("page")
+_MOST_CONNECTIONS = 256
 _PATIENCE = 10.0
 """Seconds for the server to start, and to end."""
 
@@ -169,6 +170,7 @@ class LiveServer:
             log_level="error",
             access_log=False,
             server_header=False,
+            limit_concurrency=_MOST_CONNECTIONS,
             timeout_graceful_shutdown=2,
         )
         self._server = uvicorn.Server(config)

@@ -14,6 +14,7 @@ from rvos_edge.server.controls import Controls
 from rvos_edge.stream.sources import Frame, Source
 
 _LOG = logging.getLogger(__name__)
+ASSUMED_FPS = 25.0
 _GLANCE = 0.2
 """Seconds after which a waiting stream looks up, so that Ctrl-C reaches it everywhere."""
 
@@ -84,6 +85,7 @@ class Player(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         index = itertools.count()
+        offset = latest = 0.0
         while (source := self._await_source()) is not None:
             before = self.dropped
             self.trouble = ""
@@ -92,12 +94,16 @@ class Player(Source):
                 for frame in self._play(source):
                     self.dropped = before + source.dropped
                     number = next(index)
-                    yield replace(frame, index=number, name=frame.name if frame.index == number else f"{number:05d}")
+                    name = frame.name if frame.index == number else f"{number:05d}"
+                    # One film for those who write it, whatever is played and held in it.
+                    latest = max(latest, offset + frame.timestamp)
+                    yield replace(frame, index=number, name=name, timestamp=latest)
             except UserError as error:
                 if not self._repeat:
                     raise
                 self.trouble = str(error)
                 _LOG.warning("%s", error)
+            offset = latest + 1 / (source.fps or ASSUMED_FPS)
             if self._next is None and not self._start_again():
                 return
 

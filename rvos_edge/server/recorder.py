@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ class Recorder:
         self._sink: VideoSink | None = None
         self._path = folder
         self._started = 0.0
+        self._begin = 0.0
         self._frames = 0
         self._count = 0
         self._files: list[str] = []
@@ -111,8 +112,10 @@ class Recorder:
         with self._lock:
             if self._sink is None:
                 return
+            if self._frames == 0:
+                self._begin = frame.timestamp
             try:
-                self._sink.write(frame, result, picture)
+                self._sink.write(replace(frame, timestamp=frame.timestamp - self._begin), result, picture)
                 self._frames += 1
                 if self._frames % _EVERY == 0:
                     self._look()

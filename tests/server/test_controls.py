@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -124,6 +125,29 @@ def test_a_file_starts_again_as_another_video(serve: Serve) -> None:
     served.collector.keep = 100
     wait_until(lambda: len(served.collector.results) >= 10)
     assert [result.index for result in served.collector.results[:10]] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+
+
+def test_times_grow_over_everything_that_is_played() -> None:
+    class Timed(Source):
+        def __iter__(self) -> Iterator[Frame]:
+            for index in range(3):
+                yield Frame(picture(index), index, index / 50, f"{index:05d}", time.perf_counter())
+
+    class Nothing:
+        queries: tuple[str, ...] = ()
+        threshold = 0.0
+        iterations = None
+
+    def source() -> Source:
+        return Timed(name="timed", fps=50.0, length=3)
+
+    controls = Controls(Nothing())  # type: ignore[arg-type]
+    player = Player(Choice("start", "timed", source), source(), controls, restarted=lambda: None, repeat=True)
+    frames = list(itertools.islice(player, 8))
+    player.close()
+    assert [frame.index for frame in frames] == list(range(8))
+    assert [frame.timestamp for frame in frames] == pytest.approx([index / 50 for index in range(8)])
+    assert len({frame.name for frame in frames}) == 8  # names of files
 
 
 def test_without_repeat_the_stream_ends_with_its_file(serve: Serve) -> None:
