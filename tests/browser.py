@@ -127,7 +127,14 @@ class Page:
 
     def wait(self, script: str, *, within: float = 15.0) -> Any:
         """The value of an expression, no object, as soon as it is true."""
-        return poll(lambda: self.run(script), within=within, what=script)
+
+        def attempt() -> Any:
+            try:
+                return self.run(script)
+            except AssertionError:  # between two documents there is neither
+                return None
+
+        return poll(attempt, within=within, what=script)
 
     def type(self, selector: str, text: str) -> None:
         """Type into an element in place of what stands there, and press Enter."""

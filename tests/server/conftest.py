@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ def open_tiny(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return opener
 
 
-@pytest.fixture
-def serve(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
-    """Starts streams that are served, and ends them after the test."""
+@contextmanager
+def starting(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
+    """Starts streams that are served, and ends them."""
     started: list[tuple[LiveServer, threading.Thread, Served]] = []
 
     def start(
@@ -51,11 +52,12 @@ def serve(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
     ) -> Served:
         segmenter = open_tiny(**flow)
         segmenter.set_queries(queries or ["the dog"])
-        live = Live(
-            segmenter, source(), reopen=source, stills=lambda: open_tiny(enabled=False), repeat=repeat, opacity=0.5
-        )
-        server = LiveServer(live, address or Address(port=0), token=token)
-        server.__enter__()
+        live = Live(segmenter, source(), reopen=source, stills=lambda: open_tiny(enabled=False), repeat=repeat)
+        try:
+            server = LiveServer(live, address or Address(port=0), token=token).__enter__()
+        except BaseException:
+            live.close()
+            raise
         collector = Collector()
         served = Served(live, server.address.port, server.url, collector, server.close)
 
@@ -70,10 +72,27 @@ def serve(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
         started.append((server, thread, served))
         return served
 
-    yield start
-    for server, thread, served in started:
-        server.close()
-        thread.join(10)
+    try:
+        yield start
+    finally:
+        for server, thread, _ in started:
+            server.close()
+            thread.join(10)
+    for _, thread, served in started:
         assert not thread.is_alive()
         assert not served.live.library.folder.exists()
         assert served.errors == []
+
+
+@pytest.fixture
+def serve(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
+    """Starts streams that are served, and ends them after the test."""
+    with starting(open_tiny) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def dog(open_tiny: Callable[..., Segmenter]) -> Iterator[Served]:
+    """One stream for all tests that leave it as it was: it looks for "the dog"."""
+    with starting(open_tiny) as start:
+        yield start("the dog")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from served import Pictures, Serve, picture, wait_until, write_clip
+from served import Pictures, Serve, Served, picture, wait_until, write_clip
 
 from rvos_edge.errors import UserError
 from rvos_edge.segmenter import Segmenter
@@ -61,24 +61,22 @@ def test_queries_are_read_and_replaced_while_the_stream_runs(serve: Serve) -> No
         ({"queries": ["\N{DOG FACE}" * 100_000]}, 413, "at most 65,536 bytes"),
     ],
 )
-def test_bad_queries_leave_the_old_ones(serve: Serve, body: Any, status: int, words: str) -> None:
-    served = serve("the dog")
-    answer = served.request("PUT", "/api/queries", body, JSON)
+def test_bad_queries_leave_the_old_ones(dog: Served, body: Any, status: int, words: str) -> None:
+    answer = dog.request("PUT", "/api/queries", body, JSON)
     assert answer.status == status
     assert words in answer.error
-    assert served.after(2).queries == ("the dog",)
-    assert served.request("GET", "/api/queries").json["queries"][0]["text"] == "the dog"
+    assert dog.after(2).queries == ("the dog",)
+    assert dog.request("GET", "/api/queries").json["queries"][0]["text"] == "the dog"
 
 
-def test_a_body_without_a_length_is_cut_off_at_the_limit(serve: Serve) -> None:
-    served = serve()
+def test_a_body_without_a_length_is_cut_off_at_the_limit(dog: Served) -> None:
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     head = b"PUT /api/queries HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", dog.port), timeout=10) as connection:
         connection.sendall(head + chunk + chunk)  # and never the end
         told = connection.recv(4096)
     assert told.startswith(b"HTTP/1.1 413")
-    assert served.after(1).queries == ("the dog",)
+    assert dog.after(1).queries == ("the dog",)
 
 
 def test_settings_reach_the_next_frame(serve: Serve) -> None:
@@ -111,17 +109,16 @@ def test_settings_reach_the_next_frame(serve: Serve) -> None:
         ([], "the body: "),
     ],
 )
-def test_bad_settings_change_nothing(serve: Serve, body: Any, words: str) -> None:
-    served = serve()
-    before = served.request("GET", "/api/settings").json
-    answer = served.request("PUT", "/api/settings", body)
+def test_bad_settings_change_nothing(dog: Served, body: Any, words: str) -> None:
+    before = dog.request("GET", "/api/settings").json
+    answer = dog.request("PUT", "/api/settings", body)
     assert answer.status == 422
     assert words in answer.error
-    assert served.request("GET", "/api/settings").json == before
+    assert dog.request("GET", "/api/settings").json == before
 
 
-def test_not_a_number_is_refused(serve: Serve) -> None:
-    answer = serve().request("PUT", "/api/settings", b'{"threshold": NaN}')
+def test_not_a_number_is_refused(dog: Served) -> None:
+    answer = dog.request("PUT", "/api/settings", b'{"threshold": NaN}')
     assert answer.status in (400, 422)
     assert answer.error
 
@@ -192,48 +189,43 @@ def test_posted_frames_do_not_disturb_the_video(serve: Serve, open_tiny: Callabl
         ("/api/frame?format=bmp", encoded(), 422, "png or coco"),
     ],
 )
-def test_bad_frames(serve: Serve, path: str, body: bytes, status: int, words: str) -> None:
-    served = serve()
-    answer = served.request("POST", path, body)
+def test_bad_frames(dog: Served, path: str, body: bytes, status: int, words: str) -> None:
+    answer = dog.request("POST", path, body)
     assert answer.status == status
     assert words in answer.error
-    served.after(1)
+    dog.after(1)
 
 
-def test_a_frame_that_is_too_long_is_refused_by_its_stated_length(serve: Serve) -> None:
-    served = serve()
+def test_a_frame_that_is_too_long_is_refused_by_its_stated_length(dog: Served) -> None:
     head = b"POST /api/frame HTTP/1.1\r\nHost: localhost\r\nContent-Length: 17000000\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", dog.port), timeout=10) as connection:
         connection.sendall(head)  # nothing of the body
         told = connection.recv(4096)
     assert told.startswith(b"HTTP/1.1 413")
 
 
-def test_health_status_snapshot_and_what_is_not_there(serve: Serve) -> None:
-    served = serve("the dog")
-    served.after(2)
-    health = served.request("GET", "/api/health").json
+def test_health_status_snapshot_and_what_is_not_there(dog: Served) -> None:
+    dog.after(2)
+    health = dog.request("GET", "/api/health").json
     assert (health["status"], health["state"], health["bundle"]) == ("ok", "playing", "tiny")
-    status = served.request("GET", "/api/status").json
+    status = dog.request("GET", "/api/status").json
     assert set(status["stages_ms"]) >= {"backbone", "gating"}
-    snapshot = cv2.imdecode(np.frombuffer(served.request("GET", "/api/snapshot").body, np.uint8), cv2.IMREAD_COLOR)
+    snapshot = cv2.imdecode(np.frombuffer(dog.request("GET", "/api/snapshot").body, np.uint8), cv2.IMREAD_COLOR)
     assert snapshot is not None
     assert snapshot.shape == (96, 128, 3)
-    assert "there is nothing here" in served.request("GET", "/api/nothing").error
-    assert served.request("GET", "/page/../live.py").status == 404
-    assert served.request("GET", "/page/%2e%2e/live.py").status == 404
-    wrong = served.request("DELETE", "/api/queries")
+    assert "there is nothing here" in dog.request("GET", "/api/nothing").error
+    assert dog.request("GET", "/page/../live.py").status == 404
+    assert dog.request("GET", "/page/%2e%2e/live.py").status == 404
+    wrong = dog.request("DELETE", "/api/queries")
     assert (wrong.status, "DELETE is not possible" in wrong.error) == (405, True)
-    assert served.request("GET", "/api/recordings/nothing.mp4").status == 404
+    assert dog.request("GET", "/api/recordings/nothing.mp4").status == 404
 
 
-def test_metrics_are_in_prometheus_form(serve: Serve) -> None:
-    served = serve("the dog")
-    served.after(3)
-    served.request("GET", "/api/health")
+def test_metrics_are_in_prometheus_form(dog: Served) -> None:
+    dog.after(3)
+    dog.request("GET", "/api/health")
     families = {
-        family.name: family
-        for family in text_string_to_metric_families(served.request("GET", "/metrics").body.decode())
+        family.name: family for family in text_string_to_metric_families(dog.request("GET", "/metrics").body.decode())
     }
     assert families["rvos_edge_frames"].samples[0].value >= 3
     stages = {sample.labels["stage"] for sample in families["rvos_edge_stage_seconds"].samples}
@@ -243,20 +235,19 @@ def test_metrics_are_in_prometheus_form(serve: Serve) -> None:
     assert families["rvos_edge_queries"].samples[0].value == 1
 
 
-def test_what_is_served_is_described(serve: Serve) -> None:
-    served = serve()
-    served.after(1)
-    document = served.request("GET", "/api/openapi.json").json
+def test_what_is_served_is_described(dog: Served) -> None:
+    dog.after(1)
+    document = dog.request("GET", "/api/openapi.json").json
     assert document["openapi"] == "3.1.0"
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert {("PUT", "/api/queries"), ("POST", "/api/frame"), ("GET", "/metrics")} <= described
     for method, path in described:
         if method == "GET" and "{" not in path:
-            assert served.request(method, path).status == 200, path
+            assert dog.request(method, path).status == 200, path
     text = json.dumps(document)
     for reference in [part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]]:
         assert reference in document["components"]["schemas"]
-    assert "http" not in served.request("GET", "/api").body.decode().replace("http-equiv", "")  # nothing from elsewhere
+    assert "http" not in dog.request("GET", "/api").body.decode().replace("http-equiv", "")  # nothing from elsewhere
 
 
 def test_clips_are_uploaded_played_and_removed(serve: Serve, tmp_path: Path) -> None:
@@ -283,30 +274,27 @@ def test_clips_are_uploaded_played_and_removed(serve: Serve, tmp_path: Path) -> 
     "body",
     [b"", b"no video", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n/etc/passwd\n", b"ffconcat version 1.0\nfile /etc/passwd\n"],
 )
-def test_only_videos_are_kept(serve: Serve, body: bytes) -> None:
-    served = serve()
-    answer = served.request("POST", "/api/clips", body)
+def test_only_videos_are_kept(dog: Served, body: bytes) -> None:
+    answer = dog.request("POST", "/api/clips", body)
     assert (answer.status, "mp4" in answer.error) == (422, True)
-    broken = served.request("POST", "/api/clips?name=cut.mp4", b"\0\0\0\x20ftypisom" + bytes(500))
+    broken = dog.request("POST", "/api/clips?name=cut.mp4", b"\0\0\0\x20ftypisom" + bytes(500))
     assert (broken.status, "cut.mp4 holds no video" in broken.error) == (422, True)
-    assert list(served.live.library.folder.iterdir()) == []
-    served.after(1)
+    assert list(dog.live.library.folder.iterdir()) == []
+    dog.after(1)
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(serve: Serve) -> None:
-    served = serve()
+def test_an_upload_that_breaks_off_leaves_nothing(dog: Served) -> None:
     head = b"POST /api/clips HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", dog.port), timeout=10) as connection:
         connection.sendall(head + bytes(1000))
-        wait_until(lambda: list(served.live.library.folder.iterdir()))
-    wait_until(lambda: not list(served.live.library.folder.iterdir()))
-    served.after(1)
+        wait_until(lambda: list(dog.live.library.folder.iterdir()))
+    wait_until(lambda: not list(dog.live.library.folder.iterdir()))
+    dog.after(1)
 
 
-def test_pages_cannot_name_paths_of_the_server(serve: Serve) -> None:
-    served = serve()
+def test_pages_cannot_name_paths_of_the_server(dog: Served) -> None:
     for source in ("/etc/passwd", "http://127.0.0.1:1/", "0"):
-        assert served.request("PUT", "/api/source", {"source": source}).status == 404
+        assert dog.request("PUT", "/api/source", {"source": source}).status == 404
 
 
 def test_recording_is_a_playable_video_of_what_was_seen(serve: Serve, tmp_path: Path) -> None:
@@ -358,13 +346,12 @@ def test_a_page_of_another_origin_changes_nothing(serve: Serve) -> None:
     assert served.request("PUT", "/api/queries", body, {"origin": own}).status == 200
 
 
-def test_a_name_that_was_bound_to_loopback_is_not_served(serve: Serve) -> None:
-    served = serve()
-    for host in ("evil.example", f"evil.example:{served.port}", "127.0.0.1.evil.example", ""):
-        answer = served.request("GET", "/api/status", headers={"host": host})
+def test_a_name_that_was_bound_to_loopback_is_not_served(dog: Served) -> None:
+    for host in ("evil.example", f"evil.example:{dog.port}", "127.0.0.1.evil.example", ""):
+        answer = dog.request("GET", "/api/status", headers={"host": host})
         assert (answer.status, "localhost" in answer.error) == (403, True)
     for host in ("localhost", "LOCALHOST:9", "127.0.0.1", "[::1]:8000"):
-        assert served.request("GET", "/api/status", headers={"host": host}).status == 200
+        assert dog.request("GET", "/api/status", headers={"host": host}).status == 200
 
 
 def test_the_token_is_asked_for(serve: Serve) -> None:

@@ -49,9 +49,8 @@ def stalled(served: Served, messages: bytes = b"") -> socket.socket:
     return connection
 
 
-def test_two_viewers_get_pictures_of_the_size_of_the_frame(serve: Serve) -> None:
-    served = serve("the dog")
-    with viewer(served) as first, viewer(served) as second:
+def test_two_viewers_get_pictures_of_the_size_of_the_frame(dog: Served) -> None:
+    with viewer(dog) as first, viewer(dog) as second:
         for connection in (first, second):
             for _ in range(4):
                 data = connection.recv(10)
@@ -60,16 +59,15 @@ def test_two_viewers_get_pictures_of_the_size_of_the_frame(serve: Serve) -> None
                 assert image is not None
                 assert image.shape == (96, 128, 3)
                 connection.send("next")
-        assert served.request("GET", "/api/status").json["viewers"] == 2
-    wait_until(lambda: served.live.hub.viewers == 0)
+        assert dog.request("GET", "/api/status").json["viewers"] == 2
+    wait_until(lambda: dog.live.hub.viewers == 0)
 
 
-def test_pictures_come_only_when_asked_for(serve: Serve) -> None:
-    served = serve("the dog")
-    with viewer(served) as connection:
+def test_pictures_come_only_when_asked_for(dog: Served) -> None:
+    with viewer(dog) as connection:
         for _ in range(2):
             connection.recv(10)
-        served.after(10)
+        dog.after(10)
         with pytest.raises(TimeoutError):
             connection.recv(0.05)
         connection.send("next")
@@ -113,27 +111,25 @@ def test_viewers_that_stop_reading_do_not_slow_the_loop(serve: Serve) -> None:
     assert median(ratios) > 0.6
 
 
-def test_viewers_that_come_and_go_leave_nothing(serve: Serve) -> None:
-    served = serve("the dog")
+def test_viewers_that_come_and_go_leave_nothing(dog: Served) -> None:
     for number in range(12):
-        with viewer(served) as connection:
+        with viewer(dog) as connection:
             if number % 2:
                 connection.socket.close()  # without a word
             else:
                 connection.recv(10)
-    wait_until(lambda: served.live.hub.viewers == 0)
-    served.after(2)
+    wait_until(lambda: dog.live.hub.viewers == 0)
+    dog.after(2)
 
 
-def test_too_many_viewers_are_sent_away(serve: Serve) -> None:
-    served = serve("the dog")
+def test_too_many_viewers_are_sent_away(dog: Served) -> None:
     with ExitStack() as stack:
         for _ in range(32):
-            stack.enter_context(viewer(served))
-        wait_until(lambda: served.live.hub.viewers == 32)
-        with pytest.raises((InvalidStatus, ConnectionClosed)), viewer(served) as one_more:
+            stack.enter_context(viewer(dog))
+        wait_until(lambda: dog.live.hub.viewers == 32)
+        with pytest.raises((InvalidStatus, ConnectionClosed)), viewer(dog) as one_more:
             one_more.recv(10)
-        served.after(2)
+        dog.after(2)
 
 
 def test_status_and_edits(serve: Serve) -> None:
@@ -161,14 +157,13 @@ def test_status_and_edits(serve: Serve) -> None:
         ("[" * 10_000, "JSON"),
     ],
 )
-def test_bad_edits_are_refused_in_a_sentence(serve: Serve, edit: Any, words: str) -> None:
-    served = serve("the dog")
-    with page(served) as connection:
+def test_bad_edits_are_refused_in_a_sentence(dog: Served, edit: Any, words: str) -> None:
+    with page(dog) as connection:
         told = ask(connection, edit)
         assert told["type"] == "refused"
         assert words in told["error"]
         assert ask(connection, {"settings": {}})["type"] == "taken"  # the connection lives on
-    assert served.after(2).queries == ("the dog",)
+    assert dog.after(2).queries == ("the dog",)
 
 
 def test_a_message_of_100_000_characters_ends_its_connection_alone(serve: Serve) -> None:
