@@ -109,8 +109,10 @@ class Live:
         """Everything that the page shows, as JSON."""
         wanted, player, recording = self.controls.wanted, self.player, self.recorder.state
         state = "waiting" if player.trouble else "paused" if wanted.settings.paused else "playing"
+        if state == "playing" and not self.figures.frames:
+            state = "starting"
         return {
-            "state": state if self.figures.frames else "starting",
+            "state": state,
             "trouble": player.trouble or self.controls.error,
             "revision": wanted.revision,
             "shown": self.controls.shown.revision,

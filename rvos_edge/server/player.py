@@ -87,13 +87,13 @@ class Player(Source):
         index = itertools.count()
         offset = latest = 0.0
         while (source := self._await_source()) is not None:
-            before = self.dropped
+            before, played = self.dropped, 0
             self.trouble = ""
             self._restarted()
             try:
                 for frame in self._play(source):
                     self.dropped = before + source.dropped
-                    number = next(index)
+                    number, played = next(index), played + 1
                     name = frame.name if frame.index == number else f"{number:05d}"
                     # One film for those who write it, whatever is played and held in it.
                     latest = max(latest, offset + frame.timestamp)
@@ -103,6 +103,8 @@ class Player(Source):
                     raise
                 self.trouble = str(error)
                 _LOG.warning("%s", error)
+            if not played and not self._over and not self.trouble:
+                self.trouble = f"{self.name} gives no frames; choose another source."
             offset = latest + 1 / (source.fps or ASSUMED_FPS)
             if self._next is None and not self._start_again():
                 return
@@ -136,8 +138,6 @@ class Player(Source):
         """Open what ended once more; False ends the stream."""
         if not self._repeat or self._closed:
             return False
-        if self.live:
-            self.trouble = self.trouble or f"{self.name} gives no more frames; choose another source."
         if not self.trouble:
             try:
                 again = self.choice.open()

@@ -120,6 +120,28 @@ def test_a_source_that_breaks_waits_for_another_one(serve: Serve) -> None:
     assert served.live.status()["trouble"] == ""
 
 
+class Empty(Pictures):
+    """Ends before it begins."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(())
+
+
+def test_a_source_without_frames_is_not_opened_for_ever(serve: Serve) -> None:
+    opened: list[Source] = []
+
+    def source() -> Source:
+        opened.append(Empty())
+        return opened[-1]
+
+    served = serve("the dog", source=source)
+    wait_until(lambda: "gives no frames" in served.live.status()["trouble"])
+    assert len(opened) == 1
+    assert served.live.status()["state"] == "waiting"
+    assert served.request("PUT", "/api/source", {"source": "synthetic"}).status == 200
+    served.after(1)
+
+
 def test_a_file_starts_again_as_another_video(serve: Serve) -> None:
     served = serve("the dog", source=lambda: Pictures(4))
     served.collector.keep = 100
