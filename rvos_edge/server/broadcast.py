@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,14 +13,17 @@ from numpy.typing import NDArray
 
 from rvos_edge.server.controls import Controls, Settings
 from rvos_edge.server.figures import Figures
-from rvos_edge.server.picture import draw_picture, encode_jpeg
+from rvos_edge.server.picture import draw_picture, encode_jpeg, fit
 from rvos_edge.server.recorder import Recorder
 from rvos_edge.stream.sources import Frame, Source
 
 if TYPE_CHECKING:
     from rvos_edge.segmenter import Result
 
+_LOG = logging.getLogger(__name__)
 _QUALITY = 82
+_WIDEST = 1280
+"""Pixels that a viewer gets at most: enough for a page, and small enough for a phone's network."""
 
 
 @dataclass(frozen=True)
@@ -138,5 +142,9 @@ class PageSink:
                 if self._closed:
                     return
                 shown, self._fresh = self._shown, False
-            if shown is not None and self._hub.viewers:
-                self._hub.publish(encode_jpeg(shown.draw(), _QUALITY))
+            if shown is None or not self._hub.viewers:
+                continue
+            try:
+                self._hub.publish(encode_jpeg(fit(shown.draw(), _WIDEST), _QUALITY))
+            except Exception:  # the next picture may be another matter
+                _LOG.exception("a picture could not be drawn")

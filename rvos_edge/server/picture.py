@@ -83,6 +83,16 @@ def _wheel() -> NDArray[np.float64]:
     return np.concatenate(parts).astype(np.float64)
 
 
+def fit(image: Image, widest: int) -> Image:
+    """uint8 [H,W,3], made smaller where it is wider or higher than so many pixels."""
+    height, width = image.shape[:2]
+    scale = widest / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 def encode_jpeg(image: Image, quality: int) -> bytes:
     """uint8 [H,W,3] BGR as JPEG; quality is 1 to 100."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])

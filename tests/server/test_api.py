@@ -16,6 +16,7 @@ from served import Pictures, Serve, Served, picture, wait_until, write_clip
 
 from rvos_edge.errors import UserError
 from rvos_edge.segmenter import Segmenter
+from rvos_edge.server import clips
 from rvos_edge.server.address import Address, check_token, parse_address
 from rvos_edge.server.stills import picture_size, run_lengths
 
@@ -290,6 +291,25 @@ def test_an_upload_that_breaks_off_leaves_nothing(dog: Served) -> None:
         wait_until(lambda: list(dog.live.library.folder.iterdir()))
     wait_until(lambda: not list(dog.live.library.folder.iterdir()))
     dog.after(1)
+
+
+def test_clips_are_limited_in_size_and_number(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve()
+    head = b"POST /api/clips HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(head)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+    video = write_clip(tmp_path / "a.mp4")
+    monkeypatch.setattr(clips, "_ALL_CLIPS", len(video) + 100)
+    assert served.request("POST", "/api/clips", video).status == 200
+    assert "larger than" in served.request("POST", "/api/clips", video).error
+    monkeypatch.setattr(clips, "_ALL_CLIPS", 1 << 30)
+    monkeypatch.setattr(clips, "_MOST_CLIPS", 1)
+    assert "no more are kept" in served.request("POST", "/api/clips", video).error
+    monkeypatch.setattr(clips, "_MOST_CLIPS", 20)
+    monkeypatch.setattr(clips, "_SPARE", 1 << 62)
+    assert "nearly full" in served.request("POST", "/api/clips", video).error
+    assert len(list(served.live.library.folder.iterdir())) == 1
 
 
 def test_pages_cannot_name_paths_of_the_server(dog: Served) -> None:

@@ -16,7 +16,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.segmenter import Result, Segmenter
 from rvos_edge.server.clips import container
 from rvos_edge.server.controls import Controls, LiveSegmenter, Settings
-from rvos_edge.server.picture import draw_picture, flow_colours
+from rvos_edge.server.picture import draw_picture, encode_jpeg, fit, flow_colours
 from rvos_edge.server.player import Choice, Player
 from rvos_edge.stream.sources import Frame, Source
 
@@ -235,6 +235,18 @@ def test_views() -> None:
     wheel = draw_picture(image, result, Settings(mask=False, outline=False, flow=True))
     assert (wheel == wheel[0, 0]).all()
     assert draw_picture(image, result, Settings(), legend=True).shape == image.shape
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 2), (3, 4000)])
+def test_pictures_of_any_size_are_drawn(size: tuple[int, int]) -> None:
+    masks = np.ones((2, *size), bool)
+    flow = np.zeros((2, 8, 8), np.float32)
+    result = Result(("a", "b"), masks, np.zeros((2, 4, 4), np.float32), np.ones(2, np.float32), {}, True, flow, 0, None)
+    drawn = draw_picture(np.zeros((*size, 3), np.uint8), result, Settings(flow=True), legend=True)
+    assert drawn.shape == (*size, 3)
+    small = fit(drawn, 1280)
+    assert max(small.shape) <= 1280
+    assert encode_jpeg(small, 80)[:2] == b"\xff\xd8"
 
 
 def test_flow_is_shown_on_the_usual_wheel() -> None:

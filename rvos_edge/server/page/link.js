@@ -24,6 +24,8 @@ export function connect({ onStatus, onLost }) {
       waiting.clear();
       onLost();
       setTimeout(open, RETRY);
+      // A server that was started anew does not know this browser any more.
+      fetch("/api/health").then((answer) => answer.status === 401 && location.reload(), () => {});
     };
   }
 
