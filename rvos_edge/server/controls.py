@@ -24,7 +24,7 @@ MOST_QUERIES = 16
 class Settings(BaseModel):
     """What can be set while a stream runs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     threshold: float = Field(default=0.0, ge=-10, le=10, allow_inf_nan=False)
     """Logit above which a pixel belongs to an object; 0 is a probability of one half."""

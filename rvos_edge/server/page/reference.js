@@ -26,7 +26,8 @@ function told(schema) {
   const kind = schema.enum?.join(" or ") ?? options.join(" or ");
   const deep = schema.anyOf?.find((option) => option.minimum !== undefined);
   const more = deep ? [`${deep.minimum} to ${deep.maximum}`] : [];
-  return [kind, ...more, ...range.map((pair) => pair.join(" ")), schema.description].filter(Boolean).join(", ");
+  const facts = [kind, ...more, ...range.map((pair) => pair.join(" "))].join(", ");
+  return schema.description ? `${schema.description} (${facts})` : facts;
 }
 
 function body(operation, schemas) {
