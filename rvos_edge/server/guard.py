@@ -28,7 +28,8 @@ _HEADERS = {
 }
 _ASK = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>rvos-edge</title>
-<link rel="icon" href="/page/icon.svg"><link rel="stylesheet" href="/page/style.css"><body class="ask"><form method="post" action="/session">
+<link rel="icon" href="/page/icon.svg">
+<link rel="stylesheet" href="/page/style.css"><body class="ask"><form method="post" action="/session">
 <h1>rvos-edge</h1><label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" autofocus required>
 <button class="primary">Open</button>%s</form></body></html>"""
