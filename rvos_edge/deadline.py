@@ -65,6 +65,12 @@ class Deadline:
         self._calm = 0
         self._room = iterations
 
+    def set_most(self, iterations: int) -> None:
+        """Want another number of updates; what was measured stays known."""
+        self._level = iterations if self._level == self._most else min(self._level, iterations)
+        self._most = iterations
+        self._settle()
+
     def observe(self, timings: Mapping[str, float], *, iterations: int) -> None:
         """Learn from a frame; one whose flow was computed but not timed by stage teaches nothing.
 

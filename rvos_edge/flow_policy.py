@@ -96,6 +96,17 @@ class FlowPolicy:
         self._deadline = None if fps is None else Deadline(fps=fps, iterations=self._iterations)
         self.reset()
 
+    @property
+    def iterations(self) -> int:
+        """Updates per computed flow that are wanted."""
+        return self._iterations
+
+    def set_iterations(self, iterations: int) -> None:
+        """Want another number of updates, at least 1, from the next decision on; the video's state stays."""
+        self._iterations = iterations
+        if self._deadline is not None:
+            self._deadline.set_most(iterations)
+
     def reset(self) -> None:
         """Forget the video: the next frame is a first frame. What the machine can do stays known."""
         self._scene.reset()

@@ -63,7 +63,7 @@ class Postprocessor:
 
     def __init__(self, threshold: float = 0.0) -> None:
         """Set the threshold, in logits; 0 is an object probability of one half."""
-        self._threshold = threshold
+        self.threshold = threshold
         self._upsampled = np.empty((0, 0), np.float32)
 
     def masks(self, margins: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -81,7 +81,7 @@ class Postprocessor:
         masks = np.empty((len(margins), *size), np.bool_)
         for margin, mask in zip(margins, masks, strict=True):
             cv2.resize(margin, size[::-1], dst=self._upsampled, interpolation=cv2.INTER_LINEAR)
-            np.greater(self._upsampled, self._threshold, out=mask)
+            np.greater(self._upsampled, self.threshold, out=mask)
         return masks
 
     def scores(self, margins: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -95,7 +95,7 @@ class Postprocessor:
         """
         scores = np.zeros(len(margins), np.float32)
         for index, margin in enumerate(margins):
-            inside = margin[margin > self._threshold]
+            inside = margin[margin > self.threshold]
             if inside.size:
                 # tanh cannot overflow, and is the same function.
                 scores[index] = np.mean(0.5 + 0.5 * np.tanh(0.5 * inside))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -118,7 +119,6 @@ class Segmenter:
         self.bundle = bundle
         self._backend = backend
         self._board = backend.board
-        self._flow_options = options
         use_flow = manifest.flow is not None and options.enabled
         names = (*manifest.vision_graphs, *(FLOW_GRAPHS if use_flow else ()), GATING_GRAPH)
         self._graphs: dict[str, Graph] = {
@@ -128,6 +128,7 @@ class Segmenter:
         self._encoder = TextEncoder(bundle=bundle, graph=text, cache_dir=cache_dir)
         self._preprocess = Preprocessor(manifest.size)
         self._postprocess = Postprocessor(threshold)
+        self._keep_flow = options.keep_flow
         self._policy: FlowPolicy | None = None
         if manifest.flow is not None and use_flow:
             self._policy = FlowPolicy(options, iterations=manifest.flow.iterations)
@@ -155,6 +156,53 @@ class Segmenter:
     def backend_reason(self) -> str:
         """Why that backend and device were chosen."""
         return self._backend.reason
+
+    @property
+    def threshold(self) -> float:
+        """Logit above which a pixel belongs to the object."""
+        return self._postprocess.threshold
+
+    @property
+    def iterations(self) -> int | None:
+        """Updates per computed flow that are wanted; None where no flow is computed."""
+        return None if self._policy is None else self._policy.iterations
+
+    def set_threshold(self, threshold: float) -> None:
+        """Set the threshold, in logits, from the next frame on.
+
+        Raises:
+            UserError: It is not a finite number.
+        """
+        if not math.isfinite(threshold):
+            raise UserError(f"a threshold of {threshold} separates nothing; give a finite number, such as 0.")
+        with self._lock:
+            self._postprocess.threshold = threshold
+
+    def set_iterations(self, iterations: int) -> None:
+        """Set the updates per computed flow from the next frame on; the video's state stays.
+
+        Raises:
+            UserError: It is less than 1, or no flow is computed.
+        """
+        if self._policy is None:
+            raise UserError("there is no flow to set iterations of; open a bundle that has flow, with flow enabled.")
+        if iterations < 1:
+            raise UserError(f"{iterations} iterations compute no flow; give at least 1.")
+        with self._lock:
+            self._policy.set_iterations(iterations)
+
+    def set_keep_flow(self, keep: bool) -> None:
+        """Say whether results carry the flow from the next frame on."""
+        with self._lock:
+            self._keep_flow = keep
+
+    def check_queries(self, queries: Sequence[str]) -> tuple[str, ...]:
+        """Queries as ``set_queries`` would take them, normalised; nothing changes, and no frame is waited for.
+
+        Raises:
+            UserError: As ``set_queries``.
+        """
+        return self._encoder.check(queries)
 
     def set_queries(self, queries: Sequence[str]) -> None:
         """Say what to segment from the next frame on; the video's state stays. On an error the old queries stay.
@@ -211,7 +259,7 @@ class Segmenter:
         # Copies: the board's buffers are overwritten by the next frame.
         margins = self._board.read(MARGIN_OUTPUT).astype(np.float32)
         flow = None
-        if self._flow_options.keep_flow and FLOW_OUTPUT in self._board:
+        if self._keep_flow and FLOW_OUTPUT in self._board:
             flow = self._board.read(FLOW_OUTPUT)[0].astype(np.float32)
         clock.insert(self._backend.timings())
         masks = self._postprocess.masks(margins, size)

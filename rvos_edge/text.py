@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from rvos_edge.bundle import TEXT_GRAPH, Bundle
 from rvos_edge.engines.base import HostGraph
@@ -100,6 +100,17 @@ class TextEncoder:
         self._disk = _DiskCache(cache_dir, bundle.fingerprint, disk_entries) if cache_dir is not None else None
         self._lock = threading.Lock()
 
+    def check(self, queries: Sequence[str]) -> tuple[str, ...]:
+        """Normalise queries that can be encoded, without encoding them: takes microseconds and waits for nobody.
+
+        Raises:
+            UserError: As ``encode``.
+        """
+        normalised = check_queries(queries)
+        for query in normalised:
+            self._tokenize(query)
+        return normalised
+
     def encode(self, queries: Sequence[str]) -> Vectors:
         """Encode queries.
 
@@ -137,6 +148,12 @@ class TextEncoder:
         return found == self._outputs and all(bool(np.isfinite(vector).all()) for vector in vectors.values())
 
     def _run(self, query: str) -> Vectors:
+        encoding = self._tokenize(query)
+        inputs = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
+        arrays = {name: np.asarray([ids], np.int64) for name, ids in inputs.items() if name in self._inputs}
+        return {name: array[0] for name, array in self._graph.run(arrays).items()}
+
+    def _tokenize(self, query: str) -> Encoding:
         encoding = self._tokenizer.encode(query)
         count = len(encoding.ids)
         if count > self._max_tokens:
@@ -144,9 +161,7 @@ class TextEncoder:
                 f"query '{_shorten(query)}' has {count} tokens and this bundle takes at most {self._max_tokens}; "
                 "shorten it."
             )
-        inputs = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
-        arrays = {name: np.asarray([ids], np.int64) for name, ids in inputs.items() if name in self._inputs}
-        return {name: array[0] for name, array in self._graph.run(arrays).items()}
+        return encoding
 
 
 def check_queries(queries: Sequence[str]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml"), "train"),
     **dict.fromkeys(("tensorboard", "PIL", "matplotlib"), "train"),
     **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), "export"),
+    **dict.fromkeys(("starlette", "uvicorn", "websockets", "prometheus_client"), "serve"),
 }
 """Import name -> the extra of this package that installs it."""
 

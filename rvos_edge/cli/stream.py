@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from rvos_edge.cli.app import BackendOption, BundleOption, DeviceOption, app, parse_size
+from rvos_edge.cli.serving import ServeOption, ServingCommand, TokenOption, check_serving, serving
 from rvos_edge.errors import UserError
 from rvos_edge.stream.overlap import Overlap
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from rvos_edge.stream.sources import Source
 
 
-@app.command()
+@app.command(cls=ServingCommand)
 def run(
     source: Annotated[
         str,
@@ -33,7 +34,7 @@ def run(
             help="Video, image folder, glob, camera number, csi://0, URL, - (raw frames on stdin) or synthetic[:SEED]."
         ),
     ],
-    query: Annotated[list[str], typer.Option(help="What to segment; repeat it for several objects.")],
+    query: Annotated[list[str] | None, typer.Option(help="What to segment; repeat it for several objects.")] = None,
     bundle: BundleOption = None,
     output: Annotated[
         list[str] | None,
@@ -79,9 +80,12 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Many files: skip those that an earlier run finished.")
     ] = True,
+    serve: ServeOption = None,
+    token: TokenOption = None,
 ) -> None:
     """Segment what the queries name, frame after frame; of many files (a glob or a folder of videos) one by one."""
     from rvos_edge.cli.batch import run_batch
+    from rvos_edge.flow_policy import FlowOptions
     from rvos_edge.stream.batch import Job, find_files
     from rvos_edge.stream.keys import KeyControls
     from rvos_edge.stream.loop import Meter, run_stream
@@ -96,6 +100,10 @@ def run(
         raise UserError(f"--opacity {opacity:g} is out of range; choose between 0 and 1.")
     if reconnect is not None and not reconnect >= 0:
         raise UserError(f"--reconnect {reconnect:g} is out of range; give the seconds, 0 for not at all.")
+    if not query and serve is None:
+        raise UserError("there is no --query; say what to segment, or add --serve and type it on the page.")
+    check_serving(serve, token)
+    queries = query or []
     targets = output or []
     piped = [*targets, json, rle].count("-")
     if piped > 1:
@@ -107,10 +115,12 @@ def run(
     given = {"iterations": iterations, "every": every, "still": still, "hold_fps": hold_fps}
     options = _flow_options(flow, given)
     if (files := find_files(source)) is not None:
-        if window or realtime or len(targets) > 1:
-            raise UserError("of many files the overlays go to one --output folder: leave --window and --realtime out.")
+        if window or realtime or serve is not None or len(targets) > 1:
+            raise UserError(
+                "many files are written to one --output folder: leave --window, --realtime and --serve out."
+            )
         job = Job(
-            queries=tuple(query),
+            queries=tuple(queries),
             bundle=bundle,
             output=Path(targets[0]) if targets else None,
             masks=masks,
@@ -130,11 +140,13 @@ def run(
     if workers is not None:
         raise UserError("--workers shares many files; give a glob of videos, such as --source 'videos/*.mp4'.")
     segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options)
-    segmenter.set_queries(query)
-    with (
-        terminate_as_interrupt(),
-        open_source(source, realtime=realtime, raw=layout, give_up=reconnect) as opened,
-    ):
+    if queries:
+        segmenter.set_queries(queries)
+
+    def reopen() -> Source:
+        return open_source(source, realtime=realtime, raw=layout, give_up=reconnect)
+
+    with terminate_as_interrupt(), reopen() as opened:
         makers: list[Callable[[], Sink]] = []
         for target in targets:
             _check_not_source(Path(target), source)
@@ -149,14 +161,30 @@ def run(
         if keys is not None:
             makers.append(partial(WindowSink, opened.name, keys=keys.press))
         sinks = [*open_sinks(makers), *([keys] if keys is not None else [])]
+        live = serving(
+            serve,
+            token,
+            segmenter,
+            opened,
+            reopen=reopen,
+            stills=lambda: _open(
+                bundle, size=size, device=device, backend=backend, threads=threads, flow=FlowOptions(enabled=False)
+            ),
+            sinks=sinks,
+            opacity=opacity,
+            console=Console(stderr=True),
+        )
         meter = Meter()
         # A status and what is piped would write over each other on one terminal.
         hidden = piped > 0 and sys.stdout.isatty()
-        with Status(opened, meter, backend=segmenter.backend_name, frames=frames, hidden=hidden) as on_result:
+        with (
+            live as (stepper, played, outputs),
+            Status(played, meter, backend=segmenter.backend_name, frames=frames, hidden=hidden) as on_result,
+        ):
             summary = run_stream(
-                segmenter,
-                opened,
-                sinks,
+                stepper,
+                played,
+                outputs,
                 frames=frames,
                 on_result=on_result,
                 opacity=opacity,

@@ -1,0 +1,99 @@
+"""The options of the live page, shared by the commands that serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperCommand
+
+from rvos_edge.server.address import DEFAULT_HOST, DEFAULT_PORT, check_token, parse_address
+
+if TYPE_CHECKING:
+    from rvos_edge.segmenter import Segmenter
+    from rvos_edge.stream.loop import Stepper
+    from rvos_edge.stream.sinks import Sink
+    from rvos_edge.stream.sources import Source
+
+_BARE = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+
+ServeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[HOST:PORT]", help=f"Serve a page to watch and change the queries; {_BARE} if nothing follows."
+    ),
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(envvar="RVOS_EDGE_TOKEN", help="With --serve: ask for this; needed beyond this machine."),
+]
+
+
+class ServingCommand(TyperCommand):
+    """A command whose ``--serve`` may stand alone, for which Typer has no option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        completed: list[str] = []
+        for argument, following in zip(args, [*args[1:], "--"], strict=True):
+            completed.append(argument)
+            if argument == "--serve" and following.startswith("-"):
+                completed.append(_BARE)
+        return super().parse_args(ctx, completed)
+
+
+def check_serving(serve: str | None, token: str | None) -> None:
+    """Refuse what cannot be served before anything is loaded.
+
+    Raises:
+        UserError: The address is not one, or needs a token.
+    """
+    if serve is not None:
+        check_token(parse_address(serve), token)
+
+
+@contextmanager
+def serving(
+    serve: str | None,
+    token: str | None,
+    segmenter: Segmenter,
+    source: Source,
+    *,
+    reopen: Callable[[], Source],
+    stills: Callable[[], Segmenter],
+    sinks: Sequence[Sink],
+    opacity: float,
+    console: Console,
+) -> Iterator[tuple[Stepper, Source, list[Sink]]]:
+    """What the loop is to run: with ``serve`` a stream that the page steers, otherwise what was given.
+
+    Args:
+        serve: The value of ``--serve``.
+        token: The value of ``--token``.
+        segmenter: With its queries.
+        source: Opened.
+        reopen: Opens it again.
+        stills: Opens a segmenter without flow.
+        sinks: The other sinks; where there are any, the stream ends with its file instead of starting again.
+        opacity: To start with.
+        console: Gets the address of the page.
+
+    Raises:
+        UserError: The address cannot be used.
+    """
+    if serve is None:
+        yield segmenter, source, list(sinks)
+        return
+    from rvos_edge.server.live import Live, LiveServer
+
+    live = Live(segmenter, source, reopen=reopen, stills=stills, repeat=not sinks, opacity=opacity)
+    try:
+        server = LiveServer(live, parse_address(serve), token=token)
+    except BaseException:
+        live.close()
+        raise
+    with server:
+        console.print(f"The page is at [link={server.url}]{server.url}[/link]; Ctrl-C ends it.", soft_wrap=True)
+        yield live.segmenter, live.player, [live.sink, *sinks]

@@ -1,0 +1,93 @@
+"""Where to listen, and who may connect: loopback for anyone on the machine, anything else for holders of a token."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+
+from rvos_edge.errors import UserError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+_SHORTEST_TOKEN = 8
+_WRITTEN = re.compile(r"(?:(?P<host>[A-Za-z0-9._-]+)|\[(?P<six>[0-9A-Fa-f:.]+)\])?(?::(?P<port>[0-9]{1,5}))?")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A host and a TCP port; port 0 is any that is free."""
+
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(written: str) -> Address:
+    """``HOST:PORT``, ``HOST`` or ``PORT``; an IPv6 address stands in brackets.
+
+    Raises:
+        UserError: It is written otherwise.
+
+    Example:
+        >>> parse_address("8080"), parse_address("[::1]:9000")
+        (Address(host='127.0.0.1', port=8080), Address(host='::1', port=9000))
+    """
+    written = written.strip()
+    match = _WRITTEN.fullmatch(f":{written}" if written.isdecimal() else written)
+    port = int(match["port"] or DEFAULT_PORT) if match else 0
+    if match is None or not written or port > 65535:
+        raise UserError(f"--serve {written}: write it as HOST:PORT, for example 127.0.0.1:{DEFAULT_PORT}.")
+    return Address(match["six"] or match["host"] or DEFAULT_HOST, port)
+
+
+def check_token(address: Address, token: str | None) -> None:
+    """Refuse what would let strangers in.
+
+    Raises:
+        UserError: The address is not loopback and there is no token, or the token is too easily guessed.
+    """
+    if token is None and not address.loopback:
+        raise UserError(
+            f"--serve {address} can be reached from other machines; add --token with a secret word, or serve on "
+            f"{DEFAULT_HOST}."
+        )
+    if token is not None and (len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
+        raise UserError(f"the token is no safe one; give at least {_SHORTEST_TOKEN} printable ASCII characters.")
+
+
+def listen(address: Address) -> socket.socket:
+    """A listening socket; its port is bound when this returns, so that a taken one is told before any work.
+
+    Raises:
+        UserError: The address cannot be bound.
+    """
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, where = found[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(where)
+            listener.listen(128)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise UserError(
+            f"--serve {address} cannot be used: {error.strerror or error}; choose another address or port."
+        ) from error
+    return listener

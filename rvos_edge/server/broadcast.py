@@ -1,0 +1,150 @@
+"""From the streaming loop to the viewers: the newest picture, drawn and encoded once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.server.controls import Controls, Settings
+from rvos_edge.server.figures import Figures
+from rvos_edge.server.picture import draw_picture, encode_jpeg, fit
+from rvos_edge.server.recorder import Recorder
+from rvos_edge.stream.sources import Frame, Source
+
+if TYPE_CHECKING:
+    from rvos_edge.segmenter import Result
+
+_LOG = logging.getLogger(__name__)
+_QUALITY = 82
+_WIDEST = 1280
+"""Pixels that a viewer gets at most: enough for a page, and small enough for a phone's network."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame with all that its picture is made of."""
+
+    frame: Frame
+    result: Result
+    settings: Settings
+
+    def draw(self, *, legend: bool = False) -> NDArray[np.uint8]:
+        """The picture, uint8 [H,W,3] BGR."""
+        return draw_picture(self.frame.image, self.result, self.settings, legend=legend)
+
+
+class Hub:
+    """Holds the newest picture for any number of viewers: each takes it when it is ready, and misses what came between.
+
+    Its methods belong to one event loop, except ``publish`` and ``viewers``.
+    """
+
+    def __init__(self) -> None:
+        self.viewers = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._newest: tuple[int, bytes] = (0, b"")
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def attach(self) -> None:
+        """Belong to the running event loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def publish(self, picture: bytes) -> None:
+        """Replace the newest picture, from any thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._set, picture)
+
+    async def newer(self, seen: int) -> tuple[int, bytes]:
+        """Number and bytes of a picture newer than number ``seen``; waits for it."""
+        while self._newest[0] <= seen:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.add(future)
+            try:
+                await future
+            finally:
+                self._waiting.discard(future)
+        return self._newest
+
+    def _set(self, picture: bytes) -> None:
+        self._newest = (self._newest[0] + 1, picture)
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class PageSink:
+    """The sink of the live page. The loop only hands over a frame; a thread draws and encodes it if anybody watches.
+
+    Args:
+        controls: Say what is drawn.
+        source: What is played; its drops are counted.
+        figures: Counts the frames.
+        recorder: Gets every frame while it runs.
+        hub: Gets the pictures.
+    """
+
+    wants_overlay = False
+
+    def __init__(self, controls: Controls, source: Source, figures: Figures, recorder: Recorder, hub: Hub) -> None:
+        self._controls = controls
+        self._source = source
+        self._figures = figures
+        self._recorder = recorder
+        self._hub = hub
+        self._news = threading.Condition()
+        self._shown: Shown | None = None
+        self._fresh = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._draw, name="page", daemon=True)
+        self._thread.start()
+
+    @property
+    def shown(self) -> Shown | None:
+        """The newest frame; None before the first."""
+        return self._shown
+
+    def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+        shown = Shown(frame, result, self._controls.shown.settings)
+        self._figures.add(frame, result, self._source.dropped)
+        if self._recorder.running:
+            self._recorder.write(frame, result, shown.draw(legend=True))
+        with self._news:
+            self._shown, self._fresh = shown, True
+            self._news.notify()
+
+    def show_again(self) -> None:
+        """Draw the newest frame for somebody who has not seen it."""
+        with self._news:
+            self._fresh = self._shown is not None
+            self._news.notify()
+
+    def close(self) -> None:
+        with self._news:
+            self._closed = True
+            self._news.notify()
+        self._thread.join(timeout=2.0)
+        self._recorder.close()
+
+    def abort(self) -> None:
+        self.close()
+
+    def _draw(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._fresh or self._closed)
+                if self._closed:
+                    return
+                shown, self._fresh = self._shown, False
+            if shown is None or not self._hub.viewers:
+                continue
+            try:
+                self._hub.publish(encode_jpeg(fit(shown.draw(), _WIDEST), _QUALITY))
+            except Exception:  # the next picture may be another matter
+                _LOG.exception("a picture could not be drawn")

@@ -1,0 +1,60 @@
+const RETRY = 1000;
+
+/** The socket of the status and of edits; it connects again by itself. */
+export function connect({ onStatus, onLost }) {
+  let socket;
+  let next = 1;
+  const waiting = new Map();
+
+  function open() {
+    socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/live`);
+    socket.onmessage = (event) => {
+      const told = JSON.parse(event.data);
+      if (told.type === "status") {
+        onStatus(told);
+        return;
+      }
+      const answer = waiting.get(told.id);
+      waiting.delete(told.id);
+      if (told.type === "taken") answer?.resolve(told.revision);
+      else answer?.reject(new Error(told.error));
+    };
+    socket.onclose = () => {
+      for (const answer of waiting.values()) answer.reject(new Error("the connection is lost; try again."));
+      waiting.clear();
+      onLost();
+      setTimeout(open, RETRY);
+      // A server that was started anew does not know this browser any more.
+      fetch("/api/health").then((answer) => answer.status === 401 && location.reload(), () => {});
+    };
+  }
+
+  /** Send an edit; resolves to its revision, or rejects with the sentence why it is refused. */
+  function send(edit) {
+    return new Promise((resolve, reject) => {
+      if (socket.readyState !== WebSocket.OPEN) {
+        reject(new Error("there is no connection; try again."));
+        return;
+      }
+      const id = next++;
+      waiting.set(id, { resolve, reject });
+      socket.send(JSON.stringify({ id, ...edit }));
+    });
+  }
+
+  open();
+  return { send };
+}
+
+/** A request to the API; throws the server's sentence. */
+export async function request(method, path, body) {
+  const options = { method };
+  if (body !== undefined) {
+    options.headers = { "Content-Type": "application/json" };
+    options.body = JSON.stringify(body);
+  }
+  const response = await fetch(path, options);
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}

@@ -1,0 +1,180 @@
+"""One source that plays others: what the page chooses, paced, paused and from the start again."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from rvos_edge.errors import UserError
+from rvos_edge.server.controls import Controls
+from rvos_edge.stream.sources import Frame, Source
+
+_LOG = logging.getLogger(__name__)
+ASSUMED_FPS = 25.0
+_GLANCE = 0.2
+"""Seconds after which a waiting stream looks up, so that Ctrl-C reaches it everywhere."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something that can be played.
+
+    Attributes:
+        id: Of the API.
+        name: For people.
+        open: Opens it, from its start.
+        uploaded: Whether it came through the page, and can be removed there.
+    """
+
+    id: str
+    name: str
+    open: Callable[[], Source]
+    uploaded: bool = False
+
+
+class Player(Source):
+    """Plays one choice after another for as long as the stream runs.
+
+    Files and the synthetic camera are played no faster than their own speed. Where a pause holds a frame, every edit
+    hands it out once more, so that it is seen.
+
+    Args:
+        choice: The first one.
+        source: Opened already; closing it stays with the caller.
+        controls: Say when to pause.
+        restarted: Called before the first frame of every choice.
+        repeat: A file that ends starts again, and what breaks off waits for another choice; otherwise the stream ends.
+
+    Attributes:
+        choice: What is playing.
+        trouble: Why nothing is playing, empty otherwise.
+    """
+
+    def __init__(
+        self, choice: Choice, source: Source, controls: Controls, *, restarted: Callable[[], None], repeat: bool
+    ) -> None:
+        super().__init__(name=source.name, fps=source.fps, length=None if repeat else source.length)
+        self.live = source.live
+        self.choice = choice
+        self.trouble = ""
+        self._controls = controls
+        self._restarted = restarted
+        self._repeat = repeat
+        self._lock = threading.Lock()
+        self._next: tuple[Choice, Source] | None = (choice, source)
+        self._mine: Source | None = None
+        self._closed = False
+
+    def play(self, choice: Choice) -> None:
+        """Play something else from the next frame on.
+
+        Raises:
+            UserError: It cannot be opened; what plays goes on.
+        """
+        source = choice.open()
+        with self._lock:
+            overtaken, self._next = self._next, (choice, source)
+        if overtaken is not None:
+            overtaken[1].close()
+        # A stream that is paused or waits looks up.
+        self._controls.wake()
+
+    def __iter__(self) -> Iterator[Frame]:
+        index = itertools.count()
+        offset = latest = 0.0
+        while (source := self._await_source()) is not None:
+            before, played = self.dropped, 0
+            self.trouble = ""
+            self._restarted()
+            try:
+                for frame in self._play(source):
+                    self.dropped = before + source.dropped
+                    number, played = next(index), played + 1
+                    name = frame.name if frame.index == number else f"{number:05d}"
+                    # One film for those who write it, whatever is played and held in it.
+                    latest = max(latest, offset + frame.timestamp)
+                    yield replace(frame, index=number, name=name, timestamp=latest)
+            except UserError as error:
+                if not self._repeat:
+                    raise
+                self.trouble = str(error)
+                _LOG.warning("%s", error)
+            if not played and not self._over and not self.trouble:
+                self.trouble = f"{self.name} gives no frames; choose another source."
+            offset = latest + 1 / (source.fps or ASSUMED_FPS)
+            if self._next is None and not self._start_again():
+                return
+
+    def close(self) -> None:
+        """Stop; a source that was chosen on the page is closed with it."""
+        with self._lock:
+            self._closed = True
+            waiting, self._next = self._next, None
+        for source in (self._mine, waiting[1] if waiting else None):
+            if source is not None:
+                source.close()
+        self._controls.wake()
+
+    def _await_source(self) -> Source | None:
+        """What to play next; waits where nothing can be played, None when closed."""
+        while not self._closed:
+            seen = self._controls.wanted.revision
+            with self._lock:
+                chosen, self._next = self._next, None
+            if chosen is not None:
+                if self._mine is not None:
+                    self._mine.close()
+                self.choice, self._mine = chosen
+                self.name, self.fps, self.live = self._mine.name, self._mine.fps, self._mine.live
+                return self._mine
+            self._controls.wait_for_edit(seen, _GLANCE)
+        return None
+
+    def _start_again(self) -> bool:
+        """Open what ended once more; False ends the stream."""
+        if not self._repeat or self._closed:
+            return False
+        if not self.trouble:
+            try:
+                again = self.choice.open()
+            except UserError as error:
+                self.trouble = str(error)
+                return True
+            with self._lock:
+                unused = again if self._next else None
+                self._next = self._next or (self.choice, again)
+            if unused is not None:
+                unused.close()
+        return True
+
+    def _play(self, source: Source) -> Iterator[Frame]:
+        start: float | None = None
+        for frame in source:
+            now = time.perf_counter()
+            start = now - frame.timestamp if start is None else start
+            if not source.live and frame.timestamp + start > now:
+                time.sleep(min(1.0, frame.timestamp + start - now))
+            if self._over:
+                return
+            yield replace(frame, captured=time.perf_counter()) if not source.live else frame
+            yield from self._hold(frame)
+            if self._over:
+                return
+            # Neither a pause nor a slow machine is made up for by hurrying.
+            start = max(start, time.perf_counter() - frame.timestamp)
+
+    def _hold(self, frame: Frame) -> Iterator[Frame]:
+        seen = self._controls.shown.revision
+        while self._controls.wanted.settings.paused and not self._over:
+            if self._controls.wait_for_edit(seen, _GLANCE):
+                seen = self._controls.wanted.revision
+                if not self._over:
+                    yield replace(frame, captured=time.perf_counter())
+
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._next is not None

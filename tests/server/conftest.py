@@ -1,0 +1,98 @@
+"""Streams on the tiny bundle that are served, and ended after the test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import Collector, Pictures, Serve, Served
+from tiny_bundle import write_tiny_bundle
+
+import rvos_edge
+from rvos_edge.flow_policy import FlowOptions
+from rvos_edge.segmenter import Segmenter
+from rvos_edge.server.address import Address
+from rvos_edge.server.live import Live, LiveServer
+from rvos_edge.stream.loop import run_stream
+from rvos_edge.stream.sources import Source
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def open_tiny(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Segmenter]:
+    """Opens the tiny bundle; keywords are options of the flow."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def opener(**flow: Any) -> Segmenter:
+        return rvos_edge.open(tiny, backend="onnxruntime", threads=1, cache_dir=cache, flow=FlowOptions(**flow))
+
+    return opener
+
+
+@contextmanager
+def starting(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
+    """Starts streams that are served, and ends them."""
+    started: list[tuple[LiveServer, threading.Thread, Served]] = []
+
+    def start(
+        *queries: str,
+        source: Callable[[], Source] = Pictures,
+        token: str | None = None,
+        repeat: bool = True,
+        address: Address | None = None,
+        **flow: Any,
+    ) -> Served:
+        segmenter = open_tiny(**flow)
+        segmenter.set_queries(queries or ["the dog"])
+        live = Live(segmenter, source(), reopen=source, stills=lambda: open_tiny(enabled=False), repeat=repeat)
+        try:
+            server = LiveServer(live, address or Address(port=0), token=token).__enter__()
+        except BaseException:
+            live.close()
+            raise
+        collector = Collector()
+        served = Served(live, server.address.port, server.url, collector, server.close)
+
+        def loop() -> None:
+            try:
+                run_stream(live.segmenter, live.player, [live.sink, collector])
+            except BaseException as error:
+                served.errors.append(error)
+
+        thread = threading.Thread(target=loop, daemon=True)
+        thread.start()
+        started.append((server, thread, served))
+        return served
+
+    try:
+        yield start
+    finally:
+        for server, thread, _ in started:
+            server.close()
+            thread.join(10)
+    for _, thread, served in started:
+        assert not thread.is_alive()
+        assert not served.live.library.folder.exists()
+        assert served.errors == []
+
+
+@pytest.fixture
+def serve(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
+    """Starts streams that are served, and ends them after the test."""
+    with starting(open_tiny) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def dog(open_tiny: Callable[..., Segmenter]) -> Iterator[Served]:
+    """One stream for all tests that leave it as it was: it looks for "the dog"."""
+    with starting(open_tiny) as start:
+        yield start("the dog")

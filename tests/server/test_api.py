@@ -1,0 +1,447 @@
+"""The HTTP API on a running stream."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from served import Pictures, Serve, Served, picture, wait_until, write_clip
+
+from rvos_edge.errors import UserError
+from rvos_edge.segmenter import Segmenter
+from rvos_edge.server import clips
+from rvos_edge.server.address import Address, check_token, parse_address
+from rvos_edge.server.stills import picture_size, run_lengths
+
+JSON = {"content-type": "application/json"}
+
+
+def encoded(index: int = 3, suffix: str = ".png") -> bytes:
+    return cv2.imencode(suffix, picture(index))[1].tobytes()
+
+
+def test_queries_are_read_and_replaced_while_the_stream_runs(serve: Serve) -> None:
+    served = serve("the dog")
+    before = served.after(1)
+    answer = served.request("PUT", "/api/queries", {"queries": ["  a red   ball ", "the dog"]})
+    assert answer.status == 200
+    assert [row["text"] for row in answer.json["queries"]] == ["a red ball", "the dog"]
+    assert [row["line"] for row in answer.json["queries"]] == ["#ff0000", "#00ff00"]
+    after = served.settle(answer.json["revision"])
+    assert before.queries == ("the dog",)
+    assert after.queries == ("a red ball", "the dog")
+    assert not np.array_equal(after.margins[0], after.margins[1])
+    assert after.index > before.index  # the video went on
+    told = served.request("GET", "/api/queries").json["queries"]
+    assert [row["text"] for row in told] == ["a red ball", "the dog"]
+    assert all(0 <= row["score"] <= 1 and 0 <= row["area"] <= 1 for row in told)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"queries": ["the dog", "  "]}, 422, "query 2 is empty"),
+        ({"queries": ["the dog " * 40]}, 422, "tokens and this bundle takes at most 16"),
+        ({"queries": ["x" * 101]}, 422, "a word of 101 characters"),
+        ({"queries": ["a dog"] * 17}, 422, "at most 16"),
+        ({"queries": "the dog"}, 422, "queries: input should be a valid"),
+        ({"queries": [3]}, 422, "queries.0: input should be a valid string"),
+        ({"query": ["a dog"]}, 422, "queries: field required"),
+        ({"queries": ["a dog"], "color": 1}, 422, "'color' is not known"),
+        (b"{not json", 400, "not JSON"),
+        (b"", 400, "not JSON"),
+        (b'{"queries": ["\\ud800"]}', 400, "not JSON"),
+        ({"queries": ["q" * 100_000]}, 413, "at most 65,536 bytes"),
+        ({"queries": ["\N{DOG FACE}" * 100_000]}, 413, "at most 65,536 bytes"),
+    ],
+)
+def test_bad_queries_leave_the_old_ones(dog: Served, body: Any, status: int, words: str) -> None:
+    answer = dog.request("PUT", "/api/queries", body, JSON)
+    assert answer.status == status
+    assert words in answer.error
+    assert dog.after(2).queries == ("the dog",)
+    assert dog.request("GET", "/api/queries").json["queries"][0]["text"] == "the dog"
+
+
+def test_a_body_without_a_length_is_cut_off_at_the_limit(dog: Served) -> None:
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    head = b"PUT /api/queries HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", dog.port), timeout=10) as connection:
+        connection.sendall(head + chunk + chunk)  # and never the end
+        told = connection.recv(4096)
+    assert told.startswith(b"HTTP/1.1 413")
+    assert dog.after(1).queries == ("the dog",)
+
+
+def test_settings_reach_the_next_frame(serve: Serve) -> None:
+    served = serve("the dog", "a red ball")
+    told = served.request("GET", "/api/settings").json
+    assert (told["threshold"], told["opacity"], told["iterations"], told["flow"]) == (0, 0.5, 3, False)
+    low = served.after(1)
+    answer = served.request("PUT", "/api/settings", {"threshold": 0.5, "iterations": 7, "flow": True})
+    assert answer.status == 200
+    assert answer.json["opacity"] == 0.5
+    high = served.settle(answer.json["revision"])
+    assert high.masks.sum() < low.masks.sum()
+    assert high.decision is not None
+    assert high.decision.iterations == 7
+    assert low.flow is None
+    assert high.flow is not None
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"threshold": 11}, "threshold: input should be less than or equal to 10"),
+        ({"threshold": "high"}, "threshold: input should be a valid number"),
+        ({"iterations": 0}, "iterations: input should be greater than or equal to 1"),
+        ({"iterations": 33}, "iterations: "),
+        ({"iterations": None}, "iterations cannot be null"),
+        ({"opacity": -0.1}, "opacity: "),
+        ({"paused": 1}, "paused: "),
+        ({"gamma": 2}, "'gamma' is not known here"),
+        ([], "the body: "),
+    ],
+)
+def test_bad_settings_change_nothing(dog: Served, body: Any, words: str) -> None:
+    before = dog.request("GET", "/api/settings").json
+    answer = dog.request("PUT", "/api/settings", body)
+    assert answer.status == 422
+    assert words in answer.error
+    assert dog.request("GET", "/api/settings").json == before
+
+
+def test_not_a_number_is_refused(dog: Served) -> None:
+    answer = dog.request("PUT", "/api/settings", b'{"threshold": NaN}')
+    assert answer.status in (400, 422)
+    assert answer.error
+
+
+def test_flow_cannot_be_asked_of_a_stream_without(serve: Serve) -> None:
+    served = serve(enabled=False)
+    assert served.request("GET", "/api/settings").json["iterations"] is None
+    for body in ({"iterations": 3}, {"flow": True}):
+        answer = served.request("PUT", "/api/settings", body)
+        assert (answer.status, "computes no flow" in answer.error) == (422, True)
+    assert served.request("PUT", "/api/settings", {"opacity": 1}).status == 200
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_posted_frame_comes_back_as_masks(serve: Serve, open_tiny: Callable[..., Segmenter], suffix: str) -> None:
+    data = encoded(suffix=suffix)
+    queries = ["a red ball", "the dog"]
+    alone = open_tiny(enabled=False)
+    alone.set_queries(queries)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    expected = alone.step(np.asarray(image, np.uint8)).masks
+    served = serve("the cat")
+    asked = "query=a+red+ball&query=the+dog"
+    answer = served.request("POST", f"/api/frame?{asked}", data)
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
+    # The index of a pixel is the last query whose mask it is in; OpenCV reads the palette's colours.
+    labels = cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR)
+    assert labels is not None
+    assert np.array_equal(labels[..., 1] > 0, expected[1])
+    assert np.array_equal(labels[..., 2] > 0, expected[0] & ~expected[1])
+    answer = served.request("POST", f"/api/frame?{asked}&format=coco", data)
+    for found, mask in zip(answer.json["objects"], expected, strict=True):
+        counts = found["segmentation"]["counts"]
+        values = np.arange(len(counts)) % 2 == 1
+        decoded = np.repeat(values, counts).reshape(found["segmentation"]["size"][::-1]).T
+        assert np.array_equal(decoded, mask)
+        assert found["area"] == mask.sum()
+    strict = served.request("POST", f"/api/frame?{asked}&format=coco&threshold=1", data)
+    assert strict.json["objects"][0]["area"] < answer.json["objects"][0]["area"]
+    own = served.request("POST", "/api/frame?format=coco", data)
+    assert [found["text"] for found in own.json["objects"]] == ["the cat"]
+
+
+def test_posted_frames_do_not_disturb_the_video(serve: Serve, open_tiny: Callable[..., Segmenter]) -> None:
+    alone = open_tiny()
+    alone.set_queries(["the dog"])
+    expected = [alone.step(picture(index % 40)).margins for index in range(80)]
+    served = serve("the dog", source=lambda: Pictures(80), repeat=False)
+    served.collector.keep = 80
+    while served.live.figures.frames < 80:
+        assert served.request("POST", "/api/frame?query=a+cat", encoded(11)).status == 200
+    wait_until(lambda: len(served.collector.results) == 80)
+    for result, margins in zip(served.collector.results, expected, strict=True):
+        assert np.array_equal(result.margins, margins)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/api/frame", b"no picture", 422, "not a JPEG or PNG"),
+        ("/api/frame", b"", 422, "not a JPEG or PNG"),
+        ("/api/frame", encoded()[:200], 422, "damaged"),
+        ("/api/frame", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x80\0\0\0\x80\0\x08\2\0\0\0", 422, "32768 x 32768"),
+        ("/api/frame?query=", encoded(), 422, "query 1 is empty"),
+        ("/api/frame?threshold=high", encoded(), 422, "threshold"),
+        ("/api/frame?threshold=nan", encoded(), 422, "threshold"),
+        ("/api/frame?format=bmp", encoded(), 422, "png or coco"),
+    ],
+)
+def test_bad_frames(dog: Served, path: str, body: bytes, status: int, words: str) -> None:
+    answer = dog.request("POST", path, body)
+    assert answer.status == status
+    assert words in answer.error
+    dog.after(1)
+
+
+def test_a_frame_that_is_too_long_is_refused_by_its_stated_length(dog: Served) -> None:
+    head = b"POST /api/frame HTTP/1.1\r\nHost: localhost\r\nContent-Length: 17000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", dog.port), timeout=10) as connection:
+        connection.sendall(head)  # nothing of the body
+        told = connection.recv(4096)
+    assert told.startswith(b"HTTP/1.1 413")
+
+
+def test_health_status_snapshot_and_what_is_not_there(dog: Served) -> None:
+    dog.after(2)
+    health = dog.request("GET", "/api/health").json
+    assert (health["status"], health["state"], health["bundle"]) == ("ok", "playing", "tiny")
+    status = dog.request("GET", "/api/status").json
+    assert set(status["stages_ms"]) >= {"backbone", "gating"}
+    snapshot = cv2.imdecode(np.frombuffer(dog.request("GET", "/api/snapshot").body, np.uint8), cv2.IMREAD_COLOR)
+    assert snapshot is not None
+    assert snapshot.shape == (96, 128, 3)
+    assert "there is nothing here" in dog.request("GET", "/api/nothing").error
+    assert dog.request("GET", "/page/../live.py").status == 404
+    assert dog.request("GET", "/page/%2e%2e/live.py").status == 404
+    wrong = dog.request("DELETE", "/api/queries")
+    assert (wrong.status, "DELETE is not possible" in wrong.error) == (405, True)
+    assert dog.request("GET", "/api/recordings/nothing.mp4").status == 404
+
+
+def test_metrics_are_in_prometheus_form(dog: Served) -> None:
+    dog.after(3)
+    dog.request("GET", "/api/health")
+    families = {
+        family.name: family for family in text_string_to_metric_families(dog.request("GET", "/metrics").body.decode())
+    }
+    assert families["rvos_edge_frames"].samples[0].value >= 3
+    stages = {sample.labels["stage"] for sample in families["rvos_edge_stage_seconds"].samples}
+    assert {"backbone", "gating", "flow_step"} <= stages
+    counted = {tuple(sample.labels.values()) for sample in families["rvos_edge_http_requests"].samples}
+    assert ("GET", "/api/health", "200") in counted
+    assert families["rvos_edge_queries"].samples[0].value == 1
+
+
+def test_what_is_served_is_described(dog: Served) -> None:
+    dog.after(1)
+    document = dog.request("GET", "/api/openapi.json").json
+    assert document["openapi"] == "3.1.0"
+    described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert {("PUT", "/api/queries"), ("POST", "/api/frame"), ("GET", "/metrics")} <= described
+    for method, path in described:
+        if method == "GET" and "{" not in path:
+            assert dog.request(method, path).status == 200, path
+    text = json.dumps(document)
+    for reference in [part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]]:
+        assert reference in document["components"]["schemas"]
+    assert "http" not in dog.request("GET", "/api").body.decode().replace("http-equiv", "")  # nothing from elsewhere
+
+
+def test_clips_are_uploaded_played_and_removed(serve: Serve, tmp_path: Path) -> None:
+    served = serve("the dog")
+    answer = served.request("POST", "/api/clips?name=%D9%83%D9%84%D8%A8.mp4", write_clip(tmp_path / "a.mp4"))
+    assert answer.status == 200, answer.body
+    source = answer.json["source"]
+    assert served.request("PUT", "/api/source", {"source": source}).status == 200
+    wait_until(lambda: served.live.player.choice.id == source)
+    assert served.after(20).masks.shape[1:] == (48, 64)  # it has six frames: it starts again
+    listed = served.request("GET", "/api/sources").json
+    assert listed["playing"] == source
+    assert {"id": source, "name": "كلب.mp4", "uploaded": True} in listed["sources"]
+    assert served.request("PUT", "/api/source", {"source": "start"}).status == 200
+    wait_until(lambda: served.live.player.choice.id == "start")
+    assert served.request("DELETE", f"/api/clips/{source}").status == 200
+    assert served.request("PUT", "/api/source", {"source": source}).status == 404
+    assert list(served.live.library.folder.iterdir()) == []
+    assert served.request("DELETE", "/api/clips/start").status == 422
+    served.after(1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"no video", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n/etc/passwd\n", b"ffconcat version 1.0\nfile /etc/passwd\n"],
+)
+def test_only_videos_are_kept(dog: Served, body: bytes) -> None:
+    answer = dog.request("POST", "/api/clips", body)
+    assert (answer.status, "mp4" in answer.error) == (422, True)
+    broken = dog.request("POST", "/api/clips?name=cut.mp4", b"\0\0\0\x20ftypisom" + bytes(500))
+    assert (broken.status, "cut.mp4 holds no video" in broken.error) == (422, True)
+    assert list(dog.live.library.folder.iterdir()) == []
+    dog.after(1)
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(dog: Served) -> None:
+    head = b"POST /api/clips HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", dog.port), timeout=10) as connection:
+        connection.sendall(head + bytes(1000))
+        wait_until(lambda: list(dog.live.library.folder.iterdir()))
+    wait_until(lambda: not list(dog.live.library.folder.iterdir()))
+    dog.after(1)
+
+
+def test_clips_are_limited_in_size_and_number(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve()
+    head = b"POST /api/clips HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(head)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+    video = write_clip(tmp_path / "a.mp4")
+    monkeypatch.setattr(clips, "_ALL_CLIPS", len(video) + 100)
+    assert served.request("POST", "/api/clips", video).status == 200
+    assert "larger than" in served.request("POST", "/api/clips", video).error
+    monkeypatch.setattr(clips, "_ALL_CLIPS", 1 << 30)
+    monkeypatch.setattr(clips, "_MOST_CLIPS", 1)
+    assert "no more are kept" in served.request("POST", "/api/clips", video).error
+    monkeypatch.setattr(clips, "_MOST_CLIPS", 20)
+    monkeypatch.setattr(clips, "_SPARE", 1 << 62)
+    assert "nearly full" in served.request("POST", "/api/clips", video).error
+    assert len(list(served.live.library.folder.iterdir())) == 1
+
+
+def test_pages_cannot_name_paths_of_the_server(dog: Served) -> None:
+    for source in ("/etc/passwd", "http://127.0.0.1:1/", "0"):
+        assert dog.request("PUT", "/api/source", {"source": source}).status == 404
+
+
+def test_recording_is_a_playable_video_of_what_was_seen(serve: Serve, tmp_path: Path) -> None:
+    served = serve("the dog")
+    served.after(2)
+    name = served.request("POST", "/api/recording").json["recording"]
+    again = served.request("POST", "/api/recording")
+    assert (again.status, "running already" in again.error) == (409, True)
+    served.after(8)
+    assert served.request("DELETE", "/api/recording").json["recording"] == name
+    path = tmp_path / name
+    path.write_bytes(served.request("GET", f"/api/recordings/{name}").body)
+    assert 7 <= cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) < 1000
+    assert served.request("DELETE", "/api/recording").status == 409
+    assert served.request("GET", "/api/status").json["recording"]["files"] == [name]
+
+
+def test_a_recording_that_cannot_go_on_does_not_end_the_stream(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rvos_edge.stream.sinks import VideoSink
+
+    served = serve("the dog")
+    write = VideoSink.write
+    written = 0
+
+    def full(self: VideoSink, *arguments: Any) -> None:
+        nonlocal written
+        written += 1
+        if written > 5:
+            raise OSError(28, "No space left on device")
+        write(self, *arguments)
+
+    monkeypatch.setattr(VideoSink, "write", full)
+    name = served.request("POST", "/api/recording").json["recording"]
+    wait_until(lambda: not served.live.recorder.running)
+    recording = served.request("GET", "/api/status").json["recording"]
+    assert "No space left" in recording["trouble"]
+    assert recording["files"] == [name]
+    assert cv2.VideoCapture(str(served.live.recorder.path(name))).get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    served.after(2)
+
+
+def test_a_page_of_another_origin_changes_nothing(serve: Serve) -> None:
+    served = serve("the dog")
+    body = {"queries": ["a cat"]}
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{served.port + 1}"):
+        answer = served.request("PUT", "/api/queries", body, {"origin": origin})
+        assert (answer.status, "another origin" in answer.error) == (403, True)
+    own = f"http://127.0.0.1:{served.port}"
+    assert served.request("PUT", "/api/queries", body, {"origin": own}).status == 200
+
+
+def test_a_name_that_was_bound_to_loopback_is_not_served(dog: Served) -> None:
+    for host in ("evil.example", f"evil.example:{dog.port}", "127.0.0.1.evil.example", ""):
+        answer = dog.request("GET", "/api/status", headers={"host": host})
+        assert (answer.status, "localhost" in answer.error) == (403, True)
+    for host in ("localhost", "LOCALHOST:9", "127.0.0.1", "[::1]:8000"):
+        assert dog.request("GET", "/api/status", headers={"host": host}).status == 200
+
+
+def test_the_token_is_asked_for(serve: Serve) -> None:
+    token = "correct horse"
+    served = serve(token=token)
+    assert served.url == f"http://127.0.0.1:{served.port}/?token={token.replace(' ', '%20')}"
+    for headers in ({}, {"authorization": "Bearer wrong horse"}, {"authorization": "Basic x"}, {"cookie": "a=b"}):
+        answer = served.request("GET", "/api/status", headers=headers)
+        assert (answer.status, "token" in answer.error) == (401, True)
+    bearer = {"authorization": f"Bearer {token}", "host": "camera.example"}
+    assert served.request("GET", "/api/status", headers=bearer).status == 200
+    page = served.request("GET", "/")
+    assert (page.status, b"<form" in page.body, b"main.js" in page.body) == (401, True, False)
+    assert b"not the token" in served.request("GET", "/?token=wrong").body
+    assert served.request("POST", "/session", b"token=" + b"x" * 9000).status == 401
+    for shown in (
+        served.request("GET", "/?token=correct+horse"),
+        served.request("POST", "/session", b"token=correct+horse"),
+    ):
+        assert (shown.status, shown.headers["location"]) == (303, "/")
+        cookie = shown.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        assert token not in cookie
+        assert served.request("GET", "/", headers={"cookie": cookie.partition(";")[0]}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("8080", Address("127.0.0.1", 8080)),
+        (":8080", Address("127.0.0.1", 8080)),
+        ("localhost", Address("localhost", 8000)),
+        ("0.0.0.0:9000", Address("0.0.0.0", 9000)),
+        ("[::1]:9000", Address("::1", 9000)),
+    ],
+)
+def test_addresses(written: str, address: Address) -> None:
+    assert parse_address(written) == address
+    assert address.loopback == (address.host != "0.0.0.0")
+
+
+@pytest.mark.parametrize("written", ["", "a b", "host:", "host:99999", "host:port", "::1", "http://host:80/"])
+def test_addresses_that_are_none(written: str) -> None:
+    with pytest.raises(UserError, match="write it as HOST:PORT"):
+        parse_address(written)
+
+
+def test_beyond_loopback_only_with_a_token() -> None:
+    for host in ("0.0.0.0", "::", "192.168.0.7", "camera.example"):
+        with pytest.raises(UserError, match="add --token"):
+            check_token(Address(host), None)
+        check_token(Address(host), "long enough")
+    check_token(Address("127.0.0.1"), None)
+    with pytest.raises(UserError, match="at least 8"):
+        check_token(Address("127.0.0.1"), "short")
+
+
+def test_a_taken_port_is_told_in_a_sentence(serve: Serve) -> None:
+    served = serve()
+    with pytest.raises(UserError, match="cannot be used"):
+        serve(address=Address(port=served.port))
+
+
+def test_sizes_of_pictures_and_run_lengths() -> None:
+    assert picture_size(encoded(suffix=".png")) == (96, 128)
+    assert picture_size(encoded(suffix=".jpg")) == (96, 128)
+    assert picture_size(b"\xff\xd8\xff\xff\xff\xff") is None
+    assert picture_size(b"\xff\xd8\xff\xe0\0\0\0\0\0\0\0\0") is None
+    rng = np.random.default_rng(2)
+    for mask in (rng.random((5, 7)) > 0.5, np.zeros((3, 4), bool), np.ones((3, 4), bool)):
+        counts = run_lengths(mask)
+        assert np.array_equal(np.repeat(np.arange(len(counts)) % 2 == 1, counts), mask.ravel(order="F"))

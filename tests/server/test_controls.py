@@ -1,0 +1,275 @@
+"""Edits of a running stream, the player of sources, and the pictures that are made."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+import pytest
+from served import Pictures, Serve, picture, wait_until
+
+from rvos_edge.errors import UserError
+from rvos_edge.segmenter import Result, Segmenter
+from rvos_edge.server.clips import container
+from rvos_edge.server.controls import Controls, LiveSegmenter, Settings
+from rvos_edge.server.picture import draw_picture, encode_jpeg, fit, flow_colours
+from rvos_edge.server.player import Choice, Player
+from rvos_edge.stream.sources import Frame, Source
+
+
+def test_edits_between_two_frames_are_done_once(open_tiny: Callable[..., Segmenter]) -> None:
+    segmenter = open_tiny()
+    segmenter.set_queries(["the dog"])
+    controls = Controls(segmenter)
+    live = LiveSegmenter(segmenter, controls)
+    assert live.step(picture(0)).queries == ("the dog",)
+    for number in range(50):
+        controls.set_queries([f"the dog {number}"])
+        controls.change({"iterations": 1 + number % 5})
+    assert segmenter.queries == ("the dog",)
+    result = live.step(picture(1))
+    assert result.queries == ("the dog 49",)
+    assert result.decision is not None
+    assert result.decision.iterations == 5
+    assert controls.shown.revision == controls.wanted.revision == 100
+
+
+def test_edits_do_not_interrupt_the_video(open_tiny: Callable[..., Segmenter]) -> None:
+    """Words alone change: the flow goes on from the frame before."""
+    plain, edited = open_tiny(), open_tiny()
+    plain.set_queries(["a cat"])
+    edited.set_queries(["the dog"])
+    controls = Controls(edited)
+    live = LiveSegmenter(edited, controls)
+    for index in range(4):
+        if index == 2:
+            controls.set_queries(["a cat"])
+        expected, got = plain.step(picture(index)), live.step(picture(index))
+    assert np.array_equal(expected.margins, got.margins)
+
+
+def test_without_queries_the_picture_is_bare_and_the_next_one_starts_anew(open_tiny: Callable[..., Segmenter]) -> None:
+    segmenter = open_tiny()
+    controls = Controls(segmenter)
+    live = LiveSegmenter(segmenter, controls)
+    assert live.step(picture(0)).masks.shape == (0, 96, 128)
+    controls.set_queries(["the dog"])
+    result = live.step(picture(1))
+    assert result.masks.shape == (1, 96, 128)
+    assert result.decision is not None
+    assert result.decision.reason == "first frame"
+    with pytest.raises(UserError, match="uint8 array"):
+        live.step(np.zeros((4, 4), np.uint8))
+
+
+def test_an_edit_that_cannot_be_done_leaves_what_was(
+    open_tiny: Callable[..., Segmenter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = open_tiny()
+    segmenter.set_queries(["the dog"])
+    controls = Controls(segmenter)
+    live = LiveSegmenter(segmenter, controls)
+    controls.set_queries(["a cat"])
+
+    def fail(queries: object) -> None:
+        raise UserError("the engine takes no more; use fewer.")
+
+    monkeypatch.setattr(segmenter, "set_queries", fail)
+    assert live.step(picture(0)).queries == ("the dog",)
+    assert controls.error == "the engine takes no more; use fewer."
+    assert controls.wanted.queries == ("the dog",)
+    live.step(picture(1))
+    assert controls.error  # until the next edit
+    controls.change({"opacity": 1.0})
+    assert controls.error == ""
+
+
+def test_waiting_for_an_edit() -> None:
+    class Nothing:
+        queries: tuple[str, ...] = ()
+        threshold = 0.0
+        iterations = None
+
+    controls = Controls(Nothing())  # type: ignore[arg-type]
+    assert not controls.wait_for_edit(controls.wanted.revision, 0.01)
+    threading.Timer(0.05, lambda: controls.change({"paused": True})).start()
+    assert controls.wait_for_edit(0, 10)
+
+
+class Breaking(Pictures):
+    """Breaks off after three frames."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in super().__iter__():
+            if frame.index == 3:
+                raise UserError("the camera was unplugged; plug it in.")
+            yield frame
+
+
+def test_a_source_that_breaks_waits_for_another_one(serve: Serve) -> None:
+    served = serve("the dog", source=Breaking)
+    wait_until(lambda: served.live.status()["state"] == "waiting")
+    assert "unplugged" in served.request("GET", "/api/status").json["trouble"]
+    assert served.live.figures.frames == 3
+    assert served.request("PUT", "/api/source", {"source": "synthetic"}).status == 200
+    assert served.after(2).masks.shape[1:] == (288, 512)
+    assert served.live.status()["trouble"] == ""
+
+
+class Empty(Pictures):
+    """Ends before it begins."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(())
+
+
+def test_a_source_without_frames_is_not_opened_for_ever(serve: Serve) -> None:
+    opened: list[Source] = []
+
+    def source() -> Source:
+        opened.append(Empty())
+        return opened[-1]
+
+    served = serve("the dog", source=source)
+    wait_until(lambda: "gives no frames" in served.live.status()["trouble"])
+    assert len(opened) == 1
+    assert served.live.status()["state"] == "waiting"
+    assert served.request("PUT", "/api/source", {"source": "synthetic"}).status == 200
+    served.after(1)
+
+
+def test_a_file_starts_again_as_another_video(serve: Serve) -> None:
+    served = serve("the dog", source=lambda: Pictures(4))
+    served.collector.keep = 100
+    wait_until(lambda: len(served.collector.results) >= 10)
+    assert [result.index for result in served.collector.results[:10]] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+
+
+def test_times_grow_over_everything_that_is_played() -> None:
+    class Timed(Source):
+        def __iter__(self) -> Iterator[Frame]:
+            for index in range(3):
+                yield Frame(picture(index), index, index / 50, f"{index:05d}", time.perf_counter())
+
+    class Nothing:
+        queries: tuple[str, ...] = ()
+        threshold = 0.0
+        iterations = None
+
+    def source() -> Source:
+        return Timed(name="timed", fps=50.0, length=3)
+
+    controls = Controls(Nothing())  # type: ignore[arg-type]
+    player = Player(Choice("start", "timed", source), source(), controls, restarted=lambda: None, repeat=True)
+    frames = list(itertools.islice(player, 8))
+    player.close()
+    assert [frame.index for frame in frames] == list(range(8))
+    assert [frame.timestamp for frame in frames] == pytest.approx([index / 50 for index in range(8)])
+    assert len({frame.name for frame in frames}) == 8  # names of files
+
+
+def test_without_repeat_the_stream_ends_with_its_file(serve: Serve) -> None:
+    served = serve("the dog", source=lambda: Pictures(4), repeat=False)
+    wait_until(lambda: served.live.figures.frames == 4)
+    time.sleep(0.05)
+    assert served.live.figures.frames == 4
+
+
+def test_a_pause_holds_the_frame_and_shows_edits_on_it(serve: Serve) -> None:
+    served = serve("the dog")
+    revision = served.request("PUT", "/api/settings", {"paused": True}).json["revision"]
+    wait_until(lambda: served.live.controls.shown.revision == revision)
+    time.sleep(0.05)
+    frames, held = served.live.figures.frames, served.live.sink.shown
+    assert held is not None
+    time.sleep(0.1)
+    assert served.live.figures.frames == frames
+    served.request("PUT", "/api/queries", {"queries": ["a cat"]})
+    wait_until(lambda: served.live.figures.frames == frames + 1)
+    shown = served.live.sink.shown
+    assert shown is not None
+    assert np.array_equal(shown.frame.image, held.frame.image)
+    assert shown.result.queries == ("a cat",)
+    served.request("PUT", "/api/settings", {"paused": False})
+    served.after(3)
+
+
+def test_files_are_played_at_their_own_speed() -> None:
+    class Timed(Source):
+        def __iter__(self) -> Iterator[Frame]:
+            for index in range(6):
+                yield Frame(picture(index), index, index / 50, f"{index:05d}", time.perf_counter())
+
+    class Nothing:
+        queries: tuple[str, ...] = ()
+        threshold = 0.0
+        iterations = None
+
+    source = Timed(name="timed", fps=50.0, length=6)
+    controls = Controls(Nothing())  # type: ignore[arg-type]
+    choice = Choice("start", "timed", lambda: source)
+    player = Player(choice, source, controls, restarted=lambda: None, repeat=False)
+    times = [(frame.index, time.perf_counter()) for frame in player]
+    assert [index for index, _ in times] == list(range(6))
+    assert times[-1][1] - times[0][1] >= 0.09  # never faster; slower is the machine's right
+
+
+def test_views() -> None:
+    image = picture(0)
+    masks = np.zeros((1, 96, 128), bool)
+    masks[0, 20:60, 30:90] = True
+    flow = np.zeros((2, 24, 32), np.float32)
+    flow[0] = -8
+    result = Result(("a dog",), masks, np.zeros((1, 4, 4), np.float32), np.ones(1, np.float32), {}, True, flow, 0, None)
+    bare = draw_picture(image, result, Settings(mask=False, outline=False))
+    assert np.array_equal(bare, image)
+    outline = (draw_picture(image, result, Settings(mask=False)) != image).any(2)
+    mask = (draw_picture(image, result, Settings(outline=False)) != image).any(2)
+    assert outline.any()
+    assert not outline[30:50, 40:80].any()
+    assert mask[30:50, 40:80].mean() > 0.9
+    wheel = draw_picture(image, result, Settings(mask=False, outline=False, flow=True))
+    assert (wheel == wheel[0, 0]).all()
+    assert draw_picture(image, result, Settings(), legend=True).shape == image.shape
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 2), (3, 4000)])
+def test_pictures_of_any_size_are_drawn(size: tuple[int, int]) -> None:
+    masks = np.ones((2, *size), bool)
+    flow = np.zeros((2, 8, 8), np.float32)
+    result = Result(("a", "b"), masks, np.zeros((2, 4, 4), np.float32), np.ones(2, np.float32), {}, True, flow, 0, None)
+    drawn = draw_picture(np.zeros((*size, 3), np.uint8), result, Settings(flow=True), legend=True)
+    assert drawn.shape == (*size, 3)
+    small = fit(drawn, 1280)
+    assert max(small.shape) <= 1280
+    assert encode_jpeg(small, 80)[:2] == b"\xff\xd8"
+
+
+def test_flow_is_shown_on_the_usual_wheel() -> None:
+    """Baker et al.: what moves right is red, left cyan, down yellow-green, up violet; what rests is white."""
+    flow = np.zeros((2, 1, 5), np.float32)
+    # To the previous frame, so the other way round.
+    flow[:, 0, 1], flow[:, 0, 2], flow[:, 0, 3], flow[:, 0, 4] = (-9, 0), (9, 0), (0, -9), (0, 9)
+    still, right, left, down, up = (tuple(int(v) for v in colour[::-1]) for colour in flow_colours(flow)[0])
+    assert still == (255, 255, 255)
+    assert right == (255, 0, 0)
+    assert left[0] < 40
+    assert min(left[1:]) > 180
+    assert down[2] < 40
+    assert min(down[:2]) > 180
+    assert up[1] < 90
+    assert up[2] > 200
+    assert np.isfinite(flow_colours(np.full((2, 3, 3), np.nan, np.float32))).all()
+
+
+def test_containers_are_known_by_their_first_bytes() -> None:
+    assert container(b"\0\0\0\x20ftypisom") == ".mp4"
+    assert container(b"\x1aE\xdf\xa3....webm") == ".webm"
+    assert container(b"\x1aE\xdf\xa3....matroska") == ".mkv"
+    assert container(b"RIFF\0\0\0\0AVI LIST") == ".avi"
+    for other in (b"", b"#EXTM3U\n", b"RIFF\0\0\0\0WAVE", cv2.imencode(".png", picture(0))[1].tobytes()):
+        assert container(other) is None
