@@ -89,6 +89,15 @@ def test_people_are_set_on_what_can_be_ridden(composed: ComposedDataset) -> None
     assert len(sentences) >= 2
 
 
+def test_riders_come_as_often_as_asked_for(composed: ComposedDataset) -> None:
+    def riders(share: float) -> int:
+        asked = ComposedDataset(coco=composed.coco, davis=composed.davis, riders=share)
+        chosen = [asked._choose(rng := np.random.default_rng(seed), asked.coco.scene(rng)) for seed in range(80)]
+        return sum(cut.rider is not None for cuts in chosen for cut in cuts)
+
+    assert riders(0.8) > 1.5 * riders(0.1)
+
+
 def test_a_data_set_without_whole_objects_is_refused(tmp_path: Path) -> None:
     from trainer.test_coco import annotation, write_coco  # the fixture of the COCO tests
 

@@ -48,6 +48,7 @@ class ComposedDataset:
         coco: objects, and backgrounds where its pictures are completely annotated.
         davis: backgrounds with stored flow and objects with sentences; None leaves them out.
         davis_backgrounds: share of the backgrounds taken from ``davis``.
+        riders: probability that the first object is one that people ride, most of them with a rider.
         augmentation: colours of the finished frame.
 
     Raises:
@@ -60,10 +61,12 @@ class ComposedDataset:
         coco: CocoDataset,
         davis: ClipsDataset | None = None,
         davis_backgrounds: float = 0.5,
+        riders: float = 0.25,
         augmentation: Augmentation | None = None,
     ) -> None:
         self.coco, self.davis = coco, davis
         self.davis_backgrounds = davis_backgrounds if davis is not None else 0.0
+        self.riders = riders
         self.augmentation = augmentation or coco.augmentation
         self._backgrounds = [picture for picture in coco.pictures if picture.complete]
         self._objects: dict[str, list[tuple[Picture, Instance]]] = defaultdict(list)
@@ -138,7 +141,7 @@ class ComposedDataset:
         while len(out) < count and allowed:
             same = [c for c in allowed if c in apart or c in {cut.category for cut in out}]
             pool = same if same and rng.random() < 0.6 else allowed
-            if not out and "person" in allowed and rng.random() < 0.25:
+            if not out and "person" in allowed and rng.random() < self.riders:
                 pool = [c for c in allowed if c in lexicon.MOUNTS] or pool
             category = pool[int(rng.integers(len(pool)))]
             if category in lexicon.ANIMALS or category in lexicon.VEHICLES or rng.random() < 0.6:

@@ -122,6 +122,8 @@ class ComposedSource(StrictModel):
     davis: str | None = None
     expressions: str | None = None
     davis_backgrounds: float = Field(default=0.5, ge=0, le=1)
+    riders: float = Field(default=0.25, ge=0, le=1)
+    """Probability that the first pasted object is one that people ride, most of them with a rider."""
     share: float = Field(gt=0)
 
 
@@ -201,7 +203,8 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
             if source.davis is not None:
                 videos = Davis16Clips(source.davis, split="train", expressions=source.expressions)
                 davis = _with_flow("davis", videos, frame, config, model, console)
-            child = ComposedDataset(coco=coco, davis=davis, davis_backgrounds=source.davis_backgrounds)
+            backgrounds, riders = source.davis_backgrounds, source.riders
+            child = ComposedDataset(coco=coco, davis=davis, davis_backgrounds=backgrounds, riders=riders)
         elif isinstance(source, SyntheticSource):
             child = SyntheticDataset(**frame._asdict())
         else:
