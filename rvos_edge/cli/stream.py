@@ -46,6 +46,7 @@ def run(
     ] = None,
     flow: Annotated[bool, typer.Option("--flow/--no-flow", help="Use motion.")] = True,
     opacity: Annotated[float, typer.Option(help="Of the masks in the video, 0 to 1.")] = 0.5,
+    runtime: Annotated[str, typer.Option(help="python, or cpp where the C++ runtime is installed.")] = "python",
 ) -> None:
     """Segment what the queries name, frame after frame."""
     from rvos_edge.stream.loop import run_stream
@@ -56,7 +57,7 @@ def run(
         raise UserError(f"--opacity {opacity:g} is out of range; choose between 0 and 1.")
     given = {"iterations": iterations, "every": every, "still": still, "hold_fps": hold_fps}
     options = _flow_options(flow, given)
-    segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options)
+    segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options, runtime=runtime)
     segmenter.set_queries(query)
     with open_source(source) as opened:
         makers: list[Callable[[], Sink]] = []
@@ -98,11 +99,14 @@ def _open(
     size: str | None = None,
     threads: int | None = None,
     flow: FlowOptions | None = None,
+    runtime: str = "python",
 ) -> Segmenter:
     from rvos_edge.segmenter import open_segmenter
 
     extent = parse_size(size) if size is not None else None
-    return open_segmenter(bundle, size=extent, device=device, backend=backend, flow=flow, threads=threads)
+    return open_segmenter(
+        bundle, size=extent, device=device, backend=backend, flow=flow, threads=threads, runtime=runtime
+    )
 
 
 def _flow_options(enabled: bool, given: Mapping[str, float | None]) -> FlowOptions:
