@@ -110,7 +110,7 @@ struct Manifest {
   /// A graph by its name, or null.
   [[nodiscard]] const GraphSpec* find(std::string_view graph) const noexcept;
   /// A graph by its name; throws std::out_of_range where there is none.
-  [[nodiscard]] const GraphSpec& graph(std::string_view name) const;
+  [[nodiscard]] const GraphSpec& graph(std::string_view wanted) const;
   /// The graphs that see a frame, in the order in which they run: `backbone` and `aspp`, or `vision`.
   [[nodiscard]] std::vector<std::string> vision_graphs() const;
   /// Whether any graph may be computed in bfloat16.

@@ -56,8 +56,8 @@ class Buffer {
   Shape shape_;
 };
 
-/// A buffer in host memory, aligned to 64 bytes, which an engine reads and writes in place.
-class HostBuffer final : public Buffer {
+/// A buffer in host memory, aligned to 64 bytes, which an engine reads and writes in place. Backends may add to it.
+class HostBuffer : public Buffer {
  public:
   HostBuffer(DType dtype, const Shape& shape);
 
