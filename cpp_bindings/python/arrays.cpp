@@ -15,7 +15,7 @@ constexpr std::size_t shown_characters = 40;
 
 std::string text(nb::handle object) { return nb::cast<std::string>(nb::str(object)); }
 
-std::string type_name(nb::handle object) { return text(object.type().attr("__name__")); }
+std::string class_name(nb::handle object) { return text(object.type().attr("__name__")); }
 
 std::string shorten(const nb::object& string) {
   if (nb::len(string) <= shown_characters) {
@@ -47,14 +47,14 @@ nb::object to_numpy(rvos_edge::Array<T>& array) {
 
 Frame view_frame(nb::handle frame) {
   if (!nb::isinstance(frame, nb::module_::import_("numpy").attr("ndarray"))) {
-    throw UserError(ErrorCode::bad_frame, "a frame must be a uint8 array [H,W,3] in BGR, not " + type_name(frame) + ".");
+    throw UserError(ErrorCode::bad_frame, "a frame must be a uint8 array [H,W,3] in BGR, not " + class_name(frame) + ".");
   }
   nb::ndarray<nb::ro> array;
   if (!nb::try_cast(frame, array, false) || array.dtype() != nb::dtype<std::uint8_t>() || array.ndim() != 3 ||
       array.shape(2) != 3 || array.size() == 0) {
     throw UserError(ErrorCode::bad_frame, "a frame must be a uint8 array [H,W,3] in BGR, not " +
                                               text(frame.attr("dtype")) + " of shape " +
-                                              text(nb::list(frame.attr("shape"))) + "; convert it.");
+                                              text(nb::steal(PySequence_List(frame.attr("shape").ptr()))) + "; convert it.");
   }
   const auto height = array.shape(0);
   const auto width = array.shape(1);
@@ -84,7 +84,7 @@ std::vector<std::string> to_queries(nb::handle queries) {
   for (const nb::handle query : nb::iter(queries)) {
     if (!PyUnicode_Check(query.ptr())) {
       throw UserError(ErrorCode::bad_query,
-                      "a query must be a string, not " + type_name(query) + "; give a sentence.");
+                      "a query must be a string, not " + class_name(query) + "; give a sentence.");
     }
     out.push_back(utf8(query));
   }

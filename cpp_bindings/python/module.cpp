@@ -177,9 +177,9 @@ void bind_segmenter(nb::module_& m) {
            "bundle"_a, nb::kw_only(), "size"_a = nb::none(), "device"_a = "auto", "backend"_a = "auto",
            "flow"_a = rv::FlowOptions{}, "cache_dir"_a = nb::none(), "threads"_a = nb::none(), "threshold"_a = 0.0F,
            "Open a bundle directory and load its graphs; the arguments are those of rvos_edge.open.")
-      .def("set_queries", &PySegmenter::set_queries, "queries"_a,
+      .def("set_queries", &PySegmenter::set_queries, "queries"_a.none(),
            "Say what to segment from the next frame on; on an error the old queries stay.")
-      .def("step", &PySegmenter::step, "frame"_a,
+      .def("step", &PySegmenter::step, "frame"_a.none(),
            "Segment the next frame, uint8 [H,W,3] BGR; Python's lock is free meanwhile.")
       .def("reset", &PySegmenter::reset, "Forget the video: the next frame is a first frame. The queries stay.")
       .def_prop_ro("queries", &PySegmenter::queries, "What is being segmented.")
