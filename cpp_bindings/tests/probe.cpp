@@ -72,7 +72,8 @@ void bundles() {
       size = Size{request["size"][0], request["size"][1]};
     }
     try {
-      std::cout << "ok " << Bundle::open(request["path"].get<std::string>(), size).fingerprint() << '\n';
+      const Bundle bundle = Bundle::open(request["path"].get<std::string>(), size);
+      std::cout << "ok " << bundle.fingerprint() << '\n';
     } catch (const UserError& error) {
       std::cout << error.what() << '\n';
     }
