@@ -39,10 +39,12 @@ def ranges(codes: Iterable[int]) -> list[tuple[int, int]]:
 def combining_classes() -> list[tuple[int, int, int]]:
     """First, last and class of each run of characters that canonical ordering moves."""
     nfd = normalizers.NFD()
-    probes: dict[int, str] = {}
+    highest = "\u0345"
+    probes = {240: highest}
     for code in CODE_POINTS:
         order = unicodedata.combining(chr(code))
-        if order and not unicodedata.decomposition(chr(code)):
+        # Python and `tokenizers` know different versions of Unicode: a probe must be known to both.
+        if order and nfd.normalize_str(highest + chr(code)) == chr(code) + highest:
             probes.setdefault(order, chr(code))
     found: list[tuple[int, int, int]] = []
     for code in CODE_POINTS:
@@ -50,8 +52,7 @@ def combining_classes() -> list[tuple[int, int, int]]:
         if nfd.normalize_str(char) != char:
             continue
         # Behind the highest class it moves forward, unless it is of the highest class or of none.
-        moves = nfd.normalize_str(probes[240] + char) != probes[240] + char
-        if not moves and unicodedata.combining(char) != 240:
+        if nfd.normalize_str(highest + char) == highest + char and char != highest:
             continue
         order = next(k for k in sorted(probes) if nfd.normalize_str(char + probes[k]) == char + probes[k])
         if found and found[-1][1] == code - 1 and found[-1][2] == order:
