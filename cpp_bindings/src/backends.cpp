@@ -8,7 +8,7 @@
 namespace rvos_edge {
 namespace {
 
-/// A backend: whether it is built in, and the one device of those that have only one.
+/// A backend: its device, the option that builds it in, and whether that was so.
 struct Entry {
   const char* name;
   const char* device;
@@ -21,19 +21,41 @@ constexpr bool with_openvino = true;
 #else
 constexpr bool with_openvino = false;
 #endif
+#ifdef RVOS_EDGE_WITH_ONNXRUNTIME
+constexpr bool with_onnxruntime = true;
+#else
+constexpr bool with_onnxruntime = false;
+#endif
+// One library has either of the two: their headers have the same names.
+#if defined(RVOS_EDGE_WITH_TENSORRT) && defined(RVOS_EDGE_WITH_TENSORRT_RTX)
+constexpr bool with_tensorrt = false;
+constexpr bool with_tensorrt_rtx = true;
+#elif defined(RVOS_EDGE_WITH_TENSORRT)
+constexpr bool with_tensorrt = true;
+constexpr bool with_tensorrt_rtx = false;
+#else
+constexpr bool with_tensorrt = false;
+constexpr bool with_tensorrt_rtx = false;
+#endif
+// OpenVINO was measured on CPUs of this family alone.
+#if defined(__x86_64__) || defined(_M_X64)
+constexpr bool prefers_openvino = true;
+#else
+constexpr bool prefers_openvino = false;
+#endif
 
 constexpr std::array<Entry, 5> entries = {{
-    {"onnxruntime", "", "RVOS_EDGE_ONNXRUNTIME", false},
+    {"onnxruntime", "cpu", "RVOS_EDGE_ONNXRUNTIME", with_onnxruntime},
     {"openvino", "cpu", "RVOS_EDGE_OPENVINO", with_openvino},
     {"openvino-bf16", "cpu", "RVOS_EDGE_OPENVINO", with_openvino},
-    {"tensorrt", "cuda", "RVOS_EDGE_TENSORRT", false},
-    {"tensorrt-rtx", "cuda", "RVOS_EDGE_TENSORRT", false},
+    {"tensorrt", "cuda", "RVOS_EDGE_TENSORRT", with_tensorrt},
+    {"tensorrt-rtx", "cuda", "RVOS_EDGE_TENSORRT", with_tensorrt_rtx},
 }};
 
 [[nodiscard]] UserError unsupported(const std::string& sentence) { return {ErrorCode::unsupported_backend, sentence}; }
 
 bool can_use(const Entry& entry, const std::string& device) {
-  return device == "auto" || *entry.device == '\0' || device == entry.device;
+  return device == "auto" || device == entry.device;
 }
 
 void check_device(const std::string& device) {
@@ -91,6 +113,16 @@ std::unique_ptr<Backend> open_backend(const std::string& name, const Bundle& bun
                       "=ON.");
   }
   static_cast<void>(bundle);
+#ifdef RVOS_EDGE_WITH_TENSORRT
+  if (name == "tensorrt" || name == "tensorrt-rtx") {
+    return make_tensorrt(bundle, options);
+  }
+#endif
+#ifdef RVOS_EDGE_WITH_ONNXRUNTIME
+  if (name == "onnxruntime") {
+    return make_onnxruntime(options);
+  }
+#endif
 #ifdef RVOS_EDGE_WITH_OPENVINO
   if (name == "openvino" || name == "openvino-bf16") {
     return make_openvino(options, name == "openvino-bf16");
@@ -105,14 +137,26 @@ std::vector<Candidate> ranked_backends(const Bundle& bundle, const std::string& 
   const auto has = [&available](const char* name) {
     return std::find(available.begin(), available.end(), name) != available.end();
   };
-  const std::string why = device == "cpu" ? "the CPU was asked for" : "no GPU backend is built in";
+  std::string why = device == "cpu" ? "the CPU was asked for" : "no GPU backend is built in";
+#ifdef RVOS_EDGE_WITH_TENSORRT
+  if (device != "cpu" && has_gpu()) {
+    ranked.push_back({with_tensorrt ? "tensorrt" : "tensorrt-rtx", "it is the fastest on a GPU"});
+  }
+  why = device == "cpu" ? why : "TensorRT finds no GPU";
+#endif
 #ifdef RVOS_EDGE_WITH_OPENVINO
-  if (has("openvino-bf16") && bfloat16_pays()) {
+  if (prefers_openvino && has("openvino-bf16") && bfloat16_pays()) {
     ranked.push_back({"openvino-bf16", why + "; on this CPU OpenVINO in bfloat16 is the fastest"});
   }
 #endif
-  if (has("openvino")) {
-    ranked.push_back({"openvino", why + "; on a CPU OpenVINO is the fastest"});
+  if (prefers_openvino && has("openvino")) {
+    ranked.push_back({"openvino", why + "; on a CPU of this kind OpenVINO is the fastest"});
+  }
+  if (has("onnxruntime")) {
+    ranked.push_back({"onnxruntime", why});
+  }
+  if (!prefers_openvino && has("openvino")) {
+    ranked.push_back({"openvino", why + "; OpenVINO was not measured on this kind of CPU"});
   }
   if (ranked.empty()) {
     throw unsupported("no backend of this library can use device '" + device +

@@ -26,4 +26,15 @@ struct Candidate {
 [[nodiscard]] bool bfloat16_pays();
 #endif
 
+#ifdef RVOS_EDGE_WITH_ONNXRUNTIME
+[[nodiscard]] std::unique_ptr<Backend> make_onnxruntime(const BackendOptions& options);
+#endif
+
+#ifdef RVOS_EDGE_WITH_TENSORRT
+/// UserError where there is no driver, no GPU, or no engine of the bundle that fits it.
+[[nodiscard]] std::unique_ptr<Backend> make_tensorrt(const Bundle& bundle, const BackendOptions& options);
+/// Whether there is a GPU to run on.
+[[nodiscard]] bool has_gpu();
+#endif
+
 }  // namespace rvos_edge
