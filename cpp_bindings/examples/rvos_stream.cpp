@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <mutex>
+#include <opencv2/core/utils/logger.hpp>
 #include <opencv2/highgui.hpp>
 #include <opencv2/videoio.hpp>
 #include <thread>
@@ -159,6 +160,8 @@ double median(std::vector<double> values) {
 }
 
 int run(const Arguments& arguments) {
+  // What goes wrong is said here, in one sentence.
+  cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);
   const std::vector<std::string> queries = arguments.all("query");
   const std::string source_name = arguments.text("source", "");
   if (source_name.empty() || !arguments.has("bundle")) {

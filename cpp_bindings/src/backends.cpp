@@ -99,7 +99,6 @@ std::unique_ptr<Backend> open_backend(const std::string& name, const Bundle& bun
     }
     throw unsupported("backend '" + name + "' is unknown; use " + known + ".");
   }
-  check_device(options.device);
   if (!can_use(*entry, options.device)) {
     throw unsupported("backend '" + name + "' cannot use device '" + options.device + "'; use device '" +
                       entry->device + "', or another backend.");

@@ -21,8 +21,8 @@ try:
     )
 except ImportError as error:
     raise ImportError(
-        f"rvos_edge_cpp cannot be loaded ({error}); it fits the OpenVINO that it was built against: build it again with "
-        "pip install --force-reinstall --no-deps ./cpp_bindings"
+        f"rvos_edge_cpp cannot be loaded ({error}); it fits the OpenVINO that it was built against: build it again, "
+        "with pip install --force-reinstall --no-deps ./cpp_bindings"
     ) from error
 
 __all__ = ["FlowDecision", "FlowOptions", "Result", "Segmenter", "UserError", "__version__", "available_backends"]
