@@ -319,6 +319,7 @@ def open_segmenter(
     cache_dir: str | Path | None = None,
     threads: int | None = None,
     threshold: float = 0.0,
+    runtime: str = "python",
 ) -> Segmenter:
     """Open a bundle for segmentation; exported as ``rvos_edge.open``.
 
@@ -331,10 +332,26 @@ def open_segmenter(
         cache_dir: Folder for caches; None for $RVOS_EDGE_CACHE or the user's cache folder.
         threads: CPU threads; None for one per physical core.
         threshold: Logit above which a pixel belongs to the object.
+        runtime: "python", or "cpp" for the C++ runtime behind the same interface, where it is installed.
 
     Raises:
-        UserError: The bundle is damaged, or the backend or the device cannot be used.
+        UserError: The bundle is damaged, or the backend, the device or the runtime cannot be used.
     """
+    if runtime not in ("python", "cpp"):
+        raise UserError(f"runtime '{runtime}' is unknown; use python or cpp.")
+    if runtime == "cpp":
+        from rvos_edge.cpp import CppSegmenter  # here, because it is built on this module
+
+        return CppSegmenter(
+            shipped_bundle() if path is None else Path(path),
+            size=size,
+            device=device,
+            backend=backend,
+            flow=flow,
+            cache_dir=cache_dir,
+            threads=threads,
+            threshold=threshold,
+        )
     bundle = Bundle.open(shipped_bundle() if path is None else path, size=size)
     caches = default_cache_dir() if cache_dir is None else Path(cache_dir)
 

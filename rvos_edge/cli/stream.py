@@ -82,6 +82,7 @@ def run(
     ] = True,
     serve: ServeOption = None,
     token: TokenOption = None,
+    runtime: Annotated[str, typer.Option(help="python, or cpp where the C++ runtime is installed.")] = "python",
 ) -> None:
     """Segment what the queries name, frame after frame; of many files (a glob or a folder of videos) one by one."""
     from rvos_edge.cli.batch import run_batch
@@ -103,6 +104,10 @@ def run(
     if not query and serve is None:
         raise UserError("there is no --query; say what to segment, or add --serve and type it on the page.")
     check_serving(serve, token)
+    if serve is not None and runtime != "python":
+        raise UserError(
+            f"--serve changes settings that --runtime {runtime} fixes when it starts; leave one of them out."
+        )
     queries = query or []
     targets = output or []
     piped = [*targets, json, rle].count("-")
@@ -134,12 +139,13 @@ def run(
             backend=backend,
             threads=threads,
             flow=options,
+            runtime=runtime,
         )
         run_batch(source, files, job, workers=1 if workers is None else workers, resume=resume)
         return
     if workers is not None:
         raise UserError("--workers shares many files; give a glob of videos, such as --source 'videos/*.mp4'.")
-    segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options)
+    segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options, runtime=runtime)
     if queries:
         segmenter.set_queries(queries)
 
@@ -221,11 +227,14 @@ def _open(
     size: str | None = None,
     threads: int | None = None,
     flow: FlowOptions | None = None,
+    runtime: str = "python",
 ) -> Segmenter:
     from rvos_edge.segmenter import open_segmenter
 
     extent = parse_size(size) if size is not None else None
-    return open_segmenter(bundle, size=extent, device=device, backend=backend, flow=flow, threads=threads)
+    return open_segmenter(
+        bundle, size=extent, device=device, backend=backend, flow=flow, threads=threads, runtime=runtime
+    )
 
 
 def _flow_options(enabled: bool, given: Mapping[str, float | None]) -> FlowOptions:

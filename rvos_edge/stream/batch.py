@@ -74,6 +74,7 @@ class Job:
     backend: str = "auto"
     threads: int | None = None
     flow: FlowOptions | None = None
+    runtime: str = "python"
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -111,7 +112,13 @@ class FileProcessor:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._segmenter = open_segmenter(
-            job.bundle, size=job.size, device=job.device, backend=job.backend, flow=job.flow, threads=job.threads
+            job.bundle,
+            size=job.size,
+            device=job.device,
+            backend=job.backend,
+            flow=job.flow,
+            threads=job.threads,
+            runtime=job.runtime,
         )
         self._segmenter.set_queries(job.queries)
         self.backend_name = self._segmenter.backend_name

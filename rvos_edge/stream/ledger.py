@@ -79,6 +79,7 @@ def describe(job: Job) -> dict[str, Any]:
             "overlap": job.overlap.value,
             "device": job.device,
             "backend": job.backend,
+            "runtime": job.runtime,
             "flow": flow,
         },
     }

@@ -1,0 +1,24 @@
+# Cross-compile for a Jetson or another 64-bit ARM board, with Debian's or Ubuntu's g++-aarch64-linux-gnu:
+#
+#     cmake -S cpp_bindings -B build-jetson --toolchain cpp_bindings/cmake/toolchains/aarch64-linux-gnu.cmake
+#
+# RVOS_EDGE_SYSROOT is a copy of the board's file system (its /usr and /opt suffice): there the TensorRT, CUDA, OpenVINO
+# and ONNX Runtime of the board are looked for. Without it only what needs none of them is built.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+
+set(RVOS_EDGE_SYSROOT "" CACHE PATH "Copy of the board's file system")
+list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES RVOS_EDGE_SYSROOT)
+if(RVOS_EDGE_SYSROOT)
+  set(CMAKE_SYSROOT "${RVOS_EDGE_SYSROOT}")
+  set(ENV{PKG_CONFIG_SYSROOT_DIR} "${RVOS_EDGE_SYSROOT}")
+  set(ENV{PKG_CONFIG_LIBDIR}
+    "${RVOS_EDGE_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig:${RVOS_EDGE_SYSROOT}/usr/share/pkgconfig")
+endif()
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+# Headers alone, such as nlohmann_json, may be this machine's; libraries may not.
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE BOTH)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE BOTH)

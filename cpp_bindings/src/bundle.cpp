@@ -1,0 +1,225 @@
+#include "rvos_edge/bundle.hpp"
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+
+#include "manifest.hpp"
+#include "names.hpp"
+#include "rvos_edge/error.hpp"
+#include "sha256.hpp"
+
+namespace rvos_edge {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[nodiscard]] UserError bad(const std::string& sentence) { return {ErrorCode::bad_bundle, sentence}; }
+
+/// "float32[1, 'L']", as Python writes a dtype and a list.
+std::string describe(const TensorSpec& spec) {
+  std::string text(dtype_name(spec.dtype));
+  text += '[';
+  for (std::size_t i = 0; i < spec.shape.size(); ++i) {
+    const Dim& dim = spec.shape[i];
+    text += (i == 0 ? "" : ", ") + (dim.symbol.empty() ? std::to_string(dim.extent) : "'" + dim.symbol + "'");
+  }
+  return text + "]";
+}
+
+bool differ(const TensorSpec& a, const TensorSpec& b) { return a.dtype != b.dtype || a.shape != b.shape; }
+
+/// Whether a path lies in a folder once links and ".." are followed.
+bool is_inside(const fs::path& path, const fs::path& folder) {
+  const fs::path inner = fs::weakly_canonical(path);
+  const fs::path outer = fs::weakly_canonical(folder);
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
+void check_file(const fs::path& root, const std::string& name, const std::string& sha256, const std::string& what) {
+  const fs::path path = root / name;
+  std::error_code ignored;
+  // A NUL would end the name for the system, but not for the comparison.
+  if (name.find('\0') != std::string::npos || !is_inside(path, root)) {
+    throw bad(path_text(root) + ": " + what + " names '" + name + "', which leaves the bundle; do not use this bundle.");
+  }
+  if (!fs::is_regular_file(path, ignored)) {
+    throw UserError(ErrorCode::not_found, path_text(root) + ": " + what + " (" + name +
+                                              ") is missing; copy the whole bundle or export it again.");
+  }
+  if (sha256_of_file(path) != sha256) {
+    throw bad(path_text(path) + " does not match its sha256 in manifest.json: it is damaged; copy or export it again.");
+  }
+}
+
+/// The manifest as one of its other input sizes sees it.
+Manifest at_size(Manifest manifest, Size size, const fs::path& root) {
+  if (size == manifest.size) {
+    return manifest;
+  }
+  const std::string key = format_size(size);
+  const auto found = std::find_if(manifest.sizes.begin(), manifest.sizes.end(),
+                                  [&key](const auto& entry) { return entry.first == key; });
+  if (found == manifest.sizes.end()) {
+    std::string known = format_size(manifest.size);
+    for (const auto& [other, graphs] : manifest.sizes) {
+      known += ", " + other;
+    }
+    throw UserError(ErrorCode::not_found,
+                    path_text(root) + " has no graphs for " + key + "; it was exported for " + known + ".");
+  }
+  const GraphSpec* text = manifest.find(text_graph);
+  if (text == nullptr) {
+    throw bad(path_text(root) + ": graph 'text' is missing from manifest.json; export the bundle again.");
+  }
+  Graphs graphs = {{text_graph, *text}};
+  for (const auto& [name, spec] : found->second) {
+    if (name == text_graph) {
+      graphs.front().second = spec;
+    } else {
+      graphs.emplace_back(name, spec);
+    }
+  }
+  manifest.size = size;
+  manifest.graphs = std::move(graphs);
+  return manifest;
+}
+
+void check_graphs(const Manifest& manifest, const std::string& where) {
+  std::vector<std::string> required = {text_graph};
+  for (const std::string& name : manifest.vision_graphs()) {
+    required.push_back(name);
+  }
+  if (manifest.flow) {
+    required.insert(required.end(), std::begin(flow_graphs), std::end(flow_graphs));
+  }
+  required.emplace_back(gating_graph);
+  for (const std::string& name : required) {
+    if (manifest.find(name) == nullptr) {
+      throw bad(where + ": graph '" + name + "' is missing from manifest.json; export the bundle again.");
+    }
+  }
+}
+
+using Fed = std::map<std::string, TensorSpec, std::less<>>;
+
+void check_states(const Manifest& manifest, const std::string& where, Fed& fed) {
+  for (const auto& [state, source] : manifest.states) {
+    const auto producer = fed.find(source);
+    if (producer == fed.end()) {
+      throw bad(where + ": state '" + state + "' takes '" + source + "', which no graph produces; export it again.");
+    }
+    TensorSpec wanted = producer->second;
+    wanted.name = state;
+    // A state may also be written directly by a graph (hidden comes from flow_context, then from flow_step).
+    if (differ(fed.emplace(state, wanted).first->second, wanted)) {
+      throw bad(where + ": state '" + state + "' cannot swap with '" + source + "', they differ; export it again.");
+    }
+  }
+}
+
+void check_inputs(const GraphSpec& graph, const std::string& name, const std::string& where, const Fed& fed) {
+  for (const TensorSpec& spec : graph.inputs) {
+    if (name == text_graph && (spec.name == ids_input || spec.name == mask_input)) {
+      continue;
+    }
+    const auto source = fed.find(spec.name);
+    if (source == fed.end()) {
+      throw bad(where + ": input '" + spec.name + "' of graph '" + name + "' is fed by nothing; export it again.");
+    }
+    if (differ(source->second, spec)) {
+      throw bad(where + ": input '" + spec.name + "' of graph '" + name + "' is " + describe(spec) + " but is fed " +
+                describe(source->second) + "; export it again.");
+    }
+  }
+}
+
+}  // namespace
+
+std::string_view dtype_name(DType dtype) noexcept {
+  constexpr std::string_view names[] = {"uint8", "int64", "float16", "float32"};
+  return names[static_cast<int>(dtype)];
+}
+
+std::size_t dtype_bytes(DType dtype) noexcept {
+  constexpr std::size_t bytes[] = {1, 8, 2, 4};
+  return bytes[static_cast<int>(dtype)];
+}
+
+const GraphSpec* Manifest::find(std::string_view graph) const noexcept {
+  const auto found = std::find_if(graphs.begin(), graphs.end(), [graph](const auto& entry) { return entry.first == graph; });
+  return found == graphs.end() ? nullptr : &found->second;
+}
+
+const GraphSpec& Manifest::graph(std::string_view wanted) const {
+  if (const GraphSpec* found = find(wanted)) {
+    return *found;
+  }
+  throw std::out_of_range("there is no graph '" + std::string(wanted) + "'");
+}
+
+std::vector<std::string> Manifest::vision_graphs() const {
+  if (find(fused_vision_graph) != nullptr) {
+    return {fused_vision_graph};
+  }
+  return {std::begin(rvos_edge::vision_graphs), std::end(rvos_edge::vision_graphs)};
+}
+
+bool Manifest::allows_bfloat16() const noexcept {
+  return std::any_of(graphs.begin(), graphs.end(),
+                     [](const auto& entry) { return entry.second.precision == Arithmetic::bfloat16; });
+}
+
+std::string format_size(Size size) { return std::to_string(size.height) + "x" + std::to_string(size.width); }
+
+void check_wiring(const Manifest& manifest, const fs::path& root) {
+  const std::string where = path_text(root);
+  check_graphs(manifest, where);
+  Fed fed;
+  fed[frame_input] = {frame_input, DType::uint8, {{manifest.size.height, {}}, {manifest.size.width, {}}, {3, {}}}};
+  for (const auto& [name, graph] : manifest.graphs) {
+    for (const TensorSpec& spec : graph.outputs) {
+      fed[spec.name] = spec;
+    }
+  }
+  check_states(manifest, where, fed);
+  for (const char* name : {margin_output, flow_output, flow_coords}) {
+    if ((manifest.flow || name == margin_output) && fed.count(name) == 0) {
+      throw bad(where + ": no graph produces '" + name + "'; export the bundle again.");
+    }
+  }
+  for (const auto& [name, graph] : manifest.graphs) {
+    check_inputs(graph, name, where, fed);
+  }
+}
+
+Bundle Bundle::open(const fs::path& path, std::optional<Size> size) {
+  Manifest manifest = read_manifest(path);
+  if (size) {
+    manifest = at_size(std::move(manifest), *size, path);
+  }
+  for (const auto& [name, graph] : manifest.graphs) {
+    check_file(path, graph.file, graph.sha256, "graph '" + name + "'");
+  }
+  check_file(path, manifest.text.tokenizer, manifest.text.sha256, "the tokenizer");
+  check_wiring(manifest, path);
+  return {path, std::move(manifest)};
+}
+
+fs::path Bundle::graph_path(std::string_view name) const { return path_ / manifest().graph(name).file; }
+
+fs::path Bundle::tokenizer_path() const { return path_ / manifest().text.tokenizer; }
+
+std::string Bundle::fingerprint() const {
+  std::map<std::string, std::string> hashes;
+  for (const auto& [name, graph] : manifest().graphs) {
+    hashes[name] = graph.sha256;
+  }
+  std::string joined;
+  for (const auto& [name, hash] : hashes) {
+    joined += hash;
+  }
+  return sha256_of(joined + manifest().text.sha256);
+}
+
+}  // namespace rvos_edge

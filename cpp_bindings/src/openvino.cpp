@@ -1,0 +1,287 @@
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <openvino/openvino.hpp>
+#include <openvino/opsets/opset13.hpp>
+#include <random>
+#include <set>
+#include <sstream>
+
+#include "backends.hpp"
+#include "rvos_edge/error.hpp"
+
+namespace rvos_edge {
+namespace {
+
+ov::element::Type element_type(DType dtype) {
+  switch (dtype) {
+  case DType::uint8:
+    return ov::element::u8;
+  case DType::int64:
+    return ov::element::i64;
+  case DType::float16:
+    return ov::element::f16;
+  case DType::float32:
+    break;
+  }
+  return ov::element::f32;
+}
+
+ov::Shape to_shape(const Shape& shape) { return {shape.begin(), shape.end()}; }
+
+/// What OpenVINO said, on one line and not too much of it.
+std::string detail_of(const std::exception& error) {
+  std::istringstream words(error.what());
+  std::string line;
+  for (std::string word; words >> word;) {
+    line += (line.empty() ? "" : " ") + word;
+  }
+  return line.substr(0, 200);
+}
+
+/// Host memory with OpenVINO's name for it, so that binding allocates nothing.
+class OpenVinoBuffer final : public HostBuffer {
+ public:
+  OpenVinoBuffer(DType dtype, const Shape& shape)
+      : HostBuffer(dtype, shape), tensor_(element_type(dtype), to_shape(shape), address()) {}
+  [[nodiscard]] const ov::Tensor& tensor() const noexcept { return tensor_; }
+
+ private:
+  ov::Tensor tensor_;
+};
+
+using Port = ov::Output<const ov::Node>;
+
+/// The port of a tensor; UserError where the file has none, or of another form than the manifest says.
+Port find_port(const std::vector<Port>& ports, const TensorSpec& spec, const std::string& path, const char* kind) {
+  const auto found = std::find_if(ports.begin(), ports.end(),
+                                  [&spec](const Port& port) { return port.get_names().count(spec.name) != 0; });
+  if (found == ports.end()) {
+    throw UserError(ErrorCode::engine, path + " has no tensor '" + spec.name +
+                                           "' as manifest.json says; export the bundle again.");
+  }
+  ov::PartialShape wanted;
+  for (const Dim& dim : spec.shape) {
+    wanted.push_back(dim.symbol.empty() ? ov::Dimension(dim.extent) : ov::Dimension::dynamic());
+  }
+  const auto& actual = found->get_partial_shape();
+  if (found->get_element_type() != element_type(spec.dtype) || !actual.compatible(wanted)) {
+    throw UserError(ErrorCode::engine, path + ": " + kind + " '" + spec.name + "' is " +
+                                           found->get_element_type().to_string() + actual.to_string() +
+                                           " where manifest.json has " + std::string(dtype_name(spec.dtype)) +
+                                           wanted.to_string() + "; export the bundle again.");
+  }
+  return *found;
+}
+
+std::vector<Port> find_ports(const ov::CompiledModel& model, const GraphSpec& spec, const std::string& path) {
+  std::vector<Port> ports;
+  for (const TensorSpec& tensor : spec.inputs) {
+    ports.push_back(find_port(model.inputs(), tensor, path, "input"));
+  }
+  for (const TensorSpec& tensor : spec.outputs) {
+    ports.push_back(find_port(model.outputs(), tensor, path, "output"));
+  }
+  if (model.inputs().size() != spec.inputs.size()) {
+    throw UserError(ErrorCode::engine, path + " has " + std::to_string(model.inputs().size()) +
+                                           " inputs where manifest.json has " + std::to_string(spec.inputs.size()) +
+                                           "; export the bundle again.");
+  }
+  return ports;
+}
+
+[[nodiscard]] UserError run_error(const std::string& path, const std::exception& error) {
+  return {ErrorCode::engine, path + " cannot be run by OpenVINO (" + detail_of(error) + "); export the bundle again."};
+}
+
+/// A compiled graph bound to slots; only slots whose buffer has changed are bound again.
+class OpenVinoGraph final : public Graph {
+ public:
+  OpenVinoGraph(ov::CompiledModel model, const GraphSpec& spec, const Board& board, std::string path)
+      : path_(std::move(path)), request_(model.create_infer_request()), ports_(find_ports(model, spec, path_)) {
+    for (const auto* tensors : {&spec.inputs, &spec.outputs}) {
+      for (const TensorSpec& tensor : *tensors) {
+        slots_.push_back(&board.slot(tensor.name));
+      }
+    }
+    bound_.resize(slots_.size());
+  }
+
+  void run() override {
+    try {
+      for (std::size_t i = 0; i < slots_.size(); ++i) {
+        const BufferPtr& buffer = slots_[i]->buffer;
+        if (bound_[i] != buffer) {
+          request_.set_tensor(ports_[i], static_cast<const OpenVinoBuffer&>(*buffer).tensor());
+          bound_[i] = buffer;
+        }
+      }
+      request_.infer();
+    } catch (const ov::Exception& error) {
+      throw run_error(path_, error);
+    }
+  }
+
+ private:
+  std::string path_;
+  ov::InferRequest request_;
+  std::vector<Port> ports_;
+  std::vector<const Board::Slot*> slots_;
+  /// Held, so that the address of a buffer cannot come back as another's.
+  std::vector<BufferPtr> bound_;
+};
+
+/// A compiled graph that runs on host arrays.
+class OpenVinoHostGraph final : public HostGraph {
+ public:
+  OpenVinoHostGraph(ov::CompiledModel model, const GraphSpec& spec, std::string path)
+      : path_(std::move(path)), request_(model.create_infer_request()), outputs_(spec.outputs),
+        ports_(find_ports(model, spec, path_)) {}
+
+  std::vector<HostTensor> run(const std::vector<HostTensor>& inputs) override {
+    try {
+      for (const HostTensor& input : inputs) {
+        ov::Tensor tensor(element_type(input.dtype), to_shape(input.shape));
+        std::memcpy(tensor.data(), input.data.data(), input.data.size());
+        request_.set_tensor(input.name, tensor);
+      }
+      request_.infer();
+      std::vector<HostTensor> results;
+      for (std::size_t i = 0; i < outputs_.size(); ++i) {
+        const ov::Tensor tensor = request_.get_tensor(ports_[ports_.size() - outputs_.size() + i]);
+        results.push_back(copy(tensor, outputs_[i]));
+      }
+      return results;
+    } catch (const ov::Exception& error) {
+      throw run_error(path_, error);
+    }
+  }
+
+ private:
+  [[nodiscard]] HostTensor copy(const ov::Tensor& tensor, const TensorSpec& spec) const {
+    const ov::Shape shape = tensor.get_shape();
+    HostTensor result{spec.name, spec.dtype, {shape.begin(), shape.end()}, {}};
+    const bool fits = std::equal(result.shape.begin(), result.shape.end(), spec.shape.begin(), spec.shape.end(),
+                                 [](std::int64_t extent, const Dim& dim) {
+                                   return !dim.symbol.empty() ? extent == 1 : extent == dim.extent;
+                                 });
+    if (!fits) {
+      throw UserError(ErrorCode::engine, path_ + " made '" + spec.name +
+                                             "' of another shape than manifest.json says; export the bundle again.");
+    }
+    const auto* bytes = static_cast<const std::byte*>(tensor.data());
+    result.data.assign(bytes, bytes + tensor.get_byte_size());
+    return result;
+  }
+
+  std::string path_;
+  ov::InferRequest request_;
+  std::vector<TensorSpec> outputs_;
+  std::vector<Port> ports_;
+};
+
+ov::AnyMap options_for(Arithmetic precision) {
+  const ov::element::Type types[] = {ov::element::f32, ov::element::f16, ov::element::bf16};
+  // Without the hint OpenVINO picks bfloat16 by itself where the CPU has it, and the flow goes wrong.
+  return {ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
+          ov::hint::inference_precision(types[static_cast<int>(precision)])};
+}
+
+/// Graphs compiled by OpenVINO for the CPU.
+class OpenVinoBackend final : public Backend {
+ public:
+  OpenVinoBackend(const BackendOptions& options, bool bfloat16)
+      : reason_(options.reason.empty() ? "OpenVINO was asked for" : options.reason), threads_(options.threads),
+        bfloat16_(bfloat16), board_([](DType dtype, const Shape& shape) -> BufferPtr {
+          return std::make_shared<OpenVinoBuffer>(dtype, shape);
+        }) {
+    const std::string version = ov::get_openvino_version().buildNumber;
+    name_ = "OpenVINO " + version.substr(0, version.find('-')) + " (cpu" + (bfloat16 ? ", bfloat16" : "") + ")";
+  }
+
+  [[nodiscard]] const std::string& name() const noexcept override { return name_; }
+  [[nodiscard]] const std::string& reason() const noexcept override { return reason_; }
+  [[nodiscard]] Board& board() noexcept override { return board_; }
+
+  std::unique_ptr<Graph> load(const std::string& /*name*/, const std::filesystem::path& path,
+                              const GraphSpec& spec) override {
+    ov::CompiledModel model = compile(path, spec);
+    for (const auto* tensors : {&spec.inputs, &spec.outputs}) {
+      for (const TensorSpec& tensor : *tensors) {
+        board_.declare(tensor);
+      }
+    }
+    return std::make_unique<OpenVinoGraph>(std::move(model), spec, board_, path.string());
+  }
+
+  std::unique_ptr<HostGraph> load_host(const std::filesystem::path& path, const GraphSpec& spec) override {
+    return std::make_unique<OpenVinoHostGraph>(compile(path, spec), spec, path.string());
+  }
+
+ private:
+  ov::CompiledModel compile(const std::filesystem::path& path, const GraphSpec& spec) {
+    const bool widen = spec.precision == Arithmetic::bfloat16 && !bfloat16_;
+    ov::AnyMap options = options_for(widen ? Arithmetic::float32 : spec.precision);
+    if (threads_) {
+      options.insert(ov::inference_num_threads(*threads_));
+    }
+    try {
+      return core_.compile_model(path.string(), "CPU", options);
+    } catch (const std::runtime_error& error) {
+      throw UserError(ErrorCode::engine, path.string() + " cannot be loaded by OpenVINO (" + detail_of(error) +
+                                             "); export the bundle again.");
+    }
+  }
+
+  std::string name_;
+  std::string reason_;
+  std::optional<int> threads_;
+  bool bfloat16_;
+  ov::Core core_;
+  Board board_;
+};
+
+/// The shortest of a few runs of a convolution.
+double convolution_time(ov::Core& core, Arithmetic precision) {
+  using Clock = std::chrono::steady_clock;
+  std::mt19937 random(0);
+  std::normal_distribution<float> normal;
+  const auto filled = [&](const ov::Shape& shape) {
+    ov::Tensor tensor(ov::element::f32, shape);
+    std::generate_n(tensor.data<float>(), tensor.get_size(), [&] { return normal(random); });
+    return tensor;
+  };
+  const ov::Tensor image = filled({1, 128, 32, 32});
+  const auto source = std::make_shared<ov::opset13::Parameter>(ov::element::f32, image.get_shape());
+  const auto kernel = std::make_shared<ov::opset13::Constant>(filled({128, 128, 3, 3}));
+  const auto result = std::make_shared<ov::opset13::Convolution>(
+      source, kernel, ov::Strides{1, 1}, ov::CoordinateDiff{1, 1}, ov::CoordinateDiff{1, 1}, ov::Strides{1, 1});
+  const auto model = std::make_shared<ov::Model>(ov::OutputVector{result}, ov::ParameterVector{source});
+  ov::InferRequest request = core.compile_model(model, "CPU", options_for(precision)).create_infer_request();
+  request.set_input_tensor(image);
+  auto fastest = Clock::duration::max();
+  for (int run = 0; run < 8; ++run) {
+    const auto start = Clock::now();
+    request.infer();
+    fastest = std::min(fastest, Clock::now() - start);
+  }
+  return std::chrono::duration<double>(fastest).count();
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_openvino(const BackendOptions& options, bool bfloat16) {
+  return std::make_unique<OpenVinoBackend>(options, bfloat16);
+}
+
+bool bfloat16_pays() {
+  ov::Core core;
+  const auto capabilities = core.get_property("CPU", ov::device::capabilities);
+  if (std::find(capabilities.begin(), capabilities.end(), ov::device::capability::BF16) == capabilities.end()) {
+    return false;
+  }
+  // Having the instructions says little: on a Xeon that shows AVX512-BF16 but no AMX it is 1.5 times slower.
+  return convolution_time(core, Arithmetic::bfloat16) < convolution_time(core, Arithmetic::float32);
+}
+
+}  // namespace rvos_edge

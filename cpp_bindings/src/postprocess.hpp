@@ -1,0 +1,41 @@
+/// @file
+/// From margins to masks of the frame's size.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "resize.hpp"
+#include "rvos_edge/image.hpp"
+
+namespace rvos_edge {
+
+/// Refuse anything but uint8 [H,W,3] with H, W >= 1; UserError gives the shape.
+void check_frame(const ImageView& frame);
+
+/// Upsamples margins to the frame's size and thresholds them: bilinear as PyTorch's `interpolate(align_corners=False)`.
+class Postprocessor {
+ public:
+  /// @param threshold  In logits; 0 is an object probability of one half.
+  explicit Postprocessor(float threshold) noexcept : threshold_(threshold) {}
+
+  /// @param margins  float32 [Q,h,w], object minus background logit.
+  /// @param masks    Becomes uint8 [Q,H,W] of 0 and 1.
+  void masks(const Array<float>& margins, Size size, Array<std::uint8_t>& masks);
+  /// @param scores   Becomes float32 [Q]: mean object probability over each mask, 0 for an empty one.
+  void scores(const Array<float>& margins, Array<float>& scores) const;
+
+ private:
+  void prepare(Size source, Size target);
+  void mask(const float* margin, std::uint8_t* mask);
+
+  float threshold_;
+  Size source_;
+  Size target_;
+  Taps columns_;
+  Taps rows_;
+  std::vector<float> first_;
+  std::vector<float> second_;
+};
+
+}  // namespace rvos_edge

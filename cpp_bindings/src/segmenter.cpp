@@ -1,0 +1,380 @@
+#include "rvos_edge/segmenter.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "backends.hpp"
+#include "flow_policy.hpp"
+#include "manifest.hpp"
+#include "names.hpp"
+#include "postprocess.hpp"
+#include "resize.hpp"
+#include "text.hpp"
+
+namespace rvos_edge {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+/// Appends milliseconds between laps.
+class Stopwatch {
+ public:
+  explicit Stopwatch(std::vector<Timing>& timings) : timings_(timings) {}
+  void lap(const char* stage) {
+    const auto now = Clock::now();
+    timings_.push_back({stage, std::chrono::duration<double, std::milli>(now - mark_).count()});
+    mark_ = now;
+  }
+  /// Leave out what was measured elsewhere since the last lap.
+  void resume() { mark_ = Clock::now(); }
+
+ private:
+  std::vector<Timing>& timings_;
+  Clock::time_point mark_ = Clock::now();
+};
+
+const TensorSpec* find_tensor(const std::vector<TensorSpec>& specs, const std::string& name) {
+  const auto found = std::find_if(specs.begin(), specs.end(), [&name](const TensorSpec& s) { return s.name == name; });
+  return found == specs.end() ? nullptr : &*found;
+}
+
+bool has_rows_per_query(const TensorSpec& spec) {
+  return !spec.shape.empty() && spec.shape.front().symbol == queries_symbol;
+}
+
+bool is_floating(DType dtype) noexcept { return dtype == DType::float32 || dtype == DType::float16; }
+
+/// float32 [1,2,h,w]: every position's own x (column) and y (row).
+std::vector<float> identity_grid(const Shape& shape) {
+  std::vector<float> grid(count(shape));
+  const auto height = static_cast<std::size_t>(shape[2]);
+  const auto width = static_cast<std::size_t>(shape[3]);
+  for (std::size_t y = 0; y < height; ++y) {
+    for (std::size_t x = 0; x < width; ++x) {
+      grid[y * width + x] = static_cast<float>(x);
+      grid[(height + y) * width + x] = static_cast<float>(y);
+    }
+  }
+  return grid;
+}
+
+}  // namespace
+
+class Segmenter::Impl {
+ public:
+  Impl(const Bundle& bundle, std::unique_ptr<Backend> backend, const Options& options);
+
+  void set_queries(const std::vector<std::string>& queries);
+  void step(const ImageView& frame, Result& result);
+  void reset();
+  [[nodiscard]] std::vector<std::string> queries() const;
+  [[nodiscard]] const Bundle& bundle() const noexcept { return bundle_; }
+  [[nodiscard]] const Backend& backend() const noexcept { return *backend_; }
+
+ private:
+  void prepare_flow();
+  void check_slots() const;
+  void forget() noexcept;
+  void run_frame(const ImageView& frame, Result& result);
+  [[nodiscard]] const std::uint8_t* preprocess(const ImageView& frame);
+  void work(const std::optional<FlowDecision>& decision, const Lap& lap);
+  void work_flow(const FlowDecision& decision, const Lap& lap);
+  void run_graph(const char* name, const Lap& lap);
+  void swap_states(const Pairs& states);
+
+  Bundle bundle_;
+  // The graphs are bound to it: it must be destroyed after them.
+  std::unique_ptr<Backend> backend_;
+  Board& board_;
+  FlowOptions flow_;
+  std::map<std::string, std::unique_ptr<Graph>, std::less<>> graphs_;
+  std::vector<std::string> vision_;
+  std::unique_ptr<TextEncoder> encoder_;
+  Resizer resize_;
+  /// The network's input where the slot cannot be written in place.
+  std::vector<std::uint8_t> image_;
+  Postprocessor postprocess_;
+  std::optional<FlowPolicy> policy_;
+  Pairs step_states_;
+  Pairs frame_states_;
+  mutable std::mutex mutex_;
+  std::vector<std::string> queries_;
+  std::int64_t index_ = 0;
+};
+
+Segmenter::Impl::Impl(const Bundle& bundle, std::unique_ptr<Backend> backend, const Options& options)
+    : bundle_(bundle), backend_(std::move(backend)), board_(backend_->board()), flow_(options.flow),
+      resize_(bundle.manifest().size), postprocess_(options.threshold) {
+  check_flow_options(flow_);
+  const Manifest& manifest = bundle_.manifest();
+  const bool use_flow = manifest.flow.has_value() && flow_.enabled;
+  vision_ = manifest.vision_graphs();
+  std::vector<std::string> names = vision_;
+  if (use_flow) {
+    names.insert(names.end(), std::begin(flow_graphs), std::end(flow_graphs));
+  }
+  names.emplace_back(gating_graph);
+  for (const std::string& name : names) {
+    graphs_[name] = backend_->load(name, bundle_.graph_path(name), manifest.graph(name));
+  }
+  std::optional<std::filesystem::path> caches;
+  if (options.disk_cache) {
+    caches = options.cache_dir ? options.cache_dir : default_cache_dir();
+  }
+  if (caches) {
+    caches = *caches / "text";
+  }
+  encoder_ = std::make_unique<TextEncoder>(
+      bundle_, backend_->load_host(bundle_.graph_path(text_graph), manifest.graph(text_graph)), caches,
+      TextEncoder::Limits{});
+  check_slots();
+  if (use_flow) {
+    prepare_flow();
+  }
+}
+
+void Segmenter::Impl::check_slots() const {
+  // What the wiring leaves open, and this code relies on.
+  const Manifest& manifest = bundle_.manifest();
+  const auto refuse = [this](const char* tensor) {
+    throw UserError(ErrorCode::bad_bundle, path_text(bundle_.path()) + ": tensor '" + tensor +
+                                               "' is not of the dtype and shape that a bundle has; export it again.");
+  };
+  const Shape image = {manifest.size.height, manifest.size.width, 3};
+  if (!board_.contains(frame_input) || board_.shape(frame_input) != image ||
+      board_.buffer(frame_input).dtype() != DType::uint8) {
+    refuse(frame_input);
+  }
+  const TensorSpec* margin = find_tensor(manifest.graph(gating_graph).outputs, margin_output);
+  if (margin == nullptr || !has_rows_per_query(*margin) || margin->shape.size() != 3 || !is_floating(margin->dtype)) {
+    refuse(margin_output);
+  }
+  for (const TensorSpec& vector : manifest.graph(text_graph).outputs) {
+    if (!has_rows_per_query(vector) || !is_floating(vector.dtype)) {
+      refuse(vector.name.c_str());
+    }
+  }
+  const bool has_flow = manifest.flow.has_value() && board_.contains(flow_output);
+  if (has_flow && (board_.shape(flow_output).size() != 4 || !is_floating(board_.buffer(flow_output).dtype()))) {
+    refuse(flow_output);
+  }
+}
+
+void Segmenter::Impl::prepare_flow() {
+  const Manifest& manifest = bundle_.manifest();
+  policy_.emplace(flow_, manifest.flow->iterations);
+  const GraphSpec& step = manifest.graph(flow_step);
+  const TensorSpec* coords = find_tensor(step.inputs, flow_coords);
+  if (coords == nullptr || coords->shape.size() != 4 || coords->shape[1] != Dim{2, {}} || !is_floating(coords->dtype)) {
+    throw UserError(ErrorCode::bad_bundle, path_text(bundle_.path()) + ": input 'coords' of graph 'flow_step' is not " +
+                                               "[1,2,h,w]; export it again.");
+  }
+  TensorSpec grid = *coords;
+  grid.name = flow_grid;
+  board_.declare(grid);
+  const Shape& shape = board_.shape(flow_grid);
+  board_.write(flow_grid, identity_grid(shape).data(), DType::float32, shape);
+  for (const auto& pair : manifest.states) {
+    (find_tensor(step.outputs, pair.second) != nullptr ? step_states_ : frame_states_).push_back(pair);
+  }
+}
+
+void Segmenter::Impl::set_queries(const std::vector<std::string>& queries) {
+  std::vector<std::string> normalised = check_queries(queries);
+  const std::vector<HostTensor> vectors = encoder_->encode(normalised);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  board_.resize(queries_symbol, static_cast<std::int64_t>(normalised.size()));
+  for (const HostTensor& vector : vectors) {
+    if (board_.contains(vector.name)) {
+      board_.write(vector.name, vector.data.data(), vector.dtype, vector.shape);
+    }
+  }
+  queries_ = std::move(normalised);
+}
+
+void Segmenter::Impl::step(const ImageView& frame, Result& result) {
+  check_frame(frame);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (queries_.empty()) {
+    throw UserError(ErrorCode::bad_query, "no queries are set; call set_queries before step.");
+  }
+  try {
+    run_frame(frame, result);
+  } catch (...) {
+    // Half a frame leaves the states neither here nor there.
+    forget();
+    throw;
+  }
+}
+
+void Segmenter::Impl::reset() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  forget();
+}
+
+std::vector<std::string> Segmenter::Impl::queries() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return queries_;
+}
+
+void Segmenter::Impl::forget() noexcept {
+  index_ = 0;
+  if (policy_) {
+    policy_->reset();
+  }
+}
+
+const std::uint8_t* Segmenter::Impl::preprocess(const ImageView& frame) {
+  Buffer& slot = board_.buffer(frame_input);
+  if (void* memory = slot.host()) {
+    resize_(frame, static_cast<std::uint8_t*>(memory));
+    return static_cast<const std::uint8_t*>(memory);
+  }
+  image_.resize(slot.bytes());
+  resize_(frame, image_.data());
+  slot.write(image_.data());
+  return image_.data();
+}
+
+void Segmenter::Impl::run_frame(const ImageView& frame, Result& result) {
+  const Size size{frame.height, frame.width};
+  result.timings.clear();
+  Stopwatch clock(result.timings);
+  const std::uint8_t* image = preprocess(frame);
+  std::optional<FlowDecision>& decision = result.decision;
+  decision.reset();
+  FrameKey key;
+  if (policy_) {
+    decision = policy_->decide(image, bundle_.manifest().size, size);
+    key = {decision->action, decision->warm, decision->iterations, decision->encode};
+  }
+  clock.lap("preprocess");
+  backend_->frame(key, [this, &decision](const Lap& lap) { work(decision, lap); });
+  // Copies: the board's buffers are overwritten by the next frame.
+  result.margins.resize(board_.shape(margin_output));
+  board_.read_float(margin_output, result.margins.data());
+  if (flow_.keep_flow && board_.contains(flow_output)) {
+    const Shape& shape = board_.shape(flow_output);
+    result.flow.resize({shape.begin() + 1, shape.end()});
+    board_.read_float(flow_output, result.flow.data());
+  } else {
+    result.flow = {};
+  }
+  backend_->timings(result.timings);
+  clock.resume();
+  postprocess_.masks(result.margins, size, result.masks);
+  postprocess_.scores(result.margins, result.scores);
+  clock.lap("postprocess");
+  if (policy_) {
+    policy_->observe(result.timings, *decision);
+  }
+  result.queries = queries_;
+  result.flow_used = decision && decision->action == FlowAction::run;
+  result.index = index_++;
+}
+
+void Segmenter::Impl::work(const std::optional<FlowDecision>& decision, const Lap& lap) {
+  for (const std::string& name : vision_) {
+    run_graph(name.c_str(), lap);
+  }
+  if (decision) {
+    work_flow(*decision, lap);
+  }
+  run_graph(gating_graph, lap);
+}
+
+void Segmenter::Impl::work_flow(const FlowDecision& decision, const Lap& lap) {
+  if (decision.encode) {
+    run_graph(flow_encode, lap);
+  }
+  if (decision.action == FlowAction::run) {
+    run_graph(flow_context, lap);
+    if (!decision.warm) {
+      board_.copy(flow_grid, flow_coords);
+    }
+    Graph& update = *graphs_.find(flow_step)->second;
+    for (int i = 0; i < decision.iterations; ++i) {
+      update.run();
+      swap_states(step_states_);
+    }
+    lap(flow_step);
+    run_graph(flow_up, lap);
+  } else if (decision.action == FlowAction::zero) {
+    board_.zero(flow_output);
+  }
+  if (decision.encode) {
+    // The next frame finds this one's features.
+    swap_states(frame_states_);
+  }
+}
+
+void Segmenter::Impl::swap_states(const Pairs& states) {
+  for (const auto& [state, source] : states) {
+    board_.swap(state, source);
+  }
+}
+
+void Segmenter::Impl::run_graph(const char* name, const Lap& lap) {
+  graphs_.find(name)->second->run();
+  lap(name);
+}
+
+Segmenter::Segmenter(const Bundle& bundle, const Options& options) {
+  // A replayed frame has no times by stage, from which the time for flow could be told.
+  BackendOptions start{options.device, options.threads, !options.flow.hold_fps, {}};
+  if (options.backend != "auto") {
+    impl_ = std::make_unique<Impl>(bundle, open_backend(options.backend, bundle, start), options);
+    return;
+  }
+  const std::vector<Candidate> candidates = ranked_backends(bundle, options.device);
+  std::string failures;
+  for (const Candidate& candidate : candidates) {
+    start.reason = failures + candidate.reason;
+    try {
+      impl_ = std::make_unique<Impl>(bundle, open_backend(candidate.name, bundle, start), options);
+      return;
+    } catch (const UserError& error) {
+      // Where nothing is left to fall back to, what it says is for the user.
+      const bool elsewhere = error.code() == ErrorCode::engine || error.code() == ErrorCode::unsupported_backend;
+      if (!elsewhere || &candidate == &candidates.back()) {
+        throw;
+      }
+      std::string why = error.what();
+      why.erase(why.find_last_not_of('.') + 1);
+      failures += candidate.name + " cannot be used (" + why + ") and ";
+    }
+  }
+}
+
+Segmenter::Segmenter(const Bundle& bundle, std::unique_ptr<Backend> backend, const Options& options)
+    : impl_(std::make_unique<Impl>(bundle, std::move(backend), options)) {}
+
+Segmenter::Segmenter(Segmenter&&) noexcept = default;
+Segmenter& Segmenter::operator=(Segmenter&&) noexcept = default;
+Segmenter::~Segmenter() = default;
+
+void Segmenter::set_queries(const std::vector<std::string>& queries) { impl_->set_queries(queries); }
+
+Result Segmenter::step(const ImageView& frame) {
+  Result result;
+  impl_->step(frame, result);
+  return result;
+}
+
+void Segmenter::step(const ImageView& frame, Result& result) { impl_->step(frame, result); }
+
+void Segmenter::reset() { impl_->reset(); }
+
+std::vector<std::string> Segmenter::queries() const { return impl_->queries(); }
+
+const Bundle& Segmenter::bundle() const noexcept { return impl_->bundle(); }
+
+const std::string& Segmenter::backend_name() const noexcept { return impl_->backend().name(); }
+
+const std::string& Segmenter::backend_reason() const noexcept { return impl_->backend().reason(); }
+
+}  // namespace rvos_edge

@@ -1,0 +1,316 @@
+// TensorRT and TensorRT-RTX: engines on an NVIDIA GPU, a whole frame of them as one CUDA graph. Only calls that both have,
+// from TensorRT 10.3 (JetPack 6.2) on.
+#include <NvInfer.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <mutex>
+#include <utility>
+
+#include "backends.hpp"
+#include "device.hpp"
+#include "engine_cache.hpp"
+#include "frames.hpp"
+#include "rvos_edge/error.hpp"
+#include "words.hpp"
+
+namespace rvos_edge {
+namespace {
+
+#ifdef RVOS_EDGE_WITH_TENSORRT_RTX
+constexpr const char* flavour = "tensorrt-rtx";
+constexpr const char* product = "TensorRT-RTX";
+#else
+constexpr const char* flavour = "tensorrt";
+constexpr const char* product = "TensorRT";
+#endif
+constexpr const char* rebuild = "delete it, and build it again";
+
+constexpr std::array<std::pair<DType, nvinfer1::DataType>, 4> data_types = {{
+    {DType::uint8, nvinfer1::DataType::kUINT8},
+    {DType::int64, nvinfer1::DataType::kINT64},
+    {DType::float16, nvinfer1::DataType::kHALF},
+    {DType::float32, nvinfer1::DataType::kFLOAT},
+}};
+
+/// Keeps the last error for the sentence about it; TensorRT calls it from whatever thread works.
+class Log final : public nvinfer1::ILogger {
+ public:
+  void log(Severity severity, const char* message) noexcept override {
+    if (severity == Severity::kERROR || severity == Severity::kINTERNAL_ERROR) {
+      try {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        last_ = one_line(message, 300);
+      } catch (...) {
+        // Without memory there is no reason to give.
+      }
+    }
+  }
+
+  [[nodiscard]] std::string reason() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return last_.empty() ? "no reason given" : last_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string last_;
+};
+
+/// What the graphs of a backend share.
+struct Shared {
+  std::shared_ptr<Device> device;
+  Log& log;
+  Board& board;
+  Scratch& scratch;
+};
+
+nvinfer1::Dims to_dims(const Shape& shape) {
+  nvinfer1::Dims dims{};
+  dims.nbDims = static_cast<std::int32_t>(shape.size());
+  std::copy(shape.begin(), shape.end(), dims.d);
+  return dims;
+}
+
+std::vector<const Board::Slot*> slots_of(const GraphSpec& spec, const Board& board) {
+  std::vector<const Board::Slot*> slots;
+  for (const auto* tensors : {&spec.inputs, &spec.outputs}) {
+    for (const TensorSpec& tensor : *tensors) {
+      slots.push_back(&board.slot(tensor.name));
+    }
+  }
+  return slots;
+}
+
+/// An engine whose inputs and outputs are slots.
+///
+/// One context per combination of buffers, because a context must not be changed once a graph was captured from it.
+class TensorRtGraph final : public Graph {
+ public:
+  TensorRtGraph(std::string path, const GraphSpec& spec, std::unique_ptr<nvinfer1::ICudaEngine> engine, Shared shared)
+      : path_(std::move(path)), engine_(std::move(engine)), shared_(std::move(shared)),
+        slots_(slots_of(spec, shared_.board)), inputs_(spec.inputs.size()) {}
+
+  void run() override {
+    Bound& bound = find_bound();
+    const BufferPtr scratch = shared_.scratch.at_least(bound.needs);
+    if (scratch && scratch != bound.scratch) {
+      bound.context->setDeviceMemoryV2(scratch->address(), static_cast<std::int64_t>(scratch->bytes()));
+      bound.scratch = scratch;
+    }
+    must(bound.context->enqueueV3(shared_.device->stream()), "cannot be run", "start again, or use device 'cpu'");
+  }
+
+ private:
+  /// A context with the addresses of one combination of buffers: the one thing that changes is its scratch memory.
+  struct Bound {
+    std::vector<BufferPtr> buffers;
+    std::unique_ptr<nvinfer1::IExecutionContext> context;
+    std::size_t needs = 0;
+    BufferPtr scratch;
+  };
+
+  Bound& find_bound() {
+    const auto fits = [this](const Bound& bound) {
+      return std::equal(bound.buffers.begin(), bound.buffers.end(), slots_.begin(),
+                        [](const BufferPtr& buffer, const Board::Slot* slot) { return buffer == slot->buffer; });
+    };
+    const auto known = std::find_if(bound_.begin(), bound_.end(), fits);
+    return known == bound_.end() ? bind() : *known;
+  }
+
+  Bound& bind() {
+    const std::set<const Buffer*> live = shared_.board.buffers();
+    const auto dead = [&live](const Bound& bound) {
+      return std::any_of(bound.buffers.begin(), bound.buffers.end(),
+                         [&live](const BufferPtr& buffer) { return live.count(buffer.get()) == 0; });
+    };
+    bound_.erase(std::remove_if(bound_.begin(), bound_.end(), dead), bound_.end());
+    Bound bound;
+    bound.context.reset(
+        engine_->createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED));
+    must(bound.context != nullptr, "gets no execution context");
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      const Board::Slot& slot = *slots_[i];
+      const char* name = slot.spec.name.c_str();
+      const auto& shape = slot.spec.shape;
+      const bool open = std::any_of(shape.begin(), shape.end(), [](const Dim& dim) { return !dim.symbol.empty(); });
+      if (i < inputs_ && open) {
+        must(bound.context->setInputShape(name, to_dims(slot.buffer->shape())),
+             "takes no '" + slot.spec.name + "' of this shape");
+      }
+      must(bound.context->setTensorAddress(name, slot.buffer->address()),
+           "takes no address for '" + slot.spec.name + "'");
+      bound.buffers.push_back(slot.buffer);
+    }
+    bound.needs = bound.context->updateDeviceMemorySizeForShapes();
+    bound_.push_back(std::move(bound));
+    return bound_.back();
+  }
+
+  void must(bool worked, const std::string& problem, const char* remedy = rebuild) const {
+    if (!worked) {
+      throw UserError(ErrorCode::engine,
+                      path_ + " " + problem + " (" + shared_.log.reason() + "); " + remedy + ".");
+    }
+  }
+
+  std::string path_;
+  std::unique_ptr<nvinfer1::ICudaEngine> engine_;
+  Shared shared_;
+  std::vector<const Board::Slot*> slots_;
+  std::size_t inputs_;
+  std::vector<Bound> bound_;
+};
+
+/// Verify that an engine has the tensors that the manifest says.
+void check_tensors(const std::string& path, const nvinfer1::ICudaEngine& engine, const GraphSpec& spec) {
+  using Mode = nvinfer1::TensorIOMode;
+  std::vector<std::string> found;
+  for (std::int32_t i = 0; i < engine.getNbIOTensors(); ++i) {
+    found.emplace_back(engine.getIOTensorName(i));
+  }
+  std::vector<std::string> expected;
+  bool modes_fit = true;
+  for (const auto& [mode, tensors] : {std::pair(Mode::kINPUT, &spec.inputs), std::pair(Mode::kOUTPUT, &spec.outputs)}) {
+    for (const TensorSpec& tensor : *tensors) {
+      expected.push_back(tensor.name);
+      const bool there = std::find(found.begin(), found.end(), tensor.name) != found.end();
+      modes_fit = modes_fit && there && engine.getTensorIOMode(tensor.name.c_str()) == mode;
+    }
+  }
+  if (!modes_fit || sorted(found) != sorted(expected)) {
+    throw UserError(ErrorCode::engine, path + " has the tensors " + list_text(sorted(found)) +
+                                           " where manifest.json has " + list_text(sorted(expected)) + "; " + rebuild +
+                                           ".");
+  }
+  for (const auto* tensors : {&spec.inputs, &spec.outputs}) {
+    for (const TensorSpec& tensor : *tensors) {
+      const nvinfer1::DataType type = engine.getTensorDataType(tensor.name.c_str());
+      const nvinfer1::Dims dims = engine.getTensorShape(tensor.name.c_str());
+      const Shape shape(dims.d, dims.d + std::max(dims.nbDims, 0));
+      const auto known = std::find_if(data_types.begin(), data_types.end(),
+                                      [type](const auto& pair) { return pair.second == type; });
+      const bool fits = known != data_types.end() && known->first == tensor.dtype &&
+                        std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end(),
+                                   [](std::int64_t extent, const Dim& dim) {
+                                     return extent == -1 || !dim.symbol.empty() || extent == dim.extent;
+                                   });
+      if (!fits) {
+        const std::string there = known == data_types.end() ? "of an unknown type " : std::string(dtype_name(known->first));
+        throw UserError(ErrorCode::engine, path + ": tensor '" + tensor.name + "' is " + there + shape_text(shape) +
+                                               " where manifest.json has " + std::string(dtype_name(tensor.dtype)) +
+                                               shape_text(tensor.shape) + "; " + rebuild + ".");
+      }
+    }
+  }
+}
+
+/// The text graph runs once per query and its inputs change length: it stays on the host.
+std::unique_ptr<Backend> make_host(const BackendOptions& options) {
+#if defined(RVOS_EDGE_WITH_ONNXRUNTIME)
+  return make_onnxruntime(options);
+#elif defined(RVOS_EDGE_WITH_OPENVINO)
+  return make_openvino(options, false);
+#else
+  static_cast<void>(options);
+  throw UserError(ErrorCode::unsupported_backend,
+                  std::string("backend '") + flavour +
+                      "' needs ONNX Runtime or OpenVINO for the text graph; build one of them in.");
+#endif
+}
+
+std::string version_text() {
+  const std::int32_t version = getInferLibVersion();
+  // 10.3.0 is 100300, and TensorRT-RTX 1.7.1 is 10701.
+  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
+         std::to_string(version % 100);
+}
+
+/// A bundle's engines on the GPU of this machine, made by `rvos-edge build`; the text graph stays on the host.
+class TensorRtBackend final : public Backend {
+ public:
+  TensorRtBackend(const Bundle& bundle, const BackendOptions& options)
+      : bundle_(bundle), gpu_(open_gpu()), version_(version_text()),
+        name_(std::string(product) + " " + version_ + " (" + gpu_.name + ")"),
+        asked_(options.reason.empty() ? std::string(flavour) + " was asked for" : options.reason), reason_(asked_),
+        runtime_(nvinfer1::createInferRuntime(log_)), device_(std::make_shared<Device>()),
+        board_([device = device_](DType dtype, const Shape& shape) -> BufferPtr {
+          return std::make_shared<DeviceBuffer>(device, dtype, shape);
+        }),
+        scratch_(device_), frames_(device_, board_, scratch_, options.record), host_(make_host(options)) {
+    if (!runtime_) {
+      throw UserError(ErrorCode::unsupported_backend,
+                      std::string(product) + " cannot be started (" + log_.reason() + "); use device 'cpu'.");
+    }
+  }
+
+  [[nodiscard]] const std::string& name() const noexcept override { return name_; }
+  [[nodiscard]] const std::string& reason() const noexcept override { return reason_; }
+  [[nodiscard]] Board& board() noexcept override { return board_; }
+
+  std::unique_ptr<Graph> load(const std::string& name, const std::filesystem::path& /*path*/,
+                              const GraphSpec& spec) override {
+    const std::filesystem::path path = find_engine(bundle_, name, {flavour, version_, gpu_.name, gpu_.capability});
+    std::ifstream file(path, std::ios::binary);
+    const std::vector<char> plan{std::istreambuf_iterator<char>(file), {}};
+    std::unique_ptr<nvinfer1::ICudaEngine> engine(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
+    if (!engine) {
+      throw UserError(ErrorCode::engine, path.string() + " cannot be loaded by " + product + " " + version_ + " (" +
+                                             log_.reason() + "); " + rebuild + ".");
+    }
+    check_tensors(path.string(), *engine, spec);
+    for (const auto* tensors : {&spec.inputs, &spec.outputs}) {
+      for (const TensorSpec& tensor : *tensors) {
+        board_.declare(tensor);
+      }
+    }
+    return std::make_unique<TensorRtGraph>(path.string(), spec, std::move(engine),
+                                           Shared{device_, log_, board_, scratch_});
+  }
+
+  std::unique_ptr<HostGraph> load_host(const std::filesystem::path& path, const GraphSpec& spec) override {
+    return host_->load_host(path, spec);
+  }
+
+  void frame(const FrameKey& key, const Work& work) override {
+    const bool fine = frames_.problem().empty();
+    frames_.run(key, work);
+    if (fine && !frames_.problem().empty()) {
+      reason_ = asked_ + ", without CUDA graphs (" + frames_.problem() + ")";
+    }
+  }
+
+  void timings(std::vector<Timing>& target) override { frames_.timings(target); }
+
+ private:
+  Bundle bundle_;
+  Gpu gpu_;
+  std::string version_;
+  std::string name_;
+  std::string asked_;
+  std::string reason_;
+  Log log_;
+  std::unique_ptr<nvinfer1::IRuntime> runtime_;
+  std::shared_ptr<Device> device_;
+  Board board_;
+  Scratch scratch_;
+  DeviceFrames frames_;
+  std::unique_ptr<Backend> host_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_tensorrt(const Bundle& bundle, const BackendOptions& options) {
+  return std::make_unique<TensorRtBackend>(bundle, options);
+}
+
+bool has_gpu() {
+  int devices = 0;
+  return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
+}
+
+}  // namespace rvos_edge

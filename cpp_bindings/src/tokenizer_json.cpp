@@ -1,0 +1,199 @@
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "rvos_edge/error.hpp"
+#include "tokenizer.hpp"
+#include "unicode.hpp"
+
+namespace rvos_edge {
+namespace {
+
+using Json = nlohmann::json;
+
+[[noreturn]] void refuse(const std::string& reason) { throw std::runtime_error(reason); }
+
+/// A member that may be missing or null.
+const Json* member(const Json& object, const char* name) {
+  const auto found = object.is_object() ? object.find(name) : object.end();
+  return object.is_object() && found != object.end() && !found->is_null() ? &*found : nullptr;
+}
+
+std::string text_of(const Json& object, const char* name) {
+  const Json* value = member(object, name);
+  if (value == nullptr || !value->is_string()) {
+    refuse(std::string("it has no text '") + name + "' where one must be");
+  }
+  return value->get<std::string>();
+}
+
+bool flag_of(const Json& object, const char* name, bool otherwise) {
+  const Json* value = member(object, name);
+  if (value != nullptr && !value->is_boolean()) {
+    refuse(std::string("'") + name + "' is neither true nor false");
+  }
+  return value == nullptr ? otherwise : value->get<bool>();
+}
+
+std::int64_t id_of(const Json& value) {
+  if (!value.is_number_integer()) {
+    refuse("an id is not an integer");
+  }
+  return value.get<std::int64_t>();
+}
+
+void read_normalizer(const Json& document, TokenizerSpec& spec) {
+  const Json* normalizer = member(document, "normalizer");
+  if (normalizer == nullptr) {
+    return;
+  }
+  if (const std::string type = text_of(*normalizer, "type"); type != "BertNormalizer") {
+    refuse("its normalizer '" + type + "' is not read here, only BertNormalizer is");
+  }
+  spec.clean_text = flag_of(*normalizer, "clean_text", true);
+  spec.chinese = flag_of(*normalizer, "handle_chinese_chars", true);
+  spec.lowercase = flag_of(*normalizer, "lowercase", true);
+  spec.strip_accents = flag_of(*normalizer, "strip_accents", spec.lowercase);
+}
+
+void read_pre_tokenizer(const Json& document) {
+  const Json* splitter = member(document, "pre_tokenizer");
+  const std::string type = splitter == nullptr ? "null" : text_of(*splitter, "type");
+  if (type != "BertPreTokenizer") {
+    refuse("its pre-tokenizer '" + type + "' is not read here, only BertPreTokenizer is");
+  }
+}
+
+void read_model(const Json& document, TokenizerSpec& spec) {
+  const Json* model = member(document, "model");
+  const Json* type = model == nullptr ? nullptr : member(*model, "type");
+  if (model == nullptr || (type != nullptr && *type != "WordPiece")) {
+    refuse("its model is not WordPiece");
+  }
+  const Json* vocabulary = member(*model, "vocab");
+  if (vocabulary == nullptr || !vocabulary->is_object()) {
+    refuse("it has no vocabulary");
+  }
+  spec.vocabulary.reserve(vocabulary->size());
+  for (const auto& [token, id] : vocabulary->items()) {
+    spec.vocabulary.emplace(token, id_of(id));
+  }
+  spec.prefix = text_of(*model, "continuing_subword_prefix");
+  const Json* longest = member(*model, "max_input_chars_per_word");
+  if (longest == nullptr || !longest->is_number_unsigned()) {
+    refuse("it does not say how long a word may be");
+  }
+  spec.longest_word = longest->get<std::size_t>();
+  const auto unknown = spec.vocabulary.find(text_of(*model, "unk_token"));
+  if (unknown == spec.vocabulary.end()) {
+    refuse("the vocabulary lacks the unknown token");
+  }
+  spec.unknown = unknown->second;
+}
+
+void read_template(const Json& processor, TokenizerSpec& spec) {
+  const Json* single = member(processor, "single");
+  const Json* special = member(processor, "special_tokens");
+  if (single == nullptr || !single->is_array()) {
+    refuse("its post-processor has no template");
+  }
+  bool seen = false;
+  for (const Json& piece : *single) {
+    if (member(piece, "Sequence") != nullptr) {
+      if (seen) {
+        refuse("its template repeats the text");
+      }
+      seen = true;
+      continue;
+    }
+    const Json* token = member(piece, "SpecialToken");
+    const Json* entry = token == nullptr || special == nullptr ? nullptr : member(*special, text_of(*token, "id").c_str());
+    const Json* ids = entry == nullptr ? nullptr : member(*entry, "ids");
+    if (ids == nullptr || !ids->is_array()) {
+      refuse("its template names a token without an id");
+    }
+    for (const Json& id : *ids) {
+      (seen ? spec.after : spec.before).push_back(id_of(id));
+    }
+  }
+  if (!seen) {
+    refuse("its template leaves the text out");
+  }
+}
+
+void read_post_processor(const Json& document, TokenizerSpec& spec) {
+  const Json* processor = member(document, "post_processor");
+  if (processor == nullptr) {
+    return;
+  }
+  const std::string type = text_of(*processor, "type");
+  if (type == "TemplateProcessing") {
+    read_template(*processor, spec);
+  } else if (type == "BertProcessing") {
+    for (const auto& [name, target] : {std::pair{"cls", &spec.before}, std::pair{"sep", &spec.after}}) {
+      const Json* pair = member(*processor, name);
+      if (pair == nullptr || !pair->is_array() || pair->size() != 2) {
+        refuse(std::string("its post-processor has no '") + name + "'");
+      }
+      target->push_back(id_of((*pair)[1]));
+    }
+  } else {
+    refuse("its post-processor '" + type + "' is not read here, only TemplateProcessing and BertProcessing are");
+  }
+}
+
+void read_added(const Json& document, TokenizerSpec& spec) {
+  const Json* added = member(document, "added_tokens");
+  if (added == nullptr) {
+    return;
+  }
+  if (!added->is_array()) {
+    refuse("'added_tokens' is not a list");
+  }
+  for (const Json& entry : *added) {
+    AddedToken token;
+    token.content = decode_utf8(text_of(entry, "content"));
+    const Json* id = member(entry, "id");
+    if (id == nullptr) {
+      refuse("an added token has no id");
+    }
+    token.id = id_of(*id);
+    if (flag_of(entry, "single_word", false)) {
+      refuse("the added token '" + encode_utf8(token.content) + "' is to be a word of its own, which is not read here");
+    }
+    token.lstrip = flag_of(entry, "lstrip", false);
+    token.rstrip = flag_of(entry, "rstrip", false);
+    token.normalized = flag_of(entry, "normalized", false);
+    spec.added.push_back(std::move(token));
+  }
+}
+
+}  // namespace
+
+TokenizerSpec parse_tokenizer(std::string_view json) {
+  const Json document = Json::parse(json.begin(), json.end(), nullptr, false);
+  if (!document.is_object()) {
+    refuse("it is not a JSON object");
+  }
+  TokenizerSpec spec;
+  read_normalizer(document, spec);
+  read_pre_tokenizer(document);
+  read_model(document, spec);
+  read_post_processor(document, spec);
+  read_added(document, spec);
+  return spec;
+}
+
+Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string json{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  try {
+    return Tokenizer(parse_tokenizer(json));
+  } catch (const std::exception& error) {
+    throw UserError(ErrorCode::bad_bundle,
+                    path.string() + " is not a tokenizer (" + error.what() + "); export the bundle again.");
+  }
+}
+
+}  // namespace rvos_edge

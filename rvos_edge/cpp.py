@@ -1,0 +1,128 @@
+"""The C++ runtime behind the interface of ``Segmenter``; it comes as a package of its own, ``rvos_edge_cpp``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.bundle import Bundle
+from rvos_edge.errors import UserError
+from rvos_edge.flow_policy import FlowDecision, FlowOptions
+from rvos_edge.segmenter import Result, Segmenter
+
+_MODULE = "rvos_edge_cpp"
+_INSTALL = "run in a clone, in this environment: pip install openvino && pip install ./cpp_bindings"
+
+
+def load_runtime() -> ModuleType:
+    """Import ``rvos_edge_cpp``.
+
+    Raises:
+        UserError: It is not installed, or its libraries cannot be loaded.
+    """
+    try:
+        return import_module(_MODULE)
+    except ModuleNotFoundError as error:
+        if error.name != _MODULE:
+            raise
+        raise UserError(f"runtime 'cpp' needs {_MODULE}, which is not installed; {_INSTALL}") from error
+    except ImportError as error:
+        raise UserError(f"runtime 'cpp' cannot be used: {error}") from error
+
+
+class CppSegmenter(Segmenter):
+    """Segments with the C++ runtime: the same bundle, the same masks, Python's lock free while it works.
+
+    Example:
+        >>> segmenter = rvos_edge.open("bundle", runtime="cpp")
+        >>> segmenter.set_queries(["the dog on the left", "a red ball"])
+        >>> masks = segmenter.step(frame).masks
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: tuple[int, int] | None = None,
+        device: str = "auto",
+        backend: str = "auto",
+        flow: FlowOptions | None = None,
+        cache_dir: str | Path | None = None,
+        threads: int | None = None,
+        threshold: float = 0.0,
+    ) -> None:
+        """Load the graphs; the arguments are those of ``rvos_edge.open``.
+
+        Raises:
+            UserError: As ``rvos_edge.open``.
+        """
+        cpp = load_runtime()
+        self._path = path
+        self._size = size
+        self._cpp = cpp.Segmenter(
+            path,
+            size=size,
+            device=device,
+            backend=backend,
+            flow=cpp.FlowOptions(**(flow or FlowOptions()).model_dump()),
+            cache_dir=None if cache_dir is None else Path(cache_dir),
+            threads=threads,
+            threshold=threshold,
+        )
+
+    @cached_property
+    def bundle(self) -> Bundle:  # type: ignore[override]
+        """What was opened, as Python sees it."""
+        return Bundle.open(self._path, size=self._size)
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """What is being segmented."""
+        found: tuple[str, ...] = self._cpp.queries
+        return found
+
+    @property
+    def backend_name(self) -> str:
+        """Runtime, backend and device, for people."""
+        return f"C++, {self._cpp.backend_name}"
+
+    @property
+    def backend_reason(self) -> str:
+        """Why that backend and device were chosen."""
+        return str(self._cpp.backend_reason)
+
+    def set_queries(self, queries: Sequence[str]) -> None:
+        """Say what to segment from the next frame on; UserError as in ``Segmenter``."""
+        self._cpp.set_queries(queries)
+
+    def reset(self) -> None:
+        """Forget the video: the next frame is a first frame. The queries stay."""
+        self._cpp.reset()
+
+    def step(self, frame: NDArray[np.uint8]) -> Result:
+        """Segment the next frame; UserError as in ``Segmenter``."""
+        found = self._cpp.step(frame)
+        return Result(
+            found.queries,
+            found.masks,
+            found.margins,
+            found.scores,
+            found.timings,
+            found.flow_used,
+            found.flow,
+            found.index,
+            _decision(found.decision),
+        )
+
+
+def _decision(found: Any | None) -> FlowDecision | None:
+    if found is None:
+        return None
+    return FlowDecision(found.action, found.reason, found.iterations, found.warm, found.encode, found.late)

@@ -1,0 +1,291 @@
+"""The Python module of the C++ runtime against the Python runtime: the same masks and the same sentences."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tiny_bundle import write_tiny_bundle
+
+import rvos_edge
+from rvos_edge.bundle import Bundle, shipped_bundle
+from rvos_edge.cli import main
+from rvos_edge.segmenter import Segmenter
+from rvos_edge.stream.synthetic import SyntheticCamera
+
+pytest.importorskip("openvino")
+cpp = pytest.importorskip("rvos_edge_cpp", reason="needs the C++ module: pip install ./cpp_bindings")
+
+Frame = NDArray[np.uint8]
+Pair = tuple[Segmenter, Segmenter]
+
+
+def open_both(bundle: Path, cache: Path, **options: Any) -> Pair:
+    """The Python and the C++ runtime with one backend, in float32 and with one setting of threads."""
+    shared: dict[str, Any] = {"backend": "openvino", "threads": 2, "cache_dir": cache, **options}
+    return rvos_edge.open(bundle, **shared), rvos_edge.open(bundle, runtime="cpp", **shared)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Both runtimes on the shipped bundle."""
+    return open_both(shipped_bundle(), tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that takes no time."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def tiny_pair(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Both runtimes on it."""
+    return open_both(tiny, tmp_path_factory.mktemp("cache"))
+
+
+def compare(pair: Pair, frames: Iterable[Frame], changes: Mapping[int, tuple[str, ...]]) -> list[float]:
+    """IoU of every mask that either runtime gives, the whole of the results compared on the way."""
+    python, other = pair
+    ious: list[float] = []
+    for index, frame in enumerate(frames):
+        if index in changes:
+            for segmenter in pair:
+                segmenter.set_queries(changes[index])
+        expected, found = python.step(frame), other.step(frame)
+        assert (found.queries, found.index, found.flow_used) == (expected.queries, expected.index, expected.flow_used)
+        assert found.decision == expected.decision
+        assert list(found.timings) == list(expected.timings)
+        for ours, theirs in ((found.masks, expected.masks), (found.scores, expected.scores)):
+            assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        np.testing.assert_allclose(found.margins, expected.margins, atol=5e-3, rtol=1e-3)
+        for mask, wanted in zip(found.masks, expected.masks, strict=True):
+            union = np.logical_or(mask, wanted).sum()
+            if union:
+                ious.append(float(np.logical_and(mask, wanted).sum() / union))
+    return ious
+
+
+def read(folder: Path, frames: int) -> Iterable[Frame]:
+    for path in sorted(folder.glob("*.jpg"))[:frames]:
+        yield np.asarray(cv2.imread(str(path)), np.uint8)
+
+
+def test_real_frames(pair: Pair, shared: Path) -> None:
+    root = shared / "data/davis2016-train/JPEGImages/480p"
+    ious: list[float] = []
+    for video, changes in (
+        ("bear", {0: ("the bear",), 12: ("a brown bear walking", "a rock")}),
+        ("dog", {0: ("the dog",), 8: ("the grass", "a dog", "a red car"), 16: ("the dog on the right",)}),
+    ):
+        for segmenter in pair:
+            segmenter.reset()
+        ious += compare(pair, read(root / video, 25), changes)
+    assert len(ious) >= 50
+    assert min(ious) >= 0.999
+
+
+def test_synthetic_frames(pair: Pair) -> None:
+    ious: list[float] = []
+    for seed in range(4):
+        for segmenter in pair:
+            segmenter.reset()
+        camera = SyntheticCamera(seed=seed, size=(288, 512), frames=50)
+        first, second = camera.expressions(0)[0][0], camera.expressions(0)[1][0]
+        changes = {0: (first,), 15: (first, second), 30: (second,), 40: ("a purple elephant", first)}
+        ious += compare(pair, (frame.image for frame in camera), changes)
+    assert len(ious) >= 200
+    assert min(ious) >= 0.999
+
+
+def sentence(call: Callable[[], object]) -> str:
+    with pytest.raises(rvos_edge.UserError) as caught:
+        call()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        None,
+        [1, 2],
+        np.zeros((3, 4)),
+        np.zeros((3, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((2, 2, 3), object),
+        np.zeros((2, 2, 3), np.float32),
+    ],
+)
+def test_the_same_refusal_of_a_frame(tiny_pair: Pair, frame: Any) -> None:
+    python, other = tiny_pair
+    assert sentence(lambda: other.step(frame)) == sentence(lambda: python.step(frame))
+
+
+def test_the_same_refusal_without_queries(tiny: Path, tmp_path: Path) -> None:
+    python, other = open_both(tiny, tmp_path)
+    frame = np.zeros((64, 96, 3), np.uint8)
+    assert sentence(lambda: other.step(frame)) == sentence(lambda: python.step(frame))
+
+
+QUERIES = [
+    "a dog",
+    b"a dog" * 20,
+    [],
+    [""],
+    ["a dog", " \t"],
+    [1],
+    ("a dog", None),
+    ["x" * 101],
+    ["a \ud800"],
+    ["w " * 80],
+]
+
+
+@pytest.mark.parametrize("queries", QUERIES, ids=range(len(QUERIES)))
+def test_the_same_refusal_of_queries(tiny_pair: Pair, queries: Any) -> None:
+    python, other = tiny_pair
+    for segmenter in (python, other):
+        segmenter.set_queries(["the red ball"])
+    assert sentence(lambda: other.set_queries(queries)) == sentence(lambda: python.set_queries(queries))
+    assert other.queries == ("the red ball",)
+
+
+@pytest.mark.parametrize(
+    "options", [{"backend": "magic"}, {"device": "tpu"}, {"device": "cuda"}, {"threads": 0}, {"size": (1, 2)}]
+)
+def test_the_same_refusal_to_open(tiny: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    shared: dict[str, Any] = {"backend": "openvino", "cache_dir": tmp_path, **options}
+    expected = sentence(lambda: rvos_edge.open(tiny, **shared))
+    assert sentence(lambda: rvos_edge.open(tiny, runtime="cpp", **shared)) == expected
+
+
+def test_the_same_refusal_of_a_changed_byte(tiny: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(tiny, tmp_path / "damaged")
+    path = Bundle.open(damaged).graph_path("aspp")
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    assert sentence(lambda: rvos_edge.open(damaged, runtime="cpp")) == sentence(lambda: rvos_edge.open(damaged))
+    missing = tmp_path / "missing"
+    assert sentence(lambda: rvos_edge.open(missing, runtime="cpp")) == sentence(lambda: rvos_edge.open(missing))
+
+
+def test_frames_that_lie_otherwise(tiny_pair: Pair) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)
+    frozen = image.copy()
+    frozen.flags.writeable = False
+    views = (
+        image[:, ::-1],
+        image[::-1],
+        image[:, :, ::-1],
+        image[::2, ::3],
+        image[10:70, 20:100],
+        image[:1],
+        image[:, :1],
+    )
+    for view in (*views, frozen, np.asfortranarray(image)):
+        for segmenter in tiny_pair:
+            segmenter.reset()
+            segmenter.set_queries(["the red ball"])
+        expected, found = (segmenter.step(view) for segmenter in tiny_pair)
+        np.testing.assert_allclose(found.margins, expected.margins, atol=1e-4)
+
+
+def test_results_outlive_what_made_them(tiny: Path, tmp_path: Path) -> None:
+    segmenter = rvos_edge.open(tiny, runtime="cpp", cache_dir=tmp_path, flow=rvos_edge.FlowOptions(keep_flow=True))
+    segmenter.set_queries(["the red ball", "a dog"])
+    frames = [frame.image for frame in SyntheticCamera(seed=2, size=(80, 120), frames=4)]
+    results = [segmenter.step(frame) for frame in frames]
+    copies = [result.margins.copy() for result in results]
+    del segmenter
+    for result, kept in zip(results, copies, strict=True):
+        # The memory is the library's, and nobody else's: not a copy, and free to be changed.
+        assert not result.masks.flags.owndata
+        assert result.masks.flags.writeable
+        np.testing.assert_array_equal(result.margins, kept)
+        assert result.flow is not None
+        assert result.flow.dtype == np.float32
+        assert result.flow.shape == (2, 64, 96)
+    assert not np.array_equal(copies[0], copies[1])
+
+
+def test_step_leaves_the_lock_to_others(tiny: Path, tmp_path: Path) -> None:
+    segmenter = rvos_edge.open(tiny, runtime="cpp", cache_dir=tmp_path)
+    segmenter.set_queries(["the red ball"])
+    frame = np.zeros((1080, 1920, 3), np.uint8)
+    waiting, go, ran = threading.Event(), threading.Lock(), threading.Lock()
+    go.acquire()
+    ran.acquire()
+
+    def other() -> None:
+        waiting.set()
+        go.acquire()
+        ran.release()
+
+    thread = threading.Thread(target=other, daemon=True)
+    thread.start()
+    waiting.wait()
+    usual = sys.getswitchinterval()
+    # Nobody takes the lock away from this thread: the other one runs if it is given, or not at all.
+    sys.setswitchinterval(1000)
+    try:
+        go.release()
+        done = False
+        for _ in range(200):
+            segmenter.step(frame)
+            done = done or ran.acquire(blocking=False)
+    finally:
+        sys.setswitchinterval(usual)
+    thread.join(10)
+    assert done
+
+
+def test_queries_change_under_way(tiny: Path, tmp_path: Path) -> None:
+    segmenter = rvos_edge.open(tiny, runtime="cpp", cache_dir=tmp_path)
+    segmenter.set_queries(["the red ball"])
+    choices = (["the red ball"], ["a dog", "the red ball"], ["a cat", "a dog", "a bird"])
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            for queries in choices:
+                segmenter.set_queries(queries)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for frame in SyntheticCamera(seed=2, size=(80, 120), frames=60):
+            result = segmenter.step(frame.image)
+            assert list(result.queries) in choices
+            assert len(result.masks) == len(result.scores) == len(result.queries)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_module_alone(tiny: Path, tmp_path: Path) -> None:
+    segmenter = cpp.Segmenter(tiny, backend="openvino", cache_dir=tmp_path, flow=cpp.FlowOptions(enabled=False))
+    segmenter.set_queries(["the red ball"])
+    result = segmenter.step(np.zeros((64, 96, 3), np.uint8))
+    assert (result.masks.shape, result.masks.dtype, result.flow, result.decision) == ((1, 64, 96), np.bool_, None, None)
+    assert cpp.UserError is rvos_edge.UserError
+    assert "openvino" in cpp.available_backends(tiny)
+
+
+def test_command_line(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", "--source", "synthetic:2", "--query", "the red ball", "--frames", "3", "--runtime", "cpp"]
+    output = tmp_path / "masks"
+    monkeypatch.setattr(sys, "argv", ["rvos-edge", *words, "--bundle", str(tiny), "--masks", str(output)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+    assert len(list(output.glob("*.png"))) == 3
+    assert "C++, OpenVINO" in capsys.readouterr().out

@@ -1,0 +1,134 @@
+"""The same frames and queries through both runtimes: the same masks, decisions and scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from cpp_probe import Probe
+from numpy.typing import NDArray
+from tiny_bundle import write_tiny_bundle
+
+import rvos_edge
+from rvos_edge.bundle import shipped_bundle
+from rvos_edge.flow_policy import FlowOptions
+from rvos_edge.stream.synthetic import SyntheticCamera
+
+pytest.importorskip("openvino")
+
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One frame, and what is done before it."""
+
+    frame: Frame
+    queries: tuple[str, ...] = ()
+    reset: bool = False
+
+
+def synthetic(size: tuple[int, int], frames: int, seed: int) -> list[Step]:
+    """A scene, asked for one thing, then for two and then for something that is not there."""
+    camera = SyntheticCamera(seed=seed, size=size, frames=frames)
+    first, second = camera.expressions(0)[0][0], camera.expressions(0)[1][0]
+    changes = {0: (first,), frames // 3: (first, second), 2 * frames // 3: ("a purple elephant",)}
+    return [Step(frame.image, changes.get(frame.index, ()), reset=frame.index == 0) for frame in camera]
+
+
+def real(folder: Path, frames: int, changes: dict[int, tuple[str, ...]]) -> list[Step]:
+    """The first frames of a clip."""
+    paths = sorted(folder.glob("*.jpg"))[:frames]
+    images = [cv2.imread(str(path)) for path in paths]
+    return [Step(np.asarray(image, np.uint8), changes.get(i, ()), i == 0) for i, image in enumerate(images)]
+
+
+def run_cpp(probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions, folder: Path) -> list[dict[str, Any]]:
+    """What the C++ library makes of them, with ``masks`` and ``margins`` added to its lines."""
+    frames, masks = folder / "frames.raw", folder / "masks.raw"
+    with frames.open("wb") as file:
+        for step in steps:
+            file.write(np.ascontiguousarray(step.frame).tobytes())
+    script = {
+        "bundle": str(bundle),
+        "backend": "openvino",
+        "flow": flow.model_dump(exclude_defaults=True),
+        "frames": str(frames),
+        "masks": str(masks),
+        "steps": [
+            {"size": step.frame.shape[:2], "reset": step.reset, **({"queries": step.queries} if step.queries else {})}
+            for step in steps
+        ],
+    }
+    results = [json.loads(line) for line in probe.lines("run", data=json.dumps(script))]
+    data = masks.read_bytes()
+    for step, result in zip(steps, results, strict=True):
+        shape = (len(result["queries"]), *step.frame.shape[:2])
+        size, margin_size = int(np.prod(shape)), int(np.prod(result["margin_shape"]))
+        result["masks"] = np.frombuffer(data[:size], np.bool_).reshape(shape)
+        margins = np.frombuffer(data[size : size + 4 * margin_size], np.float32)
+        result["margins"] = margins.reshape(result["margin_shape"])
+        data = data[size + 4 * margin_size :]
+    assert not data
+    return results
+
+
+def check(probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow: FlowOptions | None = None) -> None:
+    """Run both and compare."""
+    options = flow or FlowOptions()
+    found = run_cpp(probe, bundle, steps, options, folder)
+    segmenter = rvos_edge.open(bundle, backend="openvino", flow=options, cache_dir=folder / "cache")
+    worst, some = 1.0, 0
+    for step, result in zip(steps, found, strict=True):
+        if step.reset:
+            segmenter.reset()
+        if step.queries:
+            segmenter.set_queries(step.queries)
+        expected = segmenter.step(step.frame)
+        assert result["queries"] == list(expected.queries)
+        assert result["index"] == expected.index
+        assert list(result["timings"]) == sorted(expected.timings)
+        assert result.get("decision") == (None if expected.decision is None else asdict(expected.decision))
+        assert result["flow_used"] == expected.flow_used
+        np.testing.assert_allclose(result["margins"], expected.margins, atol=5e-3, rtol=1e-3)
+        np.testing.assert_allclose(result["scores"], expected.scores, atol=1e-3)
+        for mask, wanted in zip(result["masks"], expected.masks, strict=True):
+            union = np.logical_or(mask, wanted).sum()
+            some += int(wanted.any())
+            worst = min(worst, float(np.logical_and(mask, wanted).sum() / union) if union else 1.0)
+    assert some > len(steps) // 2, "too few masks to compare anything"
+    assert worst >= 0.999
+
+
+def test_synthetic_frames(probe: Probe, tmp_path: Path) -> None:
+    steps = synthetic((288, 512), 9, seed=3) + synthetic((360, 480), 6, seed=5)
+    check(probe, shipped_bundle(), steps, tmp_path)
+
+
+def test_real_frames(probe: Probe, shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data/davis2016-train/JPEGImages/480p"
+    steps = real(folder / "bear", 6, {0: ("the bear",), 3: ("a brown bear walking", "a rock")})
+    steps += real(folder / "dog", 4, {0: ("the dog",)})
+    check(probe, shipped_bundle(), steps, tmp_path)
+
+
+@pytest.mark.parametrize("flow", [{}, {"every": 2, "iterations": 2}, {"warm_start": False}, {"enabled": False}])
+def test_flow_settings(probe: Probe, tmp_path: Path, flow: dict[str, Any]) -> None:
+    bundle = write_tiny_bundle(tmp_path / "tiny")
+    camera = SyntheticCamera(seed=2, size=(80, 120), frames=8)
+    changes = {0: ("the red ball",), 3: ("a dog", "the red ball"), 5: ("a cat on left",)}
+    steps = [Step(frame.image, changes.get(frame.index, ())) for frame in camera]
+    steps += [Step(cv2.resize(step.frame, (96, 64)).astype(np.uint8)) for step in steps[:3]]
+    check(probe, bundle, steps, tmp_path, FlowOptions(**flow))
+
+
+def test_a_bundle_without_flow(probe: Probe, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "tiny", flow=False)
+    steps = [Step(frame.image, ("a dog",)) for frame in SyntheticCamera(seed=2, size=(64, 96), frames=3)]
+    check(probe, bundle, steps, tmp_path)
