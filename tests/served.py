@@ -60,13 +60,15 @@ class Collector:
 
     wants_overlay = False
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int) -> None:
         self.results: list[Result] = []
-        self.keep = 1
+        self.keep = keep
+        self.count = 0
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         self.results.append(result)
         del self.results[: -self.keep]
+        self.count += 1
 
     def close(self) -> None: ...
 
@@ -125,8 +127,8 @@ class Served:
 
     def after(self, frames: int) -> Result:
         """The result so many frames later."""
-        target = self.live.figures.frames + frames
-        wait_until(lambda: self.live.figures.frames >= target)
+        target = self.collector.count + frames
+        wait_until(lambda: self.collector.count >= target)
         return self.collector.results[-1]
 
 

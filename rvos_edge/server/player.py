@@ -68,6 +68,7 @@ class Player(Source):
         self._next: tuple[Choice, Source] | None = (choice, source)
         self._mine: Source | None = None
         self._closed = False
+        self._running = False
 
     def play(self, choice: Choice) -> None:
         """Play something else from the next frame on.
@@ -84,6 +85,29 @@ class Player(Source):
         self._controls.wake()
 
     def __iter__(self) -> Iterator[Frame]:
+        self._running = True
+        try:
+            yield from self._all()
+        finally:
+            self._running = False
+            if self._mine is not None:
+                self._mine.close()
+
+    def close(self) -> None:
+        """Stop, from any thread; what was chosen on the page is closed with it."""
+        with self._lock:
+            self._closed = True
+            waiting, self._next = self._next, None
+            playing = self._mine
+        if waiting is not None:
+            waiting[1].close()
+        # A file is closed by the thread that reads it: OpenCV crashes on a release during a read. A camera would keep
+        # that thread waiting.
+        if playing is not None and (playing.live or not self._running):
+            playing.close()
+        self._controls.wake()
+
+    def _all(self) -> Iterator[Frame]:
         index = itertools.count()
         offset = latest = 0.0
         while (source := self._await_source()) is not None:
@@ -108,16 +132,6 @@ class Player(Source):
             offset = latest + 1 / (source.fps or ASSUMED_FPS)
             if self._next is None and not self._start_again():
                 return
-
-    def close(self) -> None:
-        """Stop; a source that was chosen on the page is closed with it."""
-        with self._lock:
-            self._closed = True
-            waiting, self._next = self._next, None
-        for source in (self._mine, waiting[1] if waiting else None):
-            if source is not None:
-                source.close()
-        self._controls.wake()
 
     def _await_source(self) -> Source | None:
         """What to play next; waits where nothing can be played, None when closed."""

@@ -47,6 +47,7 @@ def starting(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
         source: Callable[[], Source] = Pictures,
         token: str | None = None,
         repeat: bool = True,
+        keep: int = 1,
         address: Address | None = None,
         **flow: Any,
     ) -> Served:
@@ -58,7 +59,7 @@ def starting(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
         except BaseException:
             live.close()
             raise
-        collector = Collector()
+        collector = Collector(keep)
         served = Served(live, server.address.port, server.url, collector, server.close)
 
         def loop() -> None:

@@ -168,8 +168,7 @@ def test_posted_frames_do_not_disturb_the_video(serve: Serve, open_tiny: Callabl
     alone = open_tiny()
     alone.set_queries(["the dog"])
     expected = [alone.step(picture(index % 40)).margins for index in range(80)]
-    served = serve("the dog", source=lambda: Pictures(80), repeat=False)
-    served.collector.keep = 80
+    served = serve("the dog", source=lambda: Pictures(80), repeat=False, keep=80)
     while served.live.figures.frames < 80:
         assert served.request("POST", "/api/frame?query=a+cat", encoded(11)).status == 200
     wait_until(lambda: len(served.collector.results) == 80)

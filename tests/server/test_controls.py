@@ -143,8 +143,7 @@ def test_a_source_without_frames_is_not_opened_for_ever(serve: Serve) -> None:
 
 
 def test_a_file_starts_again_as_another_video(serve: Serve) -> None:
-    served = serve("the dog", source=lambda: Pictures(4))
-    served.collector.keep = 100
+    served = serve("the dog", source=lambda: Pictures(4), keep=100)
     wait_until(lambda: len(served.collector.results) >= 10)
     assert [result.index for result in served.collector.results[:10]] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 

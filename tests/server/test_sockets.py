@@ -6,7 +6,6 @@ import json
 import socket
 import time
 from contextlib import ExitStack
-from statistics import median
 from typing import Any
 
 import cv2
@@ -84,31 +83,31 @@ def test_a_viewer_of_a_paused_stream_sees_the_last_picture(serve: Serve) -> None
 
 
 def test_viewers_that_stop_reading_do_not_slow_the_loop(serve: Serve) -> None:
-    """The same stream with and without them, in turns."""
+    """The same stream with and without them, in turns; the best of each, because other programs only slow."""
     served = serve("the dog")
     served.after(20)
-    asks = b"\x81\x80\0\0\0\0" * 2000  # empty messages: "next"
+    asks = b"\x81\x80\0\0\0\0" * 100  # empty messages: "next"
 
     def rate() -> float:
-        start, frames = time.perf_counter(), served.live.figures.frames
-        served.after(150)
-        return (served.live.figures.frames - frames) / (time.perf_counter() - start)
+        start, frames = time.perf_counter(), served.collector.count
+        served.after(100)
+        return (served.collector.count - frames) / (time.perf_counter() - start)
 
-    ratios = []
-    for _ in range(3):
+    alone, held = [], []
+    for _ in range(5):
         # Drawing is for any viewer: one that reads is there in both cases.
         with viewer(served) as reader:
-            alone = rate()
+            alone.append(rate())
             with ExitStack() as stack:
                 for messages in (b"", b"", asks, asks):
                     stack.enter_context(stalled(served, messages))
                 wait_until(lambda: served.live.hub.viewers == 5)
-                ratios.append(rate() / alone)
+                held.append(rate())
                 for _ in range(3):  # and the one that reads sees on
                     reader.recv(10)
                     reader.send("next")
         wait_until(lambda: served.live.hub.viewers == 0)
-    assert median(ratios) > 0.6
+    assert max(held) > 0.6 * max(alone)
 
 
 def test_viewers_that_come_and_go_leave_nothing(dog: Served) -> None:
