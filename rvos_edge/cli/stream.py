@@ -82,7 +82,9 @@ def run(
         run_batch(source, files, job, workers=1 if workers is None else workers, resume=resume)
         return
     if workers is not None:
-        raise UserError(f"--workers shares many files and {source!r} names one or none; give a glob, such as 'videos/*.mp4'.")
+        raise UserError(
+            f"--workers shares many files and {source!r} names no two; give a glob, such as 'videos/*.mp4'."
+        )
     segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options)
     segmenter.set_queries(query)
     with open_source(source) as opened:
