@@ -82,9 +82,7 @@ def run(
         run_batch(source, files, job, workers=1 if workers is None else workers, resume=resume)
         return
     if workers is not None:
-        raise UserError(
-            f"--workers shares many files and {source!r} names no two; give a glob, such as 'videos/*.mp4'."
-        )
+        raise UserError("--workers shares many files; give a glob of videos, such as --source 'videos/*.mp4'.")
     segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options)
     segmenter.set_queries(query)
     with open_source(source) as opened:
