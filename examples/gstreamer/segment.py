@@ -187,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--every-frame", action="store_true", help="drop none: for files")
     options = parser.parse_args(arguments)
-    # First, because OpenVINO 2026.4 aborts while it measures bfloat16 if GStreamer was started before it.
+    # Before GStreamer starts its threads: the other way round OpenVINO was seen to abort on a busy machine.
     segmenter = rvos_edge.open(options.bundle, backend=options.backend)
     segmenter.set_queries(options.query)
     Gst.init(None)

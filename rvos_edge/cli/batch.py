@@ -12,7 +12,7 @@ from rich.markup import escape
 from rvos_edge.errors import UserError
 from rvos_edge.stream.batch import Job, check_folders, make_rows
 from rvos_edge.stream.ledger import Ledger
-from rvos_edge.stream.signals import terminate_as_interrupt
+from rvos_edge.stream.signals import terminate_as_interrupt, uninterrupted
 from rvos_edge.stream.status import progress_bar
 from rvos_edge.stream.workers import process_files
 from rvos_edge.text import check_queries
@@ -46,9 +46,10 @@ def run_batch(spec: str, files: list[Path], job: Job, *, workers: int, resume: b
                     failed.append(row)
                     bar.console.print(f"[red]{escape(row['source'])}: {escape(row['error'])}[/]", soft_wrap=True)
                     continue
-                ledger.add(row)
-                done += 1
-                frames += row["frames"]
+                with uninterrupted():
+                    ledger.add(row)
+                    done += 1
+                    frames += row["frames"]
         except KeyboardInterrupt:
             interrupted = True
         finally:

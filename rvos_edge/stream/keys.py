@@ -35,6 +35,7 @@ _CLEAR = 21  # Ctrl-U, as in a shell
 _UNICODE = 0x01000000
 """X11 gives characters beyond Latin-1 as this plus their code point."""
 _SEPARATOR = ";"
+_DIGITS = frozenset("123456789")
 _LONGEST = 1000
 _HELP = "Enter applies, Esc cancels, ; between several"
 
@@ -80,12 +81,11 @@ class KeyState:
         if code == CLOSED:
             self.quit = True
         elif self.typed is None:
-            self._command(code & 0xFF if code < _UNICODE else code)
+            self._command(_letter(code))
         else:
             self._edit(self.typed, code)
 
-    def _command(self, code: int) -> None:
-        key = chr(code) if code < 128 else ""
+    def _command(self, key: str) -> None:
         if key == "q":
             self.quit = True
         elif key == " ":
@@ -94,7 +94,7 @@ class KeyState:
             self.snapshot = True
         elif key == "/":
             self.typed, self._untouched = f"{_SEPARATOR} ".join(self.queries), True
-        elif key and key in "123456789" and int(key) <= len(self.queries):
+        elif key in _DIGITS and int(key) <= len(self.queries):
             self.hidden ^= {int(key) - 1}
 
     def _edit(self, typed: str, code: int) -> None:
@@ -206,8 +206,9 @@ def _letter(code: int) -> str:
     """The printable character of a key, else empty."""
     if code >= _UNICODE:
         code -= _UNICODE
-    elif code >= 0x10000:
+    else:
         code &= 0xFFFF  # the bits above are modifiers, such as Num Lock
-    # 0xFF00 to 0xFFFF are keys without a character, such as the arrows.
-    letter = chr(code) if code < 0xFF00 or 0x10000 <= code < 0x110000 else ""
+        if code >= 0x100:
+            return ""  # the arrows and so on, and X11's old codes of other alphabets, which are not Unicode
+    letter = chr(code) if code < 0x110000 else ""
     return letter if letter.isprintable() else ""

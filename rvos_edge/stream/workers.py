@@ -38,7 +38,9 @@ def process_files(job: Job, rows: Sequence[Row], *, workers: int = 1) -> Generat
     """
     if workers < 1:
         raise UserError(f"{workers} workers cannot do anything; ask for at least 1")
-    if workers == 1 or len(rows) < 2:
+    if not rows:
+        return
+    if workers == 1 or len(rows) == 1:
         yield from map(FileProcessor(job), rows)
         return
     workers = min(workers, len(rows))

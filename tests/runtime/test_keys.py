@@ -34,6 +34,8 @@ def test_commands() -> None:
     assert not typed("  ").paused
     assert typed("s").snapshot
     assert typed("xyz").typed is None
+    nothing = typed("", 0xFF20, 0xFF2F, 0xFF31, 0xFFE1, 0x100 + ord("q"))  # keys that end like " ", "/", "1" and "q"
+    assert nothing == KeyState(queries=("a dog",))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,7 @@ def test_nothing_typed_changes_nothing() -> None:
         (0x01000000 + ord("ب"), "ب"),
         (0x100000 + ord("d"), "d"),  # Num Lock is on
         (0xFF51, ""),  # an arrow
+        (0x06C1, ""),  # an old code of X11, which stands for another letter than in Unicode
         (7, ""),
         (-1, ""),
     ],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rvos_edge.segmenter import Result
-from rvos_edge.stream.overlay import contact_sheet, draw_overlay, palette
+from rvos_edge.stream.overlay import contact_sheet, draw_note, draw_overlay, palette, query_colours
 
 
 def make_result(masks: np.ndarray, queries: tuple[str, ...] | None = None) -> Result:
@@ -106,3 +106,29 @@ def test_contact_sheet_resizes_odd_ones_and_refuses_none() -> None:
         contact_sheet([], 3)
     with pytest.raises(ValueError, match="captions"):
         contact_sheet([np.zeros((30, 40, 3), np.uint8)], 1, ["a", "b"])
+
+
+def test_a_note_is_one_line_at_the_bottom_whose_end_is_always_seen() -> None:
+    image = np.full((120, 400, 3), 90, np.uint8)
+    before = image.copy()
+    short, long = draw_note(image, "/a dog_"), draw_note(image, "x" * 300 + "/a dog_")
+    assert (image == before).all()
+    assert (short[:90] == 90).all()
+    assert (short[-15:] != 90).any()
+    # The end of a long line stands at the right edge, the beginning of a short one at the left.
+    assert (long[-15:, 330:].max(2) > 150).any()
+    assert not (short[-15:, 330:].max(2) > 150).any()
+
+
+def test_a_hidden_query_is_listed_and_not_drawn() -> None:
+    masks = np.zeros((2, 120, 400), np.bool_)
+    masks[0, 60:80, 10:50] = True
+    masks[1, 60:80, 200:250] = True
+    scores = np.asarray([0.5, 0.5], np.float32)
+    result = Result(("one", "two"), masks, np.zeros((2, 4, 4), np.float32), scores, {}, False, None, 0)
+    image = np.full((120, 400, 3), 90, np.uint8)
+    both, second = draw_overlay(image, result), draw_overlay(image, result, hidden=frozenset({0}))
+    assert (second[55:85, :60] == 90).all()
+    assert (second[55:, 60:] == both[55:, 60:]).all(), "the other keeps its colour"
+    assert (second[:40] != both[:40]).any(), "the legend says so"
+    assert (draw_overlay(image, result, opacity=1, hidden=frozenset({0}))[70, 225] == query_colours(1)[0]).all()
