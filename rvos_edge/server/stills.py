@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.server.controls import MOST_QUERIES
 from rvos_edge.server.figures import bounding_box
-from rvos_edge.stream.sinks import indexed_png, label_image
+from rvos_edge.stream.sinks import encode_rle, indexed_png, label_image
 
 if TYPE_CHECKING:
     from rvos_edge.segmenter import Result, Segmenter
@@ -120,7 +120,7 @@ def as_png(result: Result) -> bytes:
 
 
 def as_coco(result: Result) -> dict[str, Any]:
-    """Every mask whole, as COCO has it: run lengths by columns, uncompressed."""
+    """Every mask whole, as COCO has it, in its compressed run lengths."""
     height, width = result.masks.shape[1:]
     objects = [
         {
@@ -128,22 +128,9 @@ def as_coco(result: Result) -> dict[str, Any]:
             "score": round(float(score), 4) if np.isfinite(score) else None,
             "area": int(np.count_nonzero(mask)),
             "bbox": bounding_box(mask),
-            "segmentation": {"size": [height, width], "counts": run_lengths(mask)},
+            "segmentation": {"size": [height, width], "counts": encode_rle(mask)},
         }
         for text, score, mask in zip(result.queries, result.scores, result.masks, strict=True)
     ]
     timings = {stage: round(milliseconds, 3) for stage, milliseconds in result.timings.items()}
     return {"size": [height, width], "objects": objects, "timings_ms": timings}
-
-
-def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
-    """Lengths of the runs of a mask bool [H,W] read column by column, starting with background (0 where it has none).
-
-    Example:
-        >>> run_lengths(np.array([[True, False], [True, True]]))
-        [0, 2, 1, 1]
-    """
-    flat = mask.ravel(order="F")
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts = np.concatenate([[0] if flat[0] else [], [0], edges, [flat.size]]).astype(np.int64)
-    return [int(length) for length in np.diff(starts)]
