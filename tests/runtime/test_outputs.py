@@ -172,6 +172,22 @@ def test_raw_overlays_on_stdout(capfdbinary: pytest.CaptureFixture[bytes], monke
         RawSink()
 
 
+def test_status_on_the_terminal_does_not_catch_what_goes_to_stdout(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    sinks = [RawSink(), JsonSink("-"), RleSink("-")]
+    with Live(console=Console(stderr=True, force_terminal=True)):
+        for sink in sinks:
+            sink.write(make_frame(), make_result(), np.full((2, 2, 3), 65, np.uint8))
+    captured = capfdbinary.readouterr()
+    assert captured.out.startswith(b"A" * 12)
+    assert captured.out.count(b"\n") == 1 + 2
+    assert b"category_id" not in captured.err
+
+
 def test_reader_of_stdout_that_goes_away() -> None:
     script = (
         "import sys, numpy as np\n"

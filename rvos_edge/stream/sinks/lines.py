@@ -38,6 +38,7 @@ class LineSink(ABC):
     def __init__(self, path: str | Path) -> None:
         self._file = None if str(path) == "-" else PendingFile(path)
         self._stream = None if self._file is None else self._file.partial.open("wb", buffering=0)
+        self._stdout = sys.stdout  # as it is now: a status on the terminal takes its place while it runs
 
     @abstractmethod
     def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]: ...
@@ -47,8 +48,8 @@ class LineSink(ABC):
         text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
         if self._file is None or self._stream is None:
             with names_path("stdout"):
-                sys.stdout.write(text)
-                sys.stdout.flush()
+                self._stdout.write(text)
+                self._stdout.flush()
             return
         content, end = memoryview(text.encode()), self._stream.tell()
         with names_path(self._file.path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class RawSink:
     def __init__(self) -> None:
         if sys.stdout.isatty():
             raise UserError("--output - writes raw frames and stdout is a terminal; pipe it into a program, as ffplay")
+        self._stdout = sys.stdout  # as it is now: a status on the terminal takes its place while it runs
         self._size: tuple[int, int] | None = None
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
@@ -41,10 +42,10 @@ class RawSink:
             raise ValueError("a RawSink needs the overlay")
         self._size = self._size or (overlay.shape[0], overlay.shape[1])
         try:
-            sys.stdout.buffer.write(np.ascontiguousarray(fit(overlay, self._size)).data)
-            sys.stdout.buffer.flush()
+            self._stdout.buffer.write(np.ascontiguousarray(fit(overlay, self._size)).data)
+            self._stdout.buffer.flush()
         except OSError as error:
-            _forget_stdout()
+            _forget(self._stdout)
             raise UserError(
                 f"raw frames on stdout end: {error.strerror or error}; check the program that reads them"
             ) from error
@@ -56,9 +57,9 @@ class RawSink:
         return
 
 
-def _forget_stdout() -> None:
+def _forget(stream: TextIO) -> None:
     """Let what is still in the buffers go nowhere, or Python complains about the closed pipe when it exits."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
