@@ -28,9 +28,11 @@ endfunction()
 
 # TensorRT or TensorRT-RTX, whichever the headers found are of, and CUDA's runtime.
 function(rvos_edge_find_tensorrt)
-  find_package(CUDAToolkit QUIET)
   find_path(TENSORRT_INCLUDE_DIR NvInfer.h HINTS ${TENSORRT_ROOT} ENV TENSORRT_ROOT PATH_SUFFIXES include)
   find_library(TENSORRT_LIBRARY NAMES nvinfer tensorrt_rtx HINTS ${TENSORRT_ROOT} ENV TENSORRT_ROOT PATH_SUFFIXES lib)
+  if(TENSORRT_INCLUDE_DIR AND TENSORRT_LIBRARY)
+    find_package(CUDAToolkit QUIET)
+  endif()
 endfunction()
 
 function(rvos_edge_insist wanted name usable remedy)

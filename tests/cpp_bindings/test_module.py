@@ -89,7 +89,7 @@ def test_real_frames(pair: Pair, shared: Path) -> None:
         for segmenter in pair:
             segmenter.reset()
         ious += compare(pair, read(root / video, 25), changes)
-    assert len(ious) >= 50
+    assert len(ious) >= 30, "too few masks to compare anything"
     assert min(ious) >= 0.999
 
 
@@ -102,7 +102,7 @@ def test_synthetic_frames(pair: Pair) -> None:
         first, second = camera.expressions(0)[0][0], camera.expressions(0)[1][0]
         changes = {0: (first,), 15: (first, second), 30: (second,), 40: ("a purple elephant", first)}
         ious += compare(pair, (frame.image for frame in camera), changes)
-    assert len(ious) >= 200
+    assert len(ious) >= 100, "too few masks to compare anything"
     assert min(ious) >= 0.999
 
 

@@ -1,0 +1,202 @@
+// TensorRT without a GPU: an engine's file holds the path of an ONNX file, which OpenVINO runs on the memory of the fake
+// CUDA. Contexts are as strict as the real ones: every address and every free extent must be set, scratch memory must be
+// there, the first run after a change cannot be captured, and a context that was changed ruins the graphs captured from it.
+#include <NvInfer.h>
+
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <openvino/openvino.hpp>
+
+#include "fakes.hpp"
+
+namespace {
+
+using namespace nvinfer1;
+
+DataType data_type(const ov::element::Type& type) {
+  return type == ov::element::u8    ? DataType::kUINT8
+         : type == ov::element::i64 ? DataType::kINT64
+         : type == ov::element::f16 ? DataType::kHALF
+                                    : DataType::kFLOAT;
+}
+
+struct Model {
+  std::string name;
+  ov::CompiledModel compiled;
+  std::vector<ov::Output<const ov::Node>> ports;
+  std::vector<std::string> names;
+  std::size_t inputs = 0;
+  ILogger& logger;
+
+  [[nodiscard]] std::size_t index(const std::string& tensor) const {
+    return static_cast<std::size_t>(std::find(names.begin(), names.end(), tensor) - names.begin());
+  }
+};
+
+class FakeContext final : public IExecutionContext {
+ public:
+  explicit FakeContext(std::shared_ptr<Model> model)
+      : model_(std::move(model)), request_(model_->compiled.create_infer_request()) {}
+
+  bool setInputShape(const char* name, const Dims& dims) noexcept override {
+    change();
+    shapes_[name] = ov::Shape(dims.d, dims.d + dims.nbDims);
+    return true;
+  }
+
+  bool setTensorAddress(const char* name, void* data) noexcept override {
+    change();
+    addresses_[name] = data;
+    return true;
+  }
+
+  std::size_t updateDeviceMemorySizeForShapes() noexcept override {
+    // Graphs with more tensors need more, so that the scratch memory has to grow over the first frame.
+    needs_ = 256 * model_->names.size();
+    return needs_;
+  }
+
+  void setDeviceMemoryV2(void* memory, std::int64_t size) noexcept override {
+    change();
+    scratch_ = memory;
+    scratch_size_ = static_cast<std::size_t>(size);
+  }
+
+  bool enqueueV3(cudaStream_t stream) noexcept override {
+    fakes::note("execute " + model_->name);
+    if (addresses_.size() != model_->names.size()) {
+      return refuse("a tensor has no address");
+    }
+    for (std::size_t i = 0; i < model_->inputs; ++i) {
+      if (model_->ports[i].get_partial_shape().is_dynamic() && shapes_.count(model_->names[i]) == 0) {
+        return refuse("an input has no shape");
+      }
+    }
+    if (needs_ == 0 || scratch_size_ < needs_ || !fakes::is_memory(scratch_, needs_)) {
+      return refuse("there is too little scratch memory");
+    }
+    if (fakes::capturing(stream) && !warm_) {
+      return refuse("operation not permitted when stream is capturing");
+    }
+    warm_ = true;
+    fakes::enqueue(stream, [this, version = version_, life = std::weak_ptr<int>(life_)] {
+      // The context must be there, and as it was.
+      return !life.expired() && version == version_ && infer();
+    });
+    return true;
+  }
+
+ private:
+  bool refuse(const std::string& why) {
+    model_->logger.log(ILogger::Severity::kERROR, (model_->name + ": " + why).c_str());
+    return false;
+  }
+
+  void change() {
+    ++version_;
+    warm_ = false;
+  }
+
+  bool infer() {
+    std::memset(scratch_, 0xAB, needs_);
+    for (std::size_t i = 0; i < model_->inputs; ++i) {
+      const auto& port = model_->ports[i];
+      const std::string& name = model_->names[i];
+      const ov::Shape shape = port.get_partial_shape().is_static() ? port.get_shape() : shapes_.at(name);
+      const ov::Tensor tensor(port.get_element_type(), shape, addresses_.at(name));
+      if (!fakes::is_memory(tensor.data(), tensor.get_byte_size())) {
+        return false;
+      }
+      request_.set_tensor(port, tensor);
+    }
+    request_.infer();
+    for (std::size_t i = model_->inputs; i < model_->ports.size(); ++i) {
+      const ov::Tensor made = request_.get_tensor(model_->ports[i]);
+      void* target = addresses_.at(model_->names[i]);
+      if (!fakes::is_memory(target, made.get_byte_size())) {
+        return false;
+      }
+      std::memcpy(target, made.data(), made.get_byte_size());
+    }
+    return true;
+  }
+
+  std::shared_ptr<Model> model_;
+  ov::InferRequest request_;
+  std::map<std::string, void*> addresses_;
+  std::map<std::string, ov::Shape> shapes_;
+  void* scratch_ = nullptr;
+  std::size_t scratch_size_ = 0;
+  std::size_t needs_ = 0;
+  int version_ = 0;
+  bool warm_ = false;
+  std::shared_ptr<int> life_ = std::make_shared<int>();
+};
+
+class FakeEngine final : public ICudaEngine {
+ public:
+  explicit FakeEngine(std::shared_ptr<Model> model) : model_(std::move(model)) {}
+
+  std::int32_t getNbIOTensors() const noexcept override { return static_cast<std::int32_t>(model_->names.size()); }
+  const char* getIOTensorName(std::int32_t index) const noexcept override {
+    return model_->names[static_cast<std::size_t>(index)].c_str();
+  }
+  TensorIOMode getTensorIOMode(const char* name) const noexcept override {
+    return model_->index(name) < model_->inputs ? TensorIOMode::kINPUT : TensorIOMode::kOUTPUT;
+  }
+  DataType getTensorDataType(const char* name) const noexcept override {
+    return data_type(model_->ports[model_->index(name)].get_element_type());
+  }
+  Dims getTensorShape(const char* name) const noexcept override {
+    Dims dims{};
+    for (const auto& extent : model_->ports[model_->index(name)].get_partial_shape()) {
+      dims.d[dims.nbDims++] = extent.is_static() ? extent.get_length() : -1;
+    }
+    return dims;
+  }
+  IExecutionContext* createExecutionContext(ExecutionContextAllocationStrategy strategy) noexcept override {
+    return strategy == ExecutionContextAllocationStrategy::kUSER_MANAGED ? new FakeContext(model_) : nullptr;
+  }
+
+ private:
+  std::shared_ptr<Model> model_;
+};
+
+class FakeRuntime final : public IRuntime {
+ public:
+  explicit FakeRuntime(ILogger& logger) : logger_(logger) {}
+
+  ICudaEngine* deserializeCudaEngine(const void* blob, std::size_t size) noexcept override {
+    try {
+      const std::filesystem::path path(std::string(static_cast<const char*>(blob), size));
+      auto model = std::make_shared<Model>(Model{path.stem().string(), {}, {}, {}, 0, logger_});
+      model->compiled = core_.compile_model(path.string(), "CPU", ov::hint::inference_precision(ov::element::f32));
+      for (const auto& port : model->compiled.inputs()) {
+        model->ports.push_back(port);
+      }
+      model->inputs = model->ports.size();
+      for (const auto& port : model->compiled.outputs()) {
+        model->ports.push_back(port);
+      }
+      for (const auto& port : model->ports) {
+        model->names.push_back(port.get_any_name());
+      }
+      return new FakeEngine(model);
+    } catch (const std::exception& error) {
+      logger_.log(ILogger::Severity::kERROR, error.what());
+      return nullptr;
+    }
+  }
+
+ private:
+  ILogger& logger_;
+  ov::Core core_;
+};
+
+}  // namespace
+
+nvinfer1::IRuntime* nvinfer1::createInferRuntime(ILogger& logger) noexcept { return new FakeRuntime(logger); }
+
+extern "C" std::int32_t getInferLibVersion() noexcept { return 100300; }
