@@ -30,7 +30,9 @@ constexpr std::array<Entry, 5> entries = {{
     {"tensorrt-rtx", "cuda", "RVOS_EDGE_TENSORRT", false},
 }};
 
-[[nodiscard]] UserError unsupported(const std::string& sentence) { return {ErrorCode::unsupported_backend, sentence}; }
+[[nodiscard]] UserError unsupported(const std::string& sentence) {
+  return {ErrorCode::unsupported_backend, sentence};
+}
 
 bool can_use(const Entry& entry, const std::string& device) {
   return device == "auto" || *entry.device == '\0' || device == entry.device;
