@@ -120,10 +120,16 @@ def run(
     given = {"iterations": iterations, "every": every, "still": still, "hold_fps": hold_fps}
     options = _flow_options(flow, given)
     if (files := find_files(source)) is not None:
-        if window or realtime or serve is not None or len(targets) > 1:
-            raise UserError(
-                "many files are written to one --output folder: leave --window, --realtime and --serve out."
-            )
+        single = {
+            "--window": window,
+            "--realtime": realtime,
+            "--serve": serve is not None,
+            "--raw": raw is not None,
+            "--reconnect": reconnect is not None,
+            "a second --output": len(targets) > 1,
+        }
+        if asked := [option for option, given in single.items() if given]:
+            raise UserError(f"{source} names many files, which {asked[0]} is not for; leave it out, or give one file.")
         job = Job(
             queries=tuple(queries),
             bundle=bundle,
