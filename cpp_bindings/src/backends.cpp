@@ -52,7 +52,9 @@ constexpr std::array<Entry, 5> entries = {{
     {"tensorrt-rtx", "cuda", "RVOS_EDGE_TENSORRT", with_tensorrt_rtx},
 }};
 
-[[nodiscard]] UserError unsupported(const std::string& sentence) { return {ErrorCode::unsupported_backend, sentence}; }
+[[nodiscard]] UserError unsupported(const std::string& sentence) {
+  return {ErrorCode::unsupported_backend, sentence};
+}
 
 bool can_use(const Entry& entry, const std::string& device) {
   return device == "auto" || device == entry.device;

@@ -14,25 +14,33 @@ namespace {
 
 constexpr std::size_t alignment = 64;
 
-std::string about(std::string_view name) { return "slot '" + std::string(name) + "'"; }
+std::string about(std::string_view name) {
+  return "slot '" + std::string(name) + "'";
+}
 
 }  // namespace
 
 void HostBuffer::Free::operator()(std::byte* memory) const noexcept {
-  ::operator delete(memory, std::align_val_t{alignment});
+  ::operator delete (memory, std::align_val_t{alignment});
 }
 
 HostBuffer::HostBuffer(DType dtype, const Shape& shape)
     : Buffer(dtype, shape),
-      data_(static_cast<std::byte*>(::operator new(std::max<std::size_t>(bytes(), 1), std::align_val_t{alignment}))) {
+      data_(static_cast<std::byte*>(::operator new (std::max<std::size_t>(bytes(), 1), std::align_val_t{alignment}))) {
   std::memset(data_.get(), 0, bytes());
 }
 
-void HostBuffer::write(const void* data) { std::memcpy(data_.get(), data, bytes()); }
+void HostBuffer::write(const void* data) {
+  std::memcpy(data_.get(), data, bytes());
+}
 
-void HostBuffer::zero() { std::memset(data_.get(), 0, bytes()); }
+void HostBuffer::zero() {
+  std::memset(data_.get(), 0, bytes());
+}
 
-void HostBuffer::copy_from(Buffer& other) { write(other.read()); }
+void HostBuffer::copy_from(Buffer& other) {
+  write(other.read());
+}
 
 BufferPtr Board::make(const TensorSpec& spec, const std::map<std::string, std::int64_t>& extents) const {
   Shape shape;
@@ -44,7 +52,8 @@ BufferPtr Board::make(const TensorSpec& spec, const std::map<std::string, std::i
     const auto most = static_cast<std::int64_t>(std::numeric_limits<std::int32_t>::max());
     if (shape.back() < 1 || shape.back() > most / static_cast<std::int64_t>(elements)) {
       throw UserError(ErrorCode::bad_bundle, "tensor '" + spec.name + "' has an extent of " +
-                                                 std::to_string(shape.back()) + " in manifest.json; export the bundle again.");
+                                                 std::to_string(shape.back()) +
+                                                 " in manifest.json; export the bundle again.");
     }
     elements *= static_cast<std::size_t>(shape.back());
   }
@@ -122,7 +131,9 @@ void Board::read_float(std::string_view name, float* target) {
   }
 }
 
-void Board::zero(std::string_view name) { at(name).buffer->zero(); }
+void Board::zero(std::string_view name) {
+  at(name).buffer->zero();
+}
 
 void Board::copy(std::string_view source, std::string_view target) {
   Buffer& from = *at(source).buffer;
@@ -147,7 +158,9 @@ void Board::arrange(const std::map<std::string, BufferPtr>& arrangement) {
   }
 }
 
-bool Board::contains(std::string_view name) const noexcept { return slots_.find(name) != slots_.end(); }
+bool Board::contains(std::string_view name) const noexcept {
+  return slots_.find(name) != slots_.end();
+}
 
 const Board::Slot& Board::slot(std::string_view name) const {
   const auto found = slots_.find(name);
@@ -157,7 +170,9 @@ const Board::Slot& Board::slot(std::string_view name) const {
   return found->second;
 }
 
-Board::Slot& Board::at(std::string_view name) { return const_cast<Slot&>(slot(name)); }
+Board::Slot& Board::at(std::string_view name) {
+  return const_cast<Slot&>(slot(name));
+}
 
 std::set<const Buffer*> Board::buffers() const {
   std::set<const Buffer*> live;
@@ -178,6 +193,8 @@ void Backend::frame(const FrameKey& /*key*/, const Work& work) {
   });
 }
 
-void Backend::timings(std::vector<Timing>& target) { target.insert(target.end(), timings_.begin(), timings_.end()); }
+void Backend::timings(std::vector<Timing>& target) {
+  target.insert(target.end(), timings_.begin(), timings_.end());
+}
 
 }  // namespace rvos_edge

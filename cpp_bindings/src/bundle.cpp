@@ -14,7 +14,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[nodiscard]] UserError bad(const std::string& sentence) { return {ErrorCode::bad_bundle, sentence}; }
+[[nodiscard]] UserError bad(const std::string& sentence) {
+  return {ErrorCode::bad_bundle, sentence};
+}
 
 /// "float32[1, 'L']", as Python writes a dtype and a list.
 std::string describe(const TensorSpec& spec) {
@@ -27,7 +29,9 @@ std::string describe(const TensorSpec& spec) {
   return text + "]";
 }
 
-bool differ(const TensorSpec& a, const TensorSpec& b) { return a.dtype != b.dtype || a.shape != b.shape; }
+bool differ(const TensorSpec& a, const TensorSpec& b) {
+  return a.dtype != b.dtype || a.shape != b.shape;
+}
 
 /// Whether a path lies in a folder once links and ".." are followed.
 bool is_inside(const fs::path& path, const fs::path& folder) {
@@ -41,7 +45,8 @@ void check_file(const fs::path& root, const std::string& name, const std::string
   std::error_code ignored;
   // A NUL would end the name for the system, but not for the comparison.
   if (name.find('\0') != std::string::npos || !is_inside(path, root)) {
-    throw bad(path_text(root) + ": " + what + " names '" + name + "', which leaves the bundle; do not use this bundle.");
+    throw bad(path_text(root) + ": " + what + " names '" + name +
+              "', which leaves the bundle; do not use this bundle.");
   }
   if (!fs::is_regular_file(path, ignored)) {
     throw UserError(ErrorCode::not_found, path_text(root) + ": " + what + " (" + name +
@@ -147,7 +152,8 @@ std::size_t dtype_bytes(DType dtype) noexcept {
 }
 
 const GraphSpec* Manifest::find(std::string_view graph) const noexcept {
-  const auto found = std::find_if(graphs.begin(), graphs.end(), [graph](const auto& entry) { return entry.first == graph; });
+  const auto found =
+      std::find_if(graphs.begin(), graphs.end(), [graph](const auto& entry) { return entry.first == graph; });
   return found == graphs.end() ? nullptr : &found->second;
 }
 
@@ -170,7 +176,9 @@ bool Manifest::allows_bfloat16() const noexcept {
                      [](const auto& entry) { return entry.second.precision == Arithmetic::bfloat16; });
 }
 
-std::string format_size(Size size) { return std::to_string(size.height) + "x" + std::to_string(size.width); }
+std::string format_size(Size size) {
+  return std::to_string(size.height) + "x" + std::to_string(size.width);
+}
 
 void check_wiring(const Manifest& manifest, const fs::path& root) {
   const std::string where = path_text(root);
@@ -206,9 +214,13 @@ Bundle Bundle::open(const fs::path& path, std::optional<Size> size) {
   return {path, std::move(manifest)};
 }
 
-fs::path Bundle::graph_path(std::string_view name) const { return path_ / manifest().graph(name).file; }
+fs::path Bundle::graph_path(std::string_view name) const {
+  return path_ / manifest().graph(name).file;
+}
 
-fs::path Bundle::tokenizer_path() const { return path_ / manifest().text.tokenizer; }
+fs::path Bundle::tokenizer_path() const {
+  return path_ / manifest().text.tokenizer;
+}
 
 std::string Bundle::fingerprint() const {
   std::map<std::string, std::string> hashes;

@@ -58,7 +58,9 @@ void need(const void* pointer, const char* name) {
   }
 }
 
-std::optional<double> from_zero(double value) { return value < 0 ? std::nullopt : std::optional(value); }
+std::optional<double> from_zero(double value) {
+  return value < 0 ? std::nullopt : std::optional(value);
+}
 
 rvos_edge::Options translate(const rvos_options& given) {
   if (given.struct_size != sizeof(rvos_options)) {
@@ -106,7 +108,9 @@ const T* extents(const rvos_edge::Array<T>& array, std::int32_t* height, std::in
 
 }  // namespace
 
-const char* rvos_version(void) { return RVOS_EDGE_VERSION; }
+const char* rvos_version(void) {
+  return RVOS_EDGE_VERSION;
+}
 
 void rvos_options_init(rvos_options* options) {
   if (options == nullptr) {
@@ -134,7 +138,9 @@ rvos_status rvos_bundle_open(const char* path, int32_t height, int32_t width, rv
   });
 }
 
-void rvos_bundle_destroy(rvos_bundle* bundle) { delete bundle; }
+void rvos_bundle_destroy(rvos_bundle* bundle) {
+  delete bundle;
+}
 
 void rvos_bundle_size(const rvos_bundle* bundle, int32_t* height, int32_t* width) {
   const rvos_edge::Size size = bundle == nullptr ? rvos_edge::Size{} : bundle->value.manifest().size;
@@ -157,7 +163,9 @@ rvos_status rvos_segmenter_create(const rvos_bundle* bundle, const rvos_options*
   });
 }
 
-void rvos_segmenter_destroy(rvos_segmenter* segmenter) { delete segmenter; }
+void rvos_segmenter_destroy(rvos_segmenter* segmenter) {
+  delete segmenter;
+}
 
 const char* rvos_segmenter_backend(const rvos_segmenter* segmenter) {
   return segmenter == nullptr ? "" : segmenter->value.backend_name().c_str();
@@ -194,11 +202,17 @@ rvos_status rvos_segmenter_reset(rvos_segmenter* segmenter, rvos_error* error) {
   });
 }
 
-rvos_result* rvos_result_create(void) { return new (std::nothrow) rvos_result{}; }
+rvos_result* rvos_result_create(void) {
+  return new (std::nothrow) rvos_result{};
+}
 
-void rvos_result_destroy(rvos_result* result) { delete result; }
+void rvos_result_destroy(rvos_result* result) {
+  delete result;
+}
 
-size_t rvos_result_queries(const rvos_result* result) { return result == nullptr ? 0 : result->value.queries.size(); }
+size_t rvos_result_queries(const rvos_result* result) {
+  return result == nullptr ? 0 : result->value.queries.size();
+}
 
 const char* rvos_result_query(const rvos_result* result, size_t index) {
   return index < rvos_result_queries(result) ? result->value.queries[index].c_str() : nullptr;
@@ -220,15 +234,21 @@ const float* rvos_result_flow(const rvos_result* result, int32_t* height, int32_
   return result == nullptr ? nullptr : extents(result->value.flow, height, width);
 }
 
-int64_t rvos_result_index(const rvos_result* result) { return result == nullptr ? 0 : result->value.index; }
+int64_t rvos_result_index(const rvos_result* result) {
+  return result == nullptr ? 0 : result->value.index;
+}
 
-int32_t rvos_result_flow_used(const rvos_result* result) { return result != nullptr && result->value.flow_used ? 1 : 0; }
+int32_t rvos_result_flow_used(const rvos_result* result) {
+  return result != nullptr && result->value.flow_used ? 1 : 0;
+}
 
 const char* rvos_result_flow_reason(const rvos_result* result) {
   return result != nullptr && result->value.decision ? result->value.decision->reason.c_str() : "";
 }
 
-size_t rvos_result_timings(const rvos_result* result) { return result == nullptr ? 0 : result->value.timings.size(); }
+size_t rvos_result_timings(const rvos_result* result) {
+  return result == nullptr ? 0 : result->value.timings.size();
+}
 
 const char* rvos_result_timing(const rvos_result* result, size_t index, double* milliseconds) {
   if (index >= rvos_result_timings(result)) {

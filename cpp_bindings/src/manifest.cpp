@@ -231,7 +231,8 @@ GraphSpec read_graph(const Value& value) {
 
 Graphs read_graphs(const Value& value) {
   Graphs graphs;
-  value.members([&graphs](const std::string& name, const Value& graph) { graphs.emplace_back(name, read_graph(graph)); });
+  value.members(
+      [&graphs](const std::string& name, const Value& graph) { graphs.emplace_back(name, read_graph(graph)); });
   return graphs;
 }
 
@@ -330,9 +331,8 @@ Manifest read(const Json& document) {
     manifest.flow = read_flow(flow);
   }
   manifest.graphs = read_graphs(model.need("graphs"));
-  model.need("states").members([&manifest](const std::string& name, const Value& source) {
-    manifest.states.emplace_back(name, source.text());
-  });
+  model.need("states").members(
+      [&manifest](const std::string& name, const Value& source) { manifest.states.emplace_back(name, source.text()); });
   model.may("sizes", [&manifest](const Value& sizes) {
     sizes.members([&manifest](const std::string& size, const Value& graphs) {
       manifest.sizes.emplace_back(size, read_graphs(graphs));

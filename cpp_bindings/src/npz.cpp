@@ -152,9 +152,9 @@ std::string write_npz(const std::vector<HostTensor>& arrays) {
     put(directory, central_signature, 4);
     put(directory, 20, 2);
     directory += common;
-    put(directory, 0, 2);                     // comment
-    put(directory, 0, 2);                     // disk
-    put(directory, 0, 2);                     // internal attributes
+    put(directory, 0, 2);  // comment
+    put(directory, 0, 2);  // disk
+    put(directory, 0, 2);  // internal attributes
     put(directory, std::uint32_t{0600} << 16, 4);
     put(directory, static_cast<std::uint32_t>(bytes.size()), 4);
     directory += name;

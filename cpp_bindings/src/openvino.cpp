@@ -27,7 +27,9 @@ ov::element::Type element_type(DType dtype) {
   return ov::element::f32;
 }
 
-ov::Shape to_shape(const Shape& shape) { return {shape.begin(), shape.end()}; }
+ov::Shape to_shape(const Shape& shape) {
+  return {shape.begin(), shape.end()};
+}
 
 /// What OpenVINO said, on one line and not too much of it.
 std::string detail_of(const std::exception& error) {
@@ -57,8 +59,8 @@ Port find_port(const std::vector<Port>& ports, const TensorSpec& spec, const std
   const auto found = std::find_if(ports.begin(), ports.end(),
                                   [&spec](const Port& port) { return port.get_names().count(spec.name) != 0; });
   if (found == ports.end()) {
-    throw UserError(ErrorCode::engine, path + " has no tensor '" + spec.name +
-                                           "' as manifest.json says; export the bundle again.");
+    throw UserError(ErrorCode::engine,
+                    path + " has no tensor '" + spec.name + "' as manifest.json says; export the bundle again.");
   }
   ov::PartialShape wanted;
   for (const Dim& dim : spec.shape) {
@@ -161,10 +163,9 @@ class OpenVinoHostGraph final : public HostGraph {
   [[nodiscard]] HostTensor copy(const ov::Tensor& tensor, const TensorSpec& spec) const {
     const ov::Shape shape = tensor.get_shape();
     HostTensor result{spec.name, spec.dtype, {shape.begin(), shape.end()}, {}};
-    const bool fits = std::equal(result.shape.begin(), result.shape.end(), spec.shape.begin(), spec.shape.end(),
-                                 [](std::int64_t extent, const Dim& dim) {
-                                   return !dim.symbol.empty() ? extent == 1 : extent == dim.extent;
-                                 });
+    const bool fits = std::equal(
+        result.shape.begin(), result.shape.end(), spec.shape.begin(), spec.shape.end(),
+        [](std::int64_t extent, const Dim& dim) { return !dim.symbol.empty() ? extent == 1 : extent == dim.extent; });
     if (!fits) {
       throw UserError(ErrorCode::engine, path_ + " made '" + spec.name +
                                              "' of another shape than manifest.json says; export the bundle again.");

@@ -10,7 +10,9 @@ namespace {
 constexpr float weight_scale = 2048.0F;
 
 /// Round to the nearest, ties to even: `cvRound`.
-std::int32_t round_even(float value) noexcept { return static_cast<std::int32_t>(std::lrint(value)); }
+std::int32_t round_even(float value) noexcept {
+  return static_cast<std::int32_t>(std::lrint(value));
+}
 
 std::uint8_t saturate(float value) noexcept {
   return static_cast<std::uint8_t>(std::clamp(round_even(value), 0, 255));

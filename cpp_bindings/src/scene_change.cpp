@@ -88,6 +88,8 @@ std::optional<Change> SceneChange::look(const std::uint8_t* image, Size size) {
   return Change{mean, strange && correlation(now_, before_) < similar};
 }
 
-int SceneChange::moved() const { return std::max(largest(now_, before_), largest(now_, marked_)); }
+int SceneChange::moved() const {
+  return std::max(largest(now_, before_), largest(now_, marked_));
+}
 
 }  // namespace rvos_edge

@@ -46,7 +46,9 @@ bool has_rows_per_query(const TensorSpec& spec) {
   return !spec.shape.empty() && spec.shape.front().symbol == queries_symbol;
 }
 
-bool is_floating(DType dtype) noexcept { return dtype == DType::float32 || dtype == DType::float16; }
+bool is_floating(DType dtype) noexcept {
+  return dtype == DType::float32 || dtype == DType::float16;
+}
 
 /// float32 [1,2,h,w]: every position's own x (column) and y (row).
 std::vector<float> identity_grid(const Shape& shape) {
@@ -357,7 +359,9 @@ Segmenter::Segmenter(Segmenter&&) noexcept = default;
 Segmenter& Segmenter::operator=(Segmenter&&) noexcept = default;
 Segmenter::~Segmenter() = default;
 
-void Segmenter::set_queries(const std::vector<std::string>& queries) { impl_->set_queries(queries); }
+void Segmenter::set_queries(const std::vector<std::string>& queries) {
+  impl_->set_queries(queries);
+}
 
 Result Segmenter::step(const ImageView& frame) {
   Result result;
@@ -365,16 +369,28 @@ Result Segmenter::step(const ImageView& frame) {
   return result;
 }
 
-void Segmenter::step(const ImageView& frame, Result& result) { impl_->step(frame, result); }
+void Segmenter::step(const ImageView& frame, Result& result) {
+  impl_->step(frame, result);
+}
 
-void Segmenter::reset() { impl_->reset(); }
+void Segmenter::reset() {
+  impl_->reset();
+}
 
-std::vector<std::string> Segmenter::queries() const { return impl_->queries(); }
+std::vector<std::string> Segmenter::queries() const {
+  return impl_->queries();
+}
 
-const Bundle& Segmenter::bundle() const noexcept { return impl_->bundle(); }
+const Bundle& Segmenter::bundle() const noexcept {
+  return impl_->bundle();
+}
 
-const std::string& Segmenter::backend_name() const noexcept { return impl_->backend().name(); }
+const std::string& Segmenter::backend_name() const noexcept {
+  return impl_->backend().name();
+}
 
-const std::string& Segmenter::backend_reason() const noexcept { return impl_->backend().reason(); }
+const std::string& Segmenter::backend_reason() const noexcept {
+  return impl_->backend().reason();
+}
 
 }  // namespace rvos_edge

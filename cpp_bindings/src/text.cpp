@@ -25,7 +25,9 @@ namespace fs = std::filesystem;
 constexpr std::size_t shown_characters = 40;
 constexpr std::size_t longest_word = 100;
 
-[[nodiscard]] UserError bad(const std::string& sentence) { return {ErrorCode::bad_query, sentence}; }
+[[nodiscard]] UserError bad(const std::string& sentence) {
+  return {ErrorCode::bad_query, sentence};
+}
 
 std::u32string shorten(std::u32string_view query) {
   std::u32string shown(query);
@@ -131,7 +133,9 @@ std::vector<std::string> check_queries(const std::vector<std::string>& queries) 
 DiskCache::DiskCache(fs::path folder, std::string fingerprint, std::size_t entries)
     : folder_(std::move(folder)), fingerprint_(std::move(fingerprint)), entries_(entries) {}
 
-fs::path DiskCache::path(const std::string& query) const { return folder_ / (sha256_of(fingerprint_ + query) + ".npz"); }
+fs::path DiskCache::path(const std::string& query) const {
+  return folder_ / (sha256_of(fingerprint_ + query) + ".npz");
+}
 
 std::optional<std::vector<HostTensor>> DiskCache::load(const std::string& query) const {
   std::ifstream file(path(query), std::ios::binary);

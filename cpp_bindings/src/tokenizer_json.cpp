@@ -12,7 +12,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-[[noreturn]] void refuse(const std::string& reason) { throw std::runtime_error(reason); }
+[[noreturn]] void refuse(const std::string& reason) {
+  throw std::runtime_error(reason);
+}
 
 /// A member that may be missing or null.
 const Json* member(const Json& object, const char* name) {
@@ -108,7 +110,8 @@ void read_template(const Json& processor, TokenizerSpec& spec) {
       continue;
     }
     const Json* token = member(piece, "SpecialToken");
-    const Json* entry = token == nullptr || special == nullptr ? nullptr : member(*special, text_of(*token, "id").c_str());
+    const Json* entry =
+        token == nullptr || special == nullptr ? nullptr : member(*special, text_of(*token, "id").c_str());
     const Json* ids = entry == nullptr ? nullptr : member(*entry, "ids");
     if (ids == nullptr || !ids->is_array()) {
       refuse("its template names a token without an id");

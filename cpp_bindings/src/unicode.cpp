@@ -68,10 +68,14 @@ void append_hangul(std::u32string& text, char32_t code) {
   }
 }
 
-bool is_surrogate(char32_t code) noexcept { return code >= 0xD800 && code <= 0xDFFF; }
+bool is_surrogate(char32_t code) noexcept {
+  return code >= 0xD800 && code <= 0xDFFF;
+}
 
 /// What `str.isspace` knows beyond the whitespace of the Unicode standard.
-bool is_python_space(char32_t code) noexcept { return (code >= 0x1C && code <= 0x1F) || is_whitespace(code); }
+bool is_python_space(char32_t code) noexcept {
+  return (code >= 0x1C && code <= 0x1F) || is_whitespace(code);
+}
 
 /// Decodes one sequence at `at`; 0 bytes where there is none.
 std::size_t decode_one(std::string_view bytes, std::size_t at, char32_t& code) noexcept {
@@ -79,7 +83,12 @@ std::size_t decode_one(std::string_view bytes, std::size_t at, char32_t& code) n
     return at + i < bytes.size() ? static_cast<unsigned char>(bytes[at + i]) : 0U;
   };
   const std::uint32_t lead = byte(0);
-  const std::size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+  const std::size_t length = lead < 0x80   ? 1
+                             : lead < 0xC2 ? 0
+                             : lead < 0xE0 ? 2
+                             : lead < 0xF0 ? 3
+                             : lead < 0xF5 ? 4
+                                           : 0;
   if (length == 0) {
     return 0;
   }
@@ -140,7 +149,9 @@ std::string encode_utf8(std::u32string_view text) {
   return bytes;
 }
 
-bool is_valid(std::u32string_view text) noexcept { return std::none_of(text.begin(), text.end(), is_surrogate); }
+bool is_valid(std::u32string_view text) noexcept {
+  return std::none_of(text.begin(), text.end(), is_surrogate);
+}
 
 std::vector<std::u32string_view> split_words(std::u32string_view text) {
   std::vector<std::u32string_view> words;
@@ -187,10 +198,18 @@ std::string ascii_repr(std::u32string_view text) {
   return repr + quote;
 }
 
-bool is_dropped(char32_t code) noexcept { return find(dropped, code) != nullptr; }
-bool is_whitespace(char32_t code) noexcept { return find(whitespace, code) != nullptr; }
-bool is_punctuation(char32_t code) noexcept { return find(punctuation, code) != nullptr; }
-bool is_chinese(char32_t code) noexcept { return find(chinese, code) != nullptr; }
+bool is_dropped(char32_t code) noexcept {
+  return find(dropped, code) != nullptr;
+}
+bool is_whitespace(char32_t code) noexcept {
+  return find(whitespace, code) != nullptr;
+}
+bool is_punctuation(char32_t code) noexcept {
+  return find(punctuation, code) != nullptr;
+}
+bool is_chinese(char32_t code) noexcept {
+  return find(chinese, code) != nullptr;
+}
 
 void append_lower(std::u32string& text, char32_t code) {
   if (code == 0x130) {

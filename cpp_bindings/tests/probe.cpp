@@ -39,7 +39,9 @@ std::string from_hex(const std::string& hex) {
   return bytes;
 }
 
-const std::uint8_t* pixels(const std::string& bytes) { return reinterpret_cast<const std::uint8_t*>(bytes.data()); }
+const std::uint8_t* pixels(const std::string& bytes) {
+  return reinterpret_cast<const std::uint8_t*>(bytes.data());
+}
 
 /// Ids of each line, UTF-8 in hexadecimal.
 void tokenize(const std::string& path) {
@@ -80,7 +82,9 @@ void bundles() {
   }
 }
 
-Size size_of(const Json& json) { return {json[0], json[1]}; }
+Size size_of(const Json& json) {
+  return {json[0], json[1]};
+}
 
 /// Resizes standard input, uint8 [H,W,3] or float32 [h,w], as the JSON says.
 void resize(const std::string& request_text) {
@@ -236,7 +240,8 @@ int dispatch(const std::vector<std::string>& words) {
   } else if (command == "run") {
     run();
   } else {
-    std::cerr << "usage: rvos_edge_probe tokenize FILE | queries | bundles | resize JSON | policy | npz FILE COPY | run\n";
+    std::cerr
+        << "usage: rvos_edge_probe tokenize FILE | queries | bundles | resize JSON | policy | npz FILE COPY | run\n";
     return 2;
   }
   return 0;

@@ -1,0 +1,58 @@
+/// @file
+/// A bundle whose graphs are arithmetic in C++: every wire can be followed, and no engine is needed.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "rvos_edge/engine.hpp"
+
+namespace tiny {
+
+using Json = nlohmann::ordered_json;
+
+inline constexpr int height = 36;
+inline constexpr int width = 64;
+inline constexpr int stride = 4;
+inline constexpr int iterations = 3;
+
+/// A folder of its own that goes away with the object.
+class Folder {
+ public:
+  Folder();
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  ~Folder();
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+void write_file(const std::filesystem::path& path, const std::string& bytes);
+[[nodiscard]] std::string read_file(const std::filesystem::path& path);
+
+/// manifest.json of the bundle, with the hashes of what `write_bundle` writes.
+[[nodiscard]] Json manifest(bool flow = true);
+/// tokenizer.json of a few words.
+[[nodiscard]] std::string tokenizer();
+/// Write the bundle; `changed` in place of its manifest.
+void write_bundle(const std::filesystem::path& folder, const Json& changed = manifest());
+
+/// What happened in a backend.
+struct Journal {
+  /// Graphs in the order in which they ran.
+  std::vector<std::string> runs;
+  std::atomic<int> texts{0};
+  /// Name of the graph that fails, once.
+  std::string fails;
+};
+
+/// Runs the arithmetic; `journal` must outlive it.
+[[nodiscard]] std::unique_ptr<rvos_edge::Backend> make_backend(Journal& journal);
+
+}  // namespace tiny
