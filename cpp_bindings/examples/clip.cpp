@@ -38,7 +38,8 @@ rvos_edge::ImageView Clip::at(int index) const {
 Clip draw_clip(rvos_edge::Size size, int frames) {
   Clip clip{"shapes", size, {}};
   const std::size_t bytes = static_cast<std::size_t>(size.height) * static_cast<std::size_t>(size.width) * 3;
-  frames = static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(frames), std::max<std::size_t>(most_bytes / bytes, 1)));
+  frames = static_cast<int>(
+      std::min<std::size_t>(static_cast<std::size_t>(frames), std::max<std::size_t>(most_bytes / bytes, 1)));
   for (int t = 0; t < frames; ++t) {
     const double unit = size.height / 10.0;
     const Disc discs[] = {{size.width * 0.3 + 2.0 * t, size.height * 0.5, 2 * unit, {40, 40, 210}},

@@ -96,9 +96,7 @@ Json read_state() {
       temperatures[temperatures.contains(name) ? name + " " + number : name] = std::stod(degrees) / 1000;
     }
   }
-  return {{"load_average", loaded ? Json(load) : Json()},
-          {"governors", governors},
-          {"temperatures_c", temperatures}};
+  return {{"load_average", loaded ? Json(load) : Json()}, {"governors", governors}, {"temperatures_c", temperatures}};
 }
 
 double process_age() {

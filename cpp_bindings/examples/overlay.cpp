@@ -9,13 +9,8 @@ namespace rvos_edge_examples {
 namespace {
 
 /// BGR, told apart also by people who do not see all colours (after Okabe and Ito).
-const std::array<cv::Scalar, 7> colours = {{{0, 159, 230},
-                                            {233, 180, 86},
-                                            {115, 158, 0},
-                                            {66, 228, 240},
-                                            {178, 114, 0},
-                                            {0, 94, 213},
-                                            {167, 121, 204}}};
+const std::array<cv::Scalar, 7> colours = {
+    {{0, 159, 230}, {233, 180, 86}, {115, 158, 0}, {66, 228, 240}, {178, 114, 0}, {0, 94, 213}, {167, 121, 204}}};
 
 void draw_mask(cv::Mat& frame, const cv::Mat& mask, const cv::Scalar& colour, double opacity) {
   const cv::Rect box = cv::boundingRect(mask);

@@ -32,9 +32,13 @@ constexpr int turn = 10;
 /// Frames of a fresh process after which its memory is looked at.
 constexpr int fresh_frames = 8;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
-double rounded(double value, double digits) { return std::round(value * digits) / digits; }
+double rounded(double value, double digits) {
+  return std::round(value * digits) / digits;
+}
 
 /// Linear interpolation between the measured values, as NumPy does it.
 double percentile(const std::vector<double>& sorted, double share) {
@@ -68,8 +72,9 @@ class Entrant {
       stages_.try_emplace(timing.stage, frames_.size(), Json());
     }
     for (auto& [stage, times] : stages_) {
-      const auto found = std::find_if(result_.timings.begin(), result_.timings.end(),
-                                      [&stage = stage](const rvos_edge::Timing& timing) { return timing.stage == stage; });
+      const auto found =
+          std::find_if(result_.timings.begin(), result_.timings.end(),
+                       [&stage = stage](const rvos_edge::Timing& timing) { return timing.stage == stage; });
       times.push_back(found == result_.timings.end() ? Json() : Json(std::llround(1e3 * found->milliseconds)));
     }
     for (const rvos_edge::Timing& timing : result_.timings) {
@@ -269,26 +274,25 @@ int run(const Arguments& arguments) {
                            {"first_frame_s", first_frame_s}};
     runs[0]["memory"] = {{"host_mib", rounded(host_mib, 10)}};
   }
-  const Json result = {
-      {"format_version", 1},
-      {"made", now_utc()},
-      {"tool", std::string("rvos_bench ") + rvos_version() + " (C++)"},
-      {"machine", rvos_edge_examples::read_machine(uses_gpu)},
-      {"bundle", bundle_facts(bundle)},
-      {"workload",
-       {{"source", clip.name},
-        {"frame_size", {clip.size.height, clip.size.width}},
-        {"frames", frames},
-        {"distinct", clip.images.size()},
-        {"warmup", warmup},
-        {"queries", queries},
-        {"flow_iterations", manifest.flow ? manifest.flow->iterations : 0},
-        {"threads", options.threads ? Json(*options.threads) : Json()},
-        {"interleaved", entrants.size() > 1}}},
-      {"versions", {{"rvos_edge", rvos_version()}, {"compiler", __VERSION__}}},
-      {"before", before},
-      {"after", rvos_edge_examples::read_state()},
-      {"runs", runs}};
+  const Json result = {{"format_version", 1},
+                       {"made", now_utc()},
+                       {"tool", std::string("rvos_bench ") + rvos_version() + " (C++)"},
+                       {"machine", rvos_edge_examples::read_machine(uses_gpu)},
+                       {"bundle", bundle_facts(bundle)},
+                       {"workload",
+                        {{"source", clip.name},
+                         {"frame_size", {clip.size.height, clip.size.width}},
+                         {"frames", frames},
+                         {"distinct", clip.images.size()},
+                         {"warmup", warmup},
+                         {"queries", queries},
+                         {"flow_iterations", manifest.flow ? manifest.flow->iterations : 0},
+                         {"threads", options.threads ? Json(*options.threads) : Json()},
+                         {"interleaved", entrants.size() > 1}}},
+                       {"versions", {{"rvos_edge", rvos_version()}, {"compiler", __VERSION__}}},
+                       {"before", before},
+                       {"after", rvos_edge_examples::read_state()},
+                       {"runs", runs}};
   for (const Json& measured : runs) {
     std::printf("%s: %.2f ms (p50), %.1f frames per second\n", measured["runtime"].get<std::string>().c_str(),
                 measured["end_to_end"]["p50"].get<double>(), measured["fps"].get<double>());
@@ -303,18 +307,19 @@ int run(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   return rvos_edge_examples::guarded([&] {
-    const Arguments arguments(argc, argv,
-                              {{"bundle", true, "Bundle directory."},
-                               {"backend", true, "A name such as openvino; repeatable; all that work here if left out."},
-                               {"size", true, "Network input as HxW, one that the bundle has."},
-                               {"queries", true, "So many sentences at once (1)."},
-                               {"frames", true, "Measured frames (200)."},
-                               {"warmup", true, "Frames before them (20)."},
-                               {"source", true, "A video, read before anything is timed; shapes are drawn if left out."},
-                               {"threads", true, "CPU threads; one per physical core if left out."},
-                               {"device", true, "auto, cpu or cuda."},
-                               {"json", true, "Write the result here."},
-                               {"help", false, "This."}});
+    const Arguments arguments(
+        argc, argv,
+        {{"bundle", true, "Bundle directory."},
+         {"backend", true, "A name such as openvino; repeatable; all that work here if left out."},
+         {"size", true, "Network input as HxW, one that the bundle has."},
+         {"queries", true, "So many sentences at once (1)."},
+         {"frames", true, "Measured frames (200)."},
+         {"warmup", true, "Frames before them (20)."},
+         {"source", true, "A video, read before anything is timed; shapes are drawn if left out."},
+         {"threads", true, "CPU threads; one per physical core if left out."},
+         {"device", true, "auto, cpu or cuda."},
+         {"json", true, "Write the result here."},
+         {"help", false, "This."}});
     if (arguments.has("help")) {
       arguments.print_help("rvos_bench: measure a bundle on this machine.");
       return 0;

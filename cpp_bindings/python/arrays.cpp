@@ -13,9 +13,13 @@ using rvos_edge::UserError;
 
 constexpr std::size_t shown_characters = 40;
 
-std::string text(nb::handle object) { return nb::cast<std::string>(nb::str(object)); }
+std::string text(nb::handle object) {
+  return nb::cast<std::string>(nb::str(object));
+}
 
-std::string class_name(nb::handle object) { return text(object.type().attr("__name__")); }
+std::string class_name(nb::handle object) {
+  return text(object.type().attr("__name__"));
+}
 
 std::string shorten(const nb::object& string) {
   if (nb::len(string) <= shown_characters) {
@@ -47,14 +51,15 @@ nb::object to_numpy(rvos_edge::Array<T>& array) {
 
 Frame view_frame(nb::handle frame) {
   if (!nb::isinstance(frame, nb::module_::import_("numpy").attr("ndarray"))) {
-    throw UserError(ErrorCode::bad_frame, "a frame must be a uint8 array [H,W,3] in BGR, not " + class_name(frame) + ".");
+    throw UserError(ErrorCode::bad_frame,
+                    "a frame must be a uint8 array [H,W,3] in BGR, not " + class_name(frame) + ".");
   }
   nb::ndarray<nb::ro> array;
   if (!nb::try_cast(frame, array, false) || array.dtype() != nb::dtype<std::uint8_t>() || array.ndim() != 3 ||
       array.shape(2) != 3 || array.size() == 0) {
-    throw UserError(ErrorCode::bad_frame, "a frame must be a uint8 array [H,W,3] in BGR, not " +
-                                              text(frame.attr("dtype")) + " of shape " +
-                                              text(nb::steal(PySequence_List(frame.attr("shape").ptr()))) + "; convert it.");
+    throw UserError(ErrorCode::bad_frame,
+                    "a frame must be a uint8 array [H,W,3] in BGR, not " + text(frame.attr("dtype")) + " of shape " +
+                        text(nb::steal(PySequence_List(frame.attr("shape").ptr()))) + "; convert it.");
   }
   const auto height = array.shape(0);
   const auto width = array.shape(1);
@@ -91,8 +96,12 @@ std::vector<std::string> to_queries(nb::handle queries) {
   return out;
 }
 
-nb::object to_bool(rvos_edge::Array<std::uint8_t>& array) { return to_numpy<bool>(array); }
+nb::object to_bool(rvos_edge::Array<std::uint8_t>& array) {
+  return to_numpy<bool>(array);
+}
 
-nb::object to_float(rvos_edge::Array<float>& array) { return to_numpy<float>(array); }
+nb::object to_float(rvos_edge::Array<float>& array) {
+  return to_numpy<float>(array);
+}
 
 }  // namespace rvos_edge_python

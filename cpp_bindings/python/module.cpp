@@ -134,8 +134,8 @@ void bind_flow(nb::module_& m) {
           [](rv::FlowOptions* self, bool enabled, std::optional<int> iterations, int every, bool warm_start,
              std::optional<double> scene_cut, std::optional<double> still, std::optional<double> hold_fps,
              int keep_frames, bool keep_flow) {
-            new (self) rv::FlowOptions{enabled,   iterations, every,    warm_start, scene_cut,
-                                       still,     hold_fps,   keep_frames, keep_flow};
+            new (self) rv::FlowOptions{enabled, iterations, every,       warm_start, scene_cut,
+                                       still,   hold_fps,   keep_frames, keep_flow};
           },
           nb::kw_only(), "enabled"_a = true, "iterations"_a = nb::none(), "every"_a = 1, "warm_start"_a = true,
           "scene_cut"_a = 30.0, "still"_a = nb::none(), "hold_fps"_a = nb::none(), "keep_frames"_a = 4,

@@ -26,9 +26,8 @@ void DeviceBuffer::write(const void* data) {
   // A mark that was never set is passed at once.
   check_cuda(cudaEventSynchronize(out.sent.get()), "cudaEventSynchronize");
   std::memcpy(out.memory.get(), data, bytes());
-  check_cuda(
-      cudaMemcpyAsync(memory_.get(), out.memory.get(), bytes(), cudaMemcpyHostToDevice, device_->stream()),
-      "cudaMemcpyAsync");
+  check_cuda(cudaMemcpyAsync(memory_.get(), out.memory.get(), bytes(), cudaMemcpyHostToDevice, device_->stream()),
+             "cudaMemcpyAsync");
   check_cuda(cudaEventRecord(out.sent.get(), device_->stream()), "cudaEventRecord");
 }
 
@@ -48,9 +47,8 @@ void DeviceBuffer::zero() {
 }
 
 void DeviceBuffer::copy_from(Buffer& other) {
-  check_cuda(
-      cudaMemcpyAsync(memory_.get(), other.address(), bytes(), cudaMemcpyDeviceToDevice, device_->stream()),
-      "cudaMemcpyAsync");
+  check_cuda(cudaMemcpyAsync(memory_.get(), other.address(), bytes(), cudaMemcpyDeviceToDevice, device_->stream()),
+             "cudaMemcpyAsync");
 }
 
 void DeviceBuffer::check_outside(const char* what) const {

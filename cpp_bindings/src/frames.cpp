@@ -11,7 +11,9 @@ constexpr const char* graph_stage = "graph";
 /// Recordings that are kept: the states of a video come in at most four arrangements, times what is done on a frame.
 constexpr std::size_t most_recordings = 16;
 
-bool same(const FrameKey& a, const FrameKey& b) { return !(a < b) && !(b < a); }
+bool same(const FrameKey& a, const FrameKey& b) {
+  return !(a < b) && !(b < a);
+}
 
 }  // namespace
 

@@ -192,9 +192,9 @@ class OrtHostGraph final : public HostGraph {
     HostTensor result{spec.name, spec.dtype, Shape(rank), {}};
     check(api_, api_.GetDimensions(info.get(), result.shape.data(), rank));
     // One query at a time: a symbolic extent is 1.
-    const bool fits = std::equal(
-        result.shape.begin(), result.shape.end(), spec.shape.begin(), spec.shape.end(),
-        [](std::int64_t extent, const Dim& dim) { return extent == (dim.symbol.empty() ? dim.extent : 1); });
+    const bool fits =
+        std::equal(result.shape.begin(), result.shape.end(), spec.shape.begin(), spec.shape.end(),
+                   [](std::int64_t extent, const Dim& dim) { return extent == (dim.symbol.empty() ? dim.extent : 1); });
     if (!fits) {
       throw UserError(ErrorCode::engine, session_->path() + " made '" + spec.name +
                                              "' of another shape than manifest.json says; export the bundle again.");
@@ -368,8 +368,8 @@ class OnnxRuntimeBackend final : public Backend {
       inspector.check_inputs(spec.inputs);
       inspector.check_outputs(spec.outputs);
     } catch (const OrtProblem& problem) {
-      throw UserError(ErrorCode::engine, name + " cannot be loaded by ONNX Runtime (" + problem.detail +
-                                             "); export the bundle again.");
+      throw UserError(ErrorCode::engine,
+                      name + " cannot be loaded by ONNX Runtime (" + problem.detail + "); export the bundle again.");
     }
     return std::make_unique<Session>(api_, std::move(session), spec, name);
   }

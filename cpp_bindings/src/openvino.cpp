@@ -5,10 +5,10 @@
 #include <openvino/opsets/opset13.hpp>
 #include <random>
 #include <set>
-#include <sstream>
 
 #include "backends.hpp"
 #include "rvos_edge/error.hpp"
+#include "words.hpp"
 
 namespace rvos_edge {
 namespace {
@@ -29,16 +29,6 @@ ov::element::Type element_type(DType dtype) {
 
 ov::Shape to_shape(const Shape& shape) {
   return {shape.begin(), shape.end()};
-}
-
-/// What OpenVINO said, on one line and not too much of it.
-std::string detail_of(const std::exception& error) {
-  std::istringstream words(error.what());
-  std::string line;
-  for (std::string word; words >> word;) {
-    line += (line.empty() ? "" : " ") + word;
-  }
-  return line.substr(0, 200);
 }
 
 /// Host memory with OpenVINO's name for it, so that binding allocates nothing.
@@ -93,7 +83,8 @@ std::vector<Port> find_ports(const ov::CompiledModel& model, const GraphSpec& sp
 }
 
 [[nodiscard]] UserError run_error(const std::string& path, const std::exception& error) {
-  return {ErrorCode::engine, path + " cannot be run by OpenVINO (" + detail_of(error) + "); export the bundle again."};
+  return {ErrorCode::engine,
+          path + " cannot be run by OpenVINO (" + one_line(error.what(), 200) + "); export the bundle again."};
 }
 
 /// A compiled graph bound to slots; only slots whose buffer has changed are bound again.
@@ -229,8 +220,8 @@ class OpenVinoBackend final : public Backend {
     try {
       return core_.compile_model(path.string(), "CPU", options);
     } catch (const std::runtime_error& error) {
-      throw UserError(ErrorCode::engine, path.string() + " cannot be loaded by OpenVINO (" + detail_of(error) +
-                                             "); export the bundle again.");
+      throw UserError(ErrorCode::engine, path.string() + " cannot be loaded by OpenVINO (" +
+                                             one_line(error.what(), 200) + "); export the bundle again.");
     }
   }
 

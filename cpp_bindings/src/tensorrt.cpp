@@ -1,5 +1,5 @@
-// TensorRT and TensorRT-RTX: engines on an NVIDIA GPU, a whole frame of them as one CUDA graph. Only calls that both have,
-// from TensorRT 10.3 (JetPack 6.2) on.
+// TensorRT and TensorRT-RTX: engines on an NVIDIA GPU, a whole frame of them as one CUDA graph. Only calls that both
+// have, from TensorRT 10.3 (JetPack 6.2) on.
 #include <NvInfer.h>
 
 #include <algorithm>
@@ -130,8 +130,7 @@ class TensorRtGraph final : public Graph {
     };
     bound_.erase(std::remove_if(bound_.begin(), bound_.end(), dead), bound_.end());
     Bound bound;
-    bound.context.reset(
-        engine_->createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED));
+    bound.context.reset(engine_->createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED));
     must(bound.context != nullptr, "gets no execution context");
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       const Board::Slot& slot = *slots_[i];
@@ -153,8 +152,7 @@ class TensorRtGraph final : public Graph {
 
   void must(bool worked, const std::string& problem, const char* remedy = rebuild) const {
     if (!worked) {
-      throw UserError(ErrorCode::engine,
-                      path_ + " " + problem + " (" + shared_.log.reason() + "); " + remedy + ".");
+      throw UserError(ErrorCode::engine, path_ + " " + problem + " (" + shared_.log.reason() + "); " + remedy + ".");
     }
   }
 
@@ -192,15 +190,16 @@ void check_tensors(const std::string& path, const nvinfer1::ICudaEngine& engine,
       const nvinfer1::DataType type = engine.getTensorDataType(tensor.name.c_str());
       const nvinfer1::Dims dims = engine.getTensorShape(tensor.name.c_str());
       const Shape shape(dims.d, dims.d + std::max(dims.nbDims, 0));
-      const auto known = std::find_if(data_types.begin(), data_types.end(),
-                                      [type](const auto& pair) { return pair.second == type; });
+      const auto known =
+          std::find_if(data_types.begin(), data_types.end(), [type](const auto& pair) { return pair.second == type; });
       const bool fits = known != data_types.end() && known->first == tensor.dtype &&
                         std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end(),
                                    [](std::int64_t extent, const Dim& dim) {
                                      return extent == -1 || !dim.symbol.empty() || extent == dim.extent;
                                    });
       if (!fits) {
-        const std::string there = known == data_types.end() ? "of an unknown type " : std::string(dtype_name(known->first));
+        const std::string there =
+            known == data_types.end() ? "of an unknown type " : std::string(dtype_name(known->first));
         throw UserError(ErrorCode::engine, path + ": tensor '" + tensor.name + "' is " + there + shape_text(shape) +
                                                " where manifest.json has " + std::string(dtype_name(tensor.dtype)) +
                                                shape_text(tensor.shape) + "; " + rebuild + ".");

@@ -1,6 +1,7 @@
 // A GStreamer element that tints what its queries name:
 //
-//     gst-launch-1.0 v4l2src ! videoconvert ! rvosedge bundle=my-bundle query="the red cup;a hand" ! videoconvert ! autovideosink
+//     gst-launch-1.0 v4l2src ! videoconvert ! rvosedge bundle=my-bundle query="the red cup;a hand" ! videoconvert !
+//     autovideosink
 //
 // Frames are BGR and are drawn on in place. A skeleton for one's own element: what is done with the masks is in `tint`.
 #include <gst/gst.h>
@@ -193,7 +194,9 @@ static void gst_rvos_edge_finalize(GObject* object) {
   G_OBJECT_CLASS(gst_rvos_edge_parent_class)->finalize(object);
 }
 
-static void gst_rvos_edge_init(GstRvosEdge* self) { self->state = new State; }
+static void gst_rvos_edge_init(GstRvosEdge* self) {
+  self->state = new State;
+}
 
 static void gst_rvos_edge_class_init(GstRvosEdgeClass* klass) {
   GObjectClass* object = G_OBJECT_CLASS(klass);
@@ -201,15 +204,15 @@ static void gst_rvos_edge_class_init(GstRvosEdgeClass* klass) {
   object->get_property = gst_rvos_edge_get_property;
   object->finalize = gst_rvos_edge_finalize;
   const auto flags = static_cast<GParamFlags>(G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS);
-  g_object_class_install_property(
-      object, PROP_BUNDLE, g_param_spec_string("bundle", "Bundle", "Directory of the bundle", "", flags));
+  g_object_class_install_property(object, PROP_BUNDLE,
+                                  g_param_spec_string("bundle", "Bundle", "Directory of the bundle", "", flags));
   g_object_class_install_property(
       object, PROP_QUERY,
       g_param_spec_string("query", "Query", "What to segment; several sentences are separated by ;", "", flags));
-  g_object_class_install_property(
-      object, PROP_BACKEND, g_param_spec_string("backend", "Backend", "auto or a name", "auto", flags));
-  g_object_class_install_property(
-      object, PROP_OPACITY, g_param_spec_double("opacity", "Opacity", "Of the masks", 0.0, 1.0, 0.5, flags));
+  g_object_class_install_property(object, PROP_BACKEND,
+                                  g_param_spec_string("backend", "Backend", "auto or a name", "auto", flags));
+  g_object_class_install_property(object, PROP_OPACITY,
+                                  g_param_spec_double("opacity", "Opacity", "Of the masks", 0.0, 1.0, 0.5, flags));
 
   GstElementClass* element = GST_ELEMENT_CLASS(klass);
   gst_element_class_set_static_metadata(element, "Referring segmentation", "Filter/Effect/Video",

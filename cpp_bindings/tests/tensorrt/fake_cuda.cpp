@@ -1,5 +1,5 @@
-// A CUDA device without a GPU: memory is the host's, streams are queues that run only when somebody waits, and what may not
-// happen during a capture ends it. It keeps the promises that CUDA keeps and no others.
+// A CUDA device without a GPU: memory is the host's, streams are queues that run only when somebody waits, and what may
+// not happen during a capture ends it. It keeps the promises that CUDA keeps and no others.
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -113,13 +113,27 @@ cudaError_t release(void* memory) {
 
 namespace fakes {
 
-int held() { return world().objects + static_cast<int>(world().memory.size()); }
-const std::vector<std::string>& calls() { return world().calls; }
-void forget_calls() { world().calls.clear(); }
-void note(std::string call) { world().calls.push_back(std::move(call)); }
-void refuse_capture(bool refuse) { world().refuse_capture = refuse; }
-void set_devices(int devices) { world().devices = devices; }
-bool capturing(cudaStream_t stream) { return world().captured == stream; }
+int held() {
+  return world().objects + static_cast<int>(world().memory.size());
+}
+const std::vector<std::string>& calls() {
+  return world().calls;
+}
+void forget_calls() {
+  world().calls.clear();
+}
+void note(std::string call) {
+  world().calls.push_back(std::move(call));
+}
+void refuse_capture(bool refuse) {
+  world().refuse_capture = refuse;
+}
+void set_devices(int devices) {
+  world().devices = devices;
+}
+bool capturing(cudaStream_t stream) {
+  return world().captured == stream;
+}
 
 void enqueue(cudaStream_t stream, std::function<bool()> work) {
   if (capturing(stream)) {
@@ -162,7 +176,9 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return world().devices == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
 
-cudaError_t cudaSetDevice(int device) { return device < world().devices ? cudaSuccess : cudaErrorInvalidValue; }
+cudaError_t cudaSetDevice(int device) {
+  return device < world().devices ? cudaSuccess : cudaErrorInvalidValue;
+}
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int /*device*/) {
   std::strcpy(properties->name, "Fake Orin");
@@ -171,10 +187,18 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int /*device*/) 
   return cudaSuccess;
 }
 
-cudaError_t cudaMalloc(void** memory, std::size_t bytes) { return allocate(memory, bytes); }
-cudaError_t cudaFree(void* memory) { return release(memory); }
-cudaError_t cudaMallocHost(void** memory, std::size_t bytes) { return allocate(memory, bytes); }
-cudaError_t cudaFreeHost(void* memory) { return release(memory); }
+cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
+  return allocate(memory, bytes);
+}
+cudaError_t cudaFree(void* memory) {
+  return release(memory);
+}
+cudaError_t cudaMallocHost(void** memory, std::size_t bytes) {
+  return allocate(memory, bytes);
+}
+cudaError_t cudaFreeHost(void* memory) {
+  return release(memory);
+}
 
 cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t bytes, cudaMemcpyKind /*kind*/,
                             cudaStream_t stream) {
@@ -199,8 +223,12 @@ cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStre
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned /*flags*/) { return make(stream); }
-cudaError_t cudaStreamDestroy(cudaStream_t stream) { return destroy(stream); }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned /*flags*/) {
+  return make(stream);
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  return destroy(stream);
+}
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (fakes::capturing(stream)) {
@@ -213,7 +241,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned /*flags*/) {
   return spoils_capture() ? cudaErrorStreamCaptureUnsupported : make(event);
 }
-cudaError_t cudaEventDestroy(cudaEvent_t event) { return destroy(event); }
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  return destroy(event);
+}
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   event->stream = stream;
@@ -226,7 +256,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return cudaSuccess;
 }
 
-cudaError_t cudaEventSynchronize(cudaEvent_t event) { return event->passed ? cudaSuccess : drain(event->stream); }
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return event->passed ? cudaSuccess : drain(event->stream);
+}
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
   if (!start->passed || !end->passed) {
@@ -269,6 +301,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   return cudaSuccess;
 }
 
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return destroy(graph); }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) { return destroy(executable); }
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  return destroy(graph);
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  return destroy(executable);
+}
 }

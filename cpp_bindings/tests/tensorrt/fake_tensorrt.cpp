@@ -1,6 +1,7 @@
-// TensorRT without a GPU: an engine's file holds the path of an ONNX file, which OpenVINO runs on the memory of the fake
-// CUDA. Contexts are as strict as the real ones: every address and every free extent must be set, scratch memory must be
-// there, the first run after a change cannot be captured, and a context that was changed ruins the graphs captured from it.
+// TensorRT without a GPU: an engine's file holds the path of an ONNX file, which OpenVINO runs on the memory of the
+// fake CUDA. Contexts are as strict as the real ones: every address and every free extent must be set, scratch memory
+// must be there, the first run after a change cannot be captured, and a context that was changed ruins the graphs
+// captured from it.
 #include <NvInfer.h>
 
 #include <cstring>
@@ -197,6 +198,10 @@ class FakeRuntime final : public IRuntime {
 
 }  // namespace
 
-nvinfer1::IRuntime* nvinfer1::createInferRuntime(ILogger& logger) noexcept { return new FakeRuntime(logger); }
+nvinfer1::IRuntime* nvinfer1::createInferRuntime(ILogger& logger) noexcept {
+  return new FakeRuntime(logger);
+}
 
-extern "C" std::int32_t getInferLibVersion() noexcept { return 100300; }
+extern "C" std::int32_t getInferLibVersion() noexcept {
+  return 100300;
+}

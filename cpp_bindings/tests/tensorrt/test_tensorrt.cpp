@@ -1,4 +1,5 @@
-// The TensorRT backend without a GPU, on the shipped bundle: the masks are those of OpenVINO, which runs the fake engines.
+// The TensorRT backend without a GPU, on the shipped bundle: the masks are those of OpenVINO, which runs the fake
+// engines.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -119,7 +120,9 @@ void expect_equal(const rvos_edge::Result& found, const rvos_edge::Result& expec
   EXPECT_EQ(found.index, expected.index);
 }
 
-long count_calls(const std::string& call) { return std::count(fakes::calls().begin(), fakes::calls().end(), call); }
+long count_calls(const std::string& call) {
+  return std::count(fakes::calls().begin(), fakes::calls().end(), call);
+}
 
 TEST_F(TensorRt, GivesTheMasksOfOpenVinoAndReplaysFrames) {
   {
@@ -140,8 +143,8 @@ TEST_F(TensorRt, GivesTheMasksOfOpenVinoAndReplaysFrames) {
       const rvos_edge::Result result = found.step({image.data(), height, width});
       expect_equal(result, expected.step({image.data(), height, width}));
       if (t == 6) {
-        // Three updates leave the buffers as they were on every second frame: from the third of them on there is nothing
-        // to do but to launch what was recorded.
+        // Three updates leave the buffers as they were on every second frame: from the third of them on there is
+        // nothing to do but to launch what was recorded.
         EXPECT_EQ(fakes::calls(), std::vector<std::string>{"launch"});
         ASSERT_EQ(result.timings.size(), 3U);
         EXPECT_EQ(result.timings[1].stage, "graph");
@@ -194,8 +197,10 @@ TEST_F(TensorRt, SaysWhatIsMissing) {
   const std::string bundle = folder_.string();
   const Bundle opened = Bundle::open(folder_);
   write_engine(opened, "gating", opened.manifest().graph("gating"), "Another GPU");
-  EXPECT_EQ(refusal(), bundle + ": the engine of graph 'gating' was made for GPU Another GPU and not Fake Orin; run: "
-                                "rvos-edge build " + bundle + " --target tensorrt");
+  EXPECT_EQ(refusal(), bundle +
+                           ": the engine of graph 'gating' was made for GPU Another GPU and not Fake Orin; run: "
+                           "rvos-edge build " +
+                           bundle + " --target tensorrt");
   write_engine(opened, "gating", opened.manifest().graph("gating"), "");
   EXPECT_EQ(refusal(), "");
   std::ofstream(folder_ / "engines/of-gating/gating.engine") << "changed";
