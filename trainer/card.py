@@ -98,6 +98,8 @@ def training_history(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _part(card: Mapping[str, Any]) -> str:
     if "averaged" in card:
         shift = card.get("margin_shift")
+        if len(card["averaged"]) == 1 and shift:
+            return f"- then the margin shifted by {shift:+g}"
         moved = f", the margin shifted by {shift:+g}" if shift else ""
         return f"- then the mean of {len(card['averaged'])} of these runs' weights{moved}"
     shares = ", ".join(f"{source['name']} {100 * source['share']:.0f} %" for source in card.get("data", ()))
