@@ -56,6 +56,15 @@ constexpr std::array<Entry, 5> entries = {{
   return {ErrorCode::unsupported_backend, sentence};
 }
 
+const Entry* find_entry(const std::string& name) noexcept {
+  for (const Entry& entry : entries) {
+    if (name == entry.name) {
+      return &entry;
+    }
+  }
+  return nullptr;
+}
+
 bool can_use(const Entry& entry, const std::string& device) {
   return device == "auto" || device == entry.device;
 }
@@ -68,14 +77,9 @@ void check_device(const std::string& device) {
 
 }  // namespace
 
-const std::vector<std::string>& backend_names() {
-  static const std::vector<std::string> names = [] {
-    std::vector<std::string> list;
-    for (const Entry& entry : entries) {
-      list.emplace_back(entry.name);
-    }
-    return list;
-  }();
+std::vector<std::string> backend_names() {
+  std::vector<std::string> names(entries.size());
+  std::transform(entries.begin(), entries.end(), names.begin(), [](const Entry& entry) { return entry.name; });
   return names;
 }
 
@@ -93,8 +97,8 @@ std::vector<std::string> available_backends(const Bundle& bundle, const std::str
 }
 
 std::unique_ptr<Backend> open_backend(const std::string& name, const Bundle& bundle, const BackendOptions& options) {
-  const auto entry = std::find_if(entries.begin(), entries.end(), [&name](const Entry& e) { return e.name == name; });
-  if (entry == entries.end()) {
+  const Entry* entry = find_entry(name);
+  if (entry == nullptr) {
     std::string known;
     for (const Entry& other : entries) {
       known += (known.empty() ? "" : " or ") + std::string(other.name);

@@ -90,7 +90,7 @@ void Board::resize(const std::string& symbol, std::int64_t extent) {
   extents_ = std::move(extents);
 }
 
-void Board::swap(std::string_view first, std::string_view second) {
+void Board::swap(std::string_view first, std::string_view second) {  // NOLINT(bugprone-exception-escape)
   Slot& a = at(first);
   Slot& b = at(second);
   if (a.buffer->dtype() != b.buffer->dtype() || a.buffer->shape() != b.buffer->shape()) {

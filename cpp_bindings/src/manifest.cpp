@@ -352,7 +352,7 @@ Manifest read(const Json& document) {
 }
 
 /// nlohmann's message without the name of the exception.
-std::string detail(const Json::parse_error& error) {
+std::string detail(const Json::exception& error) {
   const std::string text = error.what();
   const std::size_t end = text.find("] ");
   return end == std::string::npos ? text : text.substr(end + 2);
@@ -383,7 +383,7 @@ Manifest parse_manifest(std::string_view json, const std::filesystem::path& path
                    "; export it again.");
     }
     return read(document);
-  } catch (const Json::parse_error& error) {
+  } catch (const Json::exception& error) {
     throw refuse(" is not readable JSON (" + detail(error) + "); export the bundle again.");
   } catch (const Invalid& invalid) {
     throw refuse(": '" + invalid.where + "': " + invalid.what + "; export the bundle again.");

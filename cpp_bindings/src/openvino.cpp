@@ -152,7 +152,7 @@ class OpenVinoHostGraph final : public HostGraph {
 
  private:
   [[nodiscard]] HostTensor copy(const ov::Tensor& tensor, const TensorSpec& spec) const {
-    const ov::Shape shape = tensor.get_shape();
+    const ov::Shape& shape = tensor.get_shape();
     HostTensor result{spec.name, spec.dtype, {shape.begin(), shape.end()}, {}};
     const bool fits = std::equal(
         result.shape.begin(), result.shape.end(), spec.shape.begin(), spec.shape.end(),
@@ -236,7 +236,7 @@ class OpenVinoBackend final : public Backend {
 /// The shortest of a few runs of a convolution.
 double convolution_time(ov::Core& core, Arithmetic precision) {
   using Clock = std::chrono::steady_clock;
-  std::mt19937 random(0);
+  std::mt19937 random(0);  // NOLINT(cert-msc32-c,cert-msc51-cpp): any numbers will do
   std::normal_distribution<float> normal;
   const auto filled = [&](const ov::Shape& shape) {
     ov::Tensor tensor(ov::element::f32, shape);

@@ -72,8 +72,7 @@ void Resizer::fill_row(const ImageView& frame, int row, std::int16_t* filled) co
   }
 }
 
-void Resizer::operator()(const ImageView& given, std::uint8_t* target) {
-  ImageView frame = given;
+void Resizer::operator()(ImageView frame, std::uint8_t* target) {
   frame.stride = frame.stride != 0 ? frame.stride : std::ptrdiff_t{3} * frame.width;
   const Size size{frame.height, frame.width};
   const std::size_t row_bytes = 3 * static_cast<std::size_t>(target_.width);
@@ -149,7 +148,7 @@ void AreaResizer::whole(const std::uint8_t* image, Size size, std::uint8_t* targ
   const int tall = size.height / target_.height;
   const int wide = size.width / target_.width;
   const float scale = 1.0F / static_cast<float>(tall * wide);
-  const auto row_bytes = static_cast<std::size_t>(3 * size.width);
+  const auto row_bytes = 3 * static_cast<std::size_t>(size.width);
   sums_.resize(row_bytes);
   for (int y = 0; y < target_.height; ++y) {
     // Down the columns first: that vectorises.
@@ -179,7 +178,7 @@ void AreaResizer::general(const std::uint8_t* image, Size size, std::uint8_t* ta
     source_ = size;
     columns_ = shares(size.width, target_.width);
     rows_ = shares(size.height, target_.height);
-    row_.resize(static_cast<std::size_t>(3 * target_.width));
+    row_.resize(3 * static_cast<std::size_t>(target_.width));
     total_.resize(row_.size());
   }
   std::fill(total_.begin(), total_.end(), 0.0F);
@@ -189,7 +188,7 @@ void AreaResizer::general(const std::uint8_t* image, Size size, std::uint8_t* ta
     std::fill(row_.begin(), row_.end(), 0.0F);
     for (const Share& column : columns_) {
       for (int c = 0; c < 3; ++c) {
-        row_[static_cast<std::size_t>(3 * column.target + c)] +=
+        row_[3 * static_cast<std::size_t>(column.target) + static_cast<std::size_t>(c)] +=
             static_cast<float>(pixels[3 * column.source + c]) * column.weight;
       }
     }

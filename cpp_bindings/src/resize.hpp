@@ -27,7 +27,7 @@ class Resizer {
   explicit Resizer(Size target) : target_(target) {}
 
   /// Resize a frame of three channels into `target`, uint8 [h,w,3] without gaps.
-  void operator()(const ImageView& frame, std::uint8_t* target);
+  void operator()(ImageView frame, std::uint8_t* target);
 
  private:
   void prepare(Size source);

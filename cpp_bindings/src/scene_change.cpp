@@ -44,10 +44,10 @@ double correlation(const Thumbnail& a, const Thumbnail& b) {
 }
 
 int largest(const Thumbnail& a, const Thumbnail& b) {
-  std::array<int, SceneChange::cells> differences;
+  std::array<int, SceneChange::cells> differences = {};
   std::transform(a.begin(), a.end(), b.begin(), differences.begin(), [](int x, int y) { return x - y; });
-  const auto middle = differences.begin() + SceneChange::cells / 2;
-  std::nth_element(differences.begin(), middle, differences.end());
+  auto* const middle = differences.data() + SceneChange::cells / 2;
+  std::nth_element(differences.data(), middle, differences.data() + differences.size());
   const auto [low, high] = std::minmax_element(differences.begin(), differences.end());
   return std::max(*high - *middle, *middle - *low);
 }

@@ -61,10 +61,10 @@ constexpr char32_t hangul_last = 0xD7A3;
 /// Syllables of Hangul decompose by arithmetic, none of their parts is a mark.
 void append_hangul(std::u32string& text, char32_t code) {
   const char32_t index = code - hangul_first;
-  text += 0x1100 + index / 588;
-  text += 0x1161 + index % 588 / 28;
+  text += char32_t{0x1100 + index / 588};
+  text += char32_t{0x1161 + index % 588 / 28};
   if (index % 28 != 0) {
-    text += 0x11A7 + index % 28;
+    text += char32_t{0x11A7 + index % 28};
   }
 }
 

@@ -112,7 +112,10 @@ TEST(Manifests, NamesTheFirstThingThatIsWrong) {
                  "a/manifest.json: 'graphs.aspp.inputs.0.dtype': input should be 'uint8', 'int64', 'float16' or "
                  "'float32'; export the bundle again.",
                  [&] { static_cast<void>(parse_manifest(manifest.dump(), "a//manifest.json")); });
-  expect_refused(ErrorCode::bad_bundle, "is not readable JSON", [] { static_cast<void>(parse_manifest("{", "m")); });
+  for (const char* text : {"{", "", "[1e99999]", "\xff"}) {
+    expect_refused(ErrorCode::bad_bundle, "m is not readable JSON (",
+                   [text] { static_cast<void>(parse_manifest(text, "m")); });
+  }
 }
 
 Board make_board() {

@@ -2,8 +2,8 @@
 
     python tools/unicode_tables.py > src/unicode_tables.inc
 
-The package is asked about all 1,112,064 of them, so that the C++ tokenizer agrees with it and not with some version of Unicode:
-`tokenizers` itself mixes several. Takes about ten seconds.
+The package is asked about all 1,112,064 of them, so that the C++ tokenizer agrees with it and not with some version of
+Unicode: `tokenizers` itself mixes several. Takes about ten seconds.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def main() -> None:
     marks = [code for code, text in changed.items() if not text and nfd.normalize_str(chr(code)) == chr(code)]
     bases = {code: text for code, text in changed.items() if code not in set(marks)}
     single = [(code, ord(text)) for code, text in bases.items() if len(text) == 1]
-    several = [(code, *map(ord, text), *[0] * (4 - len(text))) for code, text in bases.items() if len(text) != 1]
+    several = [(code, [*map(ord, text), *[0] * (4 - len(text))]) for code, text in bases.items() if len(text) != 1]
 
     print(f"// Written by tools/unicode_tables.py from tokenizers {tokenizers.__version__}; do not edit.")
     table("Range", "dropped", ranges(code for code in CODE_POINTS if not clean.normalize_str(chr(code))))
@@ -114,12 +114,19 @@ def same_target(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
     return found
 
 
-def table(kind: str, name: str, rows: Sequence[Sequence[int]]) -> None:
+def braced(row: Sequence[int | Sequence[int]]) -> str:
+    """A row as C++ writes it."""
+    numbers = (f"{value:#x}" if value > 9 else str(value) for value in row if isinstance(value, int))
+    inner = (braced(value) for value in row if not isinstance(value, int))
+    return "{" + ",".join([*numbers, *inner]) + "}"
+
+
+def table(kind: str, name: str, rows: Sequence[Sequence[int | Sequence[int]]]) -> None:
     """Print one table, in lines of at most 120 columns."""
     print(f"constexpr {kind} {name}[] = {{")
     line = ""
     for row in rows:
-        item = "{" + ",".join(f"{value:#x}" if value > 9 else str(value) for value in row) + "},"
+        item = braced(row) + ","
         if len(line) + len(item) > 120:
             print(line)
             line = ""

@@ -102,7 +102,7 @@ class Board {
   /// Give `symbol` an extent; slots that use it are reallocated, zeroed, when it changes. Strong guarantee.
   void resize(const std::string& symbol, std::int64_t extent);
   /// Exchange the buffers of two slots of equal dtype and shape.
-  void swap(std::string_view first, std::string_view second);
+  void swap(std::string_view first, std::string_view second);  // NOLINT(bugprone-exception-escape): not of boards
   /// Copy an array of the slot's shape into it; float32 is rounded where the slot is float16.
   void write(std::string_view name, const void* data, DType dtype, const Shape& shape);
   /// Copy a floating-point slot into `target`, float32 of the slot's size, widening float16.
@@ -230,7 +230,7 @@ struct BackendOptions {
 };
 
 /// Names of all backends: "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx".
-[[nodiscard]] const std::vector<std::string>& backend_names();
+[[nodiscard]] std::vector<std::string> backend_names();
 
 /// The backends that are built into this library and can run a bundle on a device ("auto", "cpu" or "cuda").
 [[nodiscard]] std::vector<std::string> available_backends(const Bundle& bundle, const std::string& device = "auto");

@@ -11,8 +11,8 @@
 #ifndef RVOS_EDGE_H
 #define RVOS_EDGE_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include <stddef.h> /* NOLINT: this is C */
+#include <stdint.h> /* NOLINT */
 
 #ifdef __cplusplus
 extern "C" {
