@@ -193,6 +193,8 @@ TEST(Backends, AreRefusedByName) {
   refused(ErrorCode::unsupported_backend,
           "backend 'openvino' cannot use device 'cuda'; use device 'cpu', or another backend.", options);
   options.device = "tpu";
+  refused(ErrorCode::unsupported_backend, "cannot use device 'tpu'", options);
+  options.backend = "auto";
   refused(ErrorCode::unsupported_backend, "device 'tpu' is unknown", options);
   options.device = "cpu";
   options.threads = 0;
