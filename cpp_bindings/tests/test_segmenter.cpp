@@ -192,12 +192,13 @@ TEST(Backends, AreRefusedByName) {
   options.device = "cuda";
   refused(ErrorCode::unsupported_backend,
           "backend 'openvino' cannot use device 'cuda'; use device 'cpu', or another backend.", options);
+  options.device = "tpu";
+  refused(ErrorCode::unsupported_backend, "cannot use device 'tpu'", options);
+  options.backend = "auto";
+  refused(ErrorCode::unsupported_backend, "device 'tpu' is unknown", options);
   options.device = "cpu";
   options.threads = 0;
   refused(ErrorCode::invalid_argument, "threads must be at least 1, not 0; leave it out to use every core.", options);
-  options.backend = "auto";
-  options.device = "tpu";
-  refused(ErrorCode::unsupported_backend, "device 'tpu' is unknown", options);
 }
 
 TEST(C, ReportsInsteadOfThrowing) {
