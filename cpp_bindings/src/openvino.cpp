@@ -236,7 +236,7 @@ class OpenVinoBackend final : public Backend {
 /// The shortest of a few runs of a convolution.
 double convolution_time(ov::Core& core, Arithmetic precision) {
   using Clock = std::chrono::steady_clock;
-  std::mt19937 random(0);  // NOLINT(cert-msc32-c,cert-msc51-cpp): any numbers will do
+  std::mt19937 random(0);  // NOLINT: any numbers will do
   std::normal_distribution<float> normal;
   const auto filled = [&](const ov::Shape& shape) {
     ov::Tensor tensor(ov::element::f32, shape);
