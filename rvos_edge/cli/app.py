@@ -28,6 +28,7 @@ _ORDER = (
     "demo",
     "train",
     "average",
+    "restore",
     "eval",
     "report",
     "data",
