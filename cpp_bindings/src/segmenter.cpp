@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "backends.hpp"
+#include "fair_mutex.hpp"
 #include "flow_policy.hpp"
 #include "manifest.hpp"
 #include "names.hpp"
@@ -103,7 +104,7 @@ class Segmenter::Impl {
   std::optional<FlowPolicy> policy_;
   Pairs step_states_;
   Pairs frame_states_;
-  mutable std::mutex mutex_;
+  mutable FairMutex mutex_;
   std::vector<std::string> queries_;
   std::int64_t index_ = 0;
 };
@@ -188,7 +189,7 @@ void Segmenter::Impl::prepare_flow() {
 void Segmenter::Impl::set_queries(const std::vector<std::string>& queries) {
   std::vector<std::string> normalised = check_queries(queries);
   const std::vector<HostTensor> vectors = encoder_->encode(normalised);
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<FairMutex> lock(mutex_);
   board_.resize(queries_symbol, static_cast<std::int64_t>(normalised.size()));
   for (const HostTensor& vector : vectors) {
     if (board_.contains(vector.name)) {
@@ -200,7 +201,7 @@ void Segmenter::Impl::set_queries(const std::vector<std::string>& queries) {
 
 void Segmenter::Impl::step(const ImageView& frame, Result& result) {
   check_frame(frame);
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<FairMutex> lock(mutex_);
   if (queries_.empty()) {
     throw UserError(ErrorCode::bad_query, "no queries are set; call set_queries before step.");
   }
@@ -214,12 +215,12 @@ void Segmenter::Impl::step(const ImageView& frame, Result& result) {
 }
 
 void Segmenter::Impl::reset() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<FairMutex> lock(mutex_);
   forget();
 }
 
 std::vector<std::string> Segmenter::Impl::queries() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<FairMutex> lock(mutex_);
   return queries_;
 }
 
