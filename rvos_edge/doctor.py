@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -187,7 +188,8 @@ def _opencv(name: str) -> Finding:
     found = f"{cv2.__version__}, " + ", ".join(f"{key} {'yes' if there else 'no'}" for key, there in has.items())
     if not has["FFMPEG"]:
         return Finding(name, found, False, "videos need FFMPEG: pip install --force-reinstall opencv-python")
-    remedy = "" if has["GStreamer"] else "for Jetson CSI cameras: use an OpenCV built with GStreamer, not pip's"
+    reads_csi = has["GStreamer"] or shutil.which("gst-launch-1.0")
+    remedy = "" if reads_csi else "for Jetson CSI cameras: install gstreamer1.0-tools, or an OpenCV with GStreamer"
     return Finding(name, found, True, remedy)
 
 
