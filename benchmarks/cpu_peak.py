@@ -57,11 +57,13 @@ def _openvino_flops(hint: str) -> float:
     import openvino as ov
     from openvino import opset13 as ops
 
+    from rvos_edge.engines.openvino import shared_core
+
     left, right = _matrices()
     a, b = (ops.parameter(array.shape, ov.Type.f32) for array in (left, right))
     model = ov.Model([ops.matmul(a, b, False, False)], [a, b])
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
-    request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
+    request = shared_core().compile_model(model, "CPU", options).create_infer_request()
     request.set_input_tensor(0, ov.Tensor(left, shared_memory=True))
     request.set_input_tensor(1, ov.Tensor(right, shared_memory=True))
     return _product_flops() / _best(request.infer)

@@ -21,10 +21,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _float32_in_this_process() -> Iterator[None]:
-    """OpenVINO computes in float32 here, whatever is asked of it.
+    """OpenVINO computes in float32 here, whatever is asked of it, so that results depend on no CPU.
 
-    On one machine bfloat16 took a later training of the same process down with a segmentation fault. Tests of real
-    bfloat16 have a process of their own.
+    A test of real bfloat16 has a process of its own.
     """
     if find_spec("openvino") is None:
         yield

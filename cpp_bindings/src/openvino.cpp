@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <openvino/openvino.hpp>
 #include <openvino/opsets/opset13.hpp>
@@ -12,6 +13,31 @@
 
 namespace rvos_edge {
 namespace {
+
+/// Puts back the thread's stack for signals at its end.
+///
+/// OpenVINO's CPU plugin gives the thread that loads it one of its own, and at its end puts back the one that it found:
+/// of two plugins that end in the order in which they began, the second puts back the first one's, which is gone, and
+/// the next signal is a crash. A plugin that does not find its own leaves things as they are.
+class KeepSignalStack {
+ public:
+#ifdef __unix__
+  KeepSignalStack() {
+    known_ = sigaltstack(nullptr, &stack_) == 0;
+  }
+  ~KeepSignalStack() {
+    if (known_) {
+      sigaltstack(&stack_, nullptr);
+    }
+  }
+  KeepSignalStack(const KeepSignalStack&) = delete;
+  KeepSignalStack& operator=(const KeepSignalStack&) = delete;
+
+ private:
+  stack_t stack_{};
+  bool known_ = false;
+#endif
+};
 
 ov::element::Type element_type(DType dtype) {
   switch (dtype) {
@@ -217,6 +243,7 @@ class OpenVinoBackend final : public Backend {
     if (threads_) {
       options.insert(ov::inference_num_threads(*threads_));
     }
+    const KeepSignalStack kept;
     try {
       return core_.compile_model(path.string(), "CPU", options);
     } catch (const std::runtime_error& error) {
@@ -267,6 +294,7 @@ std::unique_ptr<Backend> make_openvino(const BackendOptions& options, bool bfloa
 }
 
 bool bfloat16_pays() {
+  const KeepSignalStack kept;
   ov::Core core;
   const auto capabilities = core.get_property("CPU", ov::device::capabilities);
   if (std::find(capabilities.begin(), capabilities.end(), ov::device::capability::BF16) == capabilities.end()) {

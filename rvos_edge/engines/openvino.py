@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ from rvos_edge.engines.board import Board
 from rvos_edge.errors import UserError
 
 _HINTS: dict[Arithmetic, str] = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+
+
+@cache
+def shared_core() -> Any:
+    """The ``openvino.Core`` of this process, which is never given up.
+
+    Each one gives its thread a stack for signals and puts the former one back at its end. Of two that end in the order
+    in which they began, the second puts back the first one's, which is gone, and the next signal (Ctrl-C) is a crash.
+    """
+    return ov.Core()
 
 
 class OpenVinoBuffer:
@@ -112,7 +123,6 @@ class OpenVinoBackend(HostFrames):
         self.name = f"OpenVINO {ov.__version__.split('-')[0]} (cpu{', bfloat16' if bfloat16 else ''})"
         self.reason = reason or "OpenVINO was asked for"
         self.board: Board[OpenVinoBuffer] = Board(OpenVinoBuffer)
-        self._core = ov.Core()
         self._threads = threads
         self._bfloat16 = bfloat16
 
@@ -133,7 +143,7 @@ class OpenVinoBackend(HostFrames):
         if self._threads:
             options["INFERENCE_NUM_THREADS"] = self._threads
         try:
-            compiled = self._core.compile_model(str(path), "CPU", options)
+            compiled = shared_core().compile_model(str(path), "CPU", options)
         except RuntimeError as error:
             detail = " ".join(str(error).split())[:200]
             raise UserError(f"{path} cannot be loaded by OpenVINO ({detail}); export the bundle again.") from error
@@ -149,7 +159,7 @@ def bfloat16_pays() -> bool:
 
     Having the instructions says little: on a Xeon that shows AVX512-BF16 but no AMX it is 1.5 times slower.
     """
-    core = ov.Core()
+    core = shared_core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return False
     random = np.random.default_rng(0)

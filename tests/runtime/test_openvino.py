@@ -115,3 +115,28 @@ def test_masks_in_bfloat16_are_those_of_pytorch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     proof = Bundle.open(copy).manifest.proofs["openvino-bf16"]
     assert proof.graphs["aspp"].relative_l2 > 1e-4  # float32 is closer
+
+
+TWO_THAT_END_IN_ORDER = """
+import gc, signal, sys
+import rvos_edge
+seen = []
+signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+first, second = (rvos_edge.open(sys.argv[1], backend="openvino", runtime=sys.argv[2]) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.raise_signal(signal.SIGINT)
+assert seen == [signal.SIGINT]
+"""
+
+
+@pytest.mark.parametrize("runtime", ["python", "cpp"])
+def test_signals_arrive_after_two_backends_came_and_went(runtime: str, bundle: Bundle, tmp_path: Path) -> None:
+    """OpenVINO leaves a thread with a stack for signals that is gone, unless it is kept from it."""
+    if runtime == "cpp":
+        pytest.importorskip("rvos_edge_cpp")
+    command = [sys.executable, "-X", "faulthandler", "-c", TWO_THAT_END_IN_ORDER, str(bundle.path), runtime]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
