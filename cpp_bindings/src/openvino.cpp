@@ -22,9 +22,7 @@ namespace {
 class KeepSignalStack {
  public:
 #ifdef __unix__
-  KeepSignalStack() {
-    known_ = sigaltstack(nullptr, &stack_) == 0;
-  }
+  KeepSignalStack() : known_(sigaltstack(nullptr, &stack_) == 0) {}
   ~KeepSignalStack() {
     if (known_) {
       sigaltstack(&stack_, nullptr);
@@ -35,7 +33,7 @@ class KeepSignalStack {
 
  private:
   stack_t stack_{};
-  bool known_ = false;
+  bool known_;
 #endif
 };
 
