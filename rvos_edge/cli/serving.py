@@ -93,6 +93,8 @@ def serving(
         server = LiveServer(live, parse_address(serve), token=token)
     except BaseException:
         live.close()
+        for sink in reversed(sinks):  # the loop, which would, is not reached
+            sink.abort()
         raise
     with server:
         console.print(f"The page is at [link={server.url}]{server.url}[/link]; Ctrl-C ends it.", soft_wrap=True)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -38,6 +39,16 @@ def test_what_is_refused(tiny: Path, arguments: tuple[str, ...], words: str) -> 
     assert result.exit_code == 2, result.output
     assert result.stderr.count("\n") == 1
     assert words in result.stderr
+
+
+def test_a_port_that_is_taken_leaves_no_output_behind(tiny: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        outputs = ("--output", str(tmp_path / "out/video.mp4"), "--json", str(tmp_path / "out/lines.jsonl"))
+        result = run(tiny, "--query", "a dog", "--serve", address, *outputs)
+    assert result.exit_code == 2, result.output
+    assert "cannot be used" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
