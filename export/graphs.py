@@ -64,8 +64,8 @@ class _Text(_Part):
 class _Backbone(_Part):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         pixels = (planes(image) - self.model.mean) / self.model.std
-        levels: tuple[Tensor, ...] = self.model.backbone(pixels.to(_dtype(self.model.backbone)))
-        return levels
+        c2, *levels = self.model.backbone(pixels.to(_dtype(self.model.backbone)))
+        return (c2.permute(0, 2, 3, 1), *levels)
 
 
 class _Aspp(_Part):
@@ -94,7 +94,7 @@ class _FlowEncode(_Part):
         self.shrink = nn.Parameter(mean.to(_dtype(self.flow.raft)).contiguous(), requires_grad=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = image.to(self.shrink.dtype).permute(2, 0, 1).unsqueeze(0)
+        pixels = image.to(self.shrink.dtype).unsqueeze(0).permute(0, 3, 1, 2)
         # Means of four or sixteen whole numbers are exact in float16 too; the quotient is not.
         small = F.conv2d(pixels, self.shrink, stride=self.flow.scale).float()
         prepared = self.flow.normalise(small)
@@ -138,6 +138,8 @@ class _Gating(_Part):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor]:
         named = dict(zip(self.inputs, tensors, strict=True))
+        if "c2" in named:
+            named["c2"] = named["c2"].permute(0, 3, 1, 2)
         # fusion: single uses level 4 alone; nothing reads the others' place-holders.
         levels = [named.get(name, tensors[0]) for name in LEVELS]
         last = named[LANGUAGE[-1]]
@@ -153,7 +155,7 @@ def _dtype(module: nn.Module) -> torch.dtype:
 
 def planes(image: Tensor) -> Tensor:
     """uint8 [H,W,3] BGR -> float32 [1,3,H,W] RGB 0..255."""
-    return image.to(torch.float32).permute(2, 0, 1).flip(0).unsqueeze(0)
+    return image.to(torch.float32).unsqueeze(0).permute(0, 3, 1, 2).flip(1)
 
 
 def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[Graph, ...]:

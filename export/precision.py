@@ -44,13 +44,13 @@ POLICY: dict[str, Policy] = {
     "backbone": Policy("float16", "bfloat16", "normalising pixels", "most of the arithmetic; trained with AMP"),
     "aspp": Policy("float16", "bfloat16", "nothing", "as the backbone"),
     "vision": Policy("float16", "bfloat16", "normalising pixels", "the two in one, where they are fused"),
-    "flow_encode": Policy("float16", "float32", "normalising pixels", "3 digits of bfloat16 lose small motions"),
-    "flow_context": Policy("float16", "float32", "normalising pixels", "each side of the product has taken C^-1/4"),
-    "flow_step": Policy("float16", "float32", "positions, flow", "positions reach 100 and need their fractions"),
-    "flow_up": Policy("float32", "float32", "all", "weighs positions; a thousandth of the arithmetic"),
+    "flow_encode": Policy("float16", "bfloat16", "normalising pixels", "moves the flow by 0.03 pixels"),
+    "flow_context": Policy("float16", "bfloat16", "normalising pixels", "each side of the product has taken C^-1/4"),
+    "flow_step": Policy("float16", "bfloat16", "positions, flow", "place and flow apart: fractions survive"),
+    "flow_up": Policy("float16", "float32", "positions, convex sums", "weighs motions; a thousandth of the arithmetic"),
     "gating": Policy("float16", "bfloat16", "motion image, margin", "the mean over all pixels adds up small numbers"),
 }
-"""Each graph's types; ``flow_up``'s mask predictor (RAFT-large) is float16 like the hidden state it reads."""
+"""Each graph's types; convex sums are RAFT-large's, whose ``flow_up`` weighs with softmax."""
 
 
 def arithmetic(graph: str, precision: Precision) -> Arithmetic:

@@ -133,14 +133,34 @@ def test_lookup_equals_grid_sample_also_far_outside(level_height: int, level_wid
     torch.manual_seed(0)
     height, width, radius = 5, 7, 3
     level = torch.randn(2 * height * width, level_height, level_width)
-    coords = identity_grid(torch.empty(2, 1, height, width)) + spread * torch.randn(2, 2, height, width)
+    home = identity_grid(torch.empty(2, 1, height, width))
+    flow = spread * torch.randn(2, 2, height, width)
     steps = torch.linspace(-radius, radius, 2 * radius + 1)
     offsets = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)  # x major, as RAFT reads it
-    centre = coords.permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
+    centre = (home + flow).permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
     grid = 2 * (centre + offsets) / torch.tensor([level_width - 1.0, level_height - 1.0]) - 1
     sampled = F.grid_sample(level.unsqueeze(1), grid, align_corners=True)
     expected = sampled.flatten(1)
-    assert float((lookup(level, coords, radius) - expected).abs().max()) < 2e-5
+    assert float((lookup(level, flow, 1, radius) - expected).abs().max()) < 2e-5
+
+
+@pytest.mark.parametrize(("height", "width"), [(18, 32), (34, 60)], ids=["by products", "by gathering"])
+def test_a_small_motion_far_from_the_corner_survives_bfloat16(height: int, width: int) -> None:
+    # Every map reads 1 at its own position alone: what is sampled there is 1 less the distance.
+    level = torch.eye(height * width).view(height * width, height, width)
+    flow = torch.zeros(1, 2, height, width)
+    flow[:, 0] = 0.07
+    read = lookup(level.bfloat16(), flow.bfloat16(), 1, 0).float()
+    assert float((read - 0.93).abs().max()) < 0.005
+
+
+def test_the_small_variant_is_upsampled_as_its_authors_do() -> None:
+    torch.manual_seed(0)
+    network = FlowNetwork(config=RaftConfig(variant="small"))
+    flow = torch.randn(2, 2, 5, 7)
+    expected = 8 * F.interpolate(flow, scale_factor=8, mode="bilinear", align_corners=True)
+    up = network.upsample(torch.empty(0), identity_grid(flow) + flow)
+    assert float((up - expected).abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize("scale", [1, 2])

@@ -78,16 +78,17 @@ class FlowNetwork(nn.Module):
 
     def correlate(self, fmap: Tensor, fmap_prev: Tensor) -> tuple[Tensor, ...]:
         """Feature maps [B,C,h,w] of the current and the previous frame -> pyramid of [B*h*w,h_l,w_l]."""
-        batch, channels, height, width = fmap.shape
+        channels = fmap.shape[1]
         # Each side takes half of 1/sqrt(C): the product can then not overflow in fp16.
-        scale = channels**-0.25
-        left = (fmap * scale).flatten(2).transpose(1, 2)
-        right = (fmap_prev * scale).flatten(2)
-        volume = torch.matmul(left, right).view(batch * height * width, 1, height, width)
-        pyramid = [volume]
-        for _ in range(self.levels - 1):
-            pyramid.append(F.avg_pool2d(pyramid[-1], 2))
-        return tuple(level.squeeze(1) for level in pyramid)
+        left = (fmap * channels**-0.25).flatten(2).transpose(1, 2)
+        right = fmap_prev * channels**-0.25
+        pyramid = []
+        for _ in range(self.levels):
+            level = torch.matmul(left, right.flatten(2))
+            pyramid.append(level.view(-1, *right.shape[2:]))
+            # The mean of products is the product with the mean: pooling features is far less than pooling the volume.
+            right = F.avg_pool2d(right, 2) if len(pyramid) < self.levels else right
+        return tuple(pyramid)
 
     def step(
         self, pyramid: tuple[Tensor, ...], hidden: Tensor, context: Tensor, coords: Tensor
@@ -100,10 +101,11 @@ class FlowNetwork(nn.Module):
     def look_up(self, pyramid: tuple[Tensor, ...], coords: Tensor) -> tuple[Tensor, Tensor]:
         """What an update reads: correlations [B,levels*(2r+1)^2,h,w] around coords, and the flow [B,2,h,w] so far."""
         batch, _, height, width = coords.shape
-        levels = [lookup(level, coords / 2**index, self.radius) for index, level in enumerate(pyramid)]
-        correlation = torch.cat(levels, dim=1).view(batch, height, width, -1).permute(0, 3, 1, 2)
         # Positions reach hundreds of pixels and need their fractions: float32 even where the network is narrower.
-        return correlation, (coords - identity_grid(coords)).to(correlation.dtype)
+        flow = coords - identity_grid(coords)
+        levels = [lookup(level, flow, 2**index, self.radius) for index, level in enumerate(pyramid)]
+        correlation = torch.cat(levels, dim=1).view(batch, height, width, -1).permute(0, 3, 1, 2)
+        return correlation, flow.to(correlation.dtype)
 
     def upsample(self, hidden: Tensor, coords: Tensor) -> Tensor:
         """-> flow [B,2,H/field_scale,W/field_scale] in pixels of the full image.
@@ -112,8 +114,7 @@ class FlowNetwork(nn.Module):
         """
         flow = coords - identity_grid(coords)
         if self.raft.mask_predictor is None:
-            size = (flow.shape[2] * FLOW_STRIDE, flow.shape[3] * FLOW_STRIDE)
-            up = F.interpolate(flow, size=size, mode="bilinear", align_corners=True)
+            up = _stretch(flow.to(next(self.raft.parameters()).dtype)).to(flow.dtype)
         else:
             up = _convex_upsample(flow, self.raft.mask_predictor(hidden))
         if self.scale > self.field_scale:
@@ -188,53 +189,69 @@ _SMALL_LEVEL = 1024
 """Positions of a correlation map up to which reading all of it is cheaper than finding the few that are wanted."""
 
 
-def lookup(level: Tensor, coords: Tensor, radius: int) -> Tensor:
-    """Bilinear samples of a correlation level in a window around each position; zero outside (RAFT, section 3.2).
+def lookup(level: Tensor, flow: Tensor, reduction: int, radius: int) -> Tensor:
+    """Bilinear samples of a correlation level in a window around where the flow leads; zero outside (RAFT, 3.2).
 
     Args:
         level: [B*h*w,h_l,w_l], one correlation map for every position of the current frame.
-        coords: float32 [B,2,h,w] in pixels of the level.
+        flow: float32 [B,2,h,w], from every position, in pixels of the finest level.
+        reduction: How many of those one pixel of this level is high and wide.
         radius: r.
 
     Returns:
         [B*h*w,(2r+1)^2], x offset major, as RAFT's weights expect.
     """
-    centres = coords.permute(0, 2, 3, 1).reshape(-1, 2)
-    if level[0].numel() <= _SMALL_LEVEL:
-        return _look_up_by_products(level, centres, radius)
-    return _look_up_by_gathering(level, centres, radius)
+    read = _look_up_by_products if level[0].numel() <= _SMALL_LEVEL else _look_up_by_gathering
+    starts = (torch.arange(extent, dtype=flow.dtype, device=flow.device) / reduction for extent in flow.shape[:1:-1])
+    return read(level, flow / reduction, *starts, radius)
 
 
-def _look_up_by_products(level: Tensor, centres: Tensor, radius: int) -> Tensor:
+def _look_up_by_products(level: Tensor, flow: Tensor, x: Tensor, y: Tensor, radius: int) -> Tensor:
     """Bilinear reading is linear in rows and columns: hat functions on either side of the map, zero where it ends."""
-    rows = torch.matmul(_hats(centres[:, 1], level.shape[1], radius).to(level.dtype), level)
-    columns = _hats(centres[:, 0], level.shape[2], radius).to(level.dtype)
+    rows = torch.matmul(_hats(y.unsqueeze(1), flow[:, 1], level.shape[1], radius).to(level.dtype), level)
+    columns = _hats(x, flow[:, 0], level.shape[2], radius).to(level.dtype)
     return torch.matmul(columns, rows.transpose(1, 2)).flatten(1)
 
 
-def _hats(positions: Tensor, extent: int, radius: int) -> Tensor:
-    """Weight of every one of ``extent`` pixels at each offset from each position: [n] -> [n,2r+1,extent]."""
-    offsets = torch.arange(2 * radius + 1, dtype=torch.float32, device=positions.device) - radius
-    pixels = torch.arange(extent, dtype=torch.float32, device=positions.device)
-    return torch.relu(1 - ((positions.view(-1, 1, 1) + offsets.view(1, -1, 1)) - pixels).abs())
+def _hats(start: Tensor, flow: Tensor, extent: int, radius: int) -> Tensor:
+    """Weight of every one of ``extent`` pixels at each offset from start + flow: [B,h,w] -> [B*h*w,2r+1,extent].
+
+    The flow is added last: what it is added to is a small multiple of 1/8 where a hat is not zero, exact in bfloat16,
+    in which a position as such would be off by a whole pixel.
+    """
+    offsets = torch.arange(2 * radius + 1, dtype=flow.dtype, device=flow.device) - radius
+    pixels = torch.arange(extent, dtype=flow.dtype, device=flow.device)
+    apart = (start[..., None, None] + offsets.unsqueeze(1)) - pixels
+    return torch.relu(1 - (apart + flow[..., None, None]).abs()).flatten(0, 2)
 
 
-def _look_up_by_gathering(level: Tensor, centres: Tensor, radius: int) -> Tensor:
+def _look_up_by_gathering(level: Tensor, flow: Tensor, x: Tensor, y: Tensor, radius: int) -> Tensor:
     """The window's samples share one fraction: (2r+2)^2 integer gathers and one blend are (2r+1)^2 bilinear reads."""
     count, height, width = level.shape
-    side = 2 * radius + 2
-    floor = torch.floor(centres)
-    offsets = torch.arange(side, device=level.device) - radius
-    # Positions far outside are all zero anyway: bounding them keeps the integer conversion defined.
-    columns = floor[:, :1].clamp(-side, width + side).long() + offsets
-    rows = floor[:, 1:].clamp(-side, height + side).long() + offsets
+    columns, right = _corners(x, flow[:, 0], width, radius)
+    rows, lower = _corners(y.unsqueeze(1), flow[:, 1], height, radius)
     index = rows.clamp(0, height - 1).unsqueeze(1) * width + columns.clamp(0, width - 1).unsqueeze(2)
+    side = columns.shape[1]
     window = torch.gather(level.flatten(1), 1, index.flatten(1)).view(count, side, side)
-    fraction = centres - floor
-    left, right = (part.to(level.dtype).unsqueeze(2) for part in _shares(fraction[:, :1], columns, width))
-    upper, lower = (part.to(level.dtype).unsqueeze(1) for part in _shares(fraction[:, 1:], rows, height))
+    left, right = (part.to(level.dtype).unsqueeze(2) for part in _shares(right, columns, width))
+    upper, lower = (part.to(level.dtype).unsqueeze(1) for part in _shares(lower, rows, height))
     window = window[:, :-1] * left + window[:, 1:] * right
     return (window[:, :, :-1] * upper + window[:, :, 1:] * lower).flatten(1)
+
+
+def _corners(start: Tensor, flow: Tensor, extent: int, radius: int) -> tuple[Tensor, Tensor]:
+    """The pixels around start + flow, int64 [B*h*w,2r+2], and how far it lies beyond the middle one, [B*h*w,1].
+
+    Whole pixels of the start are kept apart, as numbers that bfloat16 would round.
+    """
+    side = 2 * radius + 2
+    whole = start.floor()
+    ahead = (start - whole) + flow
+    steps = ahead.floor()
+    # Positions far outside are all zero anyway: bounding them keeps the integer conversion defined.
+    middle = steps.clamp(-extent - side, extent + side).long() + whole.long()
+    places = middle.view(-1, 1) + (torch.arange(side, device=flow.device) - radius)
+    return places, (ahead - steps).view(-1, 1)
 
 
 def _shares(fraction: Tensor, places: Tensor, extent: int) -> tuple[Tensor, Tensor]:
@@ -305,6 +322,22 @@ def _update_name(parts: list[str]) -> str:
     if parts[0] == "mask":
         return {"0": "mask_predictor.convrelu.0.", "2": "mask_predictor.conv."}[parts[1]] + parts[-1]
     return f"update_block.{_UPDATE_NAMES['.'.join(parts[:-1])]}.{parts[-1]}"
+
+
+def _stretch(flow: Tensor) -> Tensor:
+    """Bilinear upsampling by 8 with aligned corners, [B,2,h,w] -> [B,2,8h,8w].
+
+    As two small matrix products: OpenVINO's Interpolate takes fifteen times as long.
+    """
+    height, width = (_linear(extent, flow) for extent in flow.shape[2:])
+    return height @ (flow @ width.T)
+
+
+def _linear(extent: int, like: Tensor) -> Tensor:
+    """What each of 8n points from the first to the last of n reads of them: [8n,n]."""
+    points = torch.linspace(0, extent - 1, extent * FLOW_STRIDE, dtype=torch.float32, device=like.device)
+    places = torch.arange(extent, dtype=torch.float32, device=like.device)
+    return torch.relu(1 - (points.unsqueeze(1) - places).abs()).to(like.dtype)
 
 
 def _convex_upsample(flow: Tensor, mask: Tensor) -> Tensor:
