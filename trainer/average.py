@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
@@ -44,8 +45,8 @@ def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0
                 tensor.copy_(torch.stack([state[name].double() for state in states]).mean(0))
         _shift(first.model.decoder.head[-1], shift)
     cards = [checkpoint.card for checkpoint in (first, *others)]
-    card: dict[str, Any] = {"averaged": cards, "margin_shift": shift}
-    card |= {key: cards[0][key] for key in ("name", "config") if key in cards[0]}
+    card: dict[str, Any] = {key: cards[0][key] for key in ("name", "config") if key in cards[0]}
+    card |= {"averaged": len(cards), "margin_shift": shift, "history": training_history(*cards)}
     save_checkpoint(output, Checkpoint(first.model, first.tokenizer, card))
     return output
 

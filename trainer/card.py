@@ -86,22 +86,26 @@ def _what(manifest: Manifest) -> str:
     return "\n".join([*lines, ""])
 
 
-def training_history(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The cards of the runs and averages that led to a checkpoint, first one first; common ancestors once."""
+def training_history(*cards: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The runs and averages that led to checkpoints, first one first, what several have in common once.
+
+    Each is a card without its own history. Cards of networks that nobody trained add nothing.
+    """
     parts: list[Mapping[str, Any]] = []
-    before = card.get("before")
-    for ancestor in card.get("averaged") or ([before] if before else []):
-        parts += [part for part in training_history(ancestor) if part not in parts]
-    return [*parts, card] if "iterations" in card or "averaged" in card else parts
+    for card in cards:
+        own = {key: value for key, value in card.items() if key != "history"}
+        trained = [part for part in (*card.get("history", ()), own) if "iterations" in part or "averaged" in part]
+        parts += [part for part in trained if part not in parts]
+    return parts
 
 
 def _part(card: Mapping[str, Any]) -> str:
     if "averaged" in card:
         shift = card.get("margin_shift")
-        if len(card["averaged"]) == 1 and shift:
+        if card["averaged"] == 1 and shift:
             return f"- then the margin shifted by {shift:+g}"
         moved = f", the margin shifted by {shift:+g}" if shift else ""
-        return f"- then the mean of {len(card['averaged'])} of these runs' weights{moved}"
+        return f"- then the mean of {card['averaged']} of these runs' weights{moved}"
     shares = ", ".join(f"{source['name']} {100 * source['share']:.0f} %" for source in card.get("data", ()))
     planned = card.get("planned", card.get("config", {}).get("iterations"))
     early = f", stopped early (of {planned})" if card.get("interrupted") and planned else ""

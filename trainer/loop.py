@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rvos_edge.atomic import recover
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, save_checkpoint
 from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.data.config import NamedMixture, build_mixture
@@ -320,9 +321,8 @@ def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
 
 
 def _card(trainer: Trainer, data: NamedMixture, start: Checkpoint, *, resumed: bool) -> dict[str, Any]:
-    """What the network saw, with the card of the run it started from."""
+    """What the network saw, with the runs that led to the one it started from."""
     config = trainer.config
-    before = start.card.get("before") if resumed else start.card or None
     return {
         "name": config.name,
         "iterations": trainer.iteration,
@@ -333,5 +333,5 @@ def _card(trainer: Trainer, data: NamedMixture, start: Checkpoint, *, resumed: b
         "config": json.loads(config.model_dump_json()),
         "torch": torch.__version__,
         "interrupted": trainer.iteration < trainer.total,
-        "before": before,
+        "history": start.card.get("history", []) if resumed else training_history(start.card),
     }

@@ -24,7 +24,7 @@ def runs(tmp_path: Path) -> list[Path]:
     paths = []
     for name, step in (("up", 1.0), ("down", -3.0)):
         weights = {k: v + step if v.is_floating_point() else v for k, v in parent.model.state_dict().items()}
-        card = {"name": name, "iterations": 10, "before": before}
+        card = {"name": name, "iterations": 10, "history": [before]}
         save_checkpoint(tmp_path / name, Checkpoint(parent.model, parent.tokenizer, card), weights=weights)
         paths.append(tmp_path / name)
     return paths
@@ -51,6 +51,9 @@ def test_the_margin_is_shifted_and_nothing_else(tmp_path: Path) -> None:
 def test_the_card_tells_what_was_averaged(runs: list[Path], tmp_path: Path) -> None:
     card = load_checkpoint(average_checkpoints(runs, tmp_path / "mean")).card
     assert [part["name"] for part in training_history(card)] == ["parent", "up", "down", "up"]
+    save = tmp_path / "again"
+    again = load_checkpoint(average_checkpoints([tmp_path / "mean", runs[0]], save)).card
+    assert [part["name"] for part in training_history(again)] == ["parent", "up", "down", "up", "up"]
 
 
 def test_different_networks_have_no_mean(tmp_path: Path) -> None:

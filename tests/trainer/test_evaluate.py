@@ -168,7 +168,7 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
         "config": {"iterations": 1200},
         "data": [{"name": "davis", "share": 0.6}, {"name": "synthetic", "share": 0.4}],
         "licences": ["DAVIS: CC BY-NC"],
-        "before": {"iterations": 500, "batch": 2, "data": [{"name": "coco", "share": 1.0}]},
+        "history": [{"iterations": 500, "batch": 2, "data": [{"name": "coco", "share": 1.0}]}],
     }
     (bundle / "card.json").write_text(json.dumps(facts))
     console = Console(file=(tmp_path / "log").open("w"))
@@ -189,7 +189,7 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
     assert "not recorded" in page
     sources = [{"kind": "coco", "root": "coco"}]
     before = {"iterations": 1, "config": {"data": {"sources": sources}}}
-    write_card(bundle, {"swap": {"coco": row, "overall": row}}, {"iterations": 2, "before": before})
+    write_card(bundle, {"swap": {"coco": row, "overall": row}}, {"iterations": 2, "history": [before]})
     assert "not new to it" in (bundle / "README.md").read_text()
     (bundle / "card.json").write_text("{")
     with pytest.raises(UserError, match=r"card\.json"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -324,6 +325,8 @@ def test_the_training_command_names_the_shipped_configuration_and_what_was_chang
     again = load_config(Path("edge-ablation"), changes)
     assert again == config, "the command trains the same"
     assert trained.trained == "300 iterations of 8 frames of 160x288"
+    mean = replace(trained, card={"averaged": 2, "history": [trained.card]})
+    assert mean.trained == "300 iterations of 8 frames of 160x288, then the mean of 2 of them"
     assert train_command(run(SINGLE)) is None, "nothing was recorded"
 
 
@@ -339,7 +342,7 @@ def test_columns_of_unequal_budgets_are_found_out() -> None:
     one = run(STATIC, config=config, iterations=300)
     two = run(FULL, config={**config, "model": {"flow": "both"}, "workers": 2}, iterations=300)
     assert differences([one, two]) == [], "what an ablation compares, and what changes nothing, may differ"
-    three = run(FULL, config={**config, "optimizer": {"lr": 0.2}}, iterations=900, before={"iterations": 5})
+    three = run(FULL, config={**config, "optimizer": {"lr": 0.2}}, iterations=900, history=[{"iterations": 5}])
     assert differences([one, three]) == ["iterations (300, 900)", "earlier runs (0, 1)", "optimizer.lr (0.1, 0.2)"]
 
 

@@ -85,6 +85,9 @@ class Run:
         """How long, run after run: "300 iterations of 8 frames of 160x288"."""
         parts = []
         for card in training_history(self.card):
+            if "averaged" in card:
+                parts.append(f"the mean of {card['averaged']} of them")
+                continue
             size = (card.get("config", {}).get("data") or {}).get("size")
             extent = f" of {size[0]}x{size[1]}" if size else ""
             parts.append(f"{card['iterations']} iterations of {card.get('batch', '?')} frames{extent}")
