@@ -202,8 +202,8 @@ def lookup(level: Tensor, flow: Tensor, reduction: int, radius: int) -> Tensor:
         [B*h*w,(2r+1)^2], x offset major, as RAFT's weights expect.
     """
     read = _look_up_by_products if level[0].numel() <= _SMALL_LEVEL else _look_up_by_gathering
-    starts = (torch.arange(extent, dtype=flow.dtype, device=flow.device) / reduction for extent in flow.shape[:1:-1])
-    return read(level, flow / reduction, *starts, radius)
+    y, x = (torch.arange(extent, dtype=flow.dtype, device=flow.device) / reduction for extent in flow.shape[2:])
+    return read(level, flow / reduction, x, y, radius)
 
 
 def _look_up_by_products(level: Tensor, flow: Tensor, x: Tensor, y: Tensor, radius: int) -> Tensor:
