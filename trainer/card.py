@@ -89,14 +89,21 @@ def _what(manifest: Manifest) -> str:
 def training_history(*cards: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The runs and averages that led to checkpoints, first one first, what several have in common once.
 
-    Each is a card without its own history. Cards of networks that nobody trained add nothing.
+    Each is a card without its own history. Of several snapshots of one run the latest speaks for all. Cards of networks
+    that nobody trained add nothing.
     """
     parts: list[Mapping[str, Any]] = []
     for card in cards:
         own = {key: value for key, value in card.items() if key != "history"}
         trained = [part for part in (*card.get("history", ()), own) if "iterations" in part or "averaged" in part]
         parts += [part for part in trained if part not in parts]
-    return parts
+    return [part for part in parts if not any(_is_later(other, part) for other in parts)]
+
+
+def _is_later(card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a card is of the same run as another, further on."""
+    one, two = ({k: v for k, v in part.items() if k not in ("iterations", "interrupted")} for part in (card, other))
+    return one == two and card.get("iterations", 0) > other.get("iterations", 0)
 
 
 def _part(card: Mapping[str, Any]) -> str:
@@ -105,7 +112,7 @@ def _part(card: Mapping[str, Any]) -> str:
         if card["averaged"] == 1 and shift:
             return f"- then the margin shifted by {shift:+g}"
         moved = f", the margin shifted by {shift:+g}" if shift else ""
-        return f"- then the mean of {card['averaged']} of these runs' weights{moved}"
+        return f"- then the mean of {card['averaged']} of these runs' checkpoints{moved}"
     shares = ", ".join(f"{source['name']} {100 * source['share']:.0f} %" for source in card.get("data", ()))
     planned = card.get("planned", card.get("config", {}).get("iterations"))
     early = f", stopped early (of {planned})" if card.get("interrupted") and planned else ""

@@ -17,7 +17,7 @@ from rvos_edge.trainer.model.presets import ModelConfig, StrictModel, model_conf
 from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.trainer.schedule import OptimizerConfig
 
-_HARMLESS = {"workers", "threads", "log_every", "checkpoint_every"}
+_HARMLESS = {"workers", "threads", "log_every", "checkpoint_every", "keep_every"}
 
 
 class RunConfig(StrictModel):
@@ -81,6 +81,8 @@ class TrainConfig(RunConfig):
     workers: int = Field(default=0, ge=0)
     """Loader processes, for each training process."""
     checkpoint_every: int = Field(default=200, gt=0)
+    keep_every: int | None = Field(default=None, gt=0)
+    """Iterations between snapshots of the weights, kept beside the checkpoint for ``rvos-edge average``."""
 
     @model_validator(mode="after")
     def _sizes_fit_the_strides(self) -> TrainConfig:

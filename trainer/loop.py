@@ -86,12 +86,13 @@ def _run(
     trainer: Trainer, data: NamedMixture, start: Checkpoint, output: Path, console: Console, *, resumed: bool
 ) -> None:
     config, total, saved = trainer.config, trainer.total, trainer.iteration
-    path = output / "checkpoint"
 
-    def write() -> None:
-        card = _card(trainer, data, start, resumed=resumed)
-        checkpoint = Checkpoint(trainer.model, start.tokenizer, card)
-        save_checkpoint(path, checkpoint, weights=trainer.averaged, training=trainer.state())
+    def write(path: Path, training: dict[str, Any] | None = None) -> None:
+        checkpoint = Checkpoint(trainer.model, start.tokenizer, _card(trainer, data, start, resumed=resumed))
+        save_checkpoint(path, checkpoint, weights=trainer.averaged, training=training)
+
+    def write_checkpoint() -> None:
+        write(output / "checkpoint", trainer.state())
 
     feed = batches(data, config, start=trainer.iteration, stop=total)
     report = Report(config.name, None if rank() else output, console, start=saved, total=total, every=config.log_every)
@@ -109,11 +110,13 @@ def _run(
             loss = trainer.step(batch)
             done = trainer.iteration
             report.step(done, loss=loss, lr=trainer.lr)
+            if config.keep_every and done % config.keep_every == 0:
+                first(lambda: write(output / f"snapshots/{trainer.iteration:06d}"))
             if done % config.checkpoint_every == 0 or done == total:
-                first(write)
+                first(write_checkpoint)
                 saved = done
         if stop and trainer.iteration > saved:
-            first(write)
+            first(write_checkpoint)
     if stop:
         _stop(stop, fault, trainer, output, console)
 

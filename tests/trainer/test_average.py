@@ -56,6 +56,13 @@ def test_the_card_tells_what_was_averaged(runs: list[Path], tmp_path: Path) -> N
     assert [part["name"] for part in training_history(again)] == ["parent", "up", "down", "up", "up"]
 
 
+def test_snapshots_of_one_run_are_told_once_by_the_latest() -> None:
+    early, late = ({"name": "run", "planned": 30, "iterations": done, "interrupted": True} for done in (10, 20))
+    other = {"name": "another", "iterations": 20}
+    for order in ((early, late, other), (late, early, other)):
+        assert training_history(*order) == [late, other]
+
+
 def test_different_networks_have_no_mean(tmp_path: Path) -> None:
     first, second = write_checkpoint(tmp_path / "a"), write_checkpoint(tmp_path / "b", flow="none")
     with pytest.raises(UserError, match="b is another network than"):

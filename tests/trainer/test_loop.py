@@ -216,6 +216,18 @@ def test_a_run_of_epochs_shows_every_frame_and_resumes(tmp_path: Path, monkeypat
         train(endless, tmp_path / "endless", console=_quiet())
 
 
+def test_snapshots_are_kept_for_averaging(tmp_path: Path) -> None:
+    path = train(_config(keep_every=2, ema=0.9), tmp_path / "run", console=_quiet())
+    kept = sorted((tmp_path / "run/snapshots").iterdir())
+    assert [snapshot.name for snapshot in kept] == ["000002", "000004", "000006"]
+    assert [load_checkpoint(snapshot).card["iterations"] for snapshot in kept] == [2, 4, 6]
+    last, final = (load_checkpoint(directory).model.state_dict() for directory in (kept[-1], path))
+    assert _equal(last, final)
+    assert load_training_state(path)["iteration"] == 6
+    with pytest.raises(UserError):  # weights only: a snapshot is a fraction of the checkpoint's size
+        load_training_state(kept[-1])
+
+
 def test_bad_data_in_mid_run_is_named_and_nothing_learnt_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

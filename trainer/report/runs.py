@@ -20,7 +20,7 @@ from rvos_edge.trainer.config import TrainConfig, load_config
 _MOST_CHANGES = 12
 """A command with more changes than this is read by nobody: the run's own configuration file is named instead."""
 _NOT_COMPARED = frozenset(
-    {"name", "workers", "threads", "log_every", "checkpoint_every", "data.flow", "data.licences"}
+    {"name", "workers", "threads", "log_every", "checkpoint_every", "keep_every", "data.flow", "data.licences"}
     | {"model.fusion", "model.flow"}
 )
 """What a network does not depend on, and the parts that an ablation varies."""
