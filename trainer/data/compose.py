@@ -17,6 +17,7 @@ from rvos_edge.trainer.data import lexicon
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.coco import CocoDataset, Instance, Picture, touches_border
 from rvos_edge.trainer.data.expressions import Thing, dominant_colour, flip_words
+from rvos_edge.trainer.data.ground import Ground
 from rvos_edge.trainer.data.sample import Sample
 from rvos_edge.trainer.data.scene import Scene, blur_flow, finish, move, to_rgb
 from rvos_edge.trainer.data.transforms import Augmentation
@@ -49,6 +50,7 @@ class ComposedDataset:
         davis: backgrounds with stored flow and objects with sentences; None leaves them out.
         davis_backgrounds: share of the backgrounds taken from ``davis``.
         riders: probability that the first object is one that people ride, most of them with a rider.
+        grounds: probability that an object is mirrored by water below it, or casts a shadow.
         augmentation: colours of the finished frame.
 
     Raises:
@@ -62,11 +64,12 @@ class ComposedDataset:
         davis: ClipsDataset | None = None,
         davis_backgrounds: float = 0.5,
         riders: float = 0.25,
+        grounds: float = 0.0,
         augmentation: Augmentation | None = None,
     ) -> None:
         self.coco, self.davis = coco, davis
         self.davis_backgrounds = davis_backgrounds if davis is not None else 0.0
-        self.riders = riders
+        self.riders, self.grounds = riders, grounds
         self.augmentation = augmentation or coco.augmentation
         self._backgrounds = [picture for picture in coco.pictures if picture.complete]
         self._objects: dict[str, list[tuple[Picture, Instance]]] = defaultdict(list)
@@ -101,6 +104,10 @@ class ComposedDataset:
             parts = [(cutout, placed)]
             if cutout.rider is not None and placed is not None:
                 parts.append((cutout.rider, _seat(rng, cutout.rider, placed, image.shape[:2], [*things, *pasted])))
+            if placed is not None and self.grounds and rng.random() < self.grounds:
+                seen = _show_on_ground(rng, image, [where for _, where in parts if where], [*things, *pasted])
+                _still(flow, seen, camera)
+                move(flow, seen, motion, rng)
             for part, where in parts:
                 if where is None:
                     continue
@@ -302,6 +309,19 @@ def _paste(
     mixed = weight * np.clip(patch[there] * gain.astype(np.float32), 0, 255) + (1 - weight) * image[here]
     image[here] = mixed.astype(np.uint8)
     return _window(inside, image.shape[:2], corner)
+
+
+def _show_on_ground(
+    rng: np.random.Generator, image: NDArray[np.uint8], parts: Sequence[Placed], things: Sequence[Thing]
+) -> NDArray[np.bool_]:
+    """Mirror or shade in place what is about to be pasted, the first of which stands on the ground; where: [H,W]."""
+    _, alpha, (_, top) = parts[0]
+    ground = Ground.draw(rng, base=top + int(np.flatnonzero((alpha > 0.5).any(axis=1))[-1]), height=alpha.shape[0])
+    seen = np.zeros(image.shape[:2], np.bool_)
+    free = ~np.any([thing.mask for thing in things], axis=0) if things else ~seen
+    for part in parts:
+        seen |= ground.show(rng, image, *part, free)
+    return seen
 
 
 def _hide(thing: Thing, mask: NDArray[np.bool_]) -> Thing:

@@ -124,6 +124,8 @@ class ComposedSource(StrictModel):
     davis_backgrounds: float = Field(default=0.5, ge=0, le=1)
     riders: float = Field(default=0.25, ge=0, le=1)
     """Probability that the first pasted object is one that people ride, most of them with a rider."""
+    grounds: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a pasted object is mirrored by water below it, or casts a shadow."""
     share: float = Field(gt=0)
 
 
@@ -203,8 +205,13 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
             if source.davis is not None:
                 videos = Davis16Clips(source.davis, split="train", expressions=source.expressions)
                 davis = _with_flow("davis", videos, frame, config, model, console)
-            backgrounds, riders = source.davis_backgrounds, source.riders
-            child = ComposedDataset(coco=coco, davis=davis, davis_backgrounds=backgrounds, riders=riders)
+            child = ComposedDataset(
+                coco=coco,
+                davis=davis,
+                davis_backgrounds=source.davis_backgrounds,
+                riders=source.riders,
+                grounds=source.grounds,
+            )
         elif isinstance(source, SyntheticSource):
             child = SyntheticDataset(**frame._asdict())
         else:
