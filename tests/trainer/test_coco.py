@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -97,6 +98,8 @@ def test_motion_words_follow_the_motion() -> None:
     sentences = said(things)
     assert sentences["the dog moving to the left"] == things[0].area
     assert "the dog moving to the right" not in sentences
+    assert {sentences[s] for s in ("the dog running", "a dog walking")} == {things[0].area}
+    assert not any("running" in s for s in said([*things, thing(80, 110, motion=(3.0, 0.0))]))
     wrong = {s for seed in range(40) for s in contradictions([things[0]], rng=np.random.default_rng(seed))}
     assert "the dog moving to the right" in wrong
     assert "the dog moving to the left" not in wrong
@@ -143,6 +146,10 @@ def test_a_rider_and_what_carries_it_can_be_asked_for_as_one() -> None:
     named = {s: area for s, area in said([bike, rider]).items() if "person" in s or "rider" in s}
     assert named["a person riding a bike and a bike"] == named["a rider on a bicycle"] == both
     assert named["the person"] == rider.area
+    parked = thing(120, 160, "bicycle", height=30)
+    assert said([bike, rider, parked])["a person riding a bicycle"] == both
+    second = replace(rider, mask=np.roll(rider.mask, 60, axis=1))
+    assert not any("rid" in sentence for sentence in said([bike, rider, parked, second])), "which of the two?"
 
 
 @pytest.mark.parametrize(

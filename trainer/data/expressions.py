@@ -285,7 +285,10 @@ def _apart_by_motion(noun: str, thing: Thing, others: Sequence[Thing], rng: np.r
     motions = [other.motion or (0.0, 0.0) for other in others]
     out = []
     if np.hypot(*thing.motion) > _MOVING and all(np.hypot(*m) < _STILL for m in motions):
-        out.append(_pick(rng, (f"the moving {noun}", f"the {noun} that is moving")))
+        told = [
+            f"{_pick(rng, (f'the {noun}', lexicon.article(noun)))} {move}" for move in lexicon.moves(thing.category)
+        ]
+        out.append(_pick(rng, (f"the moving {noun}", f"the {noun} that is moving", *told)))
     if np.hypot(*thing.motion) < 0.05 and all(np.hypot(*m) > _MOVING for m in motions):
         out.append(_pick(rng, (f"the {noun} that is standing still", f"the {noun} that is not moving")))
     dx, dy = thing.motion
@@ -332,14 +335,13 @@ def _of_riders(things: Sequence[Thing], doubtful: frozenset[str], rng: np.random
     people = [thing for thing in things if thing.category == "person"]
     pairs: list[Pair] = []
     for category, group in _by_category(things).items():
-        if category not in lexicon.MOUNTS or category in doubtful or len(group) > 1:
+        if category not in lexicon.MOUNTS or category in doubtful:
             continue
-        mount = group[0]
-        near = cv2.dilate(mount.mask.view(np.uint8), np.ones((5, 5), np.uint8)).view(np.bool_)
-        riders = [person for person in people if (person.mask & near).any()]
-        # A second person at the mount leaves open who rides, and whoever stands beside it reaches further down.
-        if len(riders) != 1 or not _sits_on(riders[0], mount):
+        manned = [(mount, near) for mount in group if (near := _at(mount, people))]
+        # Others may stand there empty. A second person leaves open who rides, and one who stands beside reaches lower.
+        if len(manned) != 1 or len(manned[0][1]) != 1 or not _sits_on(manned[0][1][0], manned[0][0]):
             continue
+        mount, riders = manned[0]
         noun = _pick(rng, lexicon.names(category))
         one, its = (noun, "their") if noun in lexicon.PLURAL_ONLY else (lexicon.article(noun), "its")
         person = _pick(rng, ("person", "rider"))
@@ -354,6 +356,12 @@ def _of_riders(things: Sequence[Thing], doubtful: frozenset[str], rng: np.random
         both = (f"a person riding {one} and {one}", f"a person and {one}")
         pairs += [(_pick(rng, forms), union), (_pick(rng, both), union)]
     return pairs
+
+
+def _at(mount: Thing, people: Sequence[Thing]) -> list[Thing]:
+    """Those who touch a mount."""
+    near = cv2.dilate(mount.mask.view(np.uint8), np.ones((5, 5), np.uint8)).view(np.bool_)
+    return [person for person in people if (person.mask & near).any()]
 
 
 def _sits_on(person: Thing, mount: Thing) -> bool:

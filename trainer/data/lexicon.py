@@ -59,6 +59,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "bird": ("flying", "swimming", "standing", "landing", "floating", "walking"),
     "vehicle": ("driving", "turning", "parked", "standing", "moving along", "passing"),
 }
+_MOVES = frozenset({"walking", "running", "flying", "swimming", "driving", "moving along", "passing"})
 
 # Pairs of categories that look or are called alike: where one is, the others are never said to be absent.
 _ALIKE: tuple[frozenset[str], ...] = (
@@ -131,6 +132,11 @@ def actions(category: str) -> tuple[str, ...]:
     """What things of a category are said to do; nothing for what only lies about."""
     kind = "animal" if category in ANIMALS else "vehicle" if category in VEHICLES else category
     return _ACTIONS.get("bird" if category == "bird" else kind, ())
+
+
+def moves(category: str) -> tuple[str, ...]:
+    """Those of its actions that take a thing from its place."""
+    return tuple(action for action in actions(category) if action in _MOVES)
 
 
 def plural(noun: str) -> str:
