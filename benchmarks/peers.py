@@ -98,7 +98,7 @@ class Report:
         flow: Flow alone, against ``flow_baseline``; empty without flow.
         flow_baseline: The flow graphs of the first backend.
         frames: Measured.
-        trained: Whether the weights were those of a checkpoint.
+        trained: Whether somebody trained the network.
     """
 
     whole: list[Standing]
@@ -176,7 +176,8 @@ def compare_peers(options: Options, *, on_frame: Callable[[int, int], None] | No
     if flows:
         graphs = runtimes[0].flow_seconds
         flow = [Standing(peer.name, paired_ratio(graphs, peer.flow_seconds)) for peer in (*runtimes[1:], *flows)]
-    return Report(whole, flow, f"flow graphs on {runtimes[0].name}", options.frames, options.checkpoint is not None)
+    flow_baseline = f"flow graphs on {runtimes[0].name}"
+    return Report(whole, flow, flow_baseline, options.frames, bundle.manifest.trained)
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -200,7 +201,8 @@ def print_report(report: Report, console: Console) -> None:
         if standing.iou is not None and standing.iou < LEAST_IOU:
             console.print(
                 f"The masks of {escape(standing.name)} agree with PyTorch's only to {standing.iou:.3f} IoU: either the "
-                "bundle's weights are stored in eight bits, or it computes something else.",
+                "bundle's weights are stored in eight bits, or nobody trained them and margins are noise around zero, "
+                "or it computes something else.",
                 style="red",
             )
 
