@@ -232,7 +232,8 @@ def _prepare(options: Options, folder: Path) -> tuple[Path, Bundle]:
             raise UserError(f"{options.bundle} was not made of {path}; give the bundle of that checkpoint, or none.")
         return path, bundle
     # Not narrowed, so that the masks can be the same; time is the same either way, they are widened when loaded.
-    wanted = ExportOptions(sizes=[options.size] if options.size else [], weights="float32")
+    sizes = [options.size] if options.size else []
+    wanted = ExportOptions(sizes=sizes, precision="bfloat16", weights="float32")
     return path, Bundle.open(export_bundle(path, folder / "bundle", wanted))
 
 
