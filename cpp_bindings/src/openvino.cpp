@@ -200,7 +200,9 @@ ov::AnyMap options_for(Arithmetic precision) {
   const ov::element::Type types[] = {ov::element::f32, ov::element::f16, ov::element::bf16};
   // Without the hint OpenVINO picks bfloat16 by itself where the CPU has it, and the flow goes wrong.
   return {ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
-          ov::hint::inference_precision(types[static_cast<int>(precision)])};
+          ov::hint::inference_precision(types[static_cast<int>(precision)]),
+          // Else what meets weights of eight bits is rounded to eight bits too: the sentence, encoded only once.
+          ov::hint::dynamic_quantization_group_size(0)};
 }
 
 /// Graphs compiled by OpenVINO for the CPU.

@@ -185,4 +185,6 @@ def _options(precision: Arithmetic) -> dict[str, Any]:
         "PERFORMANCE_HINT": "LATENCY",
         # Without the hint OpenVINO picks bfloat16 by itself where the CPU has it, and the flow goes wrong.
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        # Else what meets weights of eight bits is rounded to eight bits too: the sentence, which is encoded only once.
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
     }

@@ -96,6 +96,17 @@ def test_bfloat16_is_for_the_graphs_that_allow_it(bundle: Bundle, monkeypatch: p
     }
 
 
+def test_sentences_are_not_rounded_to_eight_bits() -> None:
+    """The text graph's weights are of eight bits; what they are multiplied with must not be."""
+    bundle = Bundle.open(shipped_bundle())
+    spec, path = bundle.manifest.graphs["text"], bundle.graph_path("text")
+    inputs = {tensor.name: np.ones((1, 6), np.int64) * (tensor.name == "attention_mask") for tensor in spec.inputs}
+    inputs["input_ids"] += np.arange(100, 106)
+    expected = OnnxRuntimeBackend().load_host(path, spec).run(inputs)
+    for name, vector in OpenVinoBackend().load_host(path, spec).run(inputs).items():
+        assert np.linalg.norm(vector - expected[name]) < 1e-4 * np.linalg.norm(expected[name])
+
+
 def test_a_cpu_without_bfloat16_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bfloat16_pays() in (False, True)
     compiled = []
