@@ -182,7 +182,7 @@ def build_plan(job: Job, report: Report) -> bytes:
     if plan is None:
         reason = _one_line(log.errors[0] if log.errors else "no reason given")
         raise UserError(
-            f"Graph '{job.graph}' ({job.spec.precision}) cannot be built by {job.options.flavour}: {reason}."
+            f"Graph '{job.graph}' ({_type_in_file(job.spec)}) cannot be built by {job.options.flavour}: {reason}."
         )
     if timings is not None and job.timings is not None:
         # Only time is lost without; where the engine cannot be written either, that is said.
@@ -270,6 +270,11 @@ def _save_timings(config: Any, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_bytes(data)
     temporary.replace(path)
+
+
+def _type_in_file(spec: GraphSpec) -> str:
+    """bfloat16 is a hint to OpenVINO: TensorRT computes in what the file states."""
+    return "float32" if spec.precision == "bfloat16" else spec.precision
 
 
 def _one_line(message: str) -> str:
