@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rvos_edge.bundle import sha256_of
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -46,7 +47,9 @@ def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0
         _shift(first.model.decoder.head[-1], shift)
     cards = [checkpoint.card for checkpoint in (first, *others)]
     card: dict[str, Any] = {key: cards[0][key] for key in ("name", "config") if key in cards[0]}
-    card |= {"averaged": len(cards), "margin_shift": shift, "history": training_history(*cards)}
+    # Which ones, so that two means of equally many are not taken for the same.
+    of = [sha256_of(path / "model.safetensors")[:16] for path in paths]
+    card |= {"averaged": len(cards), "of": of, "margin_shift": shift, "history": training_history(*cards)}
     save_checkpoint(output, Checkpoint(first.model, first.tokenizer, card))
     return output
 

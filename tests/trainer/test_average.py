@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_the_card_tells_what_was_averaged(runs: list[Path], tmp_path: Path) -> N
     save = tmp_path / "again"
     again = load_checkpoint(average_checkpoints([tmp_path / "mean", runs[0]], save)).card
     assert [part["name"] for part in training_history(again)] == ["parent", "up", "down", "up", "up"]
+
+
+def test_two_means_of_equally_many_are_both_told(runs: list[Path], tmp_path: Path) -> None:
+    up, down = runs
+    first = average_checkpoints([up, down], tmp_path / "first")
+    second = average_checkpoints([up, first], tmp_path / "second")
+    history = training_history(load_checkpoint(average_checkpoints([first, second], tmp_path / "both")).card)
+    means = [part["of"] for part in history if "averaged" in part]
+    assert len(means) == 3
+    assert means[0][0] == means[1][0] == hashlib.sha256((up / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
 def test_snapshots_of_one_run_are_told_once_by_the_latest() -> None:

@@ -338,10 +338,12 @@ def _of_riders(things: Sequence[Thing], doubtful: frozenset[str], rng: np.random
         if category not in lexicon.MOUNTS or category in doubtful:
             continue
         manned = [(mount, near) for mount in group if (near := _at(mount, people))]
-        # Others may stand there empty. A second person leaves open who rides, and one who stands beside reaches lower.
-        if len(manned) != 1 or len(manned[0][1]) != 1 or not _sits_on(manned[0][1][0], manned[0][0]):
+        if len(manned) != 1:  # others may stand there empty
             continue
         mount, riders = manned[0]
+        # A second person at the mount leaves open who rides, and whoever stands beside it reaches further down.
+        if len(riders) != 1 or not _sits_on(riders[0], mount):
+            continue
         noun = _pick(rng, lexicon.names(category))
         one, its = (noun, "their") if noun in lexicon.PLURAL_ONLY else (lexicon.article(noun), "its")
         person = _pick(rng, ("person", "rider"))
