@@ -92,12 +92,6 @@ class TrainConfig(RunConfig):
         return self
 
     @model_validator(mode="after")
-    def _naming_has_a_teacher(self) -> TrainConfig:
-        if self.loss.naming and (self.weights.classifier is None or not self.loss.alignment):
-            raise ValueError("loss.naming needs weights.classifier, and loss.alignment above 0")
-        return self
-
-    @model_validator(mode="after")
     def _has_one_length(self) -> TrainConfig:
         if (self.iterations is None) == (self.epochs is None):
             raise ValueError("give iterations or epochs, one of the two")

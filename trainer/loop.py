@@ -24,10 +24,8 @@ from rvos_edge.trainer.events import Report
 from rvos_edge.trainer.feed import batches
 from rvos_edge.trainer.global_batch import span_ranks
 from rvos_edge.trainer.interrupt import Interrupt, leave
-from rvos_edge.trainer.model.backbone import load_classifier
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.weights import initialise
-from rvos_edge.trainer.naming import Naming
 from rvos_edge.trainer.objective import Objective
 from rvos_edge.trainer.schedule import build_optimizer, learning_rate, set_learning_rate
 
@@ -160,7 +158,6 @@ class Trainer:
             queries=config.data.queries,
             frozen_text=config.optimizer.text_lr == 0,
             sentence_dropout=config.sentence_dropout,
-            naming=self._naming(),
         ).to(self.device)
         self.loss = self._replicated()
         self.optimizer = build_optimizer(self.model, config.optimizer, extra=self.objective.extra())
@@ -183,7 +180,6 @@ class Trainer:
         torch.manual_seed(config.seed * 1_000_003 + self.iteration)
         self.lr = learning_rate(config.optimizer, self.iteration, self.total)
         set_learning_rate(self.optimizer, self.lr)
-        self.objective.warming = self.iteration < config.loss.alignment_warmup
         image = batch.image.to(self.device, non_blocking=True).float().contiguous(memory_format=torch.channels_last)
         flow = batch.flow.to(self.device, non_blocking=True)
         masks = batch.masks.to(self.device, non_blocking=True)
@@ -219,7 +215,7 @@ class Trainer:
             # With a moving average the checkpoint's weights are the average: the live ones go here.
             "model": self.model.state_dict() if self.averaged is not None else None,
             "sentences": self.objective.sentences.state(),
-            "heads": [head.detach() for head in self.objective.extra()],
+            "alignment": self.objective.alignment.state_dict() if self.objective.alignment is not None else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -229,18 +225,11 @@ class Trainer:
             self.averaged = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
             self.model.load_state_dict(state["model"])
         self.objective.sentences.load_state(state["sentences"])
-        with torch.no_grad():
-            for head, saved in zip(self.objective.extra(), state["heads"], strict=True):
-                head.copy_(saved)
+        if self.objective.alignment is not None:
+            self.objective.alignment.load_state_dict(state["alignment"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty where the run began without fp16
             self.scaler.load_state_dict(state["scaler"])
-
-    def _naming(self) -> Naming | None:
-        source = self.config.weights.classifier
-        if not self.config.loss.naming or source is None:
-            return None
-        return Naming(*load_classifier(self.model.backbone, source))
 
     def _replicated(self) -> torch.nn.Module:
         if world() == 1:

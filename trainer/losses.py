@@ -24,12 +24,6 @@ class LossConfig(StrictModel):
     """Weight of the Dice term (beyond the paper)."""
     alignment: float = Field(default=0.0, ge=0)
     """Weight of the loss that ties sentences to regions (beyond the paper; see ``alignment``)."""
-    naming: float = Field(default=0.0, ge=0)
-    """Weight of the loss that teaches the names of ImageNet's classes (beyond the paper; see ``naming``); it needs the
-    alignment and ``weights.classifier``."""
-    alignment_warmup: int = Field(default=0, ge=0)
-    """So many iterations its head, which is new in every run, learns alone. A network that was aligned before would
-    otherwise be torn from what it knows by a head that cannot read it yet."""
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tensor:

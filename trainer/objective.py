@@ -15,10 +15,8 @@ from rvos_edge.trainer.global_batch import SharedDropout
 from rvos_edge.trainer.losses import LossConfig, segmentation_loss
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import LanguageVectors, tokenize
-from rvos_edge.trainer.naming import Naming
 
 _SENTENCE_CACHE = 20_000
-_AT_ONCE = 100
 
 
 class Objective(nn.Module):
@@ -31,13 +29,7 @@ class Objective(nn.Module):
         queries: So many of each frame's pairs are decoded to masks; the spare ones after them are only aligned.
         frozen_text: BERT is not trained; its vectors are computed once per sentence.
         sentence_dropout: Dropout on the sentence vectors.
-        naming: The teacher of ``loss.naming``; it needs the alignment.
-
-    Attributes:
-        warming: The head of the alignment loss learns alone, the network learns from the masks only.
     """
-
-    names: Tensor | None
 
     def __init__(
         self,
@@ -48,43 +40,28 @@ class Objective(nn.Module):
         queries: int,
         frozen_text: bool,
         sentence_dropout: float = 0.0,
-        naming: Naming | None = None,
     ) -> None:
         super().__init__()
         self.model, self.loss, self.queries = model, loss, queries
         self.sentences = SentenceCache(model, tokenizer, frozen=frozen_text, dropout=SharedDropout(sentence_dropout))
         self.alignment = Alignment(channels=model.config.aspp_channels) if loss.alignment else None
-        self.naming = naming
-        # What the text model says at the start: the classes' names are many, and it hardly changes.
-        self.register_buffer("names", self.sentences.encode_all(naming.sentences) if naming else None, persistent=False)
-        self.warming = False
 
     def extra(self) -> list[nn.Parameter]:
         """Weights beyond the network's; they are trained and then thrown away."""
-        heads = [head for head in (self.alignment, self.naming) if head is not None]
-        return [parameter for head in heads for parameter in head.parameters() if parameter.requires_grad]
+        return list(self.alignment.parameters()) if self.alignment is not None else []
 
     def forward(self, image: Tensor, flow: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
         """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.], masks uint8 [B,Q+S,H,W], B lists of Q+S strings -> scalar."""
         language = self.sentences(expressions)
-        c2, c3, c4, c5 = self.model.encode(image)
-        visions, motions = self.model.condition((c2, c3, c4, self.model.aspp(c5)), flow)
+        visions, motions = self.model.condition(self.model.see(image), flow)
         decoded = tuple(level[:, : self.queries] for level in language)
         loss = segmentation_loss(
             self.model.answer(visions, motions, decoded), masks[:, : self.queries].contiguous(), self.loss
         )
-        if self.alignment is None:
-            return loss
-        # The top level is the last one in every fusion.
-        vision, spoken = self._learning(visions[-1], language[-1])
-        loss = loss + self.loss.alignment * self.alignment(vision, spoken, masks, expressions)
-        if self.naming is not None:
-            vision, named = self._learning(visions[-1], self.model.language(self.names)[-1])
-            loss = loss + self.loss.naming * self.naming(c5, vision, named.float() * self.alignment.weight)
+        if self.alignment is not None:
+            # The top level is the last one in every fusion.
+            loss = loss + self.loss.alignment * self.alignment(visions[-1], language[-1], masks, expressions)
         return loss
-
-    def _learning(self, *features: Tensor) -> tuple[Tensor, ...]:
-        return tuple(feature.detach() for feature in features) if self.warming else features
 
 
 class SentenceCache:
@@ -126,11 +103,6 @@ class SentenceCache:
         while len(self._vectors) > _SENTENCE_CACHE:
             self._vectors.popitem(last=False)
         return vectors
-
-    @torch.no_grad()
-    def encode_all(self, texts: Sequence[str]) -> Tensor:
-        """Many texts -> their sentence vectors, float [N,c_s], without keeping them."""
-        return torch.cat([self._encode(texts[start : start + _AT_ONCE]) for start in range(0, len(texts), _AT_ONCE)])
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
         ids, mask = tokenize(self.tokenizer, texts, self.model.config.text.max_tokens)

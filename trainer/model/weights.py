@@ -23,8 +23,6 @@ class InitialWeights(StrictModel):
     """Folder of a Hugging Face BERT or MiniLM, or ``package`` for MiniLM-L6."""
     raft: str | None = None
     """Path of an official RAFT checkpoint."""
-    classifier: str | None = None
-    """As ``backbone``: whose classes' names are taught (``loss.naming``); nothing of it stays in the network."""
 
 
 def initialise(model: HINet, weights: InitialWeights, *, random_text: bool = False) -> Tokenizer:
