@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rvos_edge.bundle import MARGIN_OUTPUT
 from rvos_edge.export.flow_update import ContextShare, Update
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.hinet import HINet
 
 LANGUAGE = ("lang1", "lang2", "lang3", "lang4")
 LEVELS = ("c2", "c3", "c4", "v4")
+COARSE = "coarse"
+"""What ``gating`` calls its margin where ``boundary`` gives a finer one."""
 STATES = {"fmap_prev": "fmap", "hidden": "hidden_next", "coords": "coords_next"}
 
 
@@ -149,6 +152,23 @@ class _Gating(_Part):
         return (logits[:, 1] - logits[:, 0],)
 
 
+class _Boundary(_Part):
+    """A graph of its own, because it must compute in float32 whatever the others do."""
+
+    def __init__(self, model: HINet) -> None:
+        super().__init__(model)
+        # As in ``_FlowEncode``.
+        mean = torch.eye(3).flip(0).view(3, 3, 1, 1).expand(3, 3, model.stride, model.stride)
+        self.shrink = nn.Parameter(mean / (255 * model.stride**2), requires_grad=False)
+
+    def forward(self, image: Tensor, coarse: Tensor) -> tuple[Tensor]:
+        pixels = image.to(torch.float32).unsqueeze(0).permute(0, 3, 1, 2)
+        guide = F.conv2d(pixels, self.shrink, stride=self.model.stride)
+        assert self.model.boundary is not None
+        logits = self.model.boundary(guide, torch.stack([-coarse / 2, coarse / 2], dim=1).unsqueeze(0))[0]
+        return (logits[:, 1] - logits[:, 0],)
+
+
 def _dtype(module: nn.Module) -> torch.dtype:
     return next(module.parameters()).dtype
 
@@ -204,7 +224,13 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[Graph, ...]:
     levels = tuple(LEVELS[index] for index in model.used_levels)
     language = tuple(LANGUAGE[index] for index in model.used_levels)
     inputs = (*levels, *(("flow",) if model.flow is not None else ()), *language)
-    graphs.append(Graph("gating", _Gating(model, inputs), inputs, ("margin",), {name: {0: "Q"} for name in language}))
+    rows = {name: {0: "Q"} for name in language}
+    margin = MARGIN_OUTPUT if model.boundary is None else COARSE
+    graphs.append(Graph("gating", _Gating(model, inputs), inputs, (margin,), rows))
+    if model.boundary is not None:
+        graphs.append(
+            Graph("boundary", _Boundary(model), ("image", COARSE), (MARGIN_OUTPUT,), {"image": {}, COARSE: {0: "Q"}})
+        )
     return tuple(graphs)
 
 

@@ -15,14 +15,16 @@ from torch import Tensor
 from torch.export import Dim
 from torch.utils.flop_counter import FlopCounterMode
 
-from rvos_edge.bundle import TensorSpec
+from rvos_edge.bundle import MARGIN_OUTPUT, TensorSpec
 from rvos_edge.errors import UserError
-from rvos_edge.export.graphs import Graph
+from rvos_edge.export.graphs import COARSE, Graph
 
 OPSET = 18
 """GridSample and friends change meaning after 18 in ways TensorRT does not follow."""
 
 MAX_QUERIES = 256
+_ROWS = frozenset({COARSE, MARGIN_OUTPUT})
+"""Outputs with one row per query."""
 _DTYPES = {torch.uint8: "uint8", torch.int64: "int64", torch.float16: "float16", torch.float32: "float32"}
 
 
@@ -82,7 +84,7 @@ def specs(graph: Graph, names: Sequence[str], tensors: Sequence[Tensor]) -> tupl
         shape: list[int | str] = list(tensor.shape)
         for axis, symbol in graph.dynamic.get(name, {}).items():
             shape[axis] = symbol
-        if name.startswith("lang") or name == "margin":
+        if name.startswith("lang") or name in _ROWS:
             shape[0] = "Q"
         result.append(TensorSpec.model_validate({"name": name, "dtype": _DTYPES[tensor.dtype], "shape": shape}))
     return tuple(result)
@@ -108,7 +110,7 @@ def _name_symbols(model: onnx.ModelProto, graph: Graph) -> None:
             value.type.tensor_type.shape.dim[axis].dim_param = symbol
     for value in model.graph.output:
         dims = value.type.tensor_type.shape.dim
-        if value.name == "margin" and dims and not dims[0].HasField("dim_value"):
+        if value.name in _ROWS and dims and not dims[0].HasField("dim_value"):
             dims[0].dim_param = "Q"
 
 

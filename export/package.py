@@ -41,7 +41,7 @@ from rvos_edge.reference import Reference
 from rvos_edge.trainer.assemble import assemble
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rvos_edge.trainer.model.hinet import HINet
-from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD
+from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary
 from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.verify import check, prove
 
@@ -62,6 +62,7 @@ class Options:
         preset: The preset that the checkpoint must be of, if any.
         fuse: Make one graph of backbone and ASPP.
         flow_scale: Compute the flow on the image reduced by this factor; the checkpoint's when None.
+        boundary: Draw masks along the image's edges or not; as the checkpoint's configuration says when None.
     """
 
     sizes: Sequence[tuple[int, int]] = ()
@@ -73,6 +74,7 @@ class Options:
     preset: str | None = None
     fuse: bool = False
     flow_scale: int | None = None
+    boundary: Boundary | None = None
 
 
 def export_bundle(
@@ -99,6 +101,8 @@ def export_bundle(
     loaded = load_checkpoint(checkpoint, preset=options.preset)
     if options.flow_scale is not None:
         _set_flow_scale(loaded, options.flow_scale)
+    if options.boundary is not None:
+        loaded.model.set_boundary(options.boundary)
     sizes = list(dict.fromkeys(options.sizes)) or [loaded.model.config.size]
     for size in sizes:
         _check_size(size, loaded.model)
@@ -233,6 +237,7 @@ def _manifest(
             "backbone_stride": config.backbone.stride,
             "fusion": config.fusion,
             "flow": config.flow,
+            "boundary": config.boundary,
             "channels": list(config.channels),
             "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
             "frame_flops": frame_flops(graphs, flow.iterations if flow else 0),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rvos_edge.bundle import FLOW_COORDS, FLOW_OUTPUT, MARGIN_OUTPUT, Arithmetic
-from rvos_edge.export.graphs import LANGUAGE, STATES
+from rvos_edge.export.graphs import COARSE, LANGUAGE, STATES
 from rvos_edge.trainer.model.hinet import HINet
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -49,6 +49,7 @@ POLICY: dict[str, Policy] = {
     "flow_step": Policy("float16", "bfloat16", "positions, flow", "place and flow apart: fractions survive"),
     "flow_up": Policy("float16", "float32", "positions, convex sums", "weighs motions; a thousandth of the arithmetic"),
     "gating": Policy("float16", "bfloat16", "motion image, margin", "the mean over all pixels adds up small numbers"),
+    "boundary": Policy("float32", "float32", "all", "variances are differences of near numbers"),
 }
 """Each graph's types; convex sums are RAFT-large's, whose ``flow_up`` weighs with softmax."""
 
@@ -61,7 +62,7 @@ def arithmetic(graph: str, precision: Precision) -> Arithmetic:
     return policy.float16 if precision == "float16" else policy.bfloat16
 
 
-_WIDE_WIRES = frozenset({FLOW_COORDS, STATES[FLOW_COORDS], FLOW_OUTPUT, MARGIN_OUTPUT, *LANGUAGE})
+_WIDE_WIRES = frozenset({FLOW_COORDS, STATES[FLOW_COORDS], FLOW_OUTPUT, COARSE, MARGIN_OUTPUT, *LANGUAGE})
 
 
 def wire_dtype(name: str, precision: Precision) -> torch.dtype:

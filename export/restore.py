@@ -82,9 +82,10 @@ def _config(manifest: Manifest, card: dict[str, Any]) -> ModelConfig:
     changes = dict(card.get("config", {}).get("model", {}))
     changes.pop("preset", None)
     network = manifest.network
-    return model_config(
-        manifest.preset, **{"fusion": network["fusion"], "flow": network["flow"], "size": manifest.size, **changes}
-    )
+    facts = {name: network[name] for name in ("fusion", "flow")}
+    # Bundles from before there was a choice have none.
+    boundary = network.get("boundary", "none")
+    return model_config(manifest.preset, **{**facts, "size": manifest.size, **changes, "boundary": boundary})
 
 
 def _weights(bundle: Bundle, model: HINet) -> dict[str, Tensor]:

@@ -17,7 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rvos_edge.errors import UserError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+OLDEST_VERSION = 2
+"""Its bundles are read too: they have no ``boundary`` graph."""
 
 Arithmetic = Literal["float32", "float16", "bfloat16"]
 DType = Literal["uint8", "int64", "float16", "float32"]
@@ -31,6 +33,8 @@ FUSED_VISION_GRAPH = "vision"
 """In place of the two, where they were exported as one."""
 FLOW_GRAPHS = ("flow_encode", "flow_context", "flow_step", "flow_up")
 GATING_GRAPH = "gating"
+BOUNDARY_GRAPH = "boundary"
+"""Where there is one: draws what ``gating`` gives along the image's edges."""
 FRAME_INPUT = "image"
 MARGIN_OUTPUT = "margin"
 FLOW_OUTPUT = "flow"
@@ -148,6 +152,11 @@ class Manifest(_Strict):
     def vision_graphs(self) -> tuple[str, ...]:
         """The graphs that see a frame, in the order in which they run."""
         return (FUSED_VISION_GRAPH,) if FUSED_VISION_GRAPH in self.graphs else VISION_GRAPHS
+
+    @property
+    def answer_graphs(self) -> tuple[str, ...]:
+        """The graphs that answer the queries, in the order in which they run; the last one gives the margin."""
+        return (GATING_GRAPH, BOUNDARY_GRAPH) if BOUNDARY_GRAPH in self.graphs else (GATING_GRAPH,)
 
     @property
     def allows_bfloat16(self) -> bool:
@@ -296,9 +305,10 @@ def read_manifest(root: Path) -> Manifest:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document.get("format_version") if isinstance(document, dict) else None
-        if version is not None and version != FORMAT_VERSION:
+        if version is not None and version not in (OLDEST_VERSION, FORMAT_VERSION):
             raise UserError(
-                f"{path} has format version {version}, this runtime reads {FORMAT_VERSION}; export it again."
+                f"{path} has format version {version}, this runtime reads {OLDEST_VERSION} and {FORMAT_VERSION}; "
+                "export it again."
             )
         return Manifest.model_validate(document)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -71,7 +71,9 @@ def _facts(path: Path, manifest: Manifest) -> str:
     lines = [
         f"{path}: {manifest.name}, preset {manifest.preset}, format {manifest.format_version}"
         + ("" if manifest.trained else "; not trained, its masks mean nothing"),
-        f"input {sizes} uint8 BGR, masks at 1/{manifest.stride}, up to {manifest.max_queries} queries",
+        f"input {sizes} uint8 BGR, masks at 1/{manifest.stride}"
+        + (", along the image's edges" if manifest.network.get("boundary") == "guided" else "")
+        + f", up to {manifest.max_queries} queries",
         f"flow: {flow.iterations} iterations at 1/{flow.scale} of the input" if flow else "no flow",
     ]
     return "\n".join(lines)

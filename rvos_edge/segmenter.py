@@ -18,7 +18,6 @@ from rvos_edge.bundle import (
     FLOW_GRAPHS,
     FLOW_OUTPUT,
     FRAME_INPUT,
-    GATING_GRAPH,
     MARGIN_OUTPUT,
     TEXT_GRAPH,
     Bundle,
@@ -120,7 +119,7 @@ class Segmenter:
         self._backend = backend
         self._board = backend.board
         use_flow = manifest.flow is not None and options.enabled
-        names = (*manifest.vision_graphs, *(FLOW_GRAPHS if use_flow else ()), GATING_GRAPH)
+        names = (*manifest.vision_graphs, *(FLOW_GRAPHS if use_flow else ()), *manifest.answer_graphs)
         self._graphs: dict[str, Graph] = {
             name: backend.load(bundle.graph_path(name), manifest.graphs[name]) for name in names
         }
@@ -281,7 +280,8 @@ class Segmenter:
             self._run(name, lap)
         if decision is not None:
             self._run_flow(decision, lap)
-        self._run(GATING_GRAPH, lap)
+        for name in self.bundle.manifest.answer_graphs:
+            self._run(name, lap)
 
     def _run_flow(self, decision: FlowDecision, lap: Lap) -> None:
         board = self._board

@@ -171,6 +171,14 @@ std::vector<std::string> Manifest::vision_graphs() const {
   return {std::begin(rvos_edge::vision_graphs), std::end(rvos_edge::vision_graphs)};
 }
 
+std::vector<std::string> Manifest::answer_graphs() const {
+  std::vector<std::string> names = {gating_graph};
+  if (find(boundary_graph) != nullptr) {
+    names.emplace_back(boundary_graph);
+  }
+  return names;
+}
+
 bool Manifest::allows_bfloat16() const noexcept {
   return std::any_of(graphs.begin(), graphs.end(),
                      [](const auto& entry) { return entry.second.precision == Arithmetic::bfloat16; });

@@ -16,6 +16,8 @@ inline constexpr const char* flow_context = "flow_context";
 inline constexpr const char* flow_step = "flow_step";
 inline constexpr const char* flow_up = "flow_up";
 inline constexpr const char* gating_graph = "gating";
+/// Where there is one: draws what gating gives along the image's edges.
+inline constexpr const char* boundary_graph = "boundary";
 inline constexpr const char* frame_input = "image";
 inline constexpr const char* margin_output = "margin";
 inline constexpr const char* flow_output = "flow";

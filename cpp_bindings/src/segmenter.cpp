@@ -96,6 +96,7 @@ class Segmenter::Impl {
   FlowOptions flow_;
   std::map<std::string, std::unique_ptr<Graph>, std::less<>> graphs_;
   std::vector<std::string> vision_;
+  std::vector<std::string> answer_;
   std::unique_ptr<TextEncoder> encoder_;
   Resizer resize_;
   /// The network's input where the slot cannot be written in place.
@@ -116,11 +117,12 @@ Segmenter::Impl::Impl(const Bundle& bundle, std::unique_ptr<Backend> backend, co
   const Manifest& manifest = bundle_.manifest();
   const bool use_flow = manifest.flow.has_value() && flow_.enabled;
   vision_ = manifest.vision_graphs();
+  answer_ = manifest.answer_graphs();
   std::vector<std::string> names = vision_;
   if (use_flow) {
     names.insert(names.end(), std::begin(flow_graphs), std::end(flow_graphs));
   }
-  names.emplace_back(gating_graph);
+  names.insert(names.end(), answer_.begin(), answer_.end());
   for (const std::string& name : names) {
     graphs_[name] = backend_->load(name, bundle_.graph_path(name), manifest.graph(name));
   }
@@ -152,7 +154,7 @@ void Segmenter::Impl::check_slots() const {
       board_.buffer(frame_input).dtype() != DType::uint8) {
     refuse(frame_input);
   }
-  const TensorSpec* margin = find_tensor(manifest.graph(gating_graph).outputs, margin_output);
+  const TensorSpec* margin = find_tensor(manifest.graph(answer_.back()).outputs, margin_output);
   if (margin == nullptr || !has_rows_per_query(*margin) || margin->shape.size() != 3 || !is_floating(margin->dtype)) {
     refuse(margin_output);
   }
@@ -287,7 +289,9 @@ void Segmenter::Impl::work(const std::optional<FlowDecision>& decision, const La
   if (decision) {
     work_flow(*decision, lap);
   }
-  run_graph(gating_graph, lap);
+  for (const std::string& name : answer_) {
+    run_graph(name.c_str(), lap);
+  }
 }
 
 void Segmenter::Impl::work_flow(const FlowDecision& decision, const Lap& lap) {

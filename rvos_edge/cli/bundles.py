@@ -54,6 +54,12 @@ def export(
         int | None,
         typer.Option(help="Compute the flow on the image reduced by 1, 2 or 4; as it was trained if left out."),
     ] = None,
+    boundary: Annotated[
+        str | None,
+        typer.Option(
+            help="`guided` draws masks along the image's edges, `none` does not; as the checkpoint if left out."
+        ),
+    ] = None,
     max_queries: Annotated[int, typer.Option(help="Most queries at once that engines are made for.")] = 64,
     frames: Annotated[
         Path | None,
@@ -87,6 +93,8 @@ def export(
         raise UserError("--fp16, --bf16 and --fp32 exclude each other; give one of them.")
     if int8 not in (None, "weights"):
         raise UserError(f"--int8 {int8}: only weights can be stored in eight bits; write --int8 weights.")
+    if boundary not in (None, "none", "guided"):
+        raise UserError(f"--boundary {boundary}: masks are drawn either way, guided or none; give one of the two.")
     from rvos_edge.export.package import Options, export_bundle, export_preset
     from rvos_edge.export.weights import parse_storage
 
@@ -100,6 +108,7 @@ def export(
         preset=preset,
         fuse=fuse,
         flow_scale=flow_scale,
+        boundary=boundary,  # type: ignore[arg-type]  # looked at above
     )
     targets = dict.fromkeys(target or ())
     builds = _builds(targets, compute_capability, workspace, isolate)

@@ -106,6 +106,31 @@ def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Pat
     assert shapes["flow"] == (1, 2, 128, 192)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_masks_may_follow_the_edges_of_the_image(
+    precision: str, checkpoint: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """By a graph of its own, which computes in float32 whatever the others do."""
+    done = _invoke("export", checkpoint, "--output", tmp_path / "guided", "--boundary", "guided", f"--{precision}")
+    assert done.exit_code == 0, done.output
+    guided, plain = Bundle.open(tmp_path / "guided").manifest, Bundle.open(bundle).manifest
+    assert list(guided.graphs) == [*GRAPHS, "boundary"]
+    assert guided.graphs["boundary"].precision == "float32"
+    assert (guided.network["boundary"], plain.network["boundary"]) == ("guided", "none")
+    assert (guided.stride, plain.stride) == (2, 4)
+    theirs = TorchSegmenter(load_checkpoint(checkpoint))
+    theirs.model.set_boundary("guided")
+    for backend in ("onnxruntime", "openvino"):
+        ours = rvos_edge.open(tmp_path / "guided", device="cpu", backend=backend)
+        theirs.reset()
+        for segmenter in (ours, theirs):
+            segmenter.set_queries(["the red ball", "a dog"])
+        for frame in itertools.islice(SyntheticCamera(seed=7, size=(90, 160)), 2):
+            margins = theirs.margins(frame.image).numpy()
+            assert margins.shape == (2, 32, 48)
+            assert np.abs(ours.step(frame.image).margins - margins).max() < 3e-2 * np.abs(margins).max()
+
+
 def test_float16_is_typed_and_proven_at_every_size(checkpoint: Path, tmp_path: Path) -> None:
     sizes = [(96, 128), (64, 96)]
     options = Options(precision="float16", sizes=sizes, max_queries=8)

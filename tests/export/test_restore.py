@@ -67,6 +67,18 @@ def test_nothing_is_lost_but_the_rounding_of_the_weights(restored: Path, checkpo
     assert isinstance(names["decoder.head.0.1"], nn.BatchNorm2d)
 
 
+def test_how_masks_are_drawn_is_restored_too(checkpoint: Path, tmp_path: Path) -> None:
+    """The checkpoint's card says nothing of an option of export; bundles from before there was one draw plainly."""
+    bundle = export_bundle(checkpoint, tmp_path / "bundle", Options(boundary="guided"))
+    restored = restore_checkpoint(bundle, tmp_path / "guided")
+    assert load_checkpoint(restored).model.config.boundary == "guided"
+    old = export_bundle(checkpoint, tmp_path / "old")
+    document = json.loads((old / "manifest.json").read_text())
+    del document["network"]["boundary"]
+    (old / "manifest.json").write_text(json.dumps(document))
+    assert load_checkpoint(restore_checkpoint(old, tmp_path / "plain")).model.config.boundary == "none"
+
+
 def test_training_starts_where_evaluation_stands(restored: Path) -> None:
     """The norms hold the statistics of real batches: with those of the batch the masks stay what they were."""
     model = load_checkpoint(restored).model

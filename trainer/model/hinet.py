@@ -7,21 +7,24 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rvos_edge.trainer.model.aspp import build_aspp
 from rvos_edge.trainer.model.backbone import Levels, build_backbone
+from rvos_edge.trainer.model.boundary import GuidedBoundary
 from rvos_edge.trainer.model.decoder import Decoder
 from rvos_edge.trainer.model.flow import FLOW_SCALES, FLOW_STRIDE, FlowNetwork
 from rvos_edge.trainer.model.interaction import Interaction, VisionBranch
 from rvos_edge.trainer.model.language import LanguageProjections, LanguageVectors, SentenceEncoder
 from rvos_edge.trainer.model.motion import MotionEncoder, motion_image
-from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary, ModelConfig
 
 
 class HINet(nn.Module):
     """The whole network, in the pieces that are exported one by one.
 
-    Vision (``see``), flow (``flow``) and language (``speak``) do not depend on each other; ``gate`` joins them.
+    Vision (``see``), flow (``flow``) and language (``speak``) do not depend on each other; ``gate`` joins them, and
+    ``sharpen`` draws what comes out along the image's edges.
 
     Args:
         config: The configuration; see ``presets``.
@@ -71,9 +74,16 @@ class HINet(nn.Module):
         self.decoder = Decoder(
             channels=channels, widths=config.decoder_channels, separable_levels=config.separable_levels
         )
-        self.stride = strides[0]
+        self.boundary: GuidedBoundary | None = None
+        self._decoder_stride = strides[0]
+        self.set_boundary(config.boundary)
         self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image per pixel of the logits that ``forward`` gives."""
+        return self._decoder_stride if self.boundary is None else self._decoder_stride // 2
 
     @property
     def size_multiple(self) -> int:
@@ -93,6 +103,11 @@ class HINet(nn.Module):
         if scale not in FLOW_SCALES:
             raise ValueError(f"the flow's scale must be one of {', '.join(map(str, FLOW_SCALES))}, got {scale}")
         self.flow.scale = scale
+
+    def set_boundary(self, boundary: Boundary) -> None:
+        """Draw masks along the image's edges or leave them as the decoder does; no weights depend on it."""
+        self.config = self.config.model_copy(update={"boundary": boundary})
+        self.boundary = GuidedBoundary() if boundary == "guided" else None
 
     def see(self, image: Tensor) -> Levels:
         """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4 and ASPP's V4."""
@@ -155,6 +170,15 @@ class HINet(nn.Module):
         """C2, C3, C4, V4, flow and l_i -> logits [B,Q,2,h,w]: ``condition``, then ``answer``."""
         return self.answer(*self.condition(levels, flow), language)
 
+    def sharpen(self, image: Tensor, logits: Tensor) -> Tensor:
+        """Logits of ``gate`` -> logits [B,Q,2,H/stride,W/stride] along the edges of image [B,3,H,W], where that is set.
+
+        Training does without: the loss is that of the decoder's own logits.
+        """
+        if self.boundary is None:
+            return logits
+        return self.boundary(F.avg_pool2d(image.float() / 255, self.stride), logits)  # type: ignore[no-any-return]
+
     def forward(self, image: Tensor, flow: Tensor | None, language: LanguageVectors) -> Tensor:
-        """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.] and l_i [B,Q,c_i] -> logits [B,Q,2,h,w]."""
-        return self.gate(self.see(image), flow, language)
+        """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.] and l_i [B,Q,c_i] -> logits [B,Q,2,H/stride,W/stride]."""
+        return self.sharpen(image, self.gate(self.see(image), flow, language))

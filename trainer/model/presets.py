@@ -10,6 +10,7 @@ from rvos_edge.errors import UserError
 
 Fusion = Literal["single", "hierarchical"]
 FlowUse = Literal["none", "vision", "gate", "both"]
+Boundary = Literal["none", "guided"]
 BackboneName = Literal["resnet18", "resnet50", "resnet101", "efficientnet_lite0"]
 PresetName = Literal["paper", "desktop", "edge", "test"]
 
@@ -92,6 +93,8 @@ class ModelConfig(StrictModel):
     """So many of the finest levels use depthwise-separable convolutions: they hold most of the pixels."""
     position: bool = False
     """Two coordinate channels join ASPP's features, so that place words can be followed (beyond the paper)."""
+    boundary: Boundary = "none"
+    """``guided``: masks are drawn along the image's edges, at twice the decoder's resolution (beyond the paper)."""
 
     @property
     def channels(self) -> tuple[int, int, int, int]:
@@ -140,6 +143,7 @@ _PRESETS: dict[str, ModelConfig] = {
         decoder_channels=(32, 48, 96),
         separable_levels=2,
         position=True,
+        boundary="guided",
     ),
     "test": ModelConfig(
         preset="test",

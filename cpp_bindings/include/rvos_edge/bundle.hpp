@@ -17,7 +17,9 @@
 namespace rvos_edge {
 
 /// The format of the bundles that this library reads.
-inline constexpr int format_version = 2;
+inline constexpr int format_version = 3;
+/// Its bundles are read too: they have no `boundary` graph.
+inline constexpr int oldest_format_version = 2;
 
 /// Element type of a tensor.
 enum class DType { uint8, int64, float16, float32 };
@@ -113,6 +115,9 @@ struct Manifest {
   [[nodiscard]] const GraphSpec& graph(std::string_view wanted) const;
   /// The graphs that see a frame, in the order in which they run: `backbone` and `aspp`, or `vision`.
   [[nodiscard]] std::vector<std::string> vision_graphs() const;
+  /// The graphs that answer the queries, in the order in which they run: `gating` and, where there is one, `boundary`;
+  /// the last one gives the margin.
+  [[nodiscard]] std::vector<std::string> answer_graphs() const;
   /// Whether any graph may be computed in bfloat16.
   [[nodiscard]] bool allows_bfloat16() const noexcept;
 };
