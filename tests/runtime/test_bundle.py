@@ -86,6 +86,11 @@ def test_a_link_may_not_leave_the_bundle(tiny: Path) -> None:
     assert "leaves the bundle" in _refusal(tiny)
 
 
+def test_bundles_of_the_format_before_are_read(tiny: Path) -> None:
+    _edit(tiny, lambda document: document.update(format_version=2))
+    assert Bundle.open(tiny).manifest.answer_graphs == ("gating",)
+
+
 def test_another_format_version_is_refused(tiny: Path) -> None:
     _edit(tiny, lambda document: document.update(format_version=99))
     assert "format version 99" in _refusal(tiny)

@@ -99,8 +99,9 @@ def _fit(guide: Tensor, probability: Tensor, queries: int) -> Tensor:
     averaged = _box(torch.cat(products, dim=1))
     level, square = averaged[:, 3:4], averaged[:, 4:]
     covariance = averaged[:, :3] - mean * level
-    # The inverse times the covariance: its columns, each times one number.
-    slope = sum(_take(inverse, column) * one for column, one in zip(_COLUMNS, covariance.split(1, dim=1), strict=True))
+    x, y, z = covariance.chunk(3, dim=1)
+    first, second, third = (_take(inverse, column) for column in _COLUMNS)
+    slope = first * x + second * y + third * z
     variance = (square - level * level).clamp(min=0) + _LEAST_VARIANCE
     explained = ((slope * covariance).sum(1, keepdim=True) / variance).clamp(0, 1)
     offset = level - (slope * mean).sum(1, keepdim=True)
@@ -110,6 +111,7 @@ def _fit(guide: Tensor, probability: Tensor, queries: int) -> Tensor:
 _ROWS, _COLUMNS_OF = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
 """Of a symmetric 3x3 matrix six numbers are kept: xx, xy, xz, yy, yz, zz."""
 _COLUMNS = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
+"""Which of the six are its columns."""
 _MINORS = ((3, 2, 1, 0, 1, 0), (5, 4, 4, 5, 2, 3)), ((4, 1, 2, 2, 0, 1), (4, 5, 3, 2, 4, 1))
 """Its adjugate, by the same six: products of the first two less products of the other two."""
 
@@ -117,7 +119,8 @@ _MINORS = ((3, 2, 1, 0, 1, 0), (5, 4, 4, 5, 2, 3)), ((4, 1, 2, 2, 0, 1), (4, 5, 
 def _colours(guide: Tensor) -> tuple[Tensor, Tensor]:
     """Of the colours in each window: the mean [B,3,h,w], and six of the covariance's inverse [B,6,h,w]."""
     pairs = _take(guide, _ROWS) * _take(guide, _COLUMNS_OF)
-    mean, pairs = _box(torch.cat([guide, pairs], dim=1)).split((3, 6), dim=1)
+    averaged = _box(torch.cat([guide, pairs], dim=1))
+    mean, pairs = averaged[:, :3], averaged[:, 3:]
     ridge = guide.new_tensor([float(row == column) for row, column in zip(_ROWS, _COLUMNS_OF, strict=True)])
     covariance = pairs - _take(mean, _ROWS) * _take(mean, _COLUMNS_OF) + _EPSILON * ridge.view(1, 6, 1, 1)
     (one, two), (three, four) = _MINORS
