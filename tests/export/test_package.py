@@ -77,6 +77,9 @@ def test_ablations_export_too(fusion: str, flow: str, graphs: list[str], tmp_pat
     checkpoint = write_checkpoint(tmp_path / "checkpoint", fusion=fusion, flow=flow)
     bundle = export_bundle(checkpoint, tmp_path / "bundle")
     assert list(Bundle.open(bundle).manifest.graphs) == graphs
+    # A single level answers so coarsely that the last windows see odd sizes.
+    guided = export_bundle(checkpoint, tmp_path / "guided", Options(boundary="guided", sizes=[(96, 160)]))
+    assert list(Bundle.open(guided).manifest.graphs) == [*graphs, "boundary"]
 
 
 def test_backbone_and_aspp_can_be_one_graph(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:

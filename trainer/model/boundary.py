@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rvos_edge.trainer.model.layers import for_each_query
+
 _RADIUS = 2
 """Of the windows, in pixels of the decoder's output, of that halved and of that halved again ..."""
 _LEVELS = 3
@@ -27,8 +29,15 @@ _EPSILON = 1e-4
 _SOFTNESS = 2.0
 """Margins are divided by it before they become probabilities: an unsure object is not to be averaged away either."""
 _SUREST = 0.99
+"""A linear function leaves 0..1; this is where probabilities end."""
 _LEAST_VARIANCE = 1e-3
 """Of probabilities in a window: where they vary less there is nothing to explain."""
+
+# Of a symmetric 3x3 matrix six numbers are kept: xx, xy, xz, yy, yz, zz.
+_ROW_OF, _COLUMN_OF = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
+_COLUMNS = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
+# Of its adjugate the six are the products of the first two less the products of the other two.
+_MINORS = ((3, 2, 1, 0, 1, 0), (5, 4, 4, 5, 2, 3), (4, 1, 2, 2, 0, 1), (4, 5, 3, 2, 4, 1))
 
 
 class GuidedBoundary(nn.Module):
@@ -58,7 +67,7 @@ class GuidedBoundary(nn.Module):
         coefficients = _coefficients(F.avg_pool2d(fine, 2), margin, queries)
         coefficients = F.interpolate(coefficients, scale_factor=2, mode="bilinear", align_corners=False)
         slope, offset = coefficients[:, :3], coefficients[:, 3:]
-        probability = (slope * _for_each_query(fine, queries)).sum(1, keepdim=True) + offset
+        probability = (slope * for_each_query(fine, queries)).sum(1, keepdim=True) + offset
         sure = probability.clamp(1 - _SUREST, _SUREST)
         refined = _SOFTNESS * (torch.log(sure) - torch.log(1 - sure))
         both: Tensor = torch.cat([-0.5 * refined, 0.5 * refined], dim=1).unflatten(0, (-1, queries))  # type: ignore[no-untyped-call]
@@ -68,17 +77,19 @@ class GuidedBoundary(nn.Module):
 def _coefficients(guide: Tensor, margin: Tensor, queries: int) -> Tensor:
     """Colours [B,3,h,w] and margins [N,1,h,w], N = B * Q -> slopes and offset of each pixel, [N,4,h,w]."""
     probability = torch.sigmoid(margin / _SOFTNESS)
-    unchanged = torch.cat([torch.zeros_like(_for_each_query(guide, queries) * probability), probability], dim=1)
+    unchanged = torch.cat([torch.zeros_like(for_each_query(guide, queries) * probability), probability], dim=1)
     share = (margin > 0).float().mean(dim=(2, 3), keepdim=True)
     level = torch.log(share.clamp(min=1e-6) / _SMALLEST).div(math.log(_RATIO)).clamp(0, _LEVELS)
     total = unchanged * _hat(level)
     colours, wanted = guide, probability
     for number in range(1, _LEVELS + 1):
+        if number > 1:
+            # Windows of the same number of pixels, on an image of half the size.
+            colours, wanted = (F.avg_pool2d(one, 2, ceil_mode=True) for one in (colours, wanted))
         fitted = _box(_fit(colours, wanted, queries))
         if number > 1:
             fitted = F.interpolate(fitted, size=margin.shape[-2:], mode="bilinear", align_corners=False)
         total = total + (fitted[:, :4] + (1 - fitted[:, 4:]) * unchanged) * _hat(level - number)
-        colours, wanted = F.avg_pool2d(colours, 2, ceil_mode=True), F.avg_pool2d(wanted, 2, ceil_mode=True)
     return total
 
 
@@ -93,9 +104,9 @@ def _fit(guide: Tensor, probability: Tensor, queries: int) -> Tensor:
     Returns:
         [N,5,h,w].
     """
-    mean, inverse = (_for_each_query(part, queries) for part in _colours(guide))
+    mean, inverse = (for_each_query(part, queries) for part in _colours(guide))
     # Pooled together: red, green and blue times the probability, the probability and its square.
-    products = [_for_each_query(guide, queries) * probability, probability, probability.square()]
+    products = [for_each_query(guide, queries) * probability, probability, probability.square()]
     averaged = _box(torch.cat(products, dim=1))
     level, square = averaged[:, 3:4], averaged[:, 4:]
     covariance = averaged[:, :3] - mean * level
@@ -108,23 +119,15 @@ def _fit(guide: Tensor, probability: Tensor, queries: int) -> Tensor:
     return torch.cat([slope, offset, torch.ones_like(offset)], dim=1) * explained
 
 
-_ROWS, _COLUMNS_OF = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
-"""Of a symmetric 3x3 matrix six numbers are kept: xx, xy, xz, yy, yz, zz."""
-_COLUMNS = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
-"""Which of the six are its columns."""
-_MINORS = ((3, 2, 1, 0, 1, 0), (5, 4, 4, 5, 2, 3)), ((4, 1, 2, 2, 0, 1), (4, 5, 3, 2, 4, 1))
-"""Its adjugate, by the same six: products of the first two less products of the other two."""
-
-
 def _colours(guide: Tensor) -> tuple[Tensor, Tensor]:
     """Of the colours in each window: the mean [B,3,h,w], and six of the covariance's inverse [B,6,h,w]."""
-    pairs = _take(guide, _ROWS) * _take(guide, _COLUMNS_OF)
+    pairs = _take(guide, _ROW_OF) * _take(guide, _COLUMN_OF)
     averaged = _box(torch.cat([guide, pairs], dim=1))
     mean, pairs = averaged[:, :3], averaged[:, 3:]
-    ridge = guide.new_tensor([float(row == column) for row, column in zip(_ROWS, _COLUMNS_OF, strict=True)])
-    covariance = pairs - _take(mean, _ROWS) * _take(mean, _COLUMNS_OF) + _EPSILON * ridge.view(1, 6, 1, 1)
-    (one, two), (three, four) = _MINORS
-    adjugate = _take(covariance, one) * _take(covariance, two) - _take(covariance, three) * _take(covariance, four)
+    ridge = guide.new_tensor([float(row == column) for row, column in zip(_ROW_OF, _COLUMN_OF, strict=True)])
+    covariance = pairs - _take(mean, _ROW_OF) * _take(mean, _COLUMN_OF) + _EPSILON * ridge.view(1, 6, 1, 1)
+    one, two, three, four = (_take(covariance, minor) for minor in _MINORS)
+    adjugate = one * two - three * four
     determinant = (covariance[:, :3] * adjugate[:, :3]).sum(1, keepdim=True)
     return mean, adjugate / determinant
 
@@ -144,8 +147,3 @@ def _box(values: Tensor) -> Tensor:
 def _hat(distance: Tensor) -> Tensor:
     """1 at 0, falling to 0 at 1 on both sides."""
     return (1 - distance.abs()).clamp(min=0)
-
-
-def _for_each_query(shared: Tensor, queries: int) -> Tensor:
-    """[B,c,h,w] -> [B*Q,c,h,w]; a batch of one is left to broadcasting."""
-    return shared if shared.shape[0] == 1 else shared.repeat_interleave(queries, dim=0)

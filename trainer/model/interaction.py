@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rvos_edge.trainer.model.layers import conv3x3, conv3x3_bn_relu
+from rvos_edge.trainer.model.layers import conv3x3, conv3x3_bn_relu, for_each_query
 
 
 class VisionBranch(nn.Module):
@@ -41,16 +41,11 @@ class Interaction(nn.Module):
             # A depthwise convolution and a scaling of channels may change places: it runs once for all queries.
             depthwise, conv = conv
             vision = depthwise(vision)
-        spoken = _for_each_query(vision, queries) * language.flatten(0, 1).unsqueeze(-1).unsqueeze(-1)
+        spoken = for_each_query(vision, queries) * language.flatten(0, 1).unsqueeze(-1).unsqueeze(-1)
         mixed: Tensor = relu(norm(conv(spoken)))
         if self.gate is None or motion is None:
             return mixed
-        return mixed * _for_each_query(torch.sigmoid(self.gate(motion)), queries)
-
-
-def _for_each_query(shared: Tensor, queries: int) -> Tensor:
-    """[B,c,h,w] -> [B*Q,c,h,w]; a batch of one is left to broadcasting."""
-    return shared if shared.shape[0] == 1 else shared.repeat_interleave(queries, dim=0)
+        return mixed * for_each_query(torch.sigmoid(self.gate(motion)), queries)
 
 
 def _positions(features: Tensor) -> Tensor:

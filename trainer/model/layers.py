@@ -1,8 +1,8 @@
-"""The convolution blocks that the interaction, the gate and the decoder share."""
+"""What the interaction, the gate, the decoder and the boundary share: convolution blocks, and rows for queries."""
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def conv3x3(in_channels: int, out_channels: int, *, separable: bool = False, bias: bool = False) -> nn.Module:
@@ -22,3 +22,8 @@ def conv3x3_bn_relu(in_channels: int, out_channels: int, *, separable: bool = Fa
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
+
+
+def for_each_query(shared: Tensor, queries: int) -> Tensor:
+    """[B,c,h,w] -> [B*Q,c,h,w]; a batch of one is left to broadcasting."""
+    return shared if shared.shape[0] == 1 else shared.repeat_interleave(queries, dim=0)
