@@ -20,8 +20,10 @@ from rvos_edge.export.flow_update import ContextShare, Update
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.hinet import HINet
 
-LANGUAGE = ("lang1", "lang2", "lang3", "lang4")
-LEVELS = ("c2", "c3", "c4", "v4")
+LANGUAGE = ("lang1", "lang2", "lang3", "lang4", "lang5")
+"""The last one asks ``naming``; a network without it has four."""
+LEVELS = ("c2", "c3", "c4", "v4", "c5")
+"""As in ``LANGUAGE``."""
 COARSE = "coarse"
 """What ``gating`` calls its margin where ``boundary`` gives a finer one."""
 STATES = {"fmap_prev": "fmap", "hidden": "hidden_next", "coords": "coords_next"}
@@ -85,7 +87,8 @@ class _Vision(_Part):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         *levels, c5 = self.backbone(image)
-        return (*levels, self.model.aspp(c5))
+        seen = (*levels, self.model.aspp(c5))
+        return seen if self.model.naming is None else (*seen, c5)
 
 
 class _FlowEncode(_Part):
@@ -133,7 +136,7 @@ class _FlowUp(_Part):
 
 
 class _Gating(_Part):
-    """c2, c3, c4, v4, flow, lang1..4 (those the configuration uses) -> margin [Q,h,w]."""
+    """c2, c3, c4, v4, c5, flow, lang1..5 (those the configuration uses) -> margin [Q,h,w]."""
 
     def __init__(self, model: HINet, inputs: tuple[str, ...]) -> None:
         super().__init__(model)
@@ -145,7 +148,7 @@ class _Gating(_Part):
             named["c2"] = named["c2"].permute(0, 3, 1, 2)
         # fusion: single uses level 4 alone; nothing reads the others' place-holders.
         levels = [named.get(name, tensors[0]) for name in LEVELS]
-        last = named[LANGUAGE[-1]]
+        last = named[LANGUAGE[3]]
         language = tuple(named.get(name, last).unsqueeze(0).to(_dtype(self.model.decoder)) for name in LANGUAGE)
         logits = self.model.gate(levels, named.get("flow"), language)[0].float()
         # Upsampling is linear: the upsampled margin's sign is the argmax of the upsampled logits, at half the cost.
@@ -185,18 +188,19 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[Graph, ...]:
         model: As ``precision.narrowed`` gives it: its parts' types are the graphs' types.
         fuse: Make one graph, ``vision``, of backbone and ASPP.
     """
+    spoken = LANGUAGE[: len(model.language_channels)]
     vision = [
         Graph("backbone", _Backbone(model), ("image",), ("c2", "c3", "c4", "c5"), {}),
         Graph("aspp", _Aspp(model), ("c5",), ("v4",), {}),
     ]
     if fuse:
-        vision = [Graph("vision", _Vision(model), ("image",), LEVELS, {})]
+        vision = [Graph("vision", _Vision(model), ("image",), LEVELS[: len(spoken)], {})]
     graphs = [
         Graph(
             "text",
             _Text(model),
             ("input_ids", "attention_mask"),
-            LANGUAGE,
+            spoken,
             {"input_ids": {1: "L"}, "attention_mask": {1: "L"}},
         ),
         *vision,
@@ -221,8 +225,9 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[Graph, ...]:
             ),
             Graph("flow_up", _FlowUp(model), _flow_up_inputs(model), ("flow",), {}),
         ]
-    levels = tuple(LEVELS[index] for index in model.used_levels)
-    language = tuple(LANGUAGE[index] for index in model.used_levels)
+    used = (*model.used_levels, *((4,) if model.naming is not None else ()))
+    levels = tuple(LEVELS[index] for index in used)
+    language = tuple(LANGUAGE[index] for index in used)
     inputs = (*levels, *(("flow",) if model.flow is not None else ()), *language)
     rows = {name: {0: "Q"} for name in language}
     margin = MARGIN_OUTPUT if model.boundary is None else COARSE

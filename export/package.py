@@ -237,6 +237,8 @@ def _manifest(
             "backbone_stride": config.backbone.stride,
             "fusion": config.fusion,
             "flow": config.flow,
+            "naming": config.naming,
+            "sureness": config.sureness,
             "boundary": config.boundary,
             "channels": list(config.channels),
             "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),

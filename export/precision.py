@@ -48,7 +48,9 @@ POLICY: dict[str, Policy] = {
     "flow_context": Policy("float16", "bfloat16", "normalising pixels", "each side of the product has taken C^-1/4"),
     "flow_step": Policy("float16", "bfloat16", "positions, flow", "place and flow apart: fractions survive"),
     "flow_up": Policy("float16", "float32", "positions, convex sums", "weighs motions; a thousandth of the arithmetic"),
-    "gating": Policy("float16", "bfloat16", "motion image, margin", "the mean over all pixels adds up small numbers"),
+    "gating": Policy(
+        "float16", "bfloat16", "motion image, prior, margin", "means over all pixels add up small numbers"
+    ),
     "boundary": Policy("float32", "float32", "all", "variances are differences of near numbers"),
 }
 """Each graph's types; convex sums are RAFT-large's, whose ``flow_up`` weighs with softmax."""
@@ -89,6 +91,8 @@ def narrowed(model: HINet, precision: Precision) -> HINet:
     for part in (narrow.backbone, narrow.aspp, narrow.vision, narrow.interaction, narrow.motion, narrow.decoder):
         if part is not None:
             part.half()
+    if narrow.naming is not None:
+        narrow.naming.hidden.half()  # what turns the sentence into words belongs to the text graph
     if narrow.flow is not None:
         narrow.flow.raft.half()
     return narrow

@@ -83,9 +83,10 @@ def _config(manifest: Manifest, card: dict[str, Any]) -> ModelConfig:
     changes.pop("preset", None)
     network = manifest.network
     facts = {name: network[name] for name in ("fusion", "flow")}
-    # Bundles from before there was a choice have none.
-    boundary = network.get("boundary", "none")
-    return model_config(manifest.preset, **{**facts, "size": manifest.size, **changes, "boundary": boundary})
+    # Bundles from before there was a choice have none of these.
+    added = {"naming": False, "sureness": False, "boundary": "none"}
+    facts |= {name: network.get(name, absent) for name, absent in added.items()}
+    return model_config(manifest.preset, **{"size": manifest.size, **changes, **facts})
 
 
 def _weights(bundle: Bundle, model: HINet) -> dict[str, Tensor]:
@@ -198,7 +199,7 @@ def _followed(model: HINet) -> dict[nn.Conv2d, nn.BatchNorm2d]:
     flow = None
     if model.flow is not None:
         flow, _ = model.flow(image, image)
-    model(image, flow, tuple(torch.ones(1, 1, width) for width in model.config.channels))
+    model(image, flow, tuple(torch.ones(1, 1, width) for width in model.language_channels))
     for hook in hooks:
         hook.remove()
     return found

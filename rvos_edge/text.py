@@ -26,7 +26,7 @@ _SHOWN_CHARACTERS = 40
 _LONGEST_WORD = 100
 
 Vectors = dict[str, NDArray[Any]]
-"""lang1 .. lang4, each [c_i]."""
+"""lang1 .. lang4 and, where the network has it, lang5, each [c_i]."""
 
 
 def default_cache_dir() -> Path | None:
@@ -118,7 +118,7 @@ class TextEncoder:
             queries: At least one; normalised here.
 
         Returns:
-            lang1 .. lang4, each [Q,c_i], in the order of the queries.
+            lang1, lang2, ..., each [Q,c_i], in the order of the queries.
 
         Raises:
             UserError: There is no query, or one is empty or too long.

@@ -40,9 +40,9 @@ class Alignment(nn.Module):
             expressions: B lists of Q strings.
         """
         vision, spoken = vision.float(), language.float() * self.weight
-        share, counted = _shrink(masks, (vision.shape[-2], vision.shape[-1]))
+        share, counted = shrink(masks, (vision.shape[-2], vision.shape[-1]))
         scores = torch.einsum("bchw,bqc->bqhw", vision, spoken) + self.bias
-        where = _balanced(scores, share, counted)
+        where = balanced(scores, share, counted)
 
         # [B,Q,c]: the mean of V_4 over each region.
         inside = share * counted
@@ -50,18 +50,18 @@ class Alignment(nn.Module):
         share, pooled, spoken = gathered(share), gathered(pooled), gathered(spoken)
         present = (share > 0.5).flatten(2).any(2).flatten()
         table = pooled.flatten(0, 1) @ spoken.flatten(0, 1).t()
-        rivals = _rivals(share, gathered_list(expressions)).to(table.device)
-        return where + _ranked(table, rivals, present) + _ranked(table.t(), rivals.t() & present, present)
+        others = rivals(share, gathered_list(expressions)).to(table.device)
+        return where + ranked(table, others, present) + ranked(table.t(), others.t() & present, present)
 
 
-def _shrink(masks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def shrink(masks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """uint8 [B,Q,H,W] -> share of object and share of counted pixels, float [B,Q,h,w]."""
     counted = F.adaptive_avg_pool2d((masks != IGNORE).float(), size)
     share = F.adaptive_avg_pool2d((masks == 1).float(), size) / counted.clamp(min=1e-6)
     return share, counted
 
 
-def _balanced(scores: Tensor, share: Tensor, counted: Tensor) -> Tensor:
+def balanced(scores: Tensor, share: Tensor, counted: Tensor) -> Tensor:
     """Cross-entropy with equal weight for the region and for what is around it, so that small objects count."""
     positive, negative = share * counted, (1 - share) * counted
     hit = (F.softplus(-scores) * positive).sum((2, 3)) / positive.sum((2, 3)).clamp(min=1.0)
@@ -69,16 +69,16 @@ def _balanced(scores: Tensor, share: Tensor, counted: Tensor) -> Tensor:
     return (hit + miss).mean()
 
 
-def _ranked(table: Tensor, rivals: Tensor, rows: Tensor) -> Tensor:
+def ranked(table: Tensor, others: Tensor, rows: Tensor) -> Tensor:
     """Cross-entropy of each row's diagonal entry against its rivals, over the rows that count and have any."""
     own = torch.eye(len(table), dtype=torch.bool, device=table.device)
-    logits = table.masked_fill(~(rivals | own), -torch.inf)
+    logits = table.masked_fill(~(others | own), -torch.inf)
     loss = torch.logsumexp(logits, dim=1) - table.diagonal()
-    judged = rows & rivals.any(1)
+    judged = rows & others.any(1)
     return (loss * judged).sum() / judged.sum().clamp(min=1)
 
 
-def _rivals(share: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
+def rivals(share: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
     """bool [N,N]: whether sentence j surely does not name region i (N = B*Q)."""
     flat = [text for row in expressions for text in row]
     queries = len(expressions[0])

@@ -118,6 +118,9 @@ def _part(card: Mapping[str, Any]) -> str:
     early = f", stopped early (of {planned})" if card.get("interrupted") and planned else ""
     size = (card.get("config", {}).get("data") or {}).get("size")
     extent = f" of {size[0]}x{size[1]}" if size else ""
+    if "samples" in card:
+        frames = f"{card['batch']} out of {card['samples']} frames{extent}"
+        return f"- then `naming`, alone: {card['iterations']} iterations of {frames}: {shares}"
     return f"- {card['iterations']} iterations of {card.get('batch', '?')} frames{extent}{early}: {shares}"
 
 

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.config import TrainConfig
+from rvos_edge.trainer.data.config import DataConfig
 from rvos_edge.trainer.data.mixture import MixtureDataset, quiet_worker
 from rvos_edge.trainer.data.sample import Batch, Sample, collate
 from rvos_edge.trainer.distributed import rank, world
 from rvos_edge.trainer.interrupt import ignore_signals
 
 
-def batches(data: MixtureDataset, config: TrainConfig, *, start: int, stop: int) -> Iterator[Batch]:
+class Fed(Protocol):
+    """The part of a run's configuration on which its batches depend."""
+
+    @property
+    def data(self) -> DataConfig:
+        """Whose ``queries`` and ``spare_queries`` are the pairs of a sample."""
+
+    @property
+    def batch(self) -> int:
+        """Samples of a batch, of all processes together."""
+
+    @property
+    def workers(self) -> int:
+        """Loader processes, for each training process."""
+
+
+def batches(data: MixtureDataset, config: Fed, *, start: int, stop: int) -> Iterator[Batch]:
     """This rank's part of the batches from iteration ``start`` to ``stop``.
 
     The whole batch i holds samples ``i*B .. i*B+B-1``, so resuming is starting further on; rank r has every world-th of

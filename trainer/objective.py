@@ -59,8 +59,8 @@ class Objective(nn.Module):
             self.model.answer(visions, motions, decoded), masks[:, : self.queries].contiguous(), self.loss
         )
         if self.alignment is not None:
-            # The top level is the last one in every fusion.
-            loss = loss + self.loss.alignment * self.alignment(visions[-1], language[-1], masks, expressions)
+            # The top level is the last vision in every fusion.
+            loss = loss + self.loss.alignment * self.alignment(visions[-1], language[3], masks, expressions)
         return loss
 
 

