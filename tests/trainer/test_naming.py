@@ -70,12 +70,14 @@ def test_the_prior_is_high_where_the_scores_are_and_bounded() -> None:
     naming = Naming(in_channels=8, sentence_channels=4)
     scores = torch.randn(1, 2, 6, 8)
     scores[0, 0, 2, 3] = 50.0
-    prior = naming.prior(scores)
+    unsure, sure = torch.zeros(1, 2, 1, 1), torch.full((1, 2, 1, 1), 5.0)
+    prior = naming.prior(scores, unsure)
     assert prior.shape == scores.shape
     assert int(prior[0, 0].argmax()) == 2 * 8 + 3
     assert float(prior.abs().max()) <= float(prior[0, 0, 2, 3]) < 3
-    torch.testing.assert_close(naming.prior(scores + 7), prior, msg="only differences count")
-    assert float(naming.prior(torch.full((1, 1, 6, 8), -4.0)).abs().max()) < 1e-5
+    torch.testing.assert_close(naming.prior(scores + 7, unsure), prior, msg="only differences count")
+    torch.testing.assert_close(naming.prior(scores, sure), prior / 4, msg="a sure decoder is left alone")
+    assert float(naming.prior(torch.full((1, 1, 6, 8), -4.0), unsure[:, :1]).abs().max()) < 1e-5
 
 
 def test_words_that_say_nothing_change_nothing(network: Path) -> None:

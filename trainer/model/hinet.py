@@ -19,7 +19,7 @@ from rvos_edge.trainer.model.language import LanguageProjections, LanguageVector
 from rvos_edge.trainer.model.motion import MotionEncoder, motion_image
 from rvos_edge.trainer.model.naming import NAMING_CHANNELS, Naming
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary, ModelConfig
-from rvos_edge.trainer.model.sureness import by_sureness
+from rvos_edge.trainer.model.sureness import by_sureness, sureness
 
 
 class HINet(nn.Module):
@@ -190,7 +190,7 @@ class HINet(nn.Module):
             return logits
         margin = logits[:, :, 1].float() - logits[:, :, 0].float()
         if self.naming is not None:
-            prior = self.naming.prior(self.naming(levels[4], language[4]))
+            prior = self.naming.prior(self.naming(levels[4], language[4]), sureness(margin))
             margin = margin + F.interpolate(prior, size=margin.shape[-2:], mode="bilinear", align_corners=False)
         if self.config.sureness:
             margin = by_sureness(margin)

@@ -4,7 +4,7 @@ Beyond the paper. The encoder came with a classifier of a thousand kinds of thin
 data sets here name a hundred, in a thousand pictures. So its last hidden layer is kept, at every place instead of over
 the whole picture (as class activation maps do, Zhou et al., CVPR 2016), and a linear map takes the sentence vector to
 its weights. That map alone is trained (``trainer.naming``); layers that were taught in other places would be learnt by
-heart. What it says is a prior: it moves the margin, by a little, where the decoder is unsure.
+heart. What it says is a prior: it moves the margin, and the more so the less sure the decoder is of its object.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ NAMING_CHANNELS = 1280
 """Of the hidden layer of every EfficientNet-Lite's classifier."""
 _FURTHEST = 4.0
 """The map's distance from neutral is cut here: it is a score, sure of itself far beyond its worth."""
-_WEIGHT = 0.3
-"""What it then counts beside the decoder's margin."""
+_UNSURE, _SURE = 1.5, 2.5
+"""Of the decoder (``sureness``): from the one to the other ..."""
+_MOST, _LEAST = 0.6, 0.15
+"""... what the map counts beside the decoder's margin falls from this to that."""
 
 
 class Naming(nn.Module):
@@ -51,16 +53,21 @@ class Naming(nn.Module):
         scores: Tensor = torch.matmul(words.to(seen.dtype), seen).unflatten(-1, features.shape[-2:])  # type: ignore[no-untyped-call]
         return scores
 
-    def prior(self, scores: Tensor) -> Tensor:
-        """Scores [B,Q,h,w] -> what is added to the margin, float32 [B,Q,h,w], within +-``_WEIGHT`` * ``_FURTHEST``.
+    def prior(self, scores: Tensor, sure: Tensor) -> Tensor:
+        """What is added to the margin, float32 [B,Q,h,w], within +-2.4.
 
         Neutral is half way between the mean over the picture and the score at which a place would have just its share
         of the softmax over all places. By the first alone half of every picture would count as named, by the second
         alone nothing but the place that is surest.
+
+        Args:
+            scores: [B,Q,h,w].
+            sure: The decoder's ``sureness``, [B,Q,1,1].
         """
         scores = scores.float()
         flat = scores.flatten(2)
         mean = flat.mean(dim=-1)
         share = torch.logsumexp(flat, dim=-1) - math.log(flat.shape[-1])
         neutral = ((mean + share) / 2).unsqueeze(-1).unsqueeze(-1)
-        return _WEIGHT * (scores - neutral).clamp(-_FURTHEST, _FURTHEST)
+        weight = _MOST + (_LEAST - _MOST) * ((sure.float() - _UNSURE) / (_SURE - _UNSURE)).clamp(0, 1)
+        return weight * (scores - neutral).clamp(-_FURTHEST, _FURTHEST)
