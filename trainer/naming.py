@@ -188,9 +188,8 @@ def _fit(
             order = rng.permutation(len(frames)).tolist()
         chosen = [frames[order.pop()] for _ in range(config.batch)]
         other = torch.from_numpy(rng.random((len(chosen), chosen[0].spoken.shape[1], 1)) < config.reworded)
-        spoken = torch.stack(
-            [torch.where(way, *frame.spoken.flip(0)) for way, frame in zip(other, chosen, strict=True)]
-        )
+        said = torch.stack([frame.spoken for frame in chosen])
+        spoken = torch.where(other, said[:, 1], said[:, 0])
         names = named[int(rng.integers(len(named))) if rng.random() < config.reworded else 0]
         with torch.no_grad():
             seen = naming.hidden(torch.stack([frame.features for frame in chosen]).float().to(device))
@@ -213,6 +212,9 @@ def _fit(
 
 class _Criterion(nn.Module):
     """What the map shall do; its own two numbers are thrown away after training."""
+
+    weight: Tensor
+    constant: Tensor
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()

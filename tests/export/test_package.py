@@ -109,7 +109,7 @@ def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Pat
     assert shapes["flow"] == (1, 2, 128, 192)
 
 
-@pytest.mark.parametrize("arguments", [("--fp32",), ("--fp16",), ("--bf16", "--fuse")])
+@pytest.mark.parametrize("arguments", [("--fp16",), ("--bf16", "--fuse")])
 def test_words_for_what_the_encoder_knows_are_exported(arguments: tuple[str, ...], tmp_path: Path) -> None:
     """Inside the graphs there are: C5 and a fifth language vector go to ``gating``."""
     backbone = {"name": "efficientnet_lite0", "stride": 16}

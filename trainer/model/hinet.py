@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rvos_edge.trainer.model.aspp import build_aspp
-from rvos_edge.trainer.model.backbone import Levels, build_backbone
+from rvos_edge.trainer.model.backbone import build_backbone
 from rvos_edge.trainer.model.boundary import GuidedBoundary
 from rvos_edge.trainer.model.decoder import Decoder
 from rvos_edge.trainer.model.flow import FLOW_SCALES, FLOW_STRIDE, FlowNetwork
@@ -119,7 +119,7 @@ class HINet(nn.Module):
         self.config = self.config.model_copy(update={"boundary": boundary})
         self.boundary = GuidedBoundary() if boundary == "guided" else None
 
-    def see(self, image: Tensor) -> Levels:
+    def see(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4, ASPP's V4 and, with ``naming``, C5."""
         c2, c3, c4, c5 = self.backbone((image.float() - self.mean) / self.std)
         levels = (c2, c3, c4, self.aspp(c5))
