@@ -8,6 +8,8 @@ names. It takes minutes, and is not resumed.
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +85,8 @@ def train_naming(config: NamingConfig, output: Path, *, console: Console | None 
     path = output / "checkpoint"
     if path.exists():
         raise UserError(f"{path} already holds a checkpoint; choose another --output, or remove it.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("task: naming runs in one process; start it without torchrun.")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -201,12 +205,15 @@ def _fit(
             torch.stack([frame.counted for frame in chosen]).float().to(device),
             [frame.sentences for frame in chosen],
         ) + config.distil * criterion.taught(seen, naming.words(names.to(device)))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise UserError(f"The loss became {value}; lower lr and start again.")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         lr = optimizer.param_groups[0]["lr"]
         schedule.step()
-        yield float(loss.detach()), lr
+        yield value, lr
     naming.cpu()
 
 

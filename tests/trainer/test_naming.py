@@ -146,6 +146,17 @@ def test_the_command_tells_the_task_and_overwrites_nothing(network: Path, tmp_pa
     assert "task: naming is not resumed" in " ".join(resumed.output.split())
 
 
+def test_several_processes_and_a_loss_without_bounds_are_refused(
+    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="The loss became nan; lower lr and start again"):
+        train_naming(_config(network, lr=1e30), tmp_path / "run", console=_quiet())
+    assert not (tmp_path / "run/checkpoint").exists()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="task: naming runs in one process"):
+        train_naming(_config(network), tmp_path / "run", console=_quiet())
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     other = write_checkpoint(tmp_path / "other", backbone=LITE0, fusion="single")
     with pytest.raises(UserError, match="is not of the network that `model` describes"):
