@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from rvos_edge.bundle import shipped_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "torchvision", "transformers", "onnx", "onnxscript", "safetensors", "yaml")
@@ -92,3 +95,8 @@ def test_arrows_between_the_rooms(room: str, forbidden: tuple[str, ...]) -> None
     for path in files(room):
         names = set(imports(ast.parse(path.read_text(encoding="utf-8"))))
         assert not [name for name in names if within(name, forbidden)], path
+
+
+def test_the_shipped_card_names_no_folder_of_the_machine_it_was_trained_on() -> None:
+    card = shipped_bundle() / "card.json"
+    assert not re.findall(r'"(?:/|~|[A-Z]:)[^"]*"', card.read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 The network is finished and stays as it is; so does the hidden layer of the encoder's classifier. C5 of a number of
 samples is computed once, then the map is fitted to them, and to the classifier itself, whose thousand classes have
-names. It takes minutes, and is not resumed.
+names. It takes half an hour on two cores, most of it to draw the samples, and is not resumed.
 """
 
 from __future__ import annotations

@@ -46,19 +46,19 @@ def train(
         text = train_text(settings, folder)
         typer.echo(f"Wrote {text}; train with it by: rvos-edge train CONFIG --set weights.text={text}")
         return
-    if isinstance(settings, NamingConfig):
-        from rvos_edge.trainer.naming import train_naming
+    try:
+        if isinstance(settings, NamingConfig):
+            from rvos_edge.trainer.naming import train_naming
 
-        if resume is not None:
-            raise UserError(f"task: naming is not resumed, it takes minutes; remove {resume} and start again.")
-        checkpoint = train_naming(settings, folder)
-    else:
-        from rvos_edge.trainer.loop import train as train_network
+            if resume is not None:
+                raise UserError(f"task: naming is not resumed, it is short; remove {resume} and start again.")
+            checkpoint = train_naming(settings, folder)
+        else:
+            from rvos_edge.trainer.loop import train as train_network
 
-        try:
             checkpoint = train_network(settings, folder, resume=resume is not None)
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
     if os.environ.get("RANK", "0") == "0":
         advice = f"make a bundle of it with: rvos-edge export {checkpoint} --output {folder}/bundle"
         typer.echo(f"Wrote {checkpoint}; {advice}")
@@ -92,7 +92,7 @@ def restore(
     settings = load_config(config) if config is not None else None
     if settings is not None and not isinstance(settings, TrainConfig):
         raise UserError(
-            f"--config {config} trains no network from its beginning; give the configuration of one that is."
+            f"--config {config} is of task {settings.task}; give the configuration of a network's training."
         )
     checkpoint = restore_checkpoint(bundle, output, settings)
     typer.echo(f"Wrote {checkpoint}; train from it with: rvos-edge train CONFIG --set init_from={checkpoint}")

@@ -5,6 +5,7 @@ Every backbone maps a normalised image [B,3,H,W] to C2, C3, C4, C5 and tells the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from rvos_edge.trainer.model.presets import BackboneConfig
 Levels = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Interface of the image encoders.
 
     Attributes:
@@ -31,17 +32,17 @@ class Backbone(nn.Module):
     channels: tuple[int, int, int, int]
     strides: tuple[int, int, int, int]
 
+    @abstractmethod
     def forward(self, image: Tensor) -> Levels:
         """Normalised image float [B,3,H,W] -> C2, C3, C4, C5."""
-        raise NotImplementedError
 
+    @abstractmethod
     def early(self) -> list[nn.Module]:
         """The modules up to C2: the generic, high-resolution part that fine-tuning may leave alone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
         """Load an ImageNet state dict under its official names; the classifier is left out, the rest is strict."""
-        raise NotImplementedError
 
 
 class ResNet(Backbone):
