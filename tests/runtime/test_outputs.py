@@ -15,7 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fake_results import MASKS, files, files_at_most, make_frame, make_result
+from fake_results import MASKS, files, make_frame, make_result
+from full_disk import files_at_most
 from live_fakes import wait_until
 
 from rvos_edge.errors import UserError

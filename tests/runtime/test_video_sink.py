@@ -13,7 +13,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
-from fake_results import files, files_at_most, make_frame, make_result
+from fake_results import files, make_frame, make_result
+from full_disk import files_at_most
 
 from rvos_edge.errors import UserError
 from rvos_edge.stream.sinks import VideoSink, video

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from full_disk import files_at_most
 
 import rvos_edge.trainer.checkpoint
 from rvos_edge.errors import UserError
@@ -108,24 +107,15 @@ def test_a_crash_while_replacing_leaves_the_old_one(
     assert os.listdir(tmp_path) == ["c"]
 
 
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """Files of at most 20 kB can be written, as on a disk that is nearly full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_leaves_the_old_one(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_full_disk_leaves_the_old_one(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c", _checkpoint(0))
-    request.getfixturevalue("small_files")
-    with pytest.raises(UserError, match="Cannot save the checkpoint") as caught:
-        save_checkpoint(tmp_path / "c", _checkpoint(1))
+    after = _checkpoint(1)
+    with files_at_most(20_000), pytest.raises(UserError, match="Cannot save the checkpoint") as caught:
+        save_checkpoint(tmp_path / "c", after)
     assert "\n" not in str(caught.value)
     # torch and safetensors fail in different ways.
-    with pytest.raises(UserError, match="Cannot save the checkpoint"):
-        save_checkpoint(tmp_path / "c", _checkpoint(1), weights={}, training={"big": torch.zeros(10_000)})
+    with files_at_most(20_000), pytest.raises(UserError, match="Cannot save the checkpoint"):
+        save_checkpoint(tmp_path / "c", after, weights={}, training={"big": torch.zeros(10_000)})
     assert load_checkpoint(tmp_path / "c").card == {"name": "seed 0"}
     assert os.listdir(tmp_path) == ["c"]
 
