@@ -238,6 +238,7 @@ def _manifest(
             "fusion": config.fusion,
             "flow": config.flow,
             "naming": config.naming,
+            "discriminant": config.discriminant,
             "sureness": config.sureness,
             "boundary": config.boundary,
             "channels": list(config.channels),

@@ -196,15 +196,15 @@ def _fit(
         spoken = torch.where(other, said[:, 1], said[:, 0])
         names = named[int(rng.integers(len(named))) if rng.random() < config.reworded else 0]
         with torch.no_grad():
-            seen = naming.hidden(torch.stack([frame.features for frame in chosen]).float().to(device))
-            seen = F.dropout2d(seen, config.dropout)
+            whole = naming.hidden(torch.stack([frame.features for frame in chosen]).float().to(device))
+            seen = F.dropout2d(whole, config.dropout)
         loss = criterion(
             seen,
             naming.words(F.dropout(spoken.float().to(device), config.dropout)),
             torch.stack([frame.share for frame in chosen]).float().to(device),
             torch.stack([frame.counted for frame in chosen]).float().to(device),
             [frame.sentences for frame in chosen],
-        ) + config.distil * criterion.taught(seen, naming.words(names.to(device)))
+        ) + config.distil * criterion.taught(whole, seen, naming.words(names.to(device)))
         value = float(loss.detach())
         if not math.isfinite(value):
             raise UserError(f"The loss became {value}; lower lr and start again.")
@@ -250,17 +250,18 @@ class _Criterion(nn.Module):
         others = rivals(share, sentences).to(table.device)
         return where + ranked(table, others, present) + ranked(table.t(), others.t() & present, present)
 
-    def taught(self, seen: Tensor, words: Tensor) -> Tensor:
+    def taught(self, whole: Tensor, seen: Tensor, words: Tensor) -> Tensor:
         """The classes' names shall rank as the classifier ranks the classes, where it is sure.
 
         Args:
-            seen: As in ``forward``; some of its places are drawn.
+            whole: The hidden layer as the classifier, who teaches, sees it, float [B,1280,h,w].
+            seen: The same less what was dropped; some of its places are drawn.
             words: l_5 of the classes' names, float [K,1280].
         """
-        places = seen.movedim(1, -1).flatten(0, 2)
-        places = places[torch.randint(len(places), (_PLACES,), device=places.device)]
-        teacher = F.linear(places, self.weight, self.constant).softmax(-1)
+        drawn = torch.randint(whole[:, 0].numel(), (_PLACES,), device=whole.device)
+        whole, seen = (one.movedim(1, -1).flatten(0, 2)[drawn] for one in (whole, seen))
+        teacher = F.linear(whole, self.weight, self.constant).softmax(-1)
         sure = teacher.amax(-1)
-        scores = F.linear(places, words) * self.sharpness.exp()
+        scores = F.linear(seen, words) * self.sharpness.exp()
         wrong = -(teacher * F.log_softmax(scores, dim=-1)).sum(-1)
         return (wrong * sure).sum() / sure.sum()

@@ -113,7 +113,9 @@ def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Pat
 def test_words_for_what_the_encoder_knows_are_exported(arguments: tuple[str, ...], tmp_path: Path) -> None:
     """Inside the graphs there are: C5 and a fifth language vector go to ``gating``."""
     backbone = {"name": "efficientnet_lite0", "stride": 16}
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, naming=True, sureness=True)
+    checkpoint = write_checkpoint(
+        tmp_path / "checkpoint", backbone=backbone, naming=True, discriminant=True, sureness=True
+    )
     done = _invoke("export", checkpoint, "--output", tmp_path / "named", *arguments)
     assert done.exit_code == 0, done.output
     manifest = Bundle.open(tmp_path / "named").manifest

@@ -81,7 +81,9 @@ def test_how_masks_are_drawn_is_restored_too(checkpoint: Path, tmp_path: Path) -
 
 def test_words_for_what_the_encoder_knows_are_restored(tmp_path: Path) -> None:
     backbone = {"name": "efficientnet_lite0", "stride": 16}
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, naming=True, sureness=True)
+    checkpoint = write_checkpoint(
+        tmp_path / "checkpoint", backbone=backbone, naming=True, discriminant=True, sureness=True
+    )
     before = load_checkpoint(checkpoint)
     before.card["config"] = {"model": {"preset": "test", "backbone": backbone, "naming": True}}
     save_checkpoint(checkpoint, before)

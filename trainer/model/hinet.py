@@ -13,6 +13,7 @@ from rvos_edge.trainer.model.aspp import build_aspp
 from rvos_edge.trainer.model.backbone import build_backbone
 from rvos_edge.trainer.model.boundary import GuidedBoundary
 from rvos_edge.trainer.model.decoder import Decoder
+from rvos_edge.trainer.model.discriminant import likeness
 from rvos_edge.trainer.model.flow import FLOW_SCALES, FLOW_STRIDE, FlowNetwork
 from rvos_edge.trainer.model.interaction import Interaction, VisionBranch
 from rvos_edge.trainer.model.language import LanguageProjections, LanguageVectors, SentenceEncoder
@@ -182,18 +183,21 @@ class HINet(nn.Module):
     def gate(self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors) -> Tensor:
         """C2, C3, C4, V4 (and C5), flow and l_i -> logits [B,Q,2,h,w].
 
-        ``condition``, ``answer`` and then, where the configuration has them, ``naming`` and ``sureness``. Training does
-        without these two: the loss is that of the decoder's own logits.
+        ``condition``, ``answer`` and then, where the configuration has them, ``naming``, ``discriminant`` and
+        ``sureness``. Training does without these: the loss is that of the decoder's own logits.
         """
         logits = self.answer(*self.condition(levels, flow), language)
-        if self.naming is None and not self.config.sureness:
+        if self.naming is None and not (self.config.discriminant or self.config.sureness):
             return logits
         margin = logits[:, :, 1].float() - logits[:, :, 0].float()
+        sure = sureness(margin)
+        draw = by_sureness if self.config.sureness else _as_it_is
         if self.naming is not None:
-            prior = self.naming.prior(self.naming(levels[4], language[4]), sureness(margin))
+            prior = self.naming.prior(self.naming(levels[4], language[4]), sure)
             margin = margin + F.interpolate(prior, size=margin.shape[-2:], mode="bilinear", align_corners=False)
-        if self.config.sureness:
-            margin = by_sureness(margin)
+        if self.config.discriminant:
+            margin = margin + likeness(draw(margin), sure, levels[:3], flow if self.motion is not None else None)
+        margin = draw(margin)
         return torch.stack([-margin / 2, margin / 2], dim=2)
 
     def sharpen(self, image: Tensor, logits: Tensor) -> Tensor:
@@ -208,3 +212,7 @@ class HINet(nn.Module):
     def forward(self, image: Tensor, flow: Tensor | None, language: LanguageVectors) -> Tensor:
         """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.] and l_i [B,Q,c_i] -> logits [B,Q,2,H/stride,W/stride]."""
         return self.sharpen(image, self.gate(self.see(image), flow, language))
+
+
+def _as_it_is(margin: Tensor) -> Tensor:
+    return margin

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rvos_edge.trainer.model.sureness import less_the_surer
+
 NAMING_CHANNELS = 1280
 """Of the hidden layer of every EfficientNet-Lite's classifier."""
 _FURTHEST = 4.0
 """The map's distance from neutral is cut here: it is a score, sure of itself far beyond its worth."""
-_UNSURE, _SURE = 1.5, 2.5
+_UNSURE, _SURE = 0.5, 2.5
 """Of the decoder (``sureness``): from the one to the other ..."""
-_MOST, _LEAST = 0.6, 0.15
+_MOST, _LEAST = 1.6, 0.15
 """... what the map counts beside the decoder's margin falls from this to that."""
 
 
@@ -54,7 +56,7 @@ class Naming(nn.Module):
         return scores
 
     def prior(self, scores: Tensor, sure: Tensor) -> Tensor:
-        """What is added to the margin, float32 [B,Q,h,w], within +-2.4.
+        """What is added to the margin, float32 [B,Q,h,w], within +-6.4.
 
         Neutral is half way between the mean over the picture and the score at which a place would have just its share
         of the softmax over all places. By the first alone half of every picture would count as named, by the second
@@ -69,5 +71,5 @@ class Naming(nn.Module):
         mean = flat.mean(dim=-1)
         share = torch.logsumexp(flat, dim=-1) - math.log(flat.shape[-1])
         neutral = ((mean + share) / 2).unsqueeze(-1).unsqueeze(-1)
-        weight = _MOST + (_LEAST - _MOST) * ((sure.float() - _UNSURE) / (_SURE - _UNSURE)).clamp(0, 1)
+        weight = less_the_surer(sure.float(), ends=(_UNSURE, _SURE), weights=(_MOST, _LEAST))
         return weight * (scores - neutral).clamp(-_FURTHEST, _FURTHEST)

@@ -96,6 +96,9 @@ class ModelConfig(StrictModel):
     naming: bool = False
     """A map of where the sentence's kind of thing is, from the image encoder's classifier, moves the margin (beyond the
     paper; ``trainer.naming`` trains it)."""
+    discriminant: bool = False
+    """What looks and moves like the first guess of the object, rather than like its surroundings, joins it (beyond the
+    paper)."""
     sureness: bool = False
     """The line between object and background moves with how sure the network is (beyond the paper)."""
     boundary: Boundary = "none"
@@ -150,6 +153,7 @@ _PRESETS: dict[str, ModelConfig] = {
         decoder_channels=(32, 48, 96),
         separable_levels=2,
         position=True,
+        discriminant=True,
         sureness=True,
         boundary="guided",
     ),

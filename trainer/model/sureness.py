@@ -30,6 +30,18 @@ def sureness(margin: Tensor) -> Tensor:
     return (margin * inside).mean(dim=(-2, -1), keepdim=True) / share
 
 
+def less_the_surer(sure: Tensor, *, ends: tuple[float, float], weights: tuple[float, float]) -> Tensor:
+    """Sureness -> what something else counts beside the decoder: it goes from one weight to the other between the ends.
+
+    Example:
+        >>> import torch
+        >>> less_the_surer(torch.tensor([0.0, 2.0, 9.0]), ends=(1.5, 2.5), weights=(1.0, 0.5))
+        tensor([1.0000, 0.7500, 0.5000])
+    """
+    (unsure, certain), (most, least) = ends, weights
+    return most + (least - most) * ((sure - unsure) / (certain - unsure)).clamp(0, 1)
+
+
 def by_sureness(margin: Tensor) -> Tensor:
     """Margins [...,h,w] -> the same less the place of the line, so that an object is again what is above zero.
 
