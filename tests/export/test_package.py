@@ -130,7 +130,7 @@ def test_words_for_what_the_encoder_knows_are_exported(arguments: tuple[str, ...
             segmenter.set_queries(["the red ball", "a dog"])
         for frame in itertools.islice(SyntheticCamera(seed=7, size=(90, 160)), 2):
             margins = theirs.margins(frame.image).numpy()
-            assert np.abs(ours.step(frame.image).margins - margins).max() < 3e-2 * np.abs(margins).max()
+            assert np.abs(ours.step(frame.image).margins - margins).max() < 5e-2 * np.abs(margins).max()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])

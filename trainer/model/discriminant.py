@@ -48,20 +48,23 @@ def discriminant(features: Tensor, inside: Tensor, *, floor: float = 0.0) -> Ten
         >>> (discriminant(half, 0.9 * half, floor=0.1) > 0).int()[0, 0, 0].tolist()
         [1, 1, 0, 0]
     """
-    # About their mean, or the variances below would be differences of near numbers.
-    seen = features.float().flatten(2)
+    # About their mean and of order 1: half types lose small squares and differences of near numbers.
+    seen = features.float().flatten(2).unsqueeze(1)
     seen = seen - seen.mean(dim=-1, keepdim=True)
+    scale = seen.abs().mean(dim=(-2, -1), keepdim=True).clamp(min=max(floor, 1e-3))
+    seen = seen / scale
     weight = inside.float().flatten(2)
     share = weight.mean(dim=-1, keepdim=True).clamp(1e-4, 1 - 1e-4)
-    moment = torch.matmul(weight, seen.transpose(1, 2)) / seen.shape[-1]
+    # Products and sums, no matrices: TensorRT multiplies none of float32 for Turing.
+    moment = ((weight - share).unsqueeze(2) * seen).mean(dim=-1)
     own, other = moment / share, -moment / (1 - share)
-    variance = seen.square().mean(dim=-1).unsqueeze(1) - share * own.square() - (1 - share) * other.square()
+    variance = seen.square().mean(dim=-1) - share * own.square() - (1 - share) * other.square()
     variance = variance.clamp(min=0)
-    variance = variance + _SHARED * variance.mean(dim=-1, keepdim=True) + (floor**2 + 1e-6)
+    variance = variance + _SHARED * variance.mean(dim=-1, keepdim=True) + (floor / scale.squeeze(-1)).square() + 1e-4
     direction = (own - other) / variance
     apart = ((own - other) * direction).sum(dim=-1, keepdim=True)
     middle = ((own + other) * direction).sum(dim=-1, keepdim=True) / 2
-    scores: Tensor = (torch.matmul(direction, seen) - middle) / torch.sqrt(1 + apart)
+    scores: Tensor = ((direction.unsqueeze(-1) * seen).sum(dim=2) - middle) / torch.sqrt(1 + apart)
     return scores.unflatten(-1, features.shape[-2:])  # type: ignore[no-any-return,no-untyped-call]
 
 
