@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rvos_edge.benchmarks.devices import Device
+from rvos_edge.benchmarks.devices import DevicePeak
 
 _SIDE = 1536
 _SECONDS = 1.0
@@ -19,7 +19,7 @@ _LEAST_COPY = 256 * 2**20
 _MOST_COPY = 1024 * 2**20
 
 
-def measure_cpu(name: str) -> Device:
+def measure_cpu(name: str) -> DevicePeak:
     """Measure for a few seconds; the best of many tries counts, because others can only slow a try down.
 
     NumPy multiplies in float32. OpenVINO does too, and in bfloat16 and float16, where it is installed; without it
@@ -34,7 +34,7 @@ def measure_cpu(name: str) -> Device:
         for hint in ("f32", "bf16", "f16"):
             narrow[hint] = _openvino_flops(hint)
     single = max(single, narrow.get("f32", 0.0))
-    return Device(
+    return DevicePeak(
         key="cpu",
         name=name,
         float16=max(single, narrow.get("f16", 0.0)) / 1e12,

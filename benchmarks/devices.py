@@ -27,7 +27,7 @@ _BLACKWELL = "https://images.nvidia.com/aem-dam/Solutions/geforce/blackwell/nvid
 
 
 @dataclass(frozen=True)
-class Device:
+class DevicePeak:
     """The roof of a device.
 
     Attributes:
@@ -60,7 +60,7 @@ class Device:
 
 
 DEVICES = (
-    Device(
+    DevicePeak(
         key="jetson-nano",
         name="Jetson Nano",
         float16=0.472,
@@ -70,7 +70,7 @@ DEVICES = (
         basis="472 GFLOPS float16 as printed: 128 CUDA cores, 0.92 GHz",
         source=_MODULES,
     ),
-    Device(
+    DevicePeak(
         key="xavier-nx",
         name="Jetson Xavier NX",
         float16=6.76,
@@ -80,7 +80,7 @@ DEVICES = (
         basis="48 tensor cores x 128 FLOP x 1.1 GHz; 384 CUDA cores",
         source=_MODULES,
     ),
-    Device(
+    DevicePeak(
         key="orin-nano",
         name="Jetson Orin Nano 8GB (Super)",
         float16=16.7,
@@ -91,7 +91,7 @@ DEVICES = (
         source=_MODULES,
         bfloat16=16.7,
     ),
-    Device(
+    DevicePeak(
         key="orin-nx",
         name="Jetson Orin NX 16GB (Super)",
         float16=19.2,
@@ -102,7 +102,7 @@ DEVICES = (
         source=_MODULES,
         bfloat16=19.2,
     ),
-    Device(
+    DevicePeak(
         key="agx-orin",
         name="Jetson AGX Orin 64GB",
         float16=42.6,
@@ -113,7 +113,7 @@ DEVICES = (
         source="https://github.com/NVIDIA/Deep-Learning-Accelerator-SW",
         bfloat16=42.6,
     ),
-    Device(
+    DevicePeak(
         key="thor",
         name="Jetson AGX Thor (T5000)",
         float16=258.8,
@@ -124,7 +124,7 @@ DEVICES = (
         source=_MODULES,
         bfloat16=258.8,
     ),
-    Device(
+    DevicePeak(
         key="rtx-3060",
         name="GeForce RTX 3060 12GB",
         float16=51.2,
@@ -135,7 +135,7 @@ DEVICES = (
         source=_GEFORCE,
         bfloat16=25.6,
     ),
-    Device(
+    DevicePeak(
         key="rtx-4070",
         name="GeForce RTX 4070",
         float16=116.6,
@@ -146,7 +146,7 @@ DEVICES = (
         source=_GEFORCE,
         bfloat16=58.3,
     ),
-    Device(
+    DevicePeak(
         key="rtx-4090",
         name="GeForce RTX 4090",
         float16=330.3,
@@ -157,7 +157,7 @@ DEVICES = (
         source=_ADA,
         bfloat16=165.2,
     ),
-    Device(
+    DevicePeak(
         key="rtx-5090",
         name="GeForce RTX 5090",
         float16=419.0,
@@ -168,7 +168,7 @@ DEVICES = (
         source=_BLACKWELL,
         bfloat16=209.5,
     ),
-    Device(
+    DevicePeak(
         key="h100",
         name="H100 SXM",
         float16=989.4,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.stream.sources import open_source
+from rvos_edge.streaming.sources import open_source
 
 _MOST_BYTES = 512 * 2**20
 _COLOURS = ("red", "blue", "green", "black", "white", "yellow", "brown", "grey")
@@ -19,7 +19,7 @@ _THINGS = ("dog", "car", "ball", "person", "horse", "bird", "boat", "cat")
 
 
 @dataclass(frozen=True)
-class Clip:
+class BenchmarkClip:
     """Frames in memory.
 
     Attributes:
@@ -50,7 +50,7 @@ class Clip:
         return self.images[last - abs(last - index % (2 * last))]
 
 
-def read_clip(source: str, *, frames: int, size: tuple[int, int]) -> Clip:
+def read_clip(source: str, *, frames: int, size: tuple[int, int]) -> BenchmarkClip:
     """Read the first frames of a source, as many as half a GiB holds.
 
     Args:
@@ -66,13 +66,15 @@ def read_clip(source: str, *, frames: int, size: tuple[int, int]) -> Clip:
         name = opened.name if source.partition(":")[0] == "synthetic" else Path(opened.name).name
         for frame in itertools.islice(opened, frames):
             if images and frame.image.shape != images[0].shape:
-                raise UserError(f"{source}: frame {frame.name} is of another size; benchmark frames of one size.")
+                raise UserError(
+                    f"{source}: frame {frame.name} is of another size; benchmark frames of one size."
+                )
             images.append(frame.image)
             if sum(image.nbytes for image in images) > _MOST_BYTES:
                 break
     if not images:
         raise UserError(f"{source} gives no frames; choose another --source.")
-    return Clip(name, images)
+    return BenchmarkClip(name, images)
 
 
 def make_queries(count: int) -> list[str]:
@@ -84,4 +86,7 @@ def make_queries(count: int) -> list[str]:
     """
     pairs = list(itertools.product(_THINGS, _COLOURS))
     sentences = [f"the {colour} {thing}" for thing, colour in pairs]
-    return [sentences[n % len(pairs)] + (f" {n // len(pairs) + 1}" if n >= len(pairs) else "") for n in range(count)]
+    return [
+        sentences[n % len(pairs)] + (f" {n // len(pairs) + 1}" if n >= len(pairs) else "")
+        for n in range(count)
+    ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from rvos_edge.bundle import Bundle
 from rvos_edge.engines.base import Backend
-from rvos_edge.engines.choose import open_backend
+from rvos_edge.engines.registry import open_backend
 from rvos_edge.segmenter import Segmenter
 
 
-def open_run(bundle: Bundle, backend: str, *, device: str, threads: int | None) -> tuple[Segmenter, Backend]:
+def open_run(
+    bundle: Bundle, backend: str, *, device: str, threads: int | None
+) -> tuple[Segmenter, Backend]:
     """Load the graphs; queries are encoded anew, never taken from a cache.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from rvos_edge.benchmarks.compare import END_TO_END, compare_runs
-from rvos_edge.benchmarks.schema import Percentiles, Result, Run
+from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun, LatencyPercentiles
 from rvos_edge.benchmarks.show import busy_warning, interval, state_line, verdict
 from rvos_edge.bundle import format_size
 
@@ -36,7 +36,7 @@ _WIDTH, _BAR, _GAP, _LABEL = 1000, 26, 34, 230
 _PLOT = 140
 
 
-def render_page(result: Result) -> str:
+def render_page(result: BenchmarkResult) -> str:
     """The whole page."""
     work, bundle = result.workload, result.bundle
     title = f"{bundle.name} {format_size(bundle.size)} on {result.machine.name}"
@@ -63,10 +63,12 @@ def render_page(result: Result) -> str:
     return "\n".join(parts)
 
 
-def _bars(runs: Sequence[Run], stages: Sequence[str]) -> str:
+def _bars(runs: Sequence[BenchmarkRun], stages: Sequence[str]) -> str:
     """One bar per backend, cut into the medians of its stages."""
     longest = max(sum(values.p50 for values in run.stages.values()) for run in runs) or 1.0
-    lines = [f'<svg viewBox="0 0 {_WIDTH} {_GAP * len(runs)}" role="img" aria-label="medians of the stages">']
+    lines = [
+        f'<svg viewBox="0 0 {_WIDTH} {_GAP * len(runs)}" role="img" aria-label="medians of the stages">'
+    ]
     for row, run in enumerate(runs):
         top, left = row * _GAP, float(_LABEL)
         lines.append(f'<text x="0" y="{top + 18}">{escape(run.runtime)}</text>')
@@ -90,37 +92,45 @@ def _legend(stages: Sequence[str]) -> str:
     return f"<p>{''.join(keys)}</p>"
 
 
-def _stage_table(runs: Sequence[Run], stages: Sequence[str]) -> str:
+def _stage_table(runs: Sequence[BenchmarkRun], stages: Sequence[str]) -> str:
     heads = [head for run in runs for head in (f"{run.runtime} p50", "p90", "p99")]
     rows = [[name, *_cells(runs, name)] for name in stages]
     rows.append([END_TO_END, *(cell for run in runs for cell in _three(run.end_to_end))])
     return _table(["stage", *heads], rows)
 
 
-def _cells(runs: Sequence[Run], stage: str) -> list[str]:
+def _cells(runs: Sequence[BenchmarkRun], stage: str) -> list[str]:
     return [cell for run in runs for cell in _three(run.stages.get(stage))]
 
 
-def _three(values: Percentiles | None) -> list[str]:
-    return ["", "", ""] if values is None else [f"{value:.2f}" for value in (values.p50, values.p90, values.p99)]
+def _three(values: LatencyPercentiles | None) -> list[str]:
+    return (
+        ["", "", ""]
+        if values is None
+        else [f"{value:.2f}" for value in (values.p50, values.p90, values.p99)]
+    )
 
 
-def _ratios(result: Result) -> str:
+def _ratios(result: BenchmarkResult) -> str:
     first = result.runs[0]
     rows = []
     for run in result.runs[1:]:
         row = compare_runs(first, run)[0]
-        rows.append([first.runtime, run.runtime, f"{row.ratio.value:.3f}", interval(row), verdict(row)])
+        rows.append(
+            [first.runtime, run.runtime, f"{row.ratio.value:.3f}", interval(row), verdict(row)]
+        )
     return _table(["A", "B", "B is so many times as fast", "95 % interval", "verdict"], rows)
 
 
-def _plot(run: Run) -> str:
+def _plot(run: BenchmarkRun) -> str:
     """Every frame's time as a line over the frames, from zero to the slowest."""
     if run.times is None:
         return f'<p class="note">{escape(run.runtime)}: the single times were not kept.</p>'
     times = run.times.frame_us
     highest, step = max(times), _WIDTH / max(1, len(times) - 1)
-    points = " ".join(f"{index * step:.1f},{_PLOT * (1 - us / highest):.1f}" for index, us in enumerate(times))
+    points = " ".join(
+        f"{index * step:.1f},{_PLOT * (1 - us / highest):.1f}" for index, us in enumerate(times)
+    )
     return (
         f'<p class="note">{escape(run.runtime)}: 0 to {highest / 1000:.1f} ms</p>'
         f'<svg viewBox="0 -2 {_WIDTH} {_PLOT + 4}" role="img" aria-label="times of the frames">'
@@ -128,7 +138,7 @@ def _plot(run: Run) -> str:
     )
 
 
-def _facts(runs: Sequence[Run]) -> str:
+def _facts(runs: Sequence[BenchmarkRun]) -> str:
     rows = []
     for run in runs:
         start, memory, camera = run.start_up, run.memory, run.camera
@@ -143,10 +153,13 @@ def _facts(runs: Sequence[Run]) -> str:
                 f"{camera.dropped} of {camera.arrived} at {camera.fps:g} fps" if camera else "",
             ]
         )
-    return _table(["", "frames/s", "start to first mask", "peak host", "peak device", "a camera would drop"], rows)
+    return _table(
+        ["", "frames/s", "start to first mask", "peak host", "peak device", "a camera would drop"],
+        rows,
+    )
 
 
-def _machine(result: Result) -> str:
+def _machine(result: BenchmarkResult) -> str:
     machine = result.machine
     rows = [
         ["CPU", f"{machine.cpu}, {machine.cores} usable cores"],
@@ -163,5 +176,7 @@ def _machine(result: Result) -> str:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     top = f"<tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr>" if heads else ""
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
     return f'<div class="scroll"><table>{top}{body}</table></div>'

@@ -25,16 +25,15 @@ from rvos_edge.benchmarks.open import open_run
 from rvos_edge.benchmarks.peer_models import OpenCvFlow, RefVosShape, ResearchCode
 from rvos_edge.benchmarks.stats import Ratio, paired_ratio
 from rvos_edge.bundle import FLOW_GRAPHS, Bundle, sha256_of
-from rvos_edge.engines.choose import available_backends
+from rvos_edge.engines.registry import available_backends
 from rvos_edge.errors import UserError
-from rvos_edge.export.package import Options as ExportOptions
-from rvos_edge.export.package import export_bundle
+from rvos_edge.export.package import ExportOptions, export_bundle
+from rvos_edge.parity.verify import mask_iou
 from rvos_edge.segmenter import Segmenter
-from rvos_edge.stream.synthetic import SyntheticCamera
-from rvos_edge.trainer.assemble import assemble
+from rvos_edge.synthetic.camera import SyntheticCamera
 from rvos_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
 from rvos_edge.trainer.model.weights import InitialWeights
-from rvos_edge.verify import mask_iou
+from rvos_edge.trainer.tasks.from_parts import assemble
 
 Frame = NDArray[np.uint8]
 EAGER = "PyTorch eager"
@@ -48,7 +47,7 @@ _TURN = 5
 
 
 @dataclass(frozen=True)
-class Options:
+class PeerOptions:
     """What to compare.
 
     Attributes:
@@ -90,7 +89,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Report:
+class PeerReport:
     """What came out.
 
     Attributes:
@@ -133,7 +132,9 @@ class _Peer:
                 self.flow_seconds.append(flow)
 
 
-def compare_peers(options: Options, *, on_frame: Callable[[int, int], None] | None = None) -> Report:
+def compare_peers(
+    options: PeerOptions, *, on_frame: Callable[[int, int], None] | None = None
+) -> PeerReport:
     """Measure.
 
     Args:
@@ -146,7 +147,9 @@ def compare_peers(options: Options, *, on_frame: Callable[[int, int], None] | No
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads {options.threads} is out of range; give at least 1.")
     if options.frames < 1 or options.warmup < 2:
-        raise UserError("--frames must be at least 1 and --warmup at least 2: the first frame of a video has no flow.")
+        raise UserError(
+            "--frames must be at least 1 and --warmup at least 2: the first frame of a video has no flow."
+        )
     for name in options.skip:
         if name not in KINDS:
             raise UserError(f"--skip {name}: there is no such peer; choose {', '.join(KINDS)}.")
@@ -175,14 +178,19 @@ def compare_peers(options: Options, *, on_frame: Callable[[int, int], None] | No
     flow: list[Standing] = []
     if flows:
         graphs = runtimes[0].flow_seconds
-        flow = [Standing(peer.name, paired_ratio(graphs, peer.flow_seconds)) for peer in (*runtimes[1:], *flows)]
+        flow = [
+            Standing(peer.name, paired_ratio(graphs, peer.flow_seconds))
+            for peer in (*runtimes[1:], *flows)
+        ]
     flow_baseline = f"flow graphs on {runtimes[0].name}"
-    return Report(whole, flow, flow_baseline, options.frames, bundle.manifest.trained)
+    return PeerReport(whole, flow, flow_baseline, options.frames, bundle.manifest.trained)
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: PeerReport, console: Console) -> None:
     """Two tables of ratios, and a warning if the masks are not those of PyTorch."""
-    whole = Table(title=f"Whole frames, against {EAGER} (sentence and both frames encoded on every frame)")
+    whole = Table(
+        title=f"Whole frames, against {EAGER} (sentence and both frames encoded on every frame)"
+    )
     for column in ("", "times as fast", "95 % interval", "mask IoU"):
         whole.add_column(column, justify="right" if column else "left")
     for standing in report.whole:
@@ -218,7 +226,7 @@ def _iou(peer: _Peer, eager: _Peer) -> float | None:
     return None if peer.name == REFVOS else mask_iou(peer.masks, eager.masks)
 
 
-def _prepare(options: Options, folder: Path) -> tuple[Path, Bundle]:
+def _prepare(options: PeerOptions, folder: Path) -> tuple[Path, Bundle]:
     """Checkpoint and bundle of the same weights."""
     path = options.checkpoint
     if path is None:
@@ -229,7 +237,9 @@ def _prepare(options: Options, folder: Path) -> tuple[Path, Bundle]:
     if options.bundle is not None:
         bundle = Bundle.open(options.bundle, size=options.size)
         if sha256_of(path / "model.safetensors") != bundle.manifest.checkpoint_sha256:
-            raise UserError(f"{options.bundle} was not made of {path}; give the bundle of that checkpoint, or none.")
+            raise UserError(
+                f"{options.bundle} was not made of {path}; give the bundle of that checkpoint, or none."
+            )
         return path, bundle
     # Not narrowed, so that the masks can be the same; time is the same either way, they are widened when loaded.
     sizes = [options.size] if options.size else []
@@ -242,12 +252,16 @@ def _scene(size: tuple[int, int], count: int) -> tuple[str, list[Frame]]:
     camera = SyntheticCamera(seed=_SCENE, size=size, frames=count)
     frames = list(camera)
     said = [
-        (int(mask.sum()), words[0]) for mask, words in zip(frames[0].masks, camera.expressions(0), strict=True) if words
+        (int(mask.sum()), words[0])
+        for mask, words in zip(frames[0].masks, camera.expressions(0), strict=True)
+        if words
     ]
     return max(said)[1], [frame.image for frame in frames]
 
 
-def _torch_peers(checkpoint: Path, query: str, size: tuple[int, int], skip: Sequence[str]) -> list[_Peer]:
+def _torch_peers(
+    checkpoint: Path, query: str, size: tuple[int, int], skip: Sequence[str]
+) -> list[_Peer]:
     """PyTorch eager, which is first, and what else runs in PyTorch."""
     loaded = load_checkpoint(checkpoint)
     peers = []
@@ -264,7 +278,7 @@ def _without_flow(step: Callable[[Frame], NDArray[np.bool_]]) -> Step:
     return lambda frame: (step(frame), None)
 
 
-def _runtimes(bundle: Bundle, options: Options, query: str) -> list[_Peer]:
+def _runtimes(bundle: Bundle, options: PeerOptions, query: str) -> list[_Peer]:
     peers = []
     for name in options.backends or available_backends(bundle, "auto"):
         try:
@@ -292,28 +306,41 @@ def _flow_peers(bundle: Bundle, skip: Sequence[str]) -> list[_Peer]:
     if spec is None or "flow" in skip:
         return []
     size = bundle.manifest.size[0] // spec.scale, bundle.manifest.size[1] // spec.scale
-    return [_Peer(f"OpenCV {method}", OpenCvFlow(method=method, size=size).step) for method in ("DIS", "Farneback")]
+    return [
+        _Peer(f"OpenCV {method}", OpenCvFlow(method=method, size=size).step)
+        for method in ("DIS", "Farneback")
+    ]
 
 
 def _main() -> None:
-    from rvos_edge.cli.app import parse_size
+    from rvos_edge.bundle import parse_size
 
     parser = argparse.ArgumentParser(
         prog="python -m rvos_edge.benchmarks.peers", description=(__doc__ or "").split(":")[0]
     )
-    parser.add_argument("--checkpoint", type=Path, help="directory; the preset with random weights if left out")
-    parser.add_argument("--preset", default="edge", help="edge, desktop or paper, without a checkpoint")
-    parser.add_argument("--bundle", type=Path, help="made of the checkpoint; exported here if left out")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="directory; the preset with random weights if left out"
+    )
+    parser.add_argument(
+        "--preset", default="edge", help="edge, desktop or paper, without a checkpoint"
+    )
+    parser.add_argument(
+        "--bundle", type=Path, help="made of the checkpoint; exported here if left out"
+    )
     parser.add_argument("--size", help="network input as HxW; the checkpoint's if left out")
     parser.add_argument("--frames", type=int, default=20, help="measured frames")
     parser.add_argument("--warmup", type=int, default=4, help="frames before them")
-    parser.add_argument("--backend", action="append", default=[], help="of the runtime; repeatable; all if left out")
-    parser.add_argument("--skip", action="append", default=[], help=f"{', '.join(KINDS)}; repeatable")
+    parser.add_argument(
+        "--backend", action="append", default=[], help="of the runtime; repeatable; all if left out"
+    )
+    parser.add_argument(
+        "--skip", action="append", default=[], help=f"{', '.join(KINDS)}; repeatable"
+    )
     parser.add_argument("--threads", type=int, help="of everybody; each chooses if left out")
     given = parser.parse_args()
     console = Console(stderr=True)
     try:
-        options = Options(
+        options = PeerOptions(
             checkpoint=given.checkpoint,
             preset=given.preset,
             bundle=given.bundle,
@@ -325,7 +352,9 @@ def _main() -> None:
             threads=given.threads,
         )
         with console.status("preparing") as status:
-            report = compare_peers(options, on_frame=lambda done, of: status.update(f"round {done} of {of}"))
+            report = compare_peers(
+                options, on_frame=lambda done, of: status.update(f"round {done} of {of}")
+            )
     except UserError as error:
         sys.exit(f"Error: {error}")
     print_report(report, Console())

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rvos_edge.benchmarks.schema import Result, read_result, write_text
+from rvos_edge.benchmarks.schema import BenchmarkResult, read_result, write_text
 from rvos_edge.benchmarks.show import busy_warning
 from rvos_edge.bundle import format_size
 from rvos_edge.errors import UserError
@@ -47,7 +47,9 @@ def render(page: Path, *, results: Path | None = None) -> int:
         raise UserError(f"{folder} does not exist; measure with: rvos-edge bench --json {folder}/")
     found = [read_result(path) for path in sorted(folder.glob("*.json"))]
     if not found:
-        raise UserError(f"{folder} holds no results; measure with: rvos-edge bench --json {folder}/")
+        raise UserError(
+            f"{folder} holds no results; measure with: rvos-edge bench --json {folder}/"
+        )
     try:
         text = page.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -61,7 +63,7 @@ def render(page: Path, *, results: Path | None = None) -> int:
     return len(found)
 
 
-def table(results: Iterable[Result]) -> str:
+def table(results: Iterable[BenchmarkResult]) -> str:
     """A Markdown table, a line per backend; machines by name, and on each the latest result first."""
     ordered = sorted(results, key=lambda result: result.made, reverse=True)
     ordered.sort(key=lambda result: (result.machine.name, result.bundle.size))
@@ -71,13 +73,15 @@ def table(results: Iterable[Result]) -> str:
     return "\n".join(lines)
 
 
-def file_name(result: Result) -> str:
+def file_name(result: BenchmarkResult) -> str:
     """``jetson-orin-nano-2026-01-31.json``: a name for a result by machine and date."""
-    slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((?:r|tm)\)", "", result.machine.name.lower())).strip("-")
+    slug = re.sub(
+        r"[^a-z0-9]+", "-", re.sub(r"\((?:r|tm)\)", "", result.machine.name.lower())
+    ).strip("-")
     return f"{slug}-{result.made[:10]}.json"
 
 
-def _rows(result: Result) -> Iterable[Sequence[str]]:
+def _rows(result: BenchmarkResult) -> Iterable[Sequence[str]]:
     busy = f", busy: load {result.before.load_average:.1f}" if busy_warning(result) else ""
     for run in result.runs:
         times = run.end_to_end
@@ -100,7 +104,9 @@ def _line(cells: Iterable[str]) -> str:
 def _main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("page", type=Path, help="Markdown file with the two markers")
-    parser.add_argument("--results", type=Path, help="folder of results; benchmarks/results beside the page")
+    parser.add_argument(
+        "--results", type=Path, help="folder of results; benchmarks/results beside the page"
+    )
     arguments = parser.parse_args()
     try:
         count = render(arguments.page, results=arguments.results)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rvos_edge.benchmarks.devices import DEVICES, Device
+from rvos_edge.benchmarks.devices import DEVICES, DevicePeak
 from rvos_edge.bundle import TEXT_GRAPH, Arithmetic, GraphSpec, Manifest, TensorSpec
 from rvos_edge.errors import UserError
 
@@ -52,7 +52,9 @@ class Bound:
         return "FLOP" if self.compute_ms >= self.memory_ms else "bytes"
 
 
-def bounds(manifest: Manifest, device: Device, *, precision: Arithmetic | None = None) -> list[Bound]:
+def bounds(
+    manifest: Manifest, device: DevicePeak, *, precision: Arithmetic | None = None
+) -> list[Bound]:
     """The bound of every graph that a frame with flow and one query runs.
 
     Args:
@@ -79,7 +81,9 @@ def graph_bytes(spec: GraphSpec, arithmetic: Arithmetic) -> int:
     Floating tensors follow the arithmetic where it is narrower than what the manifest states.
     """
     weights = spec.weight_bytes * _BYTES[arithmetic] // _BYTES[spec.weights]
-    return weights + sum(_tensor_bytes(tensor, arithmetic) for tensor in (*spec.inputs, *spec.outputs))
+    return weights + sum(
+        _tensor_bytes(tensor, arithmetic) for tensor in (*spec.inputs, *spec.outputs)
+    )
 
 
 def _tensor_bytes(tensor: TensorSpec, arithmetic: Arithmetic) -> int:
@@ -114,7 +118,7 @@ def frame_share(found: Sequence[Bound], stages: Mapping[str, float]) -> float | 
     return share(total_ms(both), sum(stages[bound.graph] for bound in both))
 
 
-def choose_devices(key: str) -> list[Device]:
+def choose_devices(key: str) -> list[DevicePeak]:
     """The devices that a key names; the CPU is measured and not among them.
 
     Raises:
@@ -124,5 +128,7 @@ def choose_devices(key: str) -> list[Device]:
         return list(DEVICES)
     known = {device.key: device for device in DEVICES}
     if key not in known:
-        raise UserError(f"--roofline {key}: there is no such device; choose cpu, all, {', '.join(known)}.")
+        raise UserError(
+            f"--roofline {key}: there is no such device; choose cpu, all, {', '.join(known)}."
+        )
     return [known[key]]

@@ -20,7 +20,8 @@ from rvos_edge.benchmarks.frames import make_queries, read_clip
 from rvos_edge.benchmarks.stats import paired_ratio
 from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.errors import UserError
-from rvos_edge.segmenter import Segmenter, open_segmenter
+from rvos_edge.opening import open_segmenter
+from rvos_edge.protocol import SegmenterProtocol
 
 RUNTIMES = ("python", "cpp")
 _AROUND = ("preprocess", "postprocess")
@@ -28,7 +29,7 @@ _AROUND = ("preprocess", "postprocess")
 
 
 @dataclass
-class Times:
+class RuntimeTimes:
     """What a runtime took, in milliseconds per frame.
 
     Attributes:
@@ -39,13 +40,15 @@ class Times:
     frame: list[float] = field(default_factory=list)
     outside: list[float] = field(default_factory=list)
 
-    def step(self, segmenter: Segmenter, image: NDArray[np.uint8]) -> None:
+    def step(self, segmenter: SegmenterProtocol, image: NDArray[np.uint8]) -> None:
         """Segment a frame and keep its times."""
         start = time.perf_counter()
         timings = segmenter.step(image).timings
         took = 1e3 * (time.perf_counter() - start)
         self.frame.append(took)
-        self.outside.append(took - sum(value for name, value in timings.items() if name not in _AROUND))
+        self.outside.append(
+            took - sum(value for name, value in timings.items() if name not in _AROUND)
+        )
 
 
 def measure(
@@ -57,7 +60,7 @@ def measure(
     size: tuple[int, int] | None,
     source: str,
     threads: int | None,
-) -> dict[str, Times]:
+) -> dict[str, RuntimeTimes]:
     """Times by runtime.
 
     Raises:
@@ -65,25 +68,30 @@ def measure(
     """
     bundle = Bundle.open(shipped_bundle())
     clip = read_clip(source, frames=frames + warmup, size=size or bundle.manifest.size)
-    segmenters = {name: open_segmenter(backend=backend, threads=threads, runtime=name) for name in RUNTIMES}
-    times = {name: Times() for name in RUNTIMES}
+    segmenters = {
+        name: open_segmenter(backend=backend, threads=threads, runtime=name) for name in RUNTIMES
+    }
+    times = {name: RuntimeTimes() for name in RUNTIMES}
     for segmenter in segmenters.values():
         segmenter.set_queries(make_queries(queries))
     for index in range(warmup + frames):
         if index == warmup:
-            times = {name: Times() for name in RUNTIMES}
+            times = {name: RuntimeTimes() for name in RUNTIMES}
         # Whoever comes second finds warmer caches: they change places.
         for name in RUNTIMES[:: 1 if index % 2 else -1]:
             times[name].step(segmenters[name], clip.at(index))
     return times
 
 
-def row(label: str, times: dict[str, Times]) -> str:
+def row(label: str, times: dict[str, RuntimeTimes]) -> str:
     """One line of the table."""
     ratio = paired_ratio(times["python"].frame, times["cpp"].frame)
-    between = "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.3f} to {ratio.high:.3f})"
+    between = (
+        "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.3f} to {ratio.high:.3f})"
+    )
     frame, outside = (
-        [f"{statistics.median(getattr(times[name], kind)):.2f}" for name in RUNTIMES] for kind in ("frame", "outside")
+        [f"{statistics.median(getattr(times[name], kind)):.2f}" for name in RUNTIMES]
+        for kind in ("frame", "outside")
     )
     return f"| {label} | {frame[0]} | {frame[1]} | {ratio.value:.3f}{between} | {outside[0]} | {outside[1]} |"
 

@@ -30,7 +30,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Percentiles(_Strict):
+class LatencyPercentiles(_Strict):
     """Milliseconds; linear interpolation between the measured values."""
 
     p50: float = Field(ge=0)
@@ -70,7 +70,7 @@ class Camera(_Strict):
     dropped: int = Field(ge=0)
 
 
-class Times(_Strict):
+class StageTimes(_Strict):
     """Microseconds of every frame, in order."""
 
     frame_us: tuple[int, ...]
@@ -78,7 +78,7 @@ class Times(_Strict):
     """None on the frames where the stage did not run."""
 
 
-class Run(_Strict):
+class BenchmarkRun(_Strict):
     """One backend."""
 
     backend: str
@@ -86,15 +86,15 @@ class Run(_Strict):
     """Backend, version and device, for people."""
     reason: str
     """Why it ran where it ran."""
-    end_to_end: Percentiles
+    end_to_end: LatencyPercentiles
     """From frame to masks of the frame's size."""
     fps: float = Field(gt=0)
     """Frames divided by the sum of their times."""
-    stages: dict[str, Percentiles]
+    stages: dict[str, LatencyPercentiles]
     start_up: StartUp | None = None
     memory: Memory | None = None
     camera: Camera | None = None
-    times: Times | None = None
+    times: StageTimes | None = None
 
 
 class BundleFacts(_Strict):
@@ -162,7 +162,7 @@ class State(_Strict):
     """What nvidia-smi says: clocks, power, temperature, reasons for throttling."""
 
 
-class Result(_Strict):
+class BenchmarkResult(_Strict):
     """A whole benchmark."""
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -177,7 +177,7 @@ class Result(_Strict):
     versions: dict[str, str]
     before: State
     after: State
-    runs: tuple[Run, ...] = Field(min_length=1)
+    runs: tuple[BenchmarkRun, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:
@@ -189,24 +189,29 @@ class Result(_Strict):
                 continue
             for name, times in {"frame_us": run.times.frame_us, **run.times.stages_us}.items():
                 if len(times) != self.workload.frames:
-                    raise ValueError(f"{run.backend} has {len(times)} times for '{name}', not {self.workload.frames}")
+                    raise ValueError(
+                        f"{run.backend} has {len(times)} times for '{name}', not {self.workload.frames}"
+                    )
         return self
 
-    def run(self, backend: str) -> Run:
+    def run(self, backend: str) -> BenchmarkRun:
         """The run of a backend; KeyError without one."""
         return {run.backend: run for run in self.runs}[backend]
 
 
-def to_json(result: Result) -> str:
+def to_json(result: BenchmarkResult) -> str:
     """Readable, with each list of times on a line of its own."""
     text = json.dumps(result.model_dump(mode="json"), indent=1)
-    return _NUMBERS.sub(lambda match: f"[{','.join(match[1].split(',')).translate(_NO_SPACE)}]", text) + "\n"
+    return (
+        _NUMBERS.sub(lambda match: f"[{','.join(match[1].split(',')).translate(_NO_SPACE)}]", text)
+        + "\n"
+    )
 
 
 _NO_SPACE = {ord(blank): None for blank in " \n"}
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: Path) -> BenchmarkResult:
     """Read a result.
 
     Raises:
@@ -216,19 +221,25 @@ def read_result(path: Path) -> Result:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give a file that 'bench --json' wrote.") from error
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); give a file that 'bench --json' wrote."
+        ) from error
     except ValueError as error:
         raise UserError(f"{path} is not readable JSON ({error}); measure again.") from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if version is not None and version != FORMAT_VERSION:
-        raise UserError(f"{path} has format version {version}, this program reads {FORMAT_VERSION}; measure again.")
+        raise UserError(
+            f"{path} has format version {version}, this program reads {FORMAT_VERSION}; measure again."
+        )
     try:
-        return Result.model_validate_json(text)
+        return BenchmarkResult.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         message = first["msg"].removeprefix("Value error, ").lower()
-        raise UserError(f"{path}: '{where}': {message}; it is no result of 'rvos-edge bench'.") from error
+        raise UserError(
+            f"{path}: '{where}': {message}; it is no result of 'rvos-edge bench'."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -244,4 +255,6 @@ def write_text(path: Path, text: str) -> None:
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); choose another place."
+        ) from error

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rvos_edge.benchmarks.compare import END_TO_END, Comparison, Row, compare_runs
-from rvos_edge.benchmarks.devices import Device
+from rvos_edge.benchmarks.compare import END_TO_END, Comparison, ComparisonRow, compare_runs
+from rvos_edge.benchmarks.devices import DevicePeak
 from rvos_edge.benchmarks.roofline import Bound, bounds, frame_share, share, total_ms
-from rvos_edge.benchmarks.schema import Percentiles, Result, Run, State
+from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun, LatencyPercentiles, State
 from rvos_edge.bundle import Manifest, format_size
 
 _SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
@@ -20,7 +20,7 @@ BUSY = 0.5
 """Load per core above which the reader is warned."""
 
 
-def print_result(result: Result, console: Console) -> None:
+def print_result(result: BenchmarkResult, console: Console) -> None:
     """Everything but the single frames."""
     work, bundle = result.workload, result.bundle
     queries = f"{work.queries} {'query' if work.queries == 1 else 'queries'}"
@@ -33,14 +33,16 @@ def print_result(result: Result, console: Console) -> None:
     )
     console.print(_stages(result.runs))
     for run in result.runs[1:]:
-        console.print(f"[bold]{escape(_verdict(compare_runs(result.runs[0], run)[0]))}[/]", soft_wrap=True)
+        console.print(
+            f"[bold]{escape(_verdict(compare_runs(result.runs[0], run)[0]))}[/]", soft_wrap=True
+        )
     for moment, state in (("before", result.before), ("after", result.after)):
         console.print(f"{moment}: {escape(state_line(state))}", soft_wrap=True)
     if warning := busy_warning(result):
         console.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
 
 
-def busy_warning(result: Result) -> str | None:
+def busy_warning(result: BenchmarkResult) -> str | None:
     """A sentence if something else was running."""
     load = result.before.load_average
     if load is None or load <= BUSY * result.machine.cores:
@@ -89,21 +91,21 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(table)
 
 
-def interval(row: Row) -> str:
+def interval(row: ComparisonRow) -> str:
     """``1.92 to 2.11``, or why there is none."""
     if row.ratio.low is None or row.ratio.high is None:
         return "medians only" if not row.ratio.pairs else "too few frames"
     return f"{row.ratio.low:.3f} to {row.ratio.high:.3f}"
 
 
-def verdict(row: Row) -> str:
+def verdict(row: ComparisonRow) -> str:
     """Which is faster, as far as the interval says."""
     if not row.ratio.excludes_one:
         return "undecided"
     return "B is faster" if row.ratio.value > 1 else "A is faster"
 
 
-def print_roofs(manifest: Manifest, devices: Sequence[Device], console: Console) -> None:
+def print_roofs(manifest: Manifest, devices: Sequence[DevicePeak], console: Console) -> None:
     """A line per device: the least time of a frame as exported, and if all of it were float16."""
     table = Table(
         title=f"Least milliseconds of a frame: {escape(manifest.name)} at {format_size(manifest.size)}, one query",
@@ -114,19 +116,29 @@ def print_roofs(manifest: Manifest, devices: Sequence[Device], console: Console)
     for column in ("f32", "tf32", "f16", "GB/s", "ms", "ms f16"):
         table.add_column(column, justify="right", no_wrap=True)
     for device in devices:
-        stated, narrow = total_ms(bounds(manifest, device)), total_ms(bounds(manifest, device, precision="float16"))
+        stated, narrow = (
+            total_ms(bounds(manifest, device)),
+            total_ms(bounds(manifest, device, precision="float16")),
+        )
         figures = (device.float32, device.tf32, device.float16, device.bandwidth, stated, narrow)
-        table.add_row(escape(device.name), *("-" if figure is None else _short(figure) for figure in figures))
+        table.add_row(
+            escape(device.name), *("-" if figure is None else _short(figure) for figure in figures)
+        )
     console.print(table)
     for device in devices:
-        console.print(f"{escape(device.name)}: {escape(device.basis)}; {escape(device.source)}", soft_wrap=True)
+        console.print(
+            f"{escape(device.name)}: {escape(device.basis)}; {escape(device.source)}",
+            soft_wrap=True,
+        )
 
 
 def _short(figure: float) -> str:
     return f"{figure:.0f}" if figure >= 1000 else f"{figure:.3g}"
 
 
-def print_roof(manifest: Manifest, device: Device, result: Result | None, console: Console) -> None:
+def print_roof(
+    manifest: Manifest, device: DevicePeak, result: BenchmarkResult | None, console: Console
+) -> None:
     """Graph by graph, beside the medians of a result if there is one."""
     found = bounds(manifest, device)
     runs = result.runs if result is not None else ()
@@ -134,13 +146,19 @@ def print_roof(manifest: Manifest, device: Device, result: Result | None, consol
     peak = f"{device.float32:.3g} TFLOPS in float32{tensor}, {device.float16:.4g} in float16"
     table = Table(
         title=f"{escape(device.name)}\n{peak}, {device.bandwidth:.4g} GB/s",
-        caption=f"in brackets: share of the roof, as measured on {escape(result.machine.name)}" if result else "",
+        caption=f"in brackets: share of the roof, as measured on {escape(result.machine.name)}"
+        if result
+        else "",
         show_footer=True,
     )
     table.add_column("graph", footer="frame", no_wrap=True)
     table.add_column("in")
-    table.add_column("GFLOP", justify="right", footer=f"{sum(bound.flops for bound in found) / 1e9:.2f}")
-    table.add_column("MB", justify="right", footer=f"{sum(bound.bytes for bound in found) / 1e6:.1f}")
+    table.add_column(
+        "GFLOP", justify="right", footer=f"{sum(bound.flops for bound in found) / 1e9:.2f}"
+    )
+    table.add_column(
+        "MB", justify="right", footer=f"{sum(bound.bytes for bound in found) / 1e6:.1f}"
+    )
     table.add_column("least ms", justify="right", footer=f"{total_ms(found):.3g}", no_wrap=True)
     table.add_column("limit", no_wrap=True)
     for run in runs:
@@ -163,44 +181,52 @@ def print_roof(manifest: Manifest, device: Device, result: Result | None, consol
         console.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
 
 
-def _measured(bound: Bound, run: Run) -> str:
+def _measured(bound: Bound, run: BenchmarkRun) -> str:
     values = run.stages.get(bound.graph)
     if values is None or not values.p50:
         return "-"
     return f"{values.p50:.2f} ({100 * share(bound.milliseconds, values.p50):.1f} %)"
 
 
-def _stages(runs: Sequence[Run]) -> Table:
+def _stages(runs: Sequence[BenchmarkRun]) -> Table:
     table = Table(title="Milliseconds: p50 / p90 / p99")
     table.add_column("stage", no_wrap=True)
     for run in runs:
         table.add_column(escape(run.runtime), justify="right")
     for name in dict.fromkeys(name for run in runs for name in run.stages):
         table.add_row(name, *(_three(run.stages.get(name)) for run in runs))
-    table.add_row(END_TO_END, *(_three(run.end_to_end) for run in runs), style="bold", end_section=True)
-    table.add_row("frames per second", *(f"{run.fps:.1f}" for run in runs), style="bold", end_section=True)
+    table.add_row(
+        END_TO_END, *(_three(run.end_to_end) for run in runs), style="bold", end_section=True
+    )
+    table.add_row(
+        "frames per second", *(f"{run.fps:.1f}" for run in runs), style="bold", end_section=True
+    )
     for name, show in _FACTS.items():
         if any(show(run) for run in runs):
             table.add_row(name, *(show(run) or "-" for run in runs))
     return table
 
 
-def _three(values: Percentiles | None) -> str:
+def _three(values: LatencyPercentiles | None) -> str:
     return f"{values.p50:.2f} / {values.p90:.2f} / {values.p99:.2f}" if values is not None else "-"
 
 
-_FACTS: dict[str, Callable[[Run], str | None]] = {
+_FACTS: dict[str, Callable[[BenchmarkRun], str | None]] = {
     "start to first mask": lambda run: f"{run.start_up.total_s:.2f} s" if run.start_up else None,
     "of it opening": lambda run: f"{run.start_up.open_s:.2f} s" if run.start_up else None,
     "peak memory": lambda run: f"{run.memory.host_mib:.0f} MiB" if run.memory else None,
-    "on the GPU": lambda run: f"{run.memory.device_mib:.0f} MiB" if run.memory and run.memory.device_mib else None,
+    "on the GPU": lambda run: (
+        f"{run.memory.device_mib:.0f} MiB" if run.memory and run.memory.device_mib else None
+    ),
     "a camera drops": lambda run: (
-        f"{run.camera.dropped} of {run.camera.arrived} at {run.camera.fps:g} fps" if run.camera else None
+        f"{run.camera.dropped} of {run.camera.arrived} at {run.camera.fps:g} fps"
+        if run.camera
+        else None
     ),
 }
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: ComparisonRow) -> str:
     faster = f"{row.second} is {row.ratio.value:.2f} times as fast as {row.first}"
     if row.ratio.low is None:
         return f"{faster} ({interval(row)})."

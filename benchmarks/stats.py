@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rvos_edge.benchmarks.schema import Camera, Percentiles
+from rvos_edge.benchmarks.schema import Camera, LatencyPercentiles
 
 MIN_PAIRS = 10
 """With fewer pairs no interval is given."""
@@ -16,7 +16,7 @@ _RESAMPLES = 2000
 _CONFIDENCE = 0.95
 
 
-def percentiles(milliseconds: Iterable[float]) -> Percentiles:
+def percentiles(milliseconds: Iterable[float]) -> LatencyPercentiles:
     """Of at least one value.
 
     Example:
@@ -24,7 +24,9 @@ def percentiles(milliseconds: Iterable[float]) -> Percentiles:
         2.0
     """
     p50, p90, p99 = np.percentile(np.fromiter(milliseconds, np.float64), (50, 90, 99))
-    return Percentiles(p50=round(float(p50), 3), p90=round(float(p90), 3), p99=round(float(p99), 3))
+    return LatencyPercentiles(
+        p50=round(float(p50), 3), p90=round(float(p90), 3), p99=round(float(p99), 3)
+    )
 
 
 @dataclass(frozen=True)
@@ -104,4 +106,6 @@ def replay_camera(milliseconds: Sequence[float], fps: float) -> Camera:
         # A little more than exact, or rounding would miss the frame that comes at this very moment.
         last = max(math.floor(free / period + 1e-9), last + 1)
         free = max(free, last * period) + took
-    return Camera(fps=fps, arrived=last + 1, segmented=len(milliseconds), dropped=last + 1 - len(milliseconds))
+    return Camera(
+        fps=fps, arrived=last + 1, segmented=len(milliseconds), dropped=last + 1 - len(milliseconds)
+    )

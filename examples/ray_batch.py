@@ -20,11 +20,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rvos_edge.errors import UserError
-from rvos_edge.stream.batch import FileProcessor, Job, Row, check_folders, find_files, make_rows
-from rvos_edge.stream.ledger import Ledger
+from rvos_edge.streaming.batch import (
+    BatchJob,
+    BatchRow,
+    FileProcessor,
+    check_folders,
+    find_files,
+    make_rows,
+)
+from rvos_edge.streaming.ledger import BatchLedger
 
 
-def segment(job: Job, rows: list[Row], *, workers: int, gpus: float = 0) -> Iterator[Row]:
+def segment(
+    job: BatchJob, rows: list[BatchRow], *, workers: int, gpus: float = 0
+) -> Iterator[BatchRow]:
     """Map `FileProcessor` over rows with Ray Data; gives the rows back filled in, as they are done.
 
     Args:
@@ -57,15 +66,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="folder of overlay videos")
     parser.add_argument("--masks", type=Path, help="folder of folders of masks")
     parser.add_argument("--json", type=Path, help="folder of JSON lines")
-    parser.add_argument("--backend", default="auto", help="name one where nodes differ, so that all use the same")
+    parser.add_argument(
+        "--backend", default="auto", help="name one where nodes differ, so that all use the same"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a worker")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of a worker")
     options = parser.parse_args(arguments)
 
     # Workers may run elsewhere on the machine, where a relative path means nothing.
-    folders = [None if path is None else path.resolve() for path in (options.output, options.masks, options.json)]
-    job = Job(
+    folders = [
+        None if path is None else path.resolve()
+        for path in (options.output, options.masks, options.json)
+    ]
+    job = BatchJob(
         queries=tuple(options.query),
         bundle=None if options.bundle is None else options.bundle.resolve(),
         output=folders[0],
@@ -79,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not files:
         raise UserError(f"{options.source!r} names no videos; give a glob or a folder of them")
     rows = make_rows([path.resolve() for path in files])
-    ledger = Ledger(job)
+    ledger = BatchLedger(job)
     todo = [row for row in rows if not ledger.finished(row)]
 
     if "RAY_ADDRESS" not in os.environ:
@@ -97,7 +111,9 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             done += 1
             ledger.add(row)
-    print(f"{done} of {len(rows)} files done, {len(rows) - len(todo)} were finished before, {failed} failed.")
+    print(
+        f"{done} of {len(rows)} files done, {len(rows) - len(todo)} were finished before, {failed} failed."
+    )
     return 1 if failed else 0
 
 

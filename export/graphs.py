@@ -30,7 +30,7 @@ STATES = {"fmap_prev": "fmap", "hidden": "hidden_next", "coords": "coords_next"}
 
 
 @dataclass(frozen=True)
-class Graph:
+class ExportGraph:
     """A module to export with the names of its tensors.
 
     Attributes:
@@ -63,7 +63,7 @@ class _Part(nn.Module):
 
 class _Text(_Part):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        return self.model.speak(input_ids, attention_mask)
+        return self.model.encode_text(input_ids, attention_mask)
 
 
 class _Backbone(_Part):
@@ -97,7 +97,9 @@ class _FlowEncode(_Part):
         # One strided convolution takes means of squares and turns BGR to RGB: no runtime does these two as fast.
         scale = self.flow.scale
         mean = torch.eye(3).flip(0).view(3, 3, 1, 1).expand(3, 3, scale, scale) / scale**2
-        self.shrink = nn.Parameter(mean.to(_dtype(self.flow.raft)).contiguous(), requires_grad=False)
+        self.shrink = nn.Parameter(
+            mean.to(_dtype(self.flow.raft)).contiguous(), requires_grad=False
+        )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         pixels = image.to(self.shrink.dtype).unsqueeze(0).permute(0, 3, 1, 2)
@@ -149,8 +151,10 @@ class _Gating(_Part):
         # fusion: single uses level 4 alone; nothing reads the others' place-holders.
         levels = [named.get(name, tensors[0]) for name in LEVELS]
         last = named[LANGUAGE[3]]
-        language = tuple(named.get(name, last).unsqueeze(0).to(_dtype(self.model.decoder)) for name in LANGUAGE)
-        logits = self.model.gate(levels, named.get("flow"), language)[0].float()
+        language = tuple(
+            named.get(name, last).unsqueeze(0).to(_dtype(self.model.decoder)) for name in LANGUAGE
+        )
+        logits = self.model.decode(levels, named.get("flow"), language)[0].float()
         # Upsampling is linear: the upsampled margin's sign is the argmax of the upsampled logits, at half the cost.
         return (logits[:, 1] - logits[:, 0],)
 
@@ -168,7 +172,9 @@ class _Boundary(_Part):
         pixels = image.to(torch.float32).unsqueeze(0).permute(0, 3, 1, 2)
         guide = F.conv2d(pixels, self.shrink, stride=self.model.stride)
         assert self.model.boundary is not None
-        logits = self.model.boundary(guide, torch.stack([-coarse / 2, coarse / 2], dim=1).unsqueeze(0))[0]
+        logits = self.model.boundary(
+            guide, torch.stack([-coarse / 2, coarse / 2], dim=1).unsqueeze(0)
+        )[0]
         return (logits[:, 1] - logits[:, 0],)
 
 
@@ -181,7 +187,7 @@ def planes(image: Tensor) -> Tensor:
     return image.to(torch.float32).unsqueeze(0).permute(0, 3, 1, 2).flip(1)
 
 
-def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[Graph, ...]:
+def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[ExportGraph, ...]:
     """The graphs of a network in the order in which a frame runs them; without flow the four flow graphs are absent.
 
     Args:
@@ -190,13 +196,13 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[Graph, ...]:
     """
     spoken = LANGUAGE[: len(model.language_channels)]
     vision = [
-        Graph("backbone", _Backbone(model), ("image",), ("c2", "c3", "c4", "c5"), {}),
-        Graph("aspp", _Aspp(model), ("c5",), ("v4",), {}),
+        ExportGraph("backbone", _Backbone(model), ("image",), ("c2", "c3", "c4", "c5"), {}),
+        ExportGraph("aspp", _Aspp(model), ("c5",), ("v4",), {}),
     ]
     if fuse:
-        vision = [Graph("vision", _Vision(model), ("image",), LEVELS[: len(spoken)], {})]
+        vision = [ExportGraph("vision", _Vision(model), ("image",), LEVELS[: len(spoken)], {})]
     graphs = [
-        Graph(
+        ExportGraph(
             "text",
             _Text(model),
             ("input_ids", "attention_mask"),
@@ -208,22 +214,22 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[Graph, ...]:
     if model.flow is not None:
         pyramid = tuple(f"corr{index}" for index in range(model.flow.levels))
         graphs += [
-            Graph("flow_encode", _FlowEncode(model), ("image",), ("fmap", "flow_image"), {}),
-            Graph(
+            ExportGraph("flow_encode", _FlowEncode(model), ("image",), ("fmap", "flow_image"), {}),
+            ExportGraph(
                 "flow_context",
                 _FlowContext(model),
                 ("flow_image", "fmap", "fmap_prev"),
                 ("hidden", "context", *pyramid),
                 {},
             ),
-            Graph(
+            ExportGraph(
                 "flow_step",
                 _FlowStep(model),
                 (*pyramid, "hidden", "context", "coords"),
                 ("hidden_next", "coords_next"),
                 {},
             ),
-            Graph("flow_up", _FlowUp(model), _flow_up_inputs(model), ("flow",), {}),
+            ExportGraph("flow_up", _FlowUp(model), _flow_up_inputs(model), ("flow",), {}),
         ]
     used = (*model.used_levels, *((4,) if model.naming is not None else ()))
     levels = tuple(LEVELS[index] for index in used)
@@ -231,10 +237,16 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[Graph, ...]:
     inputs = (*levels, *(("flow",) if model.flow is not None else ()), *language)
     rows = {name: {0: "Q"} for name in language}
     margin = MARGIN_OUTPUT if model.boundary is None else COARSE
-    graphs.append(Graph("gating", _Gating(model, inputs), inputs, (margin,), rows))
+    graphs.append(ExportGraph("gating", _Gating(model, inputs), inputs, (margin,), rows))
     if model.boundary is not None:
         graphs.append(
-            Graph("boundary", _Boundary(model), ("image", COARSE), (MARGIN_OUTPUT,), {"image": {}, COARSE: {0: "Q"}})
+            ExportGraph(
+                "boundary",
+                _Boundary(model),
+                ("image", COARSE),
+                (MARGIN_OUTPUT,),
+                {"image": {}, COARSE: {0: "Q"}},
+            )
         )
     return tuple(graphs)
 

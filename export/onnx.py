@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rvos_edge.bundle import MARGIN_OUTPUT, TensorSpec
 from rvos_edge.errors import UserError
-from rvos_edge.export.graphs import COARSE, Graph
+from rvos_edge.export.graphs import COARSE, ExportGraph
 
 OPSET = 18
 """GridSample and friends change meaning after 18 in ways TensorRT does not follow."""
@@ -25,10 +25,15 @@ OPSET = 18
 MAX_QUERIES = 256
 _ROWS = frozenset({COARSE, MARGIN_OUTPUT})
 """Outputs with one row per query."""
-_DTYPES = {torch.uint8: "uint8", torch.int64: "int64", torch.float16: "float16", torch.float32: "float32"}
+_DTYPES = {
+    torch.uint8: "uint8",
+    torch.int64: "int64",
+    torch.float16: "float16",
+    torch.float32: "float32",
+}
 
 
-def export_onnx(graph: Graph, example: Sequence[Tensor], path: Path) -> onnx.ModelProto:
+def export_onnx(graph: ExportGraph, example: Sequence[Tensor], path: Path) -> onnx.ModelProto:
     """Export a graph and check the file.
 
     Args:
@@ -50,7 +55,10 @@ def export_onnx(graph: Graph, example: Sequence[Tensor], path: Path) -> onnx.Mod
         for name in graph.inputs
     )
     # *tensors is one argument holding all: its shapes are nested once more.
-    nested = "tensors" in graph.module.forward.__code__.co_varnames[:2] and graph.module.forward.__code__.co_flags & 4
+    nested = (
+        "tensors" in graph.module.forward.__code__.co_varnames[:2]
+        and graph.module.forward.__code__.co_flags & 4
+    )
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -64,20 +72,30 @@ def export_onnx(graph: Graph, example: Sequence[Tensor], path: Path) -> onnx.Mod
                 external_data=False,
             )
     except Exception as error:  # the exporter's errors share no base class
-        raise UserError(f"Graph '{graph.name}' cannot be exported: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"Graph '{graph.name}' cannot be exported: {str(error).splitlines()[0]}"
+        ) from error
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     _name_symbols(model, graph)
     _check(model, graph)
     # The exporter notes a stack trace of the exporting machine at every node.
-    for item in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+    for item in (
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+    ):
         del item.metadata_props[:]
     onnx.save(model, str(path))
     onnx.checker.check_model(str(path))
     return model
 
 
-def specs(graph: Graph, names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:
+def specs(
+    graph: ExportGraph, names: Sequence[str], tensors: Sequence[Tensor]
+) -> tuple[TensorSpec, ...]:
     """Specs of a graph's tensors; language vectors are [Q,c] on both sides of the wire."""
     result = []
     for name, tensor in zip(names, tensors, strict=True):
@@ -86,11 +104,15 @@ def specs(graph: Graph, names: Sequence[str], tensors: Sequence[Tensor]) -> tupl
             shape[axis] = symbol
         if name.startswith("lang") or name in _ROWS:
             shape[0] = "Q"
-        result.append(TensorSpec.model_validate({"name": name, "dtype": _DTYPES[tensor.dtype], "shape": shape}))
+        result.append(
+            TensorSpec.model_validate(
+                {"name": name, "dtype": _DTYPES[tensor.dtype], "shape": shape}
+            )
+        )
     return tuple(result)
 
 
-def count_flops(graph: Graph, inputs: Sequence[Tensor]) -> int:
+def count_flops(graph: ExportGraph, inputs: Sequence[Tensor]) -> int:
     """2 x multiply-add of one run in PyTorch: one query, or a text of 20 tokens."""
     single = []
     for name, tensor in zip(graph.inputs, inputs, strict=True):
@@ -103,7 +125,7 @@ def count_flops(graph: Graph, inputs: Sequence[Tensor]) -> int:
     return int(counter.get_total_flops())
 
 
-def _name_symbols(model: onnx.ModelProto, graph: Graph) -> None:
+def _name_symbols(model: onnx.ModelProto, graph: ExportGraph) -> None:
     """Give symbolic extents of inputs their documented names, whatever the exporter called them."""
     for value in model.graph.input:
         for axis, symbol in graph.dynamic.get(value.name, {}).items():
@@ -114,7 +136,7 @@ def _name_symbols(model: onnx.ModelProto, graph: Graph) -> None:
             dims[0].dim_param = "Q"
 
 
-def _check(model: onnx.ModelProto, graph: Graph) -> None:
+def _check(model: onnx.ModelProto, graph: ExportGraph) -> None:
     inputs = [value.name for value in model.graph.input]
     outputs = [value.name for value in model.graph.output]
     if tuple(inputs) != graph.inputs or tuple(outputs) != graph.outputs:
@@ -125,11 +147,15 @@ def _check(model: onnx.ModelProto, graph: Graph) -> None:
     # An input named like a parameter would silently become that parameter.
     merged = set(inputs) & {item.name for item in model.graph.initializer}
     if merged:
-        raise UserError(f"Graph '{graph.name}': input '{merged.pop()}' merged with the parameter of that name.")
+        raise UserError(
+            f"Graph '{graph.name}': input '{merged.pop()}' merged with the parameter of that name."
+        )
     read = {name for node in model.graph.node for name in node.input} | set(outputs)
     unused = [name for name in inputs if name not in read]
     if unused:
-        raise UserError(f"Graph '{graph.name}': input '{unused[0]}' is read by no node; leave it out of the graph.")
+        raise UserError(
+            f"Graph '{graph.name}': input '{unused[0]}' is read by no node; leave it out of the graph."
+        )
 
 
 @contextlib.contextmanager

@@ -31,25 +31,25 @@ from rvos_edge.bundle import (
 )
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
-from rvos_edge.export.graphs import STATES, Graph, build_graphs
+from rvos_edge.export.graphs import STATES, ExportGraph, build_graphs
 from rvos_edge.export.onnx import MAX_QUERIES, count_flops, export_onnx, specs
 from rvos_edge.export.precision import Precision, arithmetic, narrowed, wired
 from rvos_edge.export.reference import prove_in_pytorch, read_clip, record, run_once
 from rvos_edge.export.weights import Storage, storage_of, store_weights, weight_bytes
-from rvos_edge.reference import FILE as REFERENCE_FILE
-from rvos_edge.reference import Reference
-from rvos_edge.trainer.assemble import assemble
+from rvos_edge.parity.record import FILE as REFERENCE_FILE
+from rvos_edge.parity.record import Reference
+from rvos_edge.parity.verify import check, prove
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary
 from rvos_edge.trainer.model.weights import InitialWeights
-from rvos_edge.verify import check, prove
+from rvos_edge.trainer.tasks.from_parts import assemble
 
 _PROOF_FRAMES = 6
 
 
 @dataclass(frozen=True)
-class Options:
+class ExportOptions:
     """What to make of a checkpoint.
 
     Attributes:
@@ -78,7 +78,11 @@ class Options:
 
 
 def export_bundle(
-    checkpoint: Path, output: Path, options: Options | None = None, *, console: Console | None = None
+    checkpoint: Path,
+    output: Path,
+    options: ExportOptions | None = None,
+    *,
+    console: Console | None = None,
 ) -> Path:
     """Export a checkpoint as a bundle; nothing is left behind unless every graph is proven.
 
@@ -95,9 +99,11 @@ def export_bundle(
         UserError: Bad input, a graph that cannot be exported, or one out of tolerance.
     """
     console = console or Console(stderr=True)
-    options = options or Options()
+    options = options or ExportOptions()
     if not 1 <= options.max_queries <= MAX_QUERIES:
-        raise UserError(f"--max-queries {options.max_queries} is out of range; choose between 1 and {MAX_QUERIES}.")
+        raise UserError(
+            f"--max-queries {options.max_queries} is out of range; choose between 1 and {MAX_QUERIES}."
+        )
     loaded = load_checkpoint(checkpoint, preset=options.preset)
     if options.flow_scale is not None:
         _set_flow_scale(loaded, options.flow_scale)
@@ -112,20 +118,26 @@ def export_bundle(
 
     with new_directory(output) as temporary:
         loaded.tokenizer.save(str(temporary / "tokenizer.json"))
-        (temporary / "card.json").write_text(json.dumps(loaded.card, indent=2) + "\n", encoding="utf-8")
+        (temporary / "card.json").write_text(
+            json.dumps(loaded.card, indent=2) + "\n", encoding="utf-8"
+        )
         exporter = _Exporter(loaded, checkpoint, temporary, options, storage, console)
         first = exporter.export(sizes[0])
         others: dict[str, dict[str, GraphSpec]] = {}
         for size in sizes[1:]:
             graphs = exporter.export(size, like=first).graphs
-            others[format_size(size)] = {name: spec for name, spec in graphs.items() if name != TEXT_GRAPH}
+            others[format_size(size)] = {
+                name: spec for name, spec in graphs.items() if name != TEXT_GRAPH
+            }
         _write_manifest(first.model_copy(update={"sizes": others}), temporary)
         for size in sizes:
             Bundle.open(temporary, size=size)
     return output
 
 
-def export_preset(preset: str, weights: Mapping[str, Path], output: Path, options: Options) -> Path:
+def export_preset(
+    preset: str, weights: Mapping[str, Path], output: Path, options: ExportOptions
+) -> Path:
     """Export a network that was not trained as a whole, from official weights of its parts; the rest is random.
 
     Args:
@@ -149,7 +161,7 @@ class _Exporter:
     loaded: Checkpoint
     checkpoint: Path
     root: Path
-    options: Options
+    options: ExportOptions
     storage: dict[str, Storage]
     console: Console
 
@@ -176,9 +188,13 @@ class _Exporter:
         for graph, plain in track(todo, label, console=self.console, disable=quiet):
             inputs, outputs = (
                 wired(names, tensors, precision)
-                for names, tensors in zip((graph.inputs, graph.outputs), run_once(plain, reference), strict=True)
+                for names, tensors in zip(
+                    (graph.inputs, graph.outputs), run_once(plain, reference), strict=True
+                )
             )
-            written[graph.name] = self._write(graph, plain, inputs, outputs, f"{folder}{graph.name}.onnx")
+            written[graph.name] = self._write(
+                graph, plain, inputs, outputs, f"{folder}{graph.name}.onnx"
+            )
         kept = None
         if like is None:
             reference.save(self.root / REFERENCE_FILE)
@@ -188,7 +204,9 @@ class _Exporter:
         proofs = self._prove(Bundle.open(self.root), narrow, reference)
         return manifest.model_copy(update={"proofs": proofs, "reference": kept})
 
-    def _prove(self, bundle: Bundle, graphs: Sequence[Graph], reference: Reference) -> dict[str, Proof]:
+    def _prove(
+        self, bundle: Bundle, graphs: Sequence[ExportGraph], reference: Reference
+    ) -> dict[str, Proof]:
         proofs = {"onnxruntime": prove(bundle, reference, lambda: OnnxRuntimeBackend(device="cpu"))}
         if self.options.precision == "float16":
             proofs["pytorch"] = prove_in_pytorch(graphs, reference)
@@ -197,7 +215,12 @@ class _Exporter:
         return proofs
 
     def _write(
-        self, graph: Graph, plain: Graph, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], file: str
+        self,
+        graph: ExportGraph,
+        plain: ExportGraph,
+        inputs: tuple[Tensor, ...],
+        outputs: tuple[Tensor, ...],
+        file: str,
     ) -> GraphSpec:
         storage = self.storage[graph.name]
         model = export_onnx(graph, inputs, self.root / file)
@@ -210,7 +233,10 @@ class _Exporter:
             outputs=specs(graph, graph.outputs, outputs),
             precision=arithmetic(graph.name, self.options.precision),
             weights=storage,
-            flops=count_flops(plain, [tensor.float() if tensor.is_floating_point() else tensor for tensor in inputs]),
+            flops=count_flops(
+                plain,
+                [tensor.float() if tensor.is_floating_point() else tensor for tensor in inputs],
+            ),
             weight_bytes=weight_bytes(model),
         )
 
@@ -221,7 +247,7 @@ def _manifest(
     graphs: dict[str, GraphSpec],
     folder: Path,
     size: tuple[int, int],
-    options: Options,
+    options: ExportOptions,
 ) -> Manifest:
     config = loaded.model.config
     flow = None
@@ -249,12 +275,17 @@ def _manifest(
         stride=loaded.model.stride,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        text=TextSpec(sha256=sha256_of(folder / "tokenizer.json"), max_tokens=config.text.max_tokens),
+        text=TextSpec(
+            sha256=sha256_of(folder / "tokenizer.json"), max_tokens=config.text.max_tokens
+        ),
         flow=flow,
         graphs=graphs,
         states=STATES if flow else {},
         max_queries=options.max_queries,
-        tools={name: version(name) for name in ("torch", "torchvision", "onnx", "onnxruntime", "transformers")},
+        tools={
+            name: version(name)
+            for name in ("torch", "torchvision", "onnx", "onnxruntime", "transformers")
+        },
         checkpoint=path.name,
         checkpoint_sha256=sha256_of(path / "model.safetensors"),
         licences=tuple(loaded.card.get("config", {}).get("data", {}).get("licences", ())),
@@ -262,7 +293,9 @@ def _manifest(
 
 
 def _write_manifest(manifest: Manifest, folder: Path) -> None:
-    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / "manifest.json").write_text(
+        manifest.model_dump_json(indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def _set_flow_scale(loaded: Checkpoint, scale: int) -> None:
@@ -277,7 +310,8 @@ def _check_size(size: tuple[int, int], model: HINet) -> None:
     least = max(2 * multiple, model.flow.least_size if model.flow is not None else 0)
     if any(extent < least or extent % multiple for extent in size):
         fewest = -(-least // multiple)
-        near = format_size(tuple(max(round(extent / multiple), fewest) * multiple for extent in size))  # type: ignore[arg-type]
+        height, width = (max(round(extent / multiple), fewest) * multiple for extent in size)
+        near = format_size((height, width))
         raise UserError(
             f"--size {format_size(size)}: this network needs multiples of {multiple} from {fewest * multiple} up, "
             f"for example {near}."

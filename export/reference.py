@@ -1,4 +1,4 @@
-"""Runs the network in PyTorch float32 and records what every graph read and wrote (``rvos_edge.reference``)."""
+"""Runs the network in PyTorch float32 and records what every graph read and wrote (``rvos_edge.parity.record``)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch import Tensor
 
 from rvos_edge.bundle import FRAME_INPUT, TEXT_GRAPH, Parity, Proof
 from rvos_edge.errors import UserError
-from rvos_edge.export.graphs import STATES, Graph
+from rvos_edge.export.graphs import STATES, ExportGraph
 from rvos_edge.export.precision import wired
-from rvos_edge.reference import Reference, sample
-from rvos_edge.stream.sources import open_source
-from rvos_edge.stream.synthetic import SyntheticCamera
+from rvos_edge.parity.record import Reference, sample
+from rvos_edge.parity.verify import compare
+from rvos_edge.streaming.sources import open_source
+from rvos_edge.synthetic.camera import SyntheticCamera
 from rvos_edge.trainer.checkpoint import Checkpoint
 from rvos_edge.trainer.model.flow import identity_grid
 from rvos_edge.trainer.model.language import tokenize
 from rvos_edge.trainer.predictor import TorchSegmenter
-from rvos_edge.verify import compare
 
 _QUERIES = ("a dog", "the person on the left", "a red car")
 _GRAPH_FRAMES = 3
@@ -32,7 +32,7 @@ _GRAPH_FRAMES = 3
 
 
 @dataclass(frozen=True)
-class Clip:
+class ReferenceClip:
     """Frames uint8 [H,W,3] BGR at the network's size, what they are, and what to ask about them."""
 
     frames: Sequence[NDArray[np.uint8]]
@@ -40,7 +40,7 @@ class Clip:
     queries: tuple[str, ...]
 
 
-def read_clip(source: Path | None, size: tuple[int, int], count: int) -> Clip:
+def read_clip(source: Path | None, size: tuple[int, int], count: int) -> ReferenceClip:
     """``count`` consecutive frames.
 
     Args:
@@ -59,23 +59,28 @@ def read_clip(source: Path | None, size: tuple[int, int], count: int) -> Clip:
             if len(frames) == count:
                 break
     if len(frames) < 2:
-        raise UserError(f"--frames {source} has fewer than two frames; give a video or a folder of consecutive images.")
+        raise UserError(
+            f"--frames {source} has fewer than two frames; give a video or a folder of consecutive images."
+        )
     if source is not None:
-        return Clip(frames, source.name, _QUERIES)
+        return ReferenceClip(frames, source.name, _QUERIES)
     # What is there to be seen: masks of a few pixels would prove little.
     queries = [said[0] for said in SyntheticCamera(seed=0, size=size).expressions(0) if said]
-    return Clip(frames, "synthetic camera, seed 0", tuple(queries[: len(_QUERIES)]) or _QUERIES)
+    return ReferenceClip(
+        frames, "synthetic camera, seed 0", tuple(queries[: len(_QUERIES)]) or _QUERIES
+    )
 
 
 @torch.no_grad()
-def record(graphs: Sequence[Graph], checkpoint: Checkpoint, clip: Clip) -> Reference:
+def record(graphs: Sequence[ExportGraph], checkpoint: Checkpoint, clip: ReferenceClip) -> Reference:
     """Run the float32 graphs over a clip and keep what they read and wrote on an early frame, and all masks."""
     board: dict[str, Tensor] = {}
     inputs: dict[str, dict[str, NDArray[Any]]] = {}
     outputs: dict[str, dict[str, NDArray[np.float32]]] = {}
     text, *rest = graphs
     tokens: list[tuple[Tensor, ...]] = [
-        tokenize(checkpoint.tokenizer, [query], checkpoint.model.config.text.max_tokens) for query in clip.queries
+        tokenize(checkpoint.tokenizer, [query], checkpoint.model.config.text.max_tokens)
+        for query in clip.queries
     ]
     vectors = [text.module(*ids) for ids in tokens]
     inputs[TEXT_GRAPH] = _arrays(text.inputs, tokens[0])
@@ -112,14 +117,16 @@ def record(graphs: Sequence[Graph], checkpoint: Checkpoint, clip: Clip) -> Refer
 
 
 @torch.no_grad()
-def run_once(graph: Graph, reference: Reference) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def run_once(
+    graph: ExportGraph, reference: Reference
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Inputs and outputs of a float32 graph on the recorded run: examples of its tensors."""
     inputs = _rounded(graph.inputs, _tensors(graph, reference))
     return inputs, graph.module(*inputs)
 
 
 @torch.no_grad()
-def prove_in_pytorch(graphs: Sequence[Graph], reference: Reference) -> Proof:
+def prove_in_pytorch(graphs: Sequence[ExportGraph], reference: Reference) -> Proof:
     """What float16 graphs compute in true float16 arithmetic: PyTorch's, rounding after every layer."""
     parity: dict[str, Parity] = {}
     for graph in graphs:
@@ -136,8 +143,10 @@ def prove_in_pytorch(graphs: Sequence[Graph], reference: Reference) -> Proof:
     )
 
 
-def _tensors(graph: Graph, reference: Reference) -> tuple[Tensor, ...]:
-    return tuple(torch.from_numpy(np.array(reference.inputs[graph.name][name])) for name in graph.inputs)
+def _tensors(graph: ExportGraph, reference: Reference) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.from_numpy(np.array(reference.inputs[graph.name][name])) for name in graph.inputs
+    )
 
 
 def _rounded(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -17,30 +17,39 @@ from typing import TYPE_CHECKING, Any
 from rvos_edge.errors import UserError
 
 if TYPE_CHECKING:
-    from rvos_edge.flow_policy import FlowOptions
-    from rvos_edge.segmenter import Result, Segmenter
-    from rvos_edge.segmenter import open_segmenter as open  # the name users type: rvos_edge.open
-    from rvos_edge.stream import stream
+    from rvos_edge.flow.policy import FlowOptions
+    from rvos_edge.opening import open_segmenter as open  # the name users type: rvos_edge.open
+    from rvos_edge.protocol import SegmenterProtocol
+    from rvos_edge.result import Result
+    from rvos_edge.segmenter import Segmenter
+    from rvos_edge.streaming.iterate import stream
 
 __version__ = "0.1.0"
-__all__ = ["FlowOptions", "Result", "Segmenter", "UserError", "__version__", "open", "stream"]
+__all__ = [
+    "FlowOptions",
+    "Result",
+    "Segmenter",
+    "SegmenterProtocol",
+    "UserError",
+    "__version__",
+    "open",
+    "stream",
+]
 
 # Loaded on first use, so that `import rvos_edge` and `rvos-edge --help` stay fast.
 _LAZY = {
-    "FlowOptions": ("rvos_edge.flow_policy", "FlowOptions"),
-    "Result": ("rvos_edge.segmenter", "Result"),
+    "FlowOptions": ("rvos_edge.flow.policy", "FlowOptions"),
+    "Result": ("rvos_edge.result", "Result"),
     "Segmenter": ("rvos_edge.segmenter", "Segmenter"),
-    "open": ("rvos_edge.segmenter", "open_segmenter"),
+    "SegmenterProtocol": ("rvos_edge.protocol", "SegmenterProtocol"),
+    "open": ("rvos_edge.opening", "open_segmenter"),
+    "stream": ("rvos_edge.streaming.iterate", "stream"),
 }
-_CALLABLE = "stream"
-"""A package that can be called, so that `rvos_edge.stream(...)` and `import rvos_edge.stream.sources` both work."""
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name == _CALLABLE:
-        return import_module(f"{__name__}.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     module, attribute = _LAZY[name]
@@ -50,4 +59,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, _CALLABLE})
+    return sorted({*globals(), *_LAZY})

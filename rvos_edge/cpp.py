@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
-from rvos_edge.flow_policy import FlowDecision, FlowOptions
-from rvos_edge.segmenter import Result, Segmenter
+from rvos_edge.flow.policy import FlowDecision, FlowOptions
+from rvos_edge.result import Result
 
 _MODULE = "rvos_edge_cpp"
 _INSTALL = "run in a clone, in this environment: pip install openvino && pip install ./cpp_bindings"
@@ -32,12 +32,14 @@ def load_runtime() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != _MODULE:
             raise
-        raise UserError(f"runtime 'cpp' needs {_MODULE}, which is not installed; {_INSTALL}") from error
+        raise UserError(
+            f"runtime 'cpp' needs {_MODULE}, which is not installed; {_INSTALL}"
+        ) from error
     except ImportError as error:
         raise UserError(f"runtime 'cpp' cannot be used: {error}") from error
 
 
-class CppSegmenter(Segmenter):
+class CppSegmenter:
     """Segments with the C++ runtime: the same bundle, the same masks, Python's lock free while it works.
 
     Example:
@@ -78,13 +80,13 @@ class CppSegmenter(Segmenter):
         )
 
     @cached_property
-    def bundle(self) -> Bundle:  # type: ignore[override]
-        """What was opened, as Python sees it."""
+    def bundle(self) -> Bundle:
+        """The opened bundle, as Python reads it."""
         return Bundle.open(self._path, size=self._size)
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """What is being segmented."""
+        """The current queries, normalised."""
         found: tuple[str, ...] = self._cpp.queries
         return found
 
@@ -95,11 +97,39 @@ class CppSegmenter(Segmenter):
 
     @property
     def backend_reason(self) -> str:
-        """Why that backend and device were chosen."""
+        """The reason for the choice of backend and device."""
         return str(self._cpp.backend_reason)
 
+    @property
+    def threshold(self) -> float:
+        """Logit above which a pixel belongs to the object."""
+        return float(self._cpp.threshold)
+
+    @property
+    def iterations(self) -> int | None:
+        """Updates per computed flow; None without flow."""
+        found: int | None = self._cpp.iterations
+        return found
+
+    def set_threshold(self, threshold: float) -> None:
+        """Set the threshold, in logits, from the next frame on; UserError as in ``Segmenter``."""
+        self._cpp.set_threshold(threshold)
+
+    def set_iterations(self, iterations: int) -> None:
+        """Set the updates per computed flow from the next frame on; UserError as in ``Segmenter``."""
+        self._cpp.set_iterations(iterations)
+
+    def set_keep_flow(self, keep: bool) -> None:
+        """Choose whether results carry the flow from the next frame on."""
+        self._cpp.set_keep_flow(keep)
+
+    def check_queries(self, queries: Sequence[str]) -> tuple[str, ...]:
+        """Normalised queries, as ``set_queries`` would take them; UserError as in ``Segmenter``."""
+        found: tuple[str, ...] = self._cpp.check_queries(queries)
+        return found
+
     def set_queries(self, queries: Sequence[str]) -> None:
-        """Say what to segment from the next frame on; UserError as in ``Segmenter``."""
+        """Set the queries from the next frame on; UserError as in ``Segmenter``."""
         self._cpp.set_queries(queries)
 
     def reset(self) -> None:
@@ -125,4 +155,6 @@ class CppSegmenter(Segmenter):
 def _decision(found: Any | None) -> FlowDecision | None:
     if found is None:
         return None
-    return FlowDecision(found.action, found.reason, found.iterations, found.warm, found.encode, found.late)
+    return FlowDecision(
+        found.action, found.reason, found.iterations, found.warm, found.encode, found.late
+    )

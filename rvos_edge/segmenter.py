@@ -6,9 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,65 +17,19 @@ from rvos_edge.bundle import (
     FLOW_OUTPUT,
     FRAME_INPUT,
     MARGIN_OUTPUT,
+    QUERIES,
     TEXT_GRAPH,
     Bundle,
-    shipped_bundle,
 )
-from rvos_edge.detections import to_numpy, to_supervision
 from rvos_edge.engines.base import Backend, Graph, Lap
-from rvos_edge.engines.choose import open_best
 from rvos_edge.errors import UserError
-from rvos_edge.flow_policy import FlowDecision, FlowOptions, FlowPolicy
+from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.preprocess import Postprocessor, Preprocessor, check_frame
-from rvos_edge.text import TextEncoder, check_queries, default_cache_dir
+from rvos_edge.result import Result
+from rvos_edge.text import TextEncoder, check_queries
 
-if TYPE_CHECKING:
-    import supervision
-
-QUERIES = "Q"
-"""The symbolic extent of everything that has one row per query."""
 _GRID = "coords_start"
 """Slot of the identity grid, which cold starts copy to the coordinates."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """The masks of one frame.
-
-    Attributes:
-        queries: What was asked for, in the order of the first axis of the arrays.
-        masks: bool [Q,H,W] at the size of the frame.
-        margins: float32 [Q,h,w], object minus background logit at the network's resolution.
-        scores: float32 [Q], mean object probability over the mask, 0 for an empty mask.
-        timings: Milliseconds by stage, in the order they ran; a stage that did not run is absent. Where a GPU replays
-            a recorded frame the graphs are one stage, ``graph``.
-        flow_used: Whether optical flow was computed on this frame.
-        flow: float32 [2,h,w], pixels of the network's input, this frame to the previous one; None unless asked for.
-        index: Number of the frame since the last reset.
-        decision: What was done about the flow and why; None where there is none.
-    """
-
-    queries: tuple[str, ...]
-    masks: NDArray[np.bool_]
-    margins: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    timings: dict[str, float]
-    flow_used: bool
-    flow: NDArray[np.float32] | None
-    index: int
-    decision: FlowDecision | None = None
-
-    def to_numpy(self) -> dict[str, NDArray[Any]]:
-        """Arrays with one row per query: queries, masks, scores, boxes (x0, y0, x1, y1) and areas in pixels."""
-        return to_numpy(self)
-
-    def to_supervision(self) -> supervision.Detections:
-        """``supervision.Detections`` of the queries that were found, `class_id` being the number of the query.
-
-        Raises:
-            UserError: supervision is not installed.
-        """
-        return to_supervision(self)
 
 
 class Segmenter:
@@ -119,7 +71,11 @@ class Segmenter:
         self._backend = backend
         self._board = backend.board
         use_flow = manifest.flow is not None and options.enabled
-        names = (*manifest.vision_graphs, *(FLOW_GRAPHS if use_flow else ()), *manifest.answer_graphs)
+        names = (
+            *manifest.vision_graphs,
+            *(FLOW_GRAPHS if use_flow else ()),
+            *manifest.answer_graphs,
+        )
         self._graphs: dict[str, Graph] = {
             name: backend.load(bundle.graph_path(name), manifest.graphs[name]) for name in names
         }
@@ -131,12 +87,16 @@ class Segmenter:
         self._policy: FlowPolicy | None = None
         if manifest.flow is not None and use_flow:
             self._policy = FlowPolicy(options, iterations=manifest.flow.iterations)
-            coords = next(spec for spec in manifest.graphs["flow_step"].inputs if spec.name == FLOW_COORDS)
+            coords = next(
+                spec for spec in manifest.graphs["flow_step"].inputs if spec.name == FLOW_COORDS
+            )
             self._board.declare(coords.model_copy(update={"name": _GRID}))
             self._board.write(_GRID, _identity_grid(self._board.shape(_GRID)))
             stepped = {tensor.name for tensor in manifest.graphs["flow_step"].outputs}
             self._step_states = [pair for pair in manifest.states.items() if pair[1] in stepped]
-            self._frame_states = [pair for pair in manifest.states.items() if pair[1] not in stepped]
+            self._frame_states = [
+                pair for pair in manifest.states.items() if pair[1] not in stepped
+            ]
         self._queries: tuple[str, ...] = ()
         self._index = 0
         self._lock = threading.Lock()
@@ -173,7 +133,9 @@ class Segmenter:
             UserError: It is not a finite number.
         """
         if not math.isfinite(threshold):
-            raise UserError(f"a threshold of {threshold} separates nothing; give a finite number, such as 0.")
+            raise UserError(
+                f"a threshold of {threshold} separates nothing; give a finite number, such as 0."
+            )
         with self._lock:
             self._postprocess.threshold = threshold
 
@@ -184,7 +146,9 @@ class Segmenter:
             UserError: It is less than 1, or no flow is computed.
         """
         if self._policy is None:
-            raise UserError("there is no flow to set iterations of; open a bundle that has flow, with flow enabled.")
+            raise UserError(
+                "there is no flow to set iterations of; open a bundle that has flow, with flow enabled."
+            )
         if iterations < 1:
             raise UserError(f"{iterations} iterations compute no flow; give at least 1.")
         with self._lock:
@@ -268,11 +232,17 @@ class Segmenter:
             self._policy.observe(clock.timings, decision)
         flow_used = decision is not None and decision.action == "run"
         index, self._index = self._index, self._index + 1
-        return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index, decision)
+        return Result(
+            self._queries, masks, margins, scores, clock.timings, flow_used, flow, index, decision
+        )
 
     def _key(self, decision: FlowDecision | None) -> tuple[str, bool, int, bool] | None:
         """All that ``_work`` depends on."""
-        return None if decision is None else (decision.action, decision.warm, decision.iterations, decision.encode)
+        return (
+            None
+            if decision is None
+            else (decision.action, decision.warm, decision.iterations, decision.encode)
+        )
 
     def _work(self, decision: FlowDecision | None, lap: Lap) -> None:
         """What the backend does for a frame: only graphs and slots, because it may record it and replay that."""
@@ -307,66 +277,6 @@ class Segmenter:
     def _run(self, name: str, lap: Lap) -> None:
         self._graphs[name].run()
         lap(name)
-
-
-def open_segmenter(
-    path: str | Path | None = None,
-    *,
-    size: tuple[int, int] | None = None,
-    device: str = "auto",
-    backend: str = "auto",
-    flow: FlowOptions | None = None,
-    cache_dir: str | Path | None = None,
-    threads: int | None = None,
-    threshold: float = 0.0,
-    runtime: str = "python",
-) -> Segmenter:
-    """Open a bundle for segmentation; exported as ``rvos_edge.open``.
-
-    Args:
-        path: The bundle's directory; None for the bundle that comes with the package.
-        size: Height and width of the network's input, one that the bundle was exported for; None for its first.
-        device: "auto", "cpu" or "cuda".
-        backend: "auto" for the fastest that works, or a name such as "onnxruntime" (``engines.choose.BACKENDS``).
-        flow: How much flow to compute; None for the defaults.
-        cache_dir: Folder for caches; None for $RVOS_EDGE_CACHE or the user's cache folder.
-        threads: CPU threads; None for one per physical core.
-        threshold: Logit above which a pixel belongs to the object.
-        runtime: "python", or "cpp" for the C++ runtime behind the same interface, where it is installed.
-
-    Raises:
-        UserError: The bundle is damaged, or the backend, the device or the runtime cannot be used.
-    """
-    if runtime not in ("python", "cpp"):
-        raise UserError(f"runtime '{runtime}' is unknown; use python or cpp.")
-    if runtime == "cpp":
-        from rvos_edge.cpp import CppSegmenter  # here, because it is built on this module
-
-        return CppSegmenter(
-            shipped_bundle() if path is None else Path(path),
-            size=size,
-            device=device,
-            backend=backend,
-            flow=flow,
-            cache_dir=cache_dir,
-            threads=threads,
-            threshold=threshold,
-        )
-    bundle = Bundle.open(shipped_bundle() if path is None else path, size=size)
-    caches = default_cache_dir() if cache_dir is None else Path(cache_dir)
-
-    def load(chosen: Backend) -> Segmenter:
-        return Segmenter(
-            bundle=bundle,
-            backend=chosen,
-            cache_dir=None if caches is None else caches / "text",
-            flow=flow,
-            threshold=threshold,
-        )
-
-    # A replayed frame has no times by stage, from which the time for flow could be told.
-    record = flow is None or flow.hold_fps is None
-    return open_best(bundle, load, backend=backend, device=device, threads=threads, record=record)
 
 
 class _Clock:

@@ -10,10 +10,10 @@ from statistics import median
 
 from rvos_edge.bundle import Bundle
 from rvos_edge.engines.base import Backend
-from rvos_edge.engines.choose import available_backends, open_backend, open_best
+from rvos_edge.engines.registry import available_backends, open_backend, open_best
 from rvos_edge.errors import UserError
 from rvos_edge.segmenter import Segmenter
-from rvos_edge.stream.synthetic import SyntheticCamera
+from rvos_edge.synthetic.camera import SyntheticCamera
 
 _WARM_UP, _TIMED = 3, 12
 
@@ -40,7 +40,9 @@ def survey(bundle: Bundle) -> Iterator[Trial]:
 
     A handful of frames on a machine that may be busy: enough to see which is faster, and no benchmark.
     """
-    frames = list(itertools.islice(SyntheticCamera(seed=0, size=bundle.manifest.size), _WARM_UP + _TIMED))
+    frames = list(
+        itertools.islice(SyntheticCamera(seed=0, size=bundle.manifest.size), _WARM_UP + _TIMED)
+    )
 
     def attempt(backend: Backend) -> float:
         segmenter = Segmenter(bundle=bundle, backend=backend)
@@ -61,7 +63,9 @@ def survey(bundle: Bundle) -> Iterator[Trial]:
         yield from _try(name, bundle, best, attempt)
 
 
-def _try(name: str, bundle: Bundle, best: Backend, attempt: Callable[[Backend], float]) -> Iterator[Trial]:
+def _try(
+    name: str, bundle: Bundle, best: Backend, attempt: Callable[[Backend], float]
+) -> Iterator[Trial]:
     """One trial, or none of the backend that was chosen."""
     try:
         backend = open_backend(name, bundle=bundle, build=False)

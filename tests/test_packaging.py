@@ -50,9 +50,27 @@ def files(room: str) -> list[Path]:
     return found
 
 
+PACKAGES = (("rvos_edge", "rvos_edge"), *((name.rpartition(".")[2], name) for name in ROOMS))
+
+
+def named_files(room: str, name: str) -> Iterator[tuple[str, Path]]:
+    """Modules of a room with their import names."""
+    for path in files(room):
+        parts = path.relative_to(ROOT / room).with_suffix("").parts
+        yield ".".join([name, *parts]).removesuffix(".__init__"), path
+
+
+def reached(path: Path, modules: dict[str, Path]) -> set[str]:
+    """Modules of the project that a file imports; of `from package import module` the module alone."""
+    names = set(imports(ast.parse(path.read_text(encoding="utf-8")))) & modules.keys()
+    return {name for name in names if not any(other.startswith(f"{name}.") for other in names)}
+
+
 def test_installed_under_one_name_outside_the_checkout(tmp_path: Path) -> None:
     code = "import rvos_edge, rvos_edge.trainer, rvos_edge.export, rvos_edge.benchmarks; print(rvos_edge.__version__)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == metadata.version("rvos-edge")
 
 
@@ -67,7 +85,10 @@ def test_every_package_is_listed() -> None:
     for line in (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines():
         if line.startswith('  "rvos_edge') and line.endswith('",'):
             listed.add(line.strip(' ",'))
-    for room, name in (("rvos_edge", "rvos_edge"), *((name.rpartition(".")[2], name) for name in ROOMS)):
+    for room, name in (
+        ("rvos_edge", "rvos_edge"),
+        *((name.rpartition(".")[2], name) for name in ROOMS),
+    ):
         for path in (ROOT / room).rglob("__init__.py"):
             assert ".".join([name, *path.parent.relative_to(ROOT / room).parts]) in listed
 
@@ -95,6 +116,16 @@ def test_arrows_between_the_rooms(room: str, forbidden: tuple[str, ...]) -> None
     for path in files(room):
         names = set(imports(ast.parse(path.read_text(encoding="utf-8"))))
         assert not [name for name in names if within(name, forbidden)], path
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Imports inside of functions and those for type checkers count too."""
+    modules = {name: path for room, name in PACKAGES for name, path in named_files(room, name)}
+    arrows = {name: reached(path, modules) - {name} for name, path in modules.items()}
+    while leaves := [name for name, targets in arrows.items() if not targets & arrows.keys()]:
+        for name in leaves:
+            del arrows[name]
+    assert not arrows, f"a circle is among {sorted(arrows)}"
 
 
 def test_the_shipped_card_names_no_folder_of_the_machine_it_was_trained_on() -> None:

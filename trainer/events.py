@@ -10,7 +10,14 @@ from types import TracebackType
 from typing import BinaryIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -28,7 +35,9 @@ class EventFile:
     """
 
     def __init__(self, folder: Path, *, start: int) -> None:
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{start}"
+        name = (
+            f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{start}"
+        )
         self._file: BinaryIO = (folder / name).open("wb")
         self._records = RecordWriter(self._file)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -50,7 +59,7 @@ class EventFile:
         self._records.flush()
 
 
-class Report:
+class TrainingReport:
     """Shows a run's progress, and goes on without TensorBoard when its file cannot be written: the weights matter more.
 
     Args:
@@ -63,7 +72,14 @@ class Report:
     """
 
     def __init__(
-        self, name: str, folder: Path | None, console: Console, *, start: int, total: int, every: int = 1
+        self,
+        name: str,
+        folder: Path | None,
+        console: Console,
+        *,
+        start: int,
+        total: int,
+        every: int = 1,
     ) -> None:
         self.name, self.console, self.total, self.every = name, console, total, every
         self._folder, self._start = folder, start
@@ -80,7 +96,7 @@ class Report:
         )
         self._task = self._bar.add_task(name, total=total, completed=start, loss="")
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> TrainingReport:
         if self._folder is not None:
             try:
                 self._events = EventFile(self._folder, start=self._start)
@@ -89,7 +105,12 @@ class Report:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self._bar.stop()
         if self._events is not None:
             self._events.close()
@@ -109,4 +130,6 @@ class Report:
 
     def _give_up(self, error: OSError) -> None:
         self._events = None
-        self.console.print(f"No more TensorBoard events: {error.strerror} in {self._folder}; the training goes on.")
+        self.console.print(
+            f"No more TensorBoard events: {error.strerror} in {self._folder}; the training goes on."
+        )

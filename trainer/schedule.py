@@ -57,7 +57,9 @@ def build_optimizer(
         if trained and multiple > 0:
             groups.append({"params": trained, "lr": config.lr * multiple, "multiple": multiple})
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.SGD(
+            groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
     return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +13,6 @@ from typer.core import TyperGroup
 from rvos_edge import __version__
 from rvos_edge.errors import UserError
 
-_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml"), "train"),
     **dict.fromkeys(("tensorboard", "PIL", "matplotlib"), "train"),
@@ -75,7 +73,8 @@ app = typer.Typer(
 )
 
 BundleOption = Annotated[
-    Path | None, typer.Option(help="Bundle directory; the edge model that comes with the package if left out.")
+    Path | None,
+    typer.Option(help="Bundle directory; the edge model that comes with the package if left out."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 BackendOption = Annotated[
@@ -98,22 +97,13 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
     ] = False,
 ) -> None:
     pass
-
-
-def parse_size(size: str) -> tuple[int, int]:
-    """``"288x512"`` -> (288, 512).
-
-    Raises:
-        UserError: It is written otherwise.
-    """
-    match = _SIZE.fullmatch(size)
-    if not match:
-        raise UserError(f"--size {size}: write it as HxW, height first, for example 288x512.")
-    return int(match[1]), int(match[2])
 
 
 @app.command()

@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from rvos_edge.errors import UserError
-from rvos_edge.stream.batch import Job, check_folders, make_rows
-from rvos_edge.stream.ledger import Ledger
-from rvos_edge.stream.signals import terminate_as_interrupt, uninterrupted
-from rvos_edge.stream.status import progress_bar
-from rvos_edge.stream.workers import process_files
+from rvos_edge.streaming.batch import BatchJob, check_folders, make_rows
+from rvos_edge.streaming.ledger import BatchLedger
+from rvos_edge.streaming.signals import terminate_as_interrupt, uninterrupted
+from rvos_edge.streaming.status import progress_bar
+from rvos_edge.streaming.workers import process_files
 from rvos_edge.text import check_queries
 
 _BUG, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
 
 
-def run_batch(spec: str, files: list[Path], job: Job, *, workers: int, resume: bool) -> None:
+def run_batch(spec: str, files: list[Path], job: BatchJob, *, workers: int, resume: bool) -> None:
     """Process the files that are not finished yet and print a summary.
 
     Raises:
@@ -30,9 +30,11 @@ def run_batch(spec: str, files: list[Path], job: Job, *, workers: int, resume: b
     check_folders(job)
     check_queries(job.queries)
     if job.frames is not None and job.frames < 1:
-        raise UserError(f"--frames {job.frames}: ask for at least 1 frame of each file, or leave it out for all.")
+        raise UserError(
+            f"--frames {job.frames}: ask for at least 1 frame of each file, or leave it out for all."
+        )
     rows = make_rows(files)
-    ledger = Ledger(job, resume=resume)
+    ledger = BatchLedger(job, resume=resume)
     todo = [row for row in rows if not ledger.finished(row)]
     started, frames, done, failed = time.perf_counter(), 0, 0, []
     errors, interrupted = Console(stderr=True), False
@@ -44,7 +46,9 @@ def run_batch(spec: str, files: list[Path], job: Job, *, workers: int, resume: b
                 bar.advance(task)
                 if row["error"]:
                     failed.append(row)
-                    bar.console.print(f"[red]{escape(row['source'])}: {escape(row['error'])}[/]", soft_wrap=True)
+                    bar.console.print(
+                        f"[red]{escape(row['source'])}: {escape(row['error'])}[/]", soft_wrap=True
+                    )
                     continue
                 with uninterrupted():
                     ledger.add(row)
@@ -55,7 +59,9 @@ def run_batch(spec: str, files: list[Path], job: Job, *, workers: int, resume: b
         finally:
             results.close()
     seconds = time.perf_counter() - started
-    parts = [f"{done} of {len(rows)} files done, {frames} frames at {frames / seconds:.1f} frames per second"]
+    parts = [
+        f"{done} of {len(rows)} files done, {frames} frames at {frames / seconds:.1f} frames per second"
+    ]
     if len(rows) > len(todo):
         parts.append(f"{len(rows) - len(todo)} were finished before")
     if failed:

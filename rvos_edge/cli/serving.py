@@ -13,22 +13,25 @@ from typer.core import TyperCommand
 from rvos_edge.server.address import DEFAULT_HOST, DEFAULT_PORT, check_token, parse_address
 
 if TYPE_CHECKING:
-    from rvos_edge.segmenter import Segmenter
-    from rvos_edge.stream.loop import Stepper
-    from rvos_edge.stream.sinks import Sink
-    from rvos_edge.stream.sources import Source
+    from rvos_edge.protocol import SegmenterProtocol
+    from rvos_edge.streaming.loop import Stepper
+    from rvos_edge.streaming.sinks import Sink
+    from rvos_edge.streaming.sources import Source
 
 _BARE = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
 
 ServeOption = Annotated[
     str | None,
     typer.Option(
-        metavar="[HOST:PORT]", help=f"Serve a page to watch and change the queries; {_BARE} if nothing follows."
+        metavar="[HOST:PORT]",
+        help=f"Serve a page to watch and change the queries; {_BARE} if nothing follows.",
     ),
 ]
 TokenOption = Annotated[
     str | None,
-    typer.Option(envvar="RVOS_EDGE_TOKEN", help="With --serve: ask for this; needed beyond this machine."),
+    typer.Option(
+        envvar="RVOS_EDGE_TOKEN", help="With --serve: ask for this; needed beyond this machine."
+    ),
 ]
 
 
@@ -58,11 +61,11 @@ def check_serving(serve: str | None, token: str | None) -> None:
 def serving(
     serve: str | None,
     token: str | None,
-    segmenter: Segmenter,
+    segmenter: SegmenterProtocol,
     source: Source,
     *,
     reopen: Callable[[], Source],
-    stills: Callable[[], Segmenter],
+    stills: Callable[[], SegmenterProtocol],
     sinks: Sequence[Sink],
     opacity: float,
     console: Console,
@@ -86,7 +89,7 @@ def serving(
     if serve is None:
         yield segmenter, source, list(sinks)
         return
-    from rvos_edge.server.live import Live, LiveServer
+    from rvos_edge.server.app import Live, LiveServer
 
     live = Live(segmenter, source, reopen=reopen, stills=stills, repeat=not sinks, opacity=opacity)
     try:
@@ -97,5 +100,8 @@ def serving(
             sink.abort()
         raise
     with server:
-        console.print(f"The page is at [link={server.url}]{server.url}[/link]; Ctrl-C ends it.", soft_wrap=True)
+        console.print(
+            f"The page is at [link={server.url}]{server.url}[/link]; Ctrl-C ends it.",
+            soft_wrap=True,
+        )
         yield live.segmenter, live.player, [live.sink, *sinks]

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.server.controls import Controls, Settings
-from rvos_edge.server.figures import Figures
-from rvos_edge.server.picture import draw_picture, encode_jpeg, fit
+from rvos_edge.server.controls import ServerControls, Settings
 from rvos_edge.server.recorder import Recorder
-from rvos_edge.stream.sources import Frame, Source
+from rvos_edge.server.rendering import draw_picture, encode_jpeg, fit
+from rvos_edge.server.telemetry import Telemetry
+from rvos_edge.streaming.sources import Frame, Source
 
 if TYPE_CHECKING:
-    from rvos_edge.segmenter import Result
+    from rvos_edge.result import Result
 
 _LOG = logging.getLogger(__name__)
 _QUALITY = 82
@@ -92,7 +92,14 @@ class PageSink:
 
     wants_overlay = False
 
-    def __init__(self, controls: Controls, source: Source, figures: Figures, recorder: Recorder, hub: Hub) -> None:
+    def __init__(
+        self,
+        controls: ServerControls,
+        source: Source,
+        figures: Telemetry,
+        recorder: Recorder,
+        hub: Hub,
+    ) -> None:
         self._controls = controls
         self._source = source
         self._figures = figures

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rvos_edge.errors import UserError
 
 if TYPE_CHECKING:
-    from rvos_edge.segmenter import Result
+    from rvos_edge.protocol import SegmenterProtocol
+    from rvos_edge.result import Result
 
 MOST_QUERIES = 16
 """Of the page; a bundle may take fewer."""
@@ -24,7 +25,9 @@ MOST_QUERIES = 16
 class Settings(BaseModel):
     """What can be set while a stream runs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     threshold: float = Field(default=0.0, ge=-10, le=10, allow_inf_nan=False)
     """Logit above which a pixel belongs to an object; 0 is a probability of one half."""
@@ -42,33 +45,6 @@ class Settings(BaseModel):
     """Hold the picture; edits are shown on it."""
 
 
-class Adjustable(Protocol):
-    """What the controls need of a segmenter; ``rvos_edge.Segmenter`` has it."""
-
-    @property
-    def queries(self) -> tuple[str, ...]: ...
-
-    @property
-    def threshold(self) -> float: ...
-
-    @property
-    def iterations(self) -> int | None: ...
-
-    def check_queries(self, queries: Sequence[str]) -> tuple[str, ...]: ...
-
-    def set_queries(self, queries: Sequence[str]) -> None: ...
-
-    def set_threshold(self, threshold: float) -> None: ...
-
-    def set_iterations(self, iterations: int) -> None: ...
-
-    def set_keep_flow(self, keep: bool) -> None: ...
-
-    def reset(self) -> None: ...
-
-    def step(self, frame: NDArray[np.uint8]) -> Result: ...
-
-
 @dataclass(frozen=True)
 class Wanted:
     """Everything that is wanted of the next frame.
@@ -84,7 +60,7 @@ class Wanted:
     revision: int = 0
 
 
-class Controls:
+class ServerControls:
     """Takes edits from any thread, as often as they come; the stream takes over the newest before each frame.
 
     An edit is checked when it comes and done when the next frame does: hundreds in between cost nothing.
@@ -98,9 +74,11 @@ class Controls:
         error: Why the last edit could not be done although it was taken, empty otherwise.
     """
 
-    def __init__(self, segmenter: Adjustable, *, opacity: float = 0.5) -> None:
+    def __init__(self, segmenter: SegmenterProtocol, *, opacity: float = 0.5) -> None:
         self._segmenter = segmenter
-        settings = Settings(threshold=segmenter.threshold, iterations=segmenter.iterations, opacity=opacity)
+        settings = Settings(
+            threshold=segmenter.threshold, iterations=segmenter.iterations, opacity=opacity
+        )
         self._wanted = self.shown = Wanted(segmenter.queries, settings)
         self.error = ""
         self._changed = threading.Condition()
@@ -117,7 +95,9 @@ class Controls:
             UserError: One is empty or too long, or there are too many; the old ones stay.
         """
         if isinstance(queries, (list, tuple)) and len(queries) > MOST_QUERIES:
-            raise UserError(f"{len(queries)} queries are too many at once; give at most {MOST_QUERIES}.")
+            raise UserError(
+                f"{len(queries)} queries are too many at once; give at most {MOST_QUERIES}."
+            )
         checked = self._segmenter.check_queries(queries) if len(queries) else ()
         with self._changed:
             return self._set(Wanted(checked, self._wanted.settings, self._wanted.revision + 1))
@@ -140,13 +120,17 @@ class Controls:
     def wake(self) -> None:
         """End every ``wait_for_edit`` that has not been answered, by an edit that changes nothing."""
         with self._changed:
-            self._set(Wanted(self._wanted.queries, self._wanted.settings, self._wanted.revision + 1))
+            self._set(
+                Wanted(self._wanted.queries, self._wanted.settings, self._wanted.revision + 1)
+            )
 
     def refuse(self, wanted: Wanted, message: str) -> None:
         """Go back to what was shown where ``wanted`` could not be done, unless something newer is wanted."""
         with self._changed:
             if self._wanted.revision == wanted.revision:
-                self._set(Wanted(self.shown.queries, self.shown.settings, wanted.revision + 1), message)
+                self._set(
+                    Wanted(self.shown.queries, self.shown.settings, wanted.revision + 1), message
+                )
 
     def _set(self, wanted: Wanted, error: str = "") -> int:
         self._wanted, self.error = wanted, error
@@ -160,9 +144,13 @@ class Controls:
         except ValidationError as error:
             raise UserError(explain(error)) from error
         if before.iterations is None and (settings.iterations is not None or settings.flow):
-            raise UserError("this stream computes no flow; leave flow and iterations alone, or start it with flow.")
+            raise UserError(
+                "this stream computes no flow; leave flow and iterations alone, or start it with flow."
+            )
         if before.iterations is not None and settings.iterations is None:
-            raise UserError("iterations cannot be null on a stream with flow; give a number from 1 to 32.")
+            raise UserError(
+                "iterations cannot be null on a stream with flow; give a number from 1 to 32."
+            )
         return settings
 
 
@@ -174,7 +162,7 @@ class LiveSegmenter:
         controls: Made for it.
     """
 
-    def __init__(self, segmenter: Adjustable, controls: Controls) -> None:
+    def __init__(self, segmenter: SegmenterProtocol, controls: ServerControls) -> None:
         self._segmenter = segmenter
         self._controls = controls
         self._done = controls.shown
@@ -196,7 +184,7 @@ class LiveSegmenter:
         """Do what is wanted, then segment; without queries the result has no masks.
 
         Raises:
-            UserError: As ``Segmenter.step``; an edit that cannot be done is told in ``Controls.error`` instead.
+            UserError: As ``Segmenter.step``; an edit that cannot be done is told in ``ServerControls.error`` instead.
         """
         wanted = self._controls.wanted
         if wanted.revision != self._done.revision:
@@ -237,10 +225,12 @@ def explain(error: ValidationError) -> str:
 
 def _nothing(frame: NDArray[np.uint8]) -> Result:
     from rvos_edge.preprocess import check_frame
-    from rvos_edge.segmenter import Result
+    from rvos_edge.result import Result
 
     start = time.perf_counter()
     height, width = check_frame(frame)
     masks = np.zeros((0, height, width), np.bool_)
     timings = {"preprocess": 1e3 * (time.perf_counter() - start)}
-    return Result((), masks, np.zeros((0, 1, 1), np.float32), np.zeros(0, np.float32), timings, False, None, 0)
+    return Result(
+        (), masks, np.zeros((0, 1, 1), np.float32), np.zeros(0, np.float32), timings, False, None, 0
+    )

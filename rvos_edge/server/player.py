@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from rvos_edge.errors import UserError
-from rvos_edge.server.controls import Controls
-from rvos_edge.stream.sources import Frame, Source
+from rvos_edge.server.controls import ServerControls
+from rvos_edge.streaming.sources import Frame, Source
 
 _LOG = logging.getLogger(__name__)
 ASSUMED_FPS = 25.0
@@ -55,7 +55,13 @@ class Player(Source):
     """
 
     def __init__(
-        self, choice: Choice, source: Source, controls: Controls, *, restarted: Callable[[], None], repeat: bool
+        self,
+        choice: Choice,
+        source: Source,
+        controls: ServerControls,
+        *,
+        restarted: Callable[[], None],
+        repeat: bool,
     ) -> None:
         super().__init__(name=source.name, fps=source.fps, length=None if repeat else source.length)
         self.live = source.live

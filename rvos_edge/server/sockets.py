@@ -16,7 +16,7 @@ from rvos_edge.server.controls import explain
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from rvos_edge.server.live import Live
+    from rvos_edge.server.app import Live
 
 MOST_VIEWERS = 32
 LONGEST_MESSAGE = 64 << 10
@@ -93,7 +93,9 @@ class Sockets:
                     await tell()
 
         async def tell() -> None:
-            await socket.send_text(json.dumps({"type": "status", **self._live.status()}, ensure_ascii=False))
+            await socket.send_text(
+                json.dumps({"type": "status", **self._live.status()}, ensure_ascii=False)
+            )
 
         async def look() -> None:
             while True:

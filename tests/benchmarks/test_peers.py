@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from tiny_checkpoint import write_checkpoint
+from support.tiny_checkpoint import write_checkpoint
 
-from rvos_edge.benchmarks.peers import LEAST_IOU, Options, compare_peers
+from rvos_edge.benchmarks.peers import LEAST_IOU, PeerOptions, compare_peers
 from rvos_edge.bundle import shipped_bundle
 from rvos_edge.errors import UserError
 
@@ -28,7 +28,14 @@ def test_runtime_against_pytorch_and_opencv() -> None:
     """A network of the preset is made and exported on the spot."""
     report = compare_peers(
         # One thread: layers this small are slower on several, much so on a busy machine.
-        Options(preset="test", frames=10, warmup=2, backends=["onnxruntime"], skip=["compile", "refvos"], threads=1)
+        PeerOptions(
+            preset="test",
+            frames=10,
+            warmup=2,
+            backends=["onnxruntime"],
+            skip=["compile", "refvos"],
+            threads=1,
+        )
     )
     (runtime,) = report.whole
     assert runtime.name == "ONNX Runtime (cpu)"
@@ -43,19 +50,19 @@ def test_runtime_against_pytorch_and_opencv() -> None:
 def test_bundle_of_other_weights_is_refused(tmp_path: Path) -> None:
     other = write_checkpoint(tmp_path / "other")
     with pytest.raises(UserError, match=r"was not made of .*other"):
-        compare_peers(Options(checkpoint=other, bundle=shipped_bundle()))
+        compare_peers(PeerOptions(checkpoint=other, bundle=shipped_bundle()))
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (Options(threads=0), "--threads 0 is out of range"),
-        (Options(warmup=1), "--warmup at least 2"),
-        (Options(skip=["lunch"]), "--skip lunch"),
-        (Options(bundle=Path("bundle")), "--bundle needs the checkpoint"),
-        (Options(checkpoint=Path("nowhere")), "nowhere is not a checkpoint"),
+        (PeerOptions(threads=0), "--threads 0 is out of range"),
+        (PeerOptions(warmup=1), "--warmup at least 2"),
+        (PeerOptions(skip=["lunch"]), "--skip lunch"),
+        (PeerOptions(bundle=Path("bundle")), "--bundle needs the checkpoint"),
+        (PeerOptions(checkpoint=Path("nowhere")), "nowhere is not a checkpoint"),
     ],
 )
-def test_bad_input(options: Options, words: str) -> None:
+def test_bad_input(options: PeerOptions, words: str) -> None:
     with pytest.raises(UserError, match=words):
         compare_peers(options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cpp_probe import VARIABLE, Probe, find_probe
+from support.cpp_probe import VARIABLE, Probe, find_probe
 
 
 @pytest.fixture(scope="session")

@@ -11,14 +11,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from cpp_probe import Probe
 from numpy.typing import NDArray
-from tiny_bundle import write_tiny_bundle
+from support.cpp_probe import Probe
+from support.tiny_bundle import write_tiny_bundle
 
 import rvos_edge
 from rvos_edge.bundle import shipped_bundle
-from rvos_edge.flow_policy import FlowOptions
-from rvos_edge.stream.synthetic import SyntheticCamera
+from rvos_edge.flow.policy import FlowOptions
+from rvos_edge.synthetic.camera import SyntheticCamera
 
 pytest.importorskip("openvino")
 
@@ -39,17 +39,24 @@ def synthetic(size: tuple[int, int], frames: int, seed: int) -> list[Step]:
     camera = SyntheticCamera(seed=seed, size=size, frames=frames)
     first, second = camera.expressions(0)[0][0], camera.expressions(0)[1][0]
     changes = {0: (first,), frames // 3: (first, second), 2 * frames // 3: ("a purple elephant",)}
-    return [Step(frame.image, changes.get(frame.index, ()), reset=frame.index == 0) for frame in camera]
+    return [
+        Step(frame.image, changes.get(frame.index, ()), reset=frame.index == 0) for frame in camera
+    ]
 
 
 def real(folder: Path, frames: int, changes: dict[int, tuple[str, ...]]) -> list[Step]:
     """The first frames of a clip."""
     paths = sorted(folder.glob("*.jpg"))[:frames]
     images = [cv2.imread(str(path)) for path in paths]
-    return [Step(np.asarray(image, np.uint8), changes.get(i, ()), i == 0) for i, image in enumerate(images)]
+    return [
+        Step(np.asarray(image, np.uint8), changes.get(i, ()), i == 0)
+        for i, image in enumerate(images)
+    ]
 
 
-def run_cpp(probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions, folder: Path) -> list[dict[str, Any]]:
+def run_cpp(
+    probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions, folder: Path
+) -> list[dict[str, Any]]:
     """What the C++ library makes of them, with ``masks`` and ``margins`` added to its lines."""
     frames, masks = folder / "frames.raw", folder / "masks.raw"
     with frames.open("wb") as file:
@@ -62,7 +69,11 @@ def run_cpp(probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions
         "frames": str(frames),
         "masks": str(masks),
         "steps": [
-            {"size": step.frame.shape[:2], "reset": step.reset, **({"queries": step.queries} if step.queries else {})}
+            {
+                "size": step.frame.shape[:2],
+                "reset": step.reset,
+                **({"queries": step.queries} if step.queries else {}),
+            }
             for step in steps
         ],
     }
@@ -79,7 +90,9 @@ def run_cpp(probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions
     return results
 
 
-def check(probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow: FlowOptions | None = None) -> None:
+def check(
+    probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow: FlowOptions | None = None
+) -> None:
     """Run both and compare."""
     options = flow or FlowOptions()
     found = run_cpp(probe, bundle, steps, options, folder)
@@ -94,7 +107,9 @@ def check(probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow:
         assert result["queries"] == list(expected.queries)
         assert result["index"] == expected.index
         assert list(result["timings"]) == sorted(expected.timings)
-        assert result.get("decision") == (None if expected.decision is None else asdict(expected.decision))
+        assert result.get("decision") == (
+            None if expected.decision is None else asdict(expected.decision)
+        )
         assert result["flow_used"] == expected.flow_used
         np.testing.assert_allclose(result["margins"], expected.margins, atol=5e-3, rtol=1e-3)
         np.testing.assert_allclose(result["scores"], expected.scores, atol=1e-3)
@@ -118,7 +133,9 @@ def test_real_frames(probe: Probe, shared: Path, tmp_path: Path) -> None:
     check(probe, shipped_bundle(), steps, tmp_path)
 
 
-@pytest.mark.parametrize("flow", [{}, {"every": 2, "iterations": 2}, {"warm_start": False}, {"enabled": False}])
+@pytest.mark.parametrize(
+    "flow", [{}, {"every": 2, "iterations": 2}, {"warm_start": False}, {"enabled": False}]
+)
 def test_flow_settings(probe: Probe, tmp_path: Path, flow: dict[str, Any]) -> None:
     bundle = write_tiny_bundle(tmp_path / "tiny")
     camera = SyntheticCamera(seed=2, size=(80, 120), frames=8)
@@ -130,5 +147,7 @@ def test_flow_settings(probe: Probe, tmp_path: Path, flow: dict[str, Any]) -> No
 
 def test_a_bundle_without_flow(probe: Probe, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "tiny", flow=False)
-    steps = [Step(frame.image, ("a dog",)) for frame in SyntheticCamera(seed=2, size=(64, 96), frames=3)]
+    steps = [
+        Step(frame.image, ("a dog",)) for frame in SyntheticCamera(seed=2, size=(64, 96), frames=3)
+    ]
     check(probe, bundle, steps, tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_checkpoint import write_checkpoint
+from support.tiny_checkpoint import write_checkpoint
 
 from rvos_edge.export.package import export_bundle
 

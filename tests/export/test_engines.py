@@ -5,18 +5,30 @@ from __future__ import annotations
 import pytest
 
 from rvos_edge.bundle import Bundle, shipped_bundle
-from rvos_edge.engines.build import BuildOptions, Job, build_plan
+from rvos_edge.engines.tensorrt.build import BuildJob, BuildOptions, build_plan
 from rvos_edge.errors import UserError
-from rvos_edge.export.package import Options, export_bundle
-from rvos_edge.trainer.assemble import assemble
+from rvos_edge.export.package import ExportOptions, export_bundle
 from rvos_edge.trainer.checkpoint import save_checkpoint
 from rvos_edge.trainer.model.weights import InitialWeights
+from rvos_edge.trainer.tasks.from_parts import assemble
 
 pytest.importorskip("tensorrt_rtx")
 
-GRAPHS = ("text", "backbone", "aspp", "flow_encode", "flow_context", "flow_step", "flow_up", "gating")
+GRAPHS = (
+    "text",
+    "backbone",
+    "aspp",
+    "flow_encode",
+    "flow_context",
+    "flow_step",
+    "flow_up",
+    "gating",
+)
 # Turing has no float32 matrix product in TensorRT-RTX.
-TURING_REFUSES = {"float32": {"text", "flow_context", "flow_step", "flow_up", "gating"}, "float16": {"text"}}
+TURING_REFUSES = {
+    "float32": {"text", "flow_context", "flow_step", "flow_up", "gating"},
+    "float16": {"text"},
+}
 # bfloat16 is a hint for OpenVINO: the files of the shipped bundle are float32.
 TYPES_IN_FILE = {"float32": "float32", "bfloat16": "float32", "float16": "float16"}
 
@@ -27,7 +39,7 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("edge")
     weights = InitialWeights(backbone="package", text="package")
     save_checkpoint(folder / "checkpoint", assemble("edge", weights))
-    options = Options(precision="float16", max_queries=16)
+    options = ExportOptions(precision="float16", max_queries=16)
     return Bundle.open(export_bundle(folder / "checkpoint", folder / "bundle", options))
 
 
@@ -42,7 +54,9 @@ def bundle(request: pytest.FixtureRequest) -> Bundle:
 def _build(bundle: Bundle, graph: str, *capabilities: str) -> bytes:
     spec = bundle.manifest.graphs[graph]
     options = BuildOptions("tensorrt-rtx", capabilities)
-    return build_plan(Job(graph, bundle.graph_path(graph), spec, 16, 64, None, options), lambda share: None)
+    return build_plan(
+        BuildJob(graph, bundle.graph_path(graph), spec, 16, 64, None, options), lambda share: None
+    )
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -53,7 +67,10 @@ def test_ampere_ada_and_blackwell(bundle: Bundle, graph: str) -> None:
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_turing_where_it_can(bundle: Bundle, graph: str) -> None:
     if graph in TURING_REFUSES[TYPES_IN_FILE[bundle.manifest.graphs["backbone"].precision]]:
-        with pytest.raises(UserError, match=f"Graph '{graph}' \\(float32\\) cannot be built by tensorrt-rtx: .*SM75"):
+        with pytest.raises(
+            UserError,
+            match=f"Graph '{graph}' \\(float32\\) cannot be built by tensorrt-rtx: .*SM75",
+        ):
             _build(bundle, graph, "75")
     else:
         assert len(_build(bundle, graph, "75")) > 10_000

@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from tiny_checkpoint import write_checkpoint
+from support.tiny_checkpoint import write_checkpoint
 from torch import nn
 from typer.testing import CliRunner
 
@@ -22,9 +22,9 @@ from rvos_edge.bundle import sha256_of
 from rvos_edge.cli import app
 from rvos_edge.errors import UserError
 from rvos_edge.export.flow_update import ContextShare, Update, split_update
-from rvos_edge.export.package import Options, export_bundle
+from rvos_edge.export.package import ExportOptions, export_bundle
 from rvos_edge.export.restore import restore_checkpoint
-from rvos_edge.stream.synthetic import SyntheticCamera
+from rvos_edge.synthetic.camera import SyntheticCamera
 from rvos_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.presets import RaftConfig
@@ -69,14 +69,16 @@ def test_nothing_is_lost_but_the_rounding_of_the_weights(restored: Path, checkpo
 
 def test_how_masks_are_drawn_is_restored_too(checkpoint: Path, tmp_path: Path) -> None:
     """The checkpoint's card says nothing of an option of export; bundles from before there was one draw plainly."""
-    bundle = export_bundle(checkpoint, tmp_path / "bundle", Options(boundary="guided"))
+    bundle = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(boundary="guided"))
     restored = restore_checkpoint(bundle, tmp_path / "guided")
     assert load_checkpoint(restored).model.config.boundary == "guided"
     old = export_bundle(checkpoint, tmp_path / "old")
     document = json.loads((old / "manifest.json").read_text())
     del document["network"]["boundary"]
     (old / "manifest.json").write_text(json.dumps(document))
-    assert load_checkpoint(restore_checkpoint(old, tmp_path / "plain")).model.config.boundary == "none"
+    assert (
+        load_checkpoint(restore_checkpoint(old, tmp_path / "plain")).model.config.boundary == "none"
+    )
 
 
 def test_words_for_what_the_encoder_knows_are_restored(tmp_path: Path) -> None:
@@ -92,7 +94,9 @@ def test_words_for_what_the_encoder_knows_are_restored(tmp_path: Path) -> None:
     assert after.model.config == before.model.config
     assert after.model.naming is not None
     assert before.model.naming is not None
-    torch.testing.assert_close(after.model.naming.words.weight, before.model.naming.words.weight, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        after.model.naming.words.weight, before.model.naming.words.weight, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_training_starts_where_evaluation_stands(restored: Path) -> None:
@@ -128,24 +132,35 @@ def test_training_starts_where_evaluation_stands(restored: Path) -> None:
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("narrow")
     checkpoint = write_checkpoint(folder / "checkpoint", fusion="single", flow="none")
-    return checkpoint, export_bundle(checkpoint, folder / "bundle", Options(precision="float16", int8=True, fuse=True))
+    return checkpoint, export_bundle(
+        checkpoint, folder / "bundle", ExportOptions(precision="float16", int8=True, fuse=True)
+    )
 
 
-def test_what_is_stored_in_eight_bits_is_read_too(narrow: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_is_stored_in_eight_bits_is_read_too(
+    narrow: tuple[Path, Path], tmp_path: Path
+) -> None:
     checkpoint, bundle = narrow
     after = load_checkpoint(restore_checkpoint(bundle, tmp_path / "restored")).model
     before = load_checkpoint(checkpoint).model
     assert after.config == before.config
-    name = "sentence.bert.encoder.layer.1.output.dense.weight"  # transposed and nameless in the graph
+    name = (
+        "sentence.bert.encoder.layer.1.output.dense.weight"  # transposed and nameless in the graph
+    )
     gap = (after.state_dict()[name] - before.state_dict()[name]).abs().max()
     assert 0 < gap < before.state_dict()[name].abs().max() / 120
 
 
 def test_a_bundle_that_lacks_a_weight_is_refused(narrow: tuple[Path, Path], tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(narrow[1], tmp_path / "bundle"))
-    for name, change in (("merged", "holds 'decoder.head.2.bias'"), ("changed", "'gating' differs from what")):
+    for name, change in (
+        ("merged", "holds 'decoder.head.2.bias'"),
+        ("changed", "'gating' differs from what"),
+    ):
         model = onnx.load(str(narrow[1] / "gating.onnx"))
-        tensor = next(item for item in model.graph.initializer if item.name == "model.decoder.head.2.bias")
+        tensor = next(
+            item for item in model.graph.initializer if item.name == "model.decoder.head.2.bias"
+        )
         if name == "merged":
             tensor.name = "val_1000"
             for node in model.graph.node:

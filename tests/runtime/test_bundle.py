@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_bundle import write_tiny_bundle
+from support.tiny_bundle import write_tiny_bundle
 
 from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError

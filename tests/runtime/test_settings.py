@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_bundle import write_tiny_bundle
+from support.tiny_bundle import write_tiny_bundle
 
 import rvos_edge
-from rvos_edge.deadline import Deadline
 from rvos_edge.errors import UserError
-from rvos_edge.flow_policy import FlowOptions, FlowPolicy
+from rvos_edge.flow.frame_budget import FrameBudget
+from rvos_edge.flow.policy import FlowOptions, FlowPolicy
 from rvos_edge.segmenter import Segmenter
 
 FRAMES = np.random.default_rng(3).integers(0, 255, (12, 64, 96, 3), np.uint8)
@@ -141,7 +141,7 @@ def test_the_policy_takes_other_iterations_at_the_next_decision() -> None:
 
 
 def test_a_deadline_that_has_room_allows_more_at_once_and_one_that_has_not_does_not() -> None:
-    roomy, tight = Deadline(fps=1, iterations=4), Deadline(fps=20, iterations=4)
+    roomy, tight = FrameBudget(fps=1, iterations=4), FrameBudget(fps=20, iterations=4)
     for _ in range(6):
         roomy.observe({"backbone": 30.0, "flow_step": 40.0}, iterations=4)
         tight.observe({"backbone": 30.0, "flow_step": 40.0}, iterations=4)

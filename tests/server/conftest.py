@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Collector, Pictures, Serve, Served
-from tiny_bundle import write_tiny_bundle
+from support.served import Collector, Pictures, Serve, Served
+from support.tiny_bundle import write_tiny_bundle
 
 import rvos_edge
-from rvos_edge.flow_policy import FlowOptions
+from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.server.address import Address
-from rvos_edge.server.live import Live, LiveServer
-from rvos_edge.stream.loop import run_stream
-from rvos_edge.stream.sources import Source
+from rvos_edge.server.app import Live, LiveServer
+from rvos_edge.streaming.loop import run_stream
+from rvos_edge.streaming.sources import Source
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,9 @@ def open_tiny(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     cache = tmp_path_factory.mktemp("cache")
 
     def opener(**flow: Any) -> Segmenter:
-        return rvos_edge.open(tiny, backend="onnxruntime", threads=1, cache_dir=cache, flow=FlowOptions(**flow))
+        return rvos_edge.open(
+            tiny, backend="onnxruntime", threads=1, cache_dir=cache, flow=FlowOptions(**flow)
+        )
 
     return opener
 
@@ -53,7 +55,13 @@ def starting(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
     ) -> Served:
         segmenter = open_tiny(**flow)
         segmenter.set_queries(queries or ["the dog"])
-        live = Live(segmenter, source(), reopen=source, stills=lambda: open_tiny(enabled=False), repeat=repeat)
+        live = Live(
+            segmenter,
+            source(),
+            reopen=source,
+            stills=lambda: open_tiny(enabled=False),
+            repeat=repeat,
+        )
         try:
             server = LiveServer(live, address or Address(port=0), token=token).__enter__()
         except BaseException:

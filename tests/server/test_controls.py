@@ -10,21 +10,22 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 import pytest
-from served import Pictures, Serve, picture, wait_until
+from support.served import Pictures, Serve, picture, wait_until
 
 from rvos_edge.errors import UserError
-from rvos_edge.segmenter import Result, Segmenter
-from rvos_edge.server.clips import container
-from rvos_edge.server.controls import Controls, LiveSegmenter, Settings
-from rvos_edge.server.picture import draw_picture, encode_jpeg, fit, flow_colours
+from rvos_edge.result import Result
+from rvos_edge.segmenter import Segmenter
+from rvos_edge.server.controls import LiveSegmenter, ServerControls, Settings
 from rvos_edge.server.player import Choice, Player
-from rvos_edge.stream.sources import Frame, Source
+from rvos_edge.server.rendering import draw_picture, encode_jpeg, fit, flow_colours
+from rvos_edge.server.uploads import container
+from rvos_edge.streaming.sources import Frame, Source
 
 
 def test_edits_between_two_frames_are_done_once(open_tiny: Callable[..., Segmenter]) -> None:
     segmenter = open_tiny()
     segmenter.set_queries(["the dog"])
-    controls = Controls(segmenter)
+    controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
     assert live.step(picture(0)).queries == ("the dog",)
     for number in range(50):
@@ -43,7 +44,7 @@ def test_edits_do_not_interrupt_the_video(open_tiny: Callable[..., Segmenter]) -
     plain, edited = open_tiny(), open_tiny()
     plain.set_queries(["a cat"])
     edited.set_queries(["the dog"])
-    controls = Controls(edited)
+    controls = ServerControls(edited)
     live = LiveSegmenter(edited, controls)
     for index in range(4):
         if index == 2:
@@ -52,9 +53,11 @@ def test_edits_do_not_interrupt_the_video(open_tiny: Callable[..., Segmenter]) -
     assert np.array_equal(expected.margins, got.margins)
 
 
-def test_without_queries_the_picture_is_bare_and_the_next_one_starts_anew(open_tiny: Callable[..., Segmenter]) -> None:
+def test_without_queries_the_picture_is_bare_and_the_next_one_starts_anew(
+    open_tiny: Callable[..., Segmenter],
+) -> None:
     segmenter = open_tiny()
-    controls = Controls(segmenter)
+    controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
     assert live.step(picture(0)).masks.shape == (0, 96, 128)
     controls.set_queries(["the dog"])
@@ -71,7 +74,7 @@ def test_an_edit_that_cannot_be_done_leaves_what_was(
 ) -> None:
     segmenter = open_tiny()
     segmenter.set_queries(["the dog"])
-    controls = Controls(segmenter)
+    controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
     controls.set_queries(["a cat"])
 
@@ -94,7 +97,7 @@ def test_waiting_for_an_edit() -> None:
         threshold = 0.0
         iterations = None
 
-    controls = Controls(Nothing())  # type: ignore[arg-type]
+    controls = ServerControls(Nothing())  # type: ignore[arg-type]
     assert not controls.wait_for_edit(controls.wanted.revision, 0.01)
     threading.Timer(0.05, lambda: controls.change({"paused": True})).start()
     assert controls.wait_for_edit(0, 10)
@@ -145,7 +148,18 @@ def test_a_source_without_frames_is_not_opened_for_ever(serve: Serve) -> None:
 def test_a_file_starts_again_as_another_video(serve: Serve) -> None:
     served = serve("the dog", source=lambda: Pictures(4), keep=100)
     wait_until(lambda: len(served.collector.results) >= 10)
-    assert [result.index for result in served.collector.results[:10]] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    assert [result.index for result in served.collector.results[:10]] == [
+        0,
+        1,
+        2,
+        3,
+        0,
+        1,
+        2,
+        3,
+        0,
+        1,
+    ]
 
 
 def test_times_grow_over_everything_that_is_played() -> None:
@@ -162,12 +176,16 @@ def test_times_grow_over_everything_that_is_played() -> None:
     def source() -> Source:
         return Timed(name="timed", fps=50.0, length=3)
 
-    controls = Controls(Nothing())  # type: ignore[arg-type]
-    player = Player(Choice("start", "timed", source), source(), controls, restarted=lambda: None, repeat=True)
+    controls = ServerControls(Nothing())  # type: ignore[arg-type]
+    player = Player(
+        Choice("start", "timed", source), source(), controls, restarted=lambda: None, repeat=True
+    )
     frames = list(itertools.islice(player, 8))
     player.close()
     assert [frame.index for frame in frames] == list(range(8))
-    assert [frame.timestamp for frame in frames] == pytest.approx([index / 50 for index in range(8)])
+    assert [frame.timestamp for frame in frames] == pytest.approx(
+        [index / 50 for index in range(8)]
+    )
     assert len({frame.name for frame in frames}) == 8  # names of files
 
 
@@ -209,7 +227,7 @@ def test_files_are_played_at_their_own_speed() -> None:
         iterations = None
 
     source = Timed(name="timed", fps=50.0, length=6)
-    controls = Controls(Nothing())  # type: ignore[arg-type]
+    controls = ServerControls(Nothing())  # type: ignore[arg-type]
     choice = Choice("start", "timed", lambda: source)
     player = Player(choice, source, controls, restarted=lambda: None, repeat=False)
     times = [(frame.index, time.perf_counter()) for frame in player]
@@ -223,7 +241,17 @@ def test_views() -> None:
     masks[0, 20:60, 30:90] = True
     flow = np.zeros((2, 24, 32), np.float32)
     flow[0] = -8
-    result = Result(("a dog",), masks, np.zeros((1, 4, 4), np.float32), np.ones(1, np.float32), {}, True, flow, 0, None)
+    result = Result(
+        ("a dog",),
+        masks,
+        np.zeros((1, 4, 4), np.float32),
+        np.ones(1, np.float32),
+        {},
+        True,
+        flow,
+        0,
+        None,
+    )
     bare = draw_picture(image, result, Settings(mask=False, outline=False))
     assert np.array_equal(bare, image)
     outline = (draw_picture(image, result, Settings(mask=False)) != image).any(2)
@@ -240,7 +268,17 @@ def test_views() -> None:
 def test_pictures_of_any_size_are_drawn(size: tuple[int, int]) -> None:
     masks = np.ones((2, *size), bool)
     flow = np.zeros((2, 8, 8), np.float32)
-    result = Result(("a", "b"), masks, np.zeros((2, 4, 4), np.float32), np.ones(2, np.float32), {}, True, flow, 0, None)
+    result = Result(
+        ("a", "b"),
+        masks,
+        np.zeros((2, 4, 4), np.float32),
+        np.ones(2, np.float32),
+        {},
+        True,
+        flow,
+        0,
+        None,
+    )
     drawn = draw_picture(np.zeros((*size, 3), np.uint8), result, Settings(flow=True), legend=True)
     assert drawn.shape == (*size, 3)
     small = fit(drawn, 1280)
@@ -253,7 +291,9 @@ def test_flow_is_shown_on_the_usual_wheel() -> None:
     flow = np.zeros((2, 1, 5), np.float32)
     # To the previous frame, so the other way round.
     flow[:, 0, 1], flow[:, 0, 2], flow[:, 0, 3], flow[:, 0, 4] = (-9, 0), (9, 0), (0, -9), (0, 9)
-    still, right, left, down, up = (tuple(int(v) for v in colour[::-1]) for colour in flow_colours(flow)[0])
+    still, right, left, down, up = (
+        tuple(int(v) for v in colour[::-1]) for colour in flow_colours(flow)[0]
+    )
     assert still == (255, 255, 255)
     assert right == (255, 0, 0)
     assert left[0] < 40
@@ -270,5 +310,10 @@ def test_containers_are_known_by_their_first_bytes() -> None:
     assert container(b"\x1aE\xdf\xa3....webm") == ".webm"
     assert container(b"\x1aE\xdf\xa3....matroska") == ".mkv"
     assert container(b"RIFF\0\0\0\0AVI LIST") == ".avi"
-    for other in (b"", b"#EXTM3U\n", b"RIFF\0\0\0\0WAVE", cv2.imencode(".png", picture(0))[1].tobytes()):
+    for other in (
+        b"",
+        b"#EXTM3U\n",
+        b"RIFF\0\0\0\0WAVE",
+        cv2.imencode(".png", picture(0))[1].tobytes(),
+    ):
         assert container(other) is None

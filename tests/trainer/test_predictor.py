@@ -22,7 +22,9 @@ _QUERIES = ["a dog", "the red ball on the left"]
 
 def _segmenter(**changes: object) -> TorchSegmenter:
     torch.manual_seed(0)
-    segmenter = TorchSegmenter(Checkpoint(HINet(config=model_config("test", **changes)), small_tokenizer(512)))
+    segmenter = TorchSegmenter(
+        Checkpoint(HINet(config=model_config("test", **changes)), small_tokenizer(512))
+    )
     segmenter.set_queries(_QUERIES)
     return segmenter
 
@@ -41,7 +43,7 @@ def _image(frame: NDArray[np.uint8]) -> Tensor:
 
 def _by_hand(segmenter: TorchSegmenter, frame: NDArray[np.uint8], flow: Tensor | None) -> Tensor:
     model = segmenter.model
-    language = model.speak(*tokenize(segmenter.tokenizer, _QUERIES, 32))
+    language = model.encode_text(*tokenize(segmenter.tokenizer, _QUERIES, 32))
     logits = model(_image(frame), flow, tuple(level[None] for level in language))[0]
     return logits[:, 1] - logits[:, 0]
 
@@ -63,7 +65,9 @@ def test_margins_and_masks_equal_a_forward_by_hand() -> None:
     segmenter.reset()
     masks = segmenter.masks(frames[0])
     margin = _by_hand(segmenter, frames[0], torch.zeros(1, 2, 64, 96))
-    expected = F.interpolate(margin[None], size=(60, 80), mode="bilinear", align_corners=False)[0] > 0
+    expected = (
+        F.interpolate(margin[None], size=(60, 80), mode="bilinear", align_corners=False)[0] > 0
+    )
     assert masks.shape == (2, 60, 80)
     assert masks.dtype == np.bool_
     assert np.array_equal(masks, expected.numpy())

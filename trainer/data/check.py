@@ -11,15 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.a2d import A2dClips, find_annotation
-from rvos_edge.trainer.data.clips import AnnotatedClips, image_paths
-from rvos_edge.trainer.data.coco import CocoDataset
-from rvos_edge.trainer.data.davis import Davis16Clips
-from rvos_edge.trainer.data.davis17 import Davis17Clips
-from rvos_edge.trainer.data.images import check_sizes
-from rvos_edge.trainer.data.jhmdb import JhmdbClips
-from rvos_edge.trainer.data.refcoco import RefCocoClips, find_images
-from rvos_edge.trainer.data.youtube_vos import YouTubeVosClips
+from rvos_edge.trainer.data.readers.a2d import A2dClips, find_annotation
+from rvos_edge.trainer.data.readers.base import AnnotatedClips, image_paths
+from rvos_edge.trainer.data.readers.coco import CocoDataset
+from rvos_edge.trainer.data.readers.davis16 import Davis16Clips
+from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
+from rvos_edge.trainer.data.readers.images import check_sizes
+from rvos_edge.trainer.data.readers.jhmdb import JhmdbClips
+from rvos_edge.trainer.data.readers.refcoco import RefCocoClips, find_images
+from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 
 _SAMPLED_VIDEOS, _SAMPLED_FRAMES = 24, 2
 
@@ -40,7 +40,7 @@ Open = Callable[..., AnnotatedClips]
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """A row of the table.
 
     Attributes:
@@ -60,7 +60,7 @@ class Finding:
     source: str = ""
 
 
-def check_dataset(name: str, root: Path, *, expressions: Path | None = None) -> list[Finding]:
+def check_dataset(name: str, root: Path, *, expressions: Path | None = None) -> list[DataFinding]:
     """Look through a data set: its folders and files, then every split as training and evaluation would open it.
 
     Of every split some frames and masks are read, at most two of each of 24 videos, and their sizes compared.
@@ -80,12 +80,12 @@ def check_dataset(name: str, root: Path, *, expressions: Path | None = None) -> 
     return list(DATASETS[name](root, expressions))
 
 
-def is_complete(findings: Sequence[Finding]) -> bool:
+def is_complete(findings: Sequence[DataFinding]) -> bool:
     """Whether nothing needed is missing."""
     return not any(finding.missing and finding.needed for finding in findings)
 
 
-def as_table(name: str, root: Path, findings: Sequence[Finding]) -> Table:
+def as_table(name: str, root: Path, findings: Sequence[DataFinding]) -> Table:
     """The findings for people; where to get something stands where something is missing."""
     table = Table(title=f"{name} in {escape(str(root))}", show_lines=True)
     for heading in ("item", "expected", "found", "missing", "where to get it"):
@@ -94,37 +94,48 @@ def as_table(name: str, root: Path, findings: Sequence[Finding]) -> Table:
         style = "" if not row.missing else ("red" if row.needed else "yellow")
         missing = row.missing + ("" if row.needed or not row.missing else " (optional)")
         source = row.source if row.missing else ""
-        table.add_row(*(escape(cell) for cell in (row.item, row.expected, row.found, missing, source)), style=style)
+        table.add_row(
+            *(escape(cell) for cell in (row.item, row.expected, row.found, missing, source)),
+            style=style,
+        )
     return table
 
 
-def _davis16(root: Path, expressions: Path | None) -> Iterator[Finding]:
+def _davis16(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield _folder(root, "JPEGImages/480p", "*/*.jpg", "VIDEO/NNNNN.jpg", _DAVIS16)
     yield _folder(root, "Annotations/480p", "*/*.png", "VIDEO/NNNNN.png", _DAVIS16)
     lists = _existing(root, "ImageSets/480p/val.txt", "ImageSets/2016/val.txt")
-    yield _file(lists, "ImageSets val.txt", "the official split (ours without it)", _DAVIS16, needed=False)
+    yield _file(
+        lists, "ImageSets val.txt", "the official split (ours without it)", _DAVIS16, needed=False
+    )
     path = expressions or _existing(root, "meta_expressions.json", "davis_text_annotations")
     yield _file(path, "expressions", "JSON, or Davis16_annot*.txt", _DAVIS_TEXT)
     for split in ("train", "val"):
         yield _split(split, partial(Davis16Clips, root, expressions=expressions), _DAVIS16)
 
 
-def _davis17(root: Path, expressions: Path | None) -> Iterator[Finding]:
+def _davis17(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield _folder(root, "JPEGImages/480p", "*/*.jpg", "VIDEO/NNNNN.jpg", _DAVIS17)
     yield _folder(root, "Annotations/480p", "*/*.png", "VIDEO/NNNNN.png, object ids", _DAVIS17)
     yield _folder(root, "ImageSets/2017", "*.txt", "train.txt, val.txt", _DAVIS17)
     path = expressions or _existing(
-        root, "davis_text_annotations", "../davis_text_annotations", "meta_expressions", "meta_expressions.json"
+        root,
+        "davis_text_annotations",
+        "../davis_text_annotations",
+        "meta_expressions",
+        "meta_expressions.json",
     )
     files = sorted(path.glob("Davis17_annot*.txt")) if path.is_dir() else [path]
     wanted = "four Davis17_annot*.txt, or JSON"
     short = path.is_dir() and path.name == "davis_text_annotations" and len(files) < 4
-    yield _file(path, "expressions", wanted, _DAVIS_TEXT, missing="some of the four files" if short else "")
+    yield _file(
+        path, "expressions", wanted, _DAVIS_TEXT, missing="some of the four files" if short else ""
+    )
     for split in ("train", "val"):
         yield _split(split, partial(Davis17Clips, root, expressions=expressions), _DAVIS17)
 
 
-def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[Finding]:
+def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     for split in ("train", "valid", "test"):
         needed = split == "train"
         images, masks = f"{split}/JPEGImages", f"{split}/Annotations"
@@ -133,43 +144,57 @@ def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[Finding]:
             yield _folder(root, masks, "*/*.png", "VIDEO/NNNNN.png, object ids", _YOUTUBE)
         path = root / "meta_expressions" / split / "meta_expressions.json"
         given = expressions if needed and expressions else path
-        yield _file(given, f"{split} expressions", str(path.relative_to(root)), _YOUTUBE, needed=needed)
+        yield _file(
+            given, f"{split} expressions", str(path.relative_to(root)), _YOUTUBE, needed=needed
+        )
         if needed or (root / images).is_dir():
             reader = partial(YouTubeVosClips, root, expressions=expressions if needed else None)
             yield _split(split, reader, _YOUTUBE, needed=needed)
 
 
-def _a2d(root: Path, expressions: Path | None) -> Iterator[Finding]:
+def _a2d(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield _file(root / "Release" / "videoset.csv", "Release/videoset.csv", "the split", _A2D)
-    frames = "clips320H/*.mp4" if not (root / "Release" / "pngs320H").is_dir() else "pngs320H/*/*.png"
+    frames = (
+        "clips320H/*.mp4" if not (root / "Release" / "pngs320H").is_dir() else "pngs320H/*/*.png"
+    )
     folder, _, pattern = frames.partition("/")
-    yield _folder(root, f"Release/{folder}", pattern, "VIDEO.mp4, or pngs320H/VIDEO/NNNNN.png", _A2D)
+    yield _folder(
+        root, f"Release/{folder}", pattern, "VIDEO.mp4, or pngs320H/VIDEO/NNNNN.png", _A2D
+    )
     name = "a2d_annotation.txt"
-    yield _file(expressions or find_annotation(root, name), name, "video_id,instance_id,query", _SENTENCES)
+    yield _file(
+        expressions or find_annotation(root, name), name, "video_id,instance_id,query", _SENTENCES
+    )
     folder_of_masks = find_annotation(root, "a2d_annotation_with_instances")
-    yield _folder(folder_of_masks.parent, folder_of_masks.name, "*/*.h5", "VIDEO/NNNNN.h5", _SENTENCES)
+    yield _folder(
+        folder_of_masks.parent, folder_of_masks.name, "*/*.h5", "VIDEO/NNNNN.h5", _SENTENCES
+    )
     missed = "a2d_missed_videos.txt"
-    yield _file(find_annotation(root, missed), missed, "videos without sentences", _SENTENCES, needed=False)
+    yield _file(
+        find_annotation(root, missed), missed, "videos without sentences", _SENTENCES, needed=False
+    )
     for split in ("train", "test"):
         yield _split(split, partial(A2dClips, root, expressions=expressions), _SENTENCES)
 
 
-def _jhmdb(root: Path, expressions: Path | None) -> Iterator[Finding]:
+def _jhmdb(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield _folder(root, "Rename_Images", "*/*/*.png", "ACTION/VIDEO/NNNNN.png", _JHMDB)
-    yield _folder(root, "puppet_mask", "*/*/puppet_mask.mat", "ACTION/VIDEO/puppet_mask.mat", _JHMDB)
+    yield _folder(
+        root, "puppet_mask", "*/*/puppet_mask.mat", "ACTION/VIDEO/puppet_mask.mat", _JHMDB
+    )
     name = "jhmdb_annotation.txt"
     yield _file(expressions or root / name, name, "video_id,query", _SENTENCES)
     yield _split("test", partial(JhmdbClips, root, expressions=expressions), _JHMDB)
 
 
-def _refcoco(root: Path, expressions: Path | None) -> Iterator[Finding]:
+def _refcoco(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield from _pictures(root)
     path = expressions or root / "refs.json"
     yield _file(path, "references", "refs.json, converted from refs(unc).p", _REFER)
     yield _split("all", partial(RefCocoClips, root, expressions=expressions), _REFER)
 
 
-def _coco(root: Path, expressions: Path | None) -> Iterator[Finding]:
+def _coco(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     del expressions  # sentences are made from the categories
     yield from _pictures(root)
     try:
@@ -180,7 +205,7 @@ def _coco(root: Path, expressions: Path | None) -> Iterator[Finding]:
         there = {path.name for path in coco.images.iterdir()}
         lacking = [picture.file for picture in coco.pictures if picture.file not in there]
         objects = sum(len(picture.instances) for picture in coco.pictures)
-        yield Finding(
+        yield DataFinding(
             "pictures",
             "every annotated image",
             f"{len(coco.pictures)} annotated images, {objects} objects of {len(coco.kinds)} categories; "
@@ -189,10 +214,10 @@ def _coco(root: Path, expressions: Path | None) -> Iterator[Finding]:
             source=_COCO,
         )
     except UserError as error:
-        yield Finding("pictures", "every annotated image", "", str(error), source=_COCO)
+        yield DataFinding("pictures", "every annotated image", "", str(error), source=_COCO)
 
 
-DATASETS: dict[str, Callable[[Path, Path | None], Iterator[Finding]]] = {
+DATASETS: dict[str, Callable[[Path, Path | None], Iterator[DataFinding]]] = {
     "davis16": _davis16,
     "davis17": _davis17,
     "youtube_vos": _youtube_vos,
@@ -204,13 +229,13 @@ DATASETS: dict[str, Callable[[Path, Path | None], Iterator[Finding]]] = {
 """What can be checked, by the names that training and evaluation use."""
 
 
-def _pictures(root: Path) -> Iterator[Finding]:
+def _pictures(root: Path) -> Iterator[DataFinding]:
     yield _file(root / "instances.json", "instances.json", "COCO instances", _COCO)
     images = find_images(root)
     yield _folder(images.parent, images.name, "*.jpg", "the images, or train2014", _COCO)
 
 
-def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) -> Finding:
+def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) -> DataFinding:
     """Open a split and read some of it."""
     item, expected = f"split {split}", "expressions, frames and masks that fit"
     try:
@@ -224,12 +249,12 @@ def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) ->
         )
         read, wrong = _read_some(clips, masks)
     except UserError as error:
-        return Finding(item, expected, "", str(error), needed, source)
+        return DataFinding(item, expected, "", str(error), needed, source)
     bare = [video for video, indices in masks.items() if not indices]
     if bare and len(bare) < len(masks):
         wrong.append(f"{len(bare)} videos have no masks, such as {bare[0]}")
     found += f"; {read} frames read" + ("" if wrong else ", sizes agree")
-    return Finding(item, expected, found, "; ".join(wrong[:3]), needed, source)
+    return DataFinding(item, expected, found, "; ".join(wrong[:3]), needed, source)
 
 
 def _read_some(clips: AnnotatedClips, masks: dict[str, list[int]]) -> tuple[int, list[str]]:
@@ -252,21 +277,31 @@ def _read_some(clips: AnnotatedClips, masks: dict[str, list[int]]) -> tuple[int,
         if lost:
             wrong.append(f"{len(lost)} frames of '{video}' are missing, such as {lost[0]}")
     if annotated and not shown:
-        wrong.append("no mask shows an object that the expressions name: their object ids are of another data set")
+        wrong.append(
+            "no mask shows an object that the expressions name: their object ids are of another data set"
+        )
     return read, wrong
 
 
-def _folder(root: Path, name: str, pattern: str, expected: str, source: str, *, needed: bool = True) -> Finding:
+def _folder(
+    root: Path, name: str, pattern: str, expected: str, source: str, *, needed: bool = True
+) -> DataFinding:
     folder = root / name
     count = sum(1 for path in folder.glob(pattern) if not path.name.startswith("."))
     groups = len({path.parent for path in folder.glob(pattern)})
     found = f"{count} files" + (f" in {groups} folders" if groups > 1 else "")
-    return Finding(name, expected, found if count else "", "" if count else "all of it", needed, source)
+    return DataFinding(
+        name, expected, found if count else "", "" if count else "all of it", needed, source
+    )
 
 
-def _file(path: Path, item: str, expected: str, source: str, *, needed: bool = True, missing: str = "") -> Finding:
+def _file(
+    path: Path, item: str, expected: str, source: str, *, needed: bool = True, missing: str = ""
+) -> DataFinding:
     there = path.exists()
-    return Finding(item, expected, path.name if there else "", missing if there else "the file", needed, source)
+    return DataFinding(
+        item, expected, path.name if there else "", missing if there else "the file", needed, source
+    )
 
 
 def _existing(root: Path, *names: str) -> Path:

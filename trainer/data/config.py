@@ -15,21 +15,21 @@ from rich.console import Console
 from rich.progress import track
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.a2d import A2dClips
-from rvos_edge.trainer.data.clips import AnnotatedClips, ReferringClips, image_paths
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
-from rvos_edge.trainer.data.coco import CocoDataset
-from rvos_edge.trainer.data.compose import ComposedDataset
-from rvos_edge.trainer.data.davis import SCENERY, Davis16Clips
-from rvos_edge.trainer.data.davis17 import Davis17Clips
-from rvos_edge.trainer.data.flow_store import FlowKey, FlowStore
-from rvos_edge.trainer.data.images import DamagedFileError
+from rvos_edge.trainer.data.flow_cache import FlowCache, FlowKey
+from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
+from rvos_edge.trainer.data.generate.synthetic import SyntheticDataset
 from rvos_edge.trainer.data.mixture import MixtureDataset
-from rvos_edge.trainer.data.refcoco import RefCocoClips
+from rvos_edge.trainer.data.readers.a2d import A2dClips
+from rvos_edge.trainer.data.readers.base import AnnotatedClips, ReferringClips, image_paths
+from rvos_edge.trainer.data.readers.coco import CocoDataset
+from rvos_edge.trainer.data.readers.davis16 import SCENERY, Davis16Clips
+from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
+from rvos_edge.trainer.data.readers.images import DamagedFileError
+from rvos_edge.trainer.data.readers.refcoco import RefCocoClips
+from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 from rvos_edge.trainer.data.sample import Drawable
-from rvos_edge.trainer.data.synthetic import SyntheticDataset
 from rvos_edge.trainer.data.transforms import Augmentation
-from rvos_edge.trainer.data.youtube_vos import YouTubeVosClips
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import StrictModel
@@ -99,7 +99,9 @@ class JhmdbSource(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse(cls, value: object) -> object:
-        raise ValueError("J-HMDB-Sentences is for evaluation only; train on a2d and evaluate on jhmdb")
+        raise ValueError(
+            "J-HMDB-Sentences is for evaluation only; train on a2d and evaluate on jhmdb"
+        )
 
 
 class CocoSource(StrictModel):
@@ -129,7 +131,7 @@ class ComposedSource(StrictModel):
     share: float = Field(gt=0)
 
 
-class SyntheticSource(StrictModel):
+class SyntheticSourceConfig(StrictModel):
     """Scenes of the synthetic camera; seeds below 1000 are held out."""
 
     kind: Literal["synthetic"]
@@ -138,7 +140,7 @@ class SyntheticSource(StrictModel):
 
 VideoSource = DavisSource | Davis17Source | YouTubeVosSource | A2dSource
 Source = Annotated[
-    VideoSource | RefCocoSource | JhmdbSource | CocoSource | ComposedSource | SyntheticSource,
+    VideoSource | RefCocoSource | JhmdbSource | CocoSource | ComposedSource | SyntheticSourceConfig,
     Field(discriminator="kind"),
 ]
 
@@ -184,7 +186,11 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
     """
     size = config.size or model.config.size
     scale = model.flow.scale if model.flow is not None else 1
-    augmentation = Augmentation.paper(flip=config.flip) if config.view == "paper" else Augmentation(flip=config.flip)
+    augmentation = (
+        Augmentation.paper(flip=config.flip)
+        if config.view == "paper"
+        else Augmentation(flip=config.flip)
+    )
     frame = _Frame(size, (size[0] // scale, size[1] // scale), augmentation)
     children: list[tuple[Drawable, float]] = []
     shares: list[tuple[str, float]] = []
@@ -193,12 +199,18 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
     for source in sorted(config.sources, key=lambda source: not isinstance(source, VideoSource)):
         child: Drawable
         if isinstance(source, VideoSource):
-            child = clips = _with_flow(source.kind, _open_videos(source), frame, config, model, console)
+            child = clips = _with_flow(
+                source.kind, _open_videos(source), frame, config, model, console
+            )
             sentences += [sentence for video in clips.videos for sentence in clips.sentences(video)]
         elif isinstance(source, RefCocoSource):
-            child = ClipsDataset(_open_refcoco(source), still=True, distractors=sentences, **frame._asdict())
+            child = ClipsDataset(
+                _open_refcoco(source), still=True, distractors=sentences, **frame._asdict()
+            )
         elif isinstance(source, CocoSource):
-            child = CocoDataset(source.root, distractors=sentences, split=source.split, **frame._asdict())
+            child = CocoDataset(
+                source.root, distractors=sentences, split=source.split, **frame._asdict()
+            )
         elif isinstance(source, ComposedSource):
             coco = CocoDataset(source.coco, split=source.split, **frame._asdict())
             davis = None
@@ -212,7 +224,7 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
                 riders=source.riders,
                 grounds=source.grounds,
             )
-        elif isinstance(source, SyntheticSource):
+        elif isinstance(source, SyntheticSourceConfig):
             child = SyntheticDataset(**frame._asdict())
         else:
             raise AssertionError(f"{source.kind} is refused when the configuration is read")
@@ -245,12 +257,20 @@ def expressions_of(sources: Sequence[Source]) -> list[str]:
         elif isinstance(source, RefCocoSource):
             clips = _open_refcoco(source)
         else:
-            raise UserError(f"A source of kind {source.kind} has no written expressions; leave it out of the sources.")
-        said.update(dict.fromkeys(query.expression for video in clips.videos for query in clips.queries(video)))
+            raise UserError(
+                f"A source of kind {source.kind} has no written expressions; leave it out of the sources."
+            )
+        said.update(
+            dict.fromkeys(
+                query.expression for video in clips.videos for query in clips.queries(video)
+            )
+        )
     return list(said)
 
 
-def build_flow(clips: AnnotatedClips, store: FlowStore, network: FlowNetwork, *, console: Console) -> None:
+def build_flow(
+    clips: AnnotatedClips, store: FlowCache, network: FlowNetwork, *, console: Console
+) -> None:
     """Store the flow of every video, as the runtime would compute it; what is there is kept."""
 
     def estimate(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
@@ -268,7 +288,9 @@ def flow_key(network: FlowNetwork, size: tuple[int, int]) -> FlowKey:
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return FlowKey(checkpoint=digest.hexdigest(), size=size, scale=network.scale, iterations=network.iterations)
+    return FlowKey(
+        checkpoint=digest.hexdigest(), size=size, scale=network.scale, iterations=network.iterations
+    )
 
 
 class _Frame(NamedTuple):
@@ -290,7 +312,9 @@ def _open_videos(source: VideoSource) -> AnnotatedClips:
     if isinstance(source, Davis17Source):
         return Davis17Clips(source.root, split=split, expressions=source.expressions, videos=videos)
     if isinstance(source, YouTubeVosSource):
-        return YouTubeVosClips(source.root, split=split, expressions=source.expressions, videos=videos)
+        return YouTubeVosClips(
+            source.root, split=split, expressions=source.expressions, videos=videos
+        )
     if isinstance(source, A2dSource):
         return A2dClips(source.root, split=split, expressions=source.expressions, videos=videos)
     return Davis16Clips(source.root, split=split, expressions=source.expressions, videos=videos)
@@ -307,7 +331,12 @@ def _open_refcoco(source: RefCocoSource) -> RefCocoClips:
 
 
 def _with_flow(
-    kind: str, clips: AnnotatedClips, frame: _Frame, config: DataConfig, model: HINet, console: Console
+    kind: str,
+    clips: AnnotatedClips,
+    frame: _Frame,
+    config: DataConfig,
+    model: HINet,
+    console: Console,
 ) -> ClipsDataset:
     """The clips as samples, with their stored flow, which is computed first where it is missing."""
     store = None
@@ -317,7 +346,7 @@ def _with_flow(
         # One folder per key: presets with other settings do not overwrite each other's flow; nor do data sets, which
         # may name different videos alike.
         folder = Path(config.flow) / hashlib.sha256(repr(key).encode()).hexdigest()[:12]
-        store = FlowStore(folder if kind in _DAVIS16 else folder / kind, key=key)
+        store = FlowCache(folder if kind in _DAVIS16 else folder / kind, key=key)
         build_flow(clips, store, model.flow, console=console)
     scenery = SCENERY if kind in _DAVIS16 else None
     return ClipsDataset(clips, flow=store, scenery=scenery, **frame._asdict())

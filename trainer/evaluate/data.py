@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.a2d import A2dClips
-from rvos_edge.trainer.data.clips import AnnotatedClips
-from rvos_edge.trainer.data.davis import Davis16Clips
-from rvos_edge.trainer.data.davis17 import Davis17Clips
-from rvos_edge.trainer.data.jhmdb import JhmdbClips
-from rvos_edge.trainer.data.refcoco import RefCocoClips
-from rvos_edge.trainer.data.youtube_vos import YouTubeVosClips
+from rvos_edge.trainer.data.readers.a2d import A2dClips
+from rvos_edge.trainer.data.readers.base import AnnotatedClips
+from rvos_edge.trainer.data.readers.davis16 import Davis16Clips
+from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
+from rvos_edge.trainer.data.readers.jhmdb import JhmdbClips
+from rvos_edge.trainer.data.readers.refcoco import RefCocoClips
+from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 
 
 @dataclass(frozen=True)
-class Source:
+class EvaluationSource:
     """How a data set is opened: its reader, the split that is judged by default, and all of its splits."""
 
     reader: Callable[..., AnnotatedClips]
@@ -26,16 +26,20 @@ class Source:
 
 
 SOURCES = {
-    "davis16": Source(Davis16Clips, "val", ("train", "val", "dev", "all")),
-    "davis17": Source(Davis17Clips, "val", ("train", "val", "all")),
-    "youtube-vos": Source(YouTubeVosClips, "valid", ("train", "valid", "test")),
-    "a2d": Source(A2dClips, "test", ("train", "test", "all")),
-    "jhmdb": Source(JhmdbClips, "test", ("test", "all")),
-    "refcoco": Source(RefCocoClips, "val", ("train", "val", "test", "testA", "testB", "all")),
+    "davis16": EvaluationSource(Davis16Clips, "val", ("train", "val", "dev", "all")),
+    "davis17": EvaluationSource(Davis17Clips, "val", ("train", "val", "all")),
+    "youtube-vos": EvaluationSource(YouTubeVosClips, "valid", ("train", "valid", "test")),
+    "a2d": EvaluationSource(A2dClips, "test", ("train", "test", "all")),
+    "jhmdb": EvaluationSource(JhmdbClips, "test", ("test", "all")),
+    "refcoco": EvaluationSource(
+        RefCocoClips, "val", ("train", "val", "test", "testA", "testB", "all")
+    ),
 }
 
 
-def open_clips(dataset: str, root: Path, split: str | None = None, expressions: Path | None = None) -> AnnotatedClips:
+def open_clips(
+    dataset: str, root: Path, split: str | None = None, expressions: Path | None = None
+) -> AnnotatedClips:
     """Open a split of a data set.
 
     Args:
@@ -54,6 +58,8 @@ def open_clips(dataset: str, root: Path, split: str | None = None, expressions: 
     if split in source.splits:
         return source.reader(root, split=split, expressions=expressions)
     if "all" not in source.splits:
-        raise UserError(f"'{split}' is not a --split of {dataset}; choose one of {', '.join(source.splits)}.")
+        raise UserError(
+            f"'{split}' is not a --split of {dataset}; choose one of {', '.join(source.splits)}."
+        )
     videos = [name.strip() for name in split.split(",") if name.strip()]
     return source.reader(root, split="all", videos=videos, expressions=expressions)

@@ -14,7 +14,7 @@ from rvos_edge.errors import UserError
 Metrics = dict[str, Any]
 
 
-class Ledger:
+class EvaluationLedger:
     """Figures by part ("davis16") and name (a video): a file of one JSON line each, or memory alone.
 
     A line is on the disk before the next video starts; one that a crash cut short is dropped. JSON gives numbers back
@@ -101,7 +101,9 @@ def _read(path: Path) -> tuple[list[Any], int]:
 
 def _check(path: Path, then: Any, now: Mapping[str, Any]) -> None:
     if not isinstance(then, dict):
-        raise UserError(f"{path} is not an interrupted evaluation; move it away or give another --json.")
+        raise UserError(
+            f"{path} is not an interrupted evaluation; move it away or give another --json."
+        )
     changed = [name for name in now if then.get(name) != now[name]]
     if changed:
         raise UserError(
@@ -115,4 +117,6 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"Cannot write {path} ({error.strerror}); choose another place for --json.") from error
+        raise UserError(
+            f"Cannot write {path} ({error.strerror}); choose another place for --json."
+        ) from error

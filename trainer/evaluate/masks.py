@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.stream.sinks import indexed_png
+from rvos_edge.streaming.sinks import indexed_png
 
 
 class MaskFolder:
@@ -102,7 +102,9 @@ def _inside(root: Path, *names: str) -> Path:
     for name in names:
         parts = name.split("/")
         if any(part in ("", ".", "..") for part in parts) or "\\" in name or "\0" in name:
-            raise UserError(f"'{name}' cannot be the name of a mask's file or folder; rename it in the data set.")
+            raise UserError(
+                f"'{name}' cannot be the name of a mask's file or folder; rename it in the data set."
+            )
     return root.joinpath(*names)
 
 
@@ -111,4 +113,6 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"Cannot write {path} ({error.strerror}); choose another folder for --masks.") from error
+        raise UserError(
+            f"Cannot write {path} ({error.strerror}); choose another folder for --masks."
+        ) from error

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.segmenter import Segmenter, open_segmenter
+from rvos_edge.opening import open_segmenter
+from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.trainer.checkpoint import load_checkpoint
 from rvos_edge.trainer.predictor import TorchSegmenter
 
@@ -35,7 +36,7 @@ class Predictor(Protocol):
 class BundlePredictor:
     """A bundle's runtime as a ``Predictor``; nothing but the masks is used."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: SegmenterProtocol) -> None:
         self.segmenter = segmenter
 
     def reset(self) -> None:
@@ -52,14 +53,18 @@ class BundlePredictor:
 
 
 @contextlib.contextmanager
-def open_predictor(checkpoint: Path | None, bundle: Path | None, *, backend: str) -> Iterator[Predictor]:
+def open_predictor(
+    checkpoint: Path | None, bundle: Path | None, *, backend: str
+) -> Iterator[Predictor]:
     """Load the one that is not None; ``backend`` runs a bundle (``engines.choose.BACKENDS``).
 
     Raises:
         UserError: It is missing or damaged.
     """
     if checkpoint is not None:
-        yield TorchSegmenter(load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu")
+        yield TorchSegmenter(
+            load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu"
+        )
         return
     # Its own cache: what is judged is the bundle, not what an earlier run left behind.
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +77,11 @@ def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:
     Raises:
         UserError: The files are missing.
     """
-    names = ("manifest.json",) if bundle is not None else ("config.json", "model.safetensors", "tokenizer.json")
+    names = (
+        ("manifest.json",)
+        if bundle is not None
+        else ("config.json", "model.safetensors", "tokenizer.json")
+    )
     folder = bundle or checkpoint or Path()
     digest = hashlib.sha256()
     for name in names:
@@ -82,5 +91,7 @@ def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:
                     digest.update(block)
         except OSError as error:
             kind = "bundle" if bundle is not None else "checkpoint"
-            raise UserError(f"{folder} is not a {kind}: {name} cannot be read; give its directory.") from error
+            raise UserError(
+                f"{folder} is not a {kind}: {name} cannot be read; give its directory."
+            ) from error
     return digest.hexdigest()

@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from rvos_edge.errors import UserError
-from rvos_edge.stream.synthetic import SyntheticCamera
-from rvos_edge.trainer.data import lexicon
-from rvos_edge.trainer.data.coco import CocoDataset
-from rvos_edge.trainer.data.compose import ComposedDataset
-from rvos_edge.trainer.data.davis import DavisDataset
-from rvos_edge.trainer.data.expressions import Pair, describe
-from rvos_edge.trainer.data.scene import Scene
-from rvos_edge.trainer.data.synthetic import EVALUATION_SEEDS
+from rvos_edge.synthetic.camera import SyntheticCamera
+from rvos_edge.trainer.data.generate import vocabulary
+from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
+from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame
+from rvos_edge.trainer.data.generate.synthetic import EVALUATION_SEEDS
+from rvos_edge.trainer.data.generate.templates import Pair, describe
+from rvos_edge.trainer.data.readers.coco import CocoDataset
+from rvos_edge.trainer.data.readers.davis16 import DavisDataset
 from rvos_edge.trainer.data.transforms import Augmentation
-from rvos_edge.trainer.evaluate.judges import mean
 from rvos_edge.trainer.evaluate.ledger import Metrics
 from rvos_edge.trainer.evaluate.model import Predictor
+from rvos_edge.trainer.evaluate.scorers import mean
 from rvos_edge.trainer.evaluate.synthetic import EMPTY_SHARE
 from rvos_edge.trainer.metrics import region_similarity
 
@@ -76,7 +76,12 @@ class _Tally:
     def add(self, frame: SwapFrame, answers: NDArray[np.bool_]) -> None:
         """Count the answers to the queries and then to the absent sentences, bool [N+A,H,W]."""
         count = len(frame.queries)
-        iou = np.stack([region_similarity(frame.masks, np.broadcast_to(m, frame.masks.shape)) for m in answers[:count]])
+        iou = np.stack(
+            [
+                region_similarity(frame.masks, np.broadcast_to(m, frame.masks.shape))
+                for m in answers[:count]
+            ]
+        )
         for a, b in frame.pairs:
             first, second = bool(iou[a, a] > iou[a, b]), bool(iou[b, b] > iou[b, a])
             self.kept += first and second
@@ -86,7 +91,9 @@ class _Tally:
         self.absent += [float(mask.mean()) for mask in answers[count:]]
 
     def __add__(self, other: _Tally) -> _Tally:
-        return _Tally(*(getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(_Tally)))
+        return _Tally(
+            *(getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(_Tally))
+        )
 
     def figures(self) -> Metrics:
         return {
@@ -139,12 +146,18 @@ def evaluate_swap(
         UserError: A folder or file is missing.
     """
     if count < 1:
-        raise UserError(f"count must be at least 1, not {count}: it is the number of frames per source.")
+        raise UserError(
+            f"count must be at least 1, not {count}: it is the number of frames per source."
+        )
     sources: dict[str, Iterator[SwapFrame]] = {"synthetic": _synthetic(count, seed)}
     if coco_root is not None:
         plain = Augmentation.none()
-        coco = CocoDataset(coco_root, size=_SIZE, flow_size=_FLOW_SIZE, augmentation=plain, split="held_out")
-        composed = ComposedDataset(coco=coco, davis=_backgrounds(davis_root, expressions), augmentation=plain)
+        coco = CocoDataset(
+            coco_root, size=_SIZE, flow_size=_FLOW_SIZE, augmentation=plain, split="held_out"
+        )
+        composed = ComposedDataset(
+            coco=coco, davis=_backgrounds(davis_root, expressions), augmentation=plain
+        )
         sources["composed"] = _draw(composed.scene, count, seed)
         sources["coco"] = _coco(coco, count, seed)
     tallies: dict[str, _Tally] = {}
@@ -176,14 +189,18 @@ def _synthetic(count: int, seed: int) -> Iterator[SwapFrame]:
             for sentences, mask in zip(camera.expressions(0), image.masks, strict=True)
             if sentences
         ]
-        foreign = camera.absent_expressions(np.random.default_rng([seed, 3, scene]), _ABSENT, kinds=_STILL)
+        foreign = camera.absent_expressions(
+            np.random.default_rng([seed, 3, scene]), _ABSENT, kinds=_STILL
+        )
         frame = _frame(image.image, said, rng, foreign=foreign)
         if frame is not None:
             yield frame
 
 
 def _coco(coco: CocoDataset, count: int, seed: int) -> Iterator[SwapFrame]:
-    pictures = [p for p in coco.pictures if p.complete and len({i.category for i in p.instances}) > 1]
+    pictures = [
+        p for p in coco.pictures if p.complete and len({i.category for i in p.instances}) > 1
+    ]
     found = 0
     for index in np.random.default_rng([seed, 2]).permutation(len(pictures)).tolist():
         rng = np.random.default_rng([seed, 2, index])
@@ -195,7 +212,9 @@ def _coco(coco: CocoDataset, count: int, seed: int) -> Iterator[SwapFrame]:
             return
 
 
-def _draw(draw: Callable[[np.random.Generator], Scene], count: int, seed: int) -> Iterator[SwapFrame]:
+def _draw(
+    draw: Callable[[np.random.Generator], LabelledFrame], count: int, seed: int
+) -> Iterator[SwapFrame]:
     found = 0
     for number in range(_TRIES * count):
         rng = np.random.default_rng([seed, 1, number])
@@ -207,7 +226,9 @@ def _draw(draw: Callable[[np.random.Generator], Scene], count: int, seed: int) -
             return
 
 
-def _of_scene(scene: Scene, rng: np.random.Generator, *, apart: bool = False) -> SwapFrame | None:
+def _of_scene(
+    scene: LabelledFrame, rng: np.random.Generator, *, apart: bool = False
+) -> SwapFrame | None:
     # A still frame shows no motion: nothing may be said of it.
     things = [replace(thing, motion=None) for thing in scene.things]
     said = describe(things, uncertain=scene.uncertain, rng=rng)
@@ -216,8 +237,10 @@ def _of_scene(scene: Scene, rng: np.random.Generator, *, apart: bool = False) ->
     different = {mask.tobytes(): (sentence, mask) for sentence, mask in shuffled if mask.any()}
     image = np.asarray(cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), np.uint8)
     pools = [pool for pool in (scene.near, scene.far) if pool]
-    drawn = [str(rng.choice(pools[number % len(pools)])) for number in range(_ABSENT if pools else 0)]
-    foreign = [f"the {rng.choice(lexicon.names(category))}" for category in drawn]
+    drawn = [
+        str(rng.choice(pools[number % len(pools)])) for number in range(_ABSENT if pools else 0)
+    ]
+    foreign = [f"the {rng.choice(vocabulary.names(category))}" for category in drawn]
     return _frame(image, list(different.values()), rng, apart=apart, foreign=foreign)
 
 
@@ -242,7 +265,8 @@ def _frame(
     pairs = [
         (a, b)
         for (a, (one, mask)), (b, (other, rival)) in combinations(enumerate(chosen), 2)
-        if _disjoint(mask, rival) and not (apart and lexicon.concepts(one) & lexicon.concepts(other))
+        if _disjoint(mask, rival)
+        and not (apart and vocabulary.concepts(one) & vocabulary.concepts(other))
     ]
     if not pairs:
         return None

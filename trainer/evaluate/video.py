@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data import lexicon
-from rvos_edge.trainer.data.clips import AnnotatedClips, Query
-from rvos_edge.trainer.data.davis import SCENERY
-from rvos_edge.trainer.evaluate.judges import (
-    Judge,
-    ObjectsJudge,
-    OverlapJudge,
-    RegionJudge,
+from rvos_edge.trainer.data.generate import vocabulary
+from rvos_edge.trainer.data.readers.base import AnnotatedClips, Query
+from rvos_edge.trainer.data.readers.davis16 import SCENERY
+from rvos_edge.trainer.evaluate.ledger import EvaluationLedger, Metrics
+from rvos_edge.trainer.evaluate.masks import MaskFolder, VideoMasks
+from rvos_edge.trainer.evaluate.model import Predictor
+from rvos_edge.trainer.evaluate.scorers import (
+    ObjectsScorer,
+    OverlapScorer,
+    RegionScorer,
+    Scorer,
     expression_sets,
     mean,
     object_totals,
     overlap_totals,
     region_totals,
 )
-from rvos_edge.trainer.evaluate.ledger import Ledger, Metrics
-from rvos_edge.trainer.evaluate.masks import MaskFolder, VideoMasks
-from rvos_edge.trainer.evaluate.model import Predictor
 
 PROTOCOLS = ("unsupervised", "semi-supervised")
 MEASURES = {
@@ -65,7 +65,7 @@ def evaluate_clips(
     dataset: str,
     *,
     rules: Rules | None = None,
-    ledger: Ledger | None = None,
+    ledger: EvaluationLedger | None = None,
     progress: Progress | None = None,
 ) -> Metrics:
     """Judge every video of a data set, with all its queries in one pass where they are not too many.
@@ -90,7 +90,7 @@ def evaluate_clips(
         UserError: A file is missing or damaged, or an option does not fit.
     """
     rules = rules or Rules()
-    ledger = Ledger(None, {}) if ledger is None else ledger
+    ledger = EvaluationLedger(None, {}) if ledger is None else ledger
     _check(rules, MEASURES[dataset])
     queries = {video: clips.queries(video) for video in clips.videos if clips.queries(video)}
     sets = expression_sets(queries) if MEASURES[dataset] == "objects" else {}
@@ -104,13 +104,13 @@ def evaluate_clips(
     for done, (video, asked) in enumerate(queries.items(), start=1):
         row = ledger.get(dataset, video)
         if row is None:
-            judge: Judge
+            judge: Scorer
             if MEASURES[dataset] == "region":
                 judge = _region_judge(video, asked, foreign.get(video))
             elif MEASURES[dataset] == "objects":
-                judge = ObjectsJudge(sets[video])
+                judge = ObjectsScorer(sets[video])
             else:
-                judge = OverlapJudge(asked)
+                judge = OverlapScorer(asked)
             for share in _judge(predictor, clips, video, judge, rules, foreign.get(video)):
                 if progress is not None and task is not None:
                     progress.update(task, completed=done - 1 + share)
@@ -118,21 +118,33 @@ def evaluate_clips(
         rows[video] = row
         if progress is not None and task is not None:
             progress.update(task, completed=done)
-    return {**_totals(dataset, rows), "protocol": rules.protocol, "every": rules.every, "videos": _brief(rows)}
+    return {
+        **_totals(dataset, rows),
+        "protocol": rules.protocol,
+        "every": rules.every,
+        "videos": _brief(rows),
+    }
 
 
 def _judge(
-    predictor: Predictor, clips: AnnotatedClips, video: str, judge: Judge, rules: Rules, foreign: str | None
+    predictor: Predictor,
+    clips: AnnotatedClips,
+    video: str,
+    judge: Scorer,
+    rules: Rules,
+    foreign: str | None,
 ) -> Iterator[float]:
     """Run the video through the predictor; yields the share that is done."""
     queries, names = clips.queries(video), clips.frames(video)
-    sparse = isinstance(judge, OverlapJudge)
+    sparse = isinstance(judge, OverlapScorer)
     scored = _scored(clips.annotated(video), len(names), rules)
     runs = _runs(scored) if sparse else [range(len(names))]
     total, done = len(judge.passes) * sum(map(len, runs)), 0
     with contextlib.nullcontext() if rules.masks is None else rules.masks.video(video) as kept:
         for number, chosen in enumerate(judge.passes):
-            sentences = [queries[i].expression if i < len(queries) else str(foreign) for i in chosen]
+            sentences = [
+                queries[i].expression if i < len(queries) else str(foreign) for i in chosen
+            ]
             different = list(dict.fromkeys(sentences))
             places = [different.index(sentence) for sentence in sentences]
             predictor.set_queries(different)
@@ -150,11 +162,17 @@ def _judge(
 
 def _check(rules: Rules, measure: str) -> None:
     if rules.every < 1:
-        raise UserError(f"--every must be at least 1, not {rules.every}: it scores every n-th frame.")
+        raise UserError(
+            f"--every must be at least 1, not {rules.every}: it scores every n-th frame."
+        )
     if rules.protocol not in PROTOCOLS:
-        raise UserError(f"Unknown --protocol '{rules.protocol}'; choose one of {', '.join(PROTOCOLS)}.")
+        raise UserError(
+            f"Unknown --protocol '{rules.protocol}'; choose one of {', '.join(PROTOCOLS)}."
+        )
     if measure == "overlap" and rules != Rules(masks=rules.masks):
-        raise UserError("--every and --protocol are for J and F (davis16, davis17, youtube-vos); leave them out here.")
+        raise UserError(
+            "--every and --protocol are for J and F (davis16, davis17, youtube-vos); leave them out here."
+        )
 
 
 def _scored(annotated: Sequence[int], count: int, rules: Rules) -> set[int]:
@@ -174,21 +192,30 @@ def _runs(scored: set[int]) -> list[range]:
     return runs
 
 
-def _truth(clips: AnnotatedClips, video: str, index: int, chosen: Sequence[int]) -> NDArray[np.bool_]:
+def _truth(
+    clips: AnnotatedClips, video: str, index: int, chosen: Sequence[int]
+) -> NDArray[np.bool_]:
     masks = clips.masks(video, index)
     if masks is None:
-        raise UserError(f"{clips.root}: frame {index} of {video} has lost its annotation; put it back.")
+        raise UserError(
+            f"{clips.root}: frame {index} of {video} has lost its annotation; put it back."
+        )
     # A foreign sentence is held against the first query's object.
     return masks[[number if number < len(masks) else 0 for number in chosen]]
 
 
 def _keep(
-    kept: VideoMasks, judge: Judge, number: int, frame: str, queries: Sequence[Query], answers: NDArray[np.bool_]
+    kept: VideoMasks,
+    judge: Scorer,
+    number: int,
+    frame: str,
+    queries: Sequence[Query],
+    answers: NDArray[np.bool_],
 ) -> None:
     for query, mask in zip(judge.passes[number], answers, strict=True):
         if query < len(queries):
             kept.write(queries[query].key, frame, mask)
-    if isinstance(judge, ObjectsJudge):
+    if isinstance(judge, ObjectsScorer):
         for name, ids in judge.combined(number, answers).items():
             kept.write_objects(name, frame, ids)
 
@@ -205,13 +232,15 @@ def _foreign(queries: Mapping[str, Sequence[Query]]) -> dict[str, str]:
     return out
 
 
-def _region_judge(video: str, queries: Sequence[Query], foreign: str | None) -> RegionJudge:
+def _region_judge(video: str, queries: Sequence[Query], foreign: str | None) -> RegionScorer:
     if foreign is None:
-        return RegionJudge(queries)
+        return RegionScorer(queries)
     own = [query.expression for query in queries]
     present = frozenset(filter(None, SCENERY.get(video, "").split(",")))
-    present = present.union(*(lexicon.concepts(sentence) for sentence in own))
-    return RegionJudge(queries, foreign=foreign, absent=lexicon.surely_absent(foreign, present, own))
+    present = present.union(*(vocabulary.concepts(sentence) for sentence in own))
+    return RegionScorer(
+        queries, foreign=foreign, absent=vocabulary.surely_absent(foreign, present, own)
+    )
 
 
 def _totals(dataset: str, rows: Mapping[str, Metrics]) -> Metrics:
@@ -225,6 +254,8 @@ def _totals(dataset: str, rows: Mapping[str, Metrics]) -> Metrics:
 def _brief(rows: Mapping[str, Metrics]) -> dict[str, Metrics]:
     """Rows as they are shown: of pairs, which may be many thousands, their number and mean."""
     return {
-        video: {"pairs": len(row["pairs"]), "mean_iou": mean(i / u for i, u in row["pairs"])} if "pairs" in row else row
+        video: {"pairs": len(row["pairs"]), "mean_iou": mean(i / u for i, u in row["pairs"])}
+        if "pairs" in row
+        else row
         for video, row in rows.items()
     }

@@ -11,23 +11,23 @@ from torch.nn import functional as F
 
 from rvos_edge.trainer.model.aspp import build_aspp
 from rvos_edge.trainer.model.backbone import build_backbone
-from rvos_edge.trainer.model.boundary import GuidedBoundary
 from rvos_edge.trainer.model.decoder import Decoder
-from rvos_edge.trainer.model.discriminant import likeness
 from rvos_edge.trainer.model.flow import FLOW_SCALES, FLOW_STRIDE, FlowNetwork
 from rvos_edge.trainer.model.interaction import Interaction, VisionBranch
 from rvos_edge.trainer.model.language import LanguageProjections, LanguageVectors, SentenceEncoder
 from rvos_edge.trainer.model.motion import MotionEncoder, motion_image
-from rvos_edge.trainer.model.naming import NAMING_CHANNELS, Naming
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary, ModelConfig
-from rvos_edge.trainer.model.sureness import by_sureness, sureness
+from rvos_edge.trainer.model.refine.appearance import fisher_logits
+from rvos_edge.trainer.model.refine.classifier_prior import CLASSIFIER_CHANNELS, ClassifierPrior
+from rvos_edge.trainer.model.refine.confidence import confidence, shift_threshold
+from rvos_edge.trainer.model.refine.guided_filter import GuidedFilter
 
 
 class HINet(nn.Module):
     """The whole network, in the pieces that are exported one by one.
 
-    Vision (``see``), flow (``flow``) and language (``speak``) do not depend on each other; ``gate`` joins them and
-    decides, and ``sharpen`` draws what comes out along the image's edges.
+    Vision (``encode_image``), flow (``flow``) and language (``encode_text``) do not depend on
+    each other; ``decode`` joins them, and ``refine`` draws the masks along the image's edges.
 
     Args:
         config: The configuration; see ``presets``.
@@ -51,9 +51,15 @@ class HINet(nn.Module):
         self.aspp = build_aspp(config, self.backbone.channels[-1])
         self.sentence = SentenceEncoder(config=config.text)
         self.language = LanguageProjections(
-            in_channels=config.text.hidden_size, channels=config.channels, hidden=config.text.projection_hidden
+            in_channels=config.text.hidden_size,
+            channels=config.channels,
+            hidden=config.text.projection_hidden,
         )
-        self.flow = FlowNetwork(config=config.raft) if config.raft is not None and config.flow != "none" else None
+        self.flow = (
+            FlowNetwork(config=config.raft)
+            if config.raft is not None and config.flow != "none"
+            else None
+        )
 
         used = range(4) if config.fusion == "hierarchical" else range(3, 4)
         self.used_levels = tuple(used)
@@ -65,26 +71,41 @@ class HINet(nn.Module):
             for i, in_c, c in zip(used, inputs, channels, strict=True)
         )
         self.interaction = nn.ModuleList(
-            Interaction(channels=c, gated=config.flow in ("gate", "both"), separable=i < config.separable_levels)
+            Interaction(
+                channels=c,
+                gated=config.flow in ("gate", "both"),
+                separable=i < config.separable_levels,
+            )
             for i, c in zip(used, channels, strict=True)
         )
         self.motion: MotionEncoder | None = None
         if config.flow != "none":
             assert config.raft is not None
             self.motion = MotionEncoder(
-                in_stride=config.raft.scale, strides=strides, channels=tuple(channels), width=config.motion_channels
+                in_stride=config.raft.scale,
+                strides=strides,
+                channels=tuple(channels),
+                width=config.motion_channels,
             )
         self.decoder = Decoder(
-            channels=channels, widths=config.decoder_channels, separable_levels=config.separable_levels
+            channels=channels,
+            widths=config.decoder_channels,
+            separable_levels=config.separable_levels,
         )
-        self.naming: Naming | None = None
+        self.naming: ClassifierPrior | None = None
         if config.naming:
-            self.naming = Naming(in_channels=self.backbone.channels[-1], sentence_channels=config.text.hidden_size)
-        self.boundary: GuidedBoundary | None = None
+            self.naming = ClassifierPrior(
+                in_channels=self.backbone.channels[-1], sentence_channels=config.text.hidden_size
+            )
+        self.boundary: GuidedFilter | None = None
         self._decoder_stride = strides[0]
         self.set_boundary(config.boundary)
-        self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            "mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False
+        )
 
     @property
     def stride(self) -> int:
@@ -93,13 +114,15 @@ class HINet(nn.Module):
 
     @property
     def language_channels(self) -> tuple[int, ...]:
-        """Widths of what ``speak`` gives: c_1..c_4 and, with ``naming``, that of l_5."""
-        return (*self.config.channels, *((NAMING_CHANNELS,) if self.naming is not None else ()))
+        """Widths of what ``encode_text`` gives: c_1..c_4 and, with ``naming``, that of l_5."""
+        return (*self.config.channels, *((CLASSIFIER_CHANNELS,) if self.naming is not None else ()))
 
     @property
     def size_multiple(self) -> int:
         """Of the input's height and width: every level and RAFT's feature maps must come out whole."""
-        return math.lcm(*self.backbone.strides, FLOW_STRIDE * self.flow.scale if self.flow is not None else 1)
+        return math.lcm(
+            *self.backbone.strides, FLOW_STRIDE * self.flow.scale if self.flow is not None else 1
+        )
 
     def set_flow_scale(self, scale: int) -> None:
         """Compute the flow on the image reduced by another factor than the network was trained with.
@@ -112,25 +135,27 @@ class HINet(nn.Module):
         if self.flow is None:
             raise ValueError("this network has no flow")
         if scale not in FLOW_SCALES:
-            raise ValueError(f"the flow's scale must be one of {', '.join(map(str, FLOW_SCALES))}, got {scale}")
+            raise ValueError(
+                f"the flow's scale must be one of {', '.join(map(str, FLOW_SCALES))}, got {scale}"
+            )
         self.flow.scale = scale
 
     def set_boundary(self, boundary: Boundary) -> None:
         """Draw masks along the image's edges or leave them as the decoder does; no weights depend on it."""
         self.config = self.config.model_copy(update={"boundary": boundary})
-        self.boundary = GuidedBoundary() if boundary == "guided" else None
+        self.boundary = GuidedFilter() if boundary == "guided" else None
 
-    def see(self, image: Tensor) -> tuple[Tensor, ...]:
+    def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4, ASPP's V4 and, with ``naming``, C5."""
         c2, c3, c4, c5 = self.backbone((image.float() - self.mean) / self.std)
         levels = (c2, c3, c4, self.aspp(c5))
         return levels if self.naming is None else (*levels, c5)
 
-    def speak(self, input_ids: Tensor, attention_mask: Tensor) -> LanguageVectors:
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> LanguageVectors:
         """Tokens int64 [N,L] -> l_1..l_4 and, with ``naming``, l_5, each [N,c_i]."""
         sentence = self.sentence(input_ids, attention_mask)
         levels: LanguageVectors = self.language(sentence)
-        return levels if self.naming is None else (*levels, self.naming.speak(sentence))
+        return levels if self.naming is None else (*levels, self.naming.encode_text(sentence))
 
     def condition(
         self, levels: Sequence[Tensor], flow: Tensor | None
@@ -150,7 +175,9 @@ class HINet(nn.Module):
         motions: Sequence[Tensor | None] = [None] * len(self.used_levels)
         if self.motion is not None:
             if flow is None:
-                raise ValueError(f"flow: {self.config.flow} needs a flow field, got None; pass zeros to skip it")
+                raise ValueError(
+                    f"flow: {self.config.flow} needs a flow field, got None; pass zeros to skip it"
+                )
             motions = self.motion(motion_image(flow).to(levels[3].dtype))
         entering = motions if self.config.flow in ("vision", "both") else [None] * len(motions)
         visions = [
@@ -159,7 +186,9 @@ class HINet(nn.Module):
         ]
         return visions, motions
 
-    def answer(self, visions: Sequence[Tensor], motions: Sequence[Tensor | None], language: LanguageVectors) -> Tensor:
+    def answer(
+        self, visions: Sequence[Tensor], motions: Sequence[Tensor | None], language: LanguageVectors
+    ) -> Tensor:
         """Interaction, motion gate and decoder for Q queries.
 
         Args:
@@ -180,28 +209,36 @@ class HINet(nn.Module):
         shaped: Tensor = logits.unflatten(0, language[0].shape[:2])  # type: ignore[no-untyped-call]
         return shaped
 
-    def gate(self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors) -> Tensor:
+    def decode(
+        self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors
+    ) -> Tensor:
         """C2, C3, C4, V4 (and C5), flow and l_i -> logits [B,Q,2,h,w].
 
         ``condition``, ``answer`` and then, where the configuration has them, ``naming``, ``discriminant`` and
-        ``sureness``. Training does without these: the loss is that of the decoder's own logits.
+        ``confidence``. Training does without these: the loss is that of the decoder's own logits.
         """
         logits = self.answer(*self.condition(levels, flow), language)
         if self.naming is None and not (self.config.discriminant or self.config.sureness):
             return logits
         margin = logits[:, :, 1].float() - logits[:, :, 0].float()
-        sure = sureness(margin)
-        draw = by_sureness if self.config.sureness else _as_it_is
+        sure = confidence(margin)
+        draw = shift_threshold if self.config.sureness else _as_it_is
         if self.naming is not None:
             prior = self.naming.prior(self.naming(levels[4], language[4]), sure)
-            margin = margin + F.interpolate(prior, size=margin.shape[-2:], mode="bilinear", align_corners=False)
+            margin = margin + F.interpolate(
+                prior, size=margin.shape[-2:], mode="bilinear", align_corners=False
+            )
         if self.config.discriminant:
-            margin = margin + likeness(draw(margin), sure, levels[:3], flow if self.motion is not None else None)
+            margin = margin + fisher_logits(
+                draw(margin), sure, levels[:3], flow if self.motion is not None else None
+            )
         margin = draw(margin)
         return torch.stack([-margin / 2, margin / 2], dim=2)
 
-    def sharpen(self, image: Tensor, logits: Tensor) -> Tensor:
-        """Logits of ``gate`` -> logits [B,Q,2,H/stride,W/stride] along the edges of image [B,3,H,W], where that is set.
+    def refine(self, image: Tensor, logits: Tensor) -> Tensor:
+        """Logits of ``decode`` -> logits [B,Q,2,H/stride,W/stride] along the image's edges.
+
+        The identity unless ``boundary`` is set; image [B,3,H,W].
 
         Training does without this too.
         """
@@ -211,7 +248,7 @@ class HINet(nn.Module):
 
     def forward(self, image: Tensor, flow: Tensor | None, language: LanguageVectors) -> Tensor:
         """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.] and l_i [B,Q,c_i] -> logits [B,Q,2,H/stride,W/stride]."""
-        return self.sharpen(image, self.gate(self.see(image), flow, language))
+        return self.refine(image, self.decode(self.encode_image(image), flow, language))
 
 
 def _as_it_is(margin: Tensor) -> Tensor:

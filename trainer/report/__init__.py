@@ -16,13 +16,13 @@ from rich.table import Table
 
 from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.clips import ReferringClips
+from rvos_edge.trainer.data.readers.base import ReferringClips
 from rvos_edge.trainer.evaluate.data import open_clips
 from rvos_edge.trainer.evaluate.model import open_predictor
-from rvos_edge.trainer.report import figures
+from rvos_edge.trainer.report import plots
 from rvos_edge.trainer.report.page import MOST_COLUMNS, render_page
 from rvos_edge.trainer.report.record import Recording, record
-from rvos_edge.trainer.report.runs import Run, read_runs, train_command
+from rvos_edge.trainer.report.runs import ReportRun, read_runs, train_command
 
 PAGE = "index.html"
 TABLE = "report.json"
@@ -30,7 +30,7 @@ TABLE = "report.json"
 
 
 @dataclass(frozen=True)
-class Options:
+class ReportOptions:
     """What is reported on.
 
     Attributes:
@@ -55,14 +55,21 @@ class Options:
 
     def command(self, name: str, models: Sequence[str]) -> str:
         """A command over the same frames; paths as the user gave them."""
-        words = [f"rvos-edge {name}", *models, f"--dataset {self.dataset}", f"--root {_word(self.root)}"]
+        words = [
+            f"rvos-edge {name}",
+            *models,
+            f"--dataset {self.dataset}",
+            f"--root {_word(self.root)}",
+        ]
         words += [f"--split {_word(self.split)}"] if self.split is not None else []
-        words += [f"--expressions {_word(self.expressions)}"] if self.expressions is not None else []
+        words += (
+            [f"--expressions {_word(self.expressions)}"] if self.expressions is not None else []
+        )
         words += [f"--every {self.every}"] if self.every != 1 else []
         return " ".join(words)
 
 
-def report(options: Options, console: Console | None = None) -> Path:
+def report(options: ReportOptions, console: Console | None = None) -> Path:
     """Run checkpoints over videos and write what they answered: a table, the figures and a page.
 
     A checkpoint's configuration says which variant of the ablation it is; a figure whose variants are not among the
@@ -84,7 +91,9 @@ def report(options: Options, console: Console | None = None) -> Path:
     console = console or Console()
     output = options.output
     if options.every < 1:
-        raise UserError(f"--every {options.every} is out of range; 1 scores every frame, 5 every fifth.")
+        raise UserError(
+            f"--every {options.every} is out of range; 1 scores every frame, 5 every fifth."
+        )
     if output.exists() and not (output / TABLE).is_file():
         raise UserError(f"{output} exists and is not a report; choose another --output.")
     if options.split is None and options.dataset == "davis16":
@@ -107,19 +116,26 @@ def report(options: Options, console: Console | None = None) -> Path:
     return output / PAGE
 
 
-def _record(run: Run, clips: ReferringClips, every: int, console: Console) -> Recording:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def _record(run: ReportRun, clips: ReferringClips, every: int, console: Console) -> Recording:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     checkpoint, bundle = (None, run.path) if run.is_bundle else (run.path, None)
     hidden = not console.is_terminal or "CI" in os.environ
     with (
         open_predictor(checkpoint, bundle, backend="onnxruntime") as predictor,
         Progress(*columns, console=console, disable=hidden) as progress,
     ):
-        task = progress.add_task(run.name, total=sum(len(clips.frames(video)) for video in clips.videos))
+        task = progress.add_task(
+            run.name, total=sum(len(clips.frames(video)) for video in clips.videos)
+        )
         return record(run, predictor, clips, every=every, on_frame=lambda: progress.advance(task))
 
 
-def _row(recording: Recording, options: Options) -> dict[str, Any]:
+def _row(recording: Recording, options: ReportOptions) -> dict[str, Any]:
     run = recording.run
     return {
         "name": run.name,
@@ -127,32 +143,38 @@ def _row(recording: Recording, options: Options) -> dict[str, Any]:
         "trained": run.trained,
         "j": recording.j(),
         "f": recording.f(),
-        "videos": {video: {"j": recording.j(video), "f": recording.f(video)} for video in recording.videos},
+        "videos": {
+            video: {"j": recording.j(video), "f": recording.f(video)} for video in recording.videos
+        },
         "train": train_command(run),
         "score": options.command("eval", [_model(run, "checkpoint")]),
     }
 
 
-def _model(run: Run, option: str) -> str:
+def _model(run: ReportRun, option: str) -> str:
     if run.is_bundle:
         return f"--bundle {_word(run.path)}"
     return f"--{option} {_word(f'{run.name}={run.path}' if option == 'run' else run.path)}"
 
 
-def _write(output: Path, table: dict[str, Any], recordings: Sequence[Recording], clips: ReferringClips) -> None:
+def _write(
+    output: Path, table: dict[str, Any], recordings: Sequence[Recording], clips: ReferringClips
+) -> None:
     try:
         with new_directory(output) as temporary:
             drawn = [
-                figures.ablation(temporary, recordings, clips),
-                figures.effect_of_flow(temporary, recordings, clips),
-                figures.static_objects(temporary, recordings, clips),
-                figures.strips(temporary, recordings, clips),
-                figures.loss_curves(temporary, [recording.run for recording in recordings]),
+                plots.ablation(temporary, recordings, clips),
+                plots.effect_of_flow(temporary, recordings, clips),
+                plots.static_objects(temporary, recordings, clips),
+                plots.strips(temporary, recordings, clips),
+                plots.loss_curves(temporary, [recording.run for recording in recordings]),
             ]
             (temporary / PAGE).write_text(render_page(table, drawn), encoding="utf-8")
             (temporary / TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"Cannot write {output} ({error.strerror}); choose another --output.") from error
+        raise UserError(
+            f"Cannot write {output} ({error.strerror}); choose another --output."
+        ) from error
 
 
 def _show(table: dict[str, Any], console: Console) -> None:
@@ -163,7 +185,9 @@ def _show(table: dict[str, Any], console: Console) -> None:
         shown.add_column(video, justify="right")
     for run in table["runs"]:
         cells = [*(run["videos"][video] for video in videos), run]
-        shown.add_row(run["name"], *(f"{100 * cell['j']:.1f} ({100 * cell['f']:.1f})" for cell in cells))
+        shown.add_row(
+            run["name"], *(f"{100 * cell['j']:.1f} ({100 * cell['f']:.1f})" for cell in cells)
+        )
     console.print(shown)
 
 

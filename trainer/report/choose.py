@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from rvos_edge.trainer.data.clips import Query
-from rvos_edge.trainer.report.record import Motion, Recording
+from rvos_edge.trainer.data.readers.base import Query
+from rvos_edge.trainer.report.record import RecordedMotion, Recording
 
 _Item = TypeVar("_Item")
 
@@ -58,8 +58,12 @@ def most_changed(better: Recording, base: Recording, *, gains: int, losses: int)
     # Of equals the first frame and query: sorting by the change alone keeps their order.
     best = [(max(rows, key=lambda row: row[0]), video) for video, rows in changes.items() if rows]
     worst = [(min(rows, key=lambda row: row[0]), video) for video, rows in changes.items() if rows]
-    best = sorted((entry for entry in best if entry[0][0] > 0), key=lambda entry: -entry[0][0])[:gains]
-    worst = sorted((entry for entry in worst if entry[0][0] < 0), key=lambda entry: entry[0][0])[:losses]
+    best = sorted((entry for entry in best if entry[0][0] > 0), key=lambda entry: -entry[0][0])[
+        :gains
+    ]
+    worst = sorted((entry for entry in worst if entry[0][0] < 0), key=lambda entry: entry[0][0])[
+        :losses
+    ]
     return [
         Example(video, index, query, f"{word} of {100 * abs(change):.1f}")
         for word, entries in (("gain", best), ("loss", worst))
@@ -67,7 +71,7 @@ def most_changed(better: Recording, base: Recording, *, gains: int, losses: int)
     ]
 
 
-def still_frames(full: Recording) -> Iterator[tuple[str, int, int, Motion]]:
+def still_frames(full: Recording) -> Iterator[tuple[str, int, int, RecordedMotion]]:
     """Video, frame, query and motion wherever the named object is there and hardly moves."""
     for video, frames in full.videos.items():
         for index, frame in frames.items():
@@ -132,6 +136,6 @@ def rows_of_queries(queries: Sequence[Query], *, most: int) -> list[list[int]]:
     return rows[:most]
 
 
-def _still(motion: Motion, query: int) -> bool:
+def _still(motion: RecordedMotion, query: int) -> bool:
     inside, outside = float(motion.inside[query]), float(motion.outside[query])
     return not math.isnan(inside) and (inside < outside or inside < STILL_PIXELS)

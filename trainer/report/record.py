@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.clips import ReferringClips
+from rvos_edge.trainer.data.readers.base import ReferringClips
 from rvos_edge.trainer.evaluate.model import Predictor
 from rvos_edge.trainer.metrics import boundary_accuracy, region_similarity
 from rvos_edge.trainer.model.motion import motion_image, relative_magnitude
 from rvos_edge.trainer.predictor import TorchSegmenter
-from rvos_edge.trainer.report.runs import Run
+from rvos_edge.trainer.report.runs import ReportRun
 
 
 @dataclass(frozen=True)
-class Motion:
+class RecordedMotion:
     """What the network saw move in a frame.
 
     Attributes:
@@ -37,7 +37,9 @@ class Motion:
 
     def image(self) -> NDArray[np.uint8]:
         """The motion image, uint8 [h,w], 255 where it is 1."""
-        return np.asarray(cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+        return np.asarray(
+            cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8
+        )
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,13 @@ class Scored:
     j: NDArray[np.float64]
     f: NDArray[np.float64]
     packed: bytes
-    motion: Motion | None
+    motion: RecordedMotion | None
 
     def masks(self) -> NDArray[np.bool_]:
         """bool [Q,H,W]."""
-        sheet = np.asarray(cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+        sheet = np.asarray(
+            cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8
+        )
         return (sheet > 0).reshape(len(self.j), -1, sheet.shape[1])
 
 
@@ -66,7 +70,7 @@ class Scored:
 class Recording:
     """What a run answered: by video, the scored frames by index."""
 
-    run: Run
+    run: ReportRun
     videos: dict[str, dict[int, Scored]]
 
     def j(self, video: str | None = None) -> float:
@@ -88,7 +92,7 @@ class Recording:
 
 
 def record(
-    run: Run,
+    run: ReportRun,
     predictor: Predictor,
     clips: ReferringClips,
     *,
@@ -123,12 +127,18 @@ def record(
             answers = predictor.masks(image)
             if truth is not None:
                 if annotated % every == 0:
-                    flow = predictor.flow if index > 0 and isinstance(predictor, TorchSegmenter) else None
+                    flow = (
+                        predictor.flow
+                        if index > 0 and isinstance(predictor, TorchSegmenter)
+                        else None
+                    )
                     scored[index] = _score(truth, answers, flow)
                 annotated += 1
             on_frame()
         if not scored:
-            raise UserError(f"No frame of the video '{video}' is annotated; leave it out of --videos.")
+            raise UserError(
+                f"No frame of the video '{video}' is annotated; leave it out of --videos."
+            )
         videos[video] = scored
     return Recording(run, videos)
 
@@ -142,17 +152,19 @@ def _score(truth: NDArray[np.bool_], answers: NDArray[np.bool_], flow: Tensor | 
     )
 
 
-def _motion(flow: Tensor, truth: NDArray[np.bool_]) -> Motion:
+def _motion(flow: Tensor, truth: NDArray[np.bool_]) -> RecordedMotion:
     magnitude = relative_magnitude(flow)[0, 0].cpu().numpy()
     height, width = magnitude.shape
     inside: list[float] = []
     outside: list[float] = []
     for mask in truth:
-        small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        small = (
+            cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        )
         inside.append(float(magnitude[small].mean()) if small.any() else math.nan)
         outside.append(float(magnitude[~small].mean()) if not small.all() else math.nan)
     picture = np.rint(motion_image(flow)[0, 0].cpu().numpy() * 255).astype(np.uint8)
-    return Motion(_pack(picture), np.array(inside), np.array(outside))
+    return RecordedMotion(_pack(picture), np.array(inside), np.array(outside))
 
 
 def _pack(picture: NDArray[np.uint8]) -> bytes:

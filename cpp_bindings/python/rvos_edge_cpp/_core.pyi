@@ -46,7 +46,7 @@ class FlowOptions:
     def keep_flow(self) -> bool: ...
 
 class FlowDecision:
-    """What was done about the flow of one frame; see `rvos_edge.flow_policy.FlowDecision`."""
+    """What was done about the flow of one frame; see `rvos_edge.flow.policy.FlowDecision`."""
 
     @property
     def action(self) -> Literal["run", "keep", "zero"]: ...

@@ -1,0 +1,186 @@
+"""Which backends there are, which is tried first, and how one is opened by its name."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from typing import TypeVar
+
+from rvos_edge.bundle import Bundle
+from rvos_edge.engines.base import Backend
+from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend, choose_device
+from rvos_edge.engines.tensorrt import api
+from rvos_edge.engines.tensorrt.gpu import find_gpu
+from rvos_edge.errors import UserError
+
+T = TypeVar("T")
+
+_MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
+_INSTALL = 'pip install "rvos-edge[openvino]"'
+_DEVICES: dict[str, str] = {
+    "openvino": "cpu",
+    "openvino-bf16": "cpu",
+    "tensorrt": "cuda",
+    "tensorrt-rtx": "cuda",
+}
+"""The one device of those that have only one."""
+BACKENDS = (*_MODULES, *api.FLAVOURS)
+"""Names of the backends that run graphs; ``openvino-bf16`` computes in bfloat16 where the bundle allows it."""
+
+
+def available_backends(bundle: Bundle, device: str = "cpu") -> tuple[str, ...]:
+    """The backends that are installed here and can run a bundle on a device.
+
+    Args:
+        bundle: What is to run: ``openvino-bf16`` is another backend only where a graph may be in bfloat16.
+        device: "cpu", "cuda", or "auto" for what is here.
+    """
+    if device == "auto":
+        return available_backends(bundle, "cpu") + tuple(
+            name
+            for name in available_backends(bundle, "cuda")
+            if name in api.FLAVOURS and find_gpu() is not None
+        )
+    installed = [name for name, module in _MODULES.items() if find_spec(module) is not None]
+    installed += [flavour for flavour in api.FLAVOURS if api.is_installed(flavour)]
+    if not bundle.manifest.allows_bfloat16 and "openvino-bf16" in installed:
+        installed.remove("openvino-bf16")
+    return tuple(name for name in installed if _DEVICES.get(name, device) == device)
+
+
+def open_backend(
+    name: str,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    bundle: Bundle | None = None,
+    build: bool = True,
+    record: bool = True,
+    reason: str = "",
+) -> Backend:
+    """Start a backend.
+
+    Args:
+        name: One of ``BACKENDS``.
+        device: "auto", "cpu" or "cuda"; OpenVINO runs on the CPU, TensorRT on CUDA.
+        threads: CPU threads; None for one per physical core.
+        bundle: Whose engines TensorRT runs; the others need none.
+        build: False to refuse where TensorRT has no engine instead of building it.
+        record: Let TensorRT replay whole frames as CUDA graphs; False to have every stage timed.
+        reason: Why this one; that it was asked for, or what device it found, when empty.
+
+    Raises:
+        UserError: The backend is unknown or not installed, or cannot use the device.
+    """
+    if name not in BACKENDS:
+        raise UserError(f"backend '{name}' is unknown; use {' or '.join(BACKENDS)}.")
+    only = _DEVICES.get(name, device)
+    if device not in ("auto", only):
+        raise UserError(
+            f"backend '{name}' cannot use device '{device}'; use device '{only}', or another backend."
+        )
+    if name in api.FLAVOURS:
+        if bundle is None:
+            raise ValueError(f"backend '{name}' needs the bundle whose engines it runs")
+        # Imported here: hosts do without it.
+        from rvos_edge.engines.tensorrt.backend import TensorRtBackend
+
+        flavour = api.parse_flavour(name)
+        return TensorRtBackend(
+            bundle=bundle,
+            flavour=flavour,
+            build=build,
+            record=record,
+            threads=threads,
+            reason=reason,
+        )
+    if find_spec(_MODULES[name]) is None:
+        raise UserError(f"backend '{name}' is not installed; run: {_INSTALL}")
+    if name in ("openvino", "openvino-bf16"):
+        # Imported here: it is an extra, and takes a while.
+        from rvos_edge.engines.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(threads=threads, bfloat16=name == "openvino-bf16", reason=reason)
+    return OnnxRuntimeBackend(device=device, threads=threads, reason=reason)
+
+
+def open_best(
+    bundle: Bundle,
+    load: Callable[[Backend], T],
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    record: bool = True,
+) -> T:
+    """Load something with the fastest backend that works.
+
+    Args:
+        bundle: What is loaded from.
+        load: Loads graphs with a backend; a ``UserError`` of it means that the backend does not work here.
+        backend: "auto", or one of ``BACKENDS`` to have that one or none. "auto" builds no engines: that takes minutes.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU threads; None for one per physical core.
+        record: As for ``open_backend``.
+
+    Raises:
+        UserError: As ``open_backend``, or ``load`` fails with the last backend that is left.
+    """
+    start = partial(open_backend, device=device, threads=threads, bundle=bundle, record=record)
+    if backend != "auto":
+        return load(start(backend))
+    *candidates, (last, why_last) = _ranked(bundle, device)
+    failures = ""
+    for name, reason in candidates:
+        try:
+            return load(start(name, build=False, reason=failures + reason))
+        except UserError as error:
+            failures += f"{name} cannot be used ({str(error).rstrip('.')}) and "
+    # Nothing is left to fall back to: what it says is for the user.
+    return load(start(last, build=False, reason=failures + why_last))
+
+
+def settled_backend(bundle: Bundle, device: str) -> str:
+    """What "auto" is to mean in several processes that must compute the same.
+
+    On a CPU it is the name of what is tried first, because the choice rests on a measurement; elsewhere "auto".
+
+    Raises:
+        UserError: The device cannot be used.
+    """
+    name = _ranked(bundle, device)[0][0]
+    return name if name in _MODULES else "auto"
+
+
+def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:
+    """Backends to try, fastest first, each with the reason that is told."""
+    ranked: list[tuple[str, str]] = []
+    if device != "cpu" and find_gpu() is not None:
+        installed = [flavour for flavour in api.FLAVOURS if api.is_installed(flavour)]
+        ranked = [(name, "it is the fastest on a GPU") for name in installed]
+    try:
+        kind, why = choose_device(device)
+    except UserError:
+        if not ranked:
+            raise
+        return ranked
+    if kind == "cpu":
+        if find_spec("openvino") is None:
+            why += "; OpenVINO, which is often faster, is not installed"
+        elif platform.machine().lower() not in ("x86_64", "amd64"):
+            why += "; OpenVINO was not measured on this kind of CPU"
+        elif bundle.manifest.allows_bfloat16 and _bfloat16_pays():
+            ranked.append(
+                ("openvino-bf16", f"{why}; on this CPU OpenVINO in bfloat16 is the fastest")
+            )
+        else:
+            ranked.append(("openvino", f"{why}; on a CPU of this kind OpenVINO is the fastest"))
+    return [*ranked, ("onnxruntime", why)]
+
+
+def _bfloat16_pays() -> bool:
+    from rvos_edge.engines.openvino import bfloat16_pays
+
+    return bfloat16_pays()

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: engine building, the engine cache, CUDA memory and CUDA graphs."""

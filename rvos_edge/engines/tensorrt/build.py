@@ -1,0 +1,305 @@
+"""TensorRT engines from a bundle's graphs: parsed strictly, built with a visible bar, kept in the bundle's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rvos_edge.bundle import TEXT_GRAPH, Bundle, GraphSpec, TensorSpec
+from rvos_edge.engines.tensorrt import api
+from rvos_edge.engines.tensorrt.engine_cache import EngineCache, EngineKey
+from rvos_edge.engines.tensorrt.gpu import find_gpu
+from rvos_edge.errors import UserError
+
+_UNUSED = re.compile(r"unused input|input .*(?:is|was) (?:never|not) used", re.IGNORECASE)
+_USUAL_QUERIES, _USUAL_TOKENS = 2, 16
+"""What profiles are tuned for, within the smallest and the largest that they allow."""
+
+Report = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What to build engines for, and how.
+
+    Attributes:
+        flavour: "tensorrt" or "tensorrt-rtx".
+        capabilities: Compute capabilities such as "86", for tensorrt-rtx; the GPU of this machine when empty.
+        workspace: Most scratch memory of a layer in MiB; all there is by default.
+        isolated: Build each graph in a process of its own, whose memory is then given back: for small Jetsons.
+    """
+
+    flavour: api.Flavour
+    capabilities: tuple[str, ...] = ()
+    workspace: int | None = None
+    isolated: bool = False
+
+
+def ensure_engines(
+    bundle: Bundle,
+    options: BuildOptions,
+    *,
+    graphs: Sequence[str] | None = None,
+    build: bool = True,
+    console: Console | None = None,
+) -> dict[str, Path]:
+    """The engines of a bundle, built where there is none or none that fits.
+
+    Args:
+        bundle: An opened bundle.
+        options: What for.
+        graphs: Their names; all but the text graph by default, which runs on the host.
+        build: False to refuse instead of building.
+        console: Where the bar is shown.
+
+    Returns:
+        Paths by graph.
+
+    Raises:
+        UserError: TensorRT or the GPU is missing, a graph cannot be built, or would have to be and ``build`` is False.
+    """
+    check_options(options)
+    trt = api.load(options.flavour)
+    cache = EngineCache(bundle)
+    names = (
+        graphs
+        if graphs is not None
+        else [name for name in bundle.manifest.graphs if name != TEXT_GRAPH]
+    )
+    keys = {name: engine_key(bundle, name, options, api.version(trt)) for name in names}
+    found = {name: path for name, key in keys.items() if (path := cache.find(key)) is not None}
+    missing = [name for name in names if name not in found]
+    if missing and not build:
+        reason = cache.why_not(keys[missing[0]])
+        raise UserError(
+            f"{bundle.path}: {reason}; leave out --no-build, or run: rvos-edge build {bundle.path}"
+        )
+    console = console or Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        for name in missing:
+            task = bar.add_task(f"build {name}", total=1.0)
+            timings = (
+                cache.root / f"timing-{options.flavour}.cache"
+                if options.flavour == "tensorrt"
+                else None
+            )
+            job = BuildJob(
+                graph=name,
+                path=bundle.graph_path(name),
+                spec=bundle.manifest.graphs[name],
+                max_queries=bundle.manifest.max_queries,
+                max_tokens=bundle.manifest.text.max_tokens,
+                timings=timings,
+                options=options,
+            )
+            make = build_isolated if options.isolated else build_plan
+            plan = make(job, lambda share, task=task: bar.update(task, completed=share))  # type: ignore[misc]
+            found[name] = cache.store(keys[name], plan)
+            bar.update(task, completed=1.0)
+    return {name: found[name] for name in names}
+
+
+def check_options(options: BuildOptions) -> None:
+    """Refuse options that no build can follow, before anything long begins.
+
+    Raises:
+        UserError: TensorRT is missing, the compute capability is unknown, or there is nothing to build for.
+    """
+    trt = api.load(options.flavour)
+    known = api.known_capabilities(trt)
+    unknown = [capability for capability in options.capabilities if capability not in known]
+    if unknown:
+        raise UserError(
+            f"--compute-capability {unknown[0]} is unknown to {options.flavour} {api.version(trt)}; "
+            + (
+                f"choose among {', '.join(known)}."
+                if known
+                else "it builds for the GPU it finds: leave it out."
+            )
+        )
+    if not options.capabilities and find_gpu() is None:
+        aim = "name the GPUs to build for, such as --compute-capability 86, or " if known else ""
+        raise UserError(
+            f"target '{options.flavour}': no NVIDIA GPU with a driver is here; {aim}build on the device."
+        )
+
+
+def engine_key(bundle: Bundle, graph: str, options: BuildOptions, version: str) -> EngineKey:
+    """The key of a graph's engine on this machine, for options that ``check_options`` lets pass."""
+    gpu = None if options.capabilities else find_gpu()
+    spec = bundle.manifest.graphs[graph]
+    return EngineKey(
+        graph=graph,
+        onnx_sha256=spec.sha256,
+        flavour=options.flavour,
+        version=version,
+        gpu=gpu.name if gpu is not None else "",
+        capabilities=(gpu.capability,) if gpu is not None else tuple(sorted(options.capabilities)),
+        shapes={tensor.name: tensor.shape for tensor in spec.inputs},
+        max_queries=bundle.manifest.max_queries,
+        precision=spec.precision,
+    )
+
+
+@dataclass(frozen=True)
+class BuildJob:
+    """One engine to build."""
+
+    graph: str
+    path: Path
+    spec: GraphSpec
+    max_queries: int
+    max_tokens: int
+    timings: Path | None
+    options: BuildOptions
+
+
+def build_plan(job: BuildJob, report: Report) -> bytes:
+    """Build one engine in this process.
+
+    Args:
+        job: What to build.
+        report: Called with the share that is done.
+
+    Returns:
+        The serialised engine.
+
+    Raises:
+        UserError: TensorRT refuses the graph or fails; the sentence names the graph, and the node where it is known.
+    """
+    trt = api.load(job.options.flavour)
+    log = api.Log(trt)
+    builder = trt.Builder(log.logger)
+    network = builder.create_network(api.network_flags(trt))
+    parser = trt.OnnxParser(network, log.logger)
+    if not parser.parse_from_file(str(job.path)):
+        problems = api.parser_errors(parser) or log.errors or ["no reason given"]
+        raise UserError(
+            f"Graph '{job.graph}' cannot be parsed by {job.options.flavour}: {_one_line(problems[0])}."
+        )
+    _check_inputs(job, network, log)
+    config = builder.create_builder_config()
+    api.aim_at(trt, config, job.options.capabilities)
+    api.limit_workspace(trt, config, job.options.workspace)
+    monitor = api.progress_monitor(trt, report)
+    if monitor is not None:
+        config.progress_monitor = monitor
+    _add_profile(job, builder, config)
+    timings = api.use_timing_cache(config, job.timings)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        reason = _one_line(log.errors[0] if log.errors else "no reason given")
+        raise UserError(
+            f"Graph '{job.graph}' ({_type_in_file(job.spec)}) cannot be built by {job.options.flavour}: {reason}."
+        )
+    if timings is not None and job.timings is not None:
+        # Only time is lost without; where the engine cannot be written either, that is said.
+        with contextlib.suppress(OSError):
+            _save_timings(config, job.timings)
+    return bytes(plan)
+
+
+def build_isolated(job: BuildJob, report: Report) -> bytes:
+    """``build_plan`` in a process of its own.
+
+    Raises:
+        UserError: As there, or the process was killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_build_and_send, args=(job, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        while True:
+            kind, value = ours.recv()
+            if kind == "plan":
+                return bytes(value)
+            if kind == "error":
+                raise UserError(value)
+            report(value)
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        raise UserError(
+            f"the build of graph '{job.graph}' {how}, most likely for want of memory; close other programs, add swap, "
+            "or give a smaller --workspace."
+        ) from None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _build_and_send(job: BuildJob, pipe: Connection) -> None:
+    try:
+        plan = build_plan(job, lambda share: pipe.send(("progress", share)))
+    except UserError as error:
+        pipe.send(("error", str(error)))
+    else:
+        pipe.send(("plan", plan))
+    pipe.close()
+
+
+def _check_inputs(job: BuildJob, network: Any, log: api.Log) -> None:
+    unused = [message for message in log.warnings if _UNUSED.search(message)]
+    if unused:
+        raise UserError(
+            f"Graph '{job.graph}': {_one_line(unused[0])}; leave the input out when exporting."
+        )
+    found = {network.get_input(index).name for index in range(network.num_inputs)}
+    expected = {tensor.name for tensor in job.spec.inputs}
+    if found != expected:
+        raise UserError(
+            f"Graph '{job.graph}' reads {sorted(found)} in {job.options.flavour} where manifest.json has "
+            f"{sorted(expected)}; export the bundle again."
+        )
+
+
+def _add_profile(job: BuildJob, builder: Any, config: Any) -> None:
+    """Allow 1 to the largest of every symbolic extent; TensorRT wants one profile for all inputs together."""
+    symbolic = [
+        tensor for tensor in job.spec.inputs if any(isinstance(dim, str) for dim in tensor.shape)
+    ]
+    if not symbolic:
+        return
+    profile = builder.create_optimization_profile()
+    most = {"Q": job.max_queries, "L": job.max_tokens}
+    usual = {"Q": min(_USUAL_QUERIES, job.max_queries), "L": min(_USUAL_TOKENS, job.max_tokens)}
+    for tensor in symbolic:
+        profile.set_shape(
+            tensor.name, _extents(tensor, {}), _extents(tensor, usual), _extents(tensor, most)
+        )
+    config.add_optimization_profile(profile)
+
+
+def _extents(tensor: TensorSpec, symbols: dict[str, int]) -> tuple[int, ...]:
+    return tuple(symbols.get(dim, 1) if isinstance(dim, str) else dim for dim in tensor.shape)
+
+
+def _save_timings(config: Any, path: Path) -> None:
+    data = bytes(config.get_timing_cache().serialize())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _type_in_file(spec: GraphSpec) -> str:
+    """bfloat16 is a hint to OpenVINO: TensorRT computes in what the file states."""
+    return "float32" if spec.precision == "bfloat16" else spec.precision
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())[:300].rstrip(".")

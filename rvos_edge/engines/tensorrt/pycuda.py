@@ -1,0 +1,161 @@
+"""The same part of CUDA through pycuda, where cuda-bindings is not there or does not fit the driver."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from rvos_edge.engines.tensorrt.cuda import (
+    DISABLE_TIMING,
+    NO_DEVICE,
+    NON_BLOCKING,
+    REMEDY,
+    CudaError,
+    host_view,
+)
+
+
+class PyCuda:
+    """CUDA's driver through pycuda, in the device's primary context: the one that TensorRT works in.
+
+    The context is pushed for each call and popped after it: pycuda aborts the process where a thread ends with one.
+    """
+
+    name = "pycuda"
+
+    def __init__(self, driver: Any) -> None:
+        """Retain the primary context of the first device of ``pycuda.driver``.
+
+        Raises:
+            CudaError: There is no driver or no device.
+        """
+        self._driver = driver
+        # What pycuda hands out frees itself when it is dropped: it lives here, under the integer that stands for it.
+        self._objects: dict[int, Any] = {}
+        try:
+            driver.init()
+            if driver.Device.count() == 0:
+                raise CudaError(f"CUDA finds no device; {NO_DEVICE}.")
+            self._context = driver.Device(0).retain_primary_context()
+        except driver.Error as error:
+            raise CudaError(f"pycuda finds no CUDA device ({error}); {NO_DEVICE}.") from error
+
+    @contextlib.contextmanager
+    def _current(self) -> Iterator[Any]:
+        try:
+            self._context.push()
+            try:
+                yield self._driver
+            finally:
+                self._context.pop()
+        except self._driver.Error as error:
+            raise CudaError(
+                f"CUDA, through pycuda: {' '.join(str(error).split())}; {REMEDY}."
+            ) from error
+
+    def _keep(self, thing: Any, handle: int | None = None) -> int:
+        handle = id(thing) if handle is None else handle
+        self._objects[handle] = thing
+        return handle
+
+    def malloc(self, nbytes: int) -> int:
+        with self._current() as driver:
+            memory = driver.mem_alloc(nbytes)
+            return self._keep(memory, int(memory))
+
+    def free(self, address: int) -> None:
+        with self._current():
+            self._objects.pop(address).free()
+
+    def malloc_host(self, nbytes: int) -> int:
+        with self._current() as driver:
+            array = driver.pagelocked_empty(nbytes, np.uint8)
+            return self._keep(array, int(array.ctypes.data))
+
+    def free_host(self, address: int) -> None:
+        with self._current():
+            self._objects.pop(address).base.free()
+
+    def upload(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        with self._current() as driver:
+            driver.memcpy_htod_async(target, host_view(source, nbytes), self._objects[stream])
+
+    def download(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        with self._current() as driver:
+            driver.memcpy_dtoh_async(host_view(target, nbytes), source, self._objects[stream])
+
+    def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        with self._current() as driver:
+            driver.memcpy_dtod_async(target, source, nbytes, self._objects[stream])
+
+    def fill(self, target: int, value: int, nbytes: int, stream: int) -> None:
+        with self._current() as driver:
+            driver.memset_d8_async(target, value, nbytes, self._objects[stream])
+
+    def create_stream(self) -> int:
+        with self._current() as driver:
+            stream = driver.Stream(NON_BLOCKING)
+            return self._keep(stream, int(stream.handle))
+
+    def destroy_stream(self, stream: int) -> None:
+        self._drop(stream)
+
+    def synchronize(self, stream: int) -> None:
+        with self._current():
+            self._objects[stream].synchronize()
+
+    def create_event(self, *, timed: bool) -> int:
+        with self._current() as driver:
+            return self._keep(driver.Event(0 if timed else DISABLE_TIMING))
+
+    def destroy_event(self, event: int) -> None:
+        self._drop(event)
+
+    def record(self, event: int, stream: int) -> None:
+        with self._current():
+            self._objects[event].record(self._objects[stream])
+
+    def wait(self, stream: int, event: int) -> None:
+        with self._current():
+            self._objects[stream].wait_for_event(self._objects[event])
+
+    def synchronize_event(self, event: int) -> None:
+        with self._current():
+            self._objects[event].synchronize()
+
+    def elapsed(self, start: int, end: int) -> float:
+        with self._current():
+            return float(self._objects[start].time_till(self._objects[end]))
+
+    def begin_capture(self, stream: int) -> None:
+        if not hasattr(self._objects[stream], "begin_capture"):
+            raise CudaError(
+                "this pycuda cannot capture graphs; install a newer one, or cuda-bindings."
+            )
+        with self._current():
+            self._objects[stream].begin_capture()
+
+    def end_capture(self, stream: int) -> int:
+        with self._current():
+            return self._keep(self._objects[stream].end_capture())
+
+    def destroy_graph(self, graph: int) -> None:
+        self._drop(graph)
+
+    def instantiate(self, graph: int) -> int:
+        with self._current():
+            return self._keep(self._objects[graph].instantiate())
+
+    def launch(self, executable: int, stream: int) -> None:
+        with self._current():
+            self._objects[executable].launch(self._objects[stream])
+
+    def destroy_executable(self, executable: int) -> None:
+        self._drop(executable)
+
+    def _drop(self, handle: int) -> None:
+        with self._current():
+            del self._objects[handle]

@@ -1,0 +1,1 @@
+"""Optical flow on a stream: policy, frame budget, scene changes."""

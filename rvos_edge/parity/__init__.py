@@ -1,0 +1,1 @@
+"""Agreement of a backend with PyTorch: the stored record and its verification."""

@@ -1,0 +1,253 @@
+"""Proof that a backend computes what PyTorch does: each graph by itself, then the masks of the chain."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.bundle import (
+    QUERIES,
+    TEXT_GRAPH,
+    Arithmetic,
+    Bundle,
+    GraphSpec,
+    Parity,
+    Proof,
+    read_manifest,
+)
+from rvos_edge.engines.base import Backend
+from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
+from rvos_edge.errors import UserError
+from rvos_edge.parity.record import Arrays, Reference, sample
+from rvos_edge.segmenter import Segmenter
+from rvos_edge.streaming.sources import open_source
+
+_ARITHMETIC: dict[Arithmetic, float] = {
+    # Only the order of additions differs; a ReLU network of a hundred layers turns 1e-7 into about 1e-5.
+    "float32": 1e-3,
+    # 11 bits: 5e-4 a rounding, and a hundred roundings that are independent of one another make ten of them.
+    "float16": 1e-2,
+    # 8 bits: 4e-3 a rounding, the same way.
+    "bfloat16": 6e-2,
+}
+_WEIGHTS: dict[str, float] = {
+    "float32": 0.0,
+    # Rounding to 11 bits is 5e-4 per weight and averages out over the inputs of a neuron.
+    "float16": 1e-2,
+    # Eight bits of the row's maximum: about 1 % per weight, a few per cent after six transformer layers.
+    "int8": 1e-1,
+}
+
+_HALF_ON_CPU = "ONNX Runtime's CPU provider runs float16 layers in float32 and rounds between them"
+
+LEAST_IOU = 0.97
+"""Smallest IoU of the masks with PyTorch's: only undecided pixels may differ ..."""
+
+LEAST_IOU_NARROW = 0.9
+"""... and more of them with eight bits in the vision graphs, which is asked for: there J must be looked at."""
+
+
+def tolerance(spec: GraphSpec) -> float:
+    """Largest relative L2 difference of any output of a graph, by what it computes in and how its weights are stored.
+
+    The two errors are independent of each other: their sum is never reached.
+    """
+    return _ARITHMETIC[spec.precision] + _WEIGHTS[spec.weights]
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Frames with the masks that a chain must find on them.
+
+    Attributes:
+        source: What the frames are, and who made the masks unless it was PyTorch.
+        queries: What was asked for.
+        frames: uint8 [H,W,3] BGR each, consecutive.
+        masks: bool [Q,H,W] each.
+    """
+
+    source: str
+    queries: Sequence[str]
+    frames: Sequence[NDArray[np.uint8]]
+    masks: Sequence[NDArray[np.bool_]]
+
+
+def film(
+    source: str,
+    queries: Sequence[str],
+    segment: Callable[[NDArray[np.uint8]], NDArray[np.bool_]],
+    *,
+    made_by: str,
+    limit: int,
+) -> Footage:
+    """The first frames of a source with the masks that ``segment`` finds.
+
+    Raises:
+        UserError: The source cannot be read.
+    """
+    with open_source(source) as opened:
+        frames = [frame.image.copy() for frame in itertools.islice(opened, limit)]
+        name = f"{opened.name}, compared with {made_by}"
+    return Footage(name, queries, frames, [segment(frame) for frame in frames])
+
+
+def prove(
+    bundle: Bundle,
+    reference: Reference,
+    make_backend: Callable[[], Backend],
+    *,
+    footage: Footage | None = None,
+) -> Proof:
+    """Run a bundle's graphs on the reference, and their chain on its frames or on footage.
+
+    Args:
+        bundle: What is judged.
+        reference: What PyTorch computed.
+        make_backend: Makes the backend anew: the graphs must not find the chain's tensors on their board.
+        footage: Other frames than those of the reference.
+
+    Raises:
+        UserError: A graph cannot be loaded.
+    """
+    backend = make_backend()
+    graphs = measure_graphs(bundle, reference, backend)
+    footage = footage or Footage(
+        reference.source, reference.queries, list(reference.frames), list(reference.masks)
+    )
+    half = any(spec.precision == "float16" for spec in bundle.manifest.graphs.values())
+    found = chain_masks(bundle, make_backend(), footage.queries, footage.frames)
+    return Proof(
+        backend=backend.name,
+        note=_HALF_ON_CPU
+        if half and isinstance(backend, OnnxRuntimeBackend) and backend.device == "cpu"
+        else "",
+        graphs=graphs,
+        mask_iou=mask_iou(found, footage.masks),
+        frames=len(footage.frames),
+        source=footage.source,
+    )
+
+
+def keep_proofs(bundle: Bundle, proofs: Mapping[str, Proof]) -> None:
+    """Add proofs to a bundle's manifest; those of other backends stay.
+
+    Raises:
+        UserError: The manifest cannot be written.
+    """
+    manifest = read_manifest(bundle.path)
+    updated = manifest.model_copy(update={"proofs": {**manifest.proofs, **proofs}})
+    path = bundle.path / "manifest.json"
+    temporary = path.with_name(".manifest.json.part")
+    try:
+        temporary.write_text(updated.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); copy the bundle to a folder of yours, or give --no-write."
+        ) from error
+
+
+def measure_graphs(bundle: Bundle, reference: Reference, backend: Backend) -> dict[str, Parity]:
+    """The difference of every graph's outputs from PyTorch's, each on PyTorch's inputs."""
+    found = {}
+    for name, spec in bundle.manifest.graphs.items():
+        outputs = _run(bundle, name, spec, reference.inputs[name], backend, len(reference.queries))
+        found[name] = compare(outputs, reference.outputs[name])
+    return found
+
+
+def compare(outputs: Arrays, expected: Arrays) -> Parity:
+    """The worst of a graph's outputs; ``expected`` are samples."""
+    each = [difference(expected[name], sample(outputs[name])) for name in expected]
+    return Parity(
+        max_abs=max(parity.max_abs for parity in each),
+        relative_l2=max(parity.relative_l2 for parity in each),
+        cosine=min(parity.cosine for parity in each),
+    )
+
+
+def difference(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> Parity:
+    """How far ``actual`` is from ``expected``, both float32 [n]; anything that is not a number is infinitely far."""
+    wide, theirs = actual.astype(np.float64), expected.astype(np.float64)
+    if not np.isfinite(wide).all():
+        return Parity(max_abs=float("inf"), relative_l2=float("inf"), cosine=-1.0)
+    gap, norm = wide - theirs, float(np.linalg.norm(theirs))
+    lengths = norm * float(np.linalg.norm(wide))
+    return Parity(
+        max_abs=float(np.abs(gap).max()),
+        relative_l2=float(np.linalg.norm(gap)) / max(norm, 1e-12),
+        cosine=float(wide @ theirs) / lengths if lengths else float(norm == 0 and not wide.any()),
+    )
+
+
+def chain_masks(
+    bundle: Bundle, backend: Backend, queries: Sequence[str], frames: Iterable[NDArray[np.uint8]]
+) -> list[NDArray[np.bool_]]:
+    """Masks bool [Q,H,W] of every frame, from the runtime's own loop."""
+    segmenter = Segmenter(bundle=bundle, backend=backend)
+    segmenter.set_queries(queries)
+    return [segmenter.step(frame).masks for frame in frames]
+
+
+def mask_iou(found: Iterable[NDArray[np.bool_]], expected: Iterable[NDArray[np.bool_]]) -> float:
+    """IoU of all masks together: that of a query that is almost absent would hang on a handful of pixels."""
+    overlap = union = 0
+    for ours, theirs in zip(found, expected, strict=True):
+        overlap += int((ours & theirs).sum())
+        union += int((ours | theirs).sum())
+    return overlap / union if union else 1.0
+
+
+def check(bundle: Bundle, proof: Proof) -> None:
+    """Refuse a proof that fails. The masks of a network that was not trained are not judged, only its graphs.
+
+    Raises:
+        UserError: The sentence names the graph and its difference.
+    """
+    for name, parity in proof.graphs.items():
+        spec = bundle.manifest.graphs[name]
+        limit = tolerance(spec)
+        if not parity.relative_l2 <= limit:
+            raise UserError(
+                f"Graph '{name}' on {proof.backend} differs from PyTorch by {parity.relative_l2:.2g} (relative L2), "
+                f"more than {limit:.2g} for {spec.precision} with {spec.weights} weights; export it with --fp32, or "
+                "use another backend."
+            )
+    if not bundle.manifest.trained:
+        # Its margins are noise around zero: any rounding turns masks over, and none of them is right.
+        return
+    vision = [spec for name, spec in bundle.manifest.graphs.items() if name != TEXT_GRAPH]
+    narrow = any(spec.weights == "int8" or spec.precision == "bfloat16" for spec in vision)
+    least = LEAST_IOU_NARROW if narrow else LEAST_IOU
+    if proof.mask_iou is not None and proof.mask_iou < least:
+        raise UserError(
+            f"The masks of {proof.backend} agree with PyTorch's only to {proof.mask_iou:.3f} IoU, less than "
+            f"{least}; export with --fp32, or use another backend."
+        )
+
+
+def _run(
+    bundle: Bundle,
+    name: str,
+    spec: GraphSpec,
+    inputs: Mapping[str, NDArray[Any]],
+    backend: Backend,
+    queries: int,
+) -> Arrays:
+    if name == TEXT_GRAPH:
+        return backend.load_host(bundle.graph_path(name), spec).run(inputs)
+    graph = backend.load(bundle.graph_path(name), spec)
+    backend.board.resize(QUERIES, queries)
+    for tensor, array in inputs.items():
+        backend.board.write(tensor, array)
+    graph.run()
+    return {tensor.name: backend.board.read(tensor.name).copy() for tensor in graph.outputs}

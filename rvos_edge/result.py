@@ -1,0 +1,133 @@
+"""The result of one frame: masks, scores, boxes, and their conversion for other libraries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.errors import UserError
+from rvos_edge.flow.policy import FlowDecision
+
+if TYPE_CHECKING:
+    import supervision
+
+
+@dataclass(frozen=True)
+class Result:
+    """The masks of one frame.
+
+    Attributes:
+        queries: What was asked for, in the order of the first axis of the arrays.
+        masks: bool [Q,H,W] at the size of the frame.
+        margins: float32 [Q,h,w], object minus background logit at the network's resolution.
+        scores: float32 [Q], mean object probability over the mask, 0 for an empty mask.
+        timings: Milliseconds by stage, in the order they ran; a stage that did not run is absent. Where a GPU replays
+            a recorded frame the graphs are one stage, ``graph``.
+        flow_used: Whether optical flow was computed on this frame.
+        flow: float32 [2,h,w], pixels of the network's input, this frame to the previous one; None unless asked for.
+        index: Number of the frame since the last reset.
+        decision: What was done about the flow and why; None where there is none.
+    """
+
+    queries: tuple[str, ...]
+    masks: NDArray[np.bool_]
+    margins: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    timings: dict[str, float]
+    flow_used: bool
+    flow: NDArray[np.float32] | None
+    index: int
+    decision: FlowDecision | None = None
+
+    def to_numpy(self) -> dict[str, NDArray[Any]]:
+        """Arrays with one row per query.
+
+        Returns:
+            ``queries`` str [Q]; ``masks`` bool [Q,H,W]; ``scores`` float32 [Q]; ``boxes`` int64 [Q,4], see
+            `mask_boxes`; ``areas`` int64 [Q], pixels.
+        """
+        return {
+            "queries": np.asarray(self.queries, dtype=np.str_),
+            "masks": self.masks,
+            "scores": self.scores,
+            "boxes": mask_boxes(self.masks),
+            "areas": np.count_nonzero(self.masks, axis=(1, 2)).astype(np.int64),
+        }
+
+    def to_supervision(self) -> supervision.Detections:
+        """``supervision.Detections`` of the queries that were found.
+
+        A query with an empty mask is no detection. ``class_id`` is the index of the query, so that colours stay when
+        another one disappears; boxes are half-open, as supervision's areas count them.
+
+        Raises:
+            UserError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ModuleNotFoundError as error:
+            if error.name != "supervision":
+                raise
+            raise UserError(
+                'supervision is not installed; run: pip install "rvos-edge[supervision]"'
+            ) from error
+        arrays = self.to_numpy()
+        found = np.flatnonzero(arrays["areas"])
+        return supervision.Detections(
+            xyxy=arrays["boxes"][found].astype(np.float32),
+            mask=arrays["masks"][found],
+            confidence=arrays["scores"][found],
+            class_id=found.astype(np.int64),
+            data={"class_name": arrays["queries"][found]},
+        )
+
+
+def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The smallest boxes around masks.
+
+    Args:
+        masks: bool [Q,H,W].
+
+    Returns:
+        int64 [Q,4]: x0, y0, x1, y1 in pixels, x1 and y1 exclusive; zeros for an empty mask.
+    """
+    boxes = np.zeros((len(masks), 4), np.int64)
+    for box, mask in zip(boxes, masks, strict=True):
+        x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+        if width:
+            box[:] = x, y, x + width, y + height
+    return boxes
+
+
+class Overlap(str, Enum):
+    """`HIGHER`: the pixel belongs to the query given last, the rule of DAVIS-17; `KEEP`: to all of them."""
+
+    HIGHER = "higher"
+    KEEP = "keep"
+
+
+def resolve_overlap(result: Result, overlap: Overlap) -> Result:
+    """A result whose masks follow the rule; scores and margins stay those of each query alone."""
+    if overlap is Overlap.KEEP or len(result.masks) < 2:
+        return result
+    return replace(result, masks=exclusive(result.masks))
+
+
+def exclusive(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Masks bool [Q,H,W] without the pixels of later ones.
+
+    Example:
+        >>> exclusive(np.array([[[True, True]], [[False, True]]])).tolist()
+        [[[True, False]], [[False, True]]]
+    """
+    out = masks.copy()
+    taken = masks[-1].copy()
+    for mask in out[-2::-1]:
+        mask &= ~taken
+        taken |= mask
+    return out

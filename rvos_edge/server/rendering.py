@@ -1,0 +1,103 @@
+"""The picture that viewers see: the frame or its optical flow, with the masks over it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.streaming.overlay import draw_overlay
+
+if TYPE_CHECKING:
+    from rvos_edge.result import Result
+    from rvos_edge.server.controls import Settings
+
+Image = NDArray[np.uint8]
+_FEWEST_PIXELS = 4.0
+"""Motion that has the full colour at least: noise in a still scene stays pale."""
+_STEPS = 128
+"""Steps of the colour table from no motion to full motion."""
+
+
+def draw_picture(
+    image: Image, result: Result, settings: Settings, *, legend: bool = False
+) -> Image:
+    """Draw what the settings ask for.
+
+    Args:
+        image: uint8 [H,W,3] BGR, the frame that ``result`` belongs to; not changed.
+        result: With its flow where the flow is to be seen; without, the picture stays.
+        settings: Say what is drawn.
+        legend: List colour, query and score in the picture.
+
+    Returns:
+        uint8 [H,W,3] BGR, a new image.
+    """
+    base = image
+    if settings.flow and result.flow is not None:
+        height, width = image.shape[:2]
+        base = np.asarray(cv2.resize(flow_colours(result.flow), (width, height)), dtype=np.uint8)
+    opacity = settings.opacity if settings.mask else 0.0
+    return draw_overlay(base, result, opacity=opacity, outline=settings.outline, legend=legend)
+
+
+def flow_colours(flow: NDArray[np.float32]) -> Image:
+    """Motion as colour on the usual wheel (Baker et al., 2007): the hue says whereto, the strength how far.
+
+    Args:
+        flow: float32 [2,h,w] pixels, from this frame to the previous one; it is shown the other way round, as motion
+            towards this frame.
+
+    Returns:
+        uint8 [h,w,3] BGR; white does not move.
+    """
+    motion = np.nan_to_num(-flow, nan=0.0, posinf=0.0, neginf=0.0)
+    length = np.sqrt(motion[0] ** 2 + motion[1] ** 2)
+    scale = _STEPS / max(_FEWEST_PIXELS, float(np.percentile(length, 99)))
+    x, y = (
+        np.clip(np.rint(part * scale), -_STEPS, _STEPS).astype(np.int16) + _STEPS for part in motion
+    )
+    return np.asarray(_wheel_table()[y, x], dtype=np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _wheel_table() -> Image:
+    """uint8 [2n+1,2n+1,3] BGR: the colour of a motion by y and x."""
+    wheel = _wheel()
+    y, x = np.mgrid[-_STEPS : _STEPS + 1, -_STEPS : _STEPS + 1] / _STEPS
+    place = (np.arctan2(-y, -x) / np.pi + 1) / 2 * (len(wheel) - 1)
+    low = np.floor(place).astype(int)
+    part = (place - low)[..., None]
+    colour = (1 - part) * wheel[low] + part * wheel[(low + 1) % len(wheel)]
+    strength = np.minimum(np.hypot(x, y), 1)[..., None]
+    return np.asarray(np.rint(255 * (1 - strength * (1 - colour)))[..., ::-1], dtype=np.uint8)
+
+
+def _wheel() -> NDArray[np.float64]:
+    """float64 [55,3] RGB, 0 to 1: red, yellow, green, cyan, blue, magenta, in as many steps as the eye tells apart."""
+    corners = ((1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 1), (1, 0, 0))
+    steps = (15, 6, 4, 11, 13, 6)
+    parts = [
+        np.linspace(start, stop, count, endpoint=False)
+        for start, stop, count in zip(corners, corners[1:], steps, strict=False)
+    ]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def fit(image: Image, widest: int) -> Image:
+    """uint8 [H,W,3], made smaller where it is wider or higher than so many pixels."""
+    height, width = image.shape[:2]
+    scale = widest / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def encode_jpeg(image: Image, quality: int) -> bytes:
+    """uint8 [H,W,3] BGR as JPEG; quality is 1 to 100."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()

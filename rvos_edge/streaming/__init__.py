@@ -1,0 +1,1 @@
+"""Sources, sinks, the overlay and the streaming loop."""

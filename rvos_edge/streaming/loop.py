@@ -1,0 +1,303 @@
+"""The streaming loop: source -> segmenter -> sinks, with latencies that stay bounded on endless streams."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.errors import UserError
+from rvos_edge.result import Overlap, resolve_overlap
+from rvos_edge.streaming.overlay import OverlayView, draw_note, draw_view
+from rvos_edge.streaming.signals import uninterrupted
+from rvos_edge.streaming.sinks import Outputs, Screen, Sink
+from rvos_edge.streaming.sources import Frame, Source, Tell, tell_stderr
+
+if TYPE_CHECKING:
+    from rvos_edge.result import Result
+
+_PAUSED_SECONDS = 0.01
+"""Between two looks at the controls while a stream is paused."""
+_RATE_SECONDS = 2.0
+"""Window of the frame rate that is shown while a stream runs."""
+
+
+class Stepper(Protocol):
+    """What the loop needs of a segmenter."""
+
+    @property
+    def queries(self) -> tuple[str, ...]: ...
+
+    def set_queries(self, queries: Sequence[str]) -> None: ...
+
+    def step(self, frame: NDArray[np.uint8]) -> Result: ...
+
+
+class StreamControls(Protocol):
+    """What steers a stream while it runs: keys in the window, a web page. The loop calls it from its own thread."""
+
+    @property
+    def view(self) -> OverlayView:
+        """How the next overlay is drawn; asked once per frame, after `apply`."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether the stream stands still after the frame in hand."""
+
+    def apply(self, segmenter: Stepper) -> bool:
+        """Change what was asked for, such as the queries; called before each frame and often during a pause.
+
+        Returns:
+            False to end the stream.
+        """
+
+
+OnResult = Callable[[Frame, "Result", "NDArray[np.uint8] | None"], "bool | None"]
+"""Called with frame, result and overlay after the sinks; returning False ends the stream."""
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Milliseconds over the latencies' window."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+class Latencies:
+    """The last `window` measurements per name.
+
+    Example:
+        >>> latencies = Latencies()
+        >>> latencies.add("backbone", 7.0)
+        >>> latencies.percentiles()["backbone"].p50
+        7.0
+    """
+
+    def __init__(self, *, window: int = 4096) -> None:
+        self._window = window
+        self._values: dict[str, deque[float]] = {}
+
+    def add(self, name: str, milliseconds: float) -> None:
+        """Keep one measurement; the oldest goes when the window is full."""
+        self._values.setdefault(name, deque(maxlen=self._window)).append(milliseconds)
+
+    def add_all(self, timings: Mapping[str, float]) -> None:
+        """Keep one measurement per name."""
+        for name, milliseconds in timings.items():
+            self.add(name, milliseconds)
+
+    def percentiles(self) -> dict[str, Percentiles]:
+        """By name, in the order in which the names first came."""
+        return {
+            name: Percentiles(*(float(value) for value in np.percentile(values, (50, 95, 99))))
+            for name, values in self._values.items()
+        }
+
+
+class Meter:
+    """Counts and times the frames of a stream; `run_stream` feeds it, who shows a status reads it in between.
+
+    Attributes:
+        frames: Frames that every sink has.
+    """
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._stages, self._recent, self._whole = Latencies(), Latencies(window=128), Latencies()
+        self._finished: deque[float] = deque(maxlen=256)
+        self._started = self._ended = time.perf_counter()
+
+    @property
+    def fps(self) -> float:
+        """Frames per second over the last two seconds, 0 before there are two frames."""
+        now = self._ended
+        recent = [moment for moment in self._finished if moment >= now - _RATE_SECONDS]
+        span = now - recent[0] if recent else 0.0
+        return (len(recent) - 1) / span if span > 0 else 0.0
+
+    @property
+    def latency(self) -> Percentiles | None:
+        """From capture to mask over the last 128 frames, milliseconds; None before the first."""
+        return self._recent.percentiles().get("latency")
+
+    def start(self) -> None:
+        """The loop begins now."""
+        self._started = self._ended = time.perf_counter()
+
+    def segmented(self, frame: Frame, result: Result) -> None:
+        """The mask is there."""
+        milliseconds = (time.perf_counter() - frame.captured) * 1000
+        self._whole.add("latency", milliseconds)
+        self._recent.add("latency", milliseconds)
+        self._stages.add_all(result.timings)
+
+    def written(self) -> None:
+        """Every sink has the frame."""
+        self.frames += 1
+        self._ended = time.perf_counter()
+        self._finished.append(self._ended)
+
+    def summary(self, *, dropped: int, interrupted: bool, failures: Sequence[str] = ()) -> Summary:
+        """What the stream did until now."""
+        seconds = self._ended - self._started
+        return Summary(
+            frames=self.frames,
+            seconds=seconds,
+            fps=self.frames / seconds if seconds > 0 else 0.0,
+            dropped=dropped,
+            stages=self._stages.percentiles(),
+            latency=self._whole.percentiles().get("latency"),
+            interrupted=interrupted,
+            failures=tuple(failures),
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a stream did.
+
+    Attributes:
+        frames: Frames that every sink has.
+        seconds: Wall time from the start of the loop to its last frame.
+        fps: frames / seconds.
+        dropped: Live frames that were overtaken by newer ones.
+        stages: Per stage of the segmenter, milliseconds.
+        latency: From capture to mask, milliseconds; None without frames. Overlay and sinks come after the mask.
+        interrupted: Whether Ctrl-C or SIGTERM ended it.
+        failures: What made single sinks end before the stream.
+    """
+
+    frames: int
+    seconds: float
+    fps: float
+    dropped: int
+    stages: dict[str, Percentiles]
+    latency: Percentiles | None
+    interrupted: bool
+    failures: tuple[str, ...] = ()
+
+
+def run_stream(
+    segmenter: Stepper,
+    source: Source,
+    sinks: Sequence[Sink],
+    *,
+    frames: int | None = None,
+    on_result: OnResult | None = None,
+    needs_overlay: bool | None = None,
+    opacity: float = 0.5,
+    keep_partial: bool = True,
+    overlap: Overlap = Overlap.HIGHER,
+    tell: Tell = tell_stderr,
+    controls: StreamControls | None = None,
+    meter: Meter | None = None,
+) -> Summary:
+    """Segment a source until it ends and give every result to every sink.
+
+    Ctrl-C ends the stream like its last frame: the outputs are finished and the summary says `interrupted`. After
+    another error the outputs of the frames so far are finished too, and the error goes on; but when it comes before
+    the first frame is written, all sinks are aborted and nothing is left behind. A sink that cannot go on later (a full
+    disk) is closed with what it has while the others go on; the last one that is left ends the stream.
+
+    Args:
+        segmenter: With its queries set.
+        source: Opened; closing it stays with the caller.
+        sinks: Closed or aborted here.
+        frames: Stop after so many, None for all.
+        on_result: See `OnResult`.
+        needs_overlay: Whether to draw; None: if a sink wants it.
+        opacity: Of the masks in the overlay, 0 to 1; `controls` have their own.
+        keep_partial: False aborts the sinks after any error, also of one of them, or Ctrl-C, which then goes on to the
+            caller.
+        overlap: What becomes of pixels that several queries claim, in everything that comes after the segmenter.
+        tell: Takes a sentence when a sink had to end before the stream.
+        controls: Consulted before each frame; None for a stream that nobody steers.
+        meter: Counts the frames, for who wants to look at it meanwhile.
+
+    Raises:
+        UserError: Of the source, the segmenter or a sink, or `frames` is less than 1.
+    """
+    meter = meter or Meter()
+    meter.start()
+    outputs = Outputs(sinks, together=not keep_partial, tell=tell)
+    draws = outputs.wants_overlay if needs_overlay is None else needs_overlay
+    view, interrupted = OverlayView(opacity=opacity), False
+    try:
+        if frames is not None and frames < 1:
+            raise UserError(
+                f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all"
+            )
+        for frame in itertools.islice(source, frames):
+            if controls is not None:
+                if not controls.apply(segmenter):
+                    break
+                view = controls.view
+            result = resolve_overlap(segmenter.step(frame.image), overlap)
+            meter.segmented(frame, result)
+            overlay = draw_view(frame.image, result, view) if draws else None
+            with uninterrupted():
+                outputs.write(
+                    frame,
+                    result,
+                    overlay,
+                    noted=_noted(overlay, view) if outputs.screens else overlay,
+                )
+                meter.written()
+            if on_result is not None and on_result(frame, result, overlay) is False:
+                break
+            if controls is not None and not _wait_while_paused(
+                controls, segmenter, frame, result, outputs.screens
+            ):
+                break
+    except KeyboardInterrupt:
+        if not (meter.frames and keep_partial):
+            outputs.abort()
+            raise
+        interrupted = True
+    except BaseException:
+        if meter.frames and keep_partial:
+            with suppress(Exception), uninterrupted():  # the first error is the one to tell
+                outputs.close()
+        else:
+            outputs.abort()
+        raise
+    # Who pressed Ctrl-C again while the outputs are finished has what they wanted.
+    with suppress(KeyboardInterrupt) if interrupted else nullcontext(), uninterrupted():
+        outputs.close()
+    return meter.summary(dropped=source.dropped, interrupted=interrupted, failures=outputs.failures)
+
+
+def _noted(overlay: NDArray[np.uint8] | None, view: OverlayView) -> NDArray[np.uint8] | None:
+    return draw_note(overlay, view.note) if overlay is not None and view.note else overlay
+
+
+def _wait_while_paused(
+    controls: StreamControls,
+    segmenter: Stepper,
+    frame: Frame,
+    result: Result,
+    screens: Sequence[Screen],
+) -> bool:
+    """Keep the screens alive, and drawn as asked for, until the stream goes on; False to end it."""
+    shown: tuple[OverlayView, NDArray[np.uint8]] | None = None
+    while controls.paused:
+        view = controls.view
+        if screens and (shown is None or shown[0] != view):
+            overlay = draw_view(frame.image, result, view)
+            shown = view, draw_note(overlay, view.note) if view.note else overlay
+        for screen in screens:
+            if shown is not None:
+                screen.show(shown[1])
+        time.sleep(_PAUSED_SECONDS)
+        if not controls.apply(segmenter):
+            return False
+    return True

@@ -1,0 +1,330 @@
+"""Pictures for people: masks drawn over a frame with a legend, and contact sheets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from rvos_edge.result import Result
+
+Image = NDArray[np.uint8]
+
+_FONT_OF_WEIGHT_500 = 500
+_BACKING = 0.35
+"""How much of the picture shines through behind text."""
+
+
+@dataclass(frozen=True)
+class OverlayView:
+    """How people want to see a stream; it changes the pictures and no mask.
+
+    Attributes:
+        opacity: Of the masks, 0 to 1.
+        outline: Whether the masks have contours.
+        hidden: Indices of queries whose masks are not drawn.
+        note: A line at the bottom of what a screen shows, such as the query that is being typed; never recorded.
+    """
+
+    opacity: float = 0.5
+    outline: bool = True
+    hidden: frozenset[int] = frozenset()
+    note: str = ""
+
+
+def draw_view(image: Image, result: Result, view: OverlayView) -> Image:
+    """The overlay of a frame as `view` has it, without the note; see `draw_overlay`."""
+    return draw_overlay(
+        image, result, opacity=view.opacity, outline=view.outline, hidden=view.hidden
+    )
+
+
+def draw_note(image: Image, note: str) -> Image:
+    """Write one line on a dark strip at the bottom; what does not fit is cut at its start, where one has read it.
+
+    Args:
+        image: uint8 [H,W,3] BGR; not changed.
+        note: The text.
+
+    Returns:
+        uint8 [H,W,3] BGR, a new image.
+    """
+    out = image.copy()
+    height, width = out.shape[:2]
+    font = _font_height(height)
+    pad = max(2, font // 3)
+    top = max(0, height - math.ceil(font * 1.3) - 2 * pad)
+    strip = out[top:]
+    cv2.convertScaleAbs(strip, strip, alpha=_BACKING)
+    room = width - 2 * pad
+    while len(note) > 1 and _text(note, font).shape[1] > room:
+        note = _ELLIPSIS + note.removeprefix(_ELLIPSIS)[1:]
+    _write(out, note, (pad, top + pad), font, room)
+    return out
+
+
+def draw_overlay(
+    image: Image,
+    result: Result,
+    *,
+    opacity: float = 0.5,
+    outline: bool = True,
+    legend: bool = True,
+    hidden: frozenset[int] = frozenset(),
+) -> Image:
+    """Draw the masks and their queries over a frame.
+
+    Args:
+        image: uint8 [H,W,3] BGR, the frame that `result` belongs to; not changed.
+        result: Masks bool [Q,H,W], queries and scores.
+        opacity: Of the masks, 0 to 1.
+        outline: Draw the masks' contours, 1 px or more by the image's size.
+        legend: List colour, query and score at the top left.
+        hidden: Indices of queries that are listed as hidden and not drawn.
+
+    Returns:
+        uint8 [H,W,3] BGR, a new image.
+
+    Raises:
+        ValueError: The masks have another size than the image, or `opacity` is out of range.
+    """
+    shown = [index for index in range(len(result.masks)) if index not in hidden]
+    masks = result.masks if not hidden else result.masks[shown]
+    out = draw_masks(image, masks, colours=shown, opacity=opacity, outline=outline)
+    if legend and result.queries:
+        _draw_legend(out, result, hidden)
+    return out
+
+
+def draw_masks(
+    image: Image,
+    masks: NDArray[np.bool_],
+    *,
+    colours: Sequence[int] | None = None,
+    opacity: float = 0.5,
+    outline: bool = True,
+) -> Image:
+    """Draw masks alone over a frame.
+
+    Args:
+        image: uint8 [H,W,3] BGR; not changed.
+        masks: bool [Q,H,W].
+        colours: Which query's colour each mask gets, its own by default.
+        opacity: Of the masks, 0 to 1.
+        outline: Draw the masks' contours.
+
+    Returns:
+        uint8 [H,W,3] BGR, a new image.
+
+    Raises:
+        ValueError: The masks have another size than the image, or `opacity` is out of range.
+    """
+    if masks.shape[1:] != image.shape[:2]:
+        raise ValueError(f"masks {masks.shape[1:]} and image {image.shape[:2]} differ in size")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity {opacity} is not between 0 and 1")
+    out = image.copy()
+    thickness = max(1, round(min(image.shape[:2]) / 400)) if outline else 0
+    for colour, mask in zip(range(len(masks)) if colours is None else colours, masks, strict=True):
+        _draw_mask(out, mask, colour, opacity, thickness)
+    return out
+
+
+def palette() -> NDArray[np.uint8]:
+    """The 256 colours of PASCAL VOC and DAVIS, uint8 [256,3] RGB: index bits dealt to R, G, B from the top bit down."""
+    return _palette().copy()
+
+
+def query_colours(query: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """BGR for the fill (the palette's colour) and the line (the same hue at full brightness) of a query."""
+    red, green, blue = (int(value) for value in _palette()[query % 255 + 1])
+    brighter = 255 / max(red, green, blue)
+    return (blue, green, red), (int(blue * brighter), int(green * brighter), int(red * brighter))
+
+
+def contact_sheet(
+    images: Sequence[Image], columns: int, captions: Sequence[str] | None = None
+) -> Image:
+    """Put pictures side by side, row by row, each at the size of the first, with a line of text below.
+
+    Args:
+        images: uint8 [H,W,3] BGR, at least one.
+        columns: Pictures in a row.
+        captions: One per picture.
+
+    Returns:
+        uint8 [H',W',3] BGR; cells that stay empty are dark.
+
+    Raises:
+        ValueError: No pictures, no columns, or another number of captions.
+    """
+    if not images or columns < 1:
+        raise ValueError("a contact sheet needs at least one picture and one column")
+    if captions is not None and len(captions) != len(images):
+        raise ValueError(f"{len(captions)} captions for {len(images)} pictures")
+    height, width = images[0].shape[:2]
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    font = _font_height(height)
+    gap = max(2, font // 3)
+    strip = font + 2 * gap if captions else 0
+    cell_height, cell_width = height + strip + gap, width + gap
+    sheet = np.full((rows * cell_height + gap, columns * cell_width + gap, 3), 24, dtype=np.uint8)
+    for index, image in enumerate(images):
+        top = gap + index // columns * cell_height
+        left = gap + index % columns * cell_width
+        if image.shape[:2] != (height, width):
+            image = np.asarray(
+                cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8
+            )
+        sheet[top : top + height, left : left + width] = image
+        if captions:
+            _write(sheet, captions[index], (left + gap, top + height + gap), font, width - 2 * gap)
+    return sheet
+
+
+@lru_cache(maxsize=1)
+def _palette() -> NDArray[np.uint8]:
+    index = np.arange(256)
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((index >> (3 * bit + channel)) & 1) << (7 - bit)).astype(
+                np.uint8
+            )
+    return colours
+
+
+def _draw_mask(
+    out: Image, mask: NDArray[np.bool_], index: int, opacity: float, thickness: int
+) -> None:
+    """Work on the mask's bounding box, in uint8."""
+    pixels = np.ascontiguousarray(mask).view(np.uint8)
+    x, y, width, height = cv2.boundingRect(pixels)
+    if width == 0:
+        return
+    region = out[y : y + height, x : x + width]
+    inside = pixels[y : y + height, x : x + width]
+    fill, line = query_colours(index)
+    cv2.copyTo(cv2.LUT(region, _blend_table(fill, opacity)), inside, region)
+    if thickness:
+        contours, _ = cv2.findContours(
+            inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y)
+        )
+        cv2.drawContours(out, contours, -1, line, thickness)
+
+
+@lru_cache(maxsize=256)
+def _blend_table(colour: tuple[int, int, int], opacity: float) -> NDArray[np.uint8]:
+    """uint8 [1,256,3]: every pixel value blended with `colour`."""
+    values = np.arange(256, dtype=np.float32)[:, None]
+    blended = values * (1 - opacity) + np.asarray(colour, dtype=np.float32) * opacity
+    return np.rint(blended).astype(np.uint8)[None]
+
+
+def _draw_legend(out: Image, result: Result, hidden: frozenset[int]) -> None:
+    height, width = out.shape[:2]
+    font = _font_height(height)
+    pad = max(2, font // 3)
+    row = font + pad
+    swatch = round(font * 0.8)
+    rows = max(1, min(len(result.queries), (height - 2 * pad) // row))
+    more = len(result.queries) - rows
+    scores = [
+        "hidden" if index in hidden else f"{score:.2f}"
+        for index, score in enumerate(result.scores[:rows])
+    ]
+    if more:
+        scores[-1] = f"+{more} more"
+    score_width = max(_text(score, font).shape[1] for score in scores)
+    room = min(width - 5 * pad - swatch - score_width, 30 * font) - 2 * pad
+    texts = [_fit(query, font, room) for query in result.queries[:rows]]
+    text_width = max(_text(text, font).shape[1] for text in texts)
+    right = min(width, 5 * pad + swatch + text_width + score_width + pad)
+    bottom = min(height, 2 * pad + rows * row)
+    box = out[pad:bottom, pad:right]
+    cv2.convertScaleAbs(box, box, alpha=_BACKING)
+    for index, (text, score) in enumerate(zip(texts, scores, strict=True)):
+        top = pad + pad // 2 + index * row
+        fill, line = query_colours(index)
+        corner, opposite = (2 * pad, top + font // 8), (2 * pad + swatch, top + font // 8 + swatch)
+        if index not in hidden:
+            cv2.rectangle(out, corner, opposite, fill, cv2.FILLED)
+        cv2.rectangle(out, corner, opposite, line, 1)
+        _write(out, text, (3 * pad + swatch, top), font, room)
+        _write(out, score, (4 * pad + swatch + text_width, top), font, score_width)
+
+
+def _font_height(image_height: int) -> int:
+    """Height of a line of text in pixels."""
+    return max(10, round(image_height * 0.032))
+
+
+def _write(out: Image, text: str, corner: tuple[int, int], font: int, room: int) -> None:
+    """White text with its top left corner at (x, y), shortened to `room` pixels and clipped to the image."""
+    x, y = corner
+    stencil = _text(_fit(text, font, room), font)
+    region = out[y : y + stencil.shape[0], x : x + stencil.shape[1]]
+    if region.size:
+        stencil = stencil[: region.shape[0], : region.shape[1]]
+        np.maximum(region, stencil[..., None], out=region)
+
+
+def _fit(text: str, font: int, room: int) -> str:
+    """Shorten `text` with an ellipsis until it is at most `room` pixels wide."""
+    return _fit_cached(" ".join(text.split()), font, max(room, 0))
+
+
+@lru_cache(maxsize=256)
+def _fit_cached(text: str, font: int, room: int) -> str:
+    if _text(text, font).shape[1] <= room:
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _text(text[:middle].rstrip() + _ELLIPSIS, font).shape[1] <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low].rstrip() + _ELLIPSIS
+
+
+@lru_cache(maxsize=512)
+def _text(text: str, font: int) -> Image:
+    """Text as uint8 [font*1.3,w], white on black; a legend changes little, so its pieces are kept."""
+    height = math.ceil(font * 1.3)
+    base = round(font * 0.95)
+    if _TRUETYPE is not None:
+        _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), _TRUETYPE, font, _FONT_OF_WEIGHT_500)
+        canvas = np.zeros((height, width + 2), dtype=np.uint8)
+        cv2.putText(canvas, text, (0, base), (255,), _TRUETYPE, font, _FONT_OF_WEIGHT_500)
+        return canvas
+    # OpenCV 4 draws ASCII alone.
+    text = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
+    scale, thickness = (
+        cv2.getFontScaleFromHeight(cv2.FONT_HERSHEY_SIMPLEX, round(font * 0.7)),
+        max(1, font // 14),
+    )
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    canvas = np.zeros((height, width + 2), dtype=np.uint8)
+    cv2.putText(
+        canvas, text, (0, base), cv2.FONT_HERSHEY_SIMPLEX, scale, (255,), thickness, cv2.LINE_AA
+    )
+    return canvas
+
+
+def _truetype() -> Any:
+    """The UTF-8 font built into OpenCV 5, None in OpenCV 4."""
+    face = getattr(cv2, "FontFace", None)
+    return None if face is None else face("sans")
+
+
+_TRUETYPE = _truetype()
+_ELLIPSIS = "..." if _TRUETYPE is None else "\N{HORIZONTAL ELLIPSIS}"

@@ -1,0 +1,233 @@
+"""What every sink is made of: the protocol, several sinks as one, files that get their name when they are whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.errors import UserError
+from rvos_edge.streaming.sources import Frame, Tell, tell_stderr
+
+if TYPE_CHECKING:
+    from rvos_edge.result import Result
+
+
+class Sink(Protocol):
+    """Takes every result of a stream."""
+
+    wants_overlay: bool
+
+    def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+        """Take one frame; `overlay` is there if any sink of the stream wants it.
+
+        Raises:
+            UserError: The output cannot go on; what it has so far can still be closed.
+        """
+
+    def close(self) -> None:
+        """Finish the output and give it its name."""
+
+    def abort(self) -> None:
+        """Remove what was written; does nothing after `close`."""
+
+
+@runtime_checkable
+class Screen(Protocol):
+    """A sink that people watch: it shows notes, and is drawn anew while the stream is paused."""
+
+    def show(self, image: NDArray[np.uint8]) -> None:
+        """Show a picture, uint8 [H,W,3] BGR, in place of the last one."""
+
+
+def open_sinks(makers: Iterable[Callable[[], Sink]]) -> list[Sink]:
+    """Make several sinks, or none: if one cannot be made, those before it are aborted.
+
+    Example:
+        >>> sinks = open_sinks([lambda: VideoSink("out.mp4", 25.0), lambda: JsonSink("out.jsonl")])
+    """
+    sinks: list[Sink] = []
+    try:
+        for make in makers:
+            sinks.append(make())
+    except BaseException:
+        for sink in reversed(sinks):
+            sink.abort()
+        raise
+    return sinks
+
+
+class Outputs:
+    """The sinks of a stream as one: what becomes impossible for one of them does not cost the others.
+
+    Args:
+        sinks: Closed or aborted here.
+        together: Whether the failure of one is the failure of all.
+        tell: Takes a sentence when a sink had to end before the stream.
+
+    Attributes:
+        failures: Those sentences.
+        wants_overlay: Whether one of the sinks wants it.
+    """
+
+    def __init__(
+        self, sinks: Sequence[Sink], *, together: bool = False, tell: Tell = tell_stderr
+    ) -> None:
+        self._sinks = list(sinks)
+        self._together = together
+        self._tell = tell
+        self._begun = False
+        self.failures: list[str] = []
+        self.wants_overlay = any(sink.wants_overlay for sink in sinks)
+
+    @property
+    def screens(self) -> list[Screen]:
+        """Those sinks that people watch."""
+        return [sink for sink in self._sinks if isinstance(sink, Screen)]
+
+    def write(
+        self,
+        frame: Frame,
+        result: Result,
+        overlay: NDArray[np.uint8] | None,
+        *,
+        noted: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Give one frame to every sink; one that fails is closed with what it has, and left out from then on.
+
+        Args:
+            frame: As for ``Sink.write``.
+            result: As for ``Sink.write``.
+            overlay: As for ``Sink.write``.
+            noted: What screens show instead of the overlay, None for the same.
+
+        Raises:
+            UserError: A sink failed on the first frame, the last sink that was left did, or all go `together`.
+        """
+        for sink in tuple(self._sinks):
+            try:
+                sink.write(
+                    frame,
+                    result,
+                    overlay if noted is None or not isinstance(sink, Screen) else noted,
+                )
+            except UserError as error:
+                if self._together or not self._begun or len(self._sinks) == 1:
+                    raise
+                self._sinks.remove(sink)
+                with suppress(UserError):  # the first error is the one to tell
+                    _close(sink)
+                self.failures.append(str(error))
+                self._tell(f"{error} (the stream goes on without it)")
+        self._begun = True
+
+    def close(self) -> None:
+        """Close every sink, also when one fails; the first failure is raised at the end."""
+        failure: Exception | None = None
+        for sink in self._sinks:
+            try:
+                _close(sink)
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def abort(self) -> None:
+        """Remove what all sinks wrote."""
+        for sink in reversed(self._sinks):  # the first one made the folders that the others are in
+            sink.abort()
+
+
+def _close(sink: Sink) -> None:
+    try:
+        sink.close()
+    except BaseException:
+        sink.abort()
+        raise
+
+
+class PendingFile:
+    """A file that gets its name when it is whole.
+
+    Missing parent folders are made at once, so that a path that cannot be written is refused before the work starts.
+
+    Attributes:
+        path: The final path.
+        partial: The temporary path in the same folder; exists, empty.
+
+    Raises:
+        UserError: The path cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.is_dir():
+            raise UserError(f"{path} is a folder; give the name of a file")
+        self.partial = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
+        self._made = make_folders(self.path.parent)
+        try:
+            with names_path(self.path):
+                self.partial.write_bytes(b"")
+        except BaseException:
+            remove_folders(self._made)
+            raise
+
+    def commit(self) -> None:
+        """Give the file its name, replacing an older one."""
+        with names_path(self.path):
+            os.replace(self.partial, self.path)
+
+    def discard(self) -> None:
+        """Remove the temporary file and the folders that were made for it."""
+        self.partial.unlink(missing_ok=True)
+        remove_folders(self._made)
+
+
+def fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Bring a picture [H,W,3] to `size` (height, width); where the shapes differ, with black borders."""
+    if image.shape[:2] == size:
+        return image
+    scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
+    height, width = (max(1, round(extent * scale)) for extent in image.shape[:2])
+    out = np.zeros((*size, 3), np.uint8)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    out[top : top + height, left : left + width] = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA
+    )
+    return out
+
+
+@contextmanager
+def names_path(path: Path | str) -> Iterator[None]:
+    """Turn the system's errors into a UserError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror or error}; choose another path"
+        ) from error
+
+
+def make_folders(folder: Path) -> list[Path]:
+    """Make `folder` and its missing parents; returns those that were made, innermost first."""
+    missing = []
+    for candidate in (folder, *folder.parents):
+        if candidate.exists():
+            break
+        missing.append(candidate)
+    with names_path(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_folders(folders: list[Path]) -> None:
+    """Remove folders that we made, unless something else was put there since."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()

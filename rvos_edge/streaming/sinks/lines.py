@@ -1,0 +1,154 @@
+"""JSON lines: what was found on each frame, and masks as COCO's run lengths."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.streaming.sinks.base import PendingFile, names_path
+from rvos_edge.streaming.sinks.rle import encode_rle
+from rvos_edge.streaming.sources import Frame
+
+if TYPE_CHECKING:
+    from rvos_edge.result import Result
+
+
+class LineSink(ABC):
+    """Writes JSON objects, one per line; the lines of a frame are written together or, on a full disk, not at all.
+
+    Args:
+        path: A file, or "-" for stdout, which is flushed after every frame.
+
+    Raises:
+        UserError: The path cannot be written.
+    """
+
+    wants_overlay = False
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = None if str(path) == "-" else PendingFile(path)
+        self._stream = None if self._file is None else self._file.partial.open("wb", buffering=0)
+        self._stdout = (
+            sys.stdout
+        )  # as it is now: a status on the terminal takes its place while it runs
+
+    @abstractmethod
+    def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]: ...
+
+    def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+        records = self._records(frame, result)
+        text = "".join(
+            json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records
+        )
+        if self._file is None or self._stream is None:
+            with names_path("stdout"):
+                self._stdout.write(text)
+                self._stdout.flush()
+            return
+        content, end = memoryview(text.encode()), self._stream.tell()
+        with names_path(self._file.path):
+            try:
+                while content:
+                    content = content[self._stream.write(content) :]
+            except BaseException:
+                os.ftruncate(self._stream.fileno(), end)
+                self._stream.seek(end)
+                raise
+
+    def close(self) -> None:
+        if self._file is None or self._stream is None or self._stream.closed:
+            return
+        self._stream.close()
+        self._file.commit()
+
+    def abort(self) -> None:
+        if self._file is None or self._stream is None or self._stream.closed:
+            return
+        self._stream.close()
+        self._file.discard()
+
+
+class JsonSink(LineSink):
+    """Writes one JSON object per frame.
+
+    Keys: frame, timestamp (seconds), source, size ([height, width]), queries (a list of text, score, area as a
+    fraction of the frame, bbox [x0, y0, x1, y1] in pixels with x1 and y1 exclusive, or null for an empty mask),
+    timings_ms (by stage), total_ms, flow_used and flow (action, iterations, reason and late of the `FlowDecision`, or
+    null without flow).
+
+    Args:
+        path: A file, or "-" for stdout, which is flushed after every line.
+
+    Raises:
+        UserError: The path cannot be written.
+    """
+
+    def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
+        height, width = frame.image.shape[:2]
+        queries = []
+        for text, mask, score in zip(result.queries, result.masks, result.scores, strict=True):
+            x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
+            area = int(np.count_nonzero(mask)) / (height * width)
+            bbox = [x, y, x + w, y + h] if area else None
+            queries.append(
+                {"text": text, "score": _number(score, 4), "area": round(area, 6), "bbox": bbox}
+            )
+        decision = result.decision
+        names = ("action", "iterations", "reason", "late")
+        yield {
+            "frame": frame.index,
+            "timestamp": round(frame.timestamp, 4),
+            "source": frame.name,
+            "size": [height, width],
+            "queries": queries,
+            "timings_ms": {stage: _number(value, 3) for stage, value in result.timings.items()},
+            "total_ms": _number(sum(result.timings.values()), 3),
+            "flow_used": bool(result.flow_used),
+            "flow": None if decision is None else {name: getattr(decision, name) for name in names},
+        }
+
+
+class RleSink(LineSink):
+    """Writes one JSON object per frame and query, an entry of COCO's results format.
+
+    Keys: image_id (the frame's index), file_name (its name), timestamp (seconds), category_id (1 for the first query),
+    text, score, area (in pixels), segmentation (size [height, width] and counts, COCO's compressed run lengths). All
+    lines in one list, as `jq -s .` makes it, are what `pycocotools.coco.COCO.loadRes` takes; there is no bbox, or it
+    would take them for boxes.
+
+    Args:
+        path: A file, or "-" for stdout, which is flushed after every frame.
+
+    Raises:
+        UserError: The path cannot be written.
+    """
+
+    def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
+        for number, (text, mask, score) in enumerate(
+            zip(result.queries, result.masks, result.scores, strict=True), start=1
+        ):
+            yield {
+                "image_id": frame.index,
+                "file_name": frame.name,
+                "timestamp": round(frame.timestamp, 4),
+                "category_id": number,
+                "text": text,
+                "score": _number(score, 4),
+                "area": int(np.count_nonzero(mask)),
+                "segmentation": {"size": list(mask.shape), "counts": encode_rle(mask)},
+            }
+
+
+def _number(value: float | np.floating[Any], digits: int) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return round(float(value), digits) if math.isfinite(value) else None

@@ -1,0 +1,117 @@
+"""Masks as indexed PNGs, the way DAVIS stores them."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.errors import UserError
+from rvos_edge.result import Overlap
+from rvos_edge.streaming.overlay import palette
+from rvos_edge.streaming.sinks.base import make_folders, names_path, remove_folders
+from rvos_edge.streaming.sources import Frame
+
+if TYPE_CHECKING:
+    from rvos_edge.result import Result
+
+
+class MaskSink:
+    """Writes indexed PNGs with the DAVIS palette, called after `Frame.name`: 0 is background, i+1 is query i.
+
+    One file per frame holds all queries; where they overlap the later one wins, the rule of DAVIS-17. With
+    `Overlap.KEEP` each query has a folder of its own, "1", "2", ..., with its whole mask. A file is whole as soon as
+    it has its name.
+
+    Args:
+        folder: Made if it is missing; files of the same name are replaced.
+        overlap: What becomes of pixels that several queries claim.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+
+    wants_overlay = False
+
+    def __init__(self, folder: str | Path, *, overlap: Overlap = Overlap.HIGHER) -> None:
+        self.folder = Path(folder)
+        self._overlap = overlap
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(
+                f"{folder} is a file; masks need a folder, one PNG is written per frame"
+            )
+        self._made = make_folders(self.folder)
+        self._written: list[Path] = []
+        if not os.access(self.folder, os.W_OK):
+            self.abort()
+            raise UserError(
+                f"{folder} cannot be written; choose another folder or change its permissions"
+            )
+
+    def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+        if self._overlap is Overlap.HIGHER:
+            self._put(self.folder / f"{frame.name}.png", label_image(result.masks))
+            return
+        for value, mask in enumerate(result.masks, start=1):
+            folder = self.folder / str(value)
+            if not folder.is_dir():
+                self._made = make_folders(folder) + self._made
+            self._put(folder / f"{frame.name}.png", mask * np.uint8(min(value, 255)))
+
+    def _put(self, path: Path, labels: NDArray[np.uint8]) -> None:
+        content = indexed_png(labels)
+        partial = path.with_name(f".{path.name}.part")
+        try:
+            with names_path(path):
+                partial.write_bytes(content)
+                os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        self._written.append(path)
+
+    def close(self) -> None:
+        self._made, self._written = [], []
+
+    def abort(self) -> None:
+        for path in self._written:
+            path.unlink(missing_ok=True)
+        remove_folders(self._made)
+        self.close()
+
+
+def label_image(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Masks bool [Q,H,W] as one uint8 [H,W] image: 0 background, i+1 query i, a later query over an earlier one.
+
+    Raises:
+        UserError: More than 255 queries.
+    """
+    if len(masks) > 255:
+        raise UserError(f"{len(masks)} queries do not fit into an indexed PNG; give at most 255")
+    labels = np.zeros(masks.shape[1:], dtype=np.uint8)
+    for value, mask in enumerate(masks, start=1):
+        labels[mask] = value
+    return labels
+
+
+def indexed_png(labels: NDArray[np.uint8]) -> bytes:
+    """A PNG (8 bit, palette of DAVIS) whose pixel values are `labels` [H,W]. OpenCV cannot write palettes."""
+    height, width = labels.shape
+    rows = np.zeros((height, width + 1), dtype=np.uint8)  # each row starts with its filter: 0, none
+    rows[:, 1:] = labels
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    chunks = (
+        (b"IHDR", header),
+        (b"PLTE", palette().tobytes()),
+        (b"IDAT", zlib.compress(rows.tobytes())),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )

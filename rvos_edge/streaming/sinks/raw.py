@@ -1,0 +1,69 @@
+"""Raw overlays on stdout, for another program to take."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.errors import UserError
+from rvos_edge.streaming.sinks.base import fit
+from rvos_edge.streaming.sources import Frame
+
+if TYPE_CHECKING:
+    from rvos_edge.result import Result
+
+
+class RawSink:
+    """Writes the overlays to stdout as bgr24 without any header; the first fixes the size, others are fitted into it.
+
+    Example:
+        rvos-edge run --source 0 --query "a person" --output - | ffplay -f rawvideo -pixel_format bgr24
+        -video_size 640x480 -
+
+    Raises:
+        UserError: stdout is a terminal.
+    """
+
+    wants_overlay = True
+
+    def __init__(self) -> None:
+        if sys.stdout.isatty():
+            raise UserError(
+                "--output - writes raw frames and stdout is a terminal; pipe it into a program, as ffplay"
+            )
+        self._stdout = (
+            sys.stdout
+        )  # as it is now: a status on the terminal takes its place while it runs
+        self._size: tuple[int, int] | None = None
+
+    def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+        if overlay is None:
+            raise ValueError("a RawSink needs the overlay")
+        self._size = self._size or (overlay.shape[0], overlay.shape[1])
+        try:
+            self._stdout.buffer.write(np.ascontiguousarray(fit(overlay, self._size)).data)
+            self._stdout.buffer.flush()
+        except OSError as error:
+            _forget(self._stdout)
+            raise UserError(
+                f"raw frames on stdout end: {error.strerror or error}; check the program that reads them"
+            ) from error
+
+    def close(self) -> None:
+        return
+
+    def abort(self) -> None:
+        return
+
+
+def _forget(stream: TextIO) -> None:
+    """Let what is still in the buffers go nowhere, or Python complains about the closed pipe when it exits."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

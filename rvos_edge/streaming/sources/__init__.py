@@ -1,0 +1,116 @@
+"""Where frames come from: files, folders, cameras, network streams, raw frames on stdin, the synthetic camera.
+
+Example:
+    >>> with open_source("clips/dog.mp4") as source:
+    ...     for frame in source:
+    ...         result = segmenter.step(frame.image)
+
+A new kind is a `Source` and an opener in `_OPENERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rvos_edge.errors import UserError
+from rvos_edge.streaming.sources.base import (
+    Frame,
+    Source,
+    SourceOptions,
+    Tell,
+    natural_order,
+    quiet_opencv,
+    tell_stderr,
+)
+from rvos_edge.streaming.sources.cameras import open_camera, open_csi, open_url, without_password
+from rvos_edge.streaming.sources.files import (
+    IMAGE_SUFFIXES,
+    ImageFiles,
+    VideoFile,
+    open_file,
+    open_folder,
+    open_glob,
+)
+from rvos_edge.streaming.sources.live import LiveCapture, LiveSource, Realtime
+from rvos_edge.streaming.sources.raw import RawFrames, open_stdin
+from rvos_edge.streaming.sources.raw_format import ASSUMED_FPS, RawFormat
+from rvos_edge.streaming.sources.synthetic import (
+    SYNTHETIC_FPS,
+    SYNTHETIC_SIZE,
+    SyntheticSource,
+    open_synthetic,
+)
+
+__all__ = [
+    "ASSUMED_FPS",
+    "IMAGE_SUFFIXES",
+    "SYNTHETIC_FPS",
+    "SYNTHETIC_SIZE",
+    "Frame",
+    "ImageFiles",
+    "LiveCapture",
+    "LiveSource",
+    "RawFormat",
+    "RawFrames",
+    "Realtime",
+    "Source",
+    "SourceOptions",
+    "SyntheticSource",
+    "Tell",
+    "VideoFile",
+    "natural_order",
+    "open_source",
+    "quiet_opencv",
+    "tell_stderr",
+    "without_password",
+]
+
+_Opener = Callable[[str, SourceOptions], "Source | None"]
+_OPENERS: tuple[_Opener, ...] = (
+    open_synthetic,
+    open_stdin,
+    open_csi,
+    open_url,
+    open_camera,
+    open_folder,
+    open_file,
+    open_glob,
+)
+
+
+def open_source(
+    spec: str,
+    *,
+    size: tuple[int, int] | None = None,
+    realtime: bool = False,
+    raw: RawFormat | None = None,
+    give_up: float | None = None,
+    tell: Tell = tell_stderr,
+) -> Source:
+    """Open a source by its name; the first frame of a file is decoded here, so that a bad file fails at once.
+
+    Args:
+        spec: A video file, an image, a folder of images, a glob, a camera ("0" or "/dev/video0"), a Jetson's camera
+            ("csi://0"), a URL (rtsp, http, ...: live, but a video file behind http is a file), "-" for raw frames on
+            stdin, "synthetic" or "synthetic:SEED". A folder called "0" is "./0".
+        size: (height, width) asked of a camera or of the synthetic camera; files keep their own size.
+        realtime: Play what is not live at its own speed, as if it were: frames that are not taken in time are dropped.
+        raw: Layout of raw frames on stdin.
+        give_up: Seconds after which a camera or stream that was lost is given up; None for never, 0 for at once.
+        tell: Called with a sentence, also from other threads: what was lost, what came back, what was skipped.
+
+    Raises:
+        UserError: Nothing can be read there.
+    """
+    if raw is not None and spec != "-":
+        raise UserError(
+            f"--raw describes frames on stdin and the source is {spec!r}; leave it out, or read from -"
+        )
+    options = SourceOptions(size=size, raw=raw, give_up=give_up, tell=tell)
+    for opener in _OPENERS:
+        source = opener(spec, options)
+        if source is not None:
+            return Realtime(source, paced=spec != "-") if realtime and not source.live else source
+    raise UserError(
+        f"{spec!r} does not exist; give a video, an image folder, a camera number, a URL or 'synthetic'"
+    )

@@ -1,0 +1,142 @@
+"""What every source is made of."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.streaming.sources.raw_format import RawFormat
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# OpenCV reads this once, when it first uses FFmpeg, so it is too late inside a function.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+Tell = Callable[[str], object]
+"""Takes a sentence for the user about something that did not end the stream."""
+
+
+def tell_stderr(message: str) -> None:
+    """Print a sentence to stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a source.
+
+    Attributes:
+        image: uint8 [H,W,3], BGR.
+        index: 0, 1, 2, ... over the frames that were handed out (dropped ones have no number).
+        timestamp: Seconds since the start of the source.
+        name: Stem of the image file, number of the frame in a video file, or the index; numbers have five digits.
+        captured: `time.perf_counter()` when the picture was there, the start of the end-to-end latency.
+    """
+
+    image: NDArray[np.uint8]
+    index: int
+    timestamp: float
+    name: str
+    captured: float
+
+
+class Source(ABC):
+    """An iterable of frames and a context manager; iterate it once.
+
+    Attributes:
+        name: What to call it in messages and reports.
+        fps: Frames per second as the source states them, None if it does not.
+        live: Whether frames arrive by themselves and are dropped when nobody takes them.
+        length: Number of frames as the source states it, None if unknown or endless.
+        dropped: Live frames that were replaced by a newer one before anybody took them.
+        reconnects: How often a live source was lost and came back.
+    """
+
+    live: bool = False
+
+    def __init__(self, *, name: str, fps: float | None = None, length: int | None = None) -> None:
+        self.name = name
+        self.fps = fps
+        self.length = length
+        self.dropped = 0
+        self.reconnects = 0
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def close(self) -> None:
+        """Release the device or file; may be called twice."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What may be asked of a source besides its name; a kind takes what concerns it.
+
+    Attributes:
+        size: (height, width) asked of a camera or of the synthetic camera; files keep their own size.
+        raw: Layout of raw frames on stdin.
+        give_up: Seconds after which a camera or stream that was lost is given up; None for never, 0 for at once.
+        tell: Called with a sentence, also from other threads: what was lost, what came back, what was skipped.
+    """
+
+    size: tuple[int, int] | None = None
+    raw: RawFormat | None = None
+    give_up: float | None = None
+    tell: Tell = tell_stderr
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV and its FFmpeg from writing to stderr: what goes wrong becomes a UserError of ours."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:
+    """A sort key under which "frame2" comes before "frame10"."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(
+        (0, int(part)) if index % 2 else (1, part.lower()) for index, part in enumerate(parts)
+    )
+
+
+def bgr(image: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """OpenCV hands out uint8 [H,W,3], but cameras with raw formats may give one channel."""
+    pixels = np.asarray(image, dtype=np.uint8)
+    if pixels.ndim == 2 or pixels.shape[2] == 1:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+    return pixels
+
+
+def stated_fps(capture: cv2.VideoCapture) -> float | None:
+    """The rate that a capture states, None where it is no rate."""
+    fps = float(capture.get(cv2.CAP_PROP_FPS))
+    return fps if 0 < fps <= 1000 else None

@@ -1,0 +1,147 @@
+"""What a terminal shows while a stream runs: a bar with the time left for files, a live status for cameras."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from rvos_edge.flow.policy import FlowDecision
+from rvos_edge.streaming.loop import Meter, OnResult
+from rvos_edge.streaming.overlay import query_colours
+from rvos_edge.streaming.sources import Frame, Source
+
+if TYPE_CHECKING:
+    from rvos_edge.result import Result
+
+_REFRESH_SECONDS = 0.25
+
+
+class Status:
+    """Follows a stream on a terminal; on anything else, and while `hidden`, it writes nothing at all.
+
+    Entering gives the `on_result` for `run_stream`.
+
+    Args:
+        source: A live or endless one has a status, one of known length a bar.
+        meter: The one that `run_stream` feeds.
+        backend: For people.
+        frames: How many are asked for, None for all.
+        console: Usually of stderr.
+        hidden: Show nothing, because something else is written to the same terminal.
+
+    Example:
+        >>> meter = Meter()
+        >>> with Status(source, meter, backend=segmenter.backend_name) as on_result:
+        ...     run_stream(segmenter, source, sinks, on_result=on_result, meter=meter)
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        meter: Meter,
+        *,
+        backend: str,
+        frames: int | None = None,
+        console: Console | None = None,
+        hidden: bool = False,
+    ) -> None:
+        self._source, self._meter, self._backend = source, meter, backend
+        console = console or Console(stderr=True)
+        known = [count for count in (source.length, frames) if count is not None]
+        self._quiet = hidden or not console.is_terminal
+        self._bar: Progress | None = None
+        self._live: Live | None = None
+        self._refreshed = 0.0
+        if self._quiet:
+            return
+        if known and not source.live:
+            self._bar = progress_bar(console)
+            self._task = self._bar.add_task(escape(source.name), total=min(known))
+        else:
+            # No thread of rich's own: the meter belongs to the loop's thread, and so does the drawing.
+            self._live = Live(
+                console=console, auto_refresh=False, transient=True, redirect_stdout=False
+            )
+
+    def __enter__(self) -> OnResult:
+        if self._bar is not None:
+            self._bar.start()
+        if self._live is not None:
+            self._live.start()
+        return self._on_result
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
+
+    def _on_result(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+        if self._bar is not None:
+            self._bar.advance(self._task)
+        now = time.monotonic()
+        if self._live is not None and now - self._refreshed >= _REFRESH_SECONDS:
+            self._refreshed = now
+            self._live.update(self._render(result), refresh=True)
+
+    def _render(self, result: Result) -> Table:
+        return status_table(self._source, self._meter, result, backend=self._backend)
+
+
+def progress_bar(console: Console, *, disable: bool = False) -> Progress:
+    """A bar with a count, the time taken and the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    # Stdout is for results: rich would take what sinks write there over to the terminal.
+    return Progress(*columns, *times, console=console, disable=disable, redirect_stdout=False)
+
+
+def status_table(source: Source, meter: Meter, result: Result, *, backend: str) -> Table:
+    """The state of a stream in a few lines: rate, latency, dropped frames, queries, backend and flow."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    latency = meter.latency
+    times = (
+        "" if latency is None else f"   latency p50 {latency.p50:.0f} ms, p95 {latency.p95:.0f} ms"
+    )
+    dropped = f"   {source.dropped} dropped" if source.live else ""
+    table.add_row(
+        escape(source.name), f"{meter.fps:.1f} frames/s{times}   {meter.frames} frames{dropped}"
+    )
+    queries = []
+    for index, (query, score) in enumerate(zip(result.queries, result.scores, strict=True)):
+        blue, green, red = query_colours(index)[1]
+        queries.append(f"[rgb({red},{green},{blue})]■[/] {escape(query)} {score:.2f}")
+    table.add_row("queries", "   ".join(queries))
+    table.add_row("backend", escape(backend))
+    table.add_row("flow", escape(_flow(result.decision)))
+    return table
+
+
+def _flow(decision: FlowDecision | None) -> str:
+    if decision is None:
+        return "none"
+    updates = f", {decision.iterations} updates" if decision.iterations else ""
+    return f"{decision.action} ({decision.reason}{updates})"

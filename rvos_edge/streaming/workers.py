@@ -1,0 +1,161 @@
+"""The files of a batch in this process or in several, each of which opens the bundle once and takes file after file."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import connection, get_context
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+from rvos_edge.bundle import Bundle, shipped_bundle
+from rvos_edge.engines.registry import settled_backend
+from rvos_edge.errors import UserError
+from rvos_edge.streaming.batch import BatchJob, BatchRow, FileProcessor
+
+_PATIENCE = 5.0
+"""Seconds for a worker to remove its unfinished outputs."""
+
+
+def process_files(
+    job: BatchJob, rows: Sequence[BatchRow], *, workers: int = 1
+) -> Generator[BatchRow, None, None]:
+    """Process files and generate their rows in the order in which they are done.
+
+    Closing the generator, or an exception such as Ctrl-C in the middle of it, ends all workers; they remove what they
+    have not finished.
+
+    Args:
+        job: What is done with each file.
+        rows: The files.
+        workers: Processes, each with `job.threads` CPU threads, or its share of the cores if that is None; 1 stays in
+            this process. Outputs are the same bytes for any number of workers where each has the same number of
+            threads: OpenVINO rounds by it, ONNX Runtime does not.
+
+    Raises:
+        UserError: `workers` is less than 1, or the bundle, the backend or the queries cannot be used.
+    """
+    if workers < 1:
+        raise UserError(f"{workers} workers cannot do anything; ask for at least 1")
+    if not rows:
+        return
+    if workers == 1 or len(rows) == 1:
+        yield from map(FileProcessor(job), rows)
+        return
+    workers = min(workers, len(rows))
+    bundle = Bundle.open(shipped_bundle() if job.bundle is None else job.bundle, size=job.size)
+    # "auto" measures, and two processes must not come to two ends.
+    backend = settled_backend(bundle, job.device) if job.backend == "auto" else job.backend
+    threads = job.threads or max(1, _usable_cores() // workers)
+    pool = _Pool(replace(job, backend=backend, threads=threads), workers)
+    try:
+        yield from pool.process(rows)
+    finally:
+        pool.end()
+
+
+class _Worker:
+    """A process, our end of its pipe, and the row that it has in hand."""
+
+    def __init__(self, job: BatchJob) -> None:
+        context = get_context(
+            "spawn"
+        )  # a fork would inherit the threads of OpenCV and of the backends
+        self.pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs, job), daemon=True)
+        self.row: BatchRow | None = None
+        self.process.start()
+        theirs.close()  # or the end of the process would not be seen on our end
+
+    def give(self, row: BatchRow | None) -> None:
+        """Hand out a row; None lets the worker go home."""
+        self.row = row
+        with suppress(OSError):  # it has just died: the next wait tells
+            self.pipe.send(row)
+
+
+class _Pool:
+    def __init__(self, job: BatchJob, workers: int) -> None:
+        self._job = job
+        self._workers = [_Worker(job) for _ in range(workers)]
+        self._home: list[_Worker] = []
+
+    def process(self, rows: Sequence[BatchRow]) -> Iterator[BatchRow]:
+        waiting = list(reversed(rows))
+        open_rows = len(rows)
+        while open_rows:
+            pipes: dict[object, _Worker] = {worker.pipe: worker for worker in self._workers}
+            for ready in connection.wait([worker.pipe for worker in self._workers]):
+                worker = pipes[ready]
+                done = self._next(worker, waiting)
+                if done is not None:
+                    open_rows -= 1
+                    yield done
+
+    def _next(self, worker: _Worker, waiting: list[BatchRow]) -> BatchRow | None:
+        """Take what a worker says, give it the next row; returns a row that is done."""
+        row = worker.row
+        try:
+            said = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._workers.remove(worker)
+            worker.process.join()
+            code = worker.process.exitcode
+            if row is None:
+                raise UserError(
+                    f"a worker ended with exit code {code} before it could begin; try fewer, memory may be short"
+                ) from None
+            if waiting:
+                self._workers.append(_Worker(self._job))
+            return {**row, "error": f"its process ended with exit code {code}", "bad_input": False}
+        if isinstance(said, UserError):
+            raise said
+        if waiting:
+            worker.give(waiting.pop())
+        else:
+            worker.give(None)
+            self._workers.remove(worker)
+            self._home.append(worker)
+        done: BatchRow | None = said
+        return done
+
+    def end(self) -> None:
+        """End the workers that are left, first gently."""
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in [*self._workers, *self._home]:
+            worker.process.join(_PATIENCE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        self._workers.clear()
+
+
+def _work(pipe: connection.Connection, job: BatchJob) -> None:
+    """The life of a worker: say that it is ready (None), then a row back for each row until it is sent home."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the parent ends us
+    signal.signal(signal.SIGTERM, _leave)
+    with suppress(EOFError, BrokenPipeError):  # the parent is gone
+        try:
+            process = FileProcessor(job)
+        except UserError as error:
+            pipe.send(error)
+            return
+        pipe.send(None)
+        while (row := pipe.recv()) is not None:
+            pipe.send(process(row))
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Unwind, so that unfinished outputs are removed."""
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

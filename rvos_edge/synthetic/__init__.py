@@ -1,0 +1,1 @@
+"""The synthetic camera: rendered scenes with exact masks, exact flow and true expressions."""

@@ -1,0 +1,182 @@
+"""OpenVINO behind the backend protocol gives what ONNX Runtime gives."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.tiny_bundle import write_tiny_bundle
+
+from rvos_edge.bundle import Bundle, shipped_bundle
+from rvos_edge.engines.base import Backend
+from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
+from rvos_edge.engines.registry import open_backend
+from rvos_edge.errors import UserError
+from rvos_edge.segmenter import Segmenter
+from rvos_edge.synthetic.camera import SyntheticCamera
+
+pytest.importorskip("openvino")
+
+import openvino as ov
+
+from rvos_edge.engines.openvino import OpenVinoBackend, bfloat16_pays
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(write_tiny_bundle(tmp_path_factory.mktemp("tiny")))
+
+
+def test_a_video_with_changing_queries_gives_the_same_margins(bundle: Bundle) -> None:
+    backends: tuple[Backend, ...] = (
+        OpenVinoBackend(threads=1),
+        OnnxRuntimeBackend(device="cpu", threads=1),
+    )
+    ours, theirs = (Segmenter(bundle=bundle, backend=backend) for backend in backends)
+    camera = SyntheticCamera(seed=2, size=(64, 96))
+    for index, frame in zip(range(8), camera, strict=False):
+        if index % 3 == 0:
+            for segmenter in (ours, theirs):
+                segmenter.set_queries(["a dog", "the red ball", "a cat"][: 1 + index // 3])
+        got, expected = ours.step(frame.image), theirs.step(frame.image)
+        np.testing.assert_allclose(got.margins, expected.margins, atol=1e-3)
+        assert got.flow_used == expected.flow_used
+
+
+def test_states_swap_without_a_copy(bundle: Bundle) -> None:
+    backend = OpenVinoBackend(threads=1)
+    step = backend.load(bundle.graph_path("flow_step"), bundle.manifest.graphs["flow_step"])
+    board = backend.board
+    addresses = [board.address(name) for name in ("coords", "coords_next")]
+    step.run()
+    before = board.read("coords_next").copy()
+    board.swap("coords", "coords_next")
+    assert [board.address(name) for name in ("coords_next", "coords")] == addresses
+    np.testing.assert_array_equal(board.read("coords"), before)
+
+
+def test_what_cannot_be_loaded_is_named(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "aspp.onnx"
+    path.write_bytes(bundle.graph_path("aspp").read_bytes()[:100])
+    with pytest.raises(UserError, match=r"aspp\.onnx cannot be loaded by OpenVINO"):
+        OpenVinoBackend().load(path, bundle.manifest.graphs["aspp"])
+    with pytest.raises(UserError, match="has no tensor 'image'"):
+        OpenVinoBackend().load(bundle.graph_path("aspp"), bundle.manifest.graphs["backbone"])
+
+
+def test_it_runs_on_the_cpu_only() -> None:
+    assert "OpenVINO" in open_backend("openvino").name
+    with pytest.raises(UserError, match="cannot use device 'cuda'"):
+        open_backend("openvino", device="cuda")
+    with pytest.raises(UserError, match="threads"):
+        OpenVinoBackend(threads=0)
+
+
+def test_bfloat16_is_for_the_graphs_that_allow_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = bundle.manifest.graphs
+    asked: dict[tuple[bool, str], str] = {}
+    compile_model = ov.Core.compile_model
+
+    def noted(core: Any, path: str, device: str, options: dict[str, Any]) -> Any:
+        asked[bfloat16, Path(path).stem] = options["INFERENCE_PRECISION_HINT"]
+        return compile_model(core, path, device, options)
+
+    monkeypatch.setattr(ov.Core, "compile_model", noted)
+    for bfloat16 in (False, True):
+        backend = OpenVinoBackend(threads=1, bfloat16=bfloat16)
+        for name, precision in (("backbone", "bfloat16"), ("flow_step", "float32")):
+            backend.load(
+                bundle.graph_path(name), graphs[name].model_copy(update={"precision": precision})
+            )
+    assert asked == {
+        (False, "backbone"): "f32",
+        (False, "flow_step"): "f32",
+        (True, "backbone"): "bf16",
+        (True, "flow_step"): "f32",
+    }
+
+
+def test_sentences_are_not_rounded_to_eight_bits() -> None:
+    """The text graph's weights are of eight bits; what they are multiplied with must not be."""
+    bundle = Bundle.open(shipped_bundle())
+    spec, path = bundle.manifest.graphs["text"], bundle.graph_path("text")
+    inputs = {
+        tensor.name: np.ones((1, 6), np.int64) * (tensor.name == "attention_mask")
+        for tensor in spec.inputs
+    }
+    inputs["input_ids"] += np.arange(100, 106)
+    expected = OnnxRuntimeBackend().load_host(path, spec).run(inputs)
+    for name, vector in OpenVinoBackend().load_host(path, spec).run(inputs).items():
+        assert np.linalg.norm(vector - expected[name]) < 1e-4 * np.linalg.norm(expected[name])
+
+
+def test_a_cpu_without_bfloat16_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bfloat16_pays() in (False, True)
+    compiled = []
+    monkeypatch.setattr(ov.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    monkeypatch.setattr(ov.Core, "compile_model", lambda *_: compiled.append(1))
+    assert not bfloat16_pays()
+    assert not compiled
+
+
+@pytest.mark.skipif(
+    "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+    reason="this CPU has no bfloat16",
+)
+def test_masks_in_bfloat16_are_those_of_pytorch(tmp_path: Path) -> None:
+    copy = shutil.copytree(shipped_bundle(), tmp_path / "bundle")
+    command = [
+        sys.executable,
+        "-m",
+        "rvos_edge.cli",
+        "verify",
+        str(copy),
+        "--backend",
+        "openvino-bf16",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    proof = Bundle.open(copy).manifest.proofs["openvino-bf16"]
+    assert proof.graphs["aspp"].relative_l2 > 1e-4  # float32 is closer
+
+
+TWO_THAT_END_IN_ORDER = """
+import gc, signal, sys
+import rvos_edge
+seen = []
+signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+first, second = (rvos_edge.open(sys.argv[1], backend="openvino", runtime=sys.argv[2]) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.raise_signal(signal.SIGINT)
+assert seen == [signal.SIGINT]
+"""
+
+
+@pytest.mark.parametrize("runtime", ["python", "cpp"])
+def test_signals_arrive_after_two_backends_came_and_went(
+    runtime: str, bundle: Bundle, tmp_path: Path
+) -> None:
+    """OpenVINO leaves a thread with a stack for signals that is gone, unless it is kept from it."""
+    if runtime == "cpp":
+        pytest.importorskip("rvos_edge_cpp")
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        "-c",
+        TWO_THAT_END_IN_ORDER,
+        str(bundle.path),
+        runtime,
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

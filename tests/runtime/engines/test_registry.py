@@ -1,0 +1,97 @@
+"""The fastest backend that works is taken, and says why it was."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+from support.tiny_bundle import write_tiny_bundle
+
+import rvos_edge
+from rvos_edge.bundle import Bundle
+from rvos_edge.engines import registry
+from rvos_edge.engines.base import Backend
+from rvos_edge.engines.registry import available_backends, open_best
+from rvos_edge.errors import UserError
+
+
+@pytest.fixture
+def intel(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return Bundle.open(write_tiny_bundle(tmp_path / "tiny"))
+
+
+def _itself(backend: Backend) -> Backend:
+    return backend
+
+
+@pytest.mark.usefixtures("intel")
+def test_openvino_is_taken_on_an_intel_cpu(bundle: Bundle) -> None:
+    segmenter = rvos_edge.open(bundle.path, device="cpu")
+    assert segmenter.backend_name.startswith("OpenVINO")
+    assert (
+        segmenter.backend_reason
+        == "cpu was asked for; on a CPU of this kind OpenVINO is the fastest"
+    )
+
+
+def test_without_openvino_the_reason_says_what_is_missed(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        registry, "find_spec", lambda name: None if name == "openvino" else object()
+    )
+    backend = open_best(bundle, _itself, device="cpu")
+    assert backend.name == "ONNX Runtime (cpu)"
+    assert backend.reason == "cpu was asked for; OpenVINO, which is often faster, is not installed"
+
+
+def test_no_claim_is_made_for_cpus_that_were_not_measured(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(registry, "find_spec", lambda name: object())
+    assert open_best(bundle, _itself, device="cpu").reason == (
+        "cpu was asked for; OpenVINO was not measured on this kind of CPU"
+    )
+
+
+@pytest.mark.usefixtures("intel")
+def test_a_backend_that_fails_is_passed_over_with_what_it_said(bundle: Bundle) -> None:
+    def load(backend: Backend) -> Backend:
+        if backend.name.startswith("OpenVINO"):
+            raise UserError("an operator is missing")
+        return backend
+
+    backend = open_best(bundle, load, device="cpu")
+    assert backend.name == "ONNX Runtime (cpu)"
+    assert "openvino cannot be used (an operator is missing)" in backend.reason
+    with pytest.raises(UserError, match="an operator is missing"):
+        open_best(bundle, load, device="cpu", backend="openvino")
+
+
+@pytest.mark.usefixtures("intel")
+@pytest.mark.parametrize("pays", [False, True])
+def test_bfloat16_is_taken_where_the_bundle_allows_it_and_it_pays(
+    bundle: Bundle, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rvos_edge.engines.openvino.bfloat16_pays", lambda: pays)
+    assert "openvino-bf16" not in available_backends(bundle)
+    assert "bfloat16" not in open_best(bundle, _itself, device="cpu").name
+    graphs = dict(bundle.manifest.graphs)
+    graphs["aspp"] = graphs["aspp"].model_copy(update={"precision": "bfloat16"})
+    narrow = Bundle(bundle.path, bundle.manifest.model_copy(update={"graphs": graphs}))
+    assert "openvino-bf16" in available_backends(narrow)
+    assert ("bfloat16" in open_best(narrow, _itself, device="cpu").name) is pays
+
+
+def test_a_backend_that_was_asked_for_is_taken_or_refused(bundle: Bundle) -> None:
+    assert rvos_edge.open(bundle.path, backend="onnxruntime").backend_name == "ONNX Runtime (cpu)"
+    with pytest.raises(UserError, match="backend 'tpu' is unknown; use onnxruntime or openvino"):
+        rvos_edge.open(bundle.path, backend="tpu")

@@ -1,0 +1,478 @@
+"""Engines on a CUDA device, with a driver and a TensorRT that are played by ``fake_cuda`` and ``fake_tensorrt``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.fake_cuda import FakeCuda
+from support.fake_tensorrt import FakeCache, FakeConfig, FakeContext, FakeEngine, fake_tensorrt
+from support.tiny_bundle import write_tiny_bundle
+from support.tiny_reference import write_reference
+from typer.testing import CliRunner
+
+import rvos_edge
+from rvos_edge import FlowOptions
+from rvos_edge.bundle import Bundle
+from rvos_edge.cli import app
+from rvos_edge.engines import registry
+from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
+from rvos_edge.engines.tensorrt import api, build, gpu
+from rvos_edge.engines.tensorrt import backend as tensorrt
+from rvos_edge.engines.tensorrt.backend import TensorRtBackend, find_engines
+from rvos_edge.engines.tensorrt.build import BuildOptions, ensure_engines
+from rvos_edge.errors import UserError
+from rvos_edge.segmenter import Segmenter
+from rvos_edge.synthetic.camera import SyntheticCamera
+
+QUERIES = ["a dog", "the red ball", "a cat on the left"]
+FRAMES = [
+    frame.image for _, frame in zip(range(14), SyntheticCamera(seed=2, size=(64, 96)), strict=False)
+]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return Bundle.open(write_tiny_bundle(tmp_path / "tiny"))
+
+
+Open = Callable[..., tuple[Segmenter, FakeCuda]]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeCuda]:
+    """Makes this a machine with a GPU and TensorRT."""
+
+    def make(*, eager: bool = True, rtx: bool = False) -> FakeCuda:
+        cuda = FakeCuda(eager=eager)
+        trt = fake_tensorrt(cuda, rtx=rtx)
+        cuda.trt = trt  # type: ignore[attr-defined]
+        monkeypatch.setattr(api, "load", lambda flavour: trt)
+        for module in (build, tensorrt):
+            monkeypatch.setattr(module, "find_gpu", lambda: gpu.Gpu("NVIDIA Orin", "86"))
+        monkeypatch.setattr(tensorrt, "open_cuda", lambda: cuda)
+        return cuda
+
+    return make
+
+
+@pytest.fixture
+def opened(bundle: Bundle, machine: Callable[..., FakeCuda]) -> Open:
+    def make(
+        *, flow: FlowOptions | None = None, eager: bool = True, **options: Any
+    ) -> tuple[Segmenter, FakeCuda]:
+        cuda = machine(eager=eager)
+        backend = TensorRtBackend(bundle=bundle, flavour="tensorrt", **options)
+        segmenter = Segmenter(bundle=bundle, backend=backend, flow=flow)
+        segmenter.set_queries(QUERIES[:2])
+        return segmenter, cuda
+
+    return make
+
+
+def _reference(bundle: Bundle, flow: FlowOptions | None = None) -> Segmenter:
+    segmenter = Segmenter(
+        bundle=bundle, backend=OnnxRuntimeBackend(device="cpu", threads=1), flow=flow
+    )
+    segmenter.set_queries(QUERIES[:2])
+    return segmenter
+
+
+@pytest.mark.parametrize("eager", [True, False], ids=["streams ahead", "streams behind"])
+@pytest.mark.parametrize("side_stream", [False, True], ids=["one stream", "two streams"])
+@pytest.mark.parametrize("record", [False, True], ids=["plain", "recorded"])
+def test_masks_are_those_of_the_host(
+    bundle: Bundle, opened: Open, record: bool, side_stream: bool, eager: bool
+) -> None:
+    flow = FlowOptions(every=2, keep_flow=True)
+    ours, cuda = opened(flow=flow, record=record, side_stream=side_stream, eager=eager)
+    theirs = _reference(bundle, flow)
+    queries = {4: QUERIES[:1], 8: QUERIES}
+    for index, frame in enumerate(FRAMES * 2):
+        if index in queries:
+            ours.set_queries(queries[index])
+            theirs.set_queries(queries[index])
+        got, expected = ours.step(frame), theirs.step(frame)
+        np.testing.assert_array_equal(got.margins, expected.margins)
+        np.testing.assert_array_equal(got.masks, expected.masks)
+        np.testing.assert_array_equal(got.flow, expected.flow)
+        assert got.flow_used == expected.flow_used
+    assert ("launch" in cuda.names()) == record
+    assert ours.backend_reason == "tensorrt was asked for"
+
+
+def test_one_stream_carries_everything(opened: Open) -> None:
+    segmenter, cuda = opened(record=False)
+    start = len(cuda.calls)
+    for frame in FRAMES[:4]:
+        segmenter.step(frame)
+    streams = {
+        call[-1]
+        for call in cuda.calls[start:]
+        if call[0] in ("execute", "upload", "copy", "fill", "download")
+    }
+    assert len(streams) == 1
+    assert cuda.names().count("create_stream") == 1
+    assert "wait" not in cuda.names()
+
+
+def test_the_second_stream_is_forked_and_joined(opened: Open) -> None:
+    segmenter, cuda = opened(record=False, side_stream=True)
+    for frame in FRAMES[:2]:
+        segmenter.step(frame)
+    start = len(cuda.calls)
+    segmenter.step(FRAMES[2])
+    calls = [call for call in cuda.calls[start:] if call[0] in ("execute", "wait", "copy")]
+    streams = {call[1]: call[2] for call in calls if call[0] == "execute"}
+    main, side = streams["backbone"], streams["flow_encode"]
+    flow = ["flow_encode", "flow_context", "flow_step", "flow_up"]
+    assert streams == {"backbone": main, "aspp": main, **dict.fromkeys(flow, side), "gating": main}
+    assert main != side
+    order = [call[1] if call[0] == "execute" else call[0] for call in calls]
+    assert order == [
+        "backbone",
+        "aspp",
+        "wait",
+        *flow[:2],
+        *["flow_step"] * 3,
+        "flow_up",
+        "wait",
+        "gating",
+    ]
+    fork, join = (call for call in calls if call[0] == "wait")
+    assert (fork[1], join[1]) == (side, main)
+    names = cuda.calls[start:]
+    # The fork is set before the vision graphs are queued, so that the flow need not wait for them.
+    assert names.index(("record", fork[2], main)) < names.index(("execute", "backbone", main))
+    assert names.index(("execute", "flow_up", side)) < names.index(("record", join[2], side))
+    # What runs side by side does not share its working memory.
+    scratch = {
+        lane: {c[2] for c in cuda.calls if c[0] == "scratch" and streams[c[1]] == lane}
+        for lane in (main, side)
+    }
+    assert scratch[main]
+    assert scratch[side]
+    assert not scratch[main] & scratch[side]
+
+
+def test_a_frame_is_captured_after_it_ran_and_then_replayed(opened: Open) -> None:
+    # Without flow every frame is the same work on the same buffers.
+    segmenter, cuda = opened(flow=FlowOptions(enabled=False))
+    found = []
+    for frame in FRAMES[:5]:
+        start = len(cuda.calls)
+        found.append((segmenter.step(frame), cuda.names(start)))
+    # In the first frame scratch memory still grows: it does not count.
+    _, (first, plain), (second, captured), *replayed = found
+    assert "begin_capture" not in (*found[0][1], *plain)
+    # It has run to its end, apart from the result's being read.
+    assert "synchronize" in plain[plain.index("execute") : plain.index("download")]
+    order = [
+        name
+        for name in captured
+        if name in ("begin_capture", "execute", "end_capture", "instantiate", "launch")
+    ]
+    assert order == ["begin_capture", *["execute"] * 3, "end_capture", "instantiate", "launch"]
+    assert list(first.timings) == ["preprocess", "backbone", "aspp", "gating", "postprocess"]
+    assert list(second.timings) == ["preprocess", "graph", "postprocess"]
+    frame_calls = ["synchronize_event", "upload", "record"]  # the frame waits in pinned memory
+    launch = ["record", "launch", "record"]
+    results = ["download", "synchronize", "synchronize", "elapsed"]
+    for result, names in replayed:
+        assert names == [*frame_calls, *launch, *results]
+        assert result.timings["graph"] > 0
+
+
+def test_nothing_is_made_in_steady_state(opened: Open) -> None:
+    segmenter, cuda = opened(side_stream=True)
+    for frame in FRAMES * 2:
+        segmenter.step(frame)
+    start, held = len(cuda.calls), cuda.held
+    contexts = {name: engine.contexts for name, engine in cuda.trt.engines.items()}  # type: ignore[attr-defined]
+    for frame in FRAMES * 2:
+        segmenter.step(frame)
+    made = {
+        name
+        for name in cuda.names(start)
+        if name.startswith(("malloc", "free", "create", "destroy", "begin"))
+    }
+    assert not made
+    assert cuda.held == held
+    assert cuda.names(start).count("launch") == 2 * len(FRAMES)
+    # One context per combination of buffers, however many graphs were captured.
+    assert contexts == {name: engine.contexts for name, engine in cuda.trt.engines.items()}  # type: ignore[attr-defined]
+    assert contexts["backbone"] == contexts["gating"] == 1
+    assert contexts["flow_step"] == contexts["flow_encode"] == 2
+
+
+def test_another_number_of_queries_is_captured_anew(bundle: Bundle, opened: Open) -> None:
+    flow = FlowOptions(enabled=False)
+    segmenter, cuda = opened(flow=flow)
+    reference = _reference(bundle, flow)
+    captures, held = [], []
+    for count in (2, 3, 2, 3, 1):
+        for each in (segmenter, reference):
+            each.set_queries(QUERIES[:count])
+        start = len(cuda.calls)
+        for frame in FRAMES[:5]:
+            np.testing.assert_array_equal(
+                segmenter.step(frame).margins, reference.step(frame).margins
+            )
+        captures.append(cuda.names(start).count("begin_capture"))
+        held.append(cuda.held)
+    assert captures == [1] * 5
+    # What served the earlier number is given back.
+    assert len(set(held)) == 1
+
+
+def test_new_words_for_as_many_queries_need_no_capture(bundle: Bundle, opened: Open) -> None:
+    flow = FlowOptions(enabled=False)
+    segmenter, cuda = opened(flow=flow)
+    reference = _reference(bundle, flow)
+    for frame in FRAMES[:3]:
+        segmenter.step(frame)
+    start = len(cuda.calls)
+    for each in (segmenter, reference):
+        each.set_queries(QUERIES[1:])
+    np.testing.assert_array_equal(
+        segmenter.step(FRAMES[3]).margins, reference.step(FRAMES[3]).margins
+    )
+    assert "launch" in cuda.names(start)
+    assert "begin_capture" not in cuda.names(start)
+
+
+def test_a_replay_leaves_the_slots_as_the_swaps_would(opened: Open) -> None:
+    flow = FlowOptions(every=2)
+    segmenters = [opened(flow=flow, record=record)[0] for record in (True, False)]
+    # Buffers by where they lay at the start, so that the two can be compared.
+    homes = [
+        {buffer: slot for slot, buffer in segmenter._board.arrangement().items()}
+        for segmenter in segmenters
+    ]
+    arrangements = set()
+    for frame in FRAMES * 2:
+        found = []
+        for segmenter, home in zip(segmenters, homes, strict=True):
+            segmenter.step(frame)
+            found.append(
+                tuple((slot, home[b]) for slot, b in segmenter._board.arrangement().items())
+            )
+        assert found[0] == found[1]
+        arrangements.add(found[0])
+    assert (
+        len(arrangements) == 4
+    )  # the features of two frames, times the coordinates after an odd number of steps
+
+
+@pytest.mark.parametrize("call", ["begin_capture", "end_capture", "instantiate", "launch"])
+@pytest.mark.parametrize("side_stream", [False, True])
+def test_a_failed_capture_falls_back_for_good(
+    bundle: Bundle, opened: Open, call: str, side_stream: bool
+) -> None:
+    segmenter, cuda = opened(side_stream=side_stream)
+    cuda.fail = {call: f"CUDA: {call} failed."}
+    reference = _reference(bundle)
+    for frame in FRAMES:
+        np.testing.assert_array_equal(segmenter.step(frame).margins, reference.step(frame).margins)
+    assert cuda.names().count("begin_capture") == 1
+    assert (
+        segmenter.backend_reason
+        == f"tensorrt was asked for, without CUDA graphs (CUDA: {call} failed)"
+    )
+    assert "gating" in segmenter.step(FRAMES[0]).timings
+
+
+def test_an_engine_that_cannot_be_captured_is_run_plainly(bundle: Bundle, opened: Open) -> None:
+    segmenter, cuda = opened()
+    cuda.trt.engines["gating"].capturable = False  # type: ignore[attr-defined]
+    reference = _reference(bundle)
+    for frame in FRAMES[:8]:
+        np.testing.assert_array_equal(segmenter.step(frame).margins, reference.step(frame).margins)
+    assert "gating.engine cannot be part of a CUDA graph" in segmenter.backend_reason
+    assert "begin_capture" not in cuda.names()
+
+
+def test_errors_become_sentences_and_the_next_video_works(bundle: Bundle, opened: Open) -> None:
+    segmenter, cuda = opened()
+    expected = _reference(bundle).step(FRAMES[0]).margins
+    engines = cuda.trt.engines  # type: ignore[attr-defined]
+    engines["aspp"].broken = True
+    with pytest.raises(
+        UserError, match=r"aspp\.engine cannot be run \(aspp: a tensor has no .*\); start again"
+    ):
+        segmenter.step(FRAMES[0])
+    engines["aspp"].broken = False
+    cuda.fail = {
+        "synchronize": "CUDA: cudaStreamSynchronize failed with cudaErrorIllegalAddress; start again."
+    }
+    with pytest.raises(UserError, match="cudaErrorIllegalAddress"):
+        segmenter.step(FRAMES[0])
+    cuda.fail = {}
+    np.testing.assert_array_equal(segmenter.step(FRAMES[0]).margins, expected)
+
+
+def test_everything_is_given_back(opened: Open) -> None:
+    segmenter, cuda = opened(side_stream=True)
+    for frame in FRAMES:
+        segmenter.step(frame)
+    assert cuda.held > 50
+    del segmenter
+    assert cuda.held == 0
+
+
+def test_the_state_of_a_video_survives_more_frames_than_are_kept(
+    bundle: Bundle, opened: Open
+) -> None:
+    flow = FlowOptions(every=5, warm_start=False, iterations=2)
+    segmenter, cuda = opened(flow=flow)
+    reference = _reference(bundle, flow)
+    for frame in FRAMES * 3:
+        np.testing.assert_array_equal(segmenter.step(frame).margins, reference.step(frame).margins)
+    live = sum(kind == "executable" for kind, _ in cuda.alive)
+    assert 0 < live <= 16
+
+
+def test_a_slot_is_not_touched_by_the_host_within_a_frame(
+    bundle: Bundle, machine: Callable[..., FakeCuda]
+) -> None:
+    machine()
+    backend = TensorRtBackend(bundle=bundle, flavour="tensorrt")
+    backend.load(bundle.graph_path("aspp"), bundle.manifest.graphs["aspp"])
+    board = backend.board
+    with pytest.raises(RuntimeError, match="a slot was read within the work of a frame"):
+        backend.frame("read", lambda lap: print(board.read("v4")))
+    with pytest.raises(RuntimeError, match="a slot was written within the work of a frame"):
+        backend.frame(
+            "write", lambda lap: board.write("v4", np.zeros(board.shape("v4"), np.float32))
+        )
+
+
+def test_what_tensorrt_rtx_compiles_is_kept(
+    bundle: Bundle, machine: Callable[..., FakeCuda]
+) -> None:
+    cuda = machine(rtx=True)
+    for _ in range(2):
+        backend = TensorRtBackend(bundle=bundle, flavour="tensorrt-rtx")
+        segmenter = Segmenter(bundle=bundle, backend=backend)
+        segmenter.set_queries(QUERIES[:1])
+        for frame in FRAMES[:6]:
+            segmenter.step(frame)
+        caches = {path.stem: path for path in bundle.path.rglob("*.runtime-cache")}
+        assert set(caches) == set(bundle.manifest.graphs) - {"text"}
+        assert caches["gating"].read_text() == "gating"
+    assert backend.name == "TensorRT-RTX 1.7.1 (NVIDIA Orin)"
+    assert "launch" in cuda.names()
+
+
+def test_engines_aimed_at_this_gpu_elsewhere_are_used(
+    bundle: Bundle, machine: Callable[..., FakeCuda]
+) -> None:
+    machine(rtx=True)
+    with pytest.raises(UserError, match="there is no engine of graph 'backbone'"):
+        find_engines(bundle, "tensorrt-rtx", build=False)
+    aimed = ensure_engines(bundle, BuildOptions("tensorrt-rtx", ("86",)))
+    assert find_engines(bundle, "tensorrt-rtx", build=False) == aimed
+    # Those of a damaged set are built again, for the GPU that is here.
+    aimed["aspp"].write_bytes(b"damaged")
+    assert find_engines(bundle, "tensorrt-rtx")["gating"] != aimed["gating"]
+
+
+def test_an_engine_that_does_not_fit_is_named(
+    bundle: Bundle, machine: Callable[..., FakeCuda]
+) -> None:
+    cuda = machine()
+    backend = TensorRtBackend(bundle=bundle, flavour="tensorrt")
+    path, spec = bundle.graph_path("aspp"), bundle.manifest.graphs["aspp"]
+    trt = cuda.trt  # type: ignore[attr-defined]
+    trt.nptype = lambda dtype: np.float16
+    with pytest.raises(
+        UserError,
+        match=r"aspp\.engine: tensor 'c5' is float16\[1, 5, 8, 12\] where manifest.json has",
+    ):
+        backend.load(path, spec)
+    with pytest.raises(UserError, match="is no graph of"):
+        backend.load(path, spec.model_copy(update={"flops": 1}))
+    (engine,) = bundle.path.rglob("aspp.engine")
+    engine.write_bytes(b"of another version")
+    with pytest.raises(
+        UserError, match=r"cannot be loaded by TensorRT 10\.3\.0 \(the plan is of another version\)"
+    ):
+        backend.load(path, spec)
+
+
+def test_backends_are_chosen_by_name_and_device(
+    bundle: Bundle, machine: Callable[..., FakeCuda], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine()
+    backend = registry.open_backend("tensorrt", bundle=bundle, threads=1)
+    assert backend.name == "TensorRT 10.3.0 (NVIDIA Orin)"
+    with pytest.raises(UserError, match="'tensorrt' cannot use device 'cpu'; use device 'cuda'"):
+        registry.open_backend("tensorrt", device="cpu", bundle=bundle)
+    monkeypatch.setattr(api, "is_installed", lambda flavour: flavour == "tensorrt")
+    monkeypatch.setattr(registry, "find_gpu", lambda: None)
+    here, cpu = registry.available_backends(bundle, "auto"), registry.available_backends(bundle)
+    assert "tensorrt" not in (*here, *cpu)
+    assert registry.available_backends(bundle, "cuda") == ("onnxruntime", "tensorrt")
+    monkeypatch.setattr(registry, "find_gpu", lambda: gpu.Gpu("NVIDIA Orin", "87"))
+    assert "tensorrt" in registry.available_backends(bundle, "auto")
+
+
+def test_engines_are_taken_where_they_are_built_already(
+    bundle: Bundle, machine: Callable[..., FakeCuda], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine()
+    monkeypatch.setattr(api, "is_installed", lambda flavour: flavour == "tensorrt")
+    monkeypatch.setattr(registry, "find_gpu", lambda: gpu.Gpu("NVIDIA Orin", "86"))
+    before = rvos_edge.open(bundle.path)
+    assert "tensorrt cannot be used" in before.backend_reason
+    assert f"run: rvos-edge build {bundle.path}" in before.backend_reason
+    build.ensure_engines(bundle, build.BuildOptions("tensorrt"))
+    after = rvos_edge.open(bundle.path)
+    assert after.backend_name == "TensorRT 10.3.0 (NVIDIA Orin)"
+    assert after.backend_reason == "it is the fastest on a GPU"
+
+
+@pytest.mark.parametrize("hold_fps", [None, 1000.0])
+def test_a_frame_rate_is_held_by_times_of_stages_that_a_replay_does_not_have(
+    bundle: Bundle, machine: Callable[..., FakeCuda], hold_fps: float | None
+) -> None:
+    machine()
+    segmenter = rvos_edge.open(bundle.path, backend="tensorrt", flow=FlowOptions(hold_fps=hold_fps))
+    segmenter.set_queries(QUERIES[:1])
+    timings = [segmenter.step(frame).timings for frame in FRAMES[:12]][-1]
+    assert ("graph" in timings) is (hold_fps is None)
+    assert ("backbone" in timings) is (hold_fps is not None)
+
+
+def test_the_engines_prove_themselves(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
+    """Graph by graph outside of frames, then the chain: the command that a GPU's first owner will run."""
+    machine()
+    write_reference(bundle.path)
+    done = CliRunner().invoke(
+        app, ["verify", str(bundle.path), "--backend", "tensorrt", "--device", "cuda"]
+    )
+    assert done.exit_code == 0, done.output
+    proof = Bundle.open(bundle.path).manifest.proofs["tensorrt"]
+    assert (proof.backend, proof.mask_iou) == ("TensorRT 10.3.0 (NVIDIA Orin)", 1.0)
+    assert set(proof.graphs) == set(bundle.manifest.graphs)
+    assert max(parity.relative_l2 for parity in proof.graphs.values()) < 1e-5
+
+
+def test_the_fake_has_nothing_that_tensorrt_rtx_lacks() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    played = {
+        FakeContext: trt.IExecutionContext,
+        FakeEngine: trt.ICudaEngine,
+        FakeConfig: trt.IRuntimeConfig,
+        FakeCache: trt.IRuntimeCache,
+    }
+    for fake, real in played.items():
+        names = {name for name in vars(fake) if not name.startswith("_")}
+        assert names
+        assert not [name for name in names if not hasattr(real, name)]
+    assert hasattr(trt.IRuntimeConfig, "dynamic_shapes_kernel_specialization_strategy")
+    assert hasattr(trt.DynamicShapesKernelSpecializationStrategy, "EAGER")
+    assert hasattr(trt.ExecutionContextAllocationStrategy, "USER_MANAGED")

@@ -1,0 +1,523 @@
+"""Several sinks of one stream: one that cannot go on does not cost the others, and signals cost no output."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from support.fake_results import MASKS, files, make_frame, make_result
+from support.full_disk import files_at_most
+from support.live_fakes import wait_until
+
+from rvos_edge.errors import UserError
+from rvos_edge.result import Overlap, exclusive, resolve_overlap
+from rvos_edge.streaming.signals import terminate_as_interrupt, uninterrupted
+from rvos_edge.streaming.sinks import (
+    FfmpegSink,
+    JsonSink,
+    LoopbackSink,
+    MaskSink,
+    Outputs,
+    RawSink,
+    RleSink,
+    VideoSink,
+    encode_rle,
+    open_output,
+    video,
+)
+
+GREY = np.zeros((48, 64, 3), np.uint8)
+
+
+def test_sink_that_cannot_go_on_is_finished_and_the_stream_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    sinks = [VideoSink(tmp_path / "o.mp4", 25), JsonSink(tmp_path / "o.jsonl")]
+    outputs = Outputs(sinks, tell=told.append)
+    for index in range(6):
+        if index == 3:
+            monkeypatch.setattr(video, "_RESERVE", 2**60)
+        outputs.write(make_frame(index), make_result(), GREY)
+    assert files(tmp_path) == [".o.part.jsonl", "o.mp4"], (
+        "the recording has its name before the stream ends"
+    )
+    outputs.close()
+    assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 6
+    (failure,) = outputs.failures
+    assert failure.startswith(f"{tmp_path / 'o.mp4'} ends after 3 frames: its disk is full")
+    assert told == [f"{failure} (the stream goes on without it)"]
+
+
+def test_last_sink_and_first_frame_end_the_stream(tmp_path: Path) -> None:
+    class Broken(JsonSink):
+        def write(self, *_: object) -> None:
+            raise UserError("broken")
+
+    outputs = Outputs([Broken(tmp_path / "b.jsonl"), JsonSink(tmp_path / "o.jsonl")])
+    with pytest.raises(UserError, match="broken"):
+        outputs.write(make_frame(), make_result(), None)
+    outputs.abort()
+    assert files(tmp_path) == []
+    only = JsonSink(tmp_path / "o.jsonl")
+    outputs = Outputs([only])
+    outputs.write(make_frame(), make_result(), None)
+    only.write = Broken.write.__get__(only)  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="broken"):
+        outputs.write(make_frame(1), make_result(), None)
+    outputs.close()
+    assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 1
+
+
+def test_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sinks = [VideoSink(tmp_path / "o.mp4", 25), JsonSink(tmp_path / "o.jsonl")]
+    outputs = Outputs(sinks, together=True)
+    outputs.write(make_frame(), make_result(), GREY)
+    monkeypatch.setattr(video, "_RESERVE", 2**60)
+    with pytest.raises(UserError, match="its disk is full"):
+        outputs.write(make_frame(1), make_result(), GREY)
+    outputs.abort()
+    assert files(tmp_path) == []
+
+
+def test_lines_on_a_full_disk_are_whole(tmp_path: Path) -> None:
+    sink, written = JsonSink(tmp_path / "o.jsonl"), 0
+    refused = pytest.raises(UserError, match=r"o\.jsonl cannot be written: File too")
+    with files_at_most(5000), refused:
+        for written in range(100):
+            sink.write(make_frame(written), make_result(), None)
+    sink.close()
+    lines = (tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()
+    assert 5 < len(lines) == written
+    assert [json.loads(line)["frame"] for line in lines] == list(range(written))
+
+
+def test_later_query_overrides_an_earlier_one() -> None:
+    result = make_result()
+    kept, resolved = resolve_overlap(result, Overlap.KEEP), resolve_overlap(result, Overlap.HIGHER)
+    assert kept is result
+    np.testing.assert_array_equal(resolved.masks[1], MASKS[1])
+    np.testing.assert_array_equal(resolved.masks[0], MASKS[0] & ~MASKS[1])
+    np.testing.assert_array_equal(result.masks, MASKS, "the segmenter's own result is left alone")
+    random = np.random.default_rng(0).random((5, 9, 11)) < 0.5
+    apart = exclusive(random)
+    assert apart.sum(axis=0).max() == 1
+    np.testing.assert_array_equal(apart.any(axis=0), random.any(axis=0))
+    np.testing.assert_array_equal(
+        np.where(apart.any(axis=0), apart.argmax(axis=0), -1), _last(random)
+    )
+
+
+def _last(masks: np.ndarray) -> np.ndarray:
+    return np.where(masks.any(axis=0), len(masks) - 1 - masks[::-1].argmax(axis=0), -1)
+
+
+def decode_rle(counts: str, size: tuple[int, int]) -> np.ndarray:
+    """COCO's format read as it is described, one character after the other."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        code = ord(character) - 48
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if not code & 0x20:
+            if code & 0x10:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(size[::-1]).T
+
+
+def test_rle_lines_are_coco_results(tmp_path: Path) -> None:
+    sink = RleSink(tmp_path / "o.jsonl")
+    sink.write(make_frame(4, "dog_4"), make_result(), None)
+    sink.write(make_frame(5), make_result(np.zeros_like(MASKS)), None)
+    sink.close()
+    lines = [
+        json.loads(line) for line in (tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    # The counts are what pycocotools 2.0.11 writes.
+    assert lines[1] == {
+        "image_id": 4,
+        "file_name": "dog_4",
+        "timestamp": 0.16,
+        "category_id": 2,
+        "text": "der große Ball",
+        "score": 0.5,
+        "area": 72,
+        "segmentation": {"size": [16, 24], "counts": "V46:000000000000000000000j1"},
+    }
+    assert [line["area"] for line in lines[2:]] == [0, 0]
+    for line, mask in zip(lines, MASKS, strict=False):
+        np.testing.assert_array_equal(decode_rle(line["segmentation"]["counts"], (16, 24)), mask)
+    random = np.random.default_rng(0)
+    for size in ((1, 1), (7, 1), (480, 31)):
+        for share in (0.0, 0.003, 0.5, 1.0):
+            mask = random.random(size) < share
+            np.testing.assert_array_equal(decode_rle(encode_rle(mask), size), mask)
+
+
+def test_raw_overlays_on_stdout(
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = RawSink()
+    for index, size in enumerate(((4, 6), (4, 6), (8, 12))):
+        sink.write(make_frame(), make_result(), np.full((*size, 3), index + 1, np.uint8))
+    sink.close()
+    assert capfdbinary.readouterr().out == b"".join(bytes([value]) * 72 for value in (1, 2, 3))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with pytest.raises(UserError, match="stdout is a terminal"):
+        RawSink()
+
+
+def test_status_on_the_terminal_does_not_catch_what_goes_to_stdout(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    sinks = [RawSink(), JsonSink("-"), RleSink("-")]
+    with Live(console=Console(stderr=True, force_terminal=True)):
+        for sink in sinks:
+            sink.write(make_frame(), make_result(), np.full((2, 2, 3), 65, np.uint8))
+    captured = capfdbinary.readouterr()
+    assert captured.out.startswith(b"A" * 12)
+    assert captured.out.count(b"\n") == 1 + 2
+    assert b"category_id" not in captured.err
+
+
+def test_reader_of_stdout_that_goes_away() -> None:
+    script = (
+        "import sys, numpy as np\n"
+        "sys.path.append(sys.argv[1])\n"
+        "from fake_results import make_frame, make_result\n"
+        "from rvos_edge.errors import UserError\n"
+        "from rvos_edge.streaming.sinks import RawSink\n"
+        "sink = RawSink()\n"
+        "try:\n"
+        "    while True: sink.write(make_frame(), make_result(), np.zeros((480, 640, 3), np.uint8))\n"
+        "except UserError as error:\n"
+        "    print(error, file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parents[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1000)
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert said == "raw frames on stdout end: Broken pipe; check the program that reads them\n"
+    assert process.returncode == 0
+
+
+def test_outputs_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_ffmpeg: Path
+) -> None:
+    assert isinstance(open_output("-", 25), RawSink)
+    assert isinstance(open_output("RTMP://host/live", 25), FfmpegSink)
+    with pytest.raises(UserError, match="sudo modprobe v4l2loopback video_nr=917 exclusive_caps=1"):
+        open_output("/dev/video917", 25)
+    sink = open_output(str(tmp_path / "o.mp4"), 25)
+    assert isinstance(sink, VideoSink)
+    sink.abort()
+
+
+FFMPEG = f"""#!{sys.executable}
+import pathlib, sys, time
+folder = pathlib.Path(__file__).parent
+with (folder / "arguments").open("a") as log:
+    print(*sys.argv[1:], file=log)
+if (folder / "away").exists():
+    sys.exit(sys.argv[-1] + ": Connection refused")
+if (folder / "hangs").exists():
+    time.sleep(600)
+with (folder / "received").open("ab", buffering=0) as out:
+    while part := sys.stdin.buffer.read(9216):
+        out.write(part)
+        if (folder / "drops").exists():
+            sys.exit("Connection reset by peer")
+"""
+
+
+@pytest.fixture
+def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path with a program ffmpeg that keeps what it gets; files in it make it fail."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "ffmpeg").write_text(FFMPEG)
+    (folder / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def received(folder: Path) -> bytes:
+    return (folder / "received").read_bytes() if (folder / "received").exists() else b""
+
+
+def send(sink: FfmpegSink, value: int) -> None:
+    sink.write(make_frame(), make_result(), np.full((48, 64, 3), value, np.uint8))
+
+
+def test_network_stream(fake_ffmpeg: Path) -> None:
+    told: list[str] = []
+    sink = FfmpegSink("rtmp://host/live/key", 30, tell=told.append)
+    for value in range(1, 4):
+        send(sink, value)
+        wait_until(lambda value=value: received(fake_ffmpeg).endswith(bytes([value]) * 9216))
+    sink.write(
+        make_frame(), make_result(), np.full((96, 128, 3), 4, np.uint8)
+    )  # another size in the middle
+    sink.close()
+    sink.close()
+    assert received(fake_ffmpeg) == b"".join(bytes([value]) * 9216 for value in range(1, 5))
+    (arguments,) = (fake_ffmpeg / "arguments").read_text().splitlines()
+    assert "-f rawvideo -pix_fmt bgr24 -s 64x48 -framerate 30 -i - -an" in arguments
+    assert arguments.endswith("-f flv rtmp://host/live/key")
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("url", "ending"),
+    [
+        ("rtmps://h/l", "-f flv rtmps://h/l"),
+        ("rtsp://h/l", "-rtsp_transport tcp -f rtsp rtsp://h/l"),
+        ("srt://h:9", "-f mpegts srt://h:9"),
+        ("udp://h:9", "-f mpegts udp://h:9"),
+    ],
+)
+def test_container_of_each_protocol(url: str, ending: str, fake_ffmpeg: Path) -> None:
+    assert " ".join(FfmpegSink(url, 25).command((48, 64))).endswith(ending)
+
+
+def test_network_that_drops_is_connected_again_and_slows_nothing(fake_ffmpeg: Path) -> None:
+    told: list[str] = []
+    (fake_ffmpeg / "drops").touch()
+    sink = FfmpegSink("rtsp://me:secret@host/live", 30, backoff=(0.01, 0.02), tell=told.append)
+    deadline = time.monotonic() + 30
+    while sink.restarts < 2 and time.monotonic() < deadline:
+        send(sink, 1)
+        time.sleep(0.001)
+    (fake_ffmpeg / "drops").unlink()
+    (fake_ffmpeg / "away").touch()
+    wait_until(lambda: len(told) >= 4)
+    (fake_ffmpeg / "away").unlink()
+    before = len(received(fake_ffmpeg))
+    while len(received(fake_ffmpeg)) == before and time.monotonic() < deadline:
+        send(sink, 2)
+        time.sleep(0.001)
+    sink.close()
+    assert received(fake_ffmpeg)[-1:] == b"\x02"
+    assert (
+        told[0]
+        == "rtsp://host/live takes no more frames (Connection reset by peer); trying again in 0.01 s"
+    )
+    assert any("(rtsp://host/live: Connection refused)" in message for message in told)
+    assert not any("secret" in message for message in told)
+
+
+def test_network_that_hangs_slows_nothing_and_can_be_closed(
+    fake_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rvos_edge.streaming.sinks.network._PATIENCE", 0.1)
+    (fake_ffmpeg / "hangs").touch()
+    sink, big = (
+        FfmpegSink("rtmp://host/live", 30, tell=lambda _: None),
+        np.zeros((480, 640, 3), np.uint8),
+    )
+    for _ in range(50):
+        sink.write(make_frame(), make_result(), big)
+    wait_until(lambda: (fake_ffmpeg / "arguments").exists())
+    sink.write(make_frame(), make_result(), big)
+    assert sink.dropped >= 40
+    sink.close()
+    assert not sink._thread.is_alive()
+
+
+def test_network_without_ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"rtmp://host/live needs the program ffmpeg; install it"):
+        FfmpegSink("rtmp://me:secret@host/live", 25)
+
+
+class FakeDevice:
+    """A v4l2loopback device: a file for the pictures, and the answers of its driver."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = path
+        self.output = True
+        self.keeps: tuple[int, int] | None = None
+        self.format: tuple[int, ...] = ()
+        path.touch()
+        monkeypatch.setattr("fcntl.ioctl", self._ioctl)
+
+    def _ioctl(self, file: int, request: int, content: bytearray) -> None:
+        view = np.frombuffer(content, np.uint32)
+        if request == 0x80685600:  # VIDIOC_QUERYCAP
+            assert len(content) == 104
+            view[21], view[22] = 0x85200003, 0x05200002 if self.output else 0x05200001
+        elif request == 0xC0D05605:  # VIDIOC_S_FMT
+            assert len(content) == 208
+            assert view[0] == 2  # V4L2_BUF_TYPE_VIDEO_OUTPUT
+            if self.keeps:
+                view[2:4] = self.keeps
+            self.format = tuple(int(number) for number in view[2:9])
+        else:
+            raise OSError(25, "Inappropriate ioctl for device")
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or sys.maxsize < 2**32, reason="64-bit Linux's structures"
+)
+def test_virtual_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = FakeDevice(tmp_path / "video9", monkeypatch)
+    sink = LoopbackSink(device.path)
+    picture = np.zeros((49, 65, 3), np.uint8)
+    picture[:, :32] = (40, 200, 90)
+    sink.write(make_frame(), make_result(), picture)
+    sink.write(make_frame(), make_result(), np.zeros((96, 128, 3), np.uint8))
+    sink.close()
+    sink.close()
+    assert device.format == (64, 48, int.from_bytes(b"YU12", "little"), 1, 64, 64 * 48 * 3 // 2, 1)
+    content = device.path.read_bytes()
+    assert len(content) == 2 * 64 * 48 * 3 // 2
+    first = np.frombuffer(content[: len(content) // 2], np.uint8).reshape(72, 64)
+    shown = cv2.cvtColor(first, cv2.COLOR_YUV2BGR_I420)
+    assert np.abs(shown[24, 10].astype(int) - (40, 200, 90)).max() < 6
+
+
+def test_virtual_camera_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = FakeDevice(tmp_path / "video9", monkeypatch)
+    device.output = False
+    with pytest.raises(UserError, match="is no device that frames can be written to"):
+        LoopbackSink(device.path)
+    device.output, device.keeps = True, (320, 240)
+    sink = LoopbackSink(device.path)
+    with pytest.raises(UserError, match="does not take 64x48 pictures"):
+        sink.write(make_frame(), make_result(), GREY)
+    sink.abort()
+
+
+def test_file_is_no_virtual_camera(tmp_path: Path) -> None:
+    (tmp_path / "video3").touch()
+    with pytest.raises(UserError, match="is no device that frames can be written to"):
+        LoopbackSink(tmp_path / "video3")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_wait_until_a_block_ends(number: signal.Signals) -> None:
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt), terminate_as_interrupt():  # noqa: PT012
+        with uninterrupted():
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            steps.append("written")
+        steps.append("not reached")
+    assert steps == ["written"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_signals_do_not_wait_for_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rvos_edge.streaming.signals._PATIENCE", -1.0)
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        steps.append("hangs")
+        signal.raise_signal(signal.SIGINT)
+        steps.append("not reached")
+    assert steps == ["hangs"]
+
+
+def test_other_threads_are_not_touched_by_signals() -> None:
+    done: list[bool] = []
+
+    def work() -> None:
+        with terminate_as_interrupt(), uninterrupted():
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [True]
+
+
+STREAM = """
+import sys, time
+import numpy as np
+sys.path.append(sys.argv[1])
+from pathlib import Path
+from support.fake_results import make_result
+from rvos_edge.streaming.loop import run_stream
+from rvos_edge.streaming.signals import terminate_as_interrupt
+from rvos_edge.streaming.sinks import JsonSink, MaskSink, VideoSink
+from rvos_edge.streaming.sources import open_source
+folder = Path(sys.argv[2])
+
+class Segmenter:
+    queries = ("a dog",)
+    def step(self, frame):
+        return make_result(np.zeros((1, *frame.shape[:2]), bool))
+
+with terminate_as_interrupt(), open_source("synthetic", size=(48, 64)) as source:
+    sinks = [VideoSink(folder / "o.mp4", 25), MaskSink(folder / "masks"), JsonSink(folder / "o.jsonl")]
+    seen = lambda frame, *_: print(frame.index, flush=True)
+    summary = run_stream(Segmenter(), source, sinks, on_result=seen)
+print("frames", summary.frames, summary.interrupted)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_finishes_the_files(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STREAM, str(Path(__file__).parents[1]), str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "10":
+                process.send_signal(number)
+                process.send_signal(number)  # who is impatient presses again
+                break
+        out, err = process.communicate(timeout=60)
+    name, count, interrupted = out.splitlines()[-1].split()
+    assert (name, interrupted, process.returncode) == ("frames", "True", 0), err
+    frames = int(count)
+    assert frames > 10
+    assert files(tmp_path / "masks") == [f"{index:05d}.png" for index in range(frames)]
+    assert len((tmp_path / "o.jsonl").read_text().splitlines()) == frames
+    assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == frames
+    assert files(tmp_path)[-2:] == ["o.jsonl", "o.mp4"]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: MaskSink(path / "masks"), lambda path: RleSink(path / "o.jsonl")]
+)
+def test_frames_of_any_size_reach_every_file(
+    tmp_path: Path, make: Callable[[Path], MaskSink | RleSink]
+) -> None:
+    """The camera changes its resolution in the middle."""
+    sink = make(tmp_path)
+    for index, size in enumerate(((16, 24), (32, 20))):
+        sink.write(make_frame(index), make_result(np.ones((1, *size), bool)), None)
+    sink.close()
+    if isinstance(sink, MaskSink):
+        assert [
+            cv2.imread(str(path)).shape[:2] for path in sorted((tmp_path / "masks").iterdir())
+        ] == [
+            (16, 24),
+            (32, 20),
+        ]
+    else:
+        lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+        assert [line["segmentation"]["size"] for line in lines] == [[16, 24], [32, 20]]

@@ -1,0 +1,31 @@
+"""Writes small checkpoints for the tests of export and of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from rvos_edge.trainer.checkpoint import Checkpoint, save_checkpoint
+from rvos_edge.trainer.model.hinet import HINet
+from rvos_edge.trainer.model.presets import model_config
+from rvos_edge.trainer.model.weights import InitialWeights, initialise
+
+
+def write_checkpoint(path: Path, **changes: object) -> Path:
+    """A checkpoint of the ``test`` preset with random weights that are the same every time.
+
+    Norms and biases are as training leaves them, no two alike: the exporter merges what is equal and drops zeros.
+    """
+    torch.manual_seed(0)
+    model = HINet(config=model_config("test", **changes)).eval()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.ndim == 1:
+                tensor *= 1 + 0.3 * torch.rand_like(tensor)
+                if not name.endswith("running_var"):
+                    tensor += 0.05 * torch.randn_like(tensor)
+    save_checkpoint(
+        path, Checkpoint(model, initialise(model, InitialWeights()), {"name": "tested"})
+    )
+    return path

@@ -1,0 +1,78 @@
+"""A single source of known length is gone through in epochs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.layouts import write_davis17
+
+from rvos_edge.trainer.data.clips_dataset import ClipsDataset
+from rvos_edge.trainer.data.mixture import MixtureDataset
+from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
+from rvos_edge.trainer.data.sample import Sample
+from rvos_edge.trainer.data.transforms import Augmentation
+
+
+class Numbered:
+    """Frames whose pixels are their number."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        return self.draw_at(int(rng.integers(7)), rng)
+
+    def draw_at(self, position: int, rng: np.random.Generator) -> Sample:
+        image = np.full((4, 4, 3), position, np.uint8)
+        return Sample(
+            image, np.zeros((4, 4, 2), np.float32), np.ones((1, 4, 4), np.bool_), ("a thing",)
+        )
+
+
+def _numbers(data: MixtureDataset, indices: range) -> list[int]:
+    return [int(data[index].image[0, 0, 0]) for index in indices]
+
+
+def test_every_epoch_shows_each_frame_once_in_an_order_of_its_own() -> None:
+    data = MixtureDataset([(Numbered(), 1)], length=100, queries=1, seed=3)
+    assert data.epoch == 7
+    epochs = [_numbers(data, range(7 * epoch, 7 * epoch + 7)) for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    # Whoever starts in the middle, as a resumed run and a loader's worker do, sees the same.
+    again = MixtureDataset([(Numbered(), 1)], length=100, queries=1, seed=3)
+    assert _numbers(again, range(10, 21)) == [*epochs[1][3:], *epochs[2]]
+    other = MixtureDataset([(Numbered(), 1)], length=100, queries=1, seed=4)
+    assert _numbers(other, range(7)) != epochs[0]
+
+
+def test_several_sources_are_drawn_from_by_share() -> None:
+    data = MixtureDataset([(Numbered(), 1), (Numbered(), 1)], length=100, queries=1, seed=3)
+    assert data.epoch is None
+    assert any(
+        sorted(_numbers(data, range(start, start + 7))) != list(range(7)) for start in (0, 7)
+    )
+
+
+def test_clips_are_counted_by_their_annotated_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_davis17(tmp_path / "DAVIS", {"train": ["bear", "dog"]}, frames=3)
+    clips = Davis17Clips(root, split="train")
+    child = ClipsDataset(clips, size=(48, 48), flow_size=(48, 48), augmentation=Augmentation.none())
+    assert len(child) == 6
+    shown: list[tuple[str, int]] = []
+    load = child.load
+
+    def watched(video: str, index: int) -> Any:
+        shown.append((video, index))
+        return load(video, index)
+
+    monkeypatch.setattr(child, "load", watched)
+    data = MixtureDataset([(child, 1)], length=100, queries=1, seed=0)
+    for index in range(6):
+        assert data[index].image.shape == (48, 48, 3)
+    assert sorted(shown) == [(video, index) for video in ("bear", "dog") for index in range(3)]

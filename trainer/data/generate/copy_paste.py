@@ -1,0 +1,427 @@
+"""Objects pasted into other frames, so that a frame holds several candidates and only the sentence tells which."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.clips_dataset import ClipsDataset
+from rvos_edge.trainer.data.generate import vocabulary
+from rvos_edge.trainer.data.generate.labelled_frame import (
+    LabelledFrame,
+    blur_flow,
+    finish,
+    move,
+    to_rgb,
+)
+from rvos_edge.trainer.data.generate.reflections import Ground
+from rvos_edge.trainer.data.generate.templates import Thing, dominant_colour, flip_words
+from rvos_edge.trainer.data.readers.coco import CocoDataset, Instance, Picture, touches_border
+from rvos_edge.trainer.data.sample import Sample
+from rvos_edge.trainer.data.transforms import Augmentation
+
+# What stays on the table or is only ever seen as part of something else makes no sensible object in mid-air.
+_NOT_PASTED = frozenset({"dining table", "sink", "book", "tie", "bed", "oven", "couch", "toilet"})
+_TRIES = 6
+_SURROUNDINGS = frozenset(
+    """on over through past behind near next front around moving passing driving flying rolling middle walking sailing
+    drifting leaving sliding climbing crossing foreground off away below above""".split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True)
+class CutOut:
+    """An object cut from its picture: RGB uint8 [h,w,3], its mask bool [h,w], what is known of it, and who rides it."""
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    category: str
+    sentences: tuple[str, ...] = ()
+    rider: CutOut | None = None
+
+
+class ComposedDataset:
+    """One to three cut-out objects, each with its own motion, in a frame of another data set.
+
+    Args:
+        coco: objects, and backgrounds where its pictures are completely annotated.
+        davis: backgrounds with stored flow and objects with sentences; None leaves them out.
+        davis_backgrounds: share of the backgrounds taken from ``davis``.
+        riders: probability that the first object is one that people ride, most of them with a rider.
+        grounds: probability that an object is mirrored by water below it, or casts a shadow.
+        augmentation: colours of the finished frame.
+
+    Raises:
+        UserError: nothing in ``coco`` is large and whole enough to be pasted.
+    """
+
+    def __init__(
+        self,
+        *,
+        coco: CocoDataset,
+        davis: ClipsDataset | None = None,
+        davis_backgrounds: float = 0.5,
+        riders: float = 0.25,
+        grounds: float = 0.0,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self.coco, self.davis = coco, davis
+        self.davis_backgrounds = davis_backgrounds if davis is not None else 0.0
+        self.riders, self.grounds = riders, grounds
+        self.augmentation = augmentation or coco.augmentation
+        self._backgrounds = [picture for picture in coco.pictures if picture.complete]
+        self._objects: dict[str, list[tuple[Picture, Instance]]] = defaultdict(list)
+        for picture in coco.pictures:
+            for instance in picture.instances:
+                if _pastable(picture, instance):
+                    self._objects[instance.category].append((picture, instance))
+        self._categories = sorted(self._objects)
+        if not self._objects or (self.davis_backgrounds < 1 and not self._backgrounds):
+            raise UserError(
+                f"{coco.root} has no whole object of useful size or no background: give more COCO images"
+            )
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """A background with one to three objects, their sentences and absent ones."""
+        return finish(self.scene(rng), rng, self.augmentation)
+
+    def scene(self, rng: np.random.Generator) -> LabelledFrame:
+        """A composed frame before sentences are made."""
+        davis = self.davis
+        if davis is not None and rng.random() < self.davis_backgrounds:
+            scene = davis.scene(rng)
+        else:
+            scene = self.coco.scene(
+                rng, self._backgrounds[int(rng.integers(len(self._backgrounds)))]
+            )
+        image, flow = scene.image.copy(), scene.flow.copy()
+        # The camera's motion, as seen where nothing stands.
+        camera = np.median(flow[::4, ::4].reshape(-1, 2), axis=0)
+        things, ignore = list(scene.things), scene.ignore
+        pasted: list[Thing] = []
+        cutouts = self._choose(rng, scene)
+        motions = _motions(rng, len(cutouts))
+        for cutout, motion in zip(cutouts, motions, strict=True):
+            placed = _place(rng, cutout, image.shape[:2], [*things, *pasted])
+            parts = [(cutout, placed)]
+            if cutout.rider is not None and placed is not None:
+                parts.append(
+                    (
+                        cutout.rider,
+                        _seat(rng, cutout.rider, placed, image.shape[:2], [*things, *pasted]),
+                    )
+                )
+            if placed is not None and self.grounds and rng.random() < self.grounds:
+                seen = _show_on_ground(
+                    rng, image, [where for _, where in parts if where], [*things, *pasted]
+                )
+                _still(flow, seen, camera)
+                move(flow, seen, motion, rng)
+            for part, where in parts:
+                if where is None:
+                    continue
+                mask = _paste(rng, image, *where)
+                things, pasted = [_hide(t, mask) for t in things], [_hide(t, mask) for t in pasted]
+                ignore = None if ignore is None else ignore & ~mask
+                _still(flow, mask, camera)
+                move(flow, mask, motion, rng)
+                colour = dominant_colour(image, mask, part.category) if part.category else None
+                pasted.append(
+                    Thing(
+                        mask,
+                        part.category,
+                        part.sentences,
+                        colour,
+                        motion,
+                        cut=touches_border(mask),
+                    )
+                )
+        categories = scene.categories | {t.category for t in pasted if t.category}
+        categories = categories.union(
+            *(vocabulary.concepts(s) for t in pasted for s in t.sentences)
+        )
+        near, far = self.coco.absentees(frozenset(categories))
+        return replace(
+            scene,
+            image=image,
+            flow=blur_flow(flow, rng) if pasted else flow,
+            things=[thing for thing in things if thing.area] + pasted,
+            ignore=ignore,
+            categories=frozenset(categories),
+            near=near,
+            far=far,
+        )
+
+    def _choose(self, rng: np.random.Generator, scene: LabelledFrame) -> list[CutOut]:
+        """One to three cut-outs that cannot be mistaken for anything in the scene unless it is annotated."""
+        taken = vocabulary.confusable(scene.categories)
+        # Another instance of an annotated category is welcome: it makes the sentence necessary.
+        annotated = {thing.category for thing in scene.things if thing.category} - scene.uncertain
+        apart = {c for c in annotated if not (vocabulary.confusable({c}) - {c}) & scene.categories}
+        allowed = [c for c in self._categories if c not in taken or c in apart]
+        count = int(rng.choice((1, 2, 2, 3)))
+        out: list[CutOut] = []
+        if self.davis is not None and rng.random() < 0.35:
+            out += self._foreground(rng, scene)
+        present = set(scene.categories).union(
+            *(vocabulary.concepts(s) for cut in out for s in cut.sentences)
+        )
+        allowed = [
+            c
+            for c in allowed
+            if c not in vocabulary.confusable(present) or (c in apart and not out)
+        ]
+        while len(out) < count and allowed:
+            same = [c for c in allowed if c in apart or c in {cut.category for cut in out}]
+            pool = same if same and rng.random() < 0.6 else allowed
+            if not out and "person" in allowed and rng.random() < self.riders:
+                pool = [c for c in allowed if c in vocabulary.MOUNTS] or pool
+            category = pool[int(rng.integers(len(pool)))]
+            if (
+                category in vocabulary.ANIMALS
+                or category in vocabulary.VEHICLES
+                or rng.random() < 0.6
+            ):
+                ridden = (
+                    category in vocabulary.MOUNTS and "person" in allowed and rng.random() < 0.6
+                )
+                out.append(
+                    replace(
+                        self._cut(rng, category), rider=self._cut(rng, "person") if ridden else None
+                    )
+                )
+                alike = vocabulary.confusable({category}) - {category}
+                allowed = [c for c in allowed if c not in alike]
+        return out
+
+    def _cut(self, rng: np.random.Generator, category: str) -> CutOut:
+        entries = self._objects[category]
+        picture, instance = entries[int(rng.integers(len(entries)))]
+        x0, y0, x1, y1 = _whole_box(instance, picture.size)
+        image = to_rgb(self.coco.read(picture)[y0:y1, x0:x1])
+        mask = instance.mask(picture.size)[y0:y1, x0:x1]
+        if rng.random() < 0.5:
+            image, mask = image[:, ::-1], mask[:, ::-1]
+        return CutOut(image, mask, category)
+
+    def _foreground(self, rng: np.random.Generator, scene: LabelledFrame) -> list[CutOut]:
+        """The foreground of a DAVIS video whose sentences fit nothing in the scene, or nothing."""
+        assert self.davis is not None
+        video = self.davis.videos[int(rng.integers(len(self.davis.videos)))]
+        present = [s for thing in scene.things for s in thing.sentences] + [
+            f"a {c}" for c in scene.categories
+        ]
+        if len(self.davis.objects[video]) != 1:
+            return []
+        said = list(self.davis.objects[video][0].sentences)
+        if not all(vocabulary.concepts(s) for s in said[:1]):
+            return []
+        if not all(vocabulary.surely_absent(s, scene.categories, present) for s in said):
+            return []
+        image, (mask,) = self.davis.load(video, self.davis.random_index(video, rng))
+        if np.count_nonzero(mask) < 0.01 * mask.size or touches_border(mask):
+            return []
+        x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
+        cut, shape = to_rgb(image[y : y + h, x : x + w]), mask[y : y + h, x : x + w]
+        if rng.random() < 0.5:
+            cut, shape, said = cut[:, ::-1], shape[:, ::-1], [flip_words(s) for s in said]
+        # Where it was and what stood around it is lost: keep what speaks of the thing itself.
+        said = [s for s in said if not _speaks_of_surroundings(s)]
+        return (
+            [CutOut(cut, shape, "", tuple(said[i] for i in rng.permutation(len(said))[:2]))]
+            if said
+            else []
+        )
+
+
+def _speaks_of_surroundings(sentence: str) -> bool:
+    return " in the " in sentence or not _SURROUNDINGS.isdisjoint(sentence.split())
+
+
+def _pastable(picture: Picture, instance: Instance) -> bool:
+    height, width = picture.size
+    x0, y0, x1, y1 = instance.box
+    whole = x0 > 2 and y0 > 2 and x1 < width - 2 and y1 < height - 2
+    large = instance.area > 0.02 * height * width and min(x1 - x0, y1 - y0) > 36
+    one_part = len(instance.polygons) == 1
+    # A thin share of its box is mostly a part of something, or something behind bars.
+    solid = instance.area > 0.3 * (x1 - x0) * (y1 - y0)
+    return (
+        whole
+        and large
+        and one_part
+        and solid
+        and not instance.crowd
+        and instance.category not in _NOT_PASTED
+    )
+
+
+def _whole_box(instance: Instance, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = instance.box
+    return (
+        max(int(x0) - 1, 0),
+        max(int(y0) - 1, 0),
+        min(int(x1) + 2, size[1]),
+        min(int(y1) + 2, size[0]),
+    )
+
+
+def _motions(rng: np.random.Generator, count: int) -> list[tuple[float, float]]:
+    """Motions that often differ in direction, or only one of which is not zero."""
+    out = []
+    side = float(rng.choice((-1, 1)))
+    for _ in range(count):
+        speed = float(rng.uniform(2.2, 8.0)) if rng.random() < 0.7 else 0.0
+        out.append((side * speed, float(rng.normal(0, 0.15)) * speed))
+        side = -side if rng.random() < 0.75 else side
+    return [out[i] for i in rng.permutation(count)]
+
+
+Placed = tuple[NDArray[np.uint8], NDArray[np.float32], tuple[int, int]]
+
+
+def _place(
+    rng: np.random.Generator, cutout: CutOut, size: tuple[int, int], things: Sequence[Thing]
+) -> Placed | None:
+    """Scale a cut-out and find a corner (x, y) where it hides at most a third of anything, or None."""
+    height, width = size
+    h, w = cutout.mask.shape
+    for _ in range(_TRIES):
+        pixels = max(int(np.count_nonzero(cutout.mask)), 1)
+        target = math.sqrt(rng.uniform(0.03, 0.22) * height * width / pixels)
+        scale = min(target, 0.9 * height / h, 0.7 * width / w, 1.6)
+        sh, sw = max(round(h * scale), 4), max(round(w * scale), 4)
+        x = int(rng.integers(-sw // 8, max(width - sw + sw // 8, 1)))
+        y = int(rng.integers(-sh // 10, max(height - sh + sh // 10, 1)))
+        patch, alpha = _scaled(cutout, (sh, sw))
+        shape = _window(alpha > 0.5, size, (x, y))
+        area = np.count_nonzero(shape)
+        if area < 0.01 * height * width or area < 0.75 * np.count_nonzero(alpha > 0.5):
+            continue
+        if any(
+            np.count_nonzero(thing.mask & shape) > 0.33 * thing.area
+            for thing in things
+            if thing.area
+        ):
+            continue
+        return patch, alpha, (x, y)
+    return None
+
+
+def _seat(
+    rng: np.random.Generator,
+    rider: CutOut,
+    mount: Placed,
+    size: tuple[int, int],
+    things: Sequence[Thing],
+) -> Placed | None:
+    """Scale a person and set it on a mount that is placed already, or None where it would hide or miss too much."""
+    height, width = mount[1].shape
+    h, w = rider.mask.shape
+    scale = float(rng.uniform(0.7, 1.1)) * max(height, width) / h
+    sh, sw = max(round(h * scale), 4), max(round(w * scale), 4)
+    patch, alpha = _scaled(rider, (sh, sw))
+    x = round(mount[2][0] + float(rng.uniform(0.35, 0.65)) * width - sw / 2)
+    y = round(mount[2][1] + float(rng.uniform(0.6, 0.95)) * height - sh)
+    shape = _window(alpha > 0.5, size, (x, y))
+    if np.count_nonzero(shape) < 0.5 * np.count_nonzero(alpha > 0.5):
+        return None
+    if any(
+        np.count_nonzero(thing.mask & shape) > 0.33 * thing.area for thing in things if thing.area
+    ):
+        return None
+    return patch, alpha, (x, y)
+
+
+def _scaled(cutout: CutOut, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A cut-out in another size (h,w), with soft edges: RGB uint8 [h,w,3] and alpha float32 [h,w]."""
+    method = cv2.INTER_AREA if size[0] < cutout.mask.shape[0] else cv2.INTER_LINEAR
+    alpha = cv2.resize(cutout.mask.astype(np.float32), size[::-1], interpolation=method)
+    # Pull the edge inwards, so that little of the old background comes along.
+    alpha = np.clip(cv2.GaussianBlur(alpha, (0, 0), 0.8) * 2 - 0.85, 0, 1).astype(np.float32)
+    patch = cv2.resize(np.ascontiguousarray(cutout.image), size[::-1], interpolation=method)
+    return cast("NDArray[np.uint8]", patch), alpha
+
+
+def _window(
+    shape: NDArray[np.bool_], size: tuple[int, int], corner: tuple[int, int]
+) -> NDArray[np.bool_]:
+    out = np.zeros(size, np.bool_)
+    here, there = _overlap(shape.shape, size, corner)
+    out[here] = shape[there]
+    return out
+
+
+def _overlap(
+    shape: tuple[int, ...], size: tuple[int, ...], corner: tuple[int, int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The slices of the frame and of the patch at a corner (x, y) that lie over one another."""
+    (x, y), (h, w) = corner, shape[:2]
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, size[1]), min(y + h, size[0])
+    return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
+
+
+def _paste(
+    rng: np.random.Generator,
+    image: NDArray[np.uint8],
+    patch: NDArray[np.uint8],
+    alpha: NDArray[np.float32],
+    corner: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """Blend a patch into the image in place, its light drawn towards the frame's; returns its mask [H,W]."""
+    here, there = _overlap(alpha.shape, image.shape[:2], corner)
+    inside = alpha > 0.5
+    light = float(image[::8, ::8].mean()) / max(float(patch[inside].mean()), 1.0)
+    gain = (
+        np.clip(light, 0.7, 1.4) ** 0.4 * rng.uniform(0.9, 1.1) * (1 + rng.uniform(-0.03, 0.03, 3))
+    )
+    weight = alpha[there][..., None]
+    mixed = (
+        weight * np.clip(patch[there] * gain.astype(np.float32), 0, 255)
+        + (1 - weight) * image[here]
+    )
+    image[here] = mixed.astype(np.uint8)
+    return _window(inside, image.shape[:2], corner)
+
+
+def _show_on_ground(
+    rng: np.random.Generator,
+    image: NDArray[np.uint8],
+    parts: Sequence[Placed],
+    things: Sequence[Thing],
+) -> NDArray[np.bool_]:
+    """Mirror or shade in place what is about to be pasted, the first of which stands on the ground; where: [H,W]."""
+    _, alpha, (_, top) = parts[0]
+    ground = Ground.draw(
+        rng, base=top + int(np.flatnonzero((alpha > 0.5).any(axis=1))[-1]), height=alpha.shape[0]
+    )
+    seen = np.zeros(image.shape[:2], np.bool_)
+    free = ~np.any([thing.mask for thing in things], axis=0) if things else ~seen
+    for part in parts:
+        seen |= ground.show(rng, image, *part, free)
+    return seen
+
+
+def _hide(thing: Thing, mask: NDArray[np.bool_]) -> Thing:
+    return replace(thing, mask=thing.mask & ~mask) if (thing.mask & mask).any() else thing
+
+
+def _still(
+    flow: NDArray[np.float32], mask: NDArray[np.bool_], camera: NDArray[np.floating]
+) -> None:
+    """Give a mask's pixels the camera's motion, in place."""
+    height, width = flow.shape[:2]
+    small = cv2.resize(
+        mask.view(np.uint8) * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA
+    )
+    weight = small.astype(np.float32)[..., None] / 255
+    flow *= 1 - weight
+    flow += weight * np.asarray(camera, np.float32)

@@ -1,0 +1,201 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg: COCO images as clips of one frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.readers.base import Query, choose_videos, few, tidy
+from rvos_edge.trainer.data.readers.coco import Instance, parse_instance
+from rvos_edge.trainer.data.readers.images import check_sizes, read_image, read_size
+
+_CONVERT = (
+    "import json,pickle;json.dump(pickle.load(open('refs(unc).p','rb')),open('refs.json','w'))"
+)
+
+
+class RefCocoClips:
+    """Expressions about COCO instances (Kazemzadeh et al. 2014, Yu et al. 2016); implements `AnnotatedClips`.
+
+        ROOT/instances.json                             COCO instances
+        ROOT/refs.json                                  [{ref_id, ann_id, image_id, split, sentences: [{sent | raw}]}]
+        ROOT/images/FILE or ROOT/train2014/FILE
+
+    The official refs(unc).p is a pickle of that very list; unpickling runs whatever code the file holds, so it is not
+    read but converted once, by its owner. A video is an image, named by its id; a key is REF/SENTENCE.
+
+    Args:
+        root: The data set's folder.
+        split: "train", "val", "testA", ... as in the file, or "all".
+        expressions: The list of references; ROOT/refs.json when None.
+        videos: Read these alone, whatever the split.
+        annotations: The instances; ROOT/instances.json when None.
+        images: The folder of the images; ROOT/images or ROOT/train2014 when None.
+
+    Raises:
+        UserError: A folder or file is missing or of another form, or a reference names something unknown.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        split: str = "train",
+        expressions: str | Path | None = None,
+        videos: Sequence[str] | None = None,
+        annotations: str | Path | None = None,
+        images: str | Path | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.images = Path(images) if images else find_images(self.root)
+        if not self.images.is_dir():
+            raise UserError(
+                f"the COCO image folder {self.images} does not exist: give the folder of the images"
+            )
+        path = find_references(self.root, expressions)
+        references = [ref for ref in _read_references(path) if split in (ref["split"], "all")]
+        if not references:
+            raise UserError(
+                f"{path} has no split '{split}': say train, val, testA, testB, test or all"
+            )
+        self._files, self._instances = _read_instances(
+            Path(annotations) if annotations else self.root / "instances.json",
+            {int(ref["ann_id"]) for ref in references},
+        )
+        unknown = [
+            str(ref["ref_id"])
+            for ref in references
+            if _is_unknown(ref, self._files, self._instances)
+        ]
+        if unknown:
+            raise UserError(
+                f"{path} names images or annotations that instances.json lacks (refs {few(unknown)})"
+            )
+        queries: dict[str, list[Query]] = {}
+        for ref in references:
+            queries.setdefault(str(ref["image_id"]), []).extend(
+                Query(
+                    f"{ref['ref_id']}/{number}",
+                    tidy(said.get("sent") or said.get("raw")),
+                    int(ref["ann_id"]),
+                )
+                for number, said in enumerate(ref["sentences"])
+            )
+        self._queries = {video: tuple(items) for video, items in queries.items()}
+        known = tuple(self._queries)
+        self.videos = choose_videos(known, known if videos is None else videos)
+
+    def frames(self, video: str) -> list[str]:
+        """The name of the image, without suffix."""
+        return [Path(self._files[int(video)][0]).stem]
+
+    def queries(self, video: str) -> tuple[Query, ...]:
+        """Every sentence about an instance of the image; the object's id is the annotation's."""
+        return self._queries[video]
+
+    def annotated(self, video: str) -> list[int]:
+        """The one frame."""
+        return [0]
+
+    def image_path(self, video: str, index: int) -> Path:
+        """The image file."""
+        return self.images / self._files[int(video)][0]
+
+    def image(self, video: str, index: int) -> NDArray[np.uint8]:
+        """The image, BGR uint8 [H,W,3].
+
+        Raises:
+            DamagedFileError: It is missing or damaged.
+        """
+        return read_image(self.image_path(video, index))
+
+    def masks(self, video: str, index: int) -> NDArray[np.bool_] | None:
+        """The masks of the queries, bool [N,H,W].
+
+        Raises:
+            UserError: The annotation is of another size than the image.
+        """
+        path = self.image_path(video, index)
+        size = self._files[int(video)][1]
+        check_sizes(size, read_size(path), path)
+        ids = [query.object_id for query in self.queries(video) if query.object_id is not None]
+        masks = {number: self._instances[number].mask(size) for number in set(ids)}
+        return np.stack([masks[number] for number in ids])
+
+
+def find_images(root: Path) -> Path:
+    """The folder of the images: by COCO's name or plainly "images"."""
+    places = [root / "images", root / "train2014", root.parent / "train2014"]
+    return next((path for path in places if path.is_dir()), places[0])
+
+
+def find_references(root: Path, expressions: str | Path | None = None) -> Path:
+    """The list of references.
+
+    Raises:
+        UserError: There is only the pickle.
+    """
+    path = Path(expressions) if expressions else root / "refs.json"
+    pickles = sorted(root.glob("refs*.p")) if not expressions else []
+    if path.suffix in (".p", ".pkl", ".pickle") or (pickles and not path.is_file()):
+        raise UserError(
+            f"{pickles[0] if pickles else path} is a pickle, which can run any code when loaded and is not read here: "
+            f'if you trust it, convert it once with python -c "{_CONVERT}"'
+        )
+    return path
+
+
+def _read_references(path: Path) -> list[dict[str, Any]]:
+    try:
+        references: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        for ref in references:
+            if not {"ref_id", "ann_id", "image_id", "split"} <= ref.keys() or not ref["sentences"]:
+                raise KeyError
+            if not all(said.get("sent") or said.get("raw") for said in ref["sentences"]):
+                raise KeyError
+    except FileNotFoundError as error:
+        raise UserError(
+            f"the expressions {path} do not exist: give the file with the option 'expressions'"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not a list of references: each needs ref_id, ann_id, image_id, split and sentences with sent"
+        ) from error
+    return references
+
+
+def _read_instances(
+    path: Path, wanted: set[int]
+) -> tuple[dict[int, tuple[str, tuple[int, int]]], dict[int, Instance]]:
+    """Image id -> (file, (H,W)), and the wanted annotations by id."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        names = {int(category["id"]): str(category["name"]) for category in data["categories"]}
+        files = {
+            int(image["id"]): (str(image["file_name"]), (int(image["height"]), int(image["width"])))
+            for image in data["images"]
+        }
+        instances = {
+            int(entry["id"]): parse_instance(entry, names)
+            for entry in data["annotations"]
+            if int(entry["id"]) in wanted
+        }
+    except FileNotFoundError as error:
+        raise UserError(
+            f"the COCO annotations {path} do not exist: give the instances file"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a COCO instances file: it needs images, annotations and categories"
+        ) from error
+    return files, instances
+
+
+def _is_unknown(ref: dict[str, Any], files: dict[int, Any], instances: dict[int, Instance]) -> bool:
+    return int(ref["image_id"]) not in files or int(ref["ann_id"]) not in instances

@@ -1,0 +1,121 @@
+"""What a training step minimises: the network, its sentences and its losses as one module, so that DDP can wrap it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from rvos_edge.trainer.distributed.global_batch import SharedDropout
+from rvos_edge.trainer.losses.alignment import Alignment
+from rvos_edge.trainer.losses.segmentation import LossConfig, segmentation_loss
+from rvos_edge.trainer.model.hinet import HINet
+from rvos_edge.trainer.model.language import LanguageVectors, tokenize
+
+_SENTENCE_CACHE = 20_000
+
+
+class Objective(nn.Module):
+    """Batch -> loss.
+
+    Args:
+        model: The network.
+        tokenizer: Of its sentences.
+        loss: Terms and weights.
+        queries: So many of each frame's pairs are decoded to masks; the spare ones after them are only aligned.
+        frozen_text: BERT is not trained; its vectors are computed once per sentence.
+        sentence_dropout: Dropout on the sentence vectors.
+    """
+
+    def __init__(
+        self,
+        model: HINet,
+        tokenizer: Tokenizer,
+        *,
+        loss: LossConfig,
+        queries: int,
+        frozen_text: bool,
+        sentence_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.model, self.loss, self.queries = model, loss, queries
+        self.sentences = SentenceCache(
+            model, tokenizer, frozen=frozen_text, dropout=SharedDropout(sentence_dropout)
+        )
+        self.alignment = Alignment(channels=model.config.aspp_channels) if loss.alignment else None
+
+    def extra(self) -> list[nn.Parameter]:
+        """Weights beyond the network's; they are trained and then thrown away."""
+        return list(self.alignment.parameters()) if self.alignment is not None else []
+
+    def forward(
+        self, image: Tensor, flow: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]
+    ) -> Tensor:
+        """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.], masks uint8 [B,Q+S,H,W], B lists of Q+S strings -> scalar."""
+        language = self.sentences(expressions)
+        visions, motions = self.model.condition(self.model.encode_image(image), flow)
+        decoded = tuple(level[:, : self.queries] for level in language)
+        loss = segmentation_loss(
+            self.model.answer(visions, motions, decoded),
+            masks[:, : self.queries].contiguous(),
+            self.loss,
+        )
+        if self.alignment is not None:
+            # The top level is the last vision in every fusion.
+            loss = loss + self.loss.alignment * self.alignment(
+                visions[-1], language[3], masks, expressions
+            )
+        return loss
+
+
+class SentenceCache:
+    """Expressions of a batch -> l_1..l_4; sentence vectors of a frozen BERT are computed once."""
+
+    def __init__(
+        self, model: HINet, tokenizer: Tokenizer, *, frozen: bool, dropout: SharedDropout
+    ) -> None:
+        self.model, self.tokenizer, self.frozen, self.dropout = model, tokenizer, frozen, dropout
+        self._vectors: OrderedDict[str, Tensor] = OrderedDict()
+
+    def __call__(self, expressions: Sequence[Sequence[str]]) -> LanguageVectors:
+        """B lists of Q expressions -> l_i [B,Q,c_i]."""
+        flat = [text for row in expressions for text in row]
+        vectors = self._cached(flat) if self.frozen else self._encode(flat)
+        shaped = self.dropout(vectors.unflatten(0, (len(expressions), -1)))  # type: ignore[no-untyped-call]
+        levels: LanguageVectors = self.model.language(shaped)
+        return levels
+
+    def state(self) -> dict[str, Any]:
+        """What is cached; plain values and tensors."""
+        vectors = [vector.cpu() for vector in self._vectors.values()]
+        return {"texts": list(self._vectors), "vectors": torch.stack(vectors) if vectors else None}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from ``state()``."""
+        device = next(self.model.parameters()).device
+        vectors = state["vectors"].to(device) if state["texts"] else ()
+        self._vectors = OrderedDict(zip(state["texts"], vectors, strict=True))
+
+    def _cached(self, flat: Sequence[str]) -> Tensor:
+        new = list(dict.fromkeys(text for text in flat if text not in self._vectors))
+        if new:
+            # All at once: most sentences of a composed frame were never said before, and one by one they would cost
+            # more than the decoder. Their last bits then depend on their company, which is why the state holds them.
+            with torch.no_grad():
+                self._vectors.update(zip(new, self._encode(new), strict=True))
+        for text in flat:
+            self._vectors.move_to_end(text)
+        vectors = torch.stack([self._vectors[text] for text in flat])
+        while len(self._vectors) > _SENTENCE_CACHE:
+            self._vectors.popitem(last=False)
+        return vectors
+
+    def _encode(self, texts: Sequence[str]) -> Tensor:
+        ids, mask = tokenize(self.tokenizer, texts, self.model.config.text.max_tokens)
+        device = next(self.model.parameters()).device
+        vectors: Tensor = self.model.sentence(ids.to(device), mask.to(device))
+        return vectors

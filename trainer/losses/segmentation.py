@@ -1,0 +1,89 @@
+"""Class-balanced cross-entropy over the hardest pixels (supplement, section 1), and an optional Dice term."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from rvos_edge.trainer.data.sample import IGNORE
+from rvos_edge.trainer.distributed.ranks import per_rank
+from rvos_edge.trainer.model.presets import StrictModel
+
+
+class LossConfig(StrictModel):
+    """The fine-tuning loss of the paper by default; ``hardest: 1`` and equal weights make the pre-training one."""
+
+    background: float = Field(default=0.9, gt=0)
+    object: float = Field(default=1.1, gt=0)
+    hardest: float = Field(default=0.15, gt=0, le=1)
+    """Share of the pixels of each (frame, expression) pair that counts: those with the largest loss. Of ignored pixels
+    none counts."""
+    dice: float = Field(default=0.0, ge=0)
+    """Weight of the Dice term (beyond the paper)."""
+    alignment: float = Field(default=0.0, ge=0)
+    """Weight of the loss that ties sentences to regions (beyond the paper; see ``alignment``)."""
+
+
+def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tensor:
+    """The loss of a batch, a scalar.
+
+    The hardest pixels are taken per pair, so that a pair with an absent object is not drowned by the others
+    (our reading). The mean is over all chosen pixels, of all ranks where there are several (see ``distributed``).
+
+    Args:
+        logits: Float [B,Q,2,h,w]; upsampled bilinearly to the masks.
+        masks: uint8 [B,Q,H,W]: 0 background, 1 object, 255 ignore.
+        config: Weights and shares.
+
+    Raises:
+        ValueError: The shapes do not belong together.
+    """
+    if logits.shape[:2] != masks.shape[:2]:
+        raise ValueError(
+            f"logits and masks differ in batch or queries: {tuple(logits.shape)}, {tuple(masks.shape)}"
+        )
+    target = masks.flatten(0, 1)
+    scores = F.interpolate(
+        logits.flatten(0, 1).float(), size=target.shape[-2:], mode="bilinear", align_corners=False
+    )
+    # Two classes: cross-entropy is softplus of the wrong margin, cheaper than a softmax over a channel of two.
+    margin = scores[:, 1] - scores[:, 0]
+    is_object = target == 1
+    counted = target != IGNORE
+    loss = torch.where(
+        is_object, config.object * F.softplus(-margin), config.background * F.softplus(margin)
+    )
+    total = _hardest((loss * counted).flatten(1), counted.flatten(1).sum(1), config.hardest)
+    if config.dice > 0:
+        total = total + config.dice * _dice(margin, is_object, counted)
+    return total
+
+
+def _hardest(loss: Tensor, counted: Tensor, share: float) -> Tensor:
+    """Mean of the hardest share of each row's counted pixels: loss [N,P], zero where ignored, counted [N]."""
+    pixels = loss.shape[1]
+    if share >= 1:
+        return loss.sum() / per_rank(counted.sum())
+    # float64: as Python rounds.
+    chosen = (share * counted.double()).round().long().clamp(min=1).minimum(counted)
+    ragged = bool((counted < pixels).any())
+    # Only rows of different lengths need their largest in order.
+    largest = torch.topk(loss, max(1, round(share * pixels)), dim=1, sorted=ragged).values
+    if ragged:
+        largest = largest * (
+            torch.arange(largest.shape[1], device=loss.device) < chosen.unsqueeze(1)
+        )
+    return largest.sum() / per_rank(chosen.sum())
+
+
+def _dice(margin: Tensor, is_object: Tensor, counted: Tensor) -> Tensor:
+    probability = torch.sigmoid(margin) * counted
+    truth = (is_object & counted).to(probability.dtype)
+    overlap = (probability * truth).flatten(1).sum(1)
+    size = probability.flatten(1).sum(1) + truth.flatten(1).sum(1)
+    present = truth.flatten(1).any(1)
+    # An absent object has no overlap to reward: cross-entropy alone judges it.
+    dice = 1 - (2 * overlap + 1) / (size + 1)
+    return (dice * present).sum() / per_rank(present.sum())

@@ -1,0 +1,1 @@
+"""Refinements after the decoder that no loss sees."""

@@ -1,0 +1,1 @@
+"""Training tasks beside the segmentation network: language modelling, averaging, assembly from parts."""

@@ -1,0 +1,71 @@
+"""Average the weights of runs that began with the same one (Wortsman et al., "Model soups", ICML 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rvos_edge.bundle import sha256_of
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.card import training_history
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+
+def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0.0) -> Path:
+    """Write the mean of several checkpoints as one.
+
+    Runs that part from a common ancestor lie in one basin of the loss: their mean is often better than any of them. For
+    runs that do not, it is worthless.
+
+    Args:
+        paths: Checkpoint directories of the same network.
+        output: The checkpoint to write.
+        shift: Added to the margin (object minus background logit), in the last layer's bias: where a run answers too
+            readily with nothing, a positive shift draws its masks where pixels are less sure.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        UserError: There is none, or they are of different networks or vocabularies.
+    """
+    if not paths:
+        raise UserError("there is nothing to average; give checkpoint directories.")
+    first, *others = [load_checkpoint(path) for path in paths]
+    for path, other in zip(paths[1:], others, strict=True):
+        if (
+            other.model.config != first.model.config
+            or other.tokenizer.get_vocab() != first.tokenizer.get_vocab()
+        ):
+            raise UserError(
+                f"{path} is another network than {paths[0]}: only checkpoints of one network have a mean."
+            )
+    states = [checkpoint.model.state_dict() for checkpoint in (first, *others)]
+    with torch.no_grad():
+        for name, tensor in states[0].items():
+            if tensor.is_floating_point():  # not the counters of batch norm
+                tensor.copy_(torch.stack([state[name].double() for state in states]).mean(0))
+        _shift(first.model.decoder.head[-1], shift)
+    cards = [checkpoint.card for checkpoint in (first, *others)]
+    card: dict[str, Any] = {key: cards[0][key] for key in ("name", "config") if key in cards[0]}
+    # Which ones, so that two means of equally many are not taken for the same.
+    of = [sha256_of(path / "model.safetensors")[:16] for path in paths]
+    card |= {
+        "averaged": len(cards),
+        "of": of,
+        "margin_shift": shift,
+        "history": training_history(*cards),
+    }
+    save_checkpoint(output, Checkpoint(first.model, first.tokenizer, card))
+    return output
+
+
+def _shift(layer: nn.Module, shift: float) -> None:
+    """Half of it each way: background, object."""
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    layer.bias += torch.tensor([-shift / 2, shift / 2])
