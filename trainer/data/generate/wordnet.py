@@ -33,7 +33,9 @@ piano,drum,horn,flute,tool,knife,hammer,saw,pen,machine,engine,computer,telephon
 bag,box,basket,bowl,cup,glass,jar,pot,pan,bucket,barrel,can,spoon,plate,food,fruit,vegetable,bread,cake,sandwich,drink,
 meat,dessert,plant,flower,tree,mushroom,nut,building,house,church,shop,tower,bridge,fence,wall,roof,door,window,weapon,
 gun,sword,ball,toy,doll,game,racket,sign,book,paper,rug,curtain,towel,blanket,pillow,umbrella,tent,flag,rope,chain,
-wheel,ladder,stick,lock,key,light,candle,brush,mask,statue,boulder,mountain""".replace("\n", "").split(",")
+wheel,ladder,stick,lock,key,light,candle,brush,mask,statue,boulder,mountain""".replace(
+        "\n", ""
+    ).split(",")
 )
 """Plain words for kinds of things, the only ones that a noun is said to be."""
 
