@@ -42,9 +42,7 @@ class Comparison:
     differences: list[str]
 
 
-def compare(
-    first: BenchmarkResult, second: BenchmarkResult, *, names: tuple[str, str] = ("A", "B")
-) -> Comparison:
+def compare(first: BenchmarkResult, second: BenchmarkResult, *, names: tuple[str, str] = ("A", "B")) -> Comparison:
     """Compare two results of the same work.
 
     Runs are paired by backend; where each result has one run alone, these two are compared whatever they ran on.
@@ -59,15 +57,11 @@ def compare(
     """
     for what, a, b in _work(first, second):
         if a != b:
-            raise UserError(
-                f"{names[0]} and {names[1]} cannot be compared: {what} is {a} in one and {b} in the other."
-            )
+            raise UserError(f"{names[0]} and {names[1]} cannot be compared: {what} is {a} in one and {b} in the other.")
     rows: list[ComparisonRow] = []
     for run_a, run_b in _pairs(first, second, names):
         rows += compare_runs(run_a, run_b)
-    return Comparison(
-        rows, [f"{what}: {a} and {b}" for what, a, b in _circumstances(first, second) if a != b]
-    )
+    return Comparison(rows, [f"{what}: {a} and {b}" for what, a, b in _circumstances(first, second) if a != b])
 
 
 def compare_runs(first: BenchmarkRun, second: BenchmarkRun) -> list[ComparisonRow]:
@@ -81,29 +75,21 @@ def compare_runs(first: BenchmarkRun, second: BenchmarkRun) -> list[ComparisonRo
     return rows
 
 
-def _row(
-    first: BenchmarkRun, second: BenchmarkRun, stage: str, first_ms: float, second_ms: float
-) -> ComparisonRow:
-    return ComparisonRow(
-        first.runtime, second.runtime, stage, first_ms, second_ms, _ratio(first, second, stage)
-    )
+def _row(first: BenchmarkRun, second: BenchmarkRun, stage: str, first_ms: float, second_ms: float) -> ComparisonRow:
+    return ComparisonRow(first.runtime, second.runtime, stage, first_ms, second_ms, _ratio(first, second, stage))
 
 
 def _ratio(first: BenchmarkRun, second: BenchmarkRun, stage: str) -> Ratio:
     """Paired by frame where both have the times; else the ratio of the medians, with no interval."""
     if first.times and second.times:
         a, b = (
-            times.frame_us if stage == END_TO_END else times.stages_us[stage]
-            for times in (first.times, second.times)
+            times.frame_us if stage == END_TO_END else times.stages_us[stage] for times in (first.times, second.times)
         )
         # Frames without the stage have no ratio; a time of less than half a microsecond was rounded to nothing.
         pairs = [(x, y) for x, y in zip(a, b, strict=False) if x and y]
         if pairs:
             return paired_ratio([x for x, _ in pairs], [y for _, y in pairs])
-    a_ms, b_ms = (
-        run.end_to_end.p50 if stage == END_TO_END else run.stages[stage].p50
-        for run in (first, second)
-    )
+    a_ms, b_ms = (run.end_to_end.p50 if stage == END_TO_END else run.stages[stage].p50 for run in (first, second))
     return Ratio(a_ms / b_ms if b_ms else 1.0, None, None, 0)
 
 
@@ -115,9 +101,7 @@ def _pairs(
     of_second = {run.backend: run for run in second.runs}
     pairs = [(run, of_second[run.backend]) for run in first.runs if run.backend in of_second]
     if not pairs:
-        raise UserError(
-            f"{names[0]} and {names[1]} have no backend in common; measure the same with both."
-        )
+        raise UserError(f"{names[0]} and {names[1]} have no backend in common; measure the same with both.")
     return pairs
 
 
@@ -134,9 +118,7 @@ def _work(first: BenchmarkResult, second: BenchmarkResult) -> list[tuple[str, ob
     ]
 
 
-def _circumstances(
-    first: BenchmarkResult, second: BenchmarkResult
-) -> list[tuple[str, object, object]]:
+def _circumstances(first: BenchmarkResult, second: BenchmarkResult) -> list[tuple[str, object, object]]:
     """What may differ, and should be known."""
     versions = sorted({*first.versions, *second.versions})
     return [
@@ -149,10 +131,7 @@ def _circumstances(
         ("clocks locked", first.before.clocks_locked, second.before.clocks_locked),
         ("source code", first.commit, second.commit),
         ("tool", first.tool, second.tool),
-        *(
-            (name, first.versions.get(name, "none"), second.versions.get(name, "none"))
-            for name in versions
-        ),
+        *((name, first.versions.get(name, "none"), second.versions.get(name, "none")) for name in versions),
     ]
 
 

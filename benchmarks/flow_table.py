@@ -83,10 +83,7 @@ def settings(bundles: Iterable[tuple[str, Path]] = ()) -> list[Setting]:
         Setting(DEFAULT, FlowOptions()),
         Setting("no flow", FlowOptions(enabled=False)),
         *(Setting(_iterations(n), FlowOptions(iterations=n)) for n in counts),
-        *(
-            Setting(f"{_iterations(n)}, cold", FlowOptions(iterations=n, warm_start=False))
-            for n in counts
-        ),
+        *(Setting(f"{_iterations(n)}, cold", FlowOptions(iterations=n, warm_start=False)) for n in counts),
         *(Setting(f"every {n} frames", FlowOptions(every=n)) for n in (2, 3, 4)),
         Setting("1 iteration, every 3 frames", FlowOptions(iterations=1, every=3)),
         Setting("still at 12 grey levels", FlowOptions(still=12)),
@@ -134,18 +131,11 @@ def measure(
     """
     videos = [video for video in clips.videos if clips.queries(video) and clips.annotated(video)]
     if not videos:
-        raise UserError(
-            f"{clips.root}: this split has no annotations to score against; choose another --split."
-        )
+        raise UserError(f"{clips.root}: this split has no annotations to score against; choose another --split.")
     with tempfile.TemporaryDirectory() as cache:
         runs = {setting.label: _Run(setting, bundle, Path(cache)) for setting in chosen}
-        first = [
-            clips.image(videos[0], index)
-            for index in range(min(_WARM_UP, len(clips.frames(videos[0]))))
-        ]
-        times: dict[str, list[float]] = {
-            label: [] for label in (DEFAULT, "no flow") if label in runs
-        }
+        first = [clips.image(videos[0], index) for index in range(min(_WARM_UP, len(clips.frames(videos[0]))))]
+        times: dict[str, list[float]] = {label: [] for label in (DEFAULT, "no flow") if label in runs}
         for label in times:
             runs[label].start(clips, videos[0])
         for image, (label, found) in itertools.product(first, times.items()):
@@ -153,10 +143,7 @@ def measure(
         if len(times) == 2:
             # The first frame has no flow, and both load what they need.
             default, without = (values[len(values) // 4 :] for values in times.values())
-            runs |= {
-                setting.label: _Run(setting, bundle, Path(cache))
-                for setting in deadlines(default, without)
-            }
+            runs |= {setting.label: _Run(setting, bundle, Path(cache)) for setting in deadlines(default, without)}
         order, turn = list(runs.values()), 0
         for video in videos:
             for run in order:
@@ -165,11 +152,7 @@ def measure(
             hidden = console is None or not console.is_terminal
             for index in track(frames, video, console=console, disable=hidden):
                 image = clips.image(video, index)
-                truth = (
-                    clips.masks(video, index)
-                    if index in scored and index % every_frame == 0
-                    else None
-                )
+                truth = clips.masks(video, index) if index in scored and index % every_frame == 0 else None
                 turn += 1
                 for run in order[turn % len(order) :] + order[: turn % len(order)]:
                     run.step(image, truth)
@@ -187,18 +170,11 @@ def as_markdown(rows: dict[str, SettingRow]) -> str:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for label, row in rows.items():
-        ratio = statistics.median(
-            own / other for own, other in zip(row.times, base.times, strict=True)
-        )
+        ratio = statistics.median(own / other for own, other in zip(row.times, base.times, strict=True))
         j, more = 100 * row.mean_j(), 100 * (row.mean_j() - base.mean_j())
-        ran, error = (
-            row.ran / len(row.times),
-            f"{statistics.fmean(row.error):.2f}" if row.error else "",
-        )
+        ran, error = (row.ran / len(row.times), f"{statistics.fmean(row.error):.2f}" if row.error else "")
         median = statistics.median(row.times)
-        lines.append(
-            f"| {label} | {j:.1f} | {more:+.2f} | {median:.1f} | {ratio:.2f} | {ran:.0%} | {error} |"
-        )
+        lines.append(f"| {label} | {j:.1f} | {more:+.2f} | {median:.1f} | {ratio:.2f} | {ran:.0%} | {error} |")
     return "\n".join(lines)
 
 
@@ -206,9 +182,7 @@ class _Run:
     def __init__(self, setting: Setting, bundle: Path | None, cache: Path) -> None:
         options = setting.options.model_copy(update={"keep_flow": True})
         path = setting.bundle or bundle
-        self.segmenter: SegmenterProtocol = open_segmenter(
-            path, device="cpu", flow=options, cache_dir=cache
-        )
+        self.segmenter: SegmenterProtocol = open_segmenter(path, device="cpu", flow=options, cache_dir=cache)
         self.row = SettingRow()
         self.flow: NDArray[np.float32] | None = None
         self._keys: list[tuple[str, str]] = []
@@ -255,29 +229,13 @@ def _iterations(count: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rvos_edge.benchmarks.flow_table", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m rvos_edge.benchmarks.flow_table", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
-    parser.add_argument(
-        "--dataset", default="davis16", choices=[name for name in SOURCES if name != "davis17"]
-    )
-    parser.add_argument(
-        "--split", help="a split, or names of videos with commas; the usual one if left out"
-    )
-    parser.add_argument(
-        "--bundle", type=Path, help="the bundle under test; the shipped one if left out"
-    )
-    parser.add_argument(
-        "--with",
-        dest="more",
-        action="append",
-        default=[],
-        help="NAME=BUNDLE: a row of another bundle",
-    )
-    parser.add_argument(
-        "--every-frame", type=int, default=1, help="score every n-th frame; all are seen"
-    )
+    parser.add_argument("--dataset", default="davis16", choices=[name for name in SOURCES if name != "davis17"])
+    parser.add_argument("--split", help="a split, or names of videos with commas; the usual one if left out")
+    parser.add_argument("--bundle", type=Path, help="the bundle under test; the shipped one if left out")
+    parser.add_argument("--with", dest="more", action="append", default=[], help="NAME=BUNDLE: a row of another bundle")
+    parser.add_argument("--every-frame", type=int, default=1, help="score every n-th frame; all are seen")
     parser.add_argument("--frames", type=int, help="of each video; all if left out")
     options = parser.parse_args(arguments)
     try:

@@ -66,9 +66,7 @@ def read_clip(source: str, *, frames: int, size: tuple[int, int]) -> BenchmarkCl
         name = opened.name if source.partition(":")[0] == "synthetic" else Path(opened.name).name
         for frame in itertools.islice(opened, frames):
             if images and frame.image.shape != images[0].shape:
-                raise UserError(
-                    f"{source}: frame {frame.name} is of another size; benchmark frames of one size."
-                )
+                raise UserError(f"{source}: frame {frame.name} is of another size; benchmark frames of one size.")
             images.append(frame.image)
             if sum(image.nbytes for image in images) > _MOST_BYTES:
                 break
@@ -86,7 +84,4 @@ def make_queries(count: int) -> list[str]:
     """
     pairs = list(itertools.product(_THINGS, _COLOURS))
     sentences = [f"the {colour} {thing}" for thing, colour in pairs]
-    return [
-        sentences[n % len(pairs)] + (f" {n // len(pairs) + 1}" if n >= len(pairs) else "")
-        for n in range(count)
-    ]
+    return [sentences[n % len(pairs)] + (f" {n // len(pairs) + 1}" if n >= len(pairs) else "") for n in range(count)]

@@ -86,13 +86,9 @@ def start(
                 lines = done.stderr.strip().splitlines() or ["it says nothing"]
                 raise UserError(f"a fresh process with backend '{backend}' failed: {lines[-1]}")
             reports.append(json.loads(done.stdout.splitlines()[-1]))
-    middle = sorted(reports, key=lambda report: report["start_up"]["total_s"])[
-        (len(reports) - 1) // 2
-    ]
+    middle = sorted(reports, key=lambda report: report["start_up"]["total_s"])[(len(reports) - 1) // 2]
     host = max(report["memory"]["host_mib"] for report in reports)
-    return StartUp(starts=starts, **middle["start_up"]), Memory(
-        **{**middle["memory"], "host_mib": host}
-    )
+    return StartUp(starts=starts, **middle["start_up"]), Memory(**{**middle["memory"], "host_mib": host})
 
 
 def _main(text: str) -> None:
@@ -106,10 +102,7 @@ def _main(text: str) -> None:
     # Taken off what follows: a user's process asks no such thing.
     asking = time.monotonic() - laps[-1]
     segmenter = open_run(
-        Bundle.open(order.bundle, size=order.size),
-        order.backend,
-        device=order.device,
-        threads=order.threads,
+        Bundle.open(order.bundle, size=order.size), order.backend, device=order.device, threads=order.threads
     )[0]
     laps.append(time.monotonic() - asking)
     segmenter.set_queries(order.queries)
@@ -121,9 +114,7 @@ def _main(text: str) -> None:
         segmenter.step(image)
     after = gpu_memory_mib()
     names = ("imports_s", "open_s", "queries_s", "first_frame_s")
-    start_up = {
-        name: round(end - begin, 4) for name, begin, end in zip(names, laps, laps[1:], strict=False)
-    }
+    start_up = {name: round(end - begin, 4) for name, begin, end in zip(names, laps, laps[1:], strict=False)}
     start_up["total_s"] = round(laps[-1] - laps[0], 4)
     grown = max(0.0, after - asked) if asked is not None and after is not None else None
     memory = {"host_mib": round(_peak_mib(), 1), "device_mib": grown}

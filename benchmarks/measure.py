@@ -15,14 +15,7 @@ import rvos_edge
 from rvos_edge.benchmarks.frames import BenchmarkClip, make_queries, read_clip
 from rvos_edge.benchmarks.fresh import start
 from rvos_edge.benchmarks.open import open_run
-from rvos_edge.benchmarks.schema import (
-    BenchmarkResult,
-    BenchmarkRun,
-    BundleFacts,
-    Camera,
-    StageTimes,
-    Workload,
-)
+from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun, BundleFacts, Camera, StageTimes, Workload
 from rvos_edge.benchmarks.state import read_machine, read_state
 from rvos_edge.benchmarks.stats import percentiles, replay_camera
 from rvos_edge.bundle import Bundle, frame_flops, shipped_bundle
@@ -33,15 +26,7 @@ from rvos_edge.segmenter import Segmenter
 OnProgress = Callable[[str, int, int], None]
 """What is being done, how much of it is done, of how much."""
 
-_PACKAGES = (
-    "numpy",
-    "opencv-python",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "tensorrt",
-    "tensorrt-rtx-cu13",
-)
+_PACKAGES = ("numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13")
 _FRESH_FRAMES = 8
 _TURN = 10
 """Frames that a backend takes before the next one's turn."""
@@ -113,10 +98,7 @@ class _Entrant:
 
     def run(self, camera: Camera) -> BenchmarkRun:
         """The times as percentiles and in full."""
-        stages = {
-            name: [1e-3 * us for us in times if us is not None]
-            for name, times in self.stages.items()
-        }
+        stages = {name: [1e-3 * us for us in times if us is not None] for name, times in self.stages.items()}
         return BenchmarkRun(
             backend=self.backend,
             runtime=self.runtime,
@@ -126,17 +108,13 @@ class _Entrant:
             stages={name: percentiles(times) for name, times in stages.items()},
             camera=camera,
             times=StageTimes(
-                frame_us=tuple(self.frames),
-                stages_us={name: tuple(times) for name, times in self.stages.items()},
+                frame_us=tuple(self.frames), stages_us={name: tuple(times) for name, times in self.stages.items()}
             ),
         )
 
 
 def run_benchmark(
-    options: BenchOptions,
-    *,
-    on_progress: OnProgress | None = None,
-    on_note: Callable[[str], None] | None = None,
+    options: BenchOptions, *, on_progress: OnProgress | None = None, on_note: Callable[[str], None] | None = None
 ) -> BenchmarkResult:
     """Measure.
 
@@ -153,21 +131,14 @@ def run_benchmark(
     bundle = Bundle.open(path, size=options.size)
     if options.queries > bundle.manifest.max_queries:
         most = bundle.manifest.max_queries
-        raise UserError(
-            f"--queries {options.queries} is more than this bundle's {most}; ask for fewer."
-        )
+        raise UserError(f"--queries {options.queries} is more than this bundle's {most}; ask for fewer.")
     report = on_progress or (lambda what, done, of: None)
-    clip = read_clip(
-        options.source, frames=options.frames + options.warmup, size=bundle.manifest.size
-    )
+    clip = read_clip(options.source, frames=options.frames + options.warmup, size=bundle.manifest.size)
     queries = make_queries(options.queries)
     entrants = _open_all(bundle, options, queries, on_note or (lambda note: None))
     before = read_state()
     _take_turns(entrants, clip, options, report)
-    runs = [
-        entrant.run(replay_camera([1e-3 * us for us in entrant.frames], options.fps))
-        for entrant in entrants
-    ]
+    runs = [entrant.run(replay_camera([1e-3 * us for us in entrant.frames], options.fps)) for entrant in entrants]
     after = read_state()
     for number, run in enumerate(runs if options.starts else ()):
         report("fresh processes", number, len(runs))
@@ -217,21 +188,15 @@ def _check(options: BenchOptions) -> None:
         if value < least:
             raise UserError(f"{name} {value} is out of range; give at least {least}.")
     if not 0 < options.fps <= 1000:
-        raise UserError(
-            f"--fps {options.fps:g} is out of range; give more than 0 and at most 1000."
-        )
+        raise UserError(f"--fps {options.fps:g} is out of range; give more than 0 and at most 1000.")
 
 
-def _open_all(
-    bundle: Bundle, options: BenchOptions, queries: list[str], note: Callable[[str], None]
-) -> list[_Entrant]:
+def _open_all(bundle: Bundle, options: BenchOptions, queries: list[str], note: Callable[[str], None]) -> list[_Entrant]:
     """The backends that were asked for; otherwise those that can run the bundle here."""
     entrants = []
     for name in dict.fromkeys(options.backends or available_backends(bundle, options.device)):
         try:
-            segmenter, backend = open_run(
-                bundle, name, device=options.device, threads=options.threads
-            )
+            segmenter, backend = open_run(bundle, name, device=options.device, threads=options.threads)
         except UserError as error:
             if options.backends:
                 raise
@@ -244,9 +209,7 @@ def _open_all(
     return entrants
 
 
-def _take_turns(
-    entrants: list[_Entrant], clip: BenchmarkClip, options: BenchOptions, report: OnProgress
-) -> None:
+def _take_turns(entrants: list[_Entrant], clip: BenchmarkClip, options: BenchOptions, report: OnProgress) -> None:
     """A few frames each; whoever was first in one round is last in the next, so that nobody always follows the same.
 
     Not frame by frame: the threads of one runtime still spin while the next one begins.
@@ -291,15 +254,11 @@ def _commit() -> str | None:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
     try:
         # An environment may lie inside some other project's checkout.
         git("ls-files", "--error-unmatch", "__init__.py")
-        return git("rev-parse", "--short=12", "HEAD") + (
-            "+" if git("status", "--porcelain", "-uno") else ""
-        )
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -8,9 +8,7 @@ from rvos_edge.engines.registry import open_backend
 from rvos_edge.segmenter import Segmenter
 
 
-def open_run(
-    bundle: Bundle, backend: str, *, device: str, threads: int | None
-) -> tuple[Segmenter, Backend]:
+def open_run(bundle: Bundle, backend: str, *, device: str, threads: int | None) -> tuple[Segmenter, Backend]:
     """Load the graphs; queries are encoded anew, never taken from a cache.
 
     Raises:

@@ -66,9 +66,7 @@ def render_page(result: BenchmarkResult) -> str:
 def _bars(runs: Sequence[BenchmarkRun], stages: Sequence[str]) -> str:
     """One bar per backend, cut into the medians of its stages."""
     longest = max(sum(values.p50 for values in run.stages.values()) for run in runs) or 1.0
-    lines = [
-        f'<svg viewBox="0 0 {_WIDTH} {_GAP * len(runs)}" role="img" aria-label="medians of the stages">'
-    ]
+    lines = [f'<svg viewBox="0 0 {_WIDTH} {_GAP * len(runs)}" role="img" aria-label="medians of the stages">']
     for row, run in enumerate(runs):
         top, left = row * _GAP, float(_LABEL)
         lines.append(f'<text x="0" y="{top + 18}">{escape(run.runtime)}</text>')
@@ -104,11 +102,7 @@ def _cells(runs: Sequence[BenchmarkRun], stage: str) -> list[str]:
 
 
 def _three(values: LatencyPercentiles | None) -> list[str]:
-    return (
-        ["", "", ""]
-        if values is None
-        else [f"{value:.2f}" for value in (values.p50, values.p90, values.p99)]
-    )
+    return ["", "", ""] if values is None else [f"{value:.2f}" for value in (values.p50, values.p90, values.p99)]
 
 
 def _ratios(result: BenchmarkResult) -> str:
@@ -116,9 +110,7 @@ def _ratios(result: BenchmarkResult) -> str:
     rows = []
     for run in result.runs[1:]:
         row = compare_runs(first, run)[0]
-        rows.append(
-            [first.runtime, run.runtime, f"{row.ratio.value:.3f}", interval(row), verdict(row)]
-        )
+        rows.append([first.runtime, run.runtime, f"{row.ratio.value:.3f}", interval(row), verdict(row)])
     return _table(["A", "B", "B is so many times as fast", "95 % interval", "verdict"], rows)
 
 
@@ -128,9 +120,7 @@ def _plot(run: BenchmarkRun) -> str:
         return f'<p class="note">{escape(run.runtime)}: the single times were not kept.</p>'
     times = run.times.frame_us
     highest, step = max(times), _WIDTH / max(1, len(times) - 1)
-    points = " ".join(
-        f"{index * step:.1f},{_PLOT * (1 - us / highest):.1f}" for index, us in enumerate(times)
-    )
+    points = " ".join(f"{index * step:.1f},{_PLOT * (1 - us / highest):.1f}" for index, us in enumerate(times))
     return (
         f'<p class="note">{escape(run.runtime)}: 0 to {highest / 1000:.1f} ms</p>'
         f'<svg viewBox="0 -2 {_WIDTH} {_PLOT + 4}" role="img" aria-label="times of the frames">'
@@ -153,10 +143,7 @@ def _facts(runs: Sequence[BenchmarkRun]) -> str:
                 f"{camera.dropped} of {camera.arrived} at {camera.fps:g} fps" if camera else "",
             ]
         )
-    return _table(
-        ["", "frames/s", "start to first mask", "peak host", "peak device", "a camera would drop"],
-        rows,
-    )
+    return _table(["", "frames/s", "start to first mask", "peak host", "peak device", "a camera would drop"], rows)
 
 
 def _machine(result: BenchmarkResult) -> str:
@@ -176,7 +163,5 @@ def _machine(result: BenchmarkResult) -> str:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     top = f"<tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr>" if heads else ""
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="scroll"><table>{top}{body}</table></div>'

@@ -28,9 +28,7 @@ class ResearchCode:
     The flow starts warm, as in the runtime, so that both compute the same thing and their masks can be compared.
     """
 
-    def __init__(
-        self, *, checkpoint: Checkpoint, query: str, size: tuple[int, int], compiled: bool
-    ) -> None:
+    def __init__(self, *, checkpoint: Checkpoint, query: str, size: tuple[int, int], compiled: bool) -> None:
         """Prepare.
 
         Args:
@@ -129,9 +127,7 @@ class OpenCvFlow:
 def _tensor(frame: Frame, size: tuple[int, int]) -> Tensor:
     """uint8 [H,W,3] BGR -> float32 [1,3,h,w] RGB, 0 to 255."""
     resized = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
-    return (
-        torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].float()
-    )
+    return torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].float()
 
 
 def _masks(margins: Tensor, frame: Frame) -> Masks:

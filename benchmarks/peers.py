@@ -132,9 +132,7 @@ class _Peer:
                 self.flow_seconds.append(flow)
 
 
-def compare_peers(
-    options: PeerOptions, *, on_frame: Callable[[int, int], None] | None = None
-) -> PeerReport:
+def compare_peers(options: PeerOptions, *, on_frame: Callable[[int, int], None] | None = None) -> PeerReport:
     """Measure.
 
     Args:
@@ -147,9 +145,7 @@ def compare_peers(
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads {options.threads} is out of range; give at least 1.")
     if options.frames < 1 or options.warmup < 2:
-        raise UserError(
-            "--frames must be at least 1 and --warmup at least 2: the first frame of a video has no flow."
-        )
+        raise UserError("--frames must be at least 1 and --warmup at least 2: the first frame of a video has no flow.")
     for name in options.skip:
         if name not in KINDS:
             raise UserError(f"--skip {name}: there is no such peer; choose {', '.join(KINDS)}.")
@@ -178,19 +174,14 @@ def compare_peers(
     flow: list[Standing] = []
     if flows:
         graphs = runtimes[0].flow_seconds
-        flow = [
-            Standing(peer.name, paired_ratio(graphs, peer.flow_seconds))
-            for peer in (*runtimes[1:], *flows)
-        ]
+        flow = [Standing(peer.name, paired_ratio(graphs, peer.flow_seconds)) for peer in (*runtimes[1:], *flows)]
     flow_baseline = f"flow graphs on {runtimes[0].name}"
     return PeerReport(whole, flow, flow_baseline, options.frames, bundle.manifest.trained)
 
 
 def print_report(report: PeerReport, console: Console) -> None:
     """Two tables of ratios, and a warning if the masks are not those of PyTorch."""
-    whole = Table(
-        title=f"Whole frames, against {EAGER} (sentence and both frames encoded on every frame)"
-    )
+    whole = Table(title=f"Whole frames, against {EAGER} (sentence and both frames encoded on every frame)")
     for column in ("", "times as fast", "95 % interval", "mask IoU"):
         whole.add_column(column, justify="right" if column else "left")
     for standing in report.whole:
@@ -237,9 +228,7 @@ def _prepare(options: PeerOptions, folder: Path) -> tuple[Path, Bundle]:
     if options.bundle is not None:
         bundle = Bundle.open(options.bundle, size=options.size)
         if sha256_of(path / "model.safetensors") != bundle.manifest.checkpoint_sha256:
-            raise UserError(
-                f"{options.bundle} was not made of {path}; give the bundle of that checkpoint, or none."
-            )
+            raise UserError(f"{options.bundle} was not made of {path}; give the bundle of that checkpoint, or none.")
         return path, bundle
     # Not narrowed, so that the masks can be the same; time is the same either way, they are widened when loaded.
     sizes = [options.size] if options.size else []
@@ -252,16 +241,12 @@ def _scene(size: tuple[int, int], count: int) -> tuple[str, list[Frame]]:
     camera = SyntheticCamera(seed=_SCENE, size=size, frames=count)
     frames = list(camera)
     said = [
-        (int(mask.sum()), words[0])
-        for mask, words in zip(frames[0].masks, camera.expressions(0), strict=True)
-        if words
+        (int(mask.sum()), words[0]) for mask, words in zip(frames[0].masks, camera.expressions(0), strict=True) if words
     ]
     return max(said)[1], [frame.image for frame in frames]
 
 
-def _torch_peers(
-    checkpoint: Path, query: str, size: tuple[int, int], skip: Sequence[str]
-) -> list[_Peer]:
+def _torch_peers(checkpoint: Path, query: str, size: tuple[int, int], skip: Sequence[str]) -> list[_Peer]:
     """PyTorch eager, which is first, and what else runs in PyTorch."""
     loaded = load_checkpoint(checkpoint)
     peers = []
@@ -306,10 +291,7 @@ def _flow_peers(bundle: Bundle, skip: Sequence[str]) -> list[_Peer]:
     if spec is None or "flow" in skip:
         return []
     size = bundle.manifest.size[0] // spec.scale, bundle.manifest.size[1] // spec.scale
-    return [
-        _Peer(f"OpenCV {method}", OpenCvFlow(method=method, size=size).step)
-        for method in ("DIS", "Farneback")
-    ]
+    return [_Peer(f"OpenCV {method}", OpenCvFlow(method=method, size=size).step) for method in ("DIS", "Farneback")]
 
 
 def _main() -> None:
@@ -318,24 +300,14 @@ def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m rvos_edge.benchmarks.peers", description=(__doc__ or "").split(":")[0]
     )
-    parser.add_argument(
-        "--checkpoint", type=Path, help="directory; the preset with random weights if left out"
-    )
-    parser.add_argument(
-        "--preset", default="edge", help="edge, desktop or paper, without a checkpoint"
-    )
-    parser.add_argument(
-        "--bundle", type=Path, help="made of the checkpoint; exported here if left out"
-    )
+    parser.add_argument("--checkpoint", type=Path, help="directory; the preset with random weights if left out")
+    parser.add_argument("--preset", default="edge", help="edge, desktop or paper, without a checkpoint")
+    parser.add_argument("--bundle", type=Path, help="made of the checkpoint; exported here if left out")
     parser.add_argument("--size", help="network input as HxW; the checkpoint's if left out")
     parser.add_argument("--frames", type=int, default=20, help="measured frames")
     parser.add_argument("--warmup", type=int, default=4, help="frames before them")
-    parser.add_argument(
-        "--backend", action="append", default=[], help="of the runtime; repeatable; all if left out"
-    )
-    parser.add_argument(
-        "--skip", action="append", default=[], help=f"{', '.join(KINDS)}; repeatable"
-    )
+    parser.add_argument("--backend", action="append", default=[], help="of the runtime; repeatable; all if left out")
+    parser.add_argument("--skip", action="append", default=[], help=f"{', '.join(KINDS)}; repeatable")
     parser.add_argument("--threads", type=int, help="of everybody; each chooses if left out")
     given = parser.parse_args()
     console = Console(stderr=True)
@@ -352,9 +324,7 @@ def _main() -> None:
             threads=given.threads,
         )
         with console.status("preparing") as status:
-            report = compare_peers(
-                options, on_frame=lambda done, of: status.update(f"round {done} of {of}")
-            )
+            report = compare_peers(options, on_frame=lambda done, of: status.update(f"round {done} of {of}"))
     except UserError as error:
         sys.exit(f"Error: {error}")
     print_report(report, Console())

@@ -47,9 +47,7 @@ def render(page: Path, *, results: Path | None = None) -> int:
         raise UserError(f"{folder} does not exist; measure with: rvos-edge bench --json {folder}/")
     found = [read_result(path) for path in sorted(folder.glob("*.json"))]
     if not found:
-        raise UserError(
-            f"{folder} holds no results; measure with: rvos-edge bench --json {folder}/"
-        )
+        raise UserError(f"{folder} holds no results; measure with: rvos-edge bench --json {folder}/")
     try:
         text = page.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -75,9 +73,7 @@ def table(results: Iterable[BenchmarkResult]) -> str:
 
 def file_name(result: BenchmarkResult) -> str:
     """``jetson-orin-nano-2026-01-31.json``: a name for a result by machine and date."""
-    slug = re.sub(
-        r"[^a-z0-9]+", "-", re.sub(r"\((?:r|tm)\)", "", result.machine.name.lower())
-    ).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((?:r|tm)\)", "", result.machine.name.lower())).strip("-")
     return f"{slug}-{result.made[:10]}.json"
 
 
@@ -104,9 +100,7 @@ def _line(cells: Iterable[str]) -> str:
 def _main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("page", type=Path, help="Markdown file with the two markers")
-    parser.add_argument(
-        "--results", type=Path, help="folder of results; benchmarks/results beside the page"
-    )
+    parser.add_argument("--results", type=Path, help="folder of results; benchmarks/results beside the page")
     arguments = parser.parse_args()
     try:
         count = render(arguments.page, results=arguments.results)

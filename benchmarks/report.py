@@ -20,9 +20,7 @@ from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.errors import UserError
 
 
-def measure(
-    options: BenchOptions, *, json: Path | None = None, html: Path | None = None
-) -> BenchmarkResult:
+def measure(options: BenchOptions, *, json: Path | None = None, html: Path | None = None) -> BenchmarkResult:
     """Measure, print, and write what was asked for.
 
     Args:
@@ -35,15 +33,11 @@ def measure(
     """
     errors, console = Console(stderr=True), Console()
     # A bar that is drawn while frames are timed takes time from them: it moves rarely.
-    with Progress(
-        console=errors, disable=not errors.is_terminal, transient=True, refresh_per_second=1
-    ) as bar:
+    with Progress(console=errors, disable=not errors.is_terminal, transient=True, refresh_per_second=1) as bar:
         task = bar.add_task("", total=None)
         found = run_benchmark(
             options,
-            on_progress=lambda what, done, of: bar.update(
-                task, description=what, completed=done, total=of
-            ),
+            on_progress=lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
             on_note=lambda note: errors.print(note, style="yellow", markup=False, soft_wrap=True),
         )
     print_result(found, console)
@@ -71,12 +65,7 @@ def compare_files(first: Path, second: Path) -> None:
 
 
 def roofline(
-    key: str,
-    options: BenchOptions,
-    *,
-    result: Path | None = None,
-    json: Path | None = None,
-    html: Path | None = None,
+    key: str, options: BenchOptions, *, result: Path | None = None, json: Path | None = None, html: Path | None = None
 ) -> None:
     """Print the roof of a device, of all, or of this CPU, beside a result.
 
@@ -93,20 +82,14 @@ def roofline(
     """
     console = Console()
     devices = choose_devices(key) if key != "cpu" else []
-    bundle = Bundle.open(
-        shipped_bundle() if options.bundle is None else options.bundle, size=options.size
-    )
+    bundle = Bundle.open(shipped_bundle() if options.bundle is None else options.bundle, size=options.size)
     found = read_result(result) if result is not None else None
     if found is not None and found.bundle.fingerprint != bundle.fingerprint:
-        raise UserError(
-            f"{result} was measured with another bundle or size; give that one with --bundle and --size."
-        )
+        raise UserError(f"{result} was measured with another bundle or size; give that one with --bundle and --size.")
     if found is None and key == "cpu":
         found = measure(options, json=json, html=html)
     elif json is not None or html is not None:
-        raise UserError(
-            "--json and --html are for what is measured; leave them out, or give --roofline cpu alone."
-        )
+        raise UserError("--json and --html are for what is measured; leave them out, or give --roofline cpu alone.")
     if key in ("cpu", "all"):
         devices.append(measure_cpu(read_machine().name))
     if key == "all":
@@ -122,6 +105,4 @@ def render_results(page: Path) -> None:
         UserError: As for ``render``.
     """
     count = render(page)
-    Console().print(
-        f"{page} shows {count} result{'s' if count != 1 else ''}.", markup=False, soft_wrap=True
-    )
+    Console().print(f"{page} shows {count} result{'s' if count != 1 else ''}.", markup=False, soft_wrap=True)

@@ -52,9 +52,7 @@ class Bound:
         return "FLOP" if self.compute_ms >= self.memory_ms else "bytes"
 
 
-def bounds(
-    manifest: Manifest, device: DevicePeak, *, precision: Arithmetic | None = None
-) -> list[Bound]:
+def bounds(manifest: Manifest, device: DevicePeak, *, precision: Arithmetic | None = None) -> list[Bound]:
     """The bound of every graph that a frame with flow and one query runs.
 
     Args:
@@ -81,9 +79,7 @@ def graph_bytes(spec: GraphSpec, arithmetic: Arithmetic) -> int:
     Floating tensors follow the arithmetic where it is narrower than what the manifest states.
     """
     weights = spec.weight_bytes * _BYTES[arithmetic] // _BYTES[spec.weights]
-    return weights + sum(
-        _tensor_bytes(tensor, arithmetic) for tensor in (*spec.inputs, *spec.outputs)
-    )
+    return weights + sum(_tensor_bytes(tensor, arithmetic) for tensor in (*spec.inputs, *spec.outputs))
 
 
 def _tensor_bytes(tensor: TensorSpec, arithmetic: Arithmetic) -> int:
@@ -128,7 +124,5 @@ def choose_devices(key: str) -> list[DevicePeak]:
         return list(DEVICES)
     known = {device.key: device for device in DEVICES}
     if key not in known:
-        raise UserError(
-            f"--roofline {key}: there is no such device; choose cpu, all, {', '.join(known)}."
-        )
+        raise UserError(f"--roofline {key}: there is no such device; choose cpu, all, {', '.join(known)}.")
     return [known[key]]

@@ -46,9 +46,7 @@ class RuntimeTimes:
         timings = segmenter.step(image).timings
         took = 1e3 * (time.perf_counter() - start)
         self.frame.append(took)
-        self.outside.append(
-            took - sum(value for name, value in timings.items() if name not in _AROUND)
-        )
+        self.outside.append(took - sum(value for name, value in timings.items() if name not in _AROUND))
 
 
 def measure(
@@ -68,9 +66,7 @@ def measure(
     """
     bundle = Bundle.open(shipped_bundle())
     clip = read_clip(source, frames=frames + warmup, size=size or bundle.manifest.size)
-    segmenters = {
-        name: open_segmenter(backend=backend, threads=threads, runtime=name) for name in RUNTIMES
-    }
+    segmenters = {name: open_segmenter(backend=backend, threads=threads, runtime=name) for name in RUNTIMES}
     times = {name: RuntimeTimes() for name in RUNTIMES}
     for segmenter in segmenters.values():
         segmenter.set_queries(make_queries(queries))
@@ -86,12 +82,9 @@ def measure(
 def row(label: str, times: dict[str, RuntimeTimes]) -> str:
     """One line of the table."""
     ratio = paired_ratio(times["python"].frame, times["cpp"].frame)
-    between = (
-        "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.3f} to {ratio.high:.3f})"
-    )
+    between = "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.3f} to {ratio.high:.3f})"
     frame, outside = (
-        [f"{statistics.median(getattr(times[name], kind)):.2f}" for name in RUNTIMES]
-        for kind in ("frame", "outside")
+        [f"{statistics.median(getattr(times[name], kind)):.2f}" for name in RUNTIMES] for kind in ("frame", "outside")
     )
     return f"| {label} | {frame[0]} | {frame[1]} | {ratio.value:.3f}{between} | {outside[0]} | {outside[1]} |"
 

@@ -189,9 +189,7 @@ class BenchmarkResult(_Strict):
                 continue
             for name, times in {"frame_us": run.times.frame_us, **run.times.stages_us}.items():
                 if len(times) != self.workload.frames:
-                    raise ValueError(
-                        f"{run.backend} has {len(times)} times for '{name}', not {self.workload.frames}"
-                    )
+                    raise ValueError(f"{run.backend} has {len(times)} times for '{name}', not {self.workload.frames}")
         return self
 
     def run(self, backend: str) -> BenchmarkRun:
@@ -202,10 +200,7 @@ class BenchmarkResult(_Strict):
 def to_json(result: BenchmarkResult) -> str:
     """Readable, with each list of times on a line of its own."""
     text = json.dumps(result.model_dump(mode="json"), indent=1)
-    return (
-        _NUMBERS.sub(lambda match: f"[{','.join(match[1].split(',')).translate(_NO_SPACE)}]", text)
-        + "\n"
-    )
+    return _NUMBERS.sub(lambda match: f"[{','.join(match[1].split(',')).translate(_NO_SPACE)}]", text) + "\n"
 
 
 _NO_SPACE = {ord(blank): None for blank in " \n"}
@@ -221,25 +216,19 @@ def read_result(path: Path) -> BenchmarkResult:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text)
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}); give a file that 'bench --json' wrote."
-        ) from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); give a file that 'bench --json' wrote.") from error
     except ValueError as error:
         raise UserError(f"{path} is not readable JSON ({error}); measure again.") from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if version is not None and version != FORMAT_VERSION:
-        raise UserError(
-            f"{path} has format version {version}, this program reads {FORMAT_VERSION}; measure again."
-        )
+        raise UserError(f"{path} has format version {version}, this program reads {FORMAT_VERSION}; measure again.")
     try:
         return BenchmarkResult.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         message = first["msg"].removeprefix("Value error, ").lower()
-        raise UserError(
-            f"{path}: '{where}': {message}; it is no result of 'rvos-edge bench'."
-        ) from error
+        raise UserError(f"{path}: '{where}': {message}; it is no result of 'rvos-edge bench'.") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -255,6 +244,4 @@ def write_text(path: Path, text: str) -> None:
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); choose another place."
-        ) from error
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another place.") from error

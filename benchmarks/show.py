@@ -33,9 +33,7 @@ def print_result(result: BenchmarkResult, console: Console) -> None:
     )
     console.print(_stages(result.runs))
     for run in result.runs[1:]:
-        console.print(
-            f"[bold]{escape(_verdict(compare_runs(result.runs[0], run)[0]))}[/]", soft_wrap=True
-        )
+        console.print(f"[bold]{escape(_verdict(compare_runs(result.runs[0], run)[0]))}[/]", soft_wrap=True)
     for moment, state in (("before", result.before), ("after", result.after)):
         console.print(f"{moment}: {escape(state_line(state))}", soft_wrap=True)
     if warning := busy_warning(result):
@@ -116,29 +114,19 @@ def print_roofs(manifest: Manifest, devices: Sequence[DevicePeak], console: Cons
     for column in ("f32", "tf32", "f16", "GB/s", "ms", "ms f16"):
         table.add_column(column, justify="right", no_wrap=True)
     for device in devices:
-        stated, narrow = (
-            total_ms(bounds(manifest, device)),
-            total_ms(bounds(manifest, device, precision="float16")),
-        )
+        stated, narrow = (total_ms(bounds(manifest, device)), total_ms(bounds(manifest, device, precision="float16")))
         figures = (device.float32, device.tf32, device.float16, device.bandwidth, stated, narrow)
-        table.add_row(
-            escape(device.name), *("-" if figure is None else _short(figure) for figure in figures)
-        )
+        table.add_row(escape(device.name), *("-" if figure is None else _short(figure) for figure in figures))
     console.print(table)
     for device in devices:
-        console.print(
-            f"{escape(device.name)}: {escape(device.basis)}; {escape(device.source)}",
-            soft_wrap=True,
-        )
+        console.print(f"{escape(device.name)}: {escape(device.basis)}; {escape(device.source)}", soft_wrap=True)
 
 
 def _short(figure: float) -> str:
     return f"{figure:.0f}" if figure >= 1000 else f"{figure:.3g}"
 
 
-def print_roof(
-    manifest: Manifest, device: DevicePeak, result: BenchmarkResult | None, console: Console
-) -> None:
+def print_roof(manifest: Manifest, device: DevicePeak, result: BenchmarkResult | None, console: Console) -> None:
     """Graph by graph, beside the medians of a result if there is one."""
     found = bounds(manifest, device)
     runs = result.runs if result is not None else ()
@@ -146,19 +134,13 @@ def print_roof(
     peak = f"{device.float32:.3g} TFLOPS in float32{tensor}, {device.float16:.4g} in float16"
     table = Table(
         title=f"{escape(device.name)}\n{peak}, {device.bandwidth:.4g} GB/s",
-        caption=f"in brackets: share of the roof, as measured on {escape(result.machine.name)}"
-        if result
-        else "",
+        caption=f"in brackets: share of the roof, as measured on {escape(result.machine.name)}" if result else "",
         show_footer=True,
     )
     table.add_column("graph", footer="frame", no_wrap=True)
     table.add_column("in")
-    table.add_column(
-        "GFLOP", justify="right", footer=f"{sum(bound.flops for bound in found) / 1e9:.2f}"
-    )
-    table.add_column(
-        "MB", justify="right", footer=f"{sum(bound.bytes for bound in found) / 1e6:.1f}"
-    )
+    table.add_column("GFLOP", justify="right", footer=f"{sum(bound.flops for bound in found) / 1e9:.2f}")
+    table.add_column("MB", justify="right", footer=f"{sum(bound.bytes for bound in found) / 1e6:.1f}")
     table.add_column("least ms", justify="right", footer=f"{total_ms(found):.3g}", no_wrap=True)
     table.add_column("limit", no_wrap=True)
     for run in runs:
@@ -195,12 +177,8 @@ def _stages(runs: Sequence[BenchmarkRun]) -> Table:
         table.add_column(escape(run.runtime), justify="right")
     for name in dict.fromkeys(name for run in runs for name in run.stages):
         table.add_row(name, *(_three(run.stages.get(name)) for run in runs))
-    table.add_row(
-        END_TO_END, *(_three(run.end_to_end) for run in runs), style="bold", end_section=True
-    )
-    table.add_row(
-        "frames per second", *(f"{run.fps:.1f}" for run in runs), style="bold", end_section=True
-    )
+    table.add_row(END_TO_END, *(_three(run.end_to_end) for run in runs), style="bold", end_section=True)
+    table.add_row("frames per second", *(f"{run.fps:.1f}" for run in runs), style="bold", end_section=True)
     for name, show in _FACTS.items():
         if any(show(run) for run in runs):
             table.add_row(name, *(show(run) or "-" for run in runs))
@@ -215,13 +193,9 @@ _FACTS: dict[str, Callable[[BenchmarkRun], str | None]] = {
     "start to first mask": lambda run: f"{run.start_up.total_s:.2f} s" if run.start_up else None,
     "of it opening": lambda run: f"{run.start_up.open_s:.2f} s" if run.start_up else None,
     "peak memory": lambda run: f"{run.memory.host_mib:.0f} MiB" if run.memory else None,
-    "on the GPU": lambda run: (
-        f"{run.memory.device_mib:.0f} MiB" if run.memory and run.memory.device_mib else None
-    ),
+    "on the GPU": lambda run: f"{run.memory.device_mib:.0f} MiB" if run.memory and run.memory.device_mib else None,
     "a camera drops": lambda run: (
-        f"{run.camera.dropped} of {run.camera.arrived} at {run.camera.fps:g} fps"
-        if run.camera
-        else None
+        f"{run.camera.dropped} of {run.camera.arrived} at {run.camera.fps:g} fps" if run.camera else None
     ),
 }
 

@@ -53,9 +53,7 @@ def read_machine(*, root: Path = Path("/"), ask: Ask = ask, uses_gpu: bool = Fal
     total = _first(r"^MemTotal:\s*(\d+) kB$", _read(root / "proc/meminfo"))
     jetson = _read(root / "proc/device-tree/model").strip("\0 \n")
     gpu = jetson if "Jetson" in jetson else _gpu_state(ask).get("name")
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     on_cpu = f"{cpu}, {cores} core{'s' if cores > 1 else ''}"
     return Machine(
         name=jetson if "Jetson" in jetson else gpu if gpu and uses_gpu else on_cpu,
@@ -111,9 +109,7 @@ def _clocks_locked(root: Path, policies: Iterable[Path]) -> bool | None:
     pairs = [(policy / "scaling_min_freq", policy / "scaling_max_freq") for policy in policies]
     gpus = (root / "sys/class/devfreq").glob("*")
     pairs += [
-        (gpu / "min_freq", gpu / "max_freq")
-        for gpu in gpus
-        if re.search(r"\.(gpu|g[av]\d+b|gp\d+b|gpc)", gpu.name)
+        (gpu / "min_freq", gpu / "max_freq") for gpu in gpus if re.search(r"\.(gpu|g[av]\d+b|gp\d+b|gpc)", gpu.name)
     ]
     ranges = [(_read(low).strip(), _read(high).strip()) for low, high in pairs]
     known = [(low, high) for low, high in ranges if low and high]
@@ -125,11 +121,7 @@ def _gpu_state(ask: Ask) -> dict[str, str]:
     if not answer:
         return {}
     values = [value.strip() for value in answer.splitlines()[0].split(",")]
-    return {
-        name: value
-        for name, value in zip(_GPU_FIELDS, values, strict=False)
-        if value not in _NO_ANSWER
-    }
+    return {name: value for name, value in zip(_GPU_FIELDS, values, strict=False) if value not in _NO_ANSWER}
 
 
 def _read(path: Path) -> str:

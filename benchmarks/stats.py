@@ -24,9 +24,7 @@ def percentiles(milliseconds: Iterable[float]) -> LatencyPercentiles:
         2.0
     """
     p50, p90, p99 = np.percentile(np.fromiter(milliseconds, np.float64), (50, 90, 99))
-    return LatencyPercentiles(
-        p50=round(float(p50), 3), p90=round(float(p90), 3), p99=round(float(p99), 3)
-    )
+    return LatencyPercentiles(p50=round(float(p50), 3), p90=round(float(p90), 3), p99=round(float(p99), 3))
 
 
 @dataclass(frozen=True)
@@ -106,6 +104,4 @@ def replay_camera(milliseconds: Sequence[float], fps: float) -> Camera:
         # A little more than exact, or rounding would miss the frame that comes at this very moment.
         last = max(math.floor(free / period + 1e-9), last + 1)
         free = max(free, last * period) + took
-    return Camera(
-        fps=fps, arrived=last + 1, segmented=len(milliseconds), dropped=last + 1 - len(milliseconds)
-    )
+    return Camera(fps=fps, arrived=last + 1, segmented=len(milliseconds), dropped=last + 1 - len(milliseconds))

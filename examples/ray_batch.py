@@ -20,20 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.batch import (
-    BatchJob,
-    BatchRow,
-    FileProcessor,
-    check_folders,
-    find_files,
-    make_rows,
-)
+from rvos_edge.streaming.batch import BatchJob, BatchRow, FileProcessor, check_folders, find_files, make_rows
 from rvos_edge.streaming.ledger import BatchLedger
 
 
-def segment(
-    job: BatchJob, rows: list[BatchRow], *, workers: int, gpus: float = 0
-) -> Iterator[BatchRow]:
+def segment(job: BatchJob, rows: list[BatchRow], *, workers: int, gpus: float = 0) -> Iterator[BatchRow]:
     """Map `FileProcessor` over rows with Ray Data; gives the rows back filled in, as they are done.
 
     Args:
@@ -48,11 +39,7 @@ def segment(
         return
     # One block per file, or the first worker would get them all.
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        FileProcessor,
-        fn_constructor_args=(job,),
-        concurrency=workers,
-        num_cpus=job.threads or 1,
-        num_gpus=gpus or None,
+        FileProcessor, fn_constructor_args=(job,), concurrency=workers, num_cpus=job.threads or 1, num_gpus=gpus or None
     )
     yield from dataset.iter_rows()
 
@@ -66,19 +53,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="folder of overlay videos")
     parser.add_argument("--masks", type=Path, help="folder of folders of masks")
     parser.add_argument("--json", type=Path, help="folder of JSON lines")
-    parser.add_argument(
-        "--backend", default="auto", help="name one where nodes differ, so that all use the same"
-    )
+    parser.add_argument("--backend", default="auto", help="name one where nodes differ, so that all use the same")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a worker")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of a worker")
     options = parser.parse_args(arguments)
 
     # Workers may run elsewhere on the machine, where a relative path means nothing.
-    folders = [
-        None if path is None else path.resolve()
-        for path in (options.output, options.masks, options.json)
-    ]
+    folders = [None if path is None else path.resolve() for path in (options.output, options.masks, options.json)]
     job = BatchJob(
         queries=tuple(options.query),
         bundle=None if options.bundle is None else options.bundle.resolve(),
@@ -111,9 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             done += 1
             ledger.add(row)
-    print(
-        f"{done} of {len(rows)} files done, {len(rows) - len(todo)} were finished before, {failed} failed."
-    )
+    print(f"{done} of {len(rows)} files done, {len(rows) - len(todo)} were finished before, {failed} failed.")
     return 1 if failed else 0
 
 

@@ -34,9 +34,7 @@ from rvos_edge.streaming.overlay import draw_overlay
 from rvos_edge.streaming.sinks import label_image
 
 # Cameras publish as best effort; a depth of one leaves no queue of images that are too old.
-_NEWEST = QoSProfile(
-    depth=1, history=QoSHistoryPolicy.KEEP_LAST, reliability=QoSReliabilityPolicy.BEST_EFFORT
-)
+_NEWEST = QoSProfile(depth=1, history=QoSHistoryPolicy.KEEP_LAST, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 _CHANNELS: dict[str, tuple[int, ...]] = {
     "bgr8": (0, 1, 2),
     "rgb8": (2, 1, 0),
@@ -55,11 +53,7 @@ class SegmentNode(Node):
         super().__init__("rvos_edge")
         get = self.declare_parameter
         queries = list(get("queries", ["a person"]).value)
-        bundle, device, backend = (
-            get("bundle", "").value,
-            get("device", "auto").value,
-            get("backend", "auto").value,
-        )
+        bundle, device, backend = (get("bundle", "").value, get("device", "auto").value, get("backend", "auto").value)
         self._segmenter = rvos_edge.open(bundle or None, device=device, backend=backend)
         self._segmenter.set_queries(queries)
         self._masks = self.create_publisher(Image, "masks", 1)
@@ -67,15 +61,11 @@ class SegmentNode(Node):
         self.create_subscription(Image, "image", self._on_image, _NEWEST)
         self.create_subscription(String, "queries", self._on_queries, 10)
         name, reason = self._segmenter.backend_name, self._segmenter.backend_reason
-        self.get_logger().info(
-            f"segmenting {', '.join(self._segmenter.queries)} on {name} because {reason}"
-        )
+        self.get_logger().info(f"segmenting {', '.join(self._segmenter.queries)} on {name} because {reason}")
 
     def _on_queries(self, message: Any) -> None:
         try:
-            self._segmenter.set_queries(
-                [part.strip() for part in message.data.split(";") if part.strip()]
-            )
+            self._segmenter.set_queries([part.strip() for part in message.data.split(";") if part.strip()])
         except rvos_edge.UserError as error:
             self.get_logger().error(f"the old queries stay: {error}")
         else:
@@ -101,19 +91,13 @@ def to_bgr(message: Any) -> NDArray[np.uint8]:
     """
     channels = _CHANNELS.get(message.encoding)
     if channels is None:
-        raise ValueError(
-            f"images of encoding '{message.encoding}' cannot be read; send one of {', '.join(_CHANNELS)}"
-        )
+        raise ValueError(f"images of encoding '{message.encoding}' cannot be read; send one of {', '.join(_CHANNELS)}")
     depth = _DEPTHS[message.encoding]
     data = np.frombuffer(message.data, np.uint8)
     if message.step < message.width * depth or data.size < message.height * message.step:
-        raise ValueError(
-            f"an image of {message.width}x{message.height} {message.encoding} is longer than its data"
-        )
+        raise ValueError(f"an image of {message.width}x{message.height} {message.encoding} is longer than its data")
     # Rows may be padded.
-    rows = data[: message.height * message.step].reshape(message.height, message.step)[
-        :, : message.width * depth
-    ]
+    rows = data[: message.height * message.step].reshape(message.height, message.step)[:, : message.width * depth]
     pixels = rows.reshape(message.height, message.width, depth)
     return np.ascontiguousarray(pixels[..., list(channels)])
 

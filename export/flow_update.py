@@ -23,8 +23,7 @@ class ContextShare(nn.Module):
         hidden, context = _extents(raft)
         columns = slice(hidden, hidden + context)
         self.convs = nn.ModuleList(
-            _joined([unit.convz, unit.convr, unit.convq], [columns], bias=True)
-            for unit in _units(raft)
+            _joined([unit.convz, unit.convr, unit.convq], [columns], bias=True) for unit in _units(raft)
         )
 
     def forward(self, context: Tensor) -> Tensor:
@@ -44,9 +43,7 @@ class Update(nn.Module):
         self.zr = nn.ModuleList(_joined([unit.convz, unit.convr], inputs) for unit in _units(raft))
         self.q = nn.ModuleList(_joined([unit.convq], inputs) for unit in _units(raft))
 
-    def forward(
-        self, hidden: Tensor, share: Tensor, correlation: Tensor, flow: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, hidden: Tensor, share: Tensor, correlation: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         """-> hidden [B,.,h,w] and the change of the flow [B,2,h,w]."""
         motion = self.motion_encoder(flow, correlation)
         size = self.hidden
@@ -74,17 +71,9 @@ def split_update(raft: RAFT, joined: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in joined.items():
         if name.startswith(("update.motion_encoder.", "update.flow_head.")):
             split[name.removeprefix("update.")] = tensor
-    names = [
-        name
-        for name, unit in raft.update_block.recurrent_block.named_children()
-        if isinstance(unit, ConvGRU)
-    ]
+    names = [name for name, unit in raft.update_block.recurrent_block.named_children() if isinstance(unit, ConvGRU)]
     for index, unit in enumerate(names):
-        parts = [
-            f"update.zr.{index}.weight",
-            f"update.q.{index}.weight",
-            f"share.convs.{index}.weight",
-        ]
+        parts = [f"update.zr.{index}.weight", f"update.q.{index}.weight", f"share.convs.{index}.weight"]
         bias = joined.get(f"share.convs.{index}.bias")
         if bias is None or any(part not in joined for part in parts):
             continue
@@ -110,13 +99,9 @@ def _extents(raft: RAFT) -> tuple[int, int]:
     return hidden, gate.in_channels - hidden - raft.update_block.motion_encoder.out_channels
 
 
-def _joined(
-    convs: Sequence[nn.Conv2d], columns: Sequence[slice], *, bias: bool = False
-) -> nn.Conv2d:
+def _joined(convs: Sequence[nn.Conv2d], columns: Sequence[slice], *, bias: bool = False) -> nn.Conv2d:
     """One convolution that gives the outputs of several, of some of their input channels."""
-    weight = torch.cat(
-        [torch.cat([conv.weight[:, part] for part in columns], dim=1) for conv in convs]
-    )
+    weight = torch.cat([torch.cat([conv.weight[:, part] for part in columns], dim=1) for conv in convs])
     # All of RAFT's gates keep the size of what they read.
     height, width = weight.shape[2:]
     joined = nn.Conv2d(

@@ -97,9 +97,7 @@ class _FlowEncode(_Part):
         # One strided convolution takes means of squares and turns BGR to RGB: no runtime does these two as fast.
         scale = self.flow.scale
         mean = torch.eye(3).flip(0).view(3, 3, 1, 1).expand(3, 3, scale, scale) / scale**2
-        self.shrink = nn.Parameter(
-            mean.to(_dtype(self.flow.raft)).contiguous(), requires_grad=False
-        )
+        self.shrink = nn.Parameter(mean.to(_dtype(self.flow.raft)).contiguous(), requires_grad=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         pixels = image.to(self.shrink.dtype).unsqueeze(0).permute(0, 3, 1, 2)
@@ -151,9 +149,7 @@ class _Gating(_Part):
         # fusion: single uses level 4 alone; nothing reads the others' place-holders.
         levels = [named.get(name, tensors[0]) for name in LEVELS]
         last = named[LANGUAGE[3]]
-        language = tuple(
-            named.get(name, last).unsqueeze(0).to(_dtype(self.model.decoder)) for name in LANGUAGE
-        )
+        language = tuple(named.get(name, last).unsqueeze(0).to(_dtype(self.model.decoder)) for name in LANGUAGE)
         logits = self.model.decode(levels, named.get("flow"), language)[0].float()
         # Upsampling is linear: the upsampled margin's sign is the argmax of the upsampled logits, at half the cost.
         return (logits[:, 1] - logits[:, 0],)
@@ -172,9 +168,7 @@ class _Boundary(_Part):
         pixels = image.to(torch.float32).unsqueeze(0).permute(0, 3, 1, 2)
         guide = F.conv2d(pixels, self.shrink, stride=self.model.stride)
         assert self.model.boundary is not None
-        logits = self.model.boundary(
-            guide, torch.stack([-coarse / 2, coarse / 2], dim=1).unsqueeze(0)
-        )[0]
+        logits = self.model.boundary(guide, torch.stack([-coarse / 2, coarse / 2], dim=1).unsqueeze(0))[0]
         return (logits[:, 1] - logits[:, 0],)
 
 
@@ -241,11 +235,7 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[ExportGraph, ...]
     if model.boundary is not None:
         graphs.append(
             ExportGraph(
-                "boundary",
-                _Boundary(model),
-                ("image", COARSE),
-                (MARGIN_OUTPUT,),
-                {"image": {}, COARSE: {0: "Q"}},
+                "boundary", _Boundary(model), ("image", COARSE), (MARGIN_OUTPUT,), {"image": {}, COARSE: {0: "Q"}}
             )
         )
     return tuple(graphs)

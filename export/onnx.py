@@ -25,12 +25,7 @@ OPSET = 18
 MAX_QUERIES = 256
 _ROWS = frozenset({COARSE, MARGIN_OUTPUT})
 """Outputs with one row per query."""
-_DTYPES = {
-    torch.uint8: "uint8",
-    torch.int64: "int64",
-    torch.float16: "float16",
-    torch.float32: "float32",
-}
+_DTYPES = {torch.uint8: "uint8", torch.int64: "int64", torch.float16: "float16", torch.float32: "float32"}
 
 
 def export_onnx(graph: ExportGraph, example: Sequence[Tensor], path: Path) -> onnx.ModelProto:
@@ -55,10 +50,7 @@ def export_onnx(graph: ExportGraph, example: Sequence[Tensor], path: Path) -> on
         for name in graph.inputs
     )
     # *tensors is one argument holding all: its shapes are nested once more.
-    nested = (
-        "tensors" in graph.module.forward.__code__.co_varnames[:2]
-        and graph.module.forward.__code__.co_flags & 4
-    )
+    nested = "tensors" in graph.module.forward.__code__.co_varnames[:2] and graph.module.forward.__code__.co_flags & 4
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -72,30 +64,20 @@ def export_onnx(graph: ExportGraph, example: Sequence[Tensor], path: Path) -> on
                 external_data=False,
             )
     except Exception as error:  # the exporter's errors share no base class
-        raise UserError(
-            f"Graph '{graph.name}' cannot be exported: {str(error).splitlines()[0]}"
-        ) from error
+        raise UserError(f"Graph '{graph.name}' cannot be exported: {str(error).splitlines()[0]}") from error
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     _name_symbols(model, graph)
     _check(model, graph)
     # The exporter notes a stack trace of the exporting machine at every node.
-    for item in (
-        model.graph,
-        *model.graph.node,
-        *model.graph.value_info,
-        *model.graph.input,
-        *model.graph.output,
-    ):
+    for item in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del item.metadata_props[:]
     onnx.save(model, str(path))
     onnx.checker.check_model(str(path))
     return model
 
 
-def specs(
-    graph: ExportGraph, names: Sequence[str], tensors: Sequence[Tensor]
-) -> tuple[TensorSpec, ...]:
+def specs(graph: ExportGraph, names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:
     """Specs of a graph's tensors; language vectors are [Q,c] on both sides of the wire."""
     result = []
     for name, tensor in zip(names, tensors, strict=True):
@@ -104,11 +86,7 @@ def specs(
             shape[axis] = symbol
         if name.startswith("lang") or name in _ROWS:
             shape[0] = "Q"
-        result.append(
-            TensorSpec.model_validate(
-                {"name": name, "dtype": _DTYPES[tensor.dtype], "shape": shape}
-            )
-        )
+        result.append(TensorSpec.model_validate({"name": name, "dtype": _DTYPES[tensor.dtype], "shape": shape}))
     return tuple(result)
 
 
@@ -147,15 +125,11 @@ def _check(model: onnx.ModelProto, graph: ExportGraph) -> None:
     # An input named like a parameter would silently become that parameter.
     merged = set(inputs) & {item.name for item in model.graph.initializer}
     if merged:
-        raise UserError(
-            f"Graph '{graph.name}': input '{merged.pop()}' merged with the parameter of that name."
-        )
+        raise UserError(f"Graph '{graph.name}': input '{merged.pop()}' merged with the parameter of that name.")
     read = {name for node in model.graph.node for name in node.input} | set(outputs)
     unused = [name for name in inputs if name not in read]
     if unused:
-        raise UserError(
-            f"Graph '{graph.name}': input '{unused[0]}' is read by no node; leave it out of the graph."
-        )
+        raise UserError(f"Graph '{graph.name}': input '{unused[0]}' is read by no node; leave it out of the graph.")
 
 
 @contextlib.contextmanager

@@ -78,11 +78,7 @@ class ExportOptions:
 
 
 def export_bundle(
-    checkpoint: Path,
-    output: Path,
-    options: ExportOptions | None = None,
-    *,
-    console: Console | None = None,
+    checkpoint: Path, output: Path, options: ExportOptions | None = None, *, console: Console | None = None
 ) -> Path:
     """Export a checkpoint as a bundle; nothing is left behind unless every graph is proven.
 
@@ -101,9 +97,7 @@ def export_bundle(
     console = console or Console(stderr=True)
     options = options or ExportOptions()
     if not 1 <= options.max_queries <= MAX_QUERIES:
-        raise UserError(
-            f"--max-queries {options.max_queries} is out of range; choose between 1 and {MAX_QUERIES}."
-        )
+        raise UserError(f"--max-queries {options.max_queries} is out of range; choose between 1 and {MAX_QUERIES}.")
     loaded = load_checkpoint(checkpoint, preset=options.preset)
     if options.flow_scale is not None:
         _set_flow_scale(loaded, options.flow_scale)
@@ -118,26 +112,20 @@ def export_bundle(
 
     with new_directory(output) as temporary:
         loaded.tokenizer.save(str(temporary / "tokenizer.json"))
-        (temporary / "card.json").write_text(
-            json.dumps(loaded.card, indent=2) + "\n", encoding="utf-8"
-        )
+        (temporary / "card.json").write_text(json.dumps(loaded.card, indent=2) + "\n", encoding="utf-8")
         exporter = _Exporter(loaded, checkpoint, temporary, options, storage, console)
         first = exporter.export(sizes[0])
         others: dict[str, dict[str, GraphSpec]] = {}
         for size in sizes[1:]:
             graphs = exporter.export(size, like=first).graphs
-            others[format_size(size)] = {
-                name: spec for name, spec in graphs.items() if name != TEXT_GRAPH
-            }
+            others[format_size(size)] = {name: spec for name, spec in graphs.items() if name != TEXT_GRAPH}
         _write_manifest(first.model_copy(update={"sizes": others}), temporary)
         for size in sizes:
             Bundle.open(temporary, size=size)
     return output
 
 
-def export_preset(
-    preset: str, weights: Mapping[str, Path], output: Path, options: ExportOptions
-) -> Path:
+def export_preset(preset: str, weights: Mapping[str, Path], output: Path, options: ExportOptions) -> Path:
     """Export a network that was not trained as a whole, from official weights of its parts; the rest is random.
 
     Args:
@@ -188,13 +176,9 @@ class _Exporter:
         for graph, plain in track(todo, label, console=self.console, disable=quiet):
             inputs, outputs = (
                 wired(names, tensors, precision)
-                for names, tensors in zip(
-                    (graph.inputs, graph.outputs), run_once(plain, reference), strict=True
-                )
+                for names, tensors in zip((graph.inputs, graph.outputs), run_once(plain, reference), strict=True)
             )
-            written[graph.name] = self._write(
-                graph, plain, inputs, outputs, f"{folder}{graph.name}.onnx"
-            )
+            written[graph.name] = self._write(graph, plain, inputs, outputs, f"{folder}{graph.name}.onnx")
         kept = None
         if like is None:
             reference.save(self.root / REFERENCE_FILE)
@@ -204,9 +188,7 @@ class _Exporter:
         proofs = self._prove(Bundle.open(self.root), narrow, reference)
         return manifest.model_copy(update={"proofs": proofs, "reference": kept})
 
-    def _prove(
-        self, bundle: Bundle, graphs: Sequence[ExportGraph], reference: Reference
-    ) -> dict[str, Proof]:
+    def _prove(self, bundle: Bundle, graphs: Sequence[ExportGraph], reference: Reference) -> dict[str, Proof]:
         proofs = {"onnxruntime": prove(bundle, reference, lambda: OnnxRuntimeBackend(device="cpu"))}
         if self.options.precision == "float16":
             proofs["pytorch"] = prove_in_pytorch(graphs, reference)
@@ -215,12 +197,7 @@ class _Exporter:
         return proofs
 
     def _write(
-        self,
-        graph: ExportGraph,
-        plain: ExportGraph,
-        inputs: tuple[Tensor, ...],
-        outputs: tuple[Tensor, ...],
-        file: str,
+        self, graph: ExportGraph, plain: ExportGraph, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], file: str
     ) -> GraphSpec:
         storage = self.storage[graph.name]
         model = export_onnx(graph, inputs, self.root / file)
@@ -233,10 +210,7 @@ class _Exporter:
             outputs=specs(graph, graph.outputs, outputs),
             precision=arithmetic(graph.name, self.options.precision),
             weights=storage,
-            flops=count_flops(
-                plain,
-                [tensor.float() if tensor.is_floating_point() else tensor for tensor in inputs],
-            ),
+            flops=count_flops(plain, [tensor.float() if tensor.is_floating_point() else tensor for tensor in inputs]),
             weight_bytes=weight_bytes(model),
         )
 
@@ -275,17 +249,12 @@ def _manifest(
         stride=loaded.model.stride,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        text=TextSpec(
-            sha256=sha256_of(folder / "tokenizer.json"), max_tokens=config.text.max_tokens
-        ),
+        text=TextSpec(sha256=sha256_of(folder / "tokenizer.json"), max_tokens=config.text.max_tokens),
         flow=flow,
         graphs=graphs,
         states=STATES if flow else {},
         max_queries=options.max_queries,
-        tools={
-            name: version(name)
-            for name in ("torch", "torchvision", "onnx", "onnxruntime", "transformers")
-        },
+        tools={name: version(name) for name in ("torch", "torchvision", "onnx", "onnxruntime", "transformers")},
         checkpoint=path.name,
         checkpoint_sha256=sha256_of(path / "model.safetensors"),
         licences=tuple(loaded.card.get("config", {}).get("data", {}).get("licences", ())),
@@ -293,9 +262,7 @@ def _manifest(
 
 
 def _write_manifest(manifest: Manifest, folder: Path) -> None:
-    (folder / "manifest.json").write_text(
-        manifest.model_dump_json(indent=2) + "\n", encoding="utf-8"
-    )
+    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _set_flow_scale(loaded: Checkpoint, scale: int) -> None:

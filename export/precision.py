@@ -40,36 +40,16 @@ class Policy:
 
 
 POLICY: dict[str, Policy] = {
-    "text": Policy(
-        "float32", "float32", "all", "runs on the host, once per query, and is then remembered"
-    ),
-    "backbone": Policy(
-        "float16", "bfloat16", "normalising pixels", "most of the arithmetic; trained with AMP"
-    ),
+    "text": Policy("float32", "float32", "all", "runs on the host, once per query, and is then remembered"),
+    "backbone": Policy("float16", "bfloat16", "normalising pixels", "most of the arithmetic; trained with AMP"),
     "aspp": Policy("float16", "bfloat16", "nothing", "as the backbone"),
-    "vision": Policy(
-        "float16", "bfloat16", "normalising pixels", "the two in one, where they are fused"
-    ),
-    "flow_encode": Policy(
-        "float16", "bfloat16", "normalising pixels", "moves the flow by 0.03 pixels"
-    ),
-    "flow_context": Policy(
-        "float16", "bfloat16", "normalising pixels", "each side of the product has taken C^-1/4"
-    ),
-    "flow_step": Policy(
-        "float16", "bfloat16", "positions, flow", "place and flow apart: fractions survive"
-    ),
-    "flow_up": Policy(
-        "float16",
-        "float32",
-        "positions, convex sums",
-        "weighs motions; a thousandth of the arithmetic",
-    ),
+    "vision": Policy("float16", "bfloat16", "normalising pixels", "the two in one, where they are fused"),
+    "flow_encode": Policy("float16", "bfloat16", "normalising pixels", "moves the flow by 0.03 pixels"),
+    "flow_context": Policy("float16", "bfloat16", "normalising pixels", "each side of the product has taken C^-1/4"),
+    "flow_step": Policy("float16", "bfloat16", "positions, flow", "place and flow apart: fractions survive"),
+    "flow_up": Policy("float16", "float32", "positions, convex sums", "weighs motions; a thousandth of the arithmetic"),
     "gating": Policy(
-        "float16",
-        "bfloat16",
-        "motion image, prior, margin",
-        "means over all pixels add up small numbers",
+        "float16", "bfloat16", "motion image, prior, margin", "means over all pixels add up small numbers"
     ),
     "boundary": Policy("float32", "float32", "all", "variances are differences of near numbers"),
 }
@@ -84,9 +64,7 @@ def arithmetic(graph: str, precision: Precision) -> Arithmetic:
     return policy.float16 if precision == "float16" else policy.bfloat16
 
 
-_WIDE_WIRES = frozenset(
-    {FLOW_COORDS, STATES[FLOW_COORDS], FLOW_OUTPUT, COARSE, MARGIN_OUTPUT, *LANGUAGE}
-)
+_WIDE_WIRES = frozenset({FLOW_COORDS, STATES[FLOW_COORDS], FLOW_OUTPUT, COARSE, MARGIN_OUTPUT, *LANGUAGE})
 
 
 def wire_dtype(name: str, precision: Precision) -> torch.dtype:
@@ -94,9 +72,7 @@ def wire_dtype(name: str, precision: Precision) -> torch.dtype:
     return torch.float16 if precision == "float16" and name not in _WIDE_WIRES else torch.float32
 
 
-def wired(
-    names: Sequence[str], tensors: Sequence[Tensor], precision: Precision
-) -> tuple[Tensor, ...]:
+def wired(names: Sequence[str], tensors: Sequence[Tensor], precision: Precision) -> tuple[Tensor, ...]:
     """Tensors in the types that they have between the graphs; integers stay."""
     return tuple(
         tensor.to(wire_dtype(name, precision)) if tensor.is_floating_point() else tensor
@@ -112,14 +88,7 @@ def narrowed(model: HINet, precision: Precision) -> HINet:
     if precision != "float16":
         return model
     narrow = copy.deepcopy(model)
-    for part in (
-        narrow.backbone,
-        narrow.aspp,
-        narrow.vision,
-        narrow.interaction,
-        narrow.motion,
-        narrow.decoder,
-    ):
+    for part in (narrow.backbone, narrow.aspp, narrow.vision, narrow.interaction, narrow.motion, narrow.decoder):
         if part is not None:
             part.half()
     if narrow.naming is not None:

@@ -59,16 +59,12 @@ def read_clip(source: Path | None, size: tuple[int, int], count: int) -> Referen
             if len(frames) == count:
                 break
     if len(frames) < 2:
-        raise UserError(
-            f"--frames {source} has fewer than two frames; give a video or a folder of consecutive images."
-        )
+        raise UserError(f"--frames {source} has fewer than two frames; give a video or a folder of consecutive images.")
     if source is not None:
         return ReferenceClip(frames, source.name, _QUERIES)
     # What is there to be seen: masks of a few pixels would prove little.
     queries = [said[0] for said in SyntheticCamera(seed=0, size=size).expressions(0) if said]
-    return ReferenceClip(
-        frames, "synthetic camera, seed 0", tuple(queries[: len(_QUERIES)]) or _QUERIES
-    )
+    return ReferenceClip(frames, "synthetic camera, seed 0", tuple(queries[: len(_QUERIES)]) or _QUERIES)
 
 
 @torch.no_grad()
@@ -79,8 +75,7 @@ def record(graphs: Sequence[ExportGraph], checkpoint: Checkpoint, clip: Referenc
     outputs: dict[str, dict[str, NDArray[np.float32]]] = {}
     text, *rest = graphs
     tokens: list[tuple[Tensor, ...]] = [
-        tokenize(checkpoint.tokenizer, [query], checkpoint.model.config.text.max_tokens)
-        for query in clip.queries
+        tokenize(checkpoint.tokenizer, [query], checkpoint.model.config.text.max_tokens) for query in clip.queries
     ]
     vectors = [text.module(*ids) for ids in tokens]
     inputs[TEXT_GRAPH] = _arrays(text.inputs, tokens[0])
@@ -117,9 +112,7 @@ def record(graphs: Sequence[ExportGraph], checkpoint: Checkpoint, clip: Referenc
 
 
 @torch.no_grad()
-def run_once(
-    graph: ExportGraph, reference: Reference
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def run_once(graph: ExportGraph, reference: Reference) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Inputs and outputs of a float32 graph on the recorded run: examples of its tensors."""
     inputs = _rounded(graph.inputs, _tensors(graph, reference))
     return inputs, graph.module(*inputs)
@@ -144,9 +137,7 @@ def prove_in_pytorch(graphs: Sequence[ExportGraph], reference: Reference) -> Pro
 
 
 def _tensors(graph: ExportGraph, reference: Reference) -> tuple[Tensor, ...]:
-    return tuple(
-        torch.from_numpy(np.array(reference.inputs[graph.name][name])) for name in graph.inputs
-    )
+    return tuple(torch.from_numpy(np.array(reference.inputs[graph.name][name])) for name in graph.inputs)
 
 
 def _rounded(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -84,12 +84,7 @@ def _config(manifest: Manifest, card: dict[str, Any]) -> ModelConfig:
     network = manifest.network
     facts = {name: network[name] for name in ("fusion", "flow")}
     # Bundles from before there was a choice have none of these.
-    added: dict[str, str | int] = {
-        "naming": False,
-        "discriminant": False,
-        "sureness": False,
-        "boundary": "none",
-    }
+    added: dict[str, str | int] = {"naming": False, "discriminant": False, "sureness": False, "boundary": "none"}
     facts |= {name: network.get(name, absent) for name, absent in added.items()}
     return model_config(manifest.preset, **{"size": manifest.size, **changes, **facts})
 
@@ -98,17 +93,11 @@ def _weights(bundle: Bundle, model: HINet) -> dict[str, Tensor]:
     """The weights in all graphs, by their names in the network; a folded norm is ``weight_bias`` of its convolution."""
     found: dict[str, NDArray[np.float32]] = {}
     for name in bundle.manifest.graphs:
-        found |= _named(
-            _widened(onnx.load(str(bundle.graph_path(name))).graph), bundle.graph_path(name)
-        )
+        found |= _named(_widened(onnx.load(str(bundle.graph_path(name))).graph), bundle.graph_path(name))
     tensors = {name: torch.from_numpy(array.copy()) for name, array in found.items()}
-    weights = {
-        name.partition("model.")[2]: tensor for name, tensor in tensors.items() if "model." in name
-    }
+    weights = {name.partition("model.")[2]: tensor for name, tensor in tensors.items() if "model." in name}
     if model.flow is not None:
-        pieces = {
-            name: tensor for name, tensor in tensors.items() if name.startswith((_UPDATE, _SHARE))
-        }
+        pieces = {name: tensor for name, tensor in tensors.items() if name.startswith((_UPDATE, _SHARE))}
         block = split_update(model.flow.raft, pieces)
         weights |= {f"flow.raft.update_block.{name}": tensor for name, tensor in block.items()}
     return weights
@@ -125,9 +114,7 @@ def _widened(graph: onnx.GraphProto) -> tuple[onnx.GraphProto, dict[str, NDArray
             axis = next(item.i for item in node.attribute if item.name == "axis")
             shape = [-1 if index == axis else 1 for index in range(narrow.ndim)]
             values[node.output[0]] = narrow.astype(np.float32) * scale.reshape(shape)
-    kept = {
-        name: value.astype(np.float32) for name, value in values.items() if value.dtype.kind in "fi"
-    }
+    kept = {name: value.astype(np.float32) for name, value in values.items() if value.dtype.kind in "fi"}
     return graph, kept
 
 
@@ -154,11 +141,7 @@ def _load(model: HINet, weights: dict[str, Tensor], path: Path) -> dict[nn.Conv2
     """
     modules = {module: name for name, module in model.named_modules()}
     folded = {}
-    state = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if name.endswith("num_batches_tracked")
-    }
+    state = {name: tensor for name, tensor in model.state_dict().items() if name.endswith("num_batches_tracked")}
     for conv, norm in _followed(model).items():
         name, own = modules[conv], modules[norm]
         if f"{own}.weight" in weights:
@@ -230,9 +213,7 @@ def _statistics(
     model = restored.model
     if config is None:
         data = {"sources": [{"kind": "synthetic", "share": 1.0}]}
-        config = TrainConfig.model_validate(
-            {"name": "scenes", "model": {}, "data": data, "iterations": _BATCHES}
-        )
+        config = TrainConfig.model_validate({"name": "scenes", "model": {}, "data": data, "iterations": _BATCHES})
     none = torch.zeros(1, dtype=torch.float64)
     sums: dict[nn.BatchNorm2d, tuple[Tensor, Tensor, int]] = {}
 
@@ -241,22 +222,14 @@ def _statistics(
         values = inputs[0].double()
         one, two, count = sums.get(norm, (none, none, 0))
         axes = (0, 2, 3)
-        sums[norm] = (
-            one + values.sum(axes),
-            two + values.square().sum(axes),
-            count + values[:, 0].numel(),
-        )
+        sums[norm] = (one + values.sum(axes), two + values.square().sum(axes), count + values[:, 0].numel())
 
     hooks = [norm.register_forward_pre_hook(add) for norm in norms]
     mixture = build_mixture(config.data, model, config.seed, console=console)
     for batch in batches(mixture, config, start=0, stop=_BATCHES):
         said = [text for row in batch.expressions for text in row[: config.data.queries]]
-        vectors = model.encode_text(
-            *tokenize(restored.tokenizer, said, model.config.text.max_tokens)
-        )
-        language = tuple(
-            level.view(len(batch.expressions), -1, level.shape[1]) for level in vectors
-        )
+        vectors = model.encode_text(*tokenize(restored.tokenizer, said, model.config.text.max_tokens))
+        language = tuple(level.view(len(batch.expressions), -1, level.shape[1]) for level in vectors)
         flow = batch.flow * (torch.rand(len(batch.flow), 1, 1, 1) >= config.flow_dropout)
         model(batch.image, flow, language)
     for hook in hooks:
@@ -268,9 +241,7 @@ def _statistics(
 
 
 @torch.no_grad()
-def _unfold(
-    folded: dict[nn.Conv2d, nn.BatchNorm2d], statistics: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]
-) -> None:
+def _unfold(folded: dict[nn.Conv2d, nn.BatchNorm2d], statistics: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]) -> None:
     """Give the norms their statistics, and weights and filters with which they compute what they did."""
     for conv, norm in folded.items():
         if norm not in statistics:
@@ -296,13 +267,10 @@ def _check(restored: Checkpoint, bundle: Bundle) -> None:
     if flow is not None:
         model.set_flow_scale(flow.scale)
     for graph in build_graphs(model, fuse="vision" in bundle.manifest.graphs):
-        given = [
-            torch.from_numpy(np.array(reference.inputs[graph.name][name])) for name in graph.inputs
-        ]
+        given = [torch.from_numpy(np.array(reference.inputs[graph.name][name])) for name in graph.inputs]
         wide = [tensor.float() if tensor.is_floating_point() else tensor for tensor in given]
         outputs: Arrays = {
-            name: tensor.numpy()
-            for name, tensor in zip(graph.outputs, graph.module(*wide), strict=True)
+            name: tensor.numpy() for name, tensor in zip(graph.outputs, graph.module(*wide), strict=True)
         }
         gap, limit = (
             compare(outputs, reference.outputs[graph.name]).relative_l2,

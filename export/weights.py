@@ -59,16 +59,10 @@ def storage_of(*, weights: Storage | None, int8: bool, precision: Precision) -> 
         UserError: The options contradict each other.
     """
     if weights == "float32" and precision == "float16":
-        raise UserError(
-            "--weights float32 contradicts --fp16: a float16 graph holds float16 weights; leave one out."
-        )
+        raise UserError("--weights float32 contradicts --fp16: a float16 graph holds float16 weights; leave one out.")
     if int8 and weights is not None:
-        raise UserError(
-            f"--int8 weights and --weights {weights} contradict each other; leave one out."
-        )
-    storage: dict[str, Storage] = (
-        dict(_STORAGE) if weights is None else dict.fromkeys(_STORAGE, weights)
-    )
+        raise UserError(f"--int8 weights and --weights {weights} contradict each other; leave one out.")
+    storage: dict[str, Storage] = dict(_STORAGE) if weights is None else dict.fromkeys(_STORAGE, weights)
     return {**storage, **dict.fromkeys(("text", "backbone", "vision"), "int8")} if int8 else storage
 
 
@@ -97,21 +91,11 @@ def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
         if rows:
             axis = _row_axis(graph, tensor.name)
             quantised, scale = _quantise(values.astype(np.float32), axis)
-            scale_name, wide = (
-                f"{tensor.name}_scale",
-                f"{tensor.name}_wide" if is_half else tensor.name,
-            )
-            converted += [
-                numpy_helper.from_array(quantised, narrow),
-                numpy_helper.from_array(scale, scale_name),
-            ]
-            nodes.append(
-                helper.make_node("DequantizeLinear", [narrow, scale_name], [wide], axis=axis)
-            )
+            scale_name, wide = (f"{tensor.name}_scale", f"{tensor.name}_wide" if is_half else tensor.name)
+            converted += [numpy_helper.from_array(quantised, narrow), numpy_helper.from_array(scale, scale_name)]
+            nodes.append(helper.make_node("DequantizeLinear", [narrow, scale_name], [wide], axis=axis))
             if is_half:  # at opset 18 DequantizeLinear knows float32 only
-                nodes.append(
-                    helper.make_node("Cast", [wide], [tensor.name], to=TensorProto.FLOAT16)
-                )
+                nodes.append(helper.make_node("Cast", [wide], [tensor.name], to=TensorProto.FLOAT16))
         else:
             narrow = f"{tensor.name}_float16"
             half = np.clip(values, -65504, 65504).astype(np.float16)
@@ -141,9 +125,7 @@ def _row_axis(graph: onnx.GraphProto, name: str) -> int:
     return 0
 
 
-def _quantise(
-    values: NDArray[np.float32], axis: int
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _quantise(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     others = tuple(index for index in range(values.ndim) if index != axis)
     scale = np.maximum(np.abs(values).max(axis=others), 1e-12).astype(np.float32) / np.float32(127)
     shaped = np.expand_dims(scale, others)

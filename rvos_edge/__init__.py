@@ -25,16 +25,7 @@ if TYPE_CHECKING:
     from rvos_edge.streaming.iterate import stream
 
 __version__ = "0.1.0"
-__all__ = [
-    "FlowOptions",
-    "Result",
-    "Segmenter",
-    "SegmenterProtocol",
-    "UserError",
-    "__version__",
-    "open",
-    "stream",
-]
+__all__ = ["FlowOptions", "Result", "Segmenter", "SegmenterProtocol", "UserError", "__version__", "open", "stream"]
 
 # Loaded on first use, so that `import rvos_edge` and `rvos-edge --help` stay fast.
 _LAZY = {

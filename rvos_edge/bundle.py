@@ -229,9 +229,7 @@ def at_size(manifest: Manifest, size: tuple[int, int], root: Path) -> Manifest:
         known = ", ".join([format_size(manifest.size), *manifest.sizes])
         raise UserError(f"{root} has no graphs for {key}; it was exported for {known}.")
     graphs = {TEXT_GRAPH: manifest.graphs[TEXT_GRAPH], **manifest.sizes[key]}
-    return manifest.model_copy(
-        update={"size": size, "graphs": graphs, "reference": None, "proofs": {}}
-    )
+    return manifest.model_copy(update={"size": size, "graphs": graphs, "reference": None, "proofs": {}})
 
 
 def frame_flops(graphs: Mapping[str, GraphSpec], iterations: int) -> int:
@@ -265,17 +263,10 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
     Raises:
         UserError: A graph is missing or a tensor is not fed; the sentence names it.
     """
-    required = [
-        TEXT_GRAPH,
-        *manifest.vision_graphs,
-        *(FLOW_GRAPHS if manifest.flow else ()),
-        GATING_GRAPH,
-    ]
+    required = [TEXT_GRAPH, *manifest.vision_graphs, *(FLOW_GRAPHS if manifest.flow else ()), GATING_GRAPH]
     for name in required:
         if name not in manifest.graphs:
-            raise UserError(
-                f"{root}: graph '{name}' is missing from manifest.json; export the bundle again."
-            )
+            raise UserError(f"{root}: graph '{name}' is missing from manifest.json; export the bundle again.")
     fed: dict[str, TensorSpec] = {}
     height, width = manifest.size
     fed[FRAME_INPUT] = TensorSpec(name=FRAME_INPUT, dtype="uint8", shape=(height, width, 3))
@@ -283,15 +274,11 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
         fed.update({spec.name: spec for spec in graph.outputs})
     for state, source in manifest.states.items():
         if source not in fed:
-            raise UserError(
-                f"{root}: state '{state}' takes '{source}', which no graph produces; export it again."
-            )
+            raise UserError(f"{root}: state '{state}' takes '{source}', which no graph produces; export it again.")
         # A state may also be written directly by a graph (hidden comes from flow_context, then from flow_step).
         written = fed.setdefault(state, fed[source].model_copy(update={"name": state}))
         if (written.dtype, written.shape) != (fed[source].dtype, fed[source].shape):
-            raise UserError(
-                f"{root}: state '{state}' cannot swap with '{source}', they differ; export it again."
-            )
+            raise UserError(f"{root}: state '{state}' cannot swap with '{source}', they differ; export it again.")
     for name in (MARGIN_OUTPUT, *((FLOW_OUTPUT, FLOW_COORDS) if manifest.flow else ())):
         if name not in fed:
             raise UserError(f"{root}: no graph produces '{name}'; export the bundle again.")
@@ -301,9 +288,7 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
                 continue
             source_spec = fed.get(spec.name)
             if source_spec is None:
-                raise UserError(
-                    f"{root}: input '{spec.name}' of graph '{name}' is fed by nothing; export it again."
-                )
+                raise UserError(f"{root}: input '{spec.name}' of graph '{name}' is fed by nothing; export it again.")
             if (source_spec.dtype, source_spec.shape) != (spec.dtype, spec.shape):
                 raise UserError(
                     f"{root}: input '{spec.name}' of graph '{name}' is {spec.dtype}{list(spec.shape)} but is fed "
@@ -319,9 +304,7 @@ def read_manifest(root: Path) -> Manifest:
     """
     path = root / "manifest.json"
     if not path.is_file():
-        raise UserError(
-            f"{root} is not a bundle: it has no manifest.json; make one with 'rvos-edge export'."
-        )
+        raise UserError(f"{root} is not a bundle: it has no manifest.json; make one with 'rvos-edge export'.")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document.get("format_version") if isinstance(document, dict) else None
@@ -332,15 +315,11 @@ def read_manifest(root: Path) -> Manifest:
             )
         return Manifest.model_validate(document)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is not readable JSON ({error}); export the bundle again."
-        ) from error
+        raise UserError(f"{path} is not readable JSON ({error}); export the bundle again.") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"{path}: '{where}': {first['msg'].lower()}; export the bundle again."
-        ) from error
+        raise UserError(f"{path}: '{where}': {first['msg'].lower()}; export the bundle again.") from error
 
 
 def check_file(root: Path, name: str, sha256: str, what: str) -> None:
@@ -351,17 +330,11 @@ def check_file(root: Path, name: str, sha256: str, what: str) -> None:
     """
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(
-            f"{root}: {what} names '{name}', which leaves the bundle; do not use this bundle."
-        )
+        raise UserError(f"{root}: {what} names '{name}', which leaves the bundle; do not use this bundle.")
     if not path.is_file():
-        raise UserError(
-            f"{root}: {what} ({name}) is missing; copy the whole bundle or export it again."
-        )
+        raise UserError(f"{root}: {what} ({name}) is missing; copy the whole bundle or export it again.")
     if sha256_of(path) != sha256:
-        raise UserError(
-            f"{path} does not match its sha256 in manifest.json: it is damaged; copy or export it again."
-        )
+        raise UserError(f"{path} does not match its sha256 in manifest.json: it is damaged; copy or export it again.")
 
 
 def parse_size(size: str) -> tuple[int, int]:

@@ -32,9 +32,7 @@ def load_runtime() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != _MODULE:
             raise
-        raise UserError(
-            f"runtime 'cpp' needs {_MODULE}, which is not installed; {_INSTALL}"
-        ) from error
+        raise UserError(f"runtime 'cpp' needs {_MODULE}, which is not installed; {_INSTALL}") from error
     except ImportError as error:
         raise UserError(f"runtime 'cpp' cannot be used: {error}") from error
 
@@ -155,6 +153,4 @@ class CppSegmenter:
 def _decision(found: Any | None) -> FlowDecision | None:
     if found is None:
         return None
-    return FlowDecision(
-        found.action, found.reason, found.iterations, found.warm, found.encode, found.late
-    )
+    return FlowDecision(found.action, found.reason, found.iterations, found.warm, found.encode, found.late)

@@ -99,9 +99,7 @@ def run_demo(
         UserError: `frames` is less than 2, or the folder cannot be written.
     """
     if frames < 2:
-        raise UserError(
-            f"{frames} frames are too few for a demo whose query changes half way; ask for at least 2"
-        )
+        raise UserError(f"{frames} frames are too few for a demo whose query changes half way; ask for at least 2")
     folder = Path(output_dir)
     source = SyntheticSource(seed=seed, size=size, objects=_OBJECTS)
     plan = _plan(source.camera, frames)
@@ -121,13 +119,7 @@ def run_demo(
     sheet, video = folder / "demo.png", folder / "demo.mp4"
     sinks = open_sinks([lambda: _SheetSink(sheet, frames), lambda: VideoSink(video, SYNTHETIC_FPS)])
     summary = run_stream(
-        segmenter,
-        source,
-        sinks,
-        frames=frames,
-        on_result=score,
-        keep_partial=False,
-        overlap=Overlap.KEEP,
+        segmenter, source, sinks, frames=frames, on_result=score, keep_partial=False, overlap=Overlap.KEEP
     )
     scores = tuple(task.score() for task in plan)
     report = DemoReport(
@@ -183,45 +175,27 @@ class _Expressions(Protocol):
 def _plan(camera: _Expressions, frames: int) -> list[_Task]:
     """Three queries for different objects, the last of which gives way to another object's half way."""
     half = frames // 2
-    whole, early, late = (
-        _lasting(camera, span) for span in (range(frames), range(half), range(half, frames))
-    )
-    objects = sorted(
-        (number for number, said in enumerate(whole) if said),
-        key=lambda number: -whole[number][0][0],
-    )
+    whole, early, late = (_lasting(camera, span) for span in (range(frames), range(half), range(half, frames)))
+    objects = sorted((number for number, said in enumerate(whole) if said), key=lambda number: -whole[number][0][0])
     if not objects:
-        raise UserError(
-            "this synthetic scene has no object that words can single out; choose another seed"
-        )
+        raise UserError("this synthetic scene has no object that words can single out; choose another seed")
     chosen, spare = objects[:_QUERIES], objects[_QUERIES:]
-    tasks = [
-        _Task(whole[number][0][1], slot, number, 0, frames)
-        for slot, number in enumerate(chosen[:-1])
-    ]
+    tasks = [_Task(whole[number][0][1], slot, number, 0, frames) for slot, number in enumerate(chosen[:-1])]
     tasks.append(_Task(early[chosen[-1]][0][1], len(tasks), chosen[-1], 0, half))
     taken = {task.query for task in tasks}
     for number in [*spare, *chosen]:
         for _, expression in late[number]:
             if expression not in taken:
                 return [*tasks, _Task(expression, tasks[-1].slot, number, half, frames)]
-    raise UserError(
-        "this synthetic scene has no second expression to change to; choose another seed"
-    )
+    raise UserError("this synthetic scene has no second expression to change to; choose another seed")
 
 
 def _lasting(camera: _Expressions, span: range) -> list[list[tuple[int, str]]]:
     """Per object, what can be said of it at the start of `span`, with how often it stays true; the steadiest first."""
-    probes = [
-        [frozenset(said) for said in camera.expressions(index)]
-        for index in span[:: max(1, len(span) // 8)]
-    ]
+    probes = [[frozenset(said) for said in camera.expressions(index)] for index in span[:: max(1, len(span) // 8)]]
     return [
         sorted(
-            (
-                (sum(expression in probe[number] for probe in probes), expression)
-                for expression in said
-            ),
+            ((sum(expression in probe[number] for probe in probes), expression) for expression in said),
             key=lambda found: (-found[0], found[1]),
         )
         for number, said in enumerate(probes[0])
@@ -235,9 +209,7 @@ class _SheetSink:
 
     def __init__(self, path: Path, frames: int) -> None:
         self._file = PendingFile(path)
-        self._wanted = {
-            round(position) for position in np.linspace(0, frames - 1, min(_SHEET_FRAMES, frames))
-        }
+        self._wanted = {round(position) for position in np.linspace(0, frames - 1, min(_SHEET_FRAMES, frames))}
         self._images: list[NDArray[np.uint8]] = []
         self._captions: list[str] = []
 
@@ -247,16 +219,12 @@ class _SheetSink:
         height, width = overlay.shape[:2]
         if width > _SHEET_WIDTH:
             small = (_SHEET_WIDTH, round(height * _SHEET_WIDTH / width))
-            overlay = np.asarray(
-                cv2.resize(overlay, small, interpolation=cv2.INTER_AREA), dtype=np.uint8
-            )
+            overlay = np.asarray(cv2.resize(overlay, small, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         self._images.append(overlay)
         self._captions.append(f"frame {frame.index}")
 
     def close(self) -> None:
-        _, content = cv2.imencode(
-            ".png", contact_sheet(self._images, _SHEET_COLUMNS, self._captions)
-        )
+        _, content = cv2.imencode(".png", contact_sheet(self._images, _SHEET_COLUMNS, self._captions))
         self._file.partial.write_bytes(content.tobytes())
         self._file.commit()
 
@@ -279,6 +247,4 @@ def _print(report: DemoReport, console: Console) -> None:
         f"{report.fps:.1f} frames per second of segmentation, "
         f"{report.summary.fps:.1f} with rendering, drawing and encoding."
     )
-    console.print(
-        f"Wrote {escape(str(report.video))} and {escape(str(report.sheet))}.", soft_wrap=True
-    )
+    console.print(f"Wrote {escape(str(report.video))} and {escape(str(report.sheet))}.", soft_wrap=True)

@@ -57,11 +57,7 @@ def print_report(console: Console | None = None) -> None:
     table = Table(title="rvos-edge doctor")
     for column in ("", "what", "found", "what to do"):
         table.add_column(column, overflow="fold")
-    marks = {
-        True: Text("ok", style="green"),
-        False: Text("!!", style="red"),
-        None: Text("--", style="dim"),
-    }
+    marks = {True: Text("ok", style="green"), False: Text("!!", style="red"), None: Text("--", style="dim")}
     for finding in examine():
         # Text, not markup: versions and paths may hold brackets.
         table.add_row(marks[finding.good], finding.name, Text(finding.found), Text(finding.remedy))
@@ -78,9 +74,7 @@ def _print_backends(console: Console) -> None:
     except UserError:
         return  # a finding above
     try:
-        table = Table(
-            title=f"backends: a frame of {format_size(bundle.manifest.size)}, the shipped model, one query"
-        )
+        table = Table(title=f"backends: a frame of {format_size(bundle.manifest.size)}, the shipped model, one query")
         table.add_column("")
         table.add_column("backend")
         table.add_column("ms", justify="right")
@@ -90,9 +84,7 @@ def _print_backends(console: Console) -> None:
             time = "--" if trial.milliseconds is None else f"{trial.milliseconds:.0f}"
             table.add_row(mark, trial.backend, time, Text(trial.note))
     except Exception as error:  # as in _safely
-        console.print(
-            Text(f"The backends could not be tried: {type(error).__name__}: {error}", style="red")
-        )
+        console.print(Text(f"The backends could not be tried: {type(error).__name__}: {error}", style="red"))
         return
     console.print(table)
 
@@ -101,9 +93,7 @@ def _safely(name: str, look: Callable[[str], Finding]) -> Finding:
     try:
         return look(name)
     except Exception as error:  # a doctor that dies of what it looks for helps nobody
-        return Finding(
-            name, f"{type(error).__name__}: {error}", False, "reinstall it, or report this"
-        )
+        return Finding(name, f"{type(error).__name__}: {error}", False, "reinstall it, or report this")
 
 
 def _python(name: str) -> Finding:
@@ -115,19 +105,13 @@ def _platform(name: str) -> Finding:
 
 
 def _cpu(name: str) -> Finding:
-    model = (
-        _match(_CPU_FILE, r"^(?:model name|Model)\s*:\s*(.+)$")
-        or platform.processor()
-        or platform.machine()
-    )
+    model = _match(_CPU_FILE, r"^(?:model name|Model)\s*:\s*(.+)$") or platform.processor() or platform.machine()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Finding(name, f"{model}, {usable} of {os.cpu_count()} cores usable")
 
 
 def _memory(name: str) -> Finding:
-    total, free = (
-        _match(_MEMORY_FILE, rf"^{key}:\s*(\d+) kB$") for key in ("MemTotal", "MemAvailable")
-    )
+    total, free = (_match(_MEMORY_FILE, rf"^{key}:\s*(\d+) kB$") for key in ("MemTotal", "MemAvailable"))
     if total is None or free is None:
         return Finding(name, "unknown on this system", None)
     return Finding(name, f"{int(free) / 2**20:.1f} of {int(total) / 2**20:.1f} GiB free")
@@ -142,12 +126,7 @@ def _jetson(name: str) -> Finding:
     if jetpack is None:
         return Finding(name, release, None, "this release is not known: JetPack 6 and 7 are")
     if jetpack < 6:
-        return Finding(
-            name,
-            f"JetPack {jetpack}, {release}",
-            False,
-            "its TensorRT is too old: install JetPack 6",
-        )
+        return Finding(name, f"JetPack {jetpack}, {release}", False, "its TensorRT is too old: install JetPack 6")
     return Finding(name, f"JetPack {jetpack}, {release}")
 
 
@@ -169,12 +148,7 @@ def _gpu(name: str) -> Finding:
 
 def _openvino(name: str) -> Finding:
     if find_spec("openvino") is None:
-        return Finding(
-            name,
-            "not installed",
-            None,
-            'the fastest on most CPUs: pip install "rvos-edge[openvino]"',
-        )
+        return Finding(name, "not installed", None, 'the fastest on most CPUs: pip install "rvos-edge[openvino]"')
     import openvino
 
     devices = ", ".join(openvino.Core().available_devices)
@@ -191,28 +165,18 @@ def _tensorrt(name: str) -> Finding:
         return Finding(name, "not installed", None, api.how_to_get(flavour))
     trt = api.load(flavour)
     known = api.known_capabilities(trt)
-    aims = (
-        f"builds for compute capability {', '.join(known)}"
-        if known
-        else "builds for the GPU it finds"
-    )
+    aims = f"builds for compute capability {', '.join(known)}" if known else "builds for the GPU it finds"
     if find_gpu() is None:
-        return Finding(
-            name, f"{api.version(trt)}, {aims}", True if known else None, "running needs a GPU"
-        )
+        return Finding(name, f"{api.version(trt)}, {aims}", True if known else None, "running needs a GPU")
     return Finding(name, f"{api.version(trt)}, {aims}")
 
 
 def _onnxruntime(name: str) -> Finding:
     import onnxruntime
 
-    providers = ", ".join(
-        item.removesuffix("ExecutionProvider") for item in onnxruntime.get_available_providers()
-    )
+    providers = ", ".join(item.removesuffix("ExecutionProvider") for item in onnxruntime.get_available_providers())
     usable = "CUDA" in providers or not _DRIVER_FILE.is_file()
-    remedy = (
-        "" if usable else "to use the GPU: pip uninstall onnxruntime, pip install onnxruntime-gpu"
-    )
+    remedy = "" if usable else "to use the GPU: pip uninstall onnxruntime, pip install onnxruntime-gpu"
     return Finding(name, f"{onnxruntime.__version__} ({providers})", True, remedy)
 
 
@@ -220,37 +184,22 @@ def _opencv(name: str) -> Finding:
     import cv2
 
     build = cv2.getBuildInformation()
-    has = {
-        key: bool(re.search(rf"^\s*{key}:\s*YES", build, re.MULTILINE))
-        for key in ("FFMPEG", "GStreamer")
-    }
-    found = f"{cv2.__version__}, " + ", ".join(
-        f"{key} {'yes' if there else 'no'}" for key, there in has.items()
-    )
+    has = {key: bool(re.search(rf"^\s*{key}:\s*YES", build, re.MULTILINE)) for key in ("FFMPEG", "GStreamer")}
+    found = f"{cv2.__version__}, " + ", ".join(f"{key} {'yes' if there else 'no'}" for key, there in has.items())
     if not has["FFMPEG"]:
-        return Finding(
-            name, found, False, "videos need FFMPEG: pip install --force-reinstall opencv-python"
-        )
+        return Finding(name, found, False, "videos need FFMPEG: pip install --force-reinstall opencv-python")
     reads_csi = has["GStreamer"] or shutil.which("gst-launch-1.0")
-    remedy = (
-        ""
-        if reads_csi
-        else "for Jetson CSI cameras: install gstreamer1.0-tools, or an OpenCV with GStreamer"
-    )
+    remedy = "" if reads_csi else "for Jetson CSI cameras: install gstreamer1.0-tools, or an OpenCV with GStreamer"
     return Finding(name, found, True, remedy)
 
 
 def _cameras(name: str) -> Finding:
     nodes = sorted((str(path) for path in _DEVICES.glob("video*")), key=natural_order)
     if not nodes:
-        return Finding(
-            name, "none", None, "plug one in, or use a file, a URL or --source synthetic"
-        )
+        return Finding(name, "none", None, "plug one in, or use a file, a URL or --source synthetic")
     closed = [node for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
     if closed:
-        return Finding(
-            name, ", ".join(nodes), False, f"no permission for {closed[0]}: join the group 'video'"
-        )
+        return Finding(name, ", ".join(nodes), False, f"no permission for {closed[0]}: join the group 'video'")
     return Finding(name, ", ".join(nodes))
 
 
@@ -262,9 +211,7 @@ def _bundle(name: str) -> Finding:
     except UserError as error:
         return Finding(name, str(error), False, "reinstall rvos-edge, or give --bundle")
     height, width = manifest.size
-    return Finding(
-        name, f"{manifest.name}, {height}x{width}, {len(manifest.graphs)} graphs, verified"
-    )
+    return Finding(name, f"{manifest.name}, {height}x{width}, {len(manifest.graphs)} graphs, verified")
 
 
 def _distribution(remedy: str, *candidates: str) -> Callable[[str], Finding]:
@@ -304,9 +251,7 @@ _LOOKS: dict[str, Callable[[str], Finding]] = {
     "OpenVINO": _openvino,
     "TensorRT": _tensorrt,
     "TensorRT-RTX": _tensorrt,
-    "CUDA for Python": _distribution(
-        'to run engines: pip install "rvos-edge[cuda]"', "cuda-bindings", "pycuda"
-    ),
+    "CUDA for Python": _distribution('to run engines: pip install "rvos-edge[cuda]"', "cuda-bindings", "pycuda"),
     "PyTorch": _distribution('to train: pip install "rvos-edge[train]"', "torch"),
     "ONNX": _distribution('to export: pip install "rvos-edge[export]"', "onnx"),
 }

@@ -11,35 +11,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rvos_edge.bundle import (
-    Bundle,
-    Manifest,
-    Proof,
-    TensorSpec,
-    format_size,
-    frame_flops,
-    read_manifest,
-)
+from rvos_edge.bundle import Bundle, Manifest, Proof, TensorSpec, format_size, frame_flops, read_manifest
 from rvos_edge.engines.tensorrt.engine_cache import EngineCache, Entry
 from rvos_edge.parity.verify import tolerance
 
-_SHORT = {
-    "float32": "f32",
-    "float16": "f16",
-    "bfloat16": "bf16",
-    "uint8": "u8",
-    "int8": "i8",
-    "int64": "i64",
-}
+_SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "u8", "int8": "i8", "int64": "i64"}
 
 
 def as_json(bundle: Bundle) -> str:
     """The manifest, its fingerprint, the engines and the bytes on disk, as one JSON document."""
     document: dict[str, Any] = bundle.manifest.model_dump(mode="json")
-    files = {
-        name: (bundle.path / spec.file).stat().st_size
-        for name, spec in bundle.manifest.graphs.items()
-    }
+    files = {name: (bundle.path / spec.file).stat().st_size for name, spec in bundle.manifest.graphs.items()}
     engines = [entry.key.model_dump(mode="json") for _, entry in EngineCache(bundle).entries()]
     more = {"fingerprint": bundle.fingerprint, "file_bytes": files, "engines": engines}
     return json.dumps({**document, **more}, indent=2)
@@ -59,15 +41,9 @@ def print_bundle(bundle: Bundle, console: Console) -> None:
 
 def proof_table(manifest: Manifest, name: str, proof: Proof) -> Table:
     """A proof beside the tolerances."""
-    caption = (
-        ""
-        if proof.mask_iou is None
-        else f"mask IoU {proof.mask_iou:.4f} over {proof.frames} frames: "
-    )
+    caption = "" if proof.mask_iou is None else f"mask IoU {proof.mask_iou:.4f} over {proof.frames} frames: "
     caption += proof.source + (f"; {proof.note}" if proof.note else "")
-    table = Table(
-        title=f"{name}: {escape(proof.backend)}", caption=escape(caption), title_justify="left"
-    )
+    table = Table(title=f"{name}: {escape(proof.backend)}", caption=escape(caption), title_justify="left")
     table.add_column("graph", no_wrap=True)
     for column in ("in", "weights"):
         table.add_column(column)
@@ -104,22 +80,16 @@ def _facts(path: Path, manifest: Manifest) -> str:
 
 
 def _graphs(manifest: Manifest) -> Table:
-    table = Table(
-        show_footer=True, caption="GFLOP: of a run; at the foot, of a frame with one query"
-    )
+    table = Table(show_footer=True, caption="GFLOP: of a run; at the foot, of a frame with one query")
     for column in ("graph", "writes", "in", "stored"):
         table.add_column(column, no_wrap=True)
     specs = manifest.graphs.values()
     frame = frame_flops(manifest.graphs, manifest.flow.iterations if manifest.flow else 0)
     table.add_column("GFLOP", justify="right", footer=f"{frame / 1e9:.2f}")
-    table.add_column(
-        "MB", justify="right", footer=f"{sum(spec.weight_bytes for spec in specs) / 1e6:.1f}"
-    )
+    table.add_column("MB", justify="right", footer=f"{sum(spec.weight_bytes for spec in specs) / 1e6:.1f}")
     for name, spec in manifest.graphs.items():
         costs = f"{spec.flops / 1e9:.2f}", f"{spec.weight_bytes / 1e6:.1f}"
-        table.add_row(
-            name, _tensors(spec.outputs), _SHORT[spec.precision], _SHORT[spec.weights], *costs
-        )
+        table.add_row(name, _tensors(spec.outputs), _SHORT[spec.precision], _SHORT[spec.weights], *costs)
     return table
 
 
@@ -128,24 +98,16 @@ def _engines(bundle: Bundle, engines: Iterable[tuple[Path, Entry]]) -> Table:
     for column in ("graph", "made by", "for", "queries", "in", "MB", ""):
         table.add_column(column, justify="right" if column == "MB" else "left")
     manifest = read_manifest(bundle.path)
-    current = {
-        spec.sha256
-        for graphs in (manifest.graphs, *manifest.sizes.values())
-        for spec in graphs.values()
-    }
+    current = {spec.sha256 for graphs in (manifest.graphs, *manifest.sizes.values()) for spec in graphs.values()}
     for folder, entry in engines:
         key = entry.key
         stale = "" if key.onnx_sha256 in current else "of another graph file"
         place = " ".join([key.gpu, "+".join(key.capabilities)]).strip()
         size = f"{(folder / f'{key.graph}.engine').stat().st_size / 1e6:.1f}"
         made_by = f"{key.flavour} {key.version}"
-        table.add_row(
-            key.graph, made_by, place, f"1..{key.max_queries}", key.precision, size, stale
-        )
+        table.add_row(key.graph, made_by, place, f"1..{key.max_queries}", key.precision, size, stale)
     return table
 
 
 def _tensors(specs: Iterable[TensorSpec]) -> str:
-    return "\n".join(
-        escape(f"{s.name} {_SHORT[s.dtype]} {'x'.join(map(str, s.shape))}") for s in specs
-    )
+    return "\n".join(escape(f"{s.name} {_SHORT[s.dtype]} {'x'.join(map(str, s.shape))}") for s in specs)

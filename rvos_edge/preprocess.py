@@ -18,9 +18,7 @@ def check_frame(frame: Any) -> tuple[int, int]:
         UserError: It is not uint8 [H,W,3] with H, W >= 1; the sentence gives its dtype and shape.
     """
     if not isinstance(frame, np.ndarray):
-        raise UserError(
-            f"a frame must be a uint8 array [H,W,3] in BGR, not {type(frame).__name__}."
-        )
+        raise UserError(f"a frame must be a uint8 array [H,W,3] in BGR, not {type(frame).__name__}.")
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
         raise UserError(
             f"a frame must be a uint8 array [H,W,3] in BGR, not {frame.dtype} of shape {list(frame.shape)}; convert it."

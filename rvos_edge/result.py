@@ -73,9 +73,7 @@ class Result:
         except ModuleNotFoundError as error:
             if error.name != "supervision":
                 raise
-            raise UserError(
-                'supervision is not installed; run: pip install "rvos-edge[supervision]"'
-            ) from error
+            raise UserError('supervision is not installed; run: pip install "rvos-edge[supervision]"') from error
         arrays = self.to_numpy()
         found = np.flatnonzero(arrays["areas"])
         return supervision.Detections(

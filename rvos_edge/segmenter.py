@@ -71,11 +71,7 @@ class Segmenter:
         self._backend = backend
         self._board = backend.board
         use_flow = manifest.flow is not None and options.enabled
-        names = (
-            *manifest.vision_graphs,
-            *(FLOW_GRAPHS if use_flow else ()),
-            *manifest.answer_graphs,
-        )
+        names = (*manifest.vision_graphs, *(FLOW_GRAPHS if use_flow else ()), *manifest.answer_graphs)
         self._graphs: dict[str, Graph] = {
             name: backend.load(bundle.graph_path(name), manifest.graphs[name]) for name in names
         }
@@ -87,16 +83,12 @@ class Segmenter:
         self._policy: FlowPolicy | None = None
         if manifest.flow is not None and use_flow:
             self._policy = FlowPolicy(options, iterations=manifest.flow.iterations)
-            coords = next(
-                spec for spec in manifest.graphs["flow_step"].inputs if spec.name == FLOW_COORDS
-            )
+            coords = next(spec for spec in manifest.graphs["flow_step"].inputs if spec.name == FLOW_COORDS)
             self._board.declare(coords.model_copy(update={"name": _GRID}))
             self._board.write(_GRID, _identity_grid(self._board.shape(_GRID)))
             stepped = {tensor.name for tensor in manifest.graphs["flow_step"].outputs}
             self._step_states = [pair for pair in manifest.states.items() if pair[1] in stepped]
-            self._frame_states = [
-                pair for pair in manifest.states.items() if pair[1] not in stepped
-            ]
+            self._frame_states = [pair for pair in manifest.states.items() if pair[1] not in stepped]
         self._queries: tuple[str, ...] = ()
         self._index = 0
         self._lock = threading.Lock()
@@ -133,9 +125,7 @@ class Segmenter:
             UserError: It is not a finite number.
         """
         if not math.isfinite(threshold):
-            raise UserError(
-                f"a threshold of {threshold} separates nothing; give a finite number, such as 0."
-            )
+            raise UserError(f"a threshold of {threshold} separates nothing; give a finite number, such as 0.")
         with self._lock:
             self._postprocess.threshold = threshold
 
@@ -146,9 +136,7 @@ class Segmenter:
             UserError: It is less than 1, or no flow is computed.
         """
         if self._policy is None:
-            raise UserError(
-                "there is no flow to set iterations of; open a bundle that has flow, with flow enabled."
-            )
+            raise UserError("there is no flow to set iterations of; open a bundle that has flow, with flow enabled.")
         if iterations < 1:
             raise UserError(f"{iterations} iterations compute no flow; give at least 1.")
         with self._lock:
@@ -232,17 +220,11 @@ class Segmenter:
             self._policy.observe(clock.timings, decision)
         flow_used = decision is not None and decision.action == "run"
         index, self._index = self._index, self._index + 1
-        return Result(
-            self._queries, masks, margins, scores, clock.timings, flow_used, flow, index, decision
-        )
+        return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index, decision)
 
     def _key(self, decision: FlowDecision | None) -> tuple[str, bool, int, bool] | None:
         """All that ``_work`` depends on."""
-        return (
-            None
-            if decision is None
-            else (decision.action, decision.warm, decision.iterations, decision.encode)
-        )
+        return None if decision is None else (decision.action, decision.warm, decision.iterations, decision.encode)
 
     def _work(self, decision: FlowDecision | None, lap: Lap) -> None:
         """What the backend does for a frame: only graphs and slots, because it may record it and replay that."""

@@ -40,9 +40,7 @@ def survey(bundle: Bundle) -> Iterator[Trial]:
 
     A handful of frames on a machine that may be busy: enough to see which is faster, and no benchmark.
     """
-    frames = list(
-        itertools.islice(SyntheticCamera(seed=0, size=bundle.manifest.size), _WARM_UP + _TIMED)
-    )
+    frames = list(itertools.islice(SyntheticCamera(seed=0, size=bundle.manifest.size), _WARM_UP + _TIMED))
 
     def attempt(backend: Backend) -> float:
         segmenter = Segmenter(bundle=bundle, backend=backend)
@@ -63,9 +61,7 @@ def survey(bundle: Bundle) -> Iterator[Trial]:
         yield from _try(name, bundle, best, attempt)
 
 
-def _try(
-    name: str, bundle: Bundle, best: Backend, attempt: Callable[[Backend], float]
-) -> Iterator[Trial]:
+def _try(name: str, bundle: Bundle, best: Backend, attempt: Callable[[Backend], float]) -> Iterator[Trial]:
     """One trial, or none of the backend that was chosen."""
     try:
         backend = open_backend(name, bundle=bundle, build=False)

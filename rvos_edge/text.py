@@ -97,11 +97,7 @@ class TextEncoder:
         self._graph = graph
         self._memory: OrderedDict[str, Vectors] = OrderedDict()
         self._memory_entries = memory_entries
-        self._disk = (
-            _DiskCache(cache_dir, bundle.fingerprint, disk_entries)
-            if cache_dir is not None
-            else None
-        )
+        self._disk = _DiskCache(cache_dir, bundle.fingerprint, disk_entries) if cache_dir is not None else None
         self._lock = threading.Lock()
 
     def check(self, queries: Sequence[str]) -> tuple[str, ...]:
@@ -149,18 +145,12 @@ class TextEncoder:
 
     def _fits(self, vectors: Vectors) -> bool:
         found = {name: (str(vector.dtype), vector.shape) for name, vector in vectors.items()}
-        return found == self._outputs and all(
-            bool(np.isfinite(vector).all()) for vector in vectors.values()
-        )
+        return found == self._outputs and all(bool(np.isfinite(vector).all()) for vector in vectors.values())
 
     def _run(self, query: str) -> Vectors:
         encoding = self._tokenize(query)
         inputs = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
-        arrays = {
-            name: np.asarray([ids], np.int64)
-            for name, ids in inputs.items()
-            if name in self._inputs
-        }
+        arrays = {name: np.asarray([ids], np.int64) for name, ids in inputs.items() if name in self._inputs}
         return {name: array[0] for name, array in self._graph.run(arrays).items()}
 
     def _tokenize(self, query: str) -> Encoding:
@@ -188,15 +178,11 @@ def check_queries(queries: Sequence[str]) -> tuple[str, ...]:
         raise UserError("there is no query; give at least one, such as 'the dog on the left'.")
     for query in queries:
         if not isinstance(query, str):
-            raise UserError(
-                f"a query must be a string, not {type(query).__name__}; give a sentence."
-            )
+            raise UserError(f"a query must be a string, not {type(query).__name__}; give a sentence.")
     normalised = tuple(normalise_query(query) for query in queries)
     for index, query in enumerate(normalised):
         if not query:
-            raise UserError(
-                f"query {index + 1} is empty; describe an object, such as 'the dog on the left'."
-            )
+            raise UserError(f"query {index + 1} is empty; describe an object, such as 'the dog on the left'.")
         # Counting tokens is not enough: an endless word is a single unknown token.
         longest = max(map(len, query.split()))
         if longest > _LONGEST_WORD:
@@ -207,9 +193,7 @@ def check_queries(queries: Sequence[str]) -> tuple[str, ...]:
         try:
             query.encode()
         except UnicodeEncodeError as error:
-            raise UserError(
-                f"query {_shorten(query)!a} is not valid Unicode; type it anew."
-            ) from error
+            raise UserError(f"query {_shorten(query)!a} is not valid Unicode; type it anew.") from error
     return normalised
 
 
@@ -229,16 +213,7 @@ class _DiskCache:
         try:
             with np.load(self._path(query), allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            EOFError,
-            TypeError,
-            AttributeError,
-            zipfile.BadZipFile,
-            MemoryError,
-        ):
+        except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, MemoryError):
             return None
 
     def store(self, query: str, vectors: Vectors) -> None:
@@ -266,6 +241,4 @@ class _DiskCache:
                 Path(entry.path).unlink(missing_ok=True)
 
     def _path(self, query: str) -> Path:
-        return (
-            self._folder / f"{hashlib.sha256((self._fingerprint + query).encode()).hexdigest()}.npz"
-        )
+        return self._folder / f"{hashlib.sha256((self._fingerprint + query).encode()).hexdigest()}.npz"

@@ -10,10 +10,7 @@ import pytest
 
 import rvos_edge.trainer
 
-_MODULES = sorted(
-    module.name
-    for module in pkgutil.walk_packages(rvos_edge.trainer.__path__, "rvos_edge.trainer.")
-)
+_MODULES = sorted(module.name for module in pkgutil.walk_packages(rvos_edge.trainer.__path__, "rvos_edge.trainer."))
 
 
 @pytest.mark.parametrize("name", _MODULES)

@@ -68,9 +68,7 @@ def reached(path: Path, modules: dict[str, Path]) -> set[str]:
 
 def test_installed_under_one_name_outside_the_checkout(tmp_path: Path) -> None:
     code = "import rvos_edge, rvos_edge.trainer, rvos_edge.export, rvos_edge.benchmarks; print(rvos_edge.__version__)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == metadata.version("rvos-edge")
 
 
@@ -85,10 +83,7 @@ def test_every_package_is_listed() -> None:
     for line in (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines():
         if line.startswith('  "rvos_edge') and line.endswith('",'):
             listed.add(line.strip(' ",'))
-    for room, name in (
-        ("rvos_edge", "rvos_edge"),
-        *((name.rpartition(".")[2], name) for name in ROOMS),
-    ):
+    for room, name in (("rvos_edge", "rvos_edge"), *((name.rpartition(".")[2], name) for name in ROOMS)):
         for path in (ROOT / room).rglob("__init__.py"):
             assert ".".join([name, *path.parent.relative_to(ROOT / room).parts]) in listed
 

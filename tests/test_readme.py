@@ -13,9 +13,7 @@ from support.tiny_bundle import write_tiny_bundle
 from rvos_edge.synthetic.camera import SyntheticCamera
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-EXAMPLES = re.findall(
-    r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-)
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def test_there_are_examples() -> None:
@@ -23,14 +21,9 @@ def test_there_are_examples() -> None:
     assert "rvos_edge.stream(" in "".join(EXAMPLES)
 
 
-@pytest.mark.parametrize(
-    "example", EXAMPLES, ids=[f"example {number + 1}" for number in range(len(EXAMPLES))]
-)
+@pytest.mark.parametrize("example", EXAMPLES, ids=[f"example {number + 1}" for number in range(len(EXAMPLES))])
 def test_example(
-    example: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if "supervision" in example:
         pytest.importorskip("supervision", reason="needs the extra 'supervision'")

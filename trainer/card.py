@@ -28,13 +28,9 @@ def card_facts(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(
-            f"{file} is not readable JSON; copy card.json from the checkpoint again."
-        ) from error
+        raise UserError(f"{file} is not readable JSON; copy card.json from the checkpoint again.") from error
     if not isinstance(facts, dict):
-        raise UserError(
-            f"{file} does not hold the facts of a training run; copy it from the checkpoint again."
-        )
+        raise UserError(f"{file} does not hold the facts of a training run; copy it from the checkpoint again.")
     return facts
 
 
@@ -53,12 +49,7 @@ def write_card(bundle: Path, figures: Mapping[str, Any], card: Mapping[str, Any]
         UserError: The bundle is damaged or its folder cannot be written.
     """
     manifest = Bundle.open(bundle).manifest
-    parts = [
-        _what(manifest),
-        _seen(manifest, card),
-        _figures(figures),
-        _limits(manifest, figures, card),
-    ]
+    parts = [_what(manifest), _seen(manifest, card), _figures(figures), _limits(manifest, figures, card)]
     page = bundle / _PAGE
     temporary = bundle / f".{_PAGE}.part"
     try:
@@ -66,9 +57,7 @@ def write_card(bundle: Path, figures: Mapping[str, Any], card: Mapping[str, Any]
         os.replace(temporary, page)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"Cannot write {page} ({error.strerror}); make the bundle's folder writable."
-        ) from error
+        raise UserError(f"Cannot write {page} ({error.strerror}); make the bundle's folder writable.") from error
     return page
 
 
@@ -85,9 +74,7 @@ def _what(manifest: Manifest) -> str:
         f"- preset `{manifest.preset}`, network "
         + ", ".join(f"{key} {value}" for key, value in sorted(manifest.network.items())),
         f"- frames are resized to {width} x {height}; {megabytes:.1f} MB of weights in {len(manifest.graphs)} graphs",
-        f"- optical flow: {flow.iterations} iterations at 1/{flow.scale} of that size"
-        if flow
-        else "- no optical flow",
+        f"- optical flow: {flow.iterations} iterations at 1/{flow.scale} of that size" if flow else "- no optical flow",
         f"- checkpoint `{manifest.checkpoint_sha256[:16]}`",
     ]
     lines += [
@@ -108,21 +95,14 @@ def training_history(*cards: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     parts: list[Mapping[str, Any]] = []
     for card in cards:
         own = {key: value for key, value in card.items() if key != "history"}
-        trained = [
-            part
-            for part in (*card.get("history", ()), own)
-            if "iterations" in part or "averaged" in part
-        ]
+        trained = [part for part in (*card.get("history", ()), own) if "iterations" in part or "averaged" in part]
         parts += [part for part in trained if part not in parts]
     return [part for part in parts if not any(_is_later(other, part) for other in parts)]
 
 
 def _is_later(card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether a card is of the same run as another, further on."""
-    one, two = (
-        {k: v for k, v in part.items() if k not in ("iterations", "interrupted")}
-        for part in (card, other)
-    )
+    one, two = ({k: v for k, v in part.items() if k not in ("iterations", "interrupted")} for part in (card, other))
     return one == two and card.get("iterations", 0) > other.get("iterations", 0)
 
 
@@ -133,9 +113,7 @@ def _part(card: Mapping[str, Any]) -> str:
             return f"- then the margin shifted by {shift:+g}"
         moved = f", the margin shifted by {shift:+g}" if shift else ""
         return f"- then the mean of {card['averaged']} of these runs' checkpoints{moved}"
-    shares = ", ".join(
-        f"{source['name']} {100 * source['share']:.0f} %" for source in card.get("data", ())
-    )
+    shares = ", ".join(f"{source['name']} {100 * source['share']:.0f} %" for source in card.get("data", ()))
     planned = card.get("planned", card.get("config", {}).get("iterations"))
     early = f", stopped early (of {planned})" if card.get("interrupted") and planned else ""
     size = (card.get("config", {}).get("data") or {}).get("size")
@@ -153,12 +131,7 @@ def _seen(manifest: Manifest, card: Mapping[str, Any]) -> str:
         lines.append("- not recorded in this bundle")
     licences = list(dict.fromkeys([*manifest.licences, *card.get("licences", ())]))
     if licences:
-        lines += [
-            "",
-            "Licences of the data and of the initial weights:",
-            "",
-            *(f"- {licence}" for licence in licences),
-        ]
+        lines += ["", "Licences of the data and of the initial weights:", "", *(f"- {licence}" for licence in licences)]
     return "\n".join([*lines, ""])
 
 
@@ -176,19 +149,8 @@ def _figures(figures: Mapping[str, Any]) -> str:
         for video, row in davis["videos"].items():
             other = row.get("shuffled", {"j": None, "foreground": None})
             lines.append(_row(video, row["j"], row["f"], other["j"], other["foreground"]))
-        lines += [
-            _row(
-                "**mean**",
-                davis["j"],
-                davis["f"],
-                davis["shuffled_j"],
-                davis["shuffled_foreground"],
-            ),
-            "",
-        ]
-        fall = (
-            None if None in (davis["j"], davis["shuffled_j"]) else davis["j"] - davis["shuffled_j"]
-        )
+        lines += [_row("**mean**", davis["j"], davis["f"], davis["shuffled_j"], davis["shuffled_foreground"]), ""]
+        fall = None if None in (davis["j"], davis["shuffled_j"]) else davis["j"] - davis["shuffled_j"]
         lines += [
             f"With the wrong sentence J falls by {_percent(fall)} points; sentences that surely name nothing in a",
             f"video cover {_percent(davis['absent_foreground'])} % of its image.",
@@ -197,9 +159,7 @@ def _figures(figures: Mapping[str, Any]) -> str:
     table = []
     synthetic = figures.get("synthetic")
     if synthetic is not None:
-        scenes = (
-            f"{synthetic['scenes']} held-out synthetic scenes, {synthetic['frames']} frames each"
-        )
+        scenes = f"{synthetic['scenes']} held-out synthetic scenes, {synthetic['frames']} frames each"
         table += [f"| J, {scenes} | {_percent(synthetic['j'])} |"]
         empty = "absent sentences left empty (below 0.5 % of the image), same scenes"
         table += [f"| {empty} | {_percent(synthetic['absent_empty'])} |"]
@@ -234,10 +194,7 @@ _SOURCES = {
 def _saw_held_out(part: Mapping[str, Any]) -> bool:
     """Whether a run saw the COCO pictures that are held out: with split "all", or before there were splits."""
     sources = (part.get("config", {}).get("data") or {}).get("sources", ())
-    return any(
-        source["kind"] in ("coco", "composed") and source.get("split") != "train"
-        for source in sources
-    )
+    return any(source["kind"] in ("coco", "composed") and source.get("split") != "train" for source in sources)
 
 
 def _limits(manifest: Manifest, figures: Mapping[str, Any], card: Mapping[str, Any]) -> str:
@@ -248,17 +205,11 @@ def _limits(manifest: Manifest, figures: Mapping[str, Any], card: Mapping[str, A
         f"- Frames are seen at {manifest.size[1]} x {manifest.size[0]}: small objects and thin parts are lost first.",
     ]
     if manifest.flow is not None:
-        lines.append(
-            "- Words about motion need motion: on the first frame and after a cut nothing is known to move."
-        )
+        lines.append("- Words about motion need motion: on the first frame and after a cut nothing is known to move.")
     if "coco" in figures.get("swap", {}) and any(map(_saw_held_out, training_history(card))):
-        lines.append(
-            "- It was trained on all COCO pictures: those of the swap test are not new to it."
-        )
+        lines.append("- It was trained on all COCO pictures: those of the swap test are not new to it.")
     if any("NC" in licence for licence in [*manifest.licences, *card.get("licences", ())]):
-        lines.append(
-            "- Some of the data may not be used commercially: train on your own data before you sell it."
-        )
+        lines.append("- Some of the data may not be used commercially: train on your own data before you sell it.")
     lines.append("- Not a safety component: masks may be wrong, also where the score is high.")
     return "\n".join([*lines, ""])
 

@@ -64,15 +64,10 @@ def save_checkpoint(
     try:
         with new_directory(path) as temporary:
             state = weights if weights is not None else checkpoint.model.state_dict()
-            save_file(
-                {key: value.detach().cpu().contiguous() for key, value in state.items()},
-                temporary / _MODEL,
-            )
+            save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary / _MODEL)
             config = checkpoint.model.config.model_dump_json(indent=2)
             (temporary / _CONFIG).write_text(config + "\n", encoding="utf-8")
-            (temporary / _CARD).write_text(
-                json.dumps(checkpoint.card, indent=2) + "\n", encoding="utf-8"
-            )
+            (temporary / _CARD).write_text(json.dumps(checkpoint.card, indent=2) + "\n", encoding="utf-8")
             checkpoint.tokenizer.save(str(temporary / _TOKENIZER))
             if training is not None:
                 torch.save(dict(training), temporary / _TRAINING)
@@ -80,9 +75,7 @@ def save_checkpoint(
                 _reach_the_disk(file)
     except Exception as error:  # a full disk is an OSError here, but safetensors, torch and tokenizers raise their own
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"Cannot save the checkpoint {path} ({reason}); free some space, then --resume."
-        ) from error
+        raise UserError(f"Cannot save the checkpoint {path} ({reason}); free some space, then --resume.") from error
 
 
 def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
@@ -97,17 +90,13 @@ def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
     """
     config = read_model_config(path)
     if preset is not None and config.preset != preset:
-        raise UserError(
-            f"Checkpoint {path} is of preset '{config.preset}', not '{preset}'; give one of that preset."
-        )
+        raise UserError(f"Checkpoint {path} is of preset '{config.preset}', not '{preset}'; give one of that preset.")
     model = HINet(config=config)
     try:
         model.load_state_dict(load_file(path / _MODEL), strict=True)
     except Exception as error:  # safetensors and torch each raise their own
         line = str(error).splitlines()[-1].strip()
-        raise UserError(
-            f"{path / _MODEL} does not fit its config.json ({line}); restore the checkpoint."
-        ) from error
+        raise UserError(f"{path / _MODEL} does not fit its config.json ({line}); restore the checkpoint.") from error
     card_file = path / _CARD
     try:
         card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else {}
@@ -125,15 +114,11 @@ def read_model_config(path: Path) -> ModelConfig:
     recover(path)
     for name in (_CONFIG, _MODEL, _TOKENIZER):
         if not (path / name).is_file():
-            raise UserError(
-                f"{path} is not a checkpoint: it has no {name}; give the directory that training wrote."
-            )
+            raise UserError(f"{path} is not a checkpoint: it has no {name}; give the directory that training wrote.")
     try:
         document = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(
-            f"{path / _CONFIG} is not readable JSON; train again or restore the checkpoint."
-        ) from error
+        raise UserError(f"{path / _CONFIG} is not readable JSON; train again or restore the checkpoint.") from error
     return parse_config(ModelConfig, document, str(path / _CONFIG))
 
 
@@ -146,15 +131,11 @@ def load_training_state(path: Path) -> dict[str, Any]:
     recover(path)
     file = path / _TRAINING
     if not file.is_file():
-        raise UserError(
-            f"{path} holds no {_TRAINING}; give --resume the output directory of an unfinished run."
-        )
+        raise UserError(f"{path} holds no {_TRAINING}; give --resume the output directory of an unfinished run.")
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(
-            f"{file} is damaged ({type(error).__name__}); start again without --resume."
-        ) from error
+        raise UserError(f"{file} is damaged ({type(error).__name__}); start again without --resume.") from error
     return state
 
 

@@ -47,9 +47,7 @@ class RunConfig(StrictModel):
         changes = dict(self.model)
         preset = changes.pop("preset", None)
         if not isinstance(preset, str):
-            raise UserError(
-                "The training configuration needs model.preset; choose paper, desktop, edge or test."
-            )
+            raise UserError("The training configuration needs model.preset; choose paper, desktop, edge or test.")
         return model_config(preset, **changes)
 
 
@@ -192,31 +190,21 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: The file or a key does not exist, or a value is out of range.
     """
-    shipped = (
-        Path(__file__).parent / "configs" / (path.name if path.suffix else f"{path.name}.yaml")
-    )
+    shipped = Path(__file__).parent / "configs" / (path.name if path.suffix else f"{path.name}.yaml")
     # Only a bare name is looked up among the shipped ones: a mistyped path must not train something else.
     file = shipped if len(path.parts) == 1 and not path.is_file() else path
     if not file.is_file():
         names = ", ".join(sorted(item.stem for item in shipped.parent.glob("*.yaml")))
-        raise UserError(
-            f"Training configuration {path} does not exist; give a YAML file, or one of: {names}."
-        )
+        raise UserError(f"Training configuration {path} does not exist; give a YAML file, or one of: {names}.")
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{file} is not readable YAML ({str(error).splitlines()[0]}); mend the file."
-        ) from error
+        raise UserError(f"{file} is not readable YAML ({str(error).splitlines()[0]}); mend the file.") from error
     if not isinstance(document, dict):
-        raise UserError(
-            f"{file} does not hold a mapping of keys; see the configurations that come with the package."
-        )
+        raise UserError(f"{file} does not hold a mapping of keys; see the configurations that come with the package.")
     for override in overrides:
         _override(document, override)
-    config: Config = parse_config(
-        _TASKS.get(document.get("task"), TrainConfig), document, str(file)
-    )
+    config: Config = parse_config(_TASKS.get(document.get("task"), TrainConfig), document, str(file))
     config.model_config_of()
     return config
 
@@ -224,9 +212,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 def _override(document: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:
-        raise UserError(
-            f"--set {override}: write it as key=value, for example --set optimizer.lr=0.01."
-        )
+        raise UserError(f"--set {override}: write it as key=value, for example --set optimizer.lr=0.01.")
     node: Any = document
     *parents, last = key.split(".")
     for parent in parents:
@@ -234,9 +220,7 @@ def _override(document: dict[str, Any], override: str) -> None:
         try:
             node = node.setdefault(index, {}) if isinstance(node, dict) else node[index]
         except (IndexError, TypeError) as error:
-            raise UserError(
-                f"--set {override}: '{parent}' is not in the configuration; check the key."
-            ) from error
+            raise UserError(f"--set {override}: '{parent}' is not in the configuration; check the key.") from error
     if not isinstance(node, dict):
         raise UserError(f"--set {override}: '{key}' is not in the configuration; check the key.")
     try:

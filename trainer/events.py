@@ -10,14 +10,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -35,9 +28,7 @@ class EventFile:
     """
 
     def __init__(self, folder: Path, *, start: int) -> None:
-        name = (
-            f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{start}"
-        )
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{start}"
         self._file: BinaryIO = (folder / name).open("wb")
         self._records = RecordWriter(self._file)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -72,14 +63,7 @@ class TrainingReport:
     """
 
     def __init__(
-        self,
-        name: str,
-        folder: Path | None,
-        console: Console,
-        *,
-        start: int,
-        total: int,
-        every: int = 1,
+        self, name: str, folder: Path | None, console: Console, *, start: int, total: int, every: int = 1
     ) -> None:
         self.name, self.console, self.total, self.every = name, console, total, every
         self._folder, self._start = folder, start
@@ -105,12 +89,7 @@ class TrainingReport:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._bar.stop()
         if self._events is not None:
             self._events.close()
@@ -130,6 +109,4 @@ class TrainingReport:
 
     def _give_up(self, error: OSError) -> None:
         self._events = None
-        self.console.print(
-            f"No more TensorBoard events: {error.strerror} in {self._folder}; the training goes on."
-        )
+        self.console.print(f"No more TensorBoard events: {error.strerror} in {self._folder}; the training goes on.")

@@ -15,12 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rvos_edge.atomic import recover
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.card import training_history
-from rvos_edge.trainer.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    load_training_state,
-    save_checkpoint,
-)
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, save_checkpoint
 from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.data.config import NamedMixture, build_mixture
 from rvos_edge.trainer.data.loader import batches
@@ -38,9 +33,7 @@ _BAD_INPUT = 1000
 """What a rank that cannot go on tells the others, above every signal's number."""
 
 
-def train(
-    config: TrainConfig, output: Path, *, resume: bool = False, console: Console | None = None
-) -> Path:
+def train(config: TrainConfig, output: Path, *, resume: bool = False, console: Console | None = None) -> Path:
     """Train a network and leave a checkpoint directory.
 
     Under torchrun every process calls this; they share each batch (see ``distributed``), and all must see the same
@@ -90,20 +83,12 @@ def train(
 
 
 def _run(
-    trainer: Trainer,
-    data: NamedMixture,
-    start: Checkpoint,
-    output: Path,
-    console: Console,
-    *,
-    resumed: bool,
+    trainer: Trainer, data: NamedMixture, start: Checkpoint, output: Path, console: Console, *, resumed: bool
 ) -> None:
     config, total, saved = trainer.config, trainer.total, trainer.iteration
 
     def write(path: Path, training: dict[str, Any] | None = None) -> None:
-        checkpoint = Checkpoint(
-            trainer.model, start.tokenizer, _card(trainer, data, start, resumed=resumed)
-        )
+        checkpoint = Checkpoint(trainer.model, start.tokenizer, _card(trainer, data, start, resumed=resumed))
         save_checkpoint(path, checkpoint, weights=trainer.averaged, training=training)
 
     def write_checkpoint() -> None:
@@ -111,12 +96,7 @@ def _run(
 
     feed = batches(data, config, start=trainer.iteration, stop=total)
     report = TrainingReport(
-        config.name,
-        None if rank() else output,
-        console,
-        start=saved,
-        total=total,
-        every=config.log_every,
+        config.name, None if rank() else output, console, start=saved, total=total, every=config.log_every
     )
     stop, fault = 0, None
     with Interrupt() as interrupt, report:
@@ -143,15 +123,11 @@ def _run(
         _stop(stop, fault, trainer, output, console)
 
 
-def _stop(
-    reason: int, fault: UserError | None, trainer: Trainer, output: Path, console: Console
-) -> None:
+def _stop(reason: int, fault: UserError | None, trainer: Trainer, output: Path, console: Console) -> None:
     done = trainer.iteration
     how = f"continue with: rvos-edge train --resume {output}" if done else "nothing was learnt yet"
     if fault is not None:
-        raise UserError(
-            f"{str(fault).rstrip('.')}; after {done} of {trainer.total} iterations, {how}"
-        ) from fault
+        raise UserError(f"{str(fault).rstrip('.')}; after {done} of {trainer.total} iterations, {how}") from fault
     if reason == _BAD_INPUT:
         raise SystemExit(2)  # the rank that met it says why
     console.print(f"Stopped after {done} of {trainer.total} iterations; {how}", soft_wrap=True)
@@ -169,12 +145,7 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        config: TrainConfig,
-        checkpoint: Checkpoint,
-        *,
-        total: int,
-        device: torch.device | str = "cpu",
+        self, config: TrainConfig, checkpoint: Checkpoint, *, total: int, device: torch.device | str = "cpu"
     ) -> None:
         self.config, self.total = config, total
         self.device = torch.device(device)
@@ -193,15 +164,11 @@ class Trainer:
         self.loss = self._replicated()
         self.optimizer = build_optimizer(self.model, config.optimizer, extra=self.objective.extra())
         self.precision = autocast_dtype(config.amp, self.device)
-        self.scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.precision == torch.float16
-        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.iteration = 0
         self.lr = 0.0
         self.averaged = (
-            {key: value.detach().clone() for key, value in self.model.state_dict().items()}
-            if config.ema
-            else None
+            {key: value.detach().clone() for key, value in self.model.state_dict().items()} if config.ema else None
         )
 
     def step(self, batch: Batch) -> float:
@@ -215,21 +182,13 @@ class Trainer:
         torch.manual_seed(config.seed * 1_000_003 + self.iteration)
         self.lr = learning_rate(config.optimizer, self.iteration, self.total)
         set_learning_rate(self.optimizer, self.lr)
-        image = (
-            batch.image.to(self.device, non_blocking=True)
-            .float()
-            .contiguous(memory_format=torch.channels_last)
-        )
+        image = batch.image.to(self.device, non_blocking=True).float().contiguous(memory_format=torch.channels_last)
         flow = batch.flow.to(self.device, non_blocking=True)
         masks = batch.masks.to(self.device, non_blocking=True)
         if config.flow_dropout:
-            kept = (
-                torch.rand(len(flow) * world(), 1, 1, 1, device=self.device) >= config.flow_dropout
-            )
+            kept = torch.rand(len(flow) * world(), 1, 1, 1, device=self.device) >= config.flow_dropout
             flow = flow * kept[rank() :: world()]
-        with torch.autocast(
-            self.device.type, dtype=self.precision, enabled=self.precision is not None
-        ):
+        with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None):
             loss = self.loss(image, flow, masks, batch.expressions)
         value = float(average(loss))
         if not math.isfinite(value):
@@ -258,18 +217,14 @@ class Trainer:
             # With a moving average the checkpoint's weights are the average: the live ones go here.
             "model": self.model.state_dict() if self.averaged is not None else None,
             "sentences": self.objective.sentences.state(),
-            "alignment": self.objective.alignment.state_dict()
-            if self.objective.alignment is not None
-            else None,
+            "alignment": self.objective.alignment.state_dict() if self.objective.alignment is not None else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from ``state()``; the network must already hold the saved weights."""
         self.iteration = state["iteration"]
         if state["model"] is not None:
-            self.averaged = {
-                key: value.detach().clone() for key, value in self.model.state_dict().items()
-            }
+            self.averaged = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
             self.model.load_state_dict(state["model"])
         self.objective.sentences.load_state(state["sentences"])
         if self.objective.alignment is not None:
@@ -333,18 +288,14 @@ def _start(config: TrainConfig) -> Checkpoint:
     try:
         model.load_state_dict(before.model.state_dict())
     except RuntimeError as error:
-        raise UserError(
-            f"init_from {config.init_from} is of another network; use the same model section."
-        ) from error
+        raise UserError(f"init_from {config.init_from} is of another network; use the same model section.") from error
     return Checkpoint(model, before.tokenizer, before.card)
 
 
 def _claim(path: Path, output: Path, resume: bool) -> None:
     recover(path)
     if not resume and path.exists():
-        raise UserError(
-            f"{path} already holds a run; add --resume {output} to continue it, or choose another folder."
-        )
+        raise UserError(f"{path} already holds a run; add --resume {output} to continue it, or choose another folder.")
 
 
 def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> None:
@@ -355,9 +306,7 @@ def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> 
         different = ["configuration"]
     if different:
         keys = ", ".join(different)
-        raise UserError(
-            f"{output} was made with another {keys}; resume it with {output / 'config.json'}."
-        )
+        raise UserError(f"{output} was made with another {keys}; resume it with {output / 'config.json'}.")
 
 
 def _write_config(config: TrainConfig, output: Path) -> None:
@@ -378,9 +327,7 @@ def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
 
-def _card(
-    trainer: Trainer, data: NamedMixture, start: Checkpoint, *, resumed: bool
-) -> dict[str, Any]:
+def _card(trainer: Trainer, data: NamedMixture, start: Checkpoint, *, resumed: bool) -> dict[str, Any]:
     """What the network saw, with the runs that led to the one it started from."""
     config = trainer.config
     return {

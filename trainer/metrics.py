@@ -71,9 +71,7 @@ def statistics(values: NDArray[np.float64] | Sequence[float]) -> Statistics:
     edges = np.round(np.linspace(1, len(frames), 5) + 1e-10).astype(np.int64) - 1
     first, last = frames[edges[0] : edges[1] + 1], frames[edges[3] : edges[4] + 1]
     return Statistics(
-        mean=float(np.nanmean(frames)),
-        recall=float(np.mean(frames > 0.5)),
-        decay=_mean(first) - _mean(last),
+        mean=float(np.nanmean(frames)), recall=float(np.mean(frames > 0.5)), decay=_mean(first) - _mean(last)
     )
 
 
@@ -91,14 +89,8 @@ def combine_objects(masks: NDArray[np.bool_], ids: Sequence[int]) -> NDArray[np.
         >>> combine_objects(np.ones((2, 1, 1), bool), [2, 1]).tolist()
         [[2]]
     """
-    if (
-        len(ids) != len(masks)
-        or len(set(ids)) != len(ids)
-        or not all(1 <= number <= 255 for number in ids)
-    ):
-        raise ValueError(
-            f"{len(masks)} masks need as many different ids of 1 to 255, not {list(ids)}"
-        )
+    if len(ids) != len(masks) or len(set(ids)) != len(ids) or not all(1 <= number <= 255 for number in ids):
+        raise ValueError(f"{len(masks)} masks need as many different ids of 1 to 255, not {list(ids)}")
     out = np.zeros(masks.shape[1:], np.uint8)
     for number, mask in sorted(zip(ids, masks, strict=True), key=lambda pair: pair[0]):
         out[mask.astype(np.bool_)] = number
@@ -135,9 +127,7 @@ class IouMeter:
     @property
     def overall_iou(self) -> float:
         """All intersections over all unions."""
-        return (
-            self.intersection / self.union if self.union else 1.0 if self.values else float("nan")
-        )
+        return self.intersection / self.union if self.union else 1.0 if self.values else float("nan")
 
     @property
     def mean_iou(self) -> float:

@@ -35,9 +35,7 @@ class TorchSegmenter:
         >>> masks = segmenter.masks(frame)          # bool [1,H,W]  # doctest: +SKIP
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, *, size: tuple[int, int] | None = None, device: str = "cpu"
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, size: tuple[int, int] | None = None, device: str = "cpu") -> None:
         self.model = checkpoint.model.eval().to(device)
         self.tokenizer = checkpoint.tokenizer
         self.size = size or self.model.config.size
@@ -75,11 +73,7 @@ class TorchSegmenter:
             raise UserError("No queries are set; call set_queries before the first frame.")
         height, width = self.size
         resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
-        image = (
-            torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1]))
-            .permute(2, 0, 1)[None]
-            .to(self.device)
-        )
+        image = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
         self.flow = self._flow(image.float())
         logits = self.model(image, self.flow, self._language)[0]
         margin: Tensor = logits[:, 1] - logits[:, 0]
@@ -88,9 +82,7 @@ class TorchSegmenter:
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """uint8 [H,W,3] BGR -> bool [Q,H,W] at the frame's size."""
         margin = self.margins(frame)
-        up = F.interpolate(
-            margin[None], size=frame.shape[:2], mode="bilinear", align_corners=False
-        )[0]
+        up = F.interpolate(margin[None], size=frame.shape[:2], mode="bilinear", align_corners=False)[0]
         masks: NDArray[np.bool_] = (up > 0).cpu().numpy()
         return masks
 
@@ -104,9 +96,7 @@ class TorchSegmenter:
         if previous is None or self._coords is None:
             self._coords = identity_grid(fmap)
             height, width = self.size
-            return image.new_zeros(
-                1, 2, height // network.field_scale, width // network.field_scale
-            )
+            return image.new_zeros(1, 2, height // network.field_scale, width // network.field_scale)
         pyramid = network.correlate(fmap, previous)
         hidden, context = network.context(prepared)
         for _ in range(network.iterations):

@@ -46,20 +46,13 @@ def build_optimizer(
     apart = {id(parameter) for parameter in (*backbone, *text, *language, *flow)}
     rest = [parameter for parameter in (*model.parameters(), *extra) if id(parameter) not in apart]
     groups = []
-    parts = (
-        (rest, 1.0),
-        (backbone, config.backbone_lr),
-        (language, config.language_lr),
-        (text, config.text_lr),
-    )
+    parts = ((rest, 1.0), (backbone, config.backbone_lr), (language, config.language_lr), (text, config.text_lr))
     for parameters, multiple in parts:
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         if trained and multiple > 0:
             groups.append({"params": trained, "lr": config.lr * multiple, "multiple": multiple})
     if config.name == "sgd":
-        return torch.optim.SGD(
-            groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
 
 

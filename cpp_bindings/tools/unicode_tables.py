@@ -21,12 +21,7 @@ CODE_POINTS = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 
 def bert(**flags: bool) -> normalizers.BertNormalizer:
     """A normalizer that does one thing."""
-    off = {
-        "clean_text": False,
-        "handle_chinese_chars": False,
-        "strip_accents": False,
-        "lowercase": False,
-    }
+    off = {"clean_text": False, "handle_chinese_chars": False, "strip_accents": False, "lowercase": False}
     return normalizers.BertNormalizer(**{**off, **flags})
 
 
@@ -59,9 +54,7 @@ def combining_classes() -> list[tuple[int, int, int]]:
         # Behind the highest class it moves forward, unless it is of the highest class or of none.
         if nfd.normalize_str(highest + char) == highest + char and char != highest:
             continue
-        order = next(
-            k for k in sorted(probes) if nfd.normalize_str(char + probes[k]) == char + probes[k]
-        )
+        order = next(k for k in sorted(probes) if nfd.normalize_str(char + probes[k]) == char + probes[k])
         if found and found[-1][1] == code - 1 and found[-1][2] == order:
             found[-1] = (found[-1][0], code, order)
         else:
@@ -88,50 +81,21 @@ def lower_runs() -> list[tuple[int, int, int, int]]:
 
 def main() -> None:
     """Ask and print."""
-    clean, chinese, strip = (
-        bert(clean_text=True),
-        bert(handle_chinese_chars=True),
-        bert(strip_accents=True),
-    )
+    clean, chinese, strip = (bert(clean_text=True), bert(handle_chinese_chars=True), bert(strip_accents=True))
     nfd, split = normalizers.NFD(), pre_tokenizers.BertPreTokenizer()
-    pieces = {
-        code: [piece for piece, _ in split.pre_tokenize_str(f"a{chr(code)}a")]
-        for code in CODE_POINTS
-    }
+    pieces = {code: [piece for piece, _ in split.pre_tokenize_str(f"a{chr(code)}a")] for code in CODE_POINTS}
     stripped = {code: strip.normalize_str(chr(code)) for code in CODE_POINTS if code not in HANGUL}
     changed = {code: text for code, text in stripped.items() if text != chr(code)}
-    marks = [
-        code
-        for code, text in changed.items()
-        if not text and nfd.normalize_str(chr(code)) == chr(code)
-    ]
+    marks = [code for code, text in changed.items() if not text and nfd.normalize_str(chr(code)) == chr(code)]
     bases = {code: text for code, text in changed.items() if code not in set(marks)}
     single = [(code, ord(text)) for code, text in bases.items() if len(text) == 1]
-    several = [
-        (code, [*map(ord, text), *[0] * (4 - len(text))])
-        for code, text in bases.items()
-        if len(text) != 1
-    ]
+    several = [(code, [*map(ord, text), *[0] * (4 - len(text))]) for code, text in bases.items() if len(text) != 1]
 
-    print(
-        f"// Written by tools/unicode_tables.py from tokenizers {tokenizers.__version__}; do not edit."
-    )
-    table(
-        "Range",
-        "dropped",
-        ranges(code for code in CODE_POINTS if not clean.normalize_str(chr(code))),
-    )
+    print(f"// Written by tools/unicode_tables.py from tokenizers {tokenizers.__version__}; do not edit.")
+    table("Range", "dropped", ranges(code for code in CODE_POINTS if not clean.normalize_str(chr(code))))
     table("Range", "whitespace", ranges(code for code in CODE_POINTS if pieces[code] == ["a", "a"]))
-    table(
-        "Range",
-        "punctuation",
-        ranges(code for code in CODE_POINTS if pieces[code] == ["a", chr(code), "a"]),
-    )
-    table(
-        "Range",
-        "chinese",
-        ranges(code for code in CODE_POINTS if len(chinese.normalize_str(chr(code))) == 3),
-    )
+    table("Range", "punctuation", ranges(code for code in CODE_POINTS if pieces[code] == ["a", chr(code), "a"]))
+    table("Range", "chinese", ranges(code for code in CODE_POINTS if len(chinese.normalize_str(chr(code))) == 3))
     table("Range", "marks", ranges(marks))
     table("Ordered", "combining", combining_classes())
     table("Run", "lower", lower_runs())
@@ -152,9 +116,7 @@ def same_target(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
 
 def braced(row: Sequence[int | Sequence[int]]) -> str:
     """A row as C++ writes it."""
-    numbers = (
-        f"{value:#x}" if value > 9 else str(value) for value in row if isinstance(value, int)
-    )
+    numbers = (f"{value:#x}" if value > 9 else str(value) for value in row if isinstance(value, int))
     inner = (braced(value) for value in row if not isinstance(value, int))
     return "{" + ",".join([*numbers, *inner]) + "}"
 

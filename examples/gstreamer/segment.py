@@ -75,12 +75,7 @@ class Pipeline:
         self._pipeline.set_state(Gst.State.PLAYING)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._pipeline.set_state(Gst.State.NULL)
 
     def element(self, name: str) -> Any:
@@ -113,9 +108,7 @@ def pictures(description: str, *, drop: bool) -> Iterator[Picture]:
         PipelineError: It cannot be started, or fails on the way.
     """
     keep = "max-buffers=1 drop=true sync=false" if drop else "max-buffers=4 drop=false sync=false"
-    with Pipeline(
-        f"{description} ! videoconvert ! video/x-raw,format=BGR ! appsink name=frames {keep}"
-    ) as pipeline:
+    with Pipeline(f"{description} ! videoconvert ! video/x-raw,format=BGR ! appsink name=frames {keep}") as pipeline:
         sink = pipeline.element("frames")
         while True:
             sample = sink.emit("try-pull-sample", _SECOND // 5)
@@ -131,14 +124,10 @@ def _picture(sample: Any) -> Picture:
     buffer = sample.get_buffer()
     found, mapped = buffer.map(Gst.MapFlags.READ)
     if not found:
-        raise PipelineError(
-            "a frame cannot be read; put videoconvert or nvvidconv at the end of the input"
-        )
+        raise PipelineError("a frame cannot be read; put videoconvert or nvvidconv at the end of the input")
     try:
         # Rows are padded to four bytes.
-        rows = np.frombuffer(mapped.data, np.uint8)[: info.height * info.stride[0]].reshape(
-            info.height, info.stride[0]
-        )
+        rows = np.frombuffer(mapped.data, np.uint8)[: info.height * info.stride[0]].reshape(info.height, info.stride[0])
         image = rows[:, : 3 * info.width].reshape(info.height, info.width, 3).copy()
     finally:
         buffer.unmap(mapped)
@@ -191,9 +180,7 @@ class Writer:
 def main(arguments: list[str] | None = None) -> int:
     """Run the example; returns its exit code."""
     parser = argparse.ArgumentParser(description="Segment what a GStreamer pipeline shows.")
-    parser.add_argument(
-        "--input", default="videotestsrc is-live=true pattern=ball", help="beginning of a pipeline"
-    )
+    parser.add_argument("--input", default="videotestsrc is-live=true pattern=ball", help="beginning of a pipeline")
     parser.add_argument("--output", default="fakesink", help="end of a pipeline")
     parser.add_argument("--query", action="append", required=True)
     parser.add_argument("--bundle")

@@ -73,14 +73,10 @@ app = typer.Typer(
 )
 
 BundleOption = Annotated[
-    Path | None,
-    typer.Option(help="Bundle directory; the edge model that comes with the package if left out."),
+    Path | None, typer.Option(help="Bundle directory; the edge model that comes with the package if left out.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-BackendOption = Annotated[
-    str,
-    typer.Option(help="auto for the fastest that works, or one of docs/engines.md."),
-]
+BackendOption = Annotated[str, typer.Option(help="auto for the fastest that works, or one of docs/engines.md.")]
 
 
 def main() -> None:
@@ -97,10 +93,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
-        ),
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
     pass

@@ -30,9 +30,7 @@ def run_batch(spec: str, files: list[Path], job: BatchJob, *, workers: int, resu
     check_folders(job)
     check_queries(job.queries)
     if job.frames is not None and job.frames < 1:
-        raise UserError(
-            f"--frames {job.frames}: ask for at least 1 frame of each file, or leave it out for all."
-        )
+        raise UserError(f"--frames {job.frames}: ask for at least 1 frame of each file, or leave it out for all.")
     rows = make_rows(files)
     ledger = BatchLedger(job, resume=resume)
     todo = [row for row in rows if not ledger.finished(row)]
@@ -46,9 +44,7 @@ def run_batch(spec: str, files: list[Path], job: BatchJob, *, workers: int, resu
                 bar.advance(task)
                 if row["error"]:
                     failed.append(row)
-                    bar.console.print(
-                        f"[red]{escape(row['source'])}: {escape(row['error'])}[/]", soft_wrap=True
-                    )
+                    bar.console.print(f"[red]{escape(row['source'])}: {escape(row['error'])}[/]", soft_wrap=True)
                     continue
                 with uninterrupted():
                     ledger.add(row)
@@ -59,9 +55,7 @@ def run_batch(spec: str, files: list[Path], job: BatchJob, *, workers: int, resu
         finally:
             results.close()
     seconds = time.perf_counter() - started
-    parts = [
-        f"{done} of {len(rows)} files done, {frames} frames at {frames / seconds:.1f} frames per second"
-    ]
+    parts = [f"{done} of {len(rows)} files done, {frames} frames at {frames / seconds:.1f} frames per second"]
     if len(rows) > len(todo):
         parts.append(f"{len(rows) - len(todo)} were finished before")
     if failed:

@@ -16,55 +16,34 @@ from rvos_edge.errors import UserError
 def bench(
     bundle: BundleOption = None,
     backend: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="onnxruntime, openvino, ...; repeatable; all that work here if left out."
-        ),
+        list[str] | None, typer.Option(help="onnxruntime, openvino, ...; repeatable; all that work here if left out.")
     ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Network input as HxW, one that the bundle has.")
-    ] = None,
+    size: Annotated[str | None, typer.Option(help="Network input as HxW, one that the bundle has.")] = None,
     queries: Annotated[int, typer.Option(help="So many sentences at once.")] = 1,
     frames: Annotated[int, typer.Option(help="Measured frames.")] = 200,
     warmup: Annotated[int, typer.Option(help="Frames before them.")] = 20,
-    source: Annotated[
-        str, typer.Option(help="As for run; read or rendered before anything is timed.")
-    ] = "synthetic",
-    fps: Annotated[
-        float, typer.Option(help="Of a camera: how many of its frames would be dropped.")
-    ] = 30.0,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads; one per physical core if left out.")
-    ] = None,
+    source: Annotated[str, typer.Option(help="As for run; read or rendered before anything is timed.")] = "synthetic",
+    fps: Annotated[float, typer.Option(help="Of a camera: how many of its frames would be dropped.")] = 30.0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; one per physical core if left out.")] = None,
     device: DeviceOption = "auto",
     starts: Annotated[
-        int,
-        typer.Option(help="Fresh processes per backend for start-up time and memory; 0 for none."),
+        int, typer.Option(help="Fresh processes per backend for start-up time and memory; 0 for none.")
     ] = 3,
     json: Annotated[
-        Path | None,
-        typer.Option(help="Write the result here; in a folder, under a name by machine and date."),
+        Path | None, typer.Option(help="Write the result here; in a folder, under a name by machine and date.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with pictures here.")] = None,
     compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(help="Measure nothing: compare two results, A and B."),
+        tuple[Path, Path] | None, typer.Option(help="Measure nothing: compare two results, A and B.")
     ] = None,
     roofline: Annotated[
-        str | None,
-        typer.Option(
-            help="Least times of the bundle on a device, on all, or on cpu: this one, measured."
-        ),
+        str | None, typer.Option(help="Least times of the bundle on a device, on all, or on cpu: this one, measured.")
     ] = None,
     result: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --roofline: a result to hold against it; cpu measures one if left out."
-        ),
+        Path | None, typer.Option(help="With --roofline: a result to hold against it; cpu measures one if left out.")
     ] = None,
     render: Annotated[
-        Path | None,
-        typer.Option(help="Measure nothing: put the results into this page, such as README.md."),
+        Path | None, typer.Option(help="Measure nothing: put the results into this page, such as README.md.")
     ] = None,
 ) -> None:
     """Measure a bundle on this machine, compare results, or say how fast it could be at best."""

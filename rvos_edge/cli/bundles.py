@@ -25,16 +25,11 @@ if TYPE_CHECKING:
 
 CapabilityOption = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Build for these GPUs rather than the one here, such as 86; repeatable; tensorrt-rtx only."
-    ),
+    typer.Option(help="Build for these GPUs rather than the one here, such as 86; repeatable; tensorrt-rtx only."),
 ]
-WorkspaceOption = Annotated[
-    int | None, typer.Option(help="Most scratch memory of a layer in MiB.", min=1)
-]
+WorkspaceOption = Annotated[int | None, typer.Option(help="Most scratch memory of a layer in MiB.", min=1)]
 IsolateOption = Annotated[
-    bool,
-    typer.Option("--isolate", help="Build each engine in a process of its own: for little memory."),
+    bool, typer.Option("--isolate", help="Build each engine in a process of its own: for little memory.")
 ]
 
 
@@ -42,23 +37,13 @@ IsolateOption = Annotated[
 def export(
     output: Annotated[Path, typer.Option(help="The bundle to write, a directory.")],
     checkpoint: Annotated[
-        Path | None,
-        typer.Argument(help="Checkpoint directory that training wrote; or give --preset alone."),
+        Path | None, typer.Argument(help="Checkpoint directory that training wrote; or give --preset alone.")
     ] = None,
-    fp16: Annotated[
-        bool, typer.Option("--fp16", help="Compute in float16 where it is safe: for NVIDIA GPUs.")
-    ] = False,
-    bf16: Annotated[
-        bool, typer.Option("--bf16", help="Let OpenVINO compute in bfloat16 where it is safe.")
-    ] = False,
-    fp32: Annotated[
-        bool, typer.Option("--fp32", help="Compute in float32, which is the default.")
-    ] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Compute in float16 where it is safe: for NVIDIA GPUs.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Let OpenVINO compute in bfloat16 where it is safe.")] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Compute in float32, which is the default.")] = False,
     int8: Annotated[
-        str | None,
-        typer.Option(
-            help="`weights` stores the text graph's and the backbone's weights in eight bits."
-        ),
+        str | None, typer.Option(help="`weights` stores the text graph's and the backbone's weights in eight bits.")
     ] = None,
     size: Annotated[
         list[str] | None,
@@ -68,9 +53,7 @@ def export(
     ] = None,
     flow_scale: Annotated[
         int | None,
-        typer.Option(
-            help="Compute the flow on the image reduced by 1, 2 or 4; as it was trained if left out."
-        ),
+        typer.Option(help="Compute the flow on the image reduced by 1, 2 or 4; as it was trained if left out."),
     ] = None,
     boundary: Annotated[
         str | None,
@@ -78,9 +61,7 @@ def export(
             help="`guided` draws masks along the image's edges, `none` does not; as the checkpoint if left out."
         ),
     ] = None,
-    max_queries: Annotated[
-        int, typer.Option(help="Most queries at once that engines are made for.")
-    ] = 64,
+    max_queries: Annotated[int, typer.Option(help="Most queries at once that engines are made for.")] = 64,
     frames: Annotated[
         Path | None,
         typer.Option(
@@ -88,35 +69,20 @@ def export(
         ),
     ] = None,
     fuse: Annotated[
-        bool,
-        typer.Option(
-            "--fuse", help="Make one graph of backbone and ASPP: a little faster in OpenVINO."
-        ),
+        bool, typer.Option("--fuse", help="Make one graph of backbone and ASPP: a little faster in OpenVINO.")
     ] = False,
     weights: Annotated[
-        str | None,
-        typer.Option(help="Store all weights as float32, float16 or int8; a mix if left out."),
+        str | None, typer.Option(help="Store all weights as float32, float16 or int8; a mix if left out.")
     ] = None,
     preset: Annotated[
-        str | None,
-        typer.Option(
-            help="Refuse a checkpoint of another preset; alone, build this preset from weights."
-        ),
+        str | None, typer.Option(help="Refuse a checkpoint of another preset; alone, build this preset from weights.")
     ] = None,
-    backbone: Annotated[
-        Path | None, typer.Option(help="Without a checkpoint: official ImageNet weights.")
-    ] = None,
-    text: Annotated[
-        Path | None, typer.Option(help="Without a checkpoint: folder of a BERT or MiniLM.")
-    ] = None,
-    raft: Annotated[
-        Path | None, typer.Option(help="Without a checkpoint: official RAFT weights.")
-    ] = None,
+    backbone: Annotated[Path | None, typer.Option(help="Without a checkpoint: official ImageNet weights.")] = None,
+    text: Annotated[Path | None, typer.Option(help="Without a checkpoint: folder of a BERT or MiniLM.")] = None,
+    raft: Annotated[Path | None, typer.Option(help="Without a checkpoint: official RAFT weights.")] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(
-            help="onnx, openvino, tensorrt or tensorrt-rtx; repeatable; onnx is always written."
-        ),
+        typer.Option(help="onnx, openvino, tensorrt or tensorrt-rtx; repeatable; onnx is always written."),
     ] = None,
     compute_capability: CapabilityOption = None,
     workspace: WorkspaceOption = None,
@@ -127,13 +93,9 @@ def export(
     if fp16 + bf16 + fp32 > 1:
         raise UserError("--fp16, --bf16 and --fp32 exclude each other; give one of them.")
     if int8 not in (None, "weights"):
-        raise UserError(
-            f"--int8 {int8}: only weights can be stored in eight bits; write --int8 weights."
-        )
+        raise UserError(f"--int8 {int8}: only weights can be stored in eight bits; write --int8 weights.")
     if boundary not in (None, "none", "guided"):
-        raise UserError(
-            f"--boundary {boundary}: masks are drawn either way, guided or none; give one of the two."
-        )
+        raise UserError(f"--boundary {boundary}: masks are drawn either way, guided or none; give one of the two.")
     from rvos_edge.export.package import ExportOptions, export_bundle, export_preset
     from rvos_edge.export.weights import parse_storage
 
@@ -153,17 +115,13 @@ def export(
     builds = _builds(targets, compute_capability, workspace, isolate)
     if checkpoint is not None:
         if backbone or text or raft:
-            raise UserError(
-                "--backbone, --text and --raft are for an export without a checkpoint; leave them out."
-            )
+            raise UserError("--backbone, --text and --raft are for an export without a checkpoint; leave them out.")
         bundle = export_bundle(checkpoint, output, options)
     elif preset is None:
         raise UserError("there is nothing to export; give a checkpoint directory, or --preset.")
     else:
         given = {"backbone": backbone, "text": text, "raft": raft}
-        bundle = export_preset(
-            preset, {name: path for name, path in given.items() if path}, output, options
-        )
+        bundle = export_preset(preset, {name: path for name, path in given.items() if path}, output, options)
     for build_options in builds:
         _build_engines(bundle, build_options)
     if "openvino" in targets:
@@ -179,11 +137,7 @@ def build(
     workspace: WorkspaceOption = None,
     isolate: IsolateOption = False,
     missing: Annotated[
-        bool,
-        typer.Option(
-            "--build/--no-build",
-            help="Build what is missing, or refuse and say why it does not fit.",
-        ),
+        bool, typer.Option("--build/--no-build", help="Build what is missing, or refuse and say why it does not fit.")
     ] = True,
 ) -> None:
     """Build a bundle's TensorRT engines on this machine; those that fit already are kept."""
@@ -196,31 +150,20 @@ def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     backend: Annotated[
         list[str] | None,
-        typer.Option(
-            help="onnxruntime, openvino, tensorrt or tensorrt-rtx; repeatable; all of --device if left out."
-        ),
+        typer.Option(help="onnxruntime, openvino, tensorrt or tensorrt-rtx; repeatable; all of --device if left out."),
     ] = None,
     frames: Annotated[
-        str | None,
-        typer.Option(
-            help="Video or image folder on which to compare the masks; the bundle's if left out."
-        ),
+        str | None, typer.Option(help="Video or image folder on which to compare the masks; the bundle's if left out.")
     ] = None,
     query: Annotated[
-        list[str] | None,
-        typer.Option(help="What to segment in --frames; repeatable; the bundle's if left out."),
+        list[str] | None, typer.Option(help="What to segment in --frames; repeatable; the bundle's if left out.")
     ] = None,
     checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            help="Compare with this checkpoint in PyTorch; with ONNX Runtime if left out."
-        ),
+        Path | None, typer.Option(help="Compare with this checkpoint in PyTorch; with ONNX Runtime if left out.")
     ] = None,
     limit: Annotated[int, typer.Option(help="So many of --frames at most.")] = 100,
     device: DeviceOption = "cpu",
-    write: Annotated[
-        bool, typer.Option("--write/--no-write", help="Keep the proofs in the manifest.")
-    ] = True,
+    write: Annotated[bool, typer.Option("--write/--no-write", help="Keep the proofs in the manifest.")] = True,
 ) -> None:
     """Prove on this machine that each graph, and the masks of the chain, are those of PyTorch."""
     from rvos_edge.bundle import Bundle
@@ -236,9 +179,7 @@ def verify(
         segment, made_by = _baseline(bundle, checkpoint, query or reference.queries)
         footage = film(frames, query or reference.queries, segment, made_by=made_by, limit=limit)
     elif checkpoint is not None or query:
-        raise UserError(
-            "--checkpoint and --query belong to --frames; give a video or an image folder there."
-        )
+        raise UserError("--checkpoint and --query belong to --frames; give a video or an image folder there.")
     console = Console()
     for name in backend or available_backends(opened, device):
         # ONNX Runtime cannot be its own judge.
@@ -254,9 +195,7 @@ def verify(
 @app.command()
 def inspect(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
-    size: Annotated[
-        str | None, typer.Option(help="One of its input sizes, such as 480x864.")
-    ] = None,
+    size: Annotated[str | None, typer.Option(help="One of its input sizes, such as 480x864.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a bundle's graphs: shapes, arithmetic, cost, and how they were proven."""

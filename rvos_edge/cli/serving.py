@@ -23,15 +23,11 @@ _BARE = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
 ServeOption = Annotated[
     str | None,
     typer.Option(
-        metavar="[HOST:PORT]",
-        help=f"Serve a page to watch and change the queries; {_BARE} if nothing follows.",
+        metavar="[HOST:PORT]", help=f"Serve a page to watch and change the queries; {_BARE} if nothing follows."
     ),
 ]
 TokenOption = Annotated[
-    str | None,
-    typer.Option(
-        envvar="RVOS_EDGE_TOKEN", help="With --serve: ask for this; needed beyond this machine."
-    ),
+    str | None, typer.Option(envvar="RVOS_EDGE_TOKEN", help="With --serve: ask for this; needed beyond this machine.")
 ]
 
 
@@ -100,8 +96,5 @@ def serving(
             sink.abort()
         raise
     with server:
-        console.print(
-            f"The page is at [link={server.url}]{server.url}[/link]; Ctrl-C ends it.",
-            soft_wrap=True,
-        )
+        console.print(f"The page is at [link={server.url}]{server.url}[/link]; Ctrl-C ends it.", soft_wrap=True)
         yield live.segmenter, live.player, [live.sink, *sinks]

@@ -35,9 +35,7 @@ def run(
             help="Video, image folder, glob, camera number, csi://0, URL, - (raw frames on stdin) or synthetic[:SEED]."
         ),
     ],
-    query: Annotated[
-        list[str] | None, typer.Option(help="What to segment; repeat it for several objects.")
-    ] = None,
+    query: Annotated[list[str] | None, typer.Option(help="What to segment; repeat it for several objects.")] = None,
     bundle: BundleOption = None,
     output: Annotated[
         list[str] | None,
@@ -46,84 +44,46 @@ def run(
             "- for raw frames on stdout; may be repeated."
         ),
     ] = None,
-    masks: Annotated[
-        Path | None, typer.Option(help="Write one indexed PNG per frame into this folder.")
-    ] = None,
-    json: Annotated[
-        str | None, typer.Option(help="Write one JSON line per frame here; - is stdout.")
-    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="Write one indexed PNG per frame into this folder.")] = None,
+    json: Annotated[str | None, typer.Option(help="Write one JSON line per frame here; - is stdout.")] = None,
     rle: Annotated[
-        str | None,
-        typer.Option(
-            help="Write masks as COCO run lengths here, one JSON line per query; - is stdout."
-        ),
+        str | None, typer.Option(help="Write masks as COCO run lengths here, one JSON line per query; - is stdout.")
     ] = None,
     window: Annotated[bool, typer.Option("--window", help="Show the overlay in a window.")] = False,
     overlap: Annotated[
-        Overlap,
-        typer.Option(
-            help="Pixels that several queries claim: the last query gets them, or all keep them."
-        ),
+        Overlap, typer.Option(help="Pixels that several queries claim: the last query gets them, or all keep them.")
     ] = Overlap.HIGHER,
     realtime: Annotated[
-        bool,
-        typer.Option(
-            "--realtime",
-            help="Play a file at its own speed and drop the frames that come too late.",
-        ),
+        bool, typer.Option("--realtime", help="Play a file at its own speed and drop the frames that come too late.")
     ] = False,
     raw: Annotated[
-        str | None,
-        typer.Option(
-            help="Layout of raw frames on stdin: WIDTHxHEIGHT@FPS:PIXELS, as 1280x720@30:bgr24."
-        ),
+        str | None, typer.Option(help="Layout of raw frames on stdin: WIDTHxHEIGHT@FPS:PIXELS, as 1280x720@30:bgr24.")
     ] = None,
     reconnect: Annotated[
-        float | None,
-        typer.Option(
-            help="Give up a lost camera or stream after so many seconds; never if left out."
-        ),
+        float | None, typer.Option(help="Give up a lost camera or stream after so many seconds; never if left out.")
     ] = None,
     frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Network input as HxW, one that the bundle has.")
-    ] = None,
+    size: Annotated[str | None, typer.Option(help="Network input as HxW, one that the bundle has.")] = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads; one per physical core if left out.")
-    ] = None,
-    iterations: Annotated[
-        int | None, typer.Option(help="Flow updates per frame; the bundle's if left out.")
-    ] = None,
-    every: Annotated[
-        int | None, typer.Option(help="Compute the flow on every n-th frame and keep it between.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; one per physical core if left out.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Flow updates per frame; the bundle's if left out.")] = None,
+    every: Annotated[int | None, typer.Option(help="Compute the flow on every n-th frame and keep it between.")] = None,
     still: Annotated[
-        float | None,
-        typer.Option(
-            help="No flow while the picture changes by at most so many grey levels, such as 3."
-        ),
+        float | None, typer.Option(help="No flow while the picture changes by at most so many grey levels, such as 3.")
     ] = None,
     hold_fps: Annotated[
         float | None, typer.Option(help="Hold so many frames per second by computing less flow.")
     ] = None,
     flow: Annotated[bool, typer.Option("--flow/--no-flow", help="Use motion.")] = True,
     opacity: Annotated[float, typer.Option(help="Of the masks in the video, 0 to 1.")] = 0.5,
-    workers: Annotated[
-        int | None, typer.Option(help="Many files: processes that share them and the cores.")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Many files: processes that share them and the cores.")] = None,
     resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume/--no-resume", help="Many files: skip those that an earlier run finished."
-        ),
+        bool, typer.Option("--resume/--no-resume", help="Many files: skip those that an earlier run finished.")
     ] = True,
     serve: ServeOption = None,
     token: TokenOption = None,
-    runtime: Annotated[
-        str, typer.Option(help="python, or cpp where the C++ runtime is installed.")
-    ] = "python",
+    runtime: Annotated[str, typer.Option(help="python, or cpp where the C++ runtime is installed.")] = "python",
 ) -> None:
     """Segment what the queries name, frame after frame; of many files (a glob or a folder of videos) one by one."""
     from rvos_edge.cli.batch import run_batch
@@ -141,13 +101,9 @@ def run(
     if not 0 <= opacity <= 1:
         raise UserError(f"--opacity {opacity:g} is out of range; choose between 0 and 1.")
     if reconnect is not None and not reconnect >= 0:
-        raise UserError(
-            f"--reconnect {reconnect:g} is out of range; give the seconds, 0 for not at all."
-        )
+        raise UserError(f"--reconnect {reconnect:g} is out of range; give the seconds, 0 for not at all.")
     if not query and serve is None:
-        raise UserError(
-            "there is no --query; say what to segment, or add --serve and type it on the page."
-        )
+        raise UserError("there is no --query; say what to segment, or add --serve and type it on the page.")
     check_serving(serve, token)
     if serve is not None and runtime != "python":
         raise UserError(
@@ -157,9 +113,7 @@ def run(
     targets = output or []
     piped = [*targets, json, rle].count("-")
     if piped > 1:
-        raise UserError(
-            "stdout can take one of --output, --json and --rle; give the others a file."
-        )
+        raise UserError("stdout can take one of --output, --json and --rle; give the others a file.")
     for name, count in Counter([*targets, json, rle]).items():
         if name is not None and count > 1:
             raise UserError(f"{name} is given for {count} outputs; give each its own.")
@@ -176,9 +130,7 @@ def run(
             "a second --output": len(targets) > 1,
         }
         if asked := [option for option, given in single.items() if given]:
-            raise UserError(
-                f"{source} names many files, which {asked[0]} is not for; leave it out, or give one file."
-            )
+            raise UserError(f"{source} names many files, which {asked[0]} is not for; leave it out, or give one file.")
         job = BatchJob(
             queries=tuple(queries),
             bundle=bundle,
@@ -199,18 +151,8 @@ def run(
         run_batch(source, files, job, workers=1 if workers is None else workers, resume=resume)
         return
     if workers is not None:
-        raise UserError(
-            "--workers shares many files; give a glob of videos, such as --source 'videos/*.mp4'."
-        )
-    segmenter = _open(
-        bundle,
-        size=size,
-        device=device,
-        backend=backend,
-        threads=threads,
-        flow=options,
-        runtime=runtime,
-    )
+        raise UserError("--workers shares many files; give a glob of videos, such as --source 'videos/*.mp4'.")
+    segmenter = _open(bundle, size=size, device=device, backend=backend, threads=threads, flow=options, runtime=runtime)
     if queries:
         segmenter.set_queries(queries)
 
@@ -239,12 +181,7 @@ def run(
             opened,
             reopen=reopen,
             stills=lambda: _open(
-                bundle,
-                size=size,
-                device=device,
-                backend=backend,
-                threads=threads,
-                flow=FlowOptions(enabled=False),
+                bundle, size=size, device=device, backend=backend, threads=threads, flow=FlowOptions(enabled=False)
             ),
             sinks=sinks,
             opacity=opacity,
@@ -255,9 +192,7 @@ def run(
         hidden = piped > 0 and sys.stdout.isatty()
         with (
             live as (stepper, played, outputs),
-            Status(
-                played, meter, backend=segmenter.backend_name, frames=frames, hidden=hidden
-            ) as on_result,
+            Status(played, meter, backend=segmenter.backend_name, frames=frames, hidden=hidden) as on_result,
         ):
             summary = run_stream(
                 stepper,
@@ -270,11 +205,7 @@ def run(
                 controls=keys,
                 meter=meter,
             )
-        written = [
-            without_password(str(path))
-            for path in (*targets, masks, json, rle)
-            if path not in (None, "-")
-        ]
+        written = [without_password(str(path)) for path in (*targets, masks, json, rle) if path not in (None, "-")]
         _print_summary(summary, segmenter, opened, written, Console(stderr=piped > 0))
     if summary.failures:
         raise UserError(summary.failures[0])
@@ -282,9 +213,7 @@ def run(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder of demo.mp4 and demo.png.")] = Path(
-        "rvos-edge-demo"
-    ),
+    output: Annotated[Path, typer.Option(help="Folder of demo.mp4 and demo.png.")] = Path("rvos-edge-demo"),
     bundle: BundleOption = None,
     frames: Annotated[int, typer.Option(help="Length of the clip.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the synthetic camera.")] = 2,
@@ -311,13 +240,7 @@ def _open(
 
     extent = parse_size(size) if size is not None else None
     return open_segmenter(
-        bundle,
-        size=extent,
-        device=device,
-        backend=backend,
-        flow=flow,
-        threads=threads,
-        runtime=runtime,
+        bundle, size=extent, device=device, backend=backend, flow=flow, threads=threads, runtime=runtime
     )
 
 
@@ -329,18 +252,13 @@ def _flow_options(enabled: bool, given: Mapping[str, float | None]) -> FlowOptio
 
     try:
         return FlowOptions.model_validate(
-            {
-                "enabled": enabled,
-                **{name: value for name, value in given.items() if value is not None},
-            }
+            {"enabled": enabled, **{name: value for name, value in given.items() if value is not None}}
         )
     except ValidationError as error:
         first = error.errors()[0]
         name, should = str(first["loc"][0]), str(first["msg"]).removeprefix("Input ")
         option = f"--{name.replace('_', '-')} {given[name]:g}"
-        raise UserError(
-            f"{option} is out of range: it {should}; choose another number, or --no-flow."
-        ) from error
+        raise UserError(f"{option} is out of range: it {should}; choose another number, or --no-flow.") from error
 
 
 def _check_not_source(output: Path, source: str) -> None:
@@ -349,11 +267,7 @@ def _check_not_source(output: Path, source: str) -> None:
 
 
 def _print_summary(
-    summary: Summary,
-    segmenter: SegmenterProtocol,
-    source: Source,
-    written: list[str],
-    console: Console,
+    summary: Summary, segmenter: SegmenterProtocol, source: Source, written: list[str], console: Console
 ) -> None:
     from rich.markup import escape
 

@@ -16,18 +16,12 @@ from rvos_edge.errors import UserError
 @app.command()
 def train(
     config: Annotated[
-        Path | None,
-        typer.Argument(
-            help="YAML file, or the name of a configuration that comes with the package."
-        ),
+        Path | None, typer.Argument(help="YAML file, or the name of a configuration that comes with the package.")
     ] = None,
     changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="KEY=VALUE, such as optimizer.lr=0.01; repeatable."),
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, such as optimizer.lr=0.01; repeatable.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of the run; runs/NAME if left out.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if left out.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
 ) -> None:
     """Train a network and leave a checkpoint; under torchrun on several GPUs.
@@ -37,14 +31,10 @@ def train(
     from rvos_edge.trainer.config import MlmConfig, NamingConfig, load_config
 
     if output is not None and resume is not None:
-        raise UserError(
-            "--output and --resume name the same folder; give --resume alone to continue a run."
-        )
+        raise UserError("--output and --resume name the same folder; give --resume alone to continue a run.")
     if config is None:
         if resume is None:
-            raise UserError(
-                "there is no configuration; give a YAML file, or the name 'edge', or --resume DIR."
-            )
+            raise UserError("there is no configuration; give a YAML file, or the name 'edge', or --resume DIR.")
         config = resume / "config.json"
     settings = load_config(config, changes or ())
     folder = resume or output or Path("runs") / settings.name
@@ -52,22 +42,16 @@ def train(
         from rvos_edge.trainer.tasks.mlm import train_text
 
         if resume is not None:
-            raise UserError(
-                f"a text model is not resumed, it takes minutes; remove {resume} and start again."
-            )
+            raise UserError(f"a text model is not resumed, it takes minutes; remove {resume} and start again.")
         text = train_text(settings, folder)
-        typer.echo(
-            f"Wrote {text}; train with it by: rvos-edge train CONFIG --set weights.text={text}"
-        )
+        typer.echo(f"Wrote {text}; train with it by: rvos-edge train CONFIG --set weights.text={text}")
         return
     try:
         if isinstance(settings, NamingConfig):
             from rvos_edge.trainer.tasks.classifier_prior import train_naming
 
             if resume is not None:
-                raise UserError(
-                    f"task: naming is not resumed, it is short; remove {resume} and start again."
-                )
+                raise UserError(f"task: naming is not resumed, it is short; remove {resume} and start again.")
             checkpoint = train_naming(settings, folder)
         else:
             from rvos_edge.trainer.loop import train as train_network
@@ -82,13 +66,9 @@ def train(
 
 @app.command()
 def average(
-    checkpoint: Annotated[
-        list[Path], typer.Argument(help="Checkpoints of runs that began with the same one.")
-    ],
+    checkpoint: Annotated[list[Path], typer.Argument(help="Checkpoints of runs that began with the same one.")],
     output: Annotated[Path, typer.Option(help="The checkpoint to write.")],
-    shift: Annotated[
-        float, typer.Option(help="Added to every margin: above 0, masks are drawn more readily.")
-    ] = 0.0,
+    shift: Annotated[float, typer.Option(help="Added to every margin: above 0, masks are drawn more readily.")] = 0.0,
 ) -> None:
     """Average the weights of several runs, which is often better than any of them."""
     from rvos_edge.trainer.tasks.average import average_checkpoints
@@ -102,9 +82,7 @@ def restore(
     output: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     config: Annotated[
         Path | None,
-        typer.Option(
-            help="Training configuration whose data the batch norms are fitted to; synthetic if left out."
-        ),
+        typer.Option(help="Training configuration whose data the batch norms are fitted to; synthetic if left out."),
     ] = None,
 ) -> None:
     """Make a checkpoint of a bundle again: to train from it, to average it or to export it anew."""
@@ -117,9 +95,7 @@ def restore(
             f"--config {config} is of task {settings.task}; give the configuration of a network's training."
         )
     checkpoint = restore_checkpoint(bundle, output, settings)
-    typer.echo(
-        f"Wrote {checkpoint}; train from it with: rvos-edge train CONFIG --set init_from={checkpoint}"
-    )
+    typer.echo(f"Wrote {checkpoint}; train from it with: rvos-edge train CONFIG --set init_from={checkpoint}")
 
 
 @app.command("eval")
@@ -131,49 +107,29 @@ def evaluate(
             "davis16, synthetic and swap."
         ),
     ],
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Checkpoint directory to score, or")
-    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint directory to score, or")] = None,
     bundle: Annotated[Path | None, typer.Option(help="bundle directory to score.")] = None,
-    backend: Annotated[
-        str, typer.Option(help="Runs the bundle; auto for the fastest.")
-    ] = "onnxruntime",
-    root: Annotated[
-        Path | None, typer.Option(help="The data set's folder; DAVIS-16's for swap and all.")
-    ] = None,
+    backend: Annotated[str, typer.Option(help="Runs the bundle; auto for the fastest.")] = "onnxruntime",
+    root: Annotated[Path | None, typer.Option(help="The data set's folder; DAVIS-16's for swap and all.")] = None,
     coco: Annotated[Path | None, typer.Option(help="The COCO folder, for the swap test.")] = None,
     split: Annotated[
-        str | None,
-        typer.Option(
-            help="A split, or names of videos with commas; the one usually judged if left out."
-        ),
+        str | None, typer.Option(help="A split, or names of videos with commas; the one usually judged if left out.")
     ] = None,
     expressions: Annotated[
-        Path | None,
-        typer.Option(
-            help="The sentences, such as a meta_expressions.json; the data set's if left out."
-        ),
+        Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
     ] = None,
     json: Annotated[
-        Path | None,
-        typer.Option(help="Write the figures here; with it, an interrupted evaluation can go on."),
+        Path | None, typer.Option(help="Write the figures here; with it, an interrupted evaluation can go on.")
     ] = None,
     masks: Annotated[
-        Path | None,
-        typer.Option(help="Write the masks to Annotations/VIDEO/KEY/FRAME.png in this folder."),
+        Path | None, typer.Option(help="Write the masks to Annotations/VIDEO/KEY/FRAME.png in this folder.")
     ] = None,
     protocol: Annotated[
-        str,
-        typer.Option(
-            help="unsupervised: every frame counts; semi-supervised: the first and last do not."
-        ),
+        str, typer.Option(help="unsupervised: every frame counts; semi-supervised: the first and last do not.")
     ] = "unsupervised",
     every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
     resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume/--no-resume", help="Go on with an interrupted evaluation, or start anew."
-        ),
+        bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted evaluation, or start anew.")
     ] = True,
     card: Annotated[bool, typer.Option("--card", help="Write the bundle's model card.")] = False,
 ) -> None:
@@ -207,13 +163,10 @@ app.add_typer(data_app, name="data")
 
 @data_app.command("check")
 def check_data(
-    dataset: Annotated[
-        str, typer.Option(help="davis16, davis17, youtube-vos, a2d, jhmdb, coco or refcoco.")
-    ],
+    dataset: Annotated[str, typer.Option(help="davis16, davis17, youtube-vos, a2d, jhmdb, coco or refcoco.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     expressions: Annotated[
-        Path | None,
-        typer.Option(help="File of the expressions; where the data set keeps it if left out."),
+        Path | None, typer.Option(help="File of the expressions; where the data set keeps it if left out.")
     ] = None,
 ) -> None:
     """Say what of a data set is there, what is missing and where to get it."""
@@ -229,30 +182,19 @@ def check_data(
 def report(
     run: Annotated[list[str], typer.Option(help="NAME=CHECKPOINT; repeat it to compare several.")],
     root: Annotated[Path, typer.Option(help="The data set's folder.")],
-    dataset: Annotated[
-        str, typer.Option(help="A data set of videos, named as in eval.")
-    ] = "davis16",
+    dataset: Annotated[str, typer.Option(help="A data set of videos, named as in eval.")] = "davis16",
     split: Annotated[
         str | None,
         typer.Option(
-            "--split",
-            "--videos",
-            help="A split, or names of videos with commas; DAVIS-16's dev if left out.",
+            "--split", "--videos", help="A split, or names of videos with commas; DAVIS-16's dev if left out."
         ),
     ] = None,
     expressions: Annotated[
-        Path | None,
-        typer.Option(
-            help="The sentences, such as a meta_expressions.json; the data set's if left out."
-        ),
+        Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder of the page and its pictures.")] = Path(
-        "report"
-    ),
+    output: Annotated[Path, typer.Option(help="Folder of the page and its pictures.")] = Path("report"),
     every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle to show beside the checkpoints.")
-    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to show beside the checkpoints.")] = None,
 ) -> None:
     """Draw the paper's figures from runs of your own: ablation, effect of flow, queries and masks."""
     from rvos_edge.trainer.report import ReportOptions

@@ -89,9 +89,7 @@ class Board(Generic[B]):
         """Exchange the buffers of two slots of equal dtype and shape."""
         a, b = self._buffers[first], self._buffers[second]
         if (a.dtype, a.shape) != (b.dtype, b.shape):
-            raise ValueError(
-                f"slots '{first}' {a.dtype}{a.shape} and '{second}' {b.dtype}{b.shape} cannot swap"
-            )
+            raise ValueError(f"slots '{first}' {a.dtype}{a.shape} and '{second}' {b.dtype}{b.shape} cannot swap")
         self._buffers[first], self._buffers[second] = b, a
 
     def write(self, name: str, array: NDArray[Any]) -> None:
@@ -146,7 +144,5 @@ class Board(Generic[B]):
         return name in self._buffers
 
     def _new(self, spec: TensorSpec) -> B:
-        shape = tuple(
-            self._extents.get(dim, 1) if isinstance(dim, str) else dim for dim in spec.shape
-        )
+        shape = tuple(self._extents.get(dim, 1) if isinstance(dim, str) else dim for dim in spec.shape)
         return self._allocate(spec.dtype, shape)

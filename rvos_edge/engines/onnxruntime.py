@@ -33,10 +33,7 @@ def choose_device(device: str) -> tuple[Device, str]:
         raise UserError(f"device '{device}' is unknown; use auto, cpu or cuda.")
     problem = _cuda_problem()
     if problem is None:
-        return (
-            "cuda",
-            "cuda was asked for" if device == "cuda" else "ONNX Runtime can use a CUDA device",
-        )
+        return ("cuda", "cuda was asked for" if device == "cuda" else "ONNX Runtime can use a CUDA device")
     if device == "auto":
         return "cpu", problem
     raise UserError(
@@ -50,9 +47,7 @@ def _cuda_problem() -> str | None:
         return "the installed ONNX Runtime has no CUDA support"
     try:
         ort.OrtValue.ortvalue_from_shape_and_type((1,), np.float32, "cuda", 0)
-    except (
-        Exception
-    ):  # the provider is built in, but there is no driver or no device: the types differ by version
+    except Exception:  # the provider is built in, but there is no driver or no device: the types differ by version
         return "ONNX Runtime finds no CUDA device"
     return None
 
@@ -105,9 +100,7 @@ class OrtGraph:
     run neither binds nor allocates.
     """
 
-    def __init__(
-        self, session: ort.InferenceSession, spec: GraphSpec, board: Board[OrtBuffer]
-    ) -> None:
+    def __init__(self, session: ort.InferenceSession, spec: GraphSpec, board: Board[OrtBuffer]) -> None:
         self.inputs: tuple[TensorSpec, ...] = spec.inputs
         self.outputs: tuple[TensorSpec, ...] = spec.outputs
         self._session = session
@@ -124,9 +117,7 @@ class OrtGraph:
 
     def _bind(self, key: tuple[OrtBuffer, ...]) -> ort.IOBinding:
         live = self._board.buffers()
-        self._bindings = {
-            known: binding for known, binding in self._bindings.items() if live.issuperset(known)
-        }
+        self._bindings = {known: binding for known, binding in self._bindings.items() if live.issuperset(known)}
         binding = self._session.io_binding()
         split = len(self.inputs)
         for name, buffer in zip(self._names[:split], key[:split], strict=True):
@@ -159,9 +150,7 @@ class OnnxRuntimeBackend(HostFrames):
         >>> graph.run()
     """
 
-    def __init__(
-        self, *, device: str = "auto", threads: int | None = None, reason: str = ""
-    ) -> None:
+    def __init__(self, *, device: str = "auto", threads: int | None = None, reason: str = "") -> None:
         """Choose the device.
 
         Args:
@@ -173,15 +162,11 @@ class OnnxRuntimeBackend(HostFrames):
             UserError: The device cannot be used or ``threads`` is not positive.
         """
         if threads is not None and threads < 1:
-            raise UserError(
-                f"threads must be at least 1, not {threads}; leave it out to use every core."
-            )
+            raise UserError(f"threads must be at least 1, not {threads}; leave it out to use every core.")
         self.device, why = choose_device(device)
         self.reason = reason or why
         self.name = f"ONNX Runtime ({self.device})"
-        self.board: Board[OrtBuffer] = Board(
-            lambda dtype, shape: OrtBuffer(dtype, shape, self.device)
-        )
+        self.board: Board[OrtBuffer] = Board(lambda dtype, shape: OrtBuffer(dtype, shape, self.device))
         self._threads = threads
 
     def load(self, path: Path, spec: GraphSpec) -> OrtGraph:
@@ -205,16 +190,12 @@ class OnnxRuntimeBackend(HostFrames):
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # The eight-bit weights are widened once, at load; as quantised operators they would be in every run.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-        providers = (
-            [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
-        )
+        providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
         try:
             session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the exceptions of ONNX Runtime share no public base class
             detail = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"{path} cannot be loaded by ONNX Runtime ({detail}); export the bundle again."
-            ) from error
+            raise UserError(f"{path} cannot be loaded by ONNX Runtime ({detail}); export the bundle again.") from error
         if _PROVIDERS[device] not in session.get_providers():
             raise UserError(
                 f"{path} cannot run on {device}: ONNX Runtime could not start its CUDA provider; install the CUDA and "
@@ -225,9 +206,7 @@ class OnnxRuntimeBackend(HostFrames):
         return session
 
 
-def _check_session(
-    path: Path, arguments: list[Any], specs: tuple[TensorSpec, ...], kind: str
-) -> None:
+def _check_session(path: Path, arguments: list[Any], specs: tuple[TensorSpec, ...], kind: str) -> None:
     actual = {argument.name: argument for argument in arguments}
     if set(actual) != {spec.name for spec in specs}:
         raise UserError(
@@ -237,11 +216,7 @@ def _check_session(
     for spec in specs:
         dtype = _NUMPY_DTYPES.get(actual[spec.name].type, actual[spec.name].type)
         shape = actual[spec.name].shape
-        if (
-            dtype != spec.dtype
-            or len(shape) != len(spec.shape)
-            or any(map(_contradict, shape, spec.shape))
-        ):
+        if dtype != spec.dtype or len(shape) != len(spec.shape) or any(map(_contradict, shape, spec.shape)):
             raise UserError(
                 f"{path}: {kind} '{spec.name}' is {dtype}{shape} where manifest.json has "
                 f"{spec.dtype}{list(spec.shape)}; export the bundle again."

@@ -107,9 +107,7 @@ class OpenVinoBackend(HostFrames):
         >>> graph.run()
     """
 
-    def __init__(
-        self, *, threads: int | None = None, bfloat16: bool = False, reason: str = ""
-    ) -> None:
+    def __init__(self, *, threads: int | None = None, bfloat16: bool = False, reason: str = "") -> None:
         """Start OpenVINO.
 
         Args:
@@ -121,12 +119,8 @@ class OpenVinoBackend(HostFrames):
             UserError: ``threads`` is not positive.
         """
         if threads is not None and threads < 1:
-            raise UserError(
-                f"threads must be at least 1, not {threads}; leave it out to use every core."
-            )
-        self.name = (
-            f"OpenVINO {ov.__version__.split('-')[0]} (cpu{', bfloat16' if bfloat16 else ''})"
-        )
+            raise UserError(f"threads must be at least 1, not {threads}; leave it out to use every core.")
+        self.name = f"OpenVINO {ov.__version__.split('-')[0]} (cpu{', bfloat16' if bfloat16 else ''})"
         self.reason = reason or "OpenVINO was asked for"
         self.board: Board[OpenVinoBuffer] = Board(OpenVinoBuffer)
         self._threads = threads
@@ -144,9 +138,7 @@ class OpenVinoBackend(HostFrames):
         return OpenVinoHostGraph(self._compile(path, spec), spec)
 
     def _compile(self, path: Path, spec: GraphSpec) -> Any:
-        precision = (
-            "float32" if spec.precision == "bfloat16" and not self._bfloat16 else spec.precision
-        )
+        precision = "float32" if spec.precision == "bfloat16" and not self._bfloat16 else spec.precision
         options = _options(precision)
         if self._threads:
             options["INFERENCE_NUM_THREADS"] = self._threads
@@ -154,17 +146,11 @@ class OpenVinoBackend(HostFrames):
             compiled = shared_core().compile_model(str(path), "CPU", options)
         except RuntimeError as error:
             detail = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"{path} cannot be loaded by OpenVINO ({detail}); export the bundle again."
-            ) from error
+            raise UserError(f"{path} cannot be loaded by OpenVINO ({detail}); export the bundle again.") from error
         names = {name for port in (*compiled.inputs, *compiled.outputs) for name in port.names}
-        missing = [
-            tensor.name for tensor in (*spec.inputs, *spec.outputs) if tensor.name not in names
-        ]
+        missing = [tensor.name for tensor in (*spec.inputs, *spec.outputs) if tensor.name not in names]
         if missing:
-            raise UserError(
-                f"{path} has no tensor '{missing[0]}' as manifest.json says; export the bundle again."
-            )
+            raise UserError(f"{path} has no tensor '{missing[0]}' as manifest.json says; export the bundle again.")
         return compiled
 
 
@@ -182,10 +168,7 @@ def bfloat16_pays() -> bool:
     fastest: dict[Arithmetic, float] = {}
     for precision in ("float32", "bfloat16"):
         source = ops.parameter(list(image.shape), np.float32)
-        model = ov.Model(
-            [ops.convolution(source, ops.constant(kernel), [1, 1], [1, 1], [1, 1], [1, 1])],
-            [source],
-        )
+        model = ov.Model([ops.convolution(source, ops.constant(kernel), [1, 1], [1, 1], [1, 1], [1, 1])], [source])
         request = core.compile_model(model, "CPU", _options(precision)).create_infer_request()
         request.set_input_tensor(ov.Tensor(image, shared_memory=True))
         times = []

@@ -19,12 +19,7 @@ T = TypeVar("T")
 
 _MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
 _INSTALL = 'pip install "rvos-edge[openvino]"'
-_DEVICES: dict[str, str] = {
-    "openvino": "cpu",
-    "openvino-bf16": "cpu",
-    "tensorrt": "cuda",
-    "tensorrt-rtx": "cuda",
-}
+_DEVICES: dict[str, str] = {"openvino": "cpu", "openvino-bf16": "cpu", "tensorrt": "cuda", "tensorrt-rtx": "cuda"}
 """The one device of those that have only one."""
 BACKENDS = (*_MODULES, *api.FLAVOURS)
 """Names of the backends that run graphs; ``openvino-bf16`` computes in bfloat16 where the bundle allows it."""
@@ -39,9 +34,7 @@ def available_backends(bundle: Bundle, device: str = "cpu") -> tuple[str, ...]:
     """
     if device == "auto":
         return available_backends(bundle, "cpu") + tuple(
-            name
-            for name in available_backends(bundle, "cuda")
-            if name in api.FLAVOURS and find_gpu() is not None
+            name for name in available_backends(bundle, "cuda") if name in api.FLAVOURS and find_gpu() is not None
         )
     installed = [name for name, module in _MODULES.items() if find_spec(module) is not None]
     installed += [flavour for flavour in api.FLAVOURS if api.is_installed(flavour)]
@@ -78,9 +71,7 @@ def open_backend(
         raise UserError(f"backend '{name}' is unknown; use {' or '.join(BACKENDS)}.")
     only = _DEVICES.get(name, device)
     if device not in ("auto", only):
-        raise UserError(
-            f"backend '{name}' cannot use device '{device}'; use device '{only}', or another backend."
-        )
+        raise UserError(f"backend '{name}' cannot use device '{device}'; use device '{only}', or another backend.")
     if name in api.FLAVOURS:
         if bundle is None:
             raise ValueError(f"backend '{name}' needs the bundle whose engines it runs")
@@ -89,12 +80,7 @@ def open_backend(
 
         flavour = api.parse_flavour(name)
         return TensorRtBackend(
-            bundle=bundle,
-            flavour=flavour,
-            build=build,
-            record=record,
-            threads=threads,
-            reason=reason,
+            bundle=bundle, flavour=flavour, build=build, record=record, threads=threads, reason=reason
         )
     if find_spec(_MODULES[name]) is None:
         raise UserError(f"backend '{name}' is not installed; run: {_INSTALL}")
@@ -172,9 +158,7 @@ def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:
         elif platform.machine().lower() not in ("x86_64", "amd64"):
             why += "; OpenVINO was not measured on this kind of CPU"
         elif bundle.manifest.allows_bfloat16 and _bfloat16_pays():
-            ranked.append(
-                ("openvino-bf16", f"{why}; on this CPU OpenVINO in bfloat16 is the fastest")
-            )
+            ranked.append(("openvino-bf16", f"{why}; on this CPU OpenVINO in bfloat16 is the fastest"))
         else:
             ranked.append(("openvino", f"{why}; on a CPU of this kind OpenVINO is the fastest"))
     return [*ranked, ("onnxruntime", why)]

@@ -124,14 +124,8 @@ class FlowPolicy:
             size: Height and width of the frame it was made from.
         """
         options = self._options
-        change = (
-            self._scene.look(image)
-            if options.scene_cut is not None or options.still is not None
-            else None
-        )
-        allowed = (
-            Allowance(self._iterations, False) if self._deadline is None else self._deadline.allow()
-        )
+        change = self._scene.look(image) if options.scene_cut is not None or options.still is not None else None
+        allowed = Allowance(self._iterations, False) if self._deadline is None else self._deadline.allow()
         known, self._size = self._size, size
         self._since += 1
         start = _start(known, size, change, options)
@@ -144,13 +138,9 @@ class FlowPolicy:
         elif self._computed and self._since < options.every:
             # Features are read by the next frame's flow alone.
             encode = self._since + 1 >= options.every and allowed.iterations > 0
-            decision = FlowDecision(
-                "keep", f"computed every {options.every} frames", encode=encode, late=allowed.late
-            )
+            decision = FlowDecision("keep", f"computed every {options.every} frames", encode=encode, late=allowed.late)
         elif allowed.iterations == 0:
-            decision = self._skip(
-                "too slow even without flow" if allowed.late else "no time for flow", allowed
-            )
+            decision = self._skip("too slow even without flow" if allowed.late else "no time for flow", allowed)
         elif not self._encoded:
             decision = self._skip("getting ready for flow", allowed)
         else:
@@ -188,21 +178,13 @@ class FlowPolicy:
 
 
 def _start(
-    known: tuple[int, int] | None,
-    size: tuple[int, int],
-    change: Change | None,
-    options: FlowOptions,
+    known: tuple[int, int] | None, size: tuple[int, int], change: Change | None, options: FlowOptions
 ) -> str | None:
     """Why the flow starts anew on this frame, if it does."""
     if known is None:
         return "first frame"
     if known != size:
         return "the frame's size changed"
-    if (
-        change is not None
-        and options.scene_cut is not None
-        and change.cut
-        and change.mean > options.scene_cut
-    ):
+    if change is not None and options.scene_cut is not None and change.cut and change.mean > options.scene_cut:
         return "scene cut"
     return None

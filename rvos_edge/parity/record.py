@@ -72,17 +72,13 @@ def load_reference(bundle: Bundle) -> Reference:
     spec = bundle.manifest.reference
     if spec is None:
         height, width = bundle.manifest.size
-        raise UserError(
-            f"{bundle.path} has no reference for {height}x{width}; verify its first size, or export again."
-        )
+        raise UserError(f"{bundle.path} has no reference for {height}x{width}; verify its first size, or export again.")
     check_file(bundle.path, spec.file, spec.sha256, "the reference")
     try:
         with np.load(bundle.path / spec.file, allow_pickle=False) as file:
             return _parse(bundle, file)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{bundle.path / spec.file} cannot be read ({error}); export the bundle again."
-        ) from error
+        raise UserError(f"{bundle.path / spec.file} cannot be read ({error}); export the bundle again.") from error
 
 
 def sample(array: NDArray[Any]) -> NDArray[np.float32]:
@@ -101,15 +97,8 @@ def _parse(bundle: Bundle, file: Mapping[str, NDArray[Any]]) -> Reference:
     outputs: dict[str, Arrays] = {}
     for graph, spec in bundle.manifest.graphs.items():
         names = [tensor.name for tensor in spec.inputs]
-        keys = {
-            name: f"in/{graph}/{name}" if f"in/{graph}/{name}" in file else f"in/{name}"
-            for name in names
-        }
+        keys = {name: f"in/{graph}/{name}" if f"in/{graph}/{name}" in file else f"in/{name}" for name in names}
         inputs[graph] = {name: file[key] for name, key in keys.items()}
-        outputs[graph] = {
-            tensor.name: file[f"out/{graph}/{tensor.name}"] for tensor in spec.outputs
-        }
-    masks = (
-        np.unpackbits(file["masks"], count=int(np.prod(extent))).astype(np.bool_).reshape(extent)
-    )
+        outputs[graph] = {tensor.name: file[f"out/{graph}/{tensor.name}"] for tensor in spec.outputs}
+    masks = np.unpackbits(file["masks"], count=int(np.prod(extent))).astype(np.bool_).reshape(extent)
     return Reference(str(file["source"]), tuple(queries), frames, masks, inputs, outputs)

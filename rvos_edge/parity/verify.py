@@ -12,16 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.bundle import (
-    QUERIES,
-    TEXT_GRAPH,
-    Arithmetic,
-    Bundle,
-    GraphSpec,
-    Parity,
-    Proof,
-    read_manifest,
-)
+from rvos_edge.bundle import QUERIES, TEXT_GRAPH, Arithmetic, Bundle, GraphSpec, Parity, Proof, read_manifest
 from rvos_edge.engines.base import Backend
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
@@ -99,11 +90,7 @@ def film(
 
 
 def prove(
-    bundle: Bundle,
-    reference: Reference,
-    make_backend: Callable[[], Backend],
-    *,
-    footage: Footage | None = None,
+    bundle: Bundle, reference: Reference, make_backend: Callable[[], Backend], *, footage: Footage | None = None
 ) -> Proof:
     """Run a bundle's graphs on the reference, and their chain on its frames or on footage.
 
@@ -118,16 +105,12 @@ def prove(
     """
     backend = make_backend()
     graphs = measure_graphs(bundle, reference, backend)
-    footage = footage or Footage(
-        reference.source, reference.queries, list(reference.frames), list(reference.masks)
-    )
+    footage = footage or Footage(reference.source, reference.queries, list(reference.frames), list(reference.masks))
     half = any(spec.precision == "float16" for spec in bundle.manifest.graphs.values())
     found = chain_masks(bundle, make_backend(), footage.queries, footage.frames)
     return Proof(
         backend=backend.name,
-        note=_HALF_ON_CPU
-        if half and isinstance(backend, OnnxRuntimeBackend) and backend.device == "cpu"
-        else "",
+        note=_HALF_ON_CPU if half and isinstance(backend, OnnxRuntimeBackend) and backend.device == "cpu" else "",
         graphs=graphs,
         mask_iou=mask_iou(found, footage.masks),
         frames=len(footage.frames),
@@ -236,12 +219,7 @@ def check(bundle: Bundle, proof: Proof) -> None:
 
 
 def _run(
-    bundle: Bundle,
-    name: str,
-    spec: GraphSpec,
-    inputs: Mapping[str, NDArray[Any]],
-    backend: Backend,
-    queries: int,
+    bundle: Bundle, name: str, spec: GraphSpec, inputs: Mapping[str, NDArray[Any]], backend: Backend, queries: int
 ) -> Arrays:
     if name == TEXT_GRAPH:
         return backend.load_host(bundle.graph_path(name), spec).run(inputs)

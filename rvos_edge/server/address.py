@@ -12,9 +12,7 @@ from rvos_edge.errors import UserError
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 _SHORTEST_TOKEN = 8
-_WRITTEN = re.compile(
-    r"(?:(?P<host>[A-Za-z0-9._-]+)|\[(?P<six>[0-9A-Fa-f:.]+)\])?(?::(?P<port>[0-9]{1,5}))?"
-)
+_WRITTEN = re.compile(r"(?:(?P<host>[A-Za-z0-9._-]+)|\[(?P<six>[0-9A-Fa-f:.]+)\])?(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,7 @@ def parse_address(written: str) -> Address:
     match = _WRITTEN.fullmatch(f":{written}" if written.isdecimal() else written)
     port = int(match["port"] or DEFAULT_PORT) if match else 0
     if match is None or not written or port > 65535:
-        raise UserError(
-            f"--serve {written}: write it as HOST:PORT, for example 127.0.0.1:{DEFAULT_PORT}."
-        )
+        raise UserError(f"--serve {written}: write it as HOST:PORT, for example 127.0.0.1:{DEFAULT_PORT}.")
     return Address(match["six"] or match["host"] or DEFAULT_HOST, port)
 
 
@@ -69,12 +65,8 @@ def check_token(address: Address, token: str | None) -> None:
             f"--serve {address} can be reached from other machines; add --token with a secret word, or serve on "
             f"{DEFAULT_HOST}."
         )
-    if token is not None and (
-        len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable()
-    ):
-        raise UserError(
-            f"the token is no safe one; give at least {_SHORTEST_TOKEN} printable ASCII characters."
-        )
+    if token is not None and (len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
+        raise UserError(f"the token is no safe one; give at least {_SHORTEST_TOKEN} printable ASCII characters.")
 
 
 def listen(address: Address) -> socket.socket:
@@ -84,9 +76,7 @@ def listen(address: Address) -> socket.socket:
         UserError: The address cannot be bound.
     """
     try:
-        found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, where = found[0]
         listener = socket.socket(family, kind, protocol)
         try:

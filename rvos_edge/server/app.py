@@ -78,9 +78,7 @@ class Live:
         self.segmenter = LiveSegmenter(segmenter, self.controls)
         first = Choice("start", source.name, reopen)
         self.library = Library(first)
-        self.player = Player(
-            first, source, self.controls, restarted=self.segmenter.reset, repeat=repeat
-        )
+        self.player = Player(first, source, self.controls, restarted=self.segmenter.reset, repeat=repeat)
         self.hub = Hub()
         self.figures = Telemetry(lambda: self.hub.viewers)
         self.recorder = Recorder(self.library.folder)
@@ -105,10 +103,7 @@ class Live:
 
     def source_rows(self) -> list[dict[str, Any]]:
         """What can be played."""
-        return [
-            {"id": known.id, "name": known.name, "uploaded": known.uploaded}
-            for known in self.library.choices
-        ]
+        return [{"id": known.id, "name": known.name, "uploaded": known.uploaded} for known in self.library.choices]
 
     def status(self) -> dict[str, Any]:
         """Everything that the page shows, as JSON."""
@@ -182,10 +177,7 @@ class LiveServer:
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
-            target=self._server.run,
-            kwargs={"sockets": [self._socket]},
-            name="page server",
-            daemon=True,
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="page server", daemon=True
         )
 
     def __enter__(self) -> Self:
@@ -194,9 +186,7 @@ class LiveServer:
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:
                 self.close()
-                raise UserError(
-                    f"the page cannot be served on {self.address}; see the messages above."
-                )
+                raise UserError(f"the page cannot be served on {self.address}; see the messages above.")
             time.sleep(0.01)
         return self
 
@@ -231,10 +221,7 @@ def application(live: Live, *, token: str | None) -> ASGIApp:
     routes: list[BaseRoute] = [
         Route("/", index),
         Route("/api", reference),
-        *(
-            Route(known.path, _counted(known, live.figures), methods=[known.method])
-            for known in api.operations
-        ),
+        *(Route(known.path, _counted(known, live.figures), methods=[known.method]) for known in api.operations),
         WebSocketRoute("/api/frames", sockets.frames),
         WebSocketRoute("/api/live", sockets.live),
         Mount("/page", StaticFiles(directory=_PAGE)),

@@ -93,12 +93,7 @@ class PageSink:
     wants_overlay = False
 
     def __init__(
-        self,
-        controls: ServerControls,
-        source: Source,
-        figures: Telemetry,
-        recorder: Recorder,
-        hub: Hub,
+        self, controls: ServerControls, source: Source, figures: Telemetry, recorder: Recorder, hub: Hub
     ) -> None:
         self._controls = controls
         self._source = source

@@ -25,9 +25,7 @@ MOST_QUERIES = 16
 class Settings(BaseModel):
     """What can be set while a stream runs."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     threshold: float = Field(default=0.0, ge=-10, le=10, allow_inf_nan=False)
     """Logit above which a pixel belongs to an object; 0 is a probability of one half."""
@@ -76,9 +74,7 @@ class ServerControls:
 
     def __init__(self, segmenter: SegmenterProtocol, *, opacity: float = 0.5) -> None:
         self._segmenter = segmenter
-        settings = Settings(
-            threshold=segmenter.threshold, iterations=segmenter.iterations, opacity=opacity
-        )
+        settings = Settings(threshold=segmenter.threshold, iterations=segmenter.iterations, opacity=opacity)
         self._wanted = self.shown = Wanted(segmenter.queries, settings)
         self.error = ""
         self._changed = threading.Condition()
@@ -95,9 +91,7 @@ class ServerControls:
             UserError: One is empty or too long, or there are too many; the old ones stay.
         """
         if isinstance(queries, (list, tuple)) and len(queries) > MOST_QUERIES:
-            raise UserError(
-                f"{len(queries)} queries are too many at once; give at most {MOST_QUERIES}."
-            )
+            raise UserError(f"{len(queries)} queries are too many at once; give at most {MOST_QUERIES}.")
         checked = self._segmenter.check_queries(queries) if len(queries) else ()
         with self._changed:
             return self._set(Wanted(checked, self._wanted.settings, self._wanted.revision + 1))
@@ -120,17 +114,13 @@ class ServerControls:
     def wake(self) -> None:
         """End every ``wait_for_edit`` that has not been answered, by an edit that changes nothing."""
         with self._changed:
-            self._set(
-                Wanted(self._wanted.queries, self._wanted.settings, self._wanted.revision + 1)
-            )
+            self._set(Wanted(self._wanted.queries, self._wanted.settings, self._wanted.revision + 1))
 
     def refuse(self, wanted: Wanted, message: str) -> None:
         """Go back to what was shown where ``wanted`` could not be done, unless something newer is wanted."""
         with self._changed:
             if self._wanted.revision == wanted.revision:
-                self._set(
-                    Wanted(self.shown.queries, self.shown.settings, wanted.revision + 1), message
-                )
+                self._set(Wanted(self.shown.queries, self.shown.settings, wanted.revision + 1), message)
 
     def _set(self, wanted: Wanted, error: str = "") -> int:
         self._wanted, self.error = wanted, error
@@ -144,13 +134,9 @@ class ServerControls:
         except ValidationError as error:
             raise UserError(explain(error)) from error
         if before.iterations is None and (settings.iterations is not None or settings.flow):
-            raise UserError(
-                "this stream computes no flow; leave flow and iterations alone, or start it with flow."
-            )
+            raise UserError("this stream computes no flow; leave flow and iterations alone, or start it with flow.")
         if before.iterations is not None and settings.iterations is None:
-            raise UserError(
-                "iterations cannot be null on a stream with flow; give a number from 1 to 32."
-            )
+            raise UserError("iterations cannot be null on a stream with flow; give a number from 1 to 32.")
         return settings
 
 
@@ -231,6 +217,4 @@ def _nothing(frame: NDArray[np.uint8]) -> Result:
     height, width = check_frame(frame)
     masks = np.zeros((0, height, width), np.bool_)
     timings = {"preprocess": 1e3 * (time.perf_counter() - start)}
-    return Result(
-        (), masks, np.zeros((0, 1, 1), np.float32), np.zeros(0, np.float32), timings, False, None, 0
-    )
+    return Result((), masks, np.zeros((0, 1, 1), np.float32), np.zeros(0, np.float32), timings, False, None, 0)

@@ -45,9 +45,7 @@ class Guard:
         limit: Bytes that a body may have, by method and path.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, token: str | None, limit: Callable[[str, str], int]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, token: str | None, limit: Callable[[str, str], int]) -> None:
         self._app = app
         self._token = token
         self._limit = limit
@@ -78,9 +76,7 @@ class Guard:
         """A refusal, or what has to do with the token; None to go on."""
         host = headers.get("host", "").lower()
         if self._token is None and _name(host) not in _LOOPBACK:
-            return _refuse(
-                403, "this address is not one that is served; ask for localhost or 127.0.0.1."
-            )
+            return _refuse(403, "this address is not one that is served; ask for localhost or 127.0.0.1.")
         origin = headers.get("origin")
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
         if changes and origin is not None and origin.lower().partition("://")[2] != host:
@@ -89,9 +85,7 @@ class Guard:
             return None
         return await self._check_token(scope, headers, receive, self._token)
 
-    async def _check_token(
-        self, scope: Scope, headers: Headers, receive: Receive, token: str
-    ) -> Response | None:
+    async def _check_token(self, scope: Scope, headers: Headers, receive: Receive, token: str) -> Response | None:
         scheme, _, shown = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _same(shown.strip(), token):
             return None
@@ -111,9 +105,7 @@ class Guard:
             response.set_cookie(cookie, self._session, httponly=True, samesite="strict")
             return response
         if path in ("/", "/session"):
-            return HTMLResponse(
-                _ASK % ("<p role=alert>That is not the token.</p>" if shown else ""), 401
-            )
+            return HTMLResponse(_ASK % ("<p role=alert>That is not the token.</p>" if shown else ""), 401)
         needed = "a token is needed; send it as 'Authorization: Bearer TOKEN'."
         return _refuse(401, needed, {"www-authenticate": "Bearer"})
 

@@ -60,9 +60,7 @@ def describe(operations: Sequence[Operation], *, token: bool) -> dict[str, Any]:
     }
     paths: dict[str, Any] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(
-            operation, schemas
-        )
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation, schemas)
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -85,47 +83,26 @@ def _describe(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     refused = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     errors = dict(operation.errors)
     if operation.body is not None:
-        errors |= {
-            413: f"The body has more than {operation.limit:,} bytes.",
-            422: "Something in it is wrong.",
-        }
+        errors |= {413: f"The body has more than {operation.limit:,} bytes.", 422: "Something in it is wrong."}
     described: dict[str, Any] = {
         "summary": operation.summary,
         "responses": {
-            "200": {
-                "description": "Done.",
-                "content": {kind: _schema_of(kind) for kind in operation.returns},
-            },
-            **{
-                str(status): {"description": what, "content": refused}
-                for status, what in sorted(errors.items())
-            },
+            "200": {"description": "Done.", "content": {kind: _schema_of(kind) for kind in operation.returns}},
+            **{str(status): {"description": what, "content": refused} for status, what in sorted(errors.items())},
         },
     }
     names = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in names
-    ]
-    parameters += [
-        {"name": name, **_PARAMETER, "schema": schema} for name, schema in operation.query.items()
-    ]
+    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    parameters += [{"name": name, **_PARAMETER, "schema": schema} for name, schema in operation.query.items()]
     if parameters:
         described["parameters"] = parameters
     if isinstance(operation.body, tuple):
-        described["requestBody"] = {
-            "required": True,
-            "content": {kind: _schema_of(kind) for kind in operation.body},
-        }
+        described["requestBody"] = {"required": True, "content": {kind: _schema_of(kind) for kind in operation.body}}
     elif operation.body is not None:
         schema = operation.body.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {})
         schemas[operation.body.__name__] = schema
-        content = {
-            "application/json": {
-                "schema": {"$ref": f"#/components/schemas/{operation.body.__name__}"}
-            }
-        }
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{operation.body.__name__}"}}}
         described["requestBody"] = {"required": True, "content": content}
     return described
 
@@ -133,8 +110,4 @@ def _describe(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
 def _schema_of(kind: str) -> dict[str, Any]:
     if kind == "application/json":
         return {"schema": {"type": "object"}}
-    return {
-        "schema": {"type": "string"}
-        if kind.startswith("text/")
-        else {"type": "string", "format": "binary"}
-    }
+    return {"schema": {"type": "string"} if kind.startswith("text/") else {"type": "string", "format": "binary"}}

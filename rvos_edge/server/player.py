@@ -55,13 +55,7 @@ class Player(Source):
     """
 
     def __init__(
-        self,
-        choice: Choice,
-        source: Source,
-        controls: ServerControls,
-        *,
-        restarted: Callable[[], None],
-        repeat: bool,
+        self, choice: Choice, source: Source, controls: ServerControls, *, restarted: Callable[[], None], repeat: bool
     ) -> None:
         super().__init__(name=source.name, fps=source.fps, length=None if repeat else source.length)
         self.live = source.live

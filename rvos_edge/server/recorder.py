@@ -74,9 +74,7 @@ class Recorder:
         """For the page."""
         with self._lock:
             seconds = time.monotonic() - self._started if self._sink else 0.0
-            return RecordingState(
-                self._sink is not None, seconds, tuple(self._files), self._trouble
-            )
+            return RecordingState(self._sink is not None, seconds, tuple(self._files), self._trouble)
 
     def start(self, fps: float) -> str:
         """Begin a recording and return its name.
@@ -88,9 +86,7 @@ class Recorder:
             if self._sink is not None:
                 raise UserError("a recording is running already; stop it first.")
             if shutil.disk_usage(self._folder).free < 2 * _SPARE:
-                raise UserError(
-                    "the server's disk is nearly full; free some space before recording."
-                )
+                raise UserError("the server's disk is nearly full; free some space before recording.")
             self._count += 1
             self._path = self._folder / f"recording-{self._count}.mp4"
             self._sink = VideoSink(self._path, min(max(fps, 1.0), 120.0))
@@ -119,9 +115,7 @@ class Recorder:
             if self._frames == 0:
                 self._begin = frame.timestamp
             try:
-                self._sink.write(
-                    replace(frame, timestamp=frame.timestamp - self._begin), result, picture
-                )
+                self._sink.write(replace(frame, timestamp=frame.timestamp - self._begin), result, picture)
                 self._frames += 1
                 if self._frames % _EVERY == 0:
                     self._look()
@@ -135,15 +129,11 @@ class Recorder:
                 self._finish()
 
     def _look(self) -> None:
-        recorded = sum(
-            path.stat().st_size for path in self._folder.glob(f".{self._path.stem}.part*")
-        )
+        recorded = sum(path.stat().st_size for path in self._folder.glob(f".{self._path.stem}.part*"))
         if recorded > _LARGEST:
             self._finish(f"the recording stopped at {_LARGEST >> 20} MiB; start another one.")
         elif shutil.disk_usage(self._folder).free < _SPARE:
-            self._finish(
-                "the recording stopped because the server's disk is nearly full; free some space."
-            )
+            self._finish("the recording stopped because the server's disk is nearly full; free some space.")
 
     def _finish(self, trouble: str = "") -> None:
         sink, self._sink, self._trouble = self._sink, None, trouble

@@ -22,9 +22,7 @@ _STEPS = 128
 """Steps of the colour table from no motion to full motion."""
 
 
-def draw_picture(
-    image: Image, result: Result, settings: Settings, *, legend: bool = False
-) -> Image:
+def draw_picture(image: Image, result: Result, settings: Settings, *, legend: bool = False) -> Image:
     """Draw what the settings ask for.
 
     Args:
@@ -57,9 +55,7 @@ def flow_colours(flow: NDArray[np.float32]) -> Image:
     motion = np.nan_to_num(-flow, nan=0.0, posinf=0.0, neginf=0.0)
     length = np.sqrt(motion[0] ** 2 + motion[1] ** 2)
     scale = _STEPS / max(_FEWEST_PIXELS, float(np.percentile(length, 99)))
-    x, y = (
-        np.clip(np.rint(part * scale), -_STEPS, _STEPS).astype(np.int16) + _STEPS for part in motion
-    )
+    x, y = (np.clip(np.rint(part * scale), -_STEPS, _STEPS).astype(np.int16) + _STEPS for part in motion)
     return np.asarray(_wheel_table()[y, x], dtype=np.uint8)
 
 

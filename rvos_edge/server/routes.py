@@ -63,58 +63,27 @@ class Api:
 
     def limit(self, method: str, path: str) -> int:
         """Bytes that a body may have."""
-        found = (
-            known.limit for known in self.operations if (known.method, known.path) == (method, path)
-        )
+        found = (known.limit for known in self.operations if (known.method, known.path) == (method, path))
         return next(found, min(known.limit for known in self.operations))
 
     def _operations(self) -> list[Operation]:
         picture = ("image/jpeg", "image/png")
-        video = (
-            "video/mp4",
-            "video/webm",
-            "video/x-matroska",
-            "video/x-msvideo",
-            "application/octet-stream",
-        )
+        video = ("video/mp4", "video/webm", "video/x-matroska", "video/x-msvideo", "application/octet-stream")
         asked: dict[str, dict[str, Any]] = {
-            "query": {
-                "type": "array",
-                "items": {"type": "string"},
-                "description": "The stream's if left out.",
-            },
+            "query": {"type": "array", "items": {"type": "string"}, "description": "The stream's if left out."},
             "threshold": {"type": "number", "default": 0, "description": "In logits."},
-            "format": {
-                "enum": list(_FORMATS),
-                "default": "png",
-                "description": "png: indexed; coco: run lengths.",
-            },
+            "format": {"enum": list(_FORMATS), "default": "png", "description": "png: indexed; coco: run lengths."},
         }
         named = {"name": {"type": "string", "description": "What to call it."}}
         missing = {404: "There is no such thing."}
         return [
             Operation("GET", "/api/health", "Whether the stream runs.", self.health),
             Operation("GET", "/api/status", "Everything that the page shows.", self.status),
-            Operation(
-                "GET",
-                "/api/queries",
-                "What is being segmented, with colours and scores.",
-                self.get_queries,
-            ),
-            Operation(
-                "PUT",
-                "/api/queries",
-                "Replace all queries from the next frame on.",
-                self.put_queries,
-                Queries,
-            ),
+            Operation("GET", "/api/queries", "What is being segmented, with colours and scores.", self.get_queries),
+            Operation("PUT", "/api/queries", "Replace all queries from the next frame on.", self.put_queries, Queries),
             Operation("GET", "/api/settings", "The settings.", self.get_settings),
             Operation(
-                "PUT",
-                "/api/settings",
-                "Change some settings; those left out stay.",
-                self.put_settings,
-                Settings,
+                "PUT", "/api/settings", "Change some settings; those left out stay.", self.put_settings, Settings
             ),
             Operation(
                 "POST",
@@ -136,44 +105,11 @@ class Api:
                 errors={404: "There is no picture yet."},
             ),
             Operation("GET", "/api/sources", "What can be played.", self.sources),
-            Operation(
-                "PUT",
-                "/api/source",
-                "Play something else.",
-                self.put_source,
-                SourceChoice,
-                errors=missing,
-            ),
-            Operation(
-                "POST",
-                "/api/clips",
-                "Upload a video.",
-                self.post_clip,
-                video,
-                query=named,
-                limit=LARGEST_CLIP,
-            ),
-            Operation(
-                "DELETE",
-                "/api/clips/{clip}",
-                "Remove an uploaded video.",
-                self.delete_clip,
-                errors=missing,
-            ),
-            Operation(
-                "POST",
-                "/api/recording",
-                "Start to record.",
-                self.start_recording,
-                errors={409: "It runs."},
-            ),
-            Operation(
-                "DELETE",
-                "/api/recording",
-                "Stop recording.",
-                self.stop_recording,
-                errors={409: "None runs."},
-            ),
+            Operation("PUT", "/api/source", "Play something else.", self.put_source, SourceChoice, errors=missing),
+            Operation("POST", "/api/clips", "Upload a video.", self.post_clip, video, query=named, limit=LARGEST_CLIP),
+            Operation("DELETE", "/api/clips/{clip}", "Remove an uploaded video.", self.delete_clip, errors=missing),
+            Operation("POST", "/api/recording", "Start to record.", self.start_recording, errors={409: "It runs."}),
+            Operation("DELETE", "/api/recording", "Stop recording.", self.stop_recording, errors={409: "None runs."}),
             Operation(
                 "GET",
                 "/api/recordings/{name}",
@@ -182,13 +118,7 @@ class Api:
                 returns=("video/mp4",),
                 errors=missing,
             ),
-            Operation(
-                "GET",
-                "/metrics",
-                "Metrics in Prometheus' text format.",
-                self.metrics,
-                returns=("text/plain",),
-            ),
+            Operation("GET", "/metrics", "Metrics in Prometheus' text format.", self.metrics, returns=("text/plain",)),
             Operation("GET", "/api/openapi.json", "This description.", self.document),
         ]
 
@@ -198,22 +128,16 @@ class Api:
     async def health(self, request: Request) -> Response:
         status = self._live.status()
         names = ("state", "frames", "fps", "bundle", "backend")
-        return JSONResponse(
-            {"status": "ok", "version": __version__, **{name: status[name] for name in names}}
-        )
+        return JSONResponse({"status": "ok", "version": __version__, **{name: status[name] for name in names}})
 
     async def status(self, request: Request) -> Response:
         return JSONResponse(self._live.status())
 
     async def metrics(self, request: Request) -> Response:
-        return PlainTextResponse(
-            self._live.figures.exposition(), media_type="text/plain; version=0.0.4"
-        )
+        return PlainTextResponse(self._live.figures.exposition(), media_type="text/plain; version=0.0.4")
 
     async def get_queries(self, request: Request) -> Response:
-        return JSONResponse(
-            {"queries": self._live.query_rows(), "revision": self._live.controls.wanted.revision}
-        )
+        return JSONResponse({"queries": self._live.query_rows(), "revision": self._live.controls.wanted.revision})
 
     async def put_queries(self, request: Request) -> Response:
         body = await _read(request, Queries)
@@ -227,9 +151,7 @@ class Api:
     async def put_settings(self, request: Request) -> Response:
         body = await _read(request, Settings)
         revision = self._live.controls.change(body.model_dump(exclude_unset=True))
-        return JSONResponse(
-            {**self._live.controls.wanted.settings.model_dump(), "revision": revision}
-        )
+        return JSONResponse({**self._live.controls.wanted.settings.model_dump(), "revision": revision})
 
     async def post_frame(self, request: Request) -> Response:
         asked = request.query_params
@@ -245,11 +167,7 @@ class Api:
 
         def segment() -> Response:
             result = self._live.stills.segment(decode_picture(data), queries, threshold)
-            return (
-                JSONResponse(as_coco(result))
-                if form == "coco"
-                else Response(as_png(result), media_type="image/png")
-            )
+            return JSONResponse(as_coco(result)) if form == "coco" else Response(as_png(result), media_type="image/png")
 
         try:
             return await run_in_threadpool(segment)
@@ -266,15 +184,11 @@ class Api:
         def draw() -> bytes:
             return cv2.imencode(".png", shown.draw(legend=True))[1].tobytes()
 
-        headers = {
-            "content-disposition": f'attachment; filename="rvos-edge-{shown.frame.index:06d}.png"'
-        }
+        headers = {"content-disposition": f'attachment; filename="rvos-edge-{shown.frame.index:06d}.png"'}
         return Response(await run_in_threadpool(draw), media_type="image/png", headers=headers)
 
     async def sources(self, request: Request) -> Response:
-        return JSONResponse(
-            {"sources": self._live.source_rows(), "playing": self._live.player.choice.id}
-        )
+        return JSONResponse({"sources": self._live.source_rows(), "playing": self._live.player.choice.id})
 
     async def put_source(self, request: Request) -> Response:
         body = await _read(request, SourceChoice)
@@ -291,9 +205,7 @@ class Api:
         except BaseException:
             upload.discard()
             raise
-        choice = await run_in_threadpool(
-            library.add, upload, request.query_params.get("name", "clip")
-        )
+        choice = await run_in_threadpool(library.add, upload, request.query_params.get("name", "clip"))
         return JSONResponse({"source": choice.id, "name": choice.name})
 
     async def delete_clip(self, request: Request) -> Response:
@@ -338,9 +250,7 @@ async def _read(request: Request, model: type[_Model]) -> _Model:
         return model.model_validate_json(body)
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
-            raise HTTPException(
-                400, "the body is not JSON; see /api for what belongs here."
-            ) from error
+            raise HTTPException(400, "the body is not JSON; see /api for what belongs here.") from error
         raise UserError(explain(error)) from error
 
 

@@ -56,9 +56,7 @@ class SingleImages:
             BusyError: Others are waiting already.
         """
         if len(queries) > MOST_QUERIES:
-            raise UserError(
-                f"{len(queries)} queries are too many at once; give at most {MOST_QUERIES}."
-            )
+            raise UserError(f"{len(queries)} queries are too many at once; give at most {MOST_QUERIES}.")
         if not self._places.acquire(blocking=False):
             raise BusyError
         try:

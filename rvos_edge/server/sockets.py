@@ -93,9 +93,7 @@ class Sockets:
                     await tell()
 
         async def tell() -> None:
-            await socket.send_text(
-                json.dumps({"type": "status", **self._live.status()}, ensure_ascii=False)
-            )
+            await socket.send_text(json.dumps({"type": "status", **self._live.status()}, ensure_ascii=False))
 
         async def look() -> None:
             while True:

@@ -46,49 +46,30 @@ class Telemetry:
         self._dropped = 0
         self._registry = registry = CollectorRegistry()
         self._frames = Counter("rvos_edge_frames", "Frames segmented.", registry=registry)
-        self._drops = Counter(
-            "rvos_edge_dropped_frames", "Live frames overtaken by newer ones.", registry=registry
-        )
+        self._drops = Counter("rvos_edge_dropped_frames", "Live frames overtaken by newer ones.", registry=registry)
         self._flows = Counter(
-            "rvos_edge_flow_decisions",
-            "Frames by what was done about their flow.",
-            ["action"],
-            registry=registry,
+            "rvos_edge_flow_decisions", "Frames by what was done about their flow.", ["action"], registry=registry
         )
         self._latency = Histogram(
-            "rvos_edge_latency_seconds",
-            "From capture to mask.",
-            buckets=_SECONDS,
-            registry=registry,
+            "rvos_edge_latency_seconds", "From capture to mask.", buckets=_SECONDS, registry=registry
         )
         self._stage = Histogram(
-            "rvos_edge_stage_seconds",
-            "By stage of a frame.",
-            ["stage"],
-            buckets=_SECONDS,
-            registry=registry,
+            "rvos_edge_stage_seconds", "By stage of a frame.", ["stage"], buckets=_SECONDS, registry=registry
         )
         self.requests = Counter(
-            "rvos_edge_http_requests",
-            "Answered requests.",
-            ["method", "route", "status"],
-            registry=registry,
+            "rvos_edge_http_requests", "Answered requests.", ["method", "route", "status"], registry=registry
         )
         Gauge("rvos_edge_viewers", "Connected viewers.", registry=registry).set_function(viewers)
         Gauge("rvos_edge_queries", "Queries of the last frame.", registry=registry).set_function(
             lambda: len(self.objects)
         )
-        Gauge(
-            "rvos_edge_frames_per_second", "Over the last frames.", registry=registry
-        ).set_function(lambda: self.fps)
+        Gauge("rvos_edge_frames_per_second", "Over the last frames.", registry=registry).set_function(lambda: self.fps)
 
     def add(self, frame: Frame, result: Result, dropped: int) -> None:
         """Count a frame that was segmented just now; ``dropped`` is the source's count so far."""
         now = time.perf_counter()
         latency = now - frame.captured
-        areas = np.count_nonzero(result.masks, axis=(1, 2)) / max(
-            1, result.masks[0].size if len(result.masks) else 1
-        )
+        areas = np.count_nonzero(result.masks, axis=(1, 2)) / max(1, result.masks[0].size if len(result.masks) else 1)
         objects = [
             {"text": text, "score": _number(score), "area": round(float(area), 5)}
             for text, score, area in zip(result.queries, result.scores, areas, strict=True)
@@ -129,19 +110,14 @@ class Telemetry:
             latencies = np.percentile(self._latencies, (50, 95)) if self._latencies else (0.0, 0.0)
             names = dict.fromkeys(name for stages in reversed(self._stages) for name in stages)
             # A stage that did not run on a frame took no time on it.
-            stages = {
-                name: median(stages.get(name, 0.0) for stages in self._stages) for name in names
-            }
+            stages = {name: median(stages.get(name, 0.0) for stages in self._stages) for name in names}
             return {
                 "frames": self.frames,
                 "fps": round(fps, 2),
                 "dropped": self._dropped,
                 "size": list(self._size),
                 "flow": self._flow,
-                "latency_ms": {
-                    "p50": round(float(latencies[0]), 2),
-                    "p95": round(float(latencies[1]), 2),
-                },
+                "latency_ms": {"p50": round(float(latencies[0]), 2), "p95": round(float(latencies[1]), 2)},
                 "stages_ms": {name: round(value, 2) for name, value in stages.items()},
             }
 

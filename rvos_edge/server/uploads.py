@@ -85,9 +85,7 @@ class Library:
         Raises:
             UserError: It is no video that can be played.
         """
-        shown = " ".join(
-            "".join(letter if letter.isprintable() else " " for letter in name).split()
-        )
+        shown = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
         shown = shown[:_LONGEST_NAME] or "clip"
         try:
             path = upload.finish()
@@ -100,9 +98,7 @@ class Library:
             try:
                 open_clip().close()
             except UserError as error:
-                raise UserError(
-                    f"{shown} holds no video that can be decoded here; try an mp4 with H.264."
-                ) from error
+                raise UserError(f"{shown} holds no video that can be decoded here; try an mp4 with H.264.") from error
         except BaseException:
             upload.discard()
             raise
@@ -158,15 +154,11 @@ class Upload:
         """
         self._size += len(data)
         if self._size > self._room:
-            raise UserError(
-                f"the clips would be larger than {_ALL_CLIPS >> 20} MiB together; remove one."
-            )
+            raise UserError(f"the clips would be larger than {_ALL_CLIPS >> 20} MiB together; remove one.")
         try:
             self._file.write(data)
         except OSError as error:
-            raise UserError(
-                f"the clip cannot be stored: {error.strerror or error}; free some space."
-            ) from error
+            raise UserError(f"the clip cannot be stored: {error.strerror or error}; free some space.") from error
 
     def finish(self) -> Path:
         """Close the file and return its path, with the suffix of what it is.
@@ -178,9 +170,7 @@ class Upload:
         with self._path.open("rb") as file:
             suffix = container(file.read(512))
         if suffix is None:
-            raise UserError(
-                "the clip is not a video that is taken here; send an mp4, mov, mkv, webm or avi."
-            )
+            raise UserError("the clip is not a video that is taken here; send an mp4, mov, mkv, webm or avi.")
         path = self._path.with_suffix(suffix)
         self._path.rename(path)
         self._path = path

@@ -23,22 +23,7 @@ from rvos_edge.streaming.sinks import JsonSink, MaskSink, RleSink, Sink, VideoSi
 from rvos_edge.streaming.sources import ASSUMED_FPS, IMAGE_SUFFIXES, natural_order, open_source
 
 VIDEO_SUFFIXES = frozenset(
-    {
-        ".3gp",
-        ".avi",
-        ".flv",
-        ".m2ts",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".ts",
-        ".webm",
-        ".wmv",
-    }
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
 )
 
 
@@ -94,11 +79,7 @@ class BatchJob:
     @property
     def folders(self) -> tuple[Path, ...]:
         """The folders that are written to."""
-        return tuple(
-            folder
-            for folder in (self.output, self.masks, self.json, self.rle)
-            if folder is not None
-        )
+        return tuple(folder for folder in (self.output, self.masks, self.json, self.rle) if folder is not None)
 
     def outputs(self, name: str) -> tuple[Path, ...]:
         """What is there when the file of that name is finished."""
@@ -198,9 +179,7 @@ def find_files(spec: str) -> list[Path] | None:
     path = Path(spec)
     if path.is_dir():
         inside = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-        found = (
-            [] if any(map(_is_image, inside)) else [entry for entry in inside if _is_video(entry)]
-        )
+        found = [] if any(map(_is_image, inside)) else [entry for entry in inside if _is_video(entry)]
         return _sorted(found) or None
     if path.exists() or not glob.has_magic(spec):
         return None
@@ -213,9 +192,7 @@ def find_files(spec: str) -> list[Path] | None:
         )
     if images:
         return None
-    folders = [
-        match for match in matches if match.is_dir() and any(map(_is_image, match.iterdir()))
-    ]
+    folders = [match for match in matches if match.is_dir() and any(map(_is_image, match.iterdir()))]
     return _sorted([*videos, *folders]) or None
 
 
@@ -229,15 +206,7 @@ def make_rows(files: Sequence[Path]) -> list[BatchRow]:
     for path in files:
         name = path.name if path.is_dir() else path.stem
         other = rows.setdefault(
-            name,
-            {
-                "source": str(path),
-                "name": name,
-                "frames": 0,
-                "seconds": 0.0,
-                "error": "",
-                "bad_input": False,
-            },
+            name, {"source": str(path), "name": name, "frames": 0, "seconds": 0.0, "error": "", "bad_input": False}
         )
         if other["source"] != str(path):
             raise UserError(
@@ -253,25 +222,17 @@ def check_folders(job: BatchJob) -> None:
         UserError: There are none, one is a file or named like one, or one is "-".
     """
     if not job.folders:
-        raise UserError(
-            "nothing would be written; for many files give a folder to --output, --masks, --json or --rle"
-        )
+        raise UserError("nothing would be written; for many files give a folder to --output, --masks, --json or --rle")
     for option, folder, suffix in (
         ("--output", job.output, ".mp4"),
         ("--json", job.json, ".jsonl"),
         ("--rle", job.rle, ".jsonl"),
     ):
-        if folder is not None and (
-            folder.suffix.lower() in (suffix, ".json") or str(folder) == "-"
-        ):
-            raise UserError(
-                f"{option} {folder}: many files need a folder here, one {suffix} is written for each"
-            )
+        if folder is not None and (folder.suffix.lower() in (suffix, ".json") or str(folder) == "-"):
+            raise UserError(f"{option} {folder}: many files need a folder here, one {suffix} is written for each")
     for folder in job.folders:
         if folder.exists() and not folder.is_dir():
-            raise UserError(
-                f"{folder} is a file; many files need a folder, in which each has its own output"
-            )
+            raise UserError(f"{folder} is a file; many files need a folder, in which each has its own output")
 
 
 def _sorted(paths: list[Path]) -> list[Path]:
@@ -279,12 +240,8 @@ def _sorted(paths: list[Path]) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return (
-        path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _is_video(path: Path) -> bool:
-    return (
-        path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()

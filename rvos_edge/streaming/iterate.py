@@ -79,15 +79,11 @@ def stream(
         ...     print(frame.index, result.scores)
     """
     if frames is not None and frames < 1:
-        raise UserError(
-            f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all"
-        )
+        raise UserError(f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all")
     with ExitStack() as stack:
         if not (bundle is None or isinstance(bundle, str | Path)):
             if options:
-                raise UserError(
-                    f"{', '.join(options)} belongs to rvos_edge.open; the segmenter is open already"
-                )
+                raise UserError(f"{', '.join(options)} belongs to rvos_edge.open; the segmenter is open already")
             segmenter = bundle
         else:
             segmenter = open_segmenter(bundle, **options)
@@ -98,9 +94,7 @@ def stream(
             yield frame, segmenter.step(frame.image)
 
 
-def _as_source(
-    source: str | Path | Source | Iterable[NDArray[np.uint8]], stack: ExitStack
-) -> Source:
+def _as_source(source: str | Path | Source | Iterable[NDArray[np.uint8]], stack: ExitStack) -> Source:
     """A source that the caller opened is closed by the caller."""
     if isinstance(source, Source):
         return source

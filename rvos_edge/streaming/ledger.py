@@ -129,6 +129,4 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); choose another folder"
-        ) from error
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder") from error

@@ -233,9 +233,7 @@ def run_stream(
     view, interrupted = OverlayView(opacity=opacity), False
     try:
         if frames is not None and frames < 1:
-            raise UserError(
-                f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all"
-            )
+            raise UserError(f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all")
         for frame in itertools.islice(source, frames):
             if controls is not None:
                 if not controls.apply(segmenter):
@@ -245,18 +243,11 @@ def run_stream(
             meter.segmented(frame, result)
             overlay = draw_view(frame.image, result, view) if draws else None
             with uninterrupted():
-                outputs.write(
-                    frame,
-                    result,
-                    overlay,
-                    noted=_noted(overlay, view) if outputs.screens else overlay,
-                )
+                outputs.write(frame, result, overlay, noted=_noted(overlay, view) if outputs.screens else overlay)
                 meter.written()
             if on_result is not None and on_result(frame, result, overlay) is False:
                 break
-            if controls is not None and not _wait_while_paused(
-                controls, segmenter, frame, result, outputs.screens
-            ):
+            if controls is not None and not _wait_while_paused(controls, segmenter, frame, result, outputs.screens):
                 break
     except KeyboardInterrupt:
         if not (meter.frames and keep_partial):
@@ -281,11 +272,7 @@ def _noted(overlay: NDArray[np.uint8] | None, view: OverlayView) -> NDArray[np.u
 
 
 def _wait_while_paused(
-    controls: StreamControls,
-    segmenter: Stepper,
-    frame: Frame,
-    result: Result,
-    screens: Sequence[Screen],
+    controls: StreamControls, segmenter: Stepper, frame: Frame, result: Result, screens: Sequence[Screen]
 ) -> bool:
     """Keep the screens alive, and drawn as asked for, until the stream goes on; False to end it."""
     shown: tuple[OverlayView, NDArray[np.uint8]] | None = None

@@ -41,9 +41,7 @@ class OverlayView:
 
 def draw_view(image: Image, result: Result, view: OverlayView) -> Image:
     """The overlay of a frame as `view` has it, without the note; see `draw_overlay`."""
-    return draw_overlay(
-        image, result, opacity=view.opacity, outline=view.outline, hidden=view.hidden
-    )
+    return draw_overlay(image, result, opacity=view.opacity, outline=view.outline, hidden=view.hidden)
 
 
 def draw_note(image: Image, note: str) -> Image:
@@ -149,9 +147,7 @@ def query_colours(query: int) -> tuple[tuple[int, int, int], tuple[int, int, int
     return (blue, green, red), (int(blue * brighter), int(green * brighter), int(red * brighter))
 
 
-def contact_sheet(
-    images: Sequence[Image], columns: int, captions: Sequence[str] | None = None
-) -> Image:
+def contact_sheet(images: Sequence[Image], columns: int, captions: Sequence[str] | None = None) -> Image:
     """Put pictures side by side, row by row, each at the size of the first, with a line of text below.
 
     Args:
@@ -181,9 +177,7 @@ def contact_sheet(
         top = gap + index // columns * cell_height
         left = gap + index % columns * cell_width
         if image.shape[:2] != (height, width):
-            image = np.asarray(
-                cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8
-            )
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
         sheet[top : top + height, left : left + width] = image
         if captions:
             _write(sheet, captions[index], (left + gap, top + height + gap), font, width - 2 * gap)
@@ -196,15 +190,11 @@ def _palette() -> NDArray[np.uint8]:
     colours = np.zeros((256, 3), dtype=np.uint8)
     for bit in range(8):
         for channel in range(3):
-            colours[:, channel] |= (((index >> (3 * bit + channel)) & 1) << (7 - bit)).astype(
-                np.uint8
-            )
+            colours[:, channel] |= (((index >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
     return colours
 
 
-def _draw_mask(
-    out: Image, mask: NDArray[np.bool_], index: int, opacity: float, thickness: int
-) -> None:
+def _draw_mask(out: Image, mask: NDArray[np.bool_], index: int, opacity: float, thickness: int) -> None:
     """Work on the mask's bounding box, in uint8."""
     pixels = np.ascontiguousarray(mask).view(np.uint8)
     x, y, width, height = cv2.boundingRect(pixels)
@@ -215,9 +205,7 @@ def _draw_mask(
     fill, line = query_colours(index)
     cv2.copyTo(cv2.LUT(region, _blend_table(fill, opacity)), inside, region)
     if thickness:
-        contours, _ = cv2.findContours(
-            inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y)
-        )
+        contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
         cv2.drawContours(out, contours, -1, line, thickness)
 
 
@@ -237,10 +225,7 @@ def _draw_legend(out: Image, result: Result, hidden: frozenset[int]) -> None:
     swatch = round(font * 0.8)
     rows = max(1, min(len(result.queries), (height - 2 * pad) // row))
     more = len(result.queries) - rows
-    scores = [
-        "hidden" if index in hidden else f"{score:.2f}"
-        for index, score in enumerate(result.scores[:rows])
-    ]
+    scores = ["hidden" if index in hidden else f"{score:.2f}" for index, score in enumerate(result.scores[:rows])]
     if more:
         scores[-1] = f"+{more} more"
     score_width = max(_text(score, font).shape[1] for score in scores)
@@ -308,15 +293,10 @@ def _text(text: str, font: int) -> Image:
         return canvas
     # OpenCV 4 draws ASCII alone.
     text = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
-    scale, thickness = (
-        cv2.getFontScaleFromHeight(cv2.FONT_HERSHEY_SIMPLEX, round(font * 0.7)),
-        max(1, font // 14),
-    )
+    scale, thickness = (cv2.getFontScaleFromHeight(cv2.FONT_HERSHEY_SIMPLEX, round(font * 0.7)), max(1, font // 14))
     (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     canvas = np.zeros((height, width + 2), dtype=np.uint8)
-    cv2.putText(
-        canvas, text, (0, base), cv2.FONT_HERSHEY_SIMPLEX, scale, (255,), thickness, cv2.LINE_AA
-    )
+    cv2.putText(canvas, text, (0, base), cv2.FONT_HERSHEY_SIMPLEX, scale, (255,), thickness, cv2.LINE_AA)
     return canvas
 
 

@@ -32,9 +32,7 @@ def uninterrupted() -> Iterator[None]:
         pending.setdefault(number, now)
 
     # A handler that does not come from Python (None) could not be put back.
-    before = [
-        (number, handler) for number in _ENDING if (handler := signal.getsignal(number)) is not None
-    ]
+    before = [(number, handler) for number in _ENDING if (handler := signal.getsignal(number)) is not None]
     for number, _ in before:
         signal.signal(number, remember)
     try:
@@ -49,10 +47,7 @@ def uninterrupted() -> Iterator[None]:
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
     """Make SIGTERM a KeyboardInterrupt within the block, as SIGINT is; only in the main thread."""
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is None
-    ):
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is None:
         yield
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

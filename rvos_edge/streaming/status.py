@@ -11,14 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from rvos_edge.flow.policy import FlowDecision
@@ -75,9 +68,7 @@ class Status:
             self._task = self._bar.add_task(escape(source.name), total=min(known))
         else:
             # No thread of rich's own: the meter belongs to the loop's thread, and so does the drawing.
-            self._live = Live(
-                console=console, auto_refresh=False, transient=True, redirect_stdout=False
-            )
+            self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
 
     def __enter__(self) -> OnResult:
         if self._bar is not None:
@@ -86,12 +77,7 @@ class Status:
             self._live.start()
         return self._on_result
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
         if self._live is not None:
@@ -123,13 +109,9 @@ def status_table(source: Source, meter: Meter, result: Result, *, backend: str) 
     table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis")
     latency = meter.latency
-    times = (
-        "" if latency is None else f"   latency p50 {latency.p50:.0f} ms, p95 {latency.p95:.0f} ms"
-    )
+    times = "" if latency is None else f"   latency p50 {latency.p50:.0f} ms, p95 {latency.p95:.0f} ms"
     dropped = f"   {source.dropped} dropped" if source.live else ""
-    table.add_row(
-        escape(source.name), f"{meter.fps:.1f} frames/s{times}   {meter.frames} frames{dropped}"
-    )
+    table.add_row(escape(source.name), f"{meter.fps:.1f} frames/s{times}   {meter.frames} frames{dropped}")
     queries = []
     for index, (query, score) in enumerate(zip(result.queries, result.scores, strict=True)):
         blue, green, red = query_colours(index)[1]

@@ -20,9 +20,7 @@ _PATIENCE = 5.0
 """Seconds for a worker to remove its unfinished outputs."""
 
 
-def process_files(
-    job: BatchJob, rows: Sequence[BatchRow], *, workers: int = 1
-) -> Generator[BatchRow, None, None]:
+def process_files(job: BatchJob, rows: Sequence[BatchRow], *, workers: int = 1) -> Generator[BatchRow, None, None]:
     """Process files and generate their rows in the order in which they are done.
 
     Closing the generator, or an exception such as Ctrl-C in the middle of it, ends all workers; they remove what they
@@ -61,9 +59,7 @@ class _Worker:
     """A process, our end of its pipe, and the row that it has in hand."""
 
     def __init__(self, job: BatchJob) -> None:
-        context = get_context(
-            "spawn"
-        )  # a fork would inherit the threads of OpenCV and of the backends
+        context = get_context("spawn")  # a fork would inherit the threads of OpenCV and of the backends
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs, job), daemon=True)
         self.row: BatchRow | None = None
@@ -136,9 +132,7 @@ class _Pool:
 
 def _work(pipe: connection.Connection, job: BatchJob) -> None:
     """The life of a worker: say that it is ready (None), then a row back for each row until it is sent home."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the parent ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
     signal.signal(signal.SIGTERM, _leave)
     with suppress(EOFError, BrokenPipeError):  # the parent is gone
         try:

@@ -13,9 +13,7 @@ from rvos_edge.synthetic.sprites import cloud
 Picture = NDArray[np.float32]
 
 
-def draw_backdrop(
-    kind: str, shape: tuple[int, int], unit: float, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def draw_backdrop(kind: str, shape: tuple[int, int], unit: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw one background, uint8 [H,W,3] BGR.
 
     Args:
@@ -28,14 +26,10 @@ def draw_backdrop(
     across = 12 * min(shape) / unit
     grain = 0.86 + 0.28 * cloud(shape, rng, across, 4)[..., None]
     dust = rng.normal(0, 3, (*shape, 1)).astype(np.float32)
-    return np.asarray(
-        np.clip(picture * grain + cv2.GaussianBlur(dust, (0, 0), 0.8)[..., None], 0, 255), np.uint8
-    )
+    return np.asarray(np.clip(picture * grain + cv2.GaussianBlur(dust, (0, 0), 0.8)[..., None], 0, 255), np.uint8)
 
 
-def _muted(
-    rng: np.random.Generator, value: tuple[float, float] = (0.3, 0.85), most: float = 0.32
-) -> Picture:
+def _muted(rng: np.random.Generator, value: tuple[float, float] = (0.3, 0.85), most: float = 0.32) -> Picture:
     """A colour too dull to be mistaken for an object's, float32 [3]."""
     # Half of them earth and leaves, as most places are.
     hue = rng.uniform(20, 130) if rng.random() < 0.5 else rng.uniform(0, 360)
@@ -57,21 +51,15 @@ def _mix(first: Picture, second: Picture, weight: Picture) -> Picture:
 
 def _landscape(shape: tuple[int, int], unit: float, rng: np.random.Generator) -> Picture:
     height, width = shape
-    sky = np.array(
-        [rng.uniform(190, 240), rng.uniform(170, 205), rng.uniform(130, 190)], np.float32
-    )
+    sky = np.array([rng.uniform(190, 240), rng.uniform(170, 205), rng.uniform(130, 190)], np.float32)
     haze = np.asarray(sky * 0.35 + 235 * 0.65, np.float32)
     ground = _muted(rng, (0.3, 0.6), 0.5)
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None] * np.ones((1, width), np.float32)
     horizon = rng.uniform(0.35, 0.65)
     hills = horizon + 0.3 * (cloud((width, width), rng, 3, 3)[width // 2 :][:1] - 0.5)
     above = _mix(sky, haze, np.clip(y / horizon, 0, 1))
-    above = _mix(
-        above, np.full(3, 245, np.float32), 0.7 * np.clip(cloud(shape, rng, 3, 4) * 2 - 1.1, 0, 1)
-    )
-    below = _mix(
-        ground, _near(ground, rng, 0.25, 0.45), cloud(shape, rng, 8 * min(shape) / unit, 5)
-    )
+    above = _mix(above, np.full(3, 245, np.float32), 0.7 * np.clip(cloud(shape, rng, 3, 4) * 2 - 1.1, 0, 1))
+    below = _mix(ground, _near(ground, rng, 0.25, 0.45), cloud(shape, rng, 8 * min(shape) / unit, 5))
     return _mix(above, below, np.clip((y - hills) * height / 3, 0, 1))
 
 
@@ -101,11 +89,7 @@ def _checker(shape: tuple[int, int], unit: float, rng: np.random.Generator) -> P
         x, y = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
     first = _muted(rng)
     field = np.sin(np.pi * x / cell) * np.sin(np.pi * y / cell)
-    return _mix(
-        first,
-        _near(first, rng, 0.15, 0.5),
-        np.clip(0.5 + field * cell / 4, 0, 1).astype(np.float32),
-    )
+    return _mix(first, _near(first, rng, 0.15, 0.5), np.clip(0.5 + field * cell / 4, 0, 1).astype(np.float32))
 
 
 def _bricks(shape: tuple[int, int], unit: float, rng: np.random.Generator) -> Picture:
@@ -147,12 +131,8 @@ def _clutter(shape: tuple[int, int], unit: float, rng: np.random.Generator) -> P
         reach = size * rng.uniform(0.5, 1, count)
         centre = rng.uniform(0, (width, height))
         points = centre + np.stack([np.cos(angles) * reach, np.sin(angles) * reach], 1)
-        cv2.fillPoly(
-            picture, [points.astype(np.int32)], _muted(rng, (0.3, 0.8), 0.3).tolist(), cv2.LINE_AA
-        )
-    return np.asarray(
-        cv2.GaussianBlur(picture, (0, 0), unit * rng.uniform(0.003, 0.02)), np.float32
-    )
+        cv2.fillPoly(picture, [points.astype(np.int32)], _muted(rng, (0.3, 0.8), 0.3).tolist(), cv2.LINE_AA)
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), unit * rng.uniform(0.003, 0.02)), np.float32)
 
 
 BACKDROPS: dict[str, Callable[[tuple[int, int], float, np.random.Generator], Picture]] = {

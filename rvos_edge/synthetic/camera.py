@@ -77,10 +77,7 @@ class SyntheticCamera:
         self._seed = _whole("seed", seed, 0, None)
         if not isinstance(size, (tuple, list)) or len(size) != 2:
             raise UserError(f"size must be (height, width), not {size!r}")
-        self._size = (
-            _whole("height", size[0], _MIN_SIDE, _MAX_SIDE),
-            _whole("width", size[1], _MIN_SIDE, _MAX_SIDE),
-        )
+        self._size = (_whole("height", size[0], _MIN_SIDE, _MAX_SIDE), _whole("width", size[1], _MIN_SIDE, _MAX_SIDE))
         count = None if objects is None else _whole("objects", objects, 1, _MAX_OBJECTS)
         self._frames = None if frames is None else _whole("frames", frames, 0, None)
         self._scene = sample_scene(np.random.default_rng([self._seed, 0]), count)
@@ -147,9 +144,7 @@ class SyntheticCamera:
         _write_flow(flow, before @ np.linalg.inv(view), (0, 0), None)
         owner = np.zeros((height, width), np.uint8)
         areas: list[int] = []
-        for number, (thing, sprite) in enumerate(
-            zip(self._scene.objects, self._sprites, strict=True)
-        ):
+        for number, (thing, sprite) in enumerate(zip(self._scene.objects, self._sprites, strict=True)):
             pose = view @ self._pose(thing, sprite, index)
             self._cast_shadow(image, sprite, pose)
             warped, corner = _warp(sprite.pixels, pose, self._size)
@@ -172,9 +167,7 @@ class SyntheticCamera:
         self._keep(index, self._sightings(index, view, masks))
         return SyntheticFrame(index, self._develop(image, index), masks, flow)
 
-    def expressions(
-        self, index: int, *, kinds: Collection[str] | None = None
-    ) -> tuple[tuple[str, ...], ...]:
+    def expressions(self, index: int, *, kinds: Collection[str] | None = None) -> tuple[tuple[str, ...], ...]:
         """Everything we can say that names one object, and no other, in a frame.
 
         An expression is given only where it is clearly true of its object and clearly false of every other; what is
@@ -225,17 +218,11 @@ class SyntheticCamera:
         away = _shift(-self._scene.light[0] * drop, -self._scene.light[1] * drop)
         step, side, coarse = sprite.shadow_step, sprite.pixels.shape[0], sprite.shadow.shape[0]
         room = (coarse * step - side) / 2
-        unfold = np.array(
-            [[step, 0, 0.5 * step - 0.5 - room], [0, step, 0.5 * step - 0.5 - room], [0, 0, 1.0]]
-        )
+        unfold = np.array([[step, 0, 0.5 * step - 0.5 - room], [0, step, 0.5 * step - 0.5 - room], [0, 0, 1.0]])
         dark, corner = _warp(sprite.shadow, away @ pose @ unfold, self._size)
         if dark.size:
-            roi = image[
-                corner[1] : corner[1] + dark.shape[0], corner[0] : corner[0] + dark.shape[1]
-            ]
-            roi[:] = cv2.multiply(
-                roi, cv2.cvtColor(cv2.bitwise_not(dark), cv2.COLOR_GRAY2BGR), scale=1 / 255
-            )
+            roi = image[corner[1] : corner[1] + dark.shape[0], corner[0] : corner[0] + dark.shape[1]]
+            roi[:] = cv2.multiply(roi, cv2.cvtColor(cv2.bitwise_not(dark), cv2.COLOR_GRAY2BGR), scale=1 / 255)
 
     def _develop(self, image: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
         """Sensor noise and flicker."""
@@ -243,14 +230,9 @@ class SyntheticCamera:
         y, x = rng.integers(0, 32, 2)
         height, width = self._size
         noise = self._noise[y : y + height, x : x + width]
-        return np.asarray(
-            cv2.addWeighted(image, 1 + self._flicker * rng.uniform(-1, 1), noise, 1.0, -128),
-            np.uint8,
-        )
+        return np.asarray(cv2.addWeighted(image, 1 + self._flicker * rng.uniform(-1, 1), noise, 1.0, -128), np.uint8)
 
-    def _sightings(
-        self, index: int, view: Matrix, masks: NDArray[np.bool_]
-    ) -> tuple[Sighting, ...]:
+    def _sightings(self, index: int, view: Matrix, masks: NDArray[np.bool_]) -> tuple[Sighting, ...]:
         """What a viewer could say of each object in this frame."""
         height, width = self._size
         unit = min(self._size)
@@ -262,9 +244,7 @@ class SyntheticCamera:
             grown = motion.scale(index)
             seen = int(np.count_nonzero(mask))
             whole = np.count_nonzero(sprite.pixels[..., 3] > 127)
-            whole *= (thing.diameter * unit * grown / sprite.diameter) ** 2 * np.linalg.det(
-                view[:2, :2]
-            )
+            whole *= (thing.diameter * unit * grown / sprite.diameter) ** 2 * np.linalg.det(view[:2, :2])
             if seen:
                 across, down = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
                 place = (across[0] + across[-1]) / 2, (down[0] + down[-1]) / 2
@@ -290,9 +270,7 @@ class SyntheticCamera:
 
 
 def _whole(name: str, value: object, low: int, high: int | None) -> int:
-    number = (
-        int(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else None
-    )
+    number = int(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else None
     if number is None or number < low or (high is not None and number > high):
         limits = f"at least {low}" if high is None else f"{low} to {high}"
         raise UserError(f"{name} must be a whole number, {limits}, not {value!r}")
@@ -318,22 +296,16 @@ def _warp(
     ends = (matrix @ np.array([[-1, side, -1, side], [-1, -1, side, side], [1, 1, 1, 1]]))[:2]
     x0, y0 = (max(0, int(np.floor(low))) for low in ends.min(axis=1))
     x1, y1 = (
-        min(limit, int(np.ceil(high)) + 1)
-        for limit, high in zip((size[1], size[0]), ends.max(axis=1), strict=True)
+        min(limit, int(np.ceil(high)) + 1) for limit, high in zip((size[1], size[0]), ends.max(axis=1), strict=True)
     )
     if x1 <= x0 or y1 <= y0:
         return np.zeros((0, 0, *source.shape[2:]), np.uint8), (0, 0)
     local = (_shift(-x0, -y0) @ matrix)[:2]
-    return np.asarray(
-        cv2.warpAffine(source, local, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR), np.uint8
-    ), (x0, y0)
+    return np.asarray(cv2.warpAffine(source, local, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR), np.uint8), (x0, y0)
 
 
 def _write_flow(
-    flow: NDArray[np.float32],
-    back: Matrix,
-    corner: tuple[int, int],
-    where: NDArray[np.bool_] | None,
+    flow: NDArray[np.float32], back: Matrix, corner: tuple[int, int], where: NDArray[np.bool_] | None
 ) -> None:
     """Write ``back @ p - p`` for the pixels of a part of the frame, [2,h,w], whose corner is given as (x, y)."""
     x = np.arange(corner[0], corner[0] + flow.shape[2], dtype=np.float64)

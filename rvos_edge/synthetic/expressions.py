@@ -20,9 +20,7 @@ KINDS = frozenset({"colour", "shape", "size", "texture", "place", "motion", "dir
 """The properties that expressions speak of. "direction" is where a motion goes, "motion" that there is one."""
 
 _SYNONYMS = {"purple": ("violet",), "gray": ("grey",)}
-COLOUR_WORDS: dict[str, tuple[str, ...]] = {
-    name: (name, *_SYNONYMS.get(name, ())) for name in COLOURS
-}
+COLOUR_WORDS: dict[str, tuple[str, ...]] = {name: (name, *_SYNONYMS.get(name, ())) for name in COLOURS}
 SIZE_WORDS: dict[str, tuple[str, ...]] = {"large": ("large", "big"), "small": ("small", "little")}
 TEXTURE_WORDS: dict[str, tuple[str, ...]] = {
     "striped": ("striped",),
@@ -33,10 +31,7 @@ NOUNS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     # noun: shapes it is clearly said of, shapes of which it might be said
     "ball": (frozenset({"circle"}), frozenset({"ellipse"})),
     "circle": (frozenset({"circle"}), frozenset({"ellipse", "ring"})),
-    "round thing": (
-        frozenset({"circle"}),
-        frozenset({"ellipse", "ring", "hexagon", "pentagon", "crescent"}),
-    ),
+    "round thing": (frozenset({"circle"}), frozenset({"ellipse", "ring", "hexagon", "pentagon", "crescent"})),
     "square": (frozenset({"square"}), frozenset({"rectangle", "diamond"})),
     "box": (frozenset({"square", "rectangle"}), frozenset({"diamond"})),
     "rectangle": (frozenset({"rectangle"}), frozenset({"square"})),
@@ -68,22 +63,10 @@ _PLACES: dict[tuple[str, ...], Callable[[float, float], tuple[bool, bool]]] = {
         abs(x - 0.5) < 0.12 and abs(y - 0.5) < 0.15,
         abs(x - 0.5) < 0.25 and abs(y - 0.5) < 0.28,
     ),
-    ("in the top left corner", "at the upper left"): lambda x, y: (
-        x < 0.3 and y < 0.32,
-        x < 0.48 and y < 0.5,
-    ),
-    ("in the top right corner", "at the upper right"): lambda x, y: (
-        x > 0.7 and y < 0.32,
-        x > 0.52 and y < 0.5,
-    ),
-    ("in the bottom left corner", "at the lower left"): lambda x, y: (
-        x < 0.3 and y > 0.68,
-        x < 0.48 and y > 0.5,
-    ),
-    ("in the bottom right corner", "at the lower right"): lambda x, y: (
-        x > 0.7 and y > 0.68,
-        x > 0.52 and y > 0.5,
-    ),
+    ("in the top left corner", "at the upper left"): lambda x, y: (x < 0.3 and y < 0.32, x < 0.48 and y < 0.5),
+    ("in the top right corner", "at the upper right"): lambda x, y: (x > 0.7 and y < 0.32, x > 0.52 and y < 0.5),
+    ("in the bottom left corner", "at the lower left"): lambda x, y: (x < 0.3 and y > 0.68, x < 0.48 and y > 0.5),
+    ("in the bottom right corner", "at the lower right"): lambda x, y: (x > 0.7 and y > 0.68, x > 0.52 and y > 0.5),
 }
 _DIRECTIONS: dict[tuple[str, ...], tuple[int, int]] = {
     ("moving to the right", "going right"): (1, 0),
@@ -163,9 +146,7 @@ def absent(
     """Expressions whose colour and noun fit no object together; other words are decoration."""
     shapes, colours = [thing.shape for thing in objects], [thing.colour for thing in objects]
     every_noun = list(NOUNS)
-    tails = [words for words in _PLACES if "place" in kinds] + [
-        words for words in _DIRECTIONS if "direction" in kinds
-    ]
+    tails = [words for words in _PLACES if "place" in kinds] + [words for words in _DIRECTIONS if "direction" in kinds]
     out: list[str] = []
     while len(out) < count:
         # Mostly half right: a colour or a shape of the scene, but not together.
@@ -181,13 +162,9 @@ def absent(
             continue
         words = [str(rng.choice(COLOUR_WORDS[colour]))] if how != "shape" else []
         if "texture" in kinds and rng.random() < 0.1:
-            words.insert(
-                0, str(rng.choice([word for group in TEXTURE_WORDS.values() for word in group]))
-            )
+            words.insert(0, str(rng.choice([word for group in TEXTURE_WORDS.values() for word in group])))
         if "size" in kinds and rng.random() < 0.15:
-            words.insert(
-                0, str(rng.choice([word for group in SIZE_WORDS.values() for word in group]))
-            )
+            words.insert(0, str(rng.choice([word for group in SIZE_WORDS.values() for word in group])))
         words.append(noun)
         if tails and rng.random() < 0.3:
             words.append(str(rng.choice(tails[rng.integers(len(tails))])))
@@ -218,36 +195,18 @@ def _terms(sightings: Sequence[Sighting]) -> list[_Term]:
         terms.append(_Term("colour", "colour", words, true, true))
     for name, words in SIZE_WORDS.items():
         true = _bits(thing.size_name == name for thing in things)
-        terms.append(
-            _Term(
-                "size",
-                "size",
-                words,
-                true,
-                true | _bits(thing.size_name is None for thing in things),
-            )
-        )
+        terms.append(_Term("size", "size", words, true, true | _bits(thing.size_name is None for thing in things)))
     for texture in TEXTURES:
         if texture in TEXTURE_WORDS:
             true = _bits(thing.texture == texture for thing in things)
             # Mottling may be taken for dots.
-            maybe = true | (
-                _bits(thing.texture == "mottled" for thing in things) if texture == "dotted" else 0
-            )
+            maybe = true | (_bits(thing.texture == "mottled" for thing in things) if texture == "dotted" else 0)
             terms.append(_Term("texture", "texture", TEXTURE_WORDS[texture], true, maybe))
     for words, where in _PLACES.items():
         judged = [where(*sighting.place) for sighting in sightings]
         # A hidden object is nowhere to be seen, but might be behind another that is there.
         hidden = _bits(not sighting.visible for sighting in sightings)
-        terms.append(
-            _Term(
-                "tail",
-                "place",
-                words,
-                _bits(a for a, _ in judged),
-                _bits(b for _, b in judged) | hidden,
-            )
-        )
+        terms.append(_Term("tail", "place", words, _bits(a for a, _ in judged), _bits(b for _, b in judged) | hidden))
     return [term for term in [*terms, *_motion_terms(sightings)] if term.true]
 
 
@@ -260,10 +219,7 @@ def _motion_terms(sightings: Sequence[Sighting]) -> list[_Term]:
     turning = [abs(motion.spin) >= _SPINS for motion in motions]
     still = [motion.path == "still" and not motion.spin and not motion.pulse for motion in motions]
     clear = zip(speeds, sightings, motions, strict=True)
-    busy = [
-        speed > _MOVES or abs(seen.growth) > _SWELLS or abs(move.spin) > _SPINS
-        for speed, seen, move in clear
-    ]
+    busy = [speed > _MOVES or abs(seen.growth) > _SWELLS or abs(move.spin) > _SPINS for speed, seen, move in clear]
     moves, may_move = _bits(speed > _MOVES for speed in speeds), _bits(not rests for rests in still)
     rests, may_rest = _bits(iter(still)), _bits(not active for active in busy)
     spins = _bits(iter(turning))
@@ -306,9 +262,7 @@ def _rankings(sightings: Sequence[Sighting]) -> list[_Ranking]:
     if all(sighting.velocity is not None for sighting in sightings):
         speeds = (float(np.hypot(*(sighting.velocity or (0.0, 0.0)))) for sighting in sightings)
         speed = tuple(float(np.log(max(value, _MOVES))) for value in speeds)
-        rankings.append(
-            _Ranking("motion", ("fastest",), ("faster",), ("that moves fastest",), speed, 0.5)
-        )
+        rankings.append(_Ranking("motion", ("fastest",), ("faster",), ("that moves fastest",), speed, 0.5))
     return rankings
 
 
@@ -326,11 +280,7 @@ def _plain(own: Sequence[_Term], target: int, extras: int) -> Iterator[str]:
             rest &= term.maybe
         for noun in nouns:
             if rest & noun.maybe == target:
-                free = slots <= {
-                    "colour",
-                    "size",
-                    "texture",
-                }  # such a phrase also reads well with "a" or bare
+                free = slots <= {"colour", "size", "texture"}  # such a phrase also reads well with "a" or bare
                 for phrase in _phrases([*chosen, noun]):
                     yield from _determined(phrase) if free else (f"the {phrase}",)
 

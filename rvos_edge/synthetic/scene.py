@@ -16,11 +16,7 @@ from rvos_edge.synthetic.sprites import COLOURS, SHAPES, TEXTURES
 
 Matrix = NDArray[np.float64]
 
-_SIZES: dict[str | None, tuple[float, float]] = {
-    "small": (0.16, 0.2),
-    None: (0.25, 0.29),
-    "large": (0.37, 0.45),
-}
+_SIZES: dict[str | None, tuple[float, float]] = {"small": (0.16, 0.2), None: (0.25, 0.29), "large": (0.37, 0.45)}
 _ROOM = 0.4  # objects keep their centres within this distance of the world's centre, as a fraction of the frame
 
 
@@ -158,9 +154,7 @@ class Scene:
     light: tuple[float, float]
 
 
-def placed(
-    source: tuple[float, float], target: tuple[float, float], angle: float, scale: float
-) -> Matrix:
+def placed(source: tuple[float, float], target: tuple[float, float], angle: float, scale: float) -> Matrix:
     """The similarity that turns and scales about ``source`` and puts it at ``target``, [3,3]."""
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     return np.array(
@@ -185,11 +179,7 @@ def sample_scene(rng: np.random.Generator, count: int | None) -> Scene:
         starts.append(_free_place(rng, starts))
         turnable = shape not in ("circle", "ring") or texture in ("striped", "dotted", "checkered")
         motion = _motion(rng, starts[-1], turnable, upright=shape != "circle")
-        objects.append(
-            SceneObject(
-                shape, colour, size_name, texture, float(rng.uniform(*_SIZES[size_name])), motion
-            )
-        )
+        objects.append(SceneObject(shape, colour, size_name, texture, float(rng.uniform(*_SIZES[size_name])), motion))
     order = rng.permutation(count)
     bearing = rng.uniform(-0.9 * np.pi, -0.1 * np.pi)  # the light comes from above
     return Scene(
@@ -200,9 +190,7 @@ def sample_scene(rng: np.random.Generator, count: int | None) -> Scene:
     )
 
 
-def _look(
-    rng: np.random.Generator, others: list[tuple[str, str, str | None, str]]
-) -> tuple[str, str, str | None, str]:
+def _look(rng: np.random.Generator, others: list[tuple[str, str, str | None, str]]) -> tuple[str, str, str | None, str]:
     """Shape, colour, size and texture; mostly one that shares something with an object already there."""
     shape, colour = str(rng.choice(list(SHAPES))), str(rng.choice(list(COLOURS)))
     size_name = (None, "small", "large")[rng.choice(3, p=[0.4, 0.27, 0.33])]
@@ -216,9 +204,7 @@ def _look(
     if kind == "colour":
         return _another(rng, list(SHAPES), twin[0]), twin[1], size_name, texture
     if kind == "size":
-        opposite = {"small": "large", "large": "small"}.get(
-            twin[2] or "", "large" if rng.random() < 0.5 else "small"
-        )
+        opposite = {"small": "large", "large": "small"}.get(twin[2] or "", "large" if rng.random() < 0.5 else "small")
         return twin[0], twin[1], opposite, twin[3] if rng.random() < 0.6 else texture
     if kind == "place":
         return twin
@@ -238,15 +224,9 @@ def _free_place(rng: np.random.Generator, taken: list[tuple[float, float]]) -> t
     return float(tries[0, 0]), float(tries[0, 1])
 
 
-def _motion(
-    rng: np.random.Generator, start: tuple[float, float], turnable: bool, upright: bool
-) -> ObjectMotion:
+def _motion(rng: np.random.Generator, start: tuple[float, float], turnable: bool, upright: bool) -> ObjectMotion:
     path = str(rng.choice(["bounce", "circle", "sway", "still"], p=[0.42, 0.12, 0.16, 0.3]))
-    spin = (
-        float(rng.uniform(0.035, 0.12) * rng.choice([-1, 1]))
-        if turnable and rng.random() < 0.27
-        else 0.0
-    )
+    spin = float(rng.uniform(0.035, 0.12) * rng.choice([-1, 1])) if turnable and rng.random() < 0.27 else 0.0
     pulse = float(rng.uniform(0.1, 0.16)) if rng.random() < 0.12 else 0.0
     angle = float(rng.normal(0, 0.15)) if upright else 0.0
     bearing, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.007, 0.022)
@@ -279,9 +259,7 @@ def _motion(
 def _camera(rng: np.random.Generator) -> CameraMotion:
     moving = rng.random() < 0.65
     return CameraMotion(
-        pan=(float(rng.uniform(0.03, 0.12)), float(rng.uniform(0.0, 0.08)))
-        if moving
-        else (0.0, 0.0),
+        pan=(float(rng.uniform(0.03, 0.12)), float(rng.uniform(0.0, 0.08))) if moving else (0.0, 0.0),
         zoom=float(rng.uniform(0.05, 0.25)) if moving and rng.random() < 0.6 else 0.0,
         roll=float(rng.uniform(0.01, 0.05)) if moving and rng.random() < 0.25 else 0.0,
         shake=float(rng.uniform(0.001, 0.004)) if rng.random() < 0.25 else 0.0,

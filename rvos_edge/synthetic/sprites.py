@@ -25,9 +25,7 @@ COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
     "black": ((0, 360), (0.0, 0.12), (0.08, 0.14)),
 }
 TEXTURES = ("plain", "striped", "dotted", "checkered", "mottled")
-_TO_WHITE = frozenset(
-    {"orange", "yellow", "pink", "cyan"}
-)  # darkened, these would answer to another name
+_TO_WHITE = frozenset({"orange", "yellow", "pink", "cyan"})  # darkened, these would answer to another name
 
 Contours = list[NDArray[np.float64]]
 
@@ -67,25 +65,15 @@ def cloud(
         across = cells * 2.0**octave
         if octave and across > min(shape):
             break
-        rows, columns = (
-            max(2, round(across * height / min(shape))),
-            max(2, round(across * width / min(shape))),
-        )
+        rows, columns = (max(2, round(across * height / min(shape))), max(2, round(across * width / min(shape))))
         grid = rng.random((rows + 1, columns + 1), dtype=np.float32)
-        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * np.float32(
-            0.6**octave
-        )
+        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * np.float32(0.6**octave)
         weight += 0.6**octave
     return np.asarray(np.clip(0.5 + 1.6 * (total / weight - 0.5), 0, 1), np.float32)
 
 
 def draw_sprite(
-    shape: str,
-    colour: str,
-    texture: str,
-    diameter: float,
-    light: tuple[float, float],
-    rng: np.random.Generator,
+    shape: str, colour: str, texture: str, diameter: float, light: tuple[float, float], rng: np.random.Generator
 ) -> Sprite:
     """Draw one object.
 
@@ -102,12 +90,8 @@ def draw_sprite(
     alpha = _coverage(SHAPES[shape](rng), side, half)
     base = named_bgr(colour, rng)
     paint = _paint(colour, base, texture, side, half, rng)
-    shade, gloss = _light(
-        alpha, half, 1.0 if shape in ("circle", "ellipse") else float(rng.uniform(0.12, 0.5)), light
-    )
-    low, high = {"white": (0.82, 1.05), "gray": (0.82, 1.12), "black": (0.6, 1.3)}.get(
-        colour, (0.6, 1.15)
-    )
+    shade, gloss = _light(alpha, half, 1.0 if shape in ("circle", "ellipse") else float(rng.uniform(0.12, 0.5)), light)
+    low, high = {"white": (0.82, 1.05), "gray": (0.82, 1.12), "black": (0.6, 1.3)}.get(colour, (0.6, 1.15))
     if colour in _TO_WHITE:
         low = 0.76
     lit = paint * np.clip(shade, low, high)[..., None] + (gloss * rng.uniform(0, 150))[..., None]
@@ -124,9 +108,7 @@ def _coverage(contours: Contours, side: int, half: float) -> NDArray[np.float32]
     # A pixel's centre is its coordinate, so a point p of the sprite lies at (p + 0.5) * factor - 0.5 of the fine grid.
     centre = side * factor / 2 - 0.5
     fine = np.zeros((side * factor, side * factor), np.uint8)
-    points = [
-        np.round((contour * half * factor + centre) * 16).astype(np.int32) for contour in contours
-    ]
+    points = [np.round((contour * half * factor + centre) * 16).astype(np.int32) for contour in contours]
     cv2.fillPoly(fine, points, 255, lineType=cv2.LINE_8, shift=4)
     small = cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.float32) / np.float32(255)
@@ -148,19 +130,12 @@ def _light(
     y, x = np.mgrid[: len(alpha), : len(alpha)].astype(np.float32) / np.float32(len(alpha) / 2) - 1
     slant = np.float32(0.1) * (x * light[0] + y * light[1])
     shade = 0.45 + 0.55 * facing + 0.4 * towards + slant
-    half_way = np.clip(
-        0.85 * facing + 0.5 * towards, 0, 1
-    )  # halfway between viewer and light, about 30 degrees off
+    half_way = np.clip(0.85 * facing + 0.5 * towards, 0, 1)  # halfway between viewer and light, about 30 degrees off
     return shade.astype(np.float32), np.asarray(np.clip(half_way / 0.985, 0, 1) ** 40, np.float32)
 
 
 def _paint(
-    colour: str,
-    base: NDArray[np.float32],
-    texture: str,
-    side: int,
-    half: float,
-    rng: np.random.Generator,
+    colour: str, base: NDArray[np.float32], texture: str, side: int, half: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """The unlit surface [side,side,3]; the named colour covers most of it."""
     grain = 0.94 + 0.12 * cloud((side, side), rng, 6)
@@ -180,15 +155,10 @@ def _paint(
     if texture != "checkered" and colour not in ("black", "white", "gray") and rng.random() < 0.3:
         second = np.full(3, 20.0 if colour in ("yellow", "cyan", "pink") else 240.0, np.float32)
     turn = rng.uniform(0, np.pi)
-    y, x = (np.mgrid[:side, :side].astype(np.float32) - np.float32(side / 2 - 0.5)) / np.float32(
-        half
-    )
+    y, x = (np.mgrid[:side, :side].astype(np.float32) - np.float32(side / 2 - 0.5)) / np.float32(half)
     u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
     rate = rng.uniform(2.2, 3.6)
-    wave_u, wave_v = (
-        np.sin(np.pi * rate * u + rng.uniform(0, 6)),
-        np.sin(np.pi * rate * v + rng.uniform(0, 6)),
-    )
+    wave_u, wave_v = (np.sin(np.pi * rate * u + rng.uniform(0, 6)), np.sin(np.pi * rate * v + rng.uniform(0, 6)))
     if texture == "striped":
         field = wave_u - 0.35
     elif texture == "dotted":
@@ -200,9 +170,7 @@ def _paint(
     return np.asarray(surface * (1 - mix) + second * grain[..., None] * mix, np.float32)
 
 
-def _shadow(
-    alpha: NDArray[np.float32], half: float, darkness: float
-) -> tuple[NDArray[np.uint8], float]:
+def _shadow(alpha: NDArray[np.float32], half: float, darkness: float) -> tuple[NDArray[np.uint8], float]:
     """A soft, coarse copy of the coverage, with room for the blur."""
     step = max(1.0, half / 12)
     room = int(np.ceil(half * 0.4))
@@ -260,10 +228,7 @@ def _crescent(rng: np.random.Generator) -> Contours:
     cut = (1 + shift**2 - radius**2) / (2 * shift)  # x of the two tips
     tip = np.arccos(cut)
     inner_tip = np.arctan2(np.sin(tip), cut - shift)
-    outer, inner = (
-        np.linspace(tip, 2 * np.pi - tip, 100),
-        np.linspace(2 * np.pi - inner_tip, inner_tip, 100),
-    )
+    outer, inner = (np.linspace(tip, 2 * np.pi - tip, 100), np.linspace(2 * np.pi - inner_tip, inner_tip, 100))
     arcs = [
         np.stack([np.cos(outer), np.sin(outer)], 1),
         np.stack([shift + radius * np.cos(inner), radius * np.sin(inner)], 1),
@@ -288,9 +253,7 @@ SHAPES: dict[str, Callable[[np.random.Generator], Contours]] = {
     "hexagon": lambda rng: _regular(6, rng),
     "heart": _heart,
     "cross": _cross,
-    "diamond": lambda rng: [
-        np.array([[0.0, -1.0], [w := float(rng.uniform(0.55, 0.68)), 0.0], [0.0, 1.0], [-w, 0.0]])
-    ],
+    "diamond": lambda rng: [np.array([[0.0, -1.0], [w := float(rng.uniform(0.55, 0.68)), 0.0], [0.0, 1.0], [-w, 0.0]])],
     "ellipse": lambda rng: _oval(float(rng.uniform(0.5, 0.62))),
     "crescent": _crescent,
 }

@@ -38,21 +38,7 @@ def test_a_whole_benchmark(tiny: Path, tmp_path: Path) -> None:
     folder, page = tmp_path / "results", tmp_path / "page.html"
     folder.mkdir()
     done = invoke(
-        *(
-            "--bundle",
-            tiny,
-            *named,
-            "--frames",
-            12,
-            "--warmup",
-            2,
-            "--queries",
-            2,
-            "--threads",
-            1,
-            "--starts",
-            1,
-        ),
+        *("--bundle", tiny, *named, "--frames", 12, "--warmup", 2, "--queries", 2, "--threads", 1, "--starts", 1),
         *("--device", "cpu", "--fps", 1000, "--json", folder, "--html", page),
     )
     assert done.exit_code == 0, done.output
@@ -60,18 +46,12 @@ def test_a_whole_benchmark(tiny: Path, tmp_path: Path) -> None:
     result = read_result(path)
     assert [run.backend for run in result.runs] == BACKENDS
     assert result.bundle.fingerprint == Bundle.open(tiny).fingerprint
-    assert (result.workload.queries, result.workload.frames, result.workload.distinct) == (
-        2,
-        12,
-        14,
-    )
+    assert (result.workload.queries, result.workload.frames, result.workload.distinct) == (2, 12, 14)
     for run in result.runs:
         assert run.times is not None
         assert len(run.times.frame_us) == 12
         assert {"preprocess", "backbone", "flow_step", "gating", "postprocess"} <= set(run.stages)
-        assert None not in run.times.stages_us["flow_step"], (
-            "the frame without flow belongs to the warm-up"
-        )
+        assert None not in run.times.stages_us["flow_step"], "the frame without flow belongs to the warm-up"
         stages = sum(values.p50 for values in run.stages.values())
         assert 0 < stages <= 1.2 * run.end_to_end.p50
         assert run.end_to_end.p50 <= run.end_to_end.p90 <= run.end_to_end.p99
@@ -85,9 +65,7 @@ def test_a_whole_benchmark(tiny: Path, tmp_path: Path) -> None:
         assert run.camera.segmented == 12
     assert all(name in done.stdout for name in ("end to end", "flow_step", "peak memory"))
     # Whoever reads the file learns nothing about whose machine it was.
-    assert not [
-        word for word in (str(tiny), str(tmp_path), tiny.parent.name) if word in path.read_text()
-    ]
+    assert not [word for word in (str(tiny), str(tmp_path), tiny.parent.name) if word in path.read_text()]
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
@@ -100,24 +78,12 @@ def test_the_benchmark_imports_no_training_framework(tiny: Path, tmp_path: Path)
         "heavy = {'torch', 'transformers', 'onnx', 'torchvision', 'yaml'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    arguments = [
-        "bench",
-        "--bundle",
-        str(tiny),
-        "--backend",
-        "onnxruntime",
-        "--frames",
-        "2",
-        "--starts",
-        "0",
-    ]
+    arguments = ["bench", "--bundle", str(tiny), "--backend", "onnxruntime", "--frames", "2", "--starts", "0"]
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=tmp_path, timeout=120)
 
 
 def test_page_holds_everything_itself(tiny: Path) -> None:
-    result = run_benchmark(
-        BenchOptions(bundle=tiny, backends=["onnxruntime"], frames=3, warmup=2, starts=0)
-    )
+    result = run_benchmark(BenchOptions(bundle=tiny, backends=["onnxruntime"], frames=3, warmup=2, starts=0))
     twin = result.runs[0].model_copy(update={"backend": "other", "runtime": "<b>other</b>"})
     page = render_page(result.model_copy(update={"runs": (*result.runs, twin)}))
     assert "<b>other" not in page
@@ -136,9 +102,7 @@ def test_page_holds_everything_itself(tiny: Path) -> None:
 
 
 def test_compare_and_roofline_on_the_command_line(tiny: Path, tmp_path: Path) -> None:
-    result = run_benchmark(
-        BenchOptions(bundle=tiny, backends=["onnxruntime"], frames=12, warmup=2, starts=0)
-    )
+    result = run_benchmark(BenchOptions(bundle=tiny, backends=["onnxruntime"], frames=12, warmup=2, starts=0))
     path = tmp_path / "result.json"
     path.write_text(to_json(result), encoding="utf-8")
     compared = invoke("--compare", path, path)
@@ -170,11 +134,7 @@ def test_compare_and_roofline_on_the_command_line(tiny: Path, tmp_path: Path) ->
     ],
 )
 def test_bad_input(
-    arguments: tuple[object, ...],
-    words: str,
-    tiny: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[object, ...], words: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = invoke("--bundle", tiny, "--starts", 0, *arguments)
@@ -186,17 +146,12 @@ def test_bad_input(
 
 
 def test_result_of_another_bundle_has_no_share(tiny: Path, tmp_path: Path) -> None:
-    result = run_benchmark(
-        BenchOptions(bundle=tiny, backends=["onnxruntime"], frames=2, warmup=2, starts=0)
-    )
+    result = run_benchmark(BenchOptions(bundle=tiny, backends=["onnxruntime"], frames=2, warmup=2, starts=0))
     document = json.loads(to_json(result))
     document["bundle"]["fingerprint"] = "f" * 64
     path = tmp_path / "result.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    assert (
-        "another bundle or size"
-        in invoke("--bundle", tiny, "--roofline", "h100", "--result", path).stderr
-    )
+    assert "another bundle or size" in invoke("--bundle", tiny, "--roofline", "h100", "--result", path).stderr
 
 
 def test_failing_fresh_process_is_told_in_its_own_words(tiny: Path, tmp_path: Path) -> None:
@@ -205,9 +160,7 @@ def test_failing_fresh_process_is_told_in_its_own_words(tiny: Path, tmp_path: Pa
 
     clip = measure.read_clip("synthetic", frames=1, size=(64, 96))
     (bundle / "gating.onnx").unlink()
-    with pytest.raises(
-        UserError, match=r"backend 'onnxruntime' failed: .*graph 'gating' .* is missing"
-    ):
+    with pytest.raises(UserError, match=r"backend 'onnxruntime' failed: .*graph 'gating' .* is missing"):
         fresh.start(
             bundle=bundle,
             backend="onnxruntime",

@@ -31,10 +31,7 @@ def test_the_other_way_round_and_against_itself() -> None:
 
 def test_runs_are_paired_by_backend_and_lone_ones_whatever_they_are() -> None:
     both = make_result({"onnxruntime": SLOW, "openvino": FAST})
-    assert [row.first for row in compare(both, both).rows[::2]] == [
-        "onnxruntime (cpu)",
-        "openvino (cpu)",
-    ]
+    assert [row.first for row in compare(both, both).rows[::2]] == ["onnxruntime (cpu)", "openvino (cpu)"]
     across = compare(make_result({"onnxruntime": SLOW}), make_result({"openvino": FAST}))
     assert across.rows[0].ratio.value == pytest.approx(2, rel=1e-3)
     with pytest.raises(UserError, match="no backend in common"):
@@ -60,11 +57,7 @@ def test_without_single_times_only_the_medians_count() -> None:
 )
 def test_other_work_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=r"a\.json and b\.json cannot be compared") as caught:
-        compare(
-            make_result({"o": SLOW}),
-            make_result({"o": FAST}, **changes),
-            names=("a.json", "b.json"),
-        )
+        compare(make_result({"o": SLOW}), make_result({"o": FAST}, **changes), names=("a.json", "b.json"))
     assert words in str(caught.value)
 
 

@@ -11,15 +11,7 @@ from numpy.typing import NDArray
 from support.fake_clips import FakeClips
 from support.tiny_bundle import write_tiny_bundle
 
-from rvos_edge.benchmarks.flow_table import (
-    DEFAULT,
-    SettingRow,
-    as_markdown,
-    deadlines,
-    main,
-    measure,
-    settings,
-)
+from rvos_edge.benchmarks.flow_table import DEFAULT, SettingRow, as_markdown, deadlines, main, measure, settings
 from rvos_edge.trainer.data.readers.base import Query
 
 FRAMES = 9
@@ -29,18 +21,12 @@ class Sliding(FakeClips):
     """A texture that slides; the truth is its bright part."""
 
     def image(self, video: str, index: int) -> NDArray[np.uint8]:
-        texture = np.random.default_rng(self.videos.index(video)).integers(
-            0, 255, (9, 16, 3), np.uint8
-        )
+        texture = np.random.default_rng(self.videos.index(video)).integers(0, 255, (9, 16, 3), np.uint8)
         return np.roll(np.asarray(cv2.resize(texture, (96, 64)), np.uint8), 2 * index, 1)
 
 
 def _clips() -> Sliding:
-    queries = [
-        Query("0", "the red ball", None),
-        Query("1", "a black car", None),
-        Query("2", "a black car", None),
-    ]
+    queries = [Query("0", "the red ball", None), Query("1", "a black car", None), Query("2", "a black car", None)]
     asked = {"first": queries[:1], "second": queries}
     clips = Sliding(asked, {video: [None] * FRAMES for video in asked})
     for video, own in asked.items():
@@ -68,17 +54,8 @@ def test_every_setting_sees_every_frame(tmp_path: Path) -> None:
 
 
 def test_the_arithmetic() -> None:
-    base = SettingRow(
-        j={("a", "0"): [0.5, 0.7], ("a", "1"): [0.8], ("b", "0"): [0.1]},
-        times=[10.0, 20.0, 60.0],
-        ran=2,
-    )
-    half = SettingRow(
-        j={("a", "0"): [0.5], ("b", "0"): [0.3]},
-        times=[5.0, 10.0, 90.0],
-        error=[0.5, 1.0, 1.5],
-        ran=0,
-    )
+    base = SettingRow(j={("a", "0"): [0.5, 0.7], ("a", "1"): [0.8], ("b", "0"): [0.1]}, times=[10.0, 20.0, 60.0], ran=2)
+    half = SettingRow(j={("a", "0"): [0.5], ("b", "0"): [0.3]}, times=[5.0, 10.0, 90.0], error=[0.5, 1.0, 1.5], ran=0)
     table = as_markdown({DEFAULT: base, "half": half}).splitlines()
     assert table[2:] == [
         "| default | 40.0 | +0.00 | 20.0 | 1.00 | 67% |  |",
@@ -87,9 +64,7 @@ def test_the_arithmetic() -> None:
 
 
 def test_deadlines_lie_between_no_flow_and_all_of_it() -> None:
-    rates = [
-        setting.options.hold_fps for setting in deadlines([30.0, 50.0, 50.0], [25.0, 25.0, 90.0])
-    ]
+    rates = [setting.options.hold_fps for setting in deadlines([30.0, 50.0, 50.0], [25.0, 25.0, 90.0])]
     assert rates == [pytest.approx(1000 / 40), pytest.approx(1000 / 31.25)]
     assert deadlines([20.0], [25.0]) == []
 
@@ -98,16 +73,11 @@ def test_deadlines_lie_between_no_flow_and_all_of_it() -> None:
     ("arguments", "words"),
     [
         (("--root", "nowhere"), "nowhere"),
-        (
-            ("--root", "nowhere", "--every-frame", "0"),
-            "--every-frame and --frames must be at least 1",
-        ),
+        (("--root", "nowhere", "--every-frame", "0"), "--every-frame and --frames must be at least 1"),
         (("--root", "nowhere", "--with", "my-bundle"), "--with my-bundle"),
     ],
 )
-def test_bad_input_is_one_sentence(
-    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_one_sentence(arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("Error: ")

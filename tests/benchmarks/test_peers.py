@@ -28,14 +28,7 @@ def test_runtime_against_pytorch_and_opencv() -> None:
     """A network of the preset is made and exported on the spot."""
     report = compare_peers(
         # One thread: layers this small are slower on several, much so on a busy machine.
-        PeerOptions(
-            preset="test",
-            frames=10,
-            warmup=2,
-            backends=["onnxruntime"],
-            skip=["compile", "refvos"],
-            threads=1,
-        )
+        PeerOptions(preset="test", frames=10, warmup=2, backends=["onnxruntime"], skip=["compile", "refvos"], threads=1)
     )
     (runtime,) = report.whole
     assert runtime.name == "ONNX Runtime (cpu)"

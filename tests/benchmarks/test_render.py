@@ -35,9 +35,7 @@ def test_table_stands_between_the_markers_and_the_rest_stays(page: Path) -> None
     lines = table.strip().splitlines()
     assert len(lines) == 2 + 4
     assert len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith(
-        "| Some Board (2026-02-02) | onnxruntime (cpu) | tiny, 64x96 | 1 | 20.0 / 20.0 / 20.0 |"
-    )
+    assert lines[2].startswith("| Some Board (2026-02-02) | onnxruntime (cpu) | tiny, 64x96 | 1 | 20.0 / 20.0 / 20.0 |")
 
 
 def test_twice_is_as_once(page: Path) -> None:
@@ -57,9 +55,7 @@ def test_row_of_a_busy_machine_says_so(page: Path) -> None:
     assert text.count("busy") == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["no markers", f"{END}\n{BEGIN}", f"{BEGIN}\n{BEGIN}\n{END}", BEGIN]
-)
+@pytest.mark.parametrize("text", ["no markers", f"{END}\n{BEGIN}", f"{BEGIN}\n{BEGIN}\n{END}", BEGIN])
 def test_page_without_the_markers_is_left_alone(text: str, page: Path) -> None:
     page.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"README\.md must hold one line <!-- benchmarks:begin -->"):

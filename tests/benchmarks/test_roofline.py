@@ -6,26 +6,12 @@ import pytest
 
 from rvos_edge.benchmarks import cpu_peak
 from rvos_edge.benchmarks.devices import DEVICES, DevicePeak
-from rvos_edge.benchmarks.roofline import (
-    bounds,
-    choose_devices,
-    frame_share,
-    graph_bytes,
-    share,
-    total_ms,
-)
+from rvos_edge.benchmarks.roofline import bounds, choose_devices, frame_share, graph_bytes, share, total_ms
 from rvos_edge.bundle import Bundle, GraphSpec, TensorSpec, shipped_bundle
 from rvos_edge.errors import UserError
 
 DEVICE = DevicePeak(
-    key="toy",
-    name="Toy",
-    float16=4.0,
-    float32=1.0,
-    tf32=2.0,
-    bandwidth=100.0,
-    basis="by hand",
-    source="here",
+    key="toy", name="Toy", float16=4.0, float32=1.0, tf32=2.0, bandwidth=100.0, basis="by hand", source="here"
 )
 
 
@@ -56,10 +42,7 @@ def test_peak_of_each_type() -> None:
 
 def test_the_longer_of_arithmetic_and_memory() -> None:
     manifest = Bundle.open(shipped_bundle()).manifest
-    heavy, wide = (
-        graph(precision="float16"),
-        graph(flops=1000, weight_bytes=50_000_000, precision="float16"),
-    )
+    heavy, wide = (graph(precision="float16"), graph(flops=1000, weight_bytes=50_000_000, precision="float16"))
     step = graph(flops=1_000_000_000)
     manifest = manifest.model_copy(
         update={"graphs": {"text": graph(), "gating": heavy, "aspp": wide, "flow_step": step}}
@@ -98,19 +81,12 @@ def test_devices_are_plausible(device: DevicePeak) -> None:
 def test_choice() -> None:
     assert [device.key for device in choose_devices("h100")] == ["h100"]
     assert len({device.key for device in choose_devices("all")}) == len(DEVICES)
-    with pytest.raises(
-        UserError, match="--roofline jetson: there is no such device; choose cpu, all, jetson-nano"
-    ):
+    with pytest.raises(UserError, match="--roofline jetson: there is no such device; choose cpu, all, jetson-nano"):
         choose_devices("jetson")
 
 
 def test_this_cpu_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "_SIDE": 128,
-        "_SECONDS": 0.0,
-        "_LEAST_COPY": 2**20,
-        "_MOST_COPY": 2**20,
-    }.items():
+    for name, value in {"_SIDE": 128, "_SECONDS": 0.0, "_LEAST_COPY": 2**20, "_MOST_COPY": 2**20}.items():
         monkeypatch.setattr(cpu_peak, name, value)
     cpu = cpu_peak.measure_cpu("this CPU")
     assert cpu.name == "this CPU"

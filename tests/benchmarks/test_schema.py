@@ -37,31 +37,17 @@ def test_stage_that_did_not_run_on_every_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (
-            lambda document: document.update(format_version=2),
-            "format version 2, this program reads 1",
-        ),
+        (lambda document: document.update(format_version=2), "format version 2, this program reads 1"),
         (lambda document: document.update(host="somewhere"), "'host': extra inputs"),
-        (
-            lambda document: document["bundle"].pop("fingerprint"),
-            "'bundle.fingerprint': field required",
-        ),
+        (lambda document: document["bundle"].pop("fingerprint"), "'bundle.fingerprint': field required"),
         (lambda document: document.update(made="yesterday"), "'made'"),
         (lambda document: document.update(runs=[]), "'runs'"),
-        (
-            lambda document: document["runs"][1].update(backend="onnxruntime"),
-            "a backend occurs twice",
-        ),
-        (
-            lambda document: document["runs"][0]["times"]["frame_us"].pop(),
-            "2 times for 'frame_us', not 3",
-        ),
+        (lambda document: document["runs"][1].update(backend="onnxruntime"), "a backend occurs twice"),
+        (lambda document: document["runs"][0]["times"]["frame_us"].pop(), "2 times for 'frame_us', not 3"),
         (lambda document: document["runs"][0].update(fps="12"), "'runs.0.fps'"),
     ],
 )
-def test_what_is_no_result(
-    damage: Callable[[dict[str, Any]], Any], words: str, tmp_path: Path
-) -> None:
+def test_what_is_no_result(damage: Callable[[dict[str, Any]], Any], words: str, tmp_path: Path) -> None:
     document = json.loads(to_json(RESULT))
     damage(document)
     path = tmp_path / "result.json"

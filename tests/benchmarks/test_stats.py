@@ -42,10 +42,7 @@ def test_equal_ones_are_not_told_apart() -> None:
 def test_neighbours_that_hang_together_widen_the_interval() -> None:
     calm = noise(0.05)
     slow = np.repeat(noise(0.05)[:20], 10)  # ten frames at a time share one disturbance
-    spread = [
-        ratio.high - ratio.low
-        for ratio in (paired_ratio(list(x), [1.0] * 200) for x in (calm, slow))
-    ]  # type: ignore[operator]
+    spread = [ratio.high - ratio.low for ratio in (paired_ratio(list(x), [1.0] * 200) for x in (calm, slow))]  # type: ignore[operator]
     assert spread[1] > 1.3 * spread[0]
 
 
@@ -66,18 +63,9 @@ def test_few_pairs_give_no_interval() -> None:
         ([100.0] * 3, 10.0, 3, 0),  # just in time
         ([50.0] * 3, 10.0, 3, 0),  # waits for each frame
         ([100.0] * 3, 20.0, 5, 2),  # takes frames 0, 2, 4
-        (
-            [250.0, 10.0, 10.0],
-            10.0,
-            4,
-            1,
-        ),  # busy until 250: frame 2 is next, frame 1 is lost, then 3 on time
+        ([250.0, 10.0, 10.0], 10.0, 4, 1),  # busy until 250: frame 2 is next, frame 1 is lost, then 3 on time
     ],
 )
 def test_camera(milliseconds: list[float], fps: float, arrived: int, dropped: int) -> None:
     camera = replay_camera(milliseconds, fps)
-    assert (camera.arrived, camera.dropped, camera.segmented) == (
-        arrived,
-        dropped,
-        len(milliseconds),
-    )
+    assert (camera.arrived, camera.dropped, camera.segmented) == (arrived, dropped, len(milliseconds))

@@ -70,9 +70,7 @@ CHANGES = {
     "queries": at("max_queries", 0),
     "network": at("network.flow", None),
     "tools": at("tools", "many"),
-    "proof": at(
-        "proofs", {"x": {"backend": "y", "graphs": {}, "mask_iou": 2, "frames": 1, "source": ""}}
-    ),
+    "proof": at("proofs", {"x": {"backend": "y", "graphs": {}, "mask_iou": 2, "frames": 1, "source": ""}}),
     "reference": at("reference", {"file": "reference.npz"}),
     "licences": at("licences", "MIT"),
     "no text": at("graphs.text", ...),
@@ -128,13 +126,8 @@ def test_every_sentence(probe: Probe, tiny: Path, tmp_path: Path) -> None:
     assert len(accepted) < 10
 
 
-def test_a_changed_byte_and_a_link_out_of_the_bundle(
-    probe: Probe, tiny: Path, tmp_path: Path
-) -> None:
-    damaged, linked = (
-        shutil.copytree(tiny, tmp_path / "damaged"),
-        shutil.copytree(tiny, tmp_path / "linked"),
-    )
+def test_a_changed_byte_and_a_link_out_of_the_bundle(probe: Probe, tiny: Path, tmp_path: Path) -> None:
+    damaged, linked = (shutil.copytree(tiny, tmp_path / "damaged"), shutil.copytree(tiny, tmp_path / "linked"))
     data = bytearray((damaged / "gating.onnx").read_bytes())
     data[len(data) // 2] ^= 1
     (damaged / "gating.onnx").write_bytes(data)
@@ -145,19 +138,10 @@ def test_a_changed_byte_and_a_link_out_of_the_bundle(
 
 
 def test_what_is_no_bundle(probe: Probe, tmp_path: Path) -> None:
-    for name, text in {
-        "list": "[]",
-        "number": "3",
-        "torn": '{"format_version": 2, "na',
-        "empty": "",
-    }.items():
+    for name, text in {"list": "[]", "number": "3", "torn": '{"format_version": 2, "na', "empty": ""}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text(text, encoding="utf-8")
-    paths = [
-        f"{tmp_path}/nowhere/",
-        f"{tmp_path}/./list",
-        *(str(tmp_path / n) for n in ("number", "torn", "empty")),
-    ]
+    paths = [f"{tmp_path}/nowhere/", f"{tmp_path}/./list", *(str(tmp_path / n) for n in ("number", "torn", "empty"))]
     for path, found in zip(paths, ask(probe, [{"path": path} for path in paths]), strict=True):
         expected = python_says(path)
         # What is wrong with the JSON every parser says in its own words.

@@ -22,9 +22,7 @@ from rvos_edge.segmenter import Segmenter
 from rvos_edge.synthetic.camera import SyntheticCamera
 
 pytest.importorskip("openvino")
-cpp = pytest.importorskip(
-    "rvos_edge_cpp", reason="needs the C++ module: pip install ./cpp_bindings"
-)
+cpp = pytest.importorskip("rvos_edge_cpp", reason="needs the C++ module: pip install ./cpp_bindings")
 
 Frame = NDArray[np.uint8]
 Pair = tuple[Segmenter, Segmenter]
@@ -54,9 +52,7 @@ def tiny_pair(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return open_both(tiny, tmp_path_factory.mktemp("cache"))
 
 
-def compare(
-    pair: Pair, frames: Iterable[Frame], changes: Mapping[int, tuple[str, ...]]
-) -> list[float]:
+def compare(pair: Pair, frames: Iterable[Frame], changes: Mapping[int, tuple[str, ...]]) -> list[float]:
     """IoU of every mask that either runtime gives, the whole of the results compared on the way."""
     python, other = pair
     ious: list[float] = []
@@ -65,11 +61,7 @@ def compare(
             for segmenter in pair:
                 segmenter.set_queries(changes[index])
         expected, found = python.step(frame), other.step(frame)
-        assert (found.queries, found.index, found.flow_used) == (
-            expected.queries,
-            expected.index,
-            expected.flow_used,
-        )
+        assert (found.queries, found.index, found.flow_used) == (expected.queries, expected.index, expected.flow_used)
         assert found.decision == expected.decision
         assert list(found.timings) == list(expected.timings)
         for ours, theirs in ((found.masks, expected.masks), (found.scores, expected.scores)):
@@ -92,14 +84,7 @@ def test_real_frames(pair: Pair, shared: Path) -> None:
     ious: list[float] = []
     for video, changes in (
         ("bear", {0: ("the bear",), 12: ("a brown bear walking", "a rock")}),
-        (
-            "dog",
-            {
-                0: ("the dog",),
-                8: ("the grass", "a dog", "a red car"),
-                16: ("the dog on the right",),
-            },
-        ),
+        ("dog", {0: ("the dog",), 8: ("the grass", "a dog", "a red car"), 16: ("the dog on the right",)}),
     ):
         for segmenter in pair:
             segmenter.reset()
@@ -115,12 +100,7 @@ def test_synthetic_frames(pair: Pair) -> None:
             segmenter.reset()
         camera = SyntheticCamera(seed=seed, size=(288, 512), frames=50)
         first, second = camera.expressions(0)[0][0], camera.expressions(0)[1][0]
-        changes = {
-            0: (first,),
-            15: (first, second),
-            30: (second,),
-            40: ("a purple elephant", first),
-        }
+        changes = {0: (first,), 15: (first, second), 30: (second,), 40: ("a purple elephant", first)}
         ious += compare(pair, (frame.image for frame in camera), changes)
     assert len(ious) >= 100, "too few masks to compare anything"
     assert min(ious) >= 0.999
@@ -174,15 +154,12 @@ def test_the_same_refusal_of_queries(tiny_pair: Pair, queries: Any) -> None:
     python, other = tiny_pair
     for segmenter in (python, other):
         segmenter.set_queries(["the red ball"])
-    assert sentence(lambda: other.set_queries(queries)) == sentence(
-        lambda: python.set_queries(queries)
-    )
+    assert sentence(lambda: other.set_queries(queries)) == sentence(lambda: python.set_queries(queries))
     assert other.queries == ("the red ball",)
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"backend": "magic"}, {"device": "tpu"}, {"device": "cuda"}, {"threads": 0}, {"size": (1, 2)}],
+    "options", [{"backend": "magic"}, {"device": "tpu"}, {"device": "cuda"}, {"threads": 0}, {"size": (1, 2)}]
 )
 def test_the_same_refusal_to_open(tiny: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     shared: dict[str, Any] = {"backend": "openvino", "cache_dir": tmp_path, **options}
@@ -194,13 +171,9 @@ def test_the_same_refusal_of_a_changed_byte(tiny: Path, tmp_path: Path) -> None:
     damaged = shutil.copytree(tiny, tmp_path / "damaged")
     path = Bundle.open(damaged).graph_path("aspp")
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    assert sentence(lambda: rvos_edge.open(damaged, runtime="cpp")) == sentence(
-        lambda: rvos_edge.open(damaged)
-    )
+    assert sentence(lambda: rvos_edge.open(damaged, runtime="cpp")) == sentence(lambda: rvos_edge.open(damaged))
     missing = tmp_path / "missing"
-    assert sentence(lambda: rvos_edge.open(missing, runtime="cpp")) == sentence(
-        lambda: rvos_edge.open(missing)
-    )
+    assert sentence(lambda: rvos_edge.open(missing, runtime="cpp")) == sentence(lambda: rvos_edge.open(missing))
 
 
 def test_frames_that_lie_otherwise(tiny_pair: Pair) -> None:
@@ -225,9 +198,7 @@ def test_frames_that_lie_otherwise(tiny_pair: Pair) -> None:
 
 
 def test_results_outlive_what_made_them(tiny: Path, tmp_path: Path) -> None:
-    segmenter = rvos_edge.open(
-        tiny, runtime="cpp", cache_dir=tmp_path, flow=rvos_edge.FlowOptions(keep_flow=True)
-    )
+    segmenter = rvos_edge.open(tiny, runtime="cpp", cache_dir=tmp_path, flow=rvos_edge.FlowOptions(keep_flow=True))
     segmenter.set_queries(["the red ball", "a dog"])
     frames = [frame.image for frame in SyntheticCamera(seed=2, size=(80, 120), frames=4)]
     results = [segmenter.step(frame) for frame in frames]
@@ -299,17 +270,10 @@ def test_queries_change_under_way(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_the_module_alone(tiny: Path, tmp_path: Path) -> None:
-    segmenter = cpp.Segmenter(
-        tiny, backend="openvino", cache_dir=tmp_path, flow=cpp.FlowOptions(enabled=False)
-    )
+    segmenter = cpp.Segmenter(tiny, backend="openvino", cache_dir=tmp_path, flow=cpp.FlowOptions(enabled=False))
     segmenter.set_queries(["the red ball"])
     result = segmenter.step(np.zeros((64, 96, 3), np.uint8))
-    assert (result.masks.shape, result.masks.dtype, result.flow, result.decision) == (
-        (1, 64, 96),
-        np.bool_,
-        None,
-        None,
-    )
+    assert (result.masks.shape, result.masks.dtype, result.flow, result.decision) == ((1, 64, 96), np.bool_, None, None)
     assert cpp.UserError is rvos_edge.UserError
     assert "openvino" in cpp.available_backends(tiny)
 
@@ -317,21 +281,9 @@ def test_the_module_alone(tiny: Path, tmp_path: Path) -> None:
 def test_command_line(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [
-        "run",
-        "--source",
-        "synthetic:2",
-        "--query",
-        "the red ball",
-        "--frames",
-        "3",
-        "--runtime",
-        "cpp",
-    ]
+    words = ["run", "--source", "synthetic:2", "--query", "the red ball", "--frames", "3", "--runtime", "cpp"]
     output = tmp_path / "masks"
-    monkeypatch.setattr(
-        sys, "argv", ["rvos-edge", *words, "--bundle", str(tiny), "--masks", str(output)]
-    )
+    monkeypatch.setattr(sys, "argv", ["rvos-edge", *words, "--bundle", str(tiny), "--masks", str(output)])
     with pytest.raises(SystemExit) as left:
         main()
     assert not left.value.code

@@ -39,24 +39,17 @@ def synthetic(size: tuple[int, int], frames: int, seed: int) -> list[Step]:
     camera = SyntheticCamera(seed=seed, size=size, frames=frames)
     first, second = camera.expressions(0)[0][0], camera.expressions(0)[1][0]
     changes = {0: (first,), frames // 3: (first, second), 2 * frames // 3: ("a purple elephant",)}
-    return [
-        Step(frame.image, changes.get(frame.index, ()), reset=frame.index == 0) for frame in camera
-    ]
+    return [Step(frame.image, changes.get(frame.index, ()), reset=frame.index == 0) for frame in camera]
 
 
 def real(folder: Path, frames: int, changes: dict[int, tuple[str, ...]]) -> list[Step]:
     """The first frames of a clip."""
     paths = sorted(folder.glob("*.jpg"))[:frames]
     images = [cv2.imread(str(path)) for path in paths]
-    return [
-        Step(np.asarray(image, np.uint8), changes.get(i, ()), i == 0)
-        for i, image in enumerate(images)
-    ]
+    return [Step(np.asarray(image, np.uint8), changes.get(i, ()), i == 0) for i, image in enumerate(images)]
 
 
-def run_cpp(
-    probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions, folder: Path
-) -> list[dict[str, Any]]:
+def run_cpp(probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions, folder: Path) -> list[dict[str, Any]]:
     """What the C++ library makes of them, with ``masks`` and ``margins`` added to its lines."""
     frames, masks = folder / "frames.raw", folder / "masks.raw"
     with frames.open("wb") as file:
@@ -69,11 +62,7 @@ def run_cpp(
         "frames": str(frames),
         "masks": str(masks),
         "steps": [
-            {
-                "size": step.frame.shape[:2],
-                "reset": step.reset,
-                **({"queries": step.queries} if step.queries else {}),
-            }
+            {"size": step.frame.shape[:2], "reset": step.reset, **({"queries": step.queries} if step.queries else {})}
             for step in steps
         ],
     }
@@ -90,9 +79,7 @@ def run_cpp(
     return results
 
 
-def check(
-    probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow: FlowOptions | None = None
-) -> None:
+def check(probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow: FlowOptions | None = None) -> None:
     """Run both and compare."""
     options = flow or FlowOptions()
     found = run_cpp(probe, bundle, steps, options, folder)
@@ -107,9 +94,7 @@ def check(
         assert result["queries"] == list(expected.queries)
         assert result["index"] == expected.index
         assert list(result["timings"]) == sorted(expected.timings)
-        assert result.get("decision") == (
-            None if expected.decision is None else asdict(expected.decision)
-        )
+        assert result.get("decision") == (None if expected.decision is None else asdict(expected.decision))
         assert result["flow_used"] == expected.flow_used
         np.testing.assert_allclose(result["margins"], expected.margins, atol=5e-3, rtol=1e-3)
         np.testing.assert_allclose(result["scores"], expected.scores, atol=1e-3)
@@ -133,9 +118,7 @@ def test_real_frames(probe: Probe, shared: Path, tmp_path: Path) -> None:
     check(probe, shipped_bundle(), steps, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "flow", [{}, {"every": 2, "iterations": 2}, {"warm_start": False}, {"enabled": False}]
-)
+@pytest.mark.parametrize("flow", [{}, {"every": 2, "iterations": 2}, {"warm_start": False}, {"enabled": False}])
 def test_flow_settings(probe: Probe, tmp_path: Path, flow: dict[str, Any]) -> None:
     bundle = write_tiny_bundle(tmp_path / "tiny")
     camera = SyntheticCamera(seed=2, size=(80, 120), frames=8)
@@ -147,7 +130,5 @@ def test_flow_settings(probe: Probe, tmp_path: Path, flow: dict[str, Any]) -> No
 
 def test_a_bundle_without_flow(probe: Probe, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "tiny", flow=False)
-    steps = [
-        Step(frame.image, ("a dog",)) for frame in SyntheticCamera(seed=2, size=(64, 96), frames=3)
-    ]
+    steps = [Step(frame.image, ("a dog",)) for frame in SyntheticCamera(seed=2, size=(64, 96), frames=3)]
     check(probe, bundle, steps, tmp_path)

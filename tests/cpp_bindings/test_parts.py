@@ -21,32 +21,24 @@ from rvos_edge.synthetic.camera import SyntheticCamera
 FLOW_STAGES = {"flow_encode": 4.0, "flow_context": 6.0, "flow_step": 8.0, "flow_up": 1.0}
 
 
-def resized(
-    probe: Probe, kind: str, image: NDArray[Any], size: tuple[int, int], **more: Any
-) -> NDArray[np.uint8]:
+def resized(probe: Probe, kind: str, image: NDArray[Any], size: tuple[int, int], **more: Any) -> NDArray[np.uint8]:
     request = {"kind": kind, "from": image.shape[:2], "to": size, **more}
     return np.frombuffer(probe("resize", json.dumps(request), data=image.tobytes()), np.uint8)
 
 
-@pytest.mark.parametrize(
-    "source", [(480, 854), (720, 1280), (1080, 1920), (37, 61), (288, 512), (576, 1024), (1, 1)]
-)
+@pytest.mark.parametrize("source", [(480, 854), (720, 1280), (1080, 1920), (37, 61), (288, 512), (576, 1024), (1, 1)])
 def test_frames_are_resized_as_by_opencv(probe: Probe, source: tuple[int, int]) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*source, 3), np.uint8)
     for size in ((288, 512), (64, 96)):
         expected = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-        np.testing.assert_array_equal(
-            resized(probe, "linear", image, size).reshape(expected.shape), expected
-        )
+        np.testing.assert_array_equal(resized(probe, "linear", image, size).reshape(expected.shape), expected)
 
 
 @pytest.mark.parametrize("source", [(288, 512), (64, 96), (480, 854), (96, 128), (18, 32)])
 def test_thumbnails_are_those_of_opencv(probe: Probe, source: tuple[int, int]) -> None:
     image = np.random.default_rng(2).integers(0, 256, (*source, 3), np.uint8)
     expected = cv2.resize(image, (32, 18), interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(
-        resized(probe, "area", image, (18, 32)).reshape(expected.shape), expected
-    )
+    np.testing.assert_array_equal(resized(probe, "area", image, (18, 32)).reshape(expected.shape), expected)
 
 
 @pytest.mark.parametrize("size", [(288, 512), (480, 854), (37, 61), (720, 1280)])
@@ -55,9 +47,7 @@ def test_masks_are_those_of_python(probe: Probe, size: tuple[int, int]) -> None:
     margin = cv2.GaussianBlur(rng.standard_normal((72, 128), np.float32), (0, 0), 4) * 40
     for threshold in (0.0, 1.5):
         expected = Postprocessor(threshold).masks(margin[None], size)[0]
-        found = resized(probe, "masks", margin, size, threshold=threshold)[: expected.size].reshape(
-            size
-        )
+        found = resized(probe, "masks", margin, size, threshold=threshold)[: expected.size].reshape(size)
         # OpenCV's own float32 arithmetic differs in the last bits from one build to the next.
         assert np.count_nonzero(found != expected) <= expected.size * 2e-5
         assert 0 < expected.mean() < 1
@@ -67,10 +57,7 @@ def trace(folder: Path, options: dict[str, Any], frames: int) -> tuple[str, list
     """A video with cuts, still stretches, changes of size and slow spells, and what Python decides on it."""
     chance = random.Random(5)
     cameras = [SyntheticCamera(seed=seed, size=(96, 128), frames=frames) for seed in (1, 2)]
-    images = [
-        np.full((96, 128, 3), 128, np.uint8),
-        *(camera.render(i).image for camera in cameras for i in range(12)),
-    ]
+    images = [np.full((96, 128, 3), 128, np.uint8), *(camera.render(i).image for camera in cameras for i in range(12))]
     (folder / "images.raw").write_bytes(b"".join(image.tobytes() for image in images))
     policy = FlowPolicy(FlowOptions(**options), iterations=4)
     steps, decisions = [], []
@@ -84,14 +71,8 @@ def trace(folder: Path, options: dict[str, Any], frames: int) -> tuple[str, list
         if kind > 0.97:
             size = chance.choice([(96, 128), (480, 640)])
         slow = 1.0 if index % 100 < 50 else 2.2
-        always = {
-            "preprocess": 1.0,
-            "backbone": 20.0 * slow * chance.uniform(0.9, 1.2),
-            "gating": 5.0 * slow,
-        }
-        per_flow = {
-            name: time * slow * chance.uniform(0.9, 1.1) for name, time in FLOW_STAGES.items()
-        }
+        always = {"preprocess": 1.0, "backbone": 20.0 * slow * chance.uniform(0.9, 1.2), "gating": 5.0 * slow}
+        per_flow = {name: time * slow * chance.uniform(0.9, 1.1) for name, time in FLOW_STAGES.items()}
         step = {
             "image": image,
             "size": size,
@@ -140,11 +121,7 @@ def test_the_same_decisions(probe: Probe, tmp_path: Path, options: dict[str, Any
 
 def test_cache_files_go_both_ways(probe: Probe, tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
-    arrays = {
-        "lang1": rng.random(48, np.float32),
-        "lang2": rng.random(3).astype(np.float16),
-        "ids": np.arange(6),
-    }
+    arrays = {"lang1": rng.random(48, np.float32), "lang2": rng.random(3).astype(np.float16), "ids": np.arange(6)}
     np.savez(tmp_path / "python.npz", **arrays)
     assert probe("npz", str(tmp_path / "python.npz"), str(tmp_path / "cpp.npz")) == b"3\n"
     with np.load(tmp_path / "cpp.npz", allow_pickle=False) as archive:
@@ -158,11 +135,7 @@ def test_a_damaged_cache_file_is_a_miss(probe: Probe, tmp_path: Path) -> None:
     path = tmp_path / "whole.npz"
     np.savez(path, lang1=np.arange(8, dtype=np.float32))
     whole = path.read_bytes()
-    for name, data in {
-        "cut": whole[:-9],
-        "flipped": whole[:200] + b"x" + whole[201:],
-        "empty": b"",
-    }.items():
+    for name, data in {"cut": whole[:-9], "flipped": whole[:200] + b"x" + whole[201:], "empty": b""}.items():
         (tmp_path / name).write_bytes(data)
         assert probe("npz", str(tmp_path / name), str(tmp_path / "copy.npz")) == b"damaged\n"
     np.savez_compressed(path, lang1=np.arange(8, dtype=np.float32))

@@ -18,26 +18,10 @@ from rvos_edge.text import check_queries
 
 TOKENIZER = shipped_bundle() / "tokenizer.json"
 EVERY = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
-ODD = [
-    char
-    for char in EVERY
-    if ord(char) % 61 == 0 or ord(char) < 0x3400 or 0xA000 <= ord(char) < 0x20000
-]
+ODD = [char for char in EVERY if ord(char) % 61 == 0 or ord(char) < 0x3400 or 0xA000 <= ord(char) < 0x20000]
 ODD += [chr(code) for code in (*range(0x2F800, 0x2FA20), *range(0xE0000, 0xE0200))]
 """All that is not much of the same, such as the 90,000 ideographs."""
-WORDS = [
-    "the",
-    "a",
-    "dog",
-    "on",
-    "left",
-    "red",
-    "ball",
-    "unaffable",
-    "skateboarding",
-    "Caf\u00e9",
-    "na\u00efve",
-]
+WORDS = ["the", "a", "dog", "on", "left", "red", "ball", "unaffable", "skateboarding", "Caf\u00e9", "na\u00efve"]
 PIECES = [
     *"\u00e9\u00fc\u00df\u0130\u01c5\ufb01\u1e9e\u03a3\u03c2\u0391\u0301",
     "e\u0301",
@@ -80,9 +64,7 @@ def expressions(count: int) -> list[str]:
             elif kind < 0.8:
                 parts.append(chance.choice(PIECES))
             elif kind < 0.9:
-                parts.append(
-                    "".join(chance.choice(EVERY[:0x3000]) for _ in range(chance.randint(1, 6)))
-                )
+                parts.append("".join(chance.choice(EVERY[:0x3000]) for _ in range(chance.randint(1, 6))))
             else:
                 parts.append("".join(chance.choice(EVERY) for _ in range(chance.randint(1, 4))))
         made.append(chance.choice(["", " "]).join(parts))
@@ -112,11 +94,7 @@ def test_all_kinds_of_characters(probe: Probe, tmp_path: Path) -> None:
             if not made.isspace():
                 words.setdefault(made, len(words))
                 words.setdefault(f"##{made}", len(words))
-    for name, flags in {
-        "uncased": {},
-        "cased": {"lowercase": False},
-        "accents": {"strip_accents": False},
-    }.items():
+    for name, flags in {"uncased": {}, "cased": {"lowercase": False}, "accents": {"strip_accents": False}}.items():
         tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(**flags)  # type: ignore[arg-type]
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -125,48 +103,23 @@ def test_all_kinds_of_characters(probe: Probe, tmp_path: Path) -> None:
         # Sixteen characters a line, marks beside marks: canonical ordering has something to do.
         texts = ["a" + "".join(ODD[start : start + 16]) for start in range(0, len(ODD), 16)]
         chance = random.Random(3)
-        marks = [
-            char for char in EVERY if 0x300 <= ord(char) < 0x370 or 0x1D165 <= ord(char) < 0x1D16E
-        ]
-        texts += [
-            "a" + "".join(chance.choices([*marks, *EVERY[0x590:0x1100]], k=8)) for _ in range(1000)
-        ]
+        marks = [char for char in EVERY if 0x300 <= ord(char) < 0x370 or 0x1D165 <= ord(char) < 0x1D16E]
+        texts += ["a" + "".join(chance.choices([*marks, *EVERY[0x590:0x1100]], k=8)) for _ in range(1000)]
         compare(probe, tmp_path / f"{name}.json", texts)
 
 
 def test_added_tokens(probe: Probe, tmp_path: Path) -> None:
     document = json.loads(TOKENIZER.read_text(encoding="utf-8"))
-    extra = {
-        "single_word": False,
-        "lstrip": True,
-        "rstrip": True,
-        "normalized": False,
-        "special": True,
-    }
+    extra = {"single_word": False, "lstrip": True, "rstrip": True, "normalized": False, "special": True}
     size, blue = len(document["model"]["vocab"]), document["model"]["vocab"]["blue"]
     document["added_tokens"] += [
         {"id": size, "content": "<a>", **extra},
         {"id": size + 1, "content": "<a><b>", **extra, "rstrip": False},
-        {
-            "id": blue,
-            "content": "blue",
-            **extra,
-            "normalized": True,
-            "special": False,
-            "lstrip": False,
-        },
+        {"id": blue, "content": "blue", **extra, "normalized": True, "special": False, "lstrip": False},
     ]
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    texts = [
-        "the  <a>  dog",
-        "<a><b>",
-        "x<a><a> <b>",
-        "BLUE bluebird",
-        "a blue  <a> blue",
-        "<a",
-        " <a><b> [MASK]",
-    ]
+    texts = ["the  <a>  dog", "<a><b>", "x<a><a> <b>", "BLUE bluebird", "a blue  <a> blue", "<a", " <a><b> [MASK]"]
     compare(probe, path, texts)
 
 

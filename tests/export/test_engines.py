@@ -14,21 +14,9 @@ from rvos_edge.trainer.tasks.from_parts import assemble
 
 pytest.importorskip("tensorrt_rtx")
 
-GRAPHS = (
-    "text",
-    "backbone",
-    "aspp",
-    "flow_encode",
-    "flow_context",
-    "flow_step",
-    "flow_up",
-    "gating",
-)
+GRAPHS = ("text", "backbone", "aspp", "flow_encode", "flow_context", "flow_step", "flow_up", "gating")
 # Turing has no float32 matrix product in TensorRT-RTX.
-TURING_REFUSES = {
-    "float32": {"text", "flow_context", "flow_step", "flow_up", "gating"},
-    "float16": {"text"},
-}
+TURING_REFUSES = {"float32": {"text", "flow_context", "flow_step", "flow_up", "gating"}, "float16": {"text"}}
 # bfloat16 is a hint for OpenVINO: the files of the shipped bundle are float32.
 TYPES_IN_FILE = {"float32": "float32", "bfloat16": "float32", "float16": "float16"}
 
@@ -54,9 +42,7 @@ def bundle(request: pytest.FixtureRequest) -> Bundle:
 def _build(bundle: Bundle, graph: str, *capabilities: str) -> bytes:
     spec = bundle.manifest.graphs[graph]
     options = BuildOptions("tensorrt-rtx", capabilities)
-    return build_plan(
-        BuildJob(graph, bundle.graph_path(graph), spec, 16, 64, None, options), lambda share: None
-    )
+    return build_plan(BuildJob(graph, bundle.graph_path(graph), spec, 16, 64, None, options), lambda share: None)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -67,10 +53,7 @@ def test_ampere_ada_and_blackwell(bundle: Bundle, graph: str) -> None:
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_turing_where_it_can(bundle: Bundle, graph: str) -> None:
     if graph in TURING_REFUSES[TYPES_IN_FILE[bundle.manifest.graphs["backbone"].precision]]:
-        with pytest.raises(
-            UserError,
-            match=f"Graph '{graph}' \\(float32\\) cannot be built by tensorrt-rtx: .*SM75",
-        ):
+        with pytest.raises(UserError, match=f"Graph '{graph}' \\(float32\\) cannot be built by tensorrt-rtx: .*SM75"):
             _build(bundle, graph, "75")
     else:
         assert len(_build(bundle, graph, "75")) > 10_000

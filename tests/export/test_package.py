@@ -29,16 +29,7 @@ from rvos_edge.synthetic.camera import SyntheticCamera
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint
 from rvos_edge.trainer.predictor import TorchSegmenter
 
-GRAPHS = [
-    "text",
-    "backbone",
-    "aspp",
-    "flow_encode",
-    "flow_context",
-    "flow_step",
-    "flow_up",
-    "gating",
-]
+GRAPHS = ["text", "backbone", "aspp", "flow_encode", "flow_context", "flow_step", "flow_up", "gating"]
 
 
 def test_the_bundle_holds_the_eight_graphs_at_opset_18(bundle: Path) -> None:
@@ -87,18 +78,14 @@ def test_ablations_export_too(fusion: str, flow: str, graphs: list[str], tmp_pat
     bundle = export_bundle(checkpoint, tmp_path / "bundle")
     assert list(Bundle.open(bundle).manifest.graphs) == graphs
     # A single level answers so coarsely that the last windows see odd sizes.
-    guided = export_bundle(
-        checkpoint, tmp_path / "guided", ExportOptions(boundary="guided", sizes=[(96, 160)])
-    )
+    guided = export_bundle(checkpoint, tmp_path / "guided", ExportOptions(boundary="guided", sizes=[(96, 160)]))
     assert list(Bundle.open(guided).manifest.graphs) == [*graphs, "boundary"]
 
 
 def test_backbone_and_aspp_can_be_one_graph(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     fused = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(fuse=True))
     assert list(Bundle.open(fused).manifest.graphs) == ["text", "vision", *GRAPHS[3:]]
-    one, two = (
-        rvos_edge.open(path, device="cpu", backend="onnxruntime") for path in (fused, bundle)
-    )
+    one, two = (rvos_edge.open(path, device="cpu", backend="onnxruntime") for path in (fused, bundle))
     for frame in itertools.islice(SyntheticCamera(seed=7, size=(90, 160)), 3):
         margins = []
         for segmenter in (one, two):
@@ -109,29 +96,21 @@ def test_backbone_and_aspp_can_be_one_graph(checkpoint: Path, bundle: Path, tmp_
     assert list(one.step(frame.image).timings)[:3] == ["preprocess", "vision", "flow_encode"]
 
 
-def test_the_flow_may_be_computed_at_another_scale(
-    checkpoint: Path, bundle: Path, tmp_path: Path
-) -> None:
+def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     """The graphs are proven against PyTorch at that scale; gating reads a field of the size that it knows."""
-    done = _invoke(
-        "export", checkpoint, "--output", tmp_path / "half", "--flow-scale", 2, "--size", "128x192"
-    )
+    done = _invoke("export", checkpoint, "--output", tmp_path / "half", "--flow-scale", 2, "--size", "128x192")
     assert done.exit_code == 0, done.output
     half, full = Bundle.open(tmp_path / "half").manifest, Bundle.open(bundle).manifest
     assert half.flow is not None
     assert full.flow is not None
     assert (half.flow.scale, full.flow.scale) == (2, 1)
-    shapes = {
-        tensor.name: tensor.shape for graph in half.graphs.values() for tensor in graph.outputs
-    }
+    shapes = {tensor.name: tensor.shape for graph in half.graphs.values() for tensor in graph.outputs}
     assert shapes["fmap"][2:] == (8, 12)
     assert shapes["flow"] == (1, 2, 128, 192)
 
 
 @pytest.mark.parametrize("arguments", [("--fp16",), ("--bf16", "--fuse")])
-def test_words_for_what_the_encoder_knows_are_exported(
-    arguments: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_words_for_what_the_encoder_knows_are_exported(arguments: tuple[str, ...], tmp_path: Path) -> None:
     """Inside the graphs there are: C5 and a fifth language vector go to ``gating``."""
     backbone = {"name": "efficientnet_lite0", "stride": 16}
     checkpoint = write_checkpoint(
@@ -151,10 +130,7 @@ def test_words_for_what_the_encoder_knows_are_exported(
             segmenter.set_queries(["the red ball", "a dog"])
         for frame in itertools.islice(SyntheticCamera(seed=7, size=(90, 160)), 2):
             margins = theirs.margins(frame.image).numpy()
-            assert (
-                np.abs(ours.step(frame.image).margins - margins).max()
-                < 5e-2 * np.abs(margins).max()
-            )
+            assert np.abs(ours.step(frame.image).margins - margins).max() < 5e-2 * np.abs(margins).max()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
@@ -162,15 +138,7 @@ def test_masks_may_follow_the_edges_of_the_image(
     precision: str, checkpoint: Path, bundle: Path, tmp_path: Path
 ) -> None:
     """By a graph of its own, which computes in float32 whatever the others do."""
-    done = _invoke(
-        "export",
-        checkpoint,
-        "--output",
-        tmp_path / "guided",
-        "--boundary",
-        "guided",
-        f"--{precision}",
-    )
+    done = _invoke("export", checkpoint, "--output", tmp_path / "guided", "--boundary", "guided", f"--{precision}")
     assert done.exit_code == 0, done.output
     guided, plain = Bundle.open(tmp_path / "guided").manifest, Bundle.open(bundle).manifest
     assert list(guided.graphs) == [*GRAPHS, "boundary"]
@@ -187,10 +155,7 @@ def test_masks_may_follow_the_edges_of_the_image(
         for frame in itertools.islice(SyntheticCamera(seed=7, size=(90, 160)), 2):
             margins = theirs.margins(frame.image).numpy()
             assert margins.shape == (2, 32, 48)
-            assert (
-                np.abs(ours.step(frame.image).margins - margins).max()
-                < 3e-2 * np.abs(margins).max()
-            )
+            assert np.abs(ours.step(frame.image).margins - margins).max() < 3e-2 * np.abs(margins).max()
 
 
 def test_float16_is_typed_and_proven_at_every_size(checkpoint: Path, tmp_path: Path) -> None:
@@ -199,55 +164,32 @@ def test_float16_is_typed_and_proven_at_every_size(checkpoint: Path, tmp_path: P
     path = export_bundle(checkpoint, tmp_path / "bundle", options)
     manifest = Bundle.open(path).manifest
     assert (manifest.size, manifest.max_queries) == ((96, 128), 8)
-    dtypes = {
-        tensor.name: tensor.dtype for graph in manifest.graphs.values() for tensor in graph.outputs
-    }
+    dtypes = {tensor.name: tensor.dtype for graph in manifest.graphs.values() for tensor in graph.outputs}
     # Positions and what is summed over a whole image stay wide.
     assert {dtypes[name] for name in ("coords_next", "flow", "margin", "lang1")} == {"float32"}
     assert {dtypes[name] for name in ("c2", "v4", "fmap", "corr0", "hidden_next")} == {"float16"}
-    assert [graph.precision for graph in manifest.graphs.values()] == [
-        arithmetic(n, "float16") for n in GRAPHS
-    ]
+    assert [graph.precision for graph in manifest.graphs.values()] == [arithmetic(n, "float16") for n in GRAPHS]
     layers = onnx.load(str(path / "aspp.onnx")).graph
-    assert {tensor.data_type for tensor in layers.initializer} <= {
-        onnx.TensorProto.FLOAT16,
-        onnx.TensorProto.INT64,
-    }
+    assert {tensor.data_type for tensor in layers.initializer} <= {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
     # ONNX Runtime's CPU rounds to float16 between the layers only; PyTorch's proof computes in it.
     assert set(manifest.proofs) == {"onnxruntime", "pytorch"}
     assert "float32" in manifest.proofs["onnxruntime"].note
     for size in sizes:
-        ours = Segmenter(
-            bundle=Bundle.open(path, size=size), backend=OnnxRuntimeBackend(device="cpu")
-        )
+        ours = Segmenter(bundle=Bundle.open(path, size=size), backend=OnnxRuntimeBackend(device="cpu"))
         theirs = TorchSegmenter(load_checkpoint(checkpoint), size=size)
         for segmenter in (ours, theirs):
             segmenter.set_queries(["a dog"])
         for frame in itertools.islice(SyntheticCamera(seed=7, size=(90, 160)), 2):
             margins = theirs.margins(frame.image).numpy()
-            assert (
-                np.abs(ours.step(frame.image).margins - margins).max()
-                < 3e-2 * np.abs(margins).max()
-            )
+            assert np.abs(ours.step(frame.image).margins - margins).max() < 3e-2 * np.abs(margins).max()
 
 
-def test_bfloat16_is_a_hint_and_eight_bits_are_a_way_to_store(
-    checkpoint: Path, bundle: Path, tmp_path: Path
-) -> None:
-    path = export_bundle(
-        checkpoint, tmp_path / "bundle", ExportOptions(precision="bfloat16", int8=True)
-    )
+def test_bfloat16_is_a_hint_and_eight_bits_are_a_way_to_store(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    path = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(precision="bfloat16", int8=True))
     small, usual = Bundle.open(path).manifest.graphs, Bundle.open(bundle).manifest.graphs
-    assert [graph.precision for graph in small.values()] == [
-        arithmetic(name, "bfloat16") for name in GRAPHS
-    ]
-    assert [graph.outputs for graph in small.values()] == [
-        graph.outputs for graph in usual.values()
-    ]
-    assert [name for name, graph in small.items() if graph.weights == "int8"] == [
-        "text",
-        "backbone",
-    ]
+    assert [graph.precision for graph in small.values()] == [arithmetic(name, "bfloat16") for name in GRAPHS]
+    assert [graph.outputs for graph in small.values()] == [graph.outputs for graph in usual.values()]
+    assert [name for name, graph in small.items() if graph.weights == "int8"] == ["text", "backbone"]
     assert small["backbone"].weight_bytes < 0.6 * usual["backbone"].weight_bytes
 
 
@@ -262,29 +204,22 @@ def test_a_graph_out_of_tolerance_is_named_and_nothing_is_left(
         return proof.model_copy(update={"graphs": {**proof.graphs, "aspp": far}})
 
     monkeypatch.setattr(package, "prove", worse)
-    with pytest.raises(
-        UserError, match=r"Graph 'aspp' on ONNX Runtime \(cpu\) differs from PyTorch by 0\.5"
-    ):
+    with pytest.raises(UserError, match=r"Graph 'aspp' on ONNX Runtime \(cpu\) differs from PyTorch by 0\.5"):
         export_bundle(checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_input_is_refused_before_anything_is_written(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        UserError,
-        match="--size 100x128: this network needs multiples of 32 from 64 up, for example 96x128",
+        UserError, match="--size 100x128: this network needs multiples of 32 from 64 up, for example 96x128"
     ):
         export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(sizes=[(100, 128)]))
-    with pytest.raises(
-        UserError, match="--flow-scale 3: the flow's scale must be one of 1, 2, 4, got 3"
-    ):
+    with pytest.raises(UserError, match="--flow-scale 3: the flow's scale must be one of 1, 2, 4, got 3"):
         export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(flow_scale=3))
     with pytest.raises(UserError, match="--max-queries 0 is out of range"):
         export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(max_queries=0))
     with pytest.raises(UserError, match="--weights float32 contradicts --fp16"):
-        export_bundle(
-            checkpoint, tmp_path / "bundle", ExportOptions(precision="float16", weights="float32")
-        )
+        export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(precision="float16", weights="float32"))
     with pytest.raises(UserError, match="--int8 weights and --weights float16 contradict"):
         export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(int8=True, weights="float16"))
     with pytest.raises(UserError, match="is not a checkpoint"):
@@ -305,9 +240,7 @@ def test_real_frames_serve_the_parity_measurement(checkpoint: Path, shared: Path
     assert clip.source == "bear"
 
 
-def test_a_preset_is_exported_from_official_weights_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_preset_is_exported_from_official_weights_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Checkpoint] = []
 
     def fake(checkpoint: Path, output: Path, options: ExportOptions) -> Path:
@@ -318,9 +251,7 @@ def test_a_preset_is_exported_from_official_weights_alone(
     official = tmp_path / "resnet18.pth"
     weights = resnet18(weights=None).state_dict()
     torch.save(weights, official)
-    done = _invoke(
-        "export", "--preset", "test", "--backbone", official, "--output", tmp_path / "bundle"
-    )
+    done = _invoke("export", "--preset", "test", "--backbone", official, "--output", tmp_path / "bundle")
     assert done.exit_code == 0, done.output
     (checkpoint,) = seen
     assert checkpoint.card["name"] == "test, not trained"
@@ -338,9 +269,7 @@ def test_a_preset_is_exported_from_official_weights_alone(
         (("--preset", "test", "--backbone", "nothing.pth"), "nothing.pth"),
     ],
 )
-def test_what_to_export_must_be_clear(
-    arguments: tuple[str, ...], sentence: str, tmp_path: Path
-) -> None:
+def test_what_to_export_must_be_clear(arguments: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
     done = _invoke("export", *arguments, "--output", tmp_path / "bundle")
     assert done.exit_code == 2
     assert sentence in " ".join(done.output.split())

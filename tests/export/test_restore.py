@@ -76,9 +76,7 @@ def test_how_masks_are_drawn_is_restored_too(checkpoint: Path, tmp_path: Path) -
     document = json.loads((old / "manifest.json").read_text())
     del document["network"]["boundary"]
     (old / "manifest.json").write_text(json.dumps(document))
-    assert (
-        load_checkpoint(restore_checkpoint(old, tmp_path / "plain")).model.config.boundary == "none"
-    )
+    assert load_checkpoint(restore_checkpoint(old, tmp_path / "plain")).model.config.boundary == "none"
 
 
 def test_words_for_what_the_encoder_knows_are_restored(tmp_path: Path) -> None:
@@ -94,9 +92,7 @@ def test_words_for_what_the_encoder_knows_are_restored(tmp_path: Path) -> None:
     assert after.model.config == before.model.config
     assert after.model.naming is not None
     assert before.model.naming is not None
-    torch.testing.assert_close(
-        after.model.naming.words.weight, before.model.naming.words.weight, rtol=1e-3, atol=1e-3
-    )
+    torch.testing.assert_close(after.model.naming.words.weight, before.model.naming.words.weight, rtol=1e-3, atol=1e-3)
 
 
 def test_training_starts_where_evaluation_stands(restored: Path) -> None:
@@ -137,30 +133,21 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
 
 
-def test_what_is_stored_in_eight_bits_is_read_too(
-    narrow: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_what_is_stored_in_eight_bits_is_read_too(narrow: tuple[Path, Path], tmp_path: Path) -> None:
     checkpoint, bundle = narrow
     after = load_checkpoint(restore_checkpoint(bundle, tmp_path / "restored")).model
     before = load_checkpoint(checkpoint).model
     assert after.config == before.config
-    name = (
-        "sentence.bert.encoder.layer.1.output.dense.weight"  # transposed and nameless in the graph
-    )
+    name = "sentence.bert.encoder.layer.1.output.dense.weight"  # transposed and nameless in the graph
     gap = (after.state_dict()[name] - before.state_dict()[name]).abs().max()
     assert 0 < gap < before.state_dict()[name].abs().max() / 120
 
 
 def test_a_bundle_that_lacks_a_weight_is_refused(narrow: tuple[Path, Path], tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(narrow[1], tmp_path / "bundle"))
-    for name, change in (
-        ("merged", "holds 'decoder.head.2.bias'"),
-        ("changed", "'gating' differs from what"),
-    ):
+    for name, change in (("merged", "holds 'decoder.head.2.bias'"), ("changed", "'gating' differs from what")):
         model = onnx.load(str(narrow[1] / "gating.onnx"))
-        tensor = next(
-            item for item in model.graph.initializer if item.name == "model.decoder.head.2.bias"
-        )
+        tensor = next(item for item in model.graph.initializer if item.name == "model.decoder.head.2.bias")
         if name == "merged":
             tensor.name = "val_1000"
             for node in model.graph.node:

@@ -30,12 +30,8 @@ def _run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return session.run(None, {"x": x})[0]
 
 
-@pytest.mark.parametrize(
-    ("storage", "ratio", "tolerance"), [("float16", 2, 1e-3), ("int8", 4, 2e-2)]
-)
-def test_narrow_weights_take_less_and_compute_almost_the_same(
-    storage: str, ratio: int, tolerance: float
-) -> None:
+@pytest.mark.parametrize(("storage", "ratio", "tolerance"), [("float16", 2, 1e-3), ("int8", 4, 2e-2)])
+def test_narrow_weights_take_less_and_compute_almost_the_same(storage: str, ratio: int, tolerance: float) -> None:
     rng = np.random.default_rng(0)
     # Columns of very different size: one scale for the whole matrix would lose the small ones.
     weight = (rng.normal(size=(64, 32)) * np.logspace(-3, 1, 32)).astype(np.float32)

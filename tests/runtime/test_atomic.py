@@ -34,9 +34,7 @@ def test_after_an_error_the_old_one_stays_and_nothing_new_is_left(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_a_crash_between_the_renames_is_mended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_between_the_renames_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(tmp_path / "bundle", "old")
     rename = os.rename
 

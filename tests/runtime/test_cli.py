@@ -33,9 +33,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("video") / "clip.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (96, 64))
     for index in range(FRAMES):
-        writer.write(
-            np.roll(np.random.default_rng(1).integers(0, 255, (64, 96, 3), np.uint8), index, 1)
-        )
+        writer.write(np.roll(np.random.default_rng(1).integers(0, 255, (64, 96, 3), np.uint8), index, 1))
     writer.release()
     return path
 
@@ -56,9 +54,7 @@ def invoke(*arguments: object) -> Result:
 
 
 def run(bundle: Path, source: object, *arguments: object) -> Result:
-    return invoke(
-        "run", "--bundle", bundle, "--source", source, "--device", "cpu", "--threads", 1, *arguments
-    )
+    return invoke("run", "--bundle", bundle, "--source", source, "--device", "cpu", "--threads", 1, *arguments)
 
 
 def outputs(out: Path) -> list[object]:
@@ -86,12 +82,8 @@ def test_run_writes_video_masks_and_json(tiny: Path, video: Path, out: Path) -> 
     result = run(tiny, video, *QUERIES, *outputs(out))
     assert result.exit_code == 0, result.output
     assert count_frames(out / "clip.mp4") == FRAMES
-    assert sorted(path.name for path in (out / "masks").iterdir()) == [
-        f"{index:05d}.png" for index in range(FRAMES)
-    ]
-    lines = [
-        json.loads(line) for line in (out / "clip.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    assert sorted(path.name for path in (out / "masks").iterdir()) == [f"{index:05d}.png" for index in range(FRAMES)]
+    lines = [json.loads(line) for line in (out / "clip.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["frame"] for line in lines] == list(range(FRAMES))
     assert [query["text"] for query in lines[0]["queries"]] == ["the red ball", "a black car"]
     assert sorted(path.name for path in out.iterdir()) == ["clip.jsonl", "clip.mp4", "masks"]
@@ -117,11 +109,7 @@ def test_flow_options_reach_the_frames(tiny: Path, video: Path) -> None:
         ("keep", 0),
         ("run", 5),
     ]
-    assert [flow["reason"] for flow in flows[:3]] == [
-        "first frame",
-        "due",
-        "computed every 2 frames",
-    ]
+    assert [flow["reason"] for flow in flows[:3]] == ["first frame", "due", "computed every 2 frames"]
 
 
 def test_json_on_stdout_leaves_nothing_else_there(tiny: Path, video: Path) -> None:
@@ -133,15 +121,8 @@ def test_json_on_stdout_leaves_nothing_else_there(tiny: Path, video: Path) -> No
 def test_opacity_reaches_the_video(tiny: Path, out: Path) -> None:
     for opacity in (0, 1):
         path = out / f"{opacity}.mp4"
-        assert (
-            run(
-                tiny, "synthetic", *QUERIES, "--frames", 1, "--output", path, "--opacity", opacity
-            ).exit_code
-            == 0
-        )
-    images = [
-        cv2.VideoCapture(str(out / f"{opacity}.mp4")).read()[1].astype(int) for opacity in (0, 1)
-    ]
+        assert run(tiny, "synthetic", *QUERIES, "--frames", 1, "--output", path, "--opacity", opacity).exit_code == 0
+    images = [cv2.VideoCapture(str(out / f"{opacity}.mp4")).read()[1].astype(int) for opacity in (0, 1)]
     assert np.abs(images[0] - images[1]).mean() > 5
 
 
@@ -162,10 +143,7 @@ def _missing_graph(bundle: Path) -> None:
     ("damage", "words"),
     [
         (lambda bundle: (bundle / "manifest.json").unlink(), ("is not a bundle", "manifest.json")),
-        (
-            lambda bundle: (bundle / "manifest.json").write_text("{"),
-            ("manifest.json is not readable JSON",),
-        ),
+        (lambda bundle: (bundle / "manifest.json").write_text("{"), ("manifest.json is not readable JSON",)),
         (_changed_byte, ("backbone.onnx does not match its sha256",)),
         (lambda bundle: (bundle / "gating.onnx").unlink(), ("graph 'gating'", "is missing")),
         (_missing_graph, ("graph 'aspp' is missing",)),
@@ -227,9 +205,7 @@ def test_camera_that_is_not_there(tiny: Path, out: Path) -> None:
         ("x" * 10_000, "a word of 10000 characters"),
     ],
 )
-def test_query_that_cannot_be_used(
-    query: str, words: str, tiny: Path, video: Path, out: Path
-) -> None:
+def test_query_that_cannot_be_used(query: str, words: str, tiny: Path, video: Path, out: Path) -> None:
     result = run(tiny, video, "--query", query, *outputs(out))
     refuses(result, words)
     assert len(result.stderr) < 300
@@ -253,12 +229,7 @@ def test_query_that_cannot_be_used(
     ],
 )
 def test_option_out_of_range(
-    arguments: tuple[object, ...],
-    words: str,
-    tiny: Path,
-    video: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[object, ...], words: str, tiny: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     refuses(run(tiny, video, *QUERIES, "--json", "out/clip.jsonl", *arguments), words)
@@ -282,21 +253,13 @@ def test_output_must_not_be_the_source(tiny: Path, video: Path) -> None:
         (("train", "edge", "--set", "iterations=0"), "'iterations'"),
         (("train", "--resume", "nowhere"), "config.json does not exist"),
         (("train", "edge", "--output", "a", "--resume", "b"), "--output and --resume"),
-        (
-            ("export", "nowhere", "--output", "bundle", "--size", "100"),
-            "--size 100: write it as HxW",
-        ),
+        (("export", "nowhere", "--output", "bundle", "--size", "100"), "--size 100: write it as HxW"),
         (("export", "nowhere", "--output", "bundle", "--fp16", "--bf16"), "exclude each other"),
         (("export", "nowhere", "--output", "bundle", "--int8", "all"), "write --int8 weights"),
-        (
-            ("export", "nowhere", "--output", "bundle", "--compute-capability", "86"),
-            "--target tensorrt-rtx",
-        ),
+        (("export", "nowhere", "--output", "bundle", "--compute-capability", "86"), "--target tensorrt-rtx"),
     ],
 )
-def test_bad_settings(
-    arguments: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_settings(arguments: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     refuses(invoke(*arguments), words)
     assert list(tmp_path.iterdir()) == []
@@ -312,19 +275,12 @@ def test_missing_dataset_folder(tmp_path: Path, out: Path) -> None:
     assert not out.exists()
 
 
-def test_what_is_not_a_checkpoint(
-    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_a_checkpoint(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     for name in ("folder", "nowhere"):
         refuses(invoke("export", name, "--output", out), f"{name} is not a checkpoint")
-        refuses(
-            invoke(
-                "eval", "--checkpoint", name, "--dataset", "synthetic", "--json", out / "x.json"
-            ),
-            name,
-        )
+        refuses(invoke("eval", "--checkpoint", name, "--dataset", "synthetic", "--json", out / "x.json"), name)
     assert not out.exists()
 
 
@@ -343,10 +299,7 @@ def test_checkpoint_of_another_preset(tmp_path: Path, out: Path) -> None:
         (("--dataset", "synthetic"), "either --checkpoint or --bundle"),
         (("--dataset", "coco", "--checkpoint", "c"), "Unknown --dataset 'coco'"),
         (("--dataset", "davis16", "--checkpoint", "c"), "needs --root"),
-        (
-            ("--dataset", "davis16", "--checkpoint", "c", "--root", "nowhere"),
-            "--root nowhere does not exist",
-        ),
+        (("--dataset", "davis16", "--checkpoint", "c", "--root", "nowhere"), "--root nowhere does not exist"),
         (("--dataset", "synthetic", "--bundle", "b"), "b is not a bundle"),
     ],
 )
@@ -367,11 +320,7 @@ def test_evaluation_that_cannot_start(
     ],
 )
 def test_missing_extra(
-    hidden: str,
-    arguments: tuple[str, ...],
-    extra: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    hidden: str, arguments: tuple[str, ...], extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = builtins.__import__
 
@@ -400,19 +349,8 @@ def test_a_whole_run_imports_no_training_framework(tiny: Path, video: Path, tmp_
         "heavy = {'torch', 'transformers', 'onnx', 'torchvision', 'yaml'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    arguments = [
-        "run",
-        "--bundle",
-        tiny,
-        "--source",
-        video,
-        *QUERIES,
-        "--output",
-        tmp_path / "clip.mp4",
-    ]
-    subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], check=True, cwd=tmp_path, timeout=60
-    )
+    arguments = ["run", "--bundle", tiny, "--source", video, *QUERIES, "--output", tmp_path / "clip.mp4"]
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, cwd=tmp_path, timeout=60)
     assert count_frames(tmp_path / "clip.mp4") == FRAMES
 
 

@@ -34,17 +34,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 
 
 def arguments(bundle: Path, source: object, *more: object) -> list[str]:
-    given = (
-        "run",
-        "--bundle",
-        bundle,
-        "--source",
-        source,
-        "--device",
-        "cpu",
-        "--backend",
-        "onnxruntime",
-    )
+    given = ("run", "--bundle", bundle, "--source", source, "--device", "cpu", "--backend", "onnxruntime")
     return [str(argument) for argument in (*given, "--threads", 1, *QUERIES, *more)]
 
 
@@ -77,35 +67,11 @@ def test_any_number_of_sinks_take_pictures_of_any_size(tiny: Path, tmp_path: Pat
         cv2.imwrite(str(tmp_path / "in" / f"{index}.png"), cv2.resize(NOISE, size))
     out = tmp_path / "out"
     videos = ("--output", out / "a.mp4", "--output", out / "b.mp4")
-    result = run(
-        tiny,
-        tmp_path / "in",
-        *videos,
-        "--rle",
-        out / "r.jsonl",
-        "--json",
-        out / "o.jsonl",
-        "--masks",
-        out,
-    )
+    result = run(tiny, tmp_path / "in", *videos, "--rle", out / "r.jsonl", "--json", out / "o.jsonl", "--masks", out)
     assert result.exit_code == 0, result.output
-    assert files(out) == [
-        "0.png",
-        "1.png",
-        "2.png",
-        "3.png",
-        "a.mp4",
-        "b.mp4",
-        "o.jsonl",
-        "r.jsonl",
-    ]
+    assert files(out) == ["0.png", "1.png", "2.png", "3.png", "a.mp4", "b.mp4", "o.jsonl", "r.jsonl"]
     assert count_frames(out / "a.mp4") == count_frames(out / "b.mp4") == 4
-    assert [line["size"] for line in read_lines(out / "o.jsonl")] == [
-        [64, 96],
-        [64, 96],
-        [80, 50],
-        [64, 96],
-    ]
+    assert [line["size"] for line in read_lines(out / "o.jsonl")] == [[64, 96], [64, 96], [80, 50], [64, 96]]
     assert len(read_lines(out / "r.jsonl")) == 8
     shapes = [cv2.imread(str(out / f"{index}.png")).shape[:2] for index in range(4)]
     assert shapes == [(64, 96), (64, 96), (80, 50), (64, 96)]
@@ -117,17 +83,7 @@ def test_later_query_wins_unless_overlap_is_kept(tiny: Path, tmp_path: Path) -> 
     areas = {}
     for rule in ("higher", "keep"):
         path = tmp_path / f"{rule}.jsonl"
-        result = run(
-            tiny,
-            tmp_path / "0.png",
-            *twice,
-            "--overlap",
-            rule,
-            "--rle",
-            path,
-            "--masks",
-            tmp_path / rule,
-        )
+        result = run(tiny, tmp_path / "0.png", *twice, "--overlap", rule, "--rle", path, "--masks", tmp_path / rule)
         assert result.exit_code == 0, result.output
         areas[rule] = [line["area"] for line in read_lines(path)]
     assert areas["keep"][0] == areas["keep"][2]
@@ -141,33 +97,19 @@ def test_raw_frames_in_and_out(tiny: Path, tmp_path: Path) -> None:
     grey = cv2.cvtColor(NOISE, cv2.COLOR_BGR2GRAY)
     content = grey.tobytes() * 3 + b"half a frame"
     result = run(
-        tiny,
-        "-",
-        "--raw",
-        "96x64@10:gray",
-        "--output",
-        "-",
-        "--opacity",
-        0,
-        "--json",
-        tmp_path / "o",
-        stdin=content,
+        tiny, "-", "--raw", "96x64@10:gray", "--output", "-", "--opacity", 0, "--json", tmp_path / "o", stdin=content
     )
     assert result.exit_code == 0, result.output
     assert len(result.stdout_bytes) == 3 * NOISE.nbytes
     shown = np.frombuffer(result.stdout_bytes[: NOISE.nbytes], np.uint8).reshape(NOISE.shape)
-    assert (shown == grey[..., None]).mean() > 0.3, (
-        "between outlines and legend the picture shines through"
-    )
+    assert (shown == grey[..., None]).mean() > 0.3, "between outlines and legend the picture shines through"
     assert [line["timestamp"] for line in read_lines(tmp_path / "o")] == [0.0, 0.1, 0.2]
     assert "stdin ends inside a frame" in result.stderr
     assert "stdin: 3 frames" in result.stderr
 
 
 def test_realtime_says_what_it_dropped(tiny: Path, tmp_path: Path) -> None:
-    writer = cv2.VideoWriter(
-        str(tmp_path / "c.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 1000.0, (96, 64)
-    )
+    writer = cv2.VideoWriter(str(tmp_path / "c.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 1000.0, (96, 64))
     for _ in range(50):
         writer.write(NOISE)
     writer.release()
@@ -183,14 +125,9 @@ def test_recording_that_ends_early_is_told_and_fails_the_command(
     free = [2**40, 2**40, 2**40, 2**40]  # at the start and for three frames; then nothing
     monkeypatch.setattr(video.VideoSink, "_free", lambda self: free.pop() if free else 0)
     out = tmp_path / "out"
-    result = run(
-        tiny, "synthetic", "--frames", 5, "--output", out / "o.mp4", "--json", out / "o.jsonl"
-    )
+    result = run(tiny, "synthetic", "--frames", 5, "--output", out / "o.mp4", "--json", out / "o.jsonl")
     assert result.exit_code == 2
-    assert (
-        "o.mp4 ends after 3 frames: its disk is full; make room (the stream goes on without it)"
-        in result.stderr
-    )
+    assert "o.mp4 ends after 3 frames: its disk is full; make room (the stream goes on without it)" in result.stderr
     assert result.stderr.rstrip().endswith("o.mp4 ends after 3 frames: its disk is full; make room")
     assert "5 frames" in result.stdout
     assert count_frames(out / "o.mp4") == 3
@@ -202,11 +139,7 @@ def test_sigterm_finishes_what_run_writes(tiny: Path, tmp_path: Path) -> None:
     more = arguments(tiny, "synthetic", "--no-flow", "--json", "-", "--output", tmp_path / "o.mp4")
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
-        [*command, *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
+        [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
         frames = 0
@@ -226,16 +159,8 @@ def test_sigterm_finishes_what_run_writes(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "more", "words"),
     [
-        (
-            "synthetic",
-            ("--output", "-", "--json", "-"),
-            "stdout can take one of --output, --json and --rle",
-        ),
-        (
-            "synthetic",
-            ("--output", "a.mp4", "--output", "a.mp4"),
-            "a.mp4 is given for 2 outputs; give each its own",
-        ),
+        ("synthetic", ("--output", "-", "--json", "-"), "stdout can take one of --output, --json and --rle"),
+        ("synthetic", ("--output", "a.mp4", "--output", "a.mp4"), "a.mp4 is given for 2 outputs; give each its own"),
         ("synthetic", ("--reconnect", -1), "--reconnect -1 is out of range"),
         ("synthetic", ("--raw", "64x48"), "--raw describes frames on stdin"),
         ("-", (), "give their layout with --raw"),
@@ -246,12 +171,7 @@ def test_sigterm_finishes_what_run_writes(tiny: Path, tmp_path: Path) -> None:
     ],
 )
 def test_options_that_cannot_be(
-    source: str,
-    more: tuple[object, ...],
-    words: str,
-    tiny: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    source: str, more: tuple[object, ...], words: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
         monkeypatch.delenv(name, raising=False)

@@ -15,9 +15,7 @@ from rvos_edge import cpp
 
 def test_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rvos_edge_cpp", None)
-    with pytest.raises(
-        rvos_edge.UserError, match=r"needs rvos_edge_cpp, which is not installed; .*pip install"
-    ):
+    with pytest.raises(rvos_edge.UserError, match=r"needs rvos_edge_cpp, which is not installed; .*pip install"):
         rvos_edge.open(write_tiny_bundle(tmp_path / "tiny"), runtime="cpp")
 
 
@@ -31,7 +29,5 @@ def test_libraries_of_another_version(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_unknown(tmp_path: Path) -> None:
-    with pytest.raises(
-        rvos_edge.UserError, match=r"runtime 'rust' is unknown; use python or cpp\."
-    ):
+    with pytest.raises(rvos_edge.UserError, match=r"runtime 'rust' is unknown; use python or cpp\."):
         rvos_edge.open(tmp_path, runtime="rust")

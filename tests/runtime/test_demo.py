@@ -36,9 +36,7 @@ class Knowing:
         said = self._camera.expressions(self._index)
         kept = dict(zip(self.queries, self._objects, strict=True))
         self._objects = [
-            kept[query]
-            if query in kept
-            else next(n for n, words in enumerate(said) if query in words)
+            kept[query] if query in kept else next(n for n, words in enumerate(said) if query in words)
             for query in queries
         ]
         self.queries = tuple(queries)
@@ -47,43 +45,18 @@ class Knowing:
     def step(self, frame: NDArray[np.uint8]) -> Result:
         truth = self._camera.render(self._index)
         np.testing.assert_array_equal(frame, truth.image)
-        masks = (
-            truth.masks[self._objects]
-            if self._right
-            else np.zeros((len(self.queries), *SIZE), np.bool_)
-        )
+        masks = truth.masks[self._objects] if self._right else np.zeros((len(self.queries), *SIZE), np.bool_)
         count = len(self.queries)
         index, self._index = self._index, self._index + 1
         margins = np.zeros((count, 24, 40), np.float32)
-        return Result(
-            self.queries,
-            masks,
-            margins,
-            np.ones(count, np.float32),
-            {"backbone": 1.0},
-            False,
-            None,
-            index,
-        )
+        return Result(self.queries, masks, margins, np.ones(count, np.float32), {"backbone": 1.0}, False, None, index)
 
 
 def test_exact_masks_score_one_and_a_query_changes_half_way(tmp_path: Path) -> None:
     segmenter, text = Knowing(seed=1), io.StringIO()
-    report = run_demo(
-        segmenter,
-        tmp_path / "demo",
-        frames=10,
-        seed=1,
-        size=SIZE,
-        console=Console(file=text, width=120),
-    )
+    report = run_demo(segmenter, tmp_path / "demo", frames=10, seed=1, size=SIZE, console=Console(file=text, width=120))
     assert report.mean_iou == 1.0
-    assert [(score.start, score.stop) for score in report.scores] == [
-        (0, 10),
-        (0, 10),
-        (0, 5),
-        (5, 10),
-    ]
+    assert [(score.start, score.stop) for score in report.scores] == [(0, 10), (0, 10), (0, 5), (5, 10)]
     (_, before), (_, after) = segmenter.history
     assert before[:2] == after[:2]
     assert before[2] != after[2]
@@ -94,12 +67,7 @@ def test_exact_masks_score_one_and_a_query_changes_half_way(tmp_path: Path) -> N
 
 def test_empty_masks_score_zero(tmp_path: Path) -> None:
     segmenter = Knowing(seed=1, right=False)
-    assert (
-        run_demo(
-            segmenter, tmp_path, frames=4, seed=1, size=SIZE, console=Console(quiet=True)
-        ).mean_iou
-        == 0.0
-    )
+    assert run_demo(segmenter, tmp_path, frames=4, seed=1, size=SIZE, console=Console(quiet=True)).mean_iou == 0.0
 
 
 def test_files_hold_what_they_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,12 +101,5 @@ def test_an_error_on_the_way_leaves_nothing(tmp_path: Path) -> None:
             return super().step(frame)
 
     with pytest.raises(UserError, match="gone"):
-        run_demo(
-            Failing(seed=1),
-            tmp_path / "out",
-            frames=6,
-            seed=1,
-            size=SIZE,
-            console=Console(quiet=True),
-        )
+        run_demo(Failing(seed=1), tmp_path / "out", frames=6, seed=1, size=SIZE, console=Console(quiet=True))
     assert not (tmp_path / "out").exists()

@@ -27,17 +27,7 @@ def finding(name: str) -> doctor.Finding:
 def test_report_names_everything_and_exits_with_zero() -> None:
     result = CliRunner().invoke(cli.app, ["doctor"])
     assert result.exit_code == 0
-    for name in (
-        "Python",
-        "CPU",
-        "memory",
-        "ONNX Runtime",
-        "OpenVINO",
-        "TensorRT",
-        "PyTorch",
-        "OpenCV",
-        "cameras",
-    ):
+    for name in ("Python", "CPU", "memory", "ONNX Runtime", "OpenVINO", "TensorRT", "PyTorch", "OpenCV", "cameras"):
         assert name in result.stdout
 
 
@@ -51,9 +41,7 @@ def test_versions_of_the_runtime() -> None:
 def test_shipped_bundle_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tiny_bundle(tmp_path / "tiny")
     monkeypatch.setattr(bundle, "shipped_bundle", lambda: path)
-    assert finding("shipped bundle") == doctor.Finding(
-        "shipped bundle", "tiny, 64x96, 8 graphs, verified"
-    )
+    assert finding("shipped bundle") == doctor.Finding("shipped bundle", "tiny, 64x96, 8 graphs, verified")
     (path / "aspp.onnx").write_bytes(b"damage")
     found = finding("shipped bundle")
     assert found.good is False
@@ -71,9 +59,7 @@ def test_jetson_and_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert finding("cameras").found == f"{tmp_path}/video2, {tmp_path}/video10"
 
 
-@pytest.mark.parametrize(
-    ("release", "good"), [("R35", False), ("R36", True), ("R38", True), ("R99", None)]
-)
+@pytest.mark.parametrize(("release", "good"), [("R35", False), ("R36", True), ("R38", True), ("R99", None)])
 def test_a_jetpack_that_is_too_old_or_unknown(
     release: str, good: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,9 +109,5 @@ def test_every_backend_is_tried_and_the_one_that_auto_takes_is_marked(tmp_path: 
     trials = list(survey(bundle))
     assert [trial.chosen for trial in trials] == [True, *[False] * (len(trials) - 1)]
     assert trials[0].backend == rvos_edge.open(bundle.path).backend_name
-    assert (
-        len({trial.backend for trial in trials})
-        == len(trials)
-        == len(available_backends(bundle, "auto"))
-    )
+    assert len({trial.backend for trial in trials}) == len(trials) == len(available_backends(bundle, "auto"))
     assert all(trial.milliseconds is not None and trial.milliseconds > 0 for trial in trials)

@@ -86,17 +86,9 @@ def ros(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     policy = SimpleNamespace(KEEP_LAST="keep last", BEST_EFFORT="best effort")
     fake("rclpy")
-    fake(
-        "rclpy.executors",
-        ExternalShutdownException=type("ExternalShutdownException", (Exception,), {}),
-    )
+    fake("rclpy.executors", ExternalShutdownException=type("ExternalShutdownException", (Exception,), {}))
     fake("rclpy.node", Node=FakeNode)
-    fake(
-        "rclpy.qos",
-        QoSHistoryPolicy=policy,
-        QoSReliabilityPolicy=policy,
-        QoSProfile=SimpleNamespace,
-    )
+    fake("rclpy.qos", QoSHistoryPolicy=policy, QoSReliabilityPolicy=policy, QoSProfile=SimpleNamespace)
     fake("sensor_msgs")
     fake("sensor_msgs.msg", Image=SimpleNamespace)
     fake("std_msgs")
@@ -119,12 +111,7 @@ def message(image: np.ndarray, encoding: str, *, padding: int = 0) -> SimpleName
     padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=77)
     height, width = image.shape[:2]
     return SimpleNamespace(
-        header="header",
-        height=height,
-        width=width,
-        encoding=encoding,
-        step=padded.shape[1],
-        data=padded.tobytes(),
+        header="header", height=height, width=width, encoding=encoding, step=padded.shape[1], data=padded.tobytes()
     )
 
 
@@ -149,25 +136,15 @@ def test_ros_grey_images_are_read(ros: Any) -> None:
     assert (ros.to_bgr(message(PICTURE[..., 0], "mono8")) == PICTURE[..., :1]).all()
 
 
-def test_ros_node_segments_and_takes_queries(
-    ros: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ros_node_segments_and_takes_queries(ros: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = ["the red ball", "a black car"]
-    monkeypatch.setattr(
-        FakeNode, "parameters", {"bundle": str(tiny), "backend": "onnxruntime", "queries": queries}
-    )
+    monkeypatch.setattr(FakeNode, "parameters", {"bundle": str(tiny), "backend": "onnxruntime", "queries": queries})
     node = ros.SegmentNode()
     kind, on_image, qos = node.subscriptions["image"]
     assert (kind, qos.depth, qos.reliability) == (ros.Image, 1, "best effort")
     on_image(message(PICTURE, "bgr8"))
     (sent,) = node.publishers["masks"].sent
-    assert (sent.header, sent.encoding, sent.height, sent.width, sent.step) == (
-        "header",
-        "mono8",
-        48,
-        66,
-        66,
-    )
+    assert (sent.header, sent.encoding, sent.height, sent.width, sent.step) == ("header", "mono8", 48, 66, 66)
     assert node.publishers["overlay"].sent == []
     segmenter = rvos_edge.open(tiny, backend="onnxruntime")
     segmenter.set_queries(queries)
@@ -234,28 +211,10 @@ runpy.run_path(example, run_name="__main__")
 def test_gstreamer_from_pipeline_to_pipeline(tiny: Path, tmp_path: Path) -> None:
     """A width whose rows are padded, every frame, and the rate of the input in the output."""
     video = tmp_path / "out.avi"
-    source = (
-        "videotestsrc num-buffers=5 pattern=ball ! video/x-raw,width=99,height=60,framerate=10/1"
-    )
+    source = "videotestsrc num-buffers=5 pattern=ball ! video/x-raw,width=99,height=60,framerate=10/1"
     sink = f"videoconvert ! jpegenc ! avimux ! filesink location={video}"
-    options = (
-        "--bundle",
-        tiny,
-        "--backend",
-        "onnxruntime",
-        "--query",
-        "the red ball",
-        "--every-frame",
-    )
-    done = gstreamer(
-        RUN_EXAMPLE,
-        EXAMPLES / "gstreamer" / "segment.py",
-        "--input",
-        source,
-        "--output",
-        sink,
-        *options,
-    )
+    options = ("--bundle", tiny, "--backend", "onnxruntime", "--query", "the red ball", "--every-frame")
+    done = gstreamer(RUN_EXAMPLE, EXAMPLES / "gstreamer" / "segment.py", "--input", source, "--output", sink, *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("5 frames at ")
     capture = cv2.VideoCapture(str(video))
@@ -279,15 +238,7 @@ def test_gstreamer_from_pipeline_to_pipeline(tiny: Path, tmp_path: Path) -> None
 )
 def test_gstreamer_says_what_is_wrong(source: str, sink: str, words: str, tiny: Path) -> None:
     options = ("--bundle", tiny, "--backend", "onnxruntime", "--query", "the red ball")
-    done = gstreamer(
-        RUN_EXAMPLE,
-        EXAMPLES / "gstreamer" / "segment.py",
-        "--input",
-        source,
-        "--output",
-        sink,
-        *options,
-    )
+    done = gstreamer(RUN_EXAMPLE, EXAMPLES / "gstreamer" / "segment.py", "--input", source, "--output", sink, *options)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
     assert words in done.stderr

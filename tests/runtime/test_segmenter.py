@@ -38,11 +38,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def _open(
-    bundle: Path,
-    flow: FlowOptions | None = KEEP,
-    queries: list[str] | None = None,
-    *,
-    backend: str = "onnxruntime",
+    bundle: Path, flow: FlowOptions | None = KEEP, queries: list[str] | None = None, *, backend: str = "onnxruntime"
 ) -> Segmenter:
     segmenter = rvos_edge.open(bundle, device="cpu", backend=backend, threads=1, flow=flow)
     segmenter.set_queries(queries or QUERIES)
@@ -67,9 +63,7 @@ def _bilinear(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return plane
 
 
-def _assert_same(
-    result: Result, margins: NDArray[Any], flow: NDArray[Any], frame: NDArray[Any]
-) -> None:
+def _assert_same(result: Result, margins: NDArray[Any], flow: NDArray[Any], frame: NDArray[Any]) -> None:
     np.testing.assert_allclose(result.margins, margins, atol=2e-4)
     assert result.flow is not None
     np.testing.assert_allclose(result.flow, flow, atol=1e-3)
@@ -110,15 +104,7 @@ def test_flow_every_n_th_frame_is_kept_between(tiny: Path) -> None:
 def test_a_still_picture_costs_no_flow(tiny: Path) -> None:
     segmenter, reference = _open(tiny, FlowOptions(still=0.5, keep_flow=True)), Reference()
     a, b, c = (np.roll(_video(1)[0], shift, 1) for shift in range(3))
-    for frame, mode in [
-        (a, "zero"),
-        (b, "run"),
-        (b, "run"),
-        (b, "run"),
-        (b, "zero"),
-        (b, "zero"),
-        (c, "run"),
-    ]:
+    for frame, mode in [(a, "zero"), (b, "run"), (b, "run"), (b, "run"), (b, "zero"), (b, "zero"), (c, "run")]:
         result = segmenter.step(frame)
         _assert_same(result, *reference.step(frame, QUERIES, flow=mode), frame)
         assert result.flow_used == (mode == "run")
@@ -128,10 +114,7 @@ def test_a_still_picture_costs_no_flow(tiny: Path) -> None:
 
 def test_what_there_is_no_time_for_is_kept_then_zero(tiny: Path) -> None:
     """No machine holds a thousand frames per second in this way: a graph that sleeps sees to it."""
-    segmenter, reference = (
-        _open(tiny, FlowOptions(hold_fps=1000, keep_frames=2, keep_flow=True)),
-        Reference(),
-    )
+    segmenter, reference = (_open(tiny, FlowOptions(hold_fps=1000, keep_frames=2, keep_flow=True)), Reference())
     aspp = segmenter._graphs["aspp"]
     run = aspp.run
     aspp.run = lambda: (time.sleep(0.002), run())[1]  # type: ignore[method-assign]
@@ -158,9 +141,7 @@ def test_a_bundle_without_flow(tmp_path: Path) -> None:
     segmenter, reference = _open(write_tiny_bundle(tmp_path, flow=False)), Reference()
     for frame in _video(2):
         result = segmenter.step(frame)
-        np.testing.assert_allclose(
-            result.margins, reference.step(frame, QUERIES, flow="zero")[0], atol=1e-4
-        )
+        np.testing.assert_allclose(result.margins, reference.step(frame, QUERIES, flow="zero")[0], atol=1e-4)
         assert result.flow is None
         assert not result.flow_used
 
@@ -237,9 +218,7 @@ def test_a_view_of_a_larger_array_is_a_frame(tiny: Path) -> None:
     whole = np.ascontiguousarray(np.stack(_video(1))[0])
     for view in (whole[::-1, ::-1], whole[10:74, 20:116], whole[..., ::-1]):
         segmenter = _open(tiny)
-        np.testing.assert_array_equal(
-            segmenter.step(view).margins, _open(tiny).step(view.copy()).margins
-        )
+        np.testing.assert_array_equal(segmenter.step(view).margins, _open(tiny).step(view.copy()).margins)
 
 
 @pytest.mark.parametrize(
@@ -322,14 +301,10 @@ def test_nothing_is_allocated_per_frame(tiny: Path, backend: str) -> None:
     # Pools below us fill once, a leak grows in every round of 100 frames: even one small object per frame is 2 KB.
     assert min(after - before for before, after in itertools.pairwise(measured)) < 1024
     assert {buffer.address for buffer in board.buffers()} == addresses
-    assert [
-        len(getattr(graph, "_bindings", ())) for graph in segmenter._graphs.values()
-    ] == bindings
+    assert [len(getattr(graph, "_bindings", ())) for graph in segmenter._graphs.values()] == bindings
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/statm").is_file(), reason="reads the memory of the process from /proc"
-)
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads the memory of the process from /proc")
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_memory_is_flat_over_twenty_thousand_frames(tiny: Path, backend: str) -> None:
     """With changing queries, whose buffers and bindings come and go."""
@@ -378,11 +353,7 @@ def test_scores_and_masks_of_known_margins() -> None:
     np.testing.assert_allclose(postprocess.scores(margins), [0.75, 0.0, 1.0], rtol=1e-6)
     masks = postprocess.masks(margins, (8, 8))
     assert masks.mean((1, 2)).tolist() == [0.5, 0.0, 1.0]
-    assert Postprocessor(threshold=2.0).masks(margins, (8, 8)).mean((1, 2)).tolist() == [
-        0.0,
-        0.0,
-        1.0,
-    ]
+    assert Postprocessor(threshold=2.0).masks(margins, (8, 8)).mean((1, 2)).tolist() == [0.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("size", [(64, 96), (61, 97), (16, 24), (9, 11)])
@@ -404,16 +375,12 @@ def test_the_runtime_loads_no_training_libraries(tiny: Path) -> None:
         "heavy = [m for m in ('torch', 'torchvision', 'transformers', 'onnx') if m in sys.modules]\n"
         "print(light, heavy)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tiny)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(tiny)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[] []"
 
 
 def test_the_package_shows_its_names() -> None:
-    assert {"open", "Segmenter", "Result", "UserError", "FlowOptions", "__version__"} <= set(
-        dir(rvos_edge)
-    )
+    assert {"open", "Segmenter", "Result", "UserError", "FlowOptions", "__version__"} <= set(dir(rvos_edge))
     with pytest.raises(AttributeError, match="nonsense"):
         _ = rvos_edge.nonsense

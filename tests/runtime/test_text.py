@@ -37,20 +37,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture
 def graph(bundle: Bundle) -> CountingGraph:
     backend = OnnxRuntimeBackend(device="cpu", threads=1)
-    return CountingGraph(
-        backend.load_host(bundle.graph_path("text"), bundle.manifest.graphs["text"])
-    )
+    return CountingGraph(backend.load_host(bundle.graph_path("text"), bundle.manifest.graphs["text"]))
 
 
-def _encoder(
-    bundle: Bundle, graph: CountingGraph, cache: Path | None = None, **limits: int
-) -> TextEncoder:
+def _encoder(bundle: Bundle, graph: CountingGraph, cache: Path | None = None, **limits: int) -> TextEncoder:
     return TextEncoder(bundle=bundle, graph=graph, cache_dir=cache, **limits)
 
 
-def test_vectors_are_stacked_in_the_order_of_the_queries(
-    bundle: Bundle, graph: CountingGraph
-) -> None:
+def test_vectors_are_stacked_in_the_order_of_the_queries(bundle: Bundle, graph: CountingGraph) -> None:
     queries = ["the red ball", "a black car", "the red ball"]
     vectors = _encoder(bundle, graph).encode(queries)
     assert {name: array.shape for name, array in vectors.items()} == {
@@ -83,9 +77,7 @@ def test_memory_forgets_the_least_recently_used(bundle: Bundle, graph: CountingG
     assert graph.runs == 4
 
 
-def test_the_disk_remembers_across_encoders(
-    bundle: Bundle, graph: CountingGraph, tmp_path: Path
-) -> None:
+def test_the_disk_remembers_across_encoders(bundle: Bundle, graph: CountingGraph, tmp_path: Path) -> None:
     cache = tmp_path / "made" / "on demand"
     first = _encoder(bundle, graph, cache).encode(["a dog"])
     second = _encoder(bundle, graph, cache).encode(["a dog"])
@@ -95,9 +87,7 @@ def test_the_disk_remembers_across_encoders(
 
 
 @pytest.mark.parametrize("damage", ["empty", "garbage", "half", "nan", "shape", "pickle"])
-def test_a_corrupt_file_is_a_miss(
-    bundle: Bundle, graph: CountingGraph, tmp_path: Path, damage: str
-) -> None:
+def test_a_corrupt_file_is_a_miss(bundle: Bundle, graph: CountingGraph, tmp_path: Path, damage: str) -> None:
     expected = _encoder(bundle, graph, tmp_path).encode(["a dog"])
     (path,) = tmp_path.iterdir()
     vectors: dict[str, Any] = {name: array[0] for name, array in expected.items()}
@@ -119,9 +109,7 @@ def test_a_corrupt_file_is_a_miss(
     assert graph.runs == 2
 
 
-def test_an_unusable_folder_is_no_error(
-    bundle: Bundle, graph: CountingGraph, tmp_path: Path
-) -> None:
+def test_an_unusable_folder_is_no_error(bundle: Bundle, graph: CountingGraph, tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("not a folder")
     assert _encoder(bundle, graph, blocked).encode(["a dog"])["lang1"].shape == (1, 4)
@@ -167,12 +155,7 @@ def test_a_long_query_is_refused_and_not_cut(bundle: Bundle, graph: CountingGrap
 
 @pytest.mark.parametrize(
     ("queries", "match"),
-    [
-        ([], "no query"),
-        ("a dog", "must be a list"),
-        ([3], "not int"),
-        (["a \ud800 dog"], "not valid Unicode"),
-    ],
+    [([], "no query"), ("a dog", "must be a list"), ([3], "not int"), (["a \ud800 dog"], "not valid Unicode")],
 )
 def test_what_is_no_list_of_sentences_is_refused(
     bundle: Bundle, graph: CountingGraph, queries: Any, match: str
@@ -181,9 +164,7 @@ def test_what_is_no_list_of_sentences_is_refused(
         _encoder(bundle, graph).encode(queries)
 
 
-def test_the_cache_folder_is_the_users_or_the_one_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_cache_folder_is_the_users_or_the_one_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RVOS_EDGE_CACHE", str(tmp_path))
     assert default_cache_dir() == tmp_path
     monkeypatch.delenv("RVOS_EDGE_CACHE")

@@ -32,9 +32,7 @@ def open_tiny(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     cache = tmp_path_factory.mktemp("cache")
 
     def opener(**flow: Any) -> Segmenter:
-        return rvos_edge.open(
-            tiny, backend="onnxruntime", threads=1, cache_dir=cache, flow=FlowOptions(**flow)
-        )
+        return rvos_edge.open(tiny, backend="onnxruntime", threads=1, cache_dir=cache, flow=FlowOptions(**flow))
 
     return opener
 
@@ -55,13 +53,7 @@ def starting(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
     ) -> Served:
         segmenter = open_tiny(**flow)
         segmenter.set_queries(queries or ["the dog"])
-        live = Live(
-            segmenter,
-            source(),
-            reopen=source,
-            stills=lambda: open_tiny(enabled=False),
-            repeat=repeat,
-        )
+        live = Live(segmenter, source(), reopen=source, stills=lambda: open_tiny(enabled=False), repeat=repeat)
         try:
             server = LiveServer(live, address or Address(port=0), token=token).__enter__()
         except BaseException:

@@ -84,16 +84,9 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(dog: Served) -> None:
 def test_settings_reach_the_next_frame(serve: Serve) -> None:
     served = serve("the dog", "a red ball")
     told = served.request("GET", "/api/settings").json
-    assert (told["threshold"], told["opacity"], told["iterations"], told["flow"]) == (
-        0,
-        0.5,
-        3,
-        False,
-    )
+    assert (told["threshold"], told["opacity"], told["iterations"], told["flow"]) == (0, 0.5, 3, False)
     low = served.after(1)
-    answer = served.request(
-        "PUT", "/api/settings", {"threshold": 0.5, "iterations": 7, "flow": True}
-    )
+    answer = served.request("PUT", "/api/settings", {"threshold": 0.5, "iterations": 7, "flow": True})
     assert answer.status == 200
     assert answer.json["opacity"] == 0.5
     high = served.settle(answer.json["revision"])
@@ -142,9 +135,7 @@ def test_flow_cannot_be_asked_of_a_stream_without(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_posted_frame_comes_back_as_masks(
-    serve: Serve, open_tiny: Callable[..., Segmenter], suffix: str
-) -> None:
+def test_a_posted_frame_comes_back_as_masks(serve: Serve, open_tiny: Callable[..., Segmenter], suffix: str) -> None:
     data = encoded(suffix=suffix)
     queries = ["a red ball", "the dog"]
     alone = open_tiny(enabled=False)
@@ -171,9 +162,7 @@ def test_a_posted_frame_comes_back_as_masks(
     assert [found["text"] for found in own.json["objects"]] == ["the cat"]
 
 
-def test_posted_frames_do_not_disturb_the_video(
-    serve: Serve, open_tiny: Callable[..., Segmenter]
-) -> None:
+def test_posted_frames_do_not_disturb_the_video(serve: Serve, open_tiny: Callable[..., Segmenter]) -> None:
     alone = open_tiny()
     alone.set_queries(["the dog"])
     expected = [alone.step(picture(index % 40)).margins for index in range(80)]
@@ -191,12 +180,7 @@ def test_posted_frames_do_not_disturb_the_video(
         ("/api/frame", b"no picture", 422, "not a JPEG or PNG"),
         ("/api/frame", b"", 422, "not a JPEG or PNG"),
         ("/api/frame", encoded()[:200], 422, "damaged"),
-        (
-            "/api/frame",
-            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x80\0\0\0\x80\0\x08\2\0\0\0",
-            422,
-            "32768 x 32768",
-        ),
+        ("/api/frame", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x80\0\0\0\x80\0\x08\2\0\0\0", 422, "32768 x 32768"),
         ("/api/frame?query=", encoded(), 422, "query 1 is empty"),
         ("/api/frame?threshold=high", encoded(), 422, "threshold"),
         ("/api/frame?threshold=nan", encoded(), 422, "threshold"),
@@ -224,9 +208,7 @@ def test_health_status_snapshot_and_what_is_not_there(dog: Served) -> None:
     assert (health["status"], health["state"], health["bundle"]) == ("ok", "playing", "tiny")
     status = dog.request("GET", "/api/status").json
     assert set(status["stages_ms"]) >= {"backbone", "gating"}
-    snapshot = cv2.imdecode(
-        np.frombuffer(dog.request("GET", "/api/snapshot").body, np.uint8), cv2.IMREAD_COLOR
-    )
+    snapshot = cv2.imdecode(np.frombuffer(dog.request("GET", "/api/snapshot").body, np.uint8), cv2.IMREAD_COLOR)
     assert snapshot is not None
     assert snapshot.shape == (96, 128, 3)
     assert "there is nothing here" in dog.request("GET", "/api/nothing").error
@@ -241,15 +223,12 @@ def test_metrics_are_in_prometheus_form(dog: Served) -> None:
     dog.after(3)
     dog.request("GET", "/api/health")
     families = {
-        family.name: family
-        for family in text_string_to_metric_families(dog.request("GET", "/metrics").body.decode())
+        family.name: family for family in text_string_to_metric_families(dog.request("GET", "/metrics").body.decode())
     }
     assert families["rvos_edge_frames"].samples[0].value >= 3
     stages = {sample.labels["stage"] for sample in families["rvos_edge_stage_seconds"].samples}
     assert {"backbone", "gating", "flow_step"} <= stages
-    counted = {
-        tuple(sample.labels.values()) for sample in families["rvos_edge_http_requests"].samples
-    }
+    counted = {tuple(sample.labels.values()) for sample in families["rvos_edge_http_requests"].samples}
     assert ("GET", "/api/health", "200") in counted
     assert families["rvos_edge_queries"].samples[0].value == 1
 
@@ -258,9 +237,7 @@ def test_what_is_served_is_described(dog: Served) -> None:
     dog.after(1)
     document = dog.request("GET", "/api/openapi.json").json
     assert document["openapi"] == "3.1.0"
-    described = {
-        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
-    }
+    described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert {("PUT", "/api/queries"), ("POST", "/api/frame"), ("GET", "/metrics")} <= described
     for method, path in described:
         if method == "GET" and "{" not in path:
@@ -268,16 +245,12 @@ def test_what_is_served_is_described(dog: Served) -> None:
     text = json.dumps(document)
     for reference in [part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]]:
         assert reference in document["components"]["schemas"]
-    assert "http" not in dog.request("GET", "/api").body.decode().replace(
-        "http-equiv", ""
-    )  # nothing from elsewhere
+    assert "http" not in dog.request("GET", "/api").body.decode().replace("http-equiv", "")  # nothing from elsewhere
 
 
 def test_clips_are_uploaded_played_and_removed(serve: Serve, tmp_path: Path) -> None:
     served = serve("the dog")
-    answer = served.request(
-        "POST", "/api/clips?name=%D9%83%D9%84%D8%A8.mp4", write_clip(tmp_path / "a.mp4")
-    )
+    answer = served.request("POST", "/api/clips?name=%D9%83%D9%84%D8%A8.mp4", write_clip(tmp_path / "a.mp4"))
     assert answer.status == 200, answer.body
     source = answer.json["source"]
     assert served.request("PUT", "/api/source", {"source": source}).status == 200
@@ -297,12 +270,7 @@ def test_clips_are_uploaded_played_and_removed(serve: Serve, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "body",
-    [
-        b"",
-        b"no video",
-        b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n/etc/passwd\n",
-        b"ffconcat version 1.0\nfile /etc/passwd\n",
-    ],
+    [b"", b"no video", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n/etc/passwd\n", b"ffconcat version 1.0\nfile /etc/passwd\n"],
 )
 def test_only_videos_are_kept(dog: Served, body: bytes) -> None:
     answer = dog.request("POST", "/api/clips", body)
@@ -322,9 +290,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(dog: Served) -> None:
     dog.after(1)
 
 
-def test_clips_are_limited_in_size_and_number(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clips_are_limited_in_size_and_number(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served = serve()
     head = b"POST /api/clips HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
@@ -363,9 +329,7 @@ def test_recording_is_a_playable_video_of_what_was_seen(serve: Serve, tmp_path: 
     assert served.request("GET", "/api/status").json["recording"]["files"] == [name]
 
 
-def test_a_recording_that_cannot_go_on_does_not_end_the_stream(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recording_that_cannot_go_on_does_not_end_the_stream(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     from rvos_edge.streaming.sinks import VideoSink
 
     served = serve("the dog")
@@ -411,12 +375,7 @@ def test_the_token_is_asked_for(serve: Serve) -> None:
     token = "correct horse"
     served = serve(token=token)
     assert served.url == f"http://127.0.0.1:{served.port}/?token={token.replace(' ', '%20')}"
-    for headers in (
-        {},
-        {"authorization": "Bearer wrong horse"},
-        {"authorization": "Basic x"},
-        {"cookie": "a=b"},
-    ):
+    for headers in ({}, {"authorization": "Bearer wrong horse"}, {"authorization": "Basic x"}, {"cookie": "a=b"}):
         answer = served.request("GET", "/api/status", headers=headers)
         assert (answer.status, "token" in answer.error) == (401, True)
     bearer = {"authorization": f"Bearer {token}", "host": "camera.example"}
@@ -434,9 +393,7 @@ def test_the_token_is_asked_for(serve: Serve) -> None:
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
         assert token not in cookie
-        assert (
-            served.request("GET", "/", headers={"cookie": cookie.partition(";")[0]}).status == 200
-        )
+        assert served.request("GET", "/", headers={"cookie": cookie.partition(";")[0]}).status == 200
 
 
 @pytest.mark.parametrize(
@@ -454,9 +411,7 @@ def test_addresses(written: str, address: Address) -> None:
     assert address.loopback == (address.host != "0.0.0.0")
 
 
-@pytest.mark.parametrize(
-    "written", ["", "a b", "host:", "host:99999", "host:port", "::1", "http://host:80/"]
-)
+@pytest.mark.parametrize("written", ["", "a b", "host:", "host:99999", "host:port", "::1", "http://host:80/"])
 def test_addresses_that_are_none(written: str) -> None:
     with pytest.raises(UserError, match="write it as HOST:PORT"):
         parse_address(written)

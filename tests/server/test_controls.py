@@ -53,9 +53,7 @@ def test_edits_do_not_interrupt_the_video(open_tiny: Callable[..., Segmenter]) -
     assert np.array_equal(expected.margins, got.margins)
 
 
-def test_without_queries_the_picture_is_bare_and_the_next_one_starts_anew(
-    open_tiny: Callable[..., Segmenter],
-) -> None:
+def test_without_queries_the_picture_is_bare_and_the_next_one_starts_anew(open_tiny: Callable[..., Segmenter]) -> None:
     segmenter = open_tiny()
     controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
@@ -148,18 +146,7 @@ def test_a_source_without_frames_is_not_opened_for_ever(serve: Serve) -> None:
 def test_a_file_starts_again_as_another_video(serve: Serve) -> None:
     served = serve("the dog", source=lambda: Pictures(4), keep=100)
     wait_until(lambda: len(served.collector.results) >= 10)
-    assert [result.index for result in served.collector.results[:10]] == [
-        0,
-        1,
-        2,
-        3,
-        0,
-        1,
-        2,
-        3,
-        0,
-        1,
-    ]
+    assert [result.index for result in served.collector.results[:10]] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
 def test_times_grow_over_everything_that_is_played() -> None:
@@ -177,15 +164,11 @@ def test_times_grow_over_everything_that_is_played() -> None:
         return Timed(name="timed", fps=50.0, length=3)
 
     controls = ServerControls(Nothing())  # type: ignore[arg-type]
-    player = Player(
-        Choice("start", "timed", source), source(), controls, restarted=lambda: None, repeat=True
-    )
+    player = Player(Choice("start", "timed", source), source(), controls, restarted=lambda: None, repeat=True)
     frames = list(itertools.islice(player, 8))
     player.close()
     assert [frame.index for frame in frames] == list(range(8))
-    assert [frame.timestamp for frame in frames] == pytest.approx(
-        [index / 50 for index in range(8)]
-    )
+    assert [frame.timestamp for frame in frames] == pytest.approx([index / 50 for index in range(8)])
     assert len({frame.name for frame in frames}) == 8  # names of files
 
 
@@ -241,17 +224,7 @@ def test_views() -> None:
     masks[0, 20:60, 30:90] = True
     flow = np.zeros((2, 24, 32), np.float32)
     flow[0] = -8
-    result = Result(
-        ("a dog",),
-        masks,
-        np.zeros((1, 4, 4), np.float32),
-        np.ones(1, np.float32),
-        {},
-        True,
-        flow,
-        0,
-        None,
-    )
+    result = Result(("a dog",), masks, np.zeros((1, 4, 4), np.float32), np.ones(1, np.float32), {}, True, flow, 0, None)
     bare = draw_picture(image, result, Settings(mask=False, outline=False))
     assert np.array_equal(bare, image)
     outline = (draw_picture(image, result, Settings(mask=False)) != image).any(2)
@@ -268,17 +241,7 @@ def test_views() -> None:
 def test_pictures_of_any_size_are_drawn(size: tuple[int, int]) -> None:
     masks = np.ones((2, *size), bool)
     flow = np.zeros((2, 8, 8), np.float32)
-    result = Result(
-        ("a", "b"),
-        masks,
-        np.zeros((2, 4, 4), np.float32),
-        np.ones(2, np.float32),
-        {},
-        True,
-        flow,
-        0,
-        None,
-    )
+    result = Result(("a", "b"), masks, np.zeros((2, 4, 4), np.float32), np.ones(2, np.float32), {}, True, flow, 0, None)
     drawn = draw_picture(np.zeros((*size, 3), np.uint8), result, Settings(flow=True), legend=True)
     assert drawn.shape == (*size, 3)
     small = fit(drawn, 1280)
@@ -291,9 +254,7 @@ def test_flow_is_shown_on_the_usual_wheel() -> None:
     flow = np.zeros((2, 1, 5), np.float32)
     # To the previous frame, so the other way round.
     flow[:, 0, 1], flow[:, 0, 2], flow[:, 0, 3], flow[:, 0, 4] = (-9, 0), (9, 0), (0, -9), (0, 9)
-    still, right, left, down, up = (
-        tuple(int(v) for v in colour[::-1]) for colour in flow_colours(flow)[0]
-    )
+    still, right, left, down, up = (tuple(int(v) for v in colour[::-1]) for colour in flow_colours(flow)[0])
     assert still == (255, 255, 255)
     assert right == (255, 0, 0)
     assert left[0] < 40
@@ -310,10 +271,5 @@ def test_containers_are_known_by_their_first_bytes() -> None:
     assert container(b"\x1aE\xdf\xa3....webm") == ".webm"
     assert container(b"\x1aE\xdf\xa3....matroska") == ".mkv"
     assert container(b"RIFF\0\0\0\0AVI LIST") == ".avi"
-    for other in (
-        b"",
-        b"#EXTM3U\n",
-        b"RIFF\0\0\0\0WAVE",
-        cv2.imencode(".png", picture(0))[1].tobytes(),
-    ):
+    for other in (b"", b"#EXTM3U\n", b"RIFF\0\0\0\0WAVE", cv2.imencode(".png", picture(0))[1].tobytes()):
         assert container(other) is None

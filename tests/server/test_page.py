@@ -29,9 +29,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def texts(page: Page) -> list[str]:
-    return list(
-        page.run("[...document.querySelectorAll('#queries input')].map(input => input.value)")
-    )
+    return list(page.run("[...document.querySelectorAll('#queries input')].map(input => input.value)"))
 
 
 def watch(browser: Browser, served: Served, **options: object) -> Page:
@@ -50,9 +48,7 @@ def settled(page: Page) -> int:
     return int(numbers[0])
 
 
-def test_the_page_shows_the_stream_and_a_typed_query_changes_the_mask(
-    browser: Browser, serve: Serve
-) -> None:
+def test_the_page_shows_the_stream_and_a_typed_query_changes_the_mask(browser: Browser, serve: Serve) -> None:
     served = serve("the dog")
     page = watch(browser, served)
     assert page.run("document.title") == "rvos-edge"
@@ -77,9 +73,7 @@ def test_queries_are_added_removed_and_refused(browser: Browser, serve: Serve) -
     wait_until(lambda: served.live.controls.shown.queries == ("the dog", "a red ball"))
     page.wait("document.querySelectorAll('#queries li').length === 2")
     assert page.run("document.querySelector('#new-query').value") == ""
-    colours = page.run(
-        "[...document.querySelectorAll('.swatch')].map(swatch => swatch.style.borderColor)"
-    )
+    colours = page.run("[...document.querySelectorAll('.swatch')].map(swatch => swatch.style.borderColor)")
     assert colours == ["rgb(255, 0, 0)", "rgb(0, 255, 0)"]  # as the overlay draws their outlines
     page.type("#new-query", "dog " * 30)
     page.wait("document.querySelector('#message').textContent.includes('at most 16')")
@@ -95,14 +89,9 @@ def test_queries_are_added_removed_and_refused(browser: Browser, serve: Serve) -
     page.close()
 
 
-def test_two_viewers_see_each_others_edits_and_a_stalled_one_holds_up_nobody(
-    browser: Browser, serve: Serve
-) -> None:
+def test_two_viewers_see_each_others_edits_and_a_stalled_one_holds_up_nobody(browser: Browser, serve: Serve) -> None:
     served = serve("the dog")
-    first, second = (
-        watch(browser, served),
-        watch(browser, served, width=390, height=844, phone=True),
-    )
+    first, second = (watch(browser, served), watch(browser, served, width=390, height=844, phone=True))
     first.type("#queries input", "the cat")
     second.wait("document.querySelector('#queries input').value === 'the cat'")
     # A page that is busy for ever reads nothing; its renderer is stopped in the debugger.
@@ -112,9 +101,7 @@ def test_two_viewers_see_each_others_edits_and_a_stalled_one_holds_up_nobody(
     first.wait(f"{DRAWN} > {drawn} + 5")
     assert served.live.figures.frames > frames
     second.do("Debugger.disable")
-    assert second.run(
-        "document.documentElement.scrollWidth <= window.innerWidth"
-    )  # nothing hangs over on a phone
+    assert second.run("document.documentElement.scrollWidth <= window.innerWidth")  # nothing hangs over on a phone
     first.close()
     second.close()
     wait_until(lambda: served.live.hub.viewers == 0)
@@ -184,9 +171,7 @@ def test_a_clip_is_uploaded_and_played(browser: Browser, serve: Serve, tmp_path:
     document = page.do("DOM.getDocument")["root"]["nodeId"]
     chooser = page.do("DOM.querySelector", nodeId=document, selector="#clip")["nodeId"]
     page.do("DOM.setFileInputFiles", nodeId=chooser, files=[str(tmp_path / "holiday.mp4")])
-    page.wait(
-        "document.querySelector('#sources input:checked')?.parentElement.textContent === 'holiday.mp4'"
-    )
+    page.wait("document.querySelector('#sources input:checked')?.parentElement.textContent === 'holiday.mp4'")
     page.wait("document.querySelector('#picture').width === 64")
     assert page.troubles == []
     page.close()

@@ -44,12 +44,7 @@ def test_what_is_refused(tiny: Path, arguments: tuple[str, ...], words: str) -> 
 def test_a_port_that_is_taken_leaves_no_output_behind(tiny: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        outputs = (
-            "--output",
-            str(tmp_path / "out/video.mp4"),
-            "--json",
-            str(tmp_path / "out/lines.jsonl"),
-        )
+        outputs = ("--output", str(tmp_path / "out/video.mp4"), "--json", str(tmp_path / "out/lines.jsonl"))
         result = run(tiny, "--query", "a dog", "--serve", address, *outputs)
     assert result.exit_code == 2, result.output
     assert "cannot be used" in result.stderr
@@ -66,23 +61,15 @@ def test_a_port_that_is_taken_leaves_no_output_behind(tiny: Path, tmp_path: Path
         ([], None),
     ],
 )
-def test_serve_may_stand_alone(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str | None
-) -> None:
+def test_serve_may_stand_alone(monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str | None) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(
-        "rvos_edge.cli.stream.check_serving", lambda serve, token: seen.append(serve) or 1 / 0
-    )
-    result = CliRunner().invoke(
-        app, ["run", "--source", "synthetic", "--query", "a dog", *arguments]
-    )
+    monkeypatch.setattr("rvos_edge.cli.stream.check_serving", lambda serve, token: seen.append(serve) or 1 / 0)
+    result = CliRunner().invoke(app, ["run", "--source", "synthetic", "--query", "a dog", *arguments])
     assert isinstance(result.exception, ZeroDivisionError)
     assert seen == [expected]
 
 
-def test_without_the_extra_it_says_what_to_install(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_extra_it_says_what_to_install(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rvos_edge.server.app", None)
     monkeypatch.delitem(sys.modules, "uvicorn", raising=False)
     monkeypatch.setattr(sys, "meta_path", [_Missing("uvicorn"), *sys.meta_path])
@@ -105,35 +92,11 @@ class _Missing:
 
 
 def test_a_stream_is_served_until_ctrl_c(tiny: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "rvos_edge.cli",
-        "run",
-        "--bundle",
-        str(tiny),
-        "--source",
-        "synthetic:2",
-    ]
-    command += [
-        "--backend",
-        "onnxruntime",
-        "--threads",
-        "1",
-        "--serve",
-        ":0",
-        "--json",
-        str(tmp_path / "out.jsonl"),
-    ]
-    environment = {
-        **os.environ,
-        "TMPDIR": str(tmp_path),
-        "RVOS_EDGE_CACHE": str(tmp_path / "cache"),
-    }
+    command = [sys.executable, "-m", "rvos_edge.cli", "run", "--bundle", str(tiny), "--source", "synthetic:2"]
+    command += ["--backend", "onnxruntime", "--threads", "1", "--serve", ":0", "--json", str(tmp_path / "out.jsonl")]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "RVOS_EDGE_CACHE": str(tmp_path / "cache")}
     environment |= {"RVOS_EDGE_TOKEN": "correct horse"}
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stderr is not None
         told = next(line for line in process.stderr if "The page is at" in line)
@@ -160,8 +123,5 @@ def test_a_stream_is_served_until_ctrl_c(tiny: Path, tmp_path: Path) -> None:
     assert "frames per second" in out  # the summary
     assert "Traceback" not in error
     assert list(tmp_path.glob("rvos-edge-*")) == []
-    lines = [
-        json.loads(line)
-        for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [query["text"] for query in lines[-1]["queries"]] == ["the dog"]

@@ -17,9 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 
 def viewer(served: Served, **options: Any) -> ClientConnection:
-    return connect(
-        f"ws://127.0.0.1:{served.port}/api/frames", compression=None, max_size=None, **options
-    )
+    return connect(f"ws://127.0.0.1:{served.port}/api/frames", compression=None, max_size=None, **options)
 
 
 def page(served: Served, **options: Any) -> ClientConnection:
@@ -29,11 +27,7 @@ def page(served: Served, **options: Any) -> ClientConnection:
 def ask(connection: ClientConnection, edit: dict[str, Any] | str) -> dict[str, Any]:
     """The answer to an edit, past whatever status comes first."""
     connection.send(edit if isinstance(edit, str) else json.dumps(edit))
-    return next(
-        told
-        for told in iter(lambda: json.loads(connection.recv(10)), None)
-        if told["type"] != "status"
-    )
+    return next(told for told in iter(lambda: json.loads(connection.recv(10)), None) if told["type"] != "status")
 
 
 def drain(connection: ClientConnection) -> None:
@@ -49,8 +43,7 @@ def stalled(served: Served, messages: bytes = b"") -> socket.socket:
     connection.connect(("127.0.0.1", served.port))
     connection.sendall(
         b"GET /api/frames HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        + messages
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + messages
     )
     return connection
 
@@ -183,9 +176,7 @@ def test_a_message_of_100_000_characters_ends_its_connection_alone(serve: Serve)
         assert ask(other, {"queries": ["a cat"]})["type"] == "taken"
 
 
-def test_200_edits_are_taken_and_only_the_newest_is_done(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_200_edits_are_taken_and_only_the_newest_is_done(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     from rvos_edge.text import TextEncoder
 
     served = serve("the dog")
@@ -213,9 +204,7 @@ def test_200_edits_are_taken_and_only_the_newest_is_done(
     assert served.settle(taken[-1]["revision"]).queries == ("a red ball",)
     done = served.live.figures.frames - frames
     assert len(encoded) <= done + 1  # one at most per frame, whatever was typed in between
-    assert len(encoded) < 150, (
-        f"{len(encoded)} of 201 were encoded in {seconds:.1f} s and {done} frames"
-    )
+    assert len(encoded) < 150, f"{len(encoded)} of 201 were encoded in {seconds:.1f} s and {done} frames"
 
 
 def test_words_of_any_script_come_back_as_they_were_sent(serve: Serve) -> None:
@@ -233,9 +222,7 @@ def test_words_of_any_script_come_back_as_they_were_sent(serve: Serve) -> None:
     rows = served.request("GET", "/api/queries").json["queries"]
     assert [row["text"] for row in rows] == queries
     served.request("PUT", "/api/settings", {"flow": True})
-    assert (
-        served.request("GET", "/api/snapshot").status == 200
-    )  # drawn, in whatever letters there are
+    assert served.request("GET", "/api/snapshot").status == 200  # drawn, in whatever letters there are
 
 
 def test_sockets_are_guarded_like_the_rest(serve: Serve) -> None:

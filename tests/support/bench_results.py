@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rvos_edge.benchmarks.schema import (
-    BenchmarkResult,
-    BenchmarkRun,
-    BundleFacts,
-    Machine,
-    StageTimes,
-    State,
-    Workload,
-)
+from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun, BundleFacts, Machine, StageTimes, State, Workload
 from rvos_edge.benchmarks.stats import percentiles, replay_camera
 
 
@@ -55,9 +47,7 @@ def make_result(runs: Mapping[str, Sequence[float]], **changes: object) -> Bench
     return BenchmarkResult(
         made="2026-01-31T12:00:00Z",
         tool="by hand",
-        machine=Machine(
-            name="Some Board", cpu="Some CPU", cores=4, memory_mib=8000, system="Linux aarch64"
-        ),
+        machine=Machine(name="Some Board", cpu="Some CPU", cores=4, memory_mib=8000, system="Linux aarch64"),
         bundle=BundleFacts(
             name="tiny",
             preset="test",

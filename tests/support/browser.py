@@ -66,15 +66,9 @@ class Browser:
 
     def __enter__(self) -> Browser:
         quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(
-            self._command, stdout=quiet, stderr=quiet, start_new_session=True
-        )
+        self._process = subprocess.Popen(self._command, stdout=quiet, stderr=quiet, start_new_session=True)
         told = self._profile / "DevToolsActivePort"
-        poll(
-            lambda: told.is_file() and told.read_text().count("\n"),
-            within=30,
-            what="Chromium's start",
-        )
+        poll(lambda: told.is_file() and told.read_text().count("\n"), within=30, what="Chromium's start")
         self._address = f"http://127.0.0.1:{told.read_text().split()[0]}"
         return self
 
@@ -83,40 +77,21 @@ class Browser:
         self._process.wait()
         self._stack.close()
 
-    def open(
-        self,
-        url: str,
-        *,
-        width: int = 1280,
-        height: int = 860,
-        phone: bool = False,
-        dark: bool = False,
-    ) -> Page:
+    def open(self, url: str, *, width: int = 1280, height: int = 860, phone: bool = False, dark: bool = False) -> Page:
         """Open a page in a new tab."""
         request = urllib.request.Request(f"{self._address}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(request) as answer:
             tab = json.load(answer)["webSocketDebuggerUrl"]
-        page = Page(
-            self._stack.enter_context(
-                connect(tab, max_size=None, compression=None, ping_interval=None)
-            )
-        )
+        page = Page(self._stack.enter_context(connect(tab, max_size=None, compression=None, ping_interval=None)))
         for domain in ("Page", "Runtime", "Log"):
             page.do(f"{domain}.enable")
-        metrics = {
-            "width": width,
-            "height": height,
-            "deviceScaleFactor": 2 if phone else 1,
-            "mobile": phone,
-        }
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
         page.do("Emulation.setDeviceMetricsOverride", **metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         page.do("Emulation.setEmulatedMedia", features=[scheme])
         failed = page.do("Page.navigate", url=url).get("errorText")
         assert failed is None, f"{url}: {failed}"
-        page.wait(
-            f"document.readyState === 'complete' && location.host === {json.dumps(urlsplit(url).netloc)}"
-        )
+        page.wait(f"document.readyState === 'complete' && location.host === {json.dumps(urlsplit(url).netloc)}")
         return page
 
 
@@ -172,9 +147,7 @@ class Page:
         """Press a key and let it go."""
         for kind in ("keyDown", "keyUp"):
             typed = {"text": text} if kind == "keyDown" and text else {}
-            self.do(
-                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **typed
-            )
+            self.do("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **typed)
 
     def click(self, selector: str) -> None:
         """Click in the middle of an element, as a mouse would."""
@@ -183,14 +156,7 @@ class Page:
             f"return [b.x + b.width / 2, b.y + b.height / 2]; }})(document.querySelector({json.dumps(selector)}))"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            self.do(
-                "Input.dispatchMouseEvent",
-                type=kind,
-                x=box[0],
-                y=box[1],
-                button="left",
-                clickCount=1,
-            )
+            self.do("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """Write what is seen, or the whole page, as a PNG."""

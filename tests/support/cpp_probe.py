@@ -21,9 +21,7 @@ class Probe:
     def __call__(self, *words: str, data: bytes | str = b"") -> bytes:
         """What it writes for a command and standard input."""
         given = data.encode() if isinstance(data, str) else data
-        result = subprocess.run(
-            [str(self.path), *words], input=given, capture_output=True, check=False
-        )
+        result = subprocess.run([str(self.path), *words], input=given, capture_output=True, check=False)
         assert result.returncode == 0, result.stderr.decode()
         return result.stdout
 

@@ -17,11 +17,7 @@ def random_object(rng: np.random.Generator, size: tuple[int, int]) -> Masks:
     y, x = np.ogrid[: size[0], : size[1]]
     mask = np.zeros(size, bool)
     for _ in range(int(rng.integers(1, 5))):
-        cy, cx, radius = (
-            rng.integers(0, size[0]),
-            rng.integers(0, size[1]),
-            rng.integers(3, size[0] // 3),
-        )
+        cy, cx, radius = (rng.integers(0, size[0]), rng.integers(0, size[1]), rng.integers(3, size[0] // 3))
         mask |= (y - cy) ** 2 + (x - cx) ** 2 <= radius**2
     return mask & (rng.integers(0, 200, size) > 0)
 
@@ -31,9 +27,7 @@ def perturb(rng: np.random.Generator, mask: Masks) -> Masks:
     moved = np.roll(mask, rng.integers(-12, 13, 2).tolist(), (0, 1)).astype(np.uint8)
     kind, width = int(rng.integers(3)), int(rng.integers(2, 10))
     if kind < 2:
-        moved = np.asarray(
-            (cv2.erode, cv2.dilate)[kind](moved, np.ones((width, width), np.uint8)), np.uint8
-        )
+        moved = np.asarray((cv2.erode, cv2.dilate)[kind](moved, np.ones((width, width), np.uint8)), np.uint8)
     return moved > 0
 
 

@@ -178,10 +178,7 @@ class FakeCuda:
 
     def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
         self._call("copy", target, source, nbytes, stream)
-        self._push(
-            stream,
-            _Op(lambda: np.copyto(self.bytes_at(target, nbytes), self.bytes_at(source, nbytes))),
-        )
+        self._push(stream, _Op(lambda: np.copyto(self.bytes_at(target, nbytes), self.bytes_at(source, nbytes))))
 
     def fill(self, target: int, value: int, nbytes: int, stream: int) -> None:
         self._call("fill", target, value, nbytes, stream)
@@ -196,9 +193,7 @@ class FakeCuda:
     def synchronize(self, stream: int) -> None:
         if self._capture is None:
             self._timeline.drain(stream)
-        self._call(
-            "synchronize", stream, capture=False
-        )  # if this fails, it is the work that failed
+        self._call("synchronize", stream, capture=False)  # if this fails, it is the work that failed
 
     def create_event(self, *, timed: bool) -> int:
         return self._make("event")
@@ -247,9 +242,7 @@ class FakeCuda:
         assert capture.origin == stream, "a capture ends where it began"
         self._call("end_capture", stream)
         if capture.broken or capture.loose:
-            raise CudaError(
-                f"the capture is invalid ({capture.broken or 'a stream was not joined'})."
-            )
+            raise CudaError(f"the capture is invalid ({capture.broken or 'a stream was not joined'}).")
         graph = self._make("graph")
         self._graphs[graph] = capture.ops
         return graph

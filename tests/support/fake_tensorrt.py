@@ -67,23 +67,14 @@ class FakeContext:
         engine, cuda = self._engine, self._engine.cuda
         cuda.calls.append(("execute", engine.name, stream))
         outputs = [item.name for item in engine.session.get_outputs()]
-        if (
-            engine.broken
-            or not self._specified()
-            or {*self._shapes, *outputs} - set(self._addresses)
-        ):
+        if engine.broken or not self._specified() or {*self._shapes, *outputs} - set(self._addresses):
             return engine._refuse("a tensor has no shape or no address")
         if self._scratch[1] < self._needs:
             return engine._refuse("there is too little scratch memory")
         if cuda.capturing(stream) and not self._warm:
             return engine._refuse("operation not permitted when stream is capturing")
         self._warm = True
-        addresses, shapes, scratch, version = (
-            dict(self._addresses),
-            dict(self._shapes),
-            self._scratch,
-            self._version,
-        )
+        addresses, shapes, scratch, version = (dict(self._addresses), dict(self._shapes), self._scratch, self._version)
 
         def run() -> None:
             if version != self._version:
@@ -94,9 +85,7 @@ class FakeContext:
                 for item in engine.session.get_inputs()
             }
             for name, array in zip(outputs, engine.session.run(outputs, feed), strict=True):
-                cuda.bytes_at(addresses[name], array.nbytes)[:] = np.frombuffer(
-                    array.tobytes(), np.uint8
-                )
+                cuda.bytes_at(addresses[name], array.nbytes)[:] = np.frombuffer(array.tobytes(), np.uint8)
 
         cuda.enqueue(stream, run)
         return True

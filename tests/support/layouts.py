@@ -56,17 +56,12 @@ def write_json(path: Path, content: Any) -> Path:
     return path
 
 
-def expressions_json(
-    videos: Mapping[str, Sequence[tuple[str, int]]], names: Sequence[str]
-) -> dict[str, Any]:
+def expressions_json(videos: Mapping[str, Sequence[tuple[str, int]]], names: Sequence[str]) -> dict[str, Any]:
     """The form of Refer-YouTube-VOS: (expression, object id) pairs per video."""
     return {
         "videos": {
             video: {
-                "expressions": {
-                    str(i): {"exp": said, "obj_id": str(number)}
-                    for i, (said, number) in enumerate(pairs)
-                },
+                "expressions": {str(i): {"exp": said, "obj_id": str(number)} for i, (said, number) in enumerate(pairs)},
                 "frames": list(names),
             }
             for video, pairs in videos.items()
@@ -80,20 +75,14 @@ def write_davis16(root: Path, sentences: Mapping[str, Sequence[str]], *, frames:
     for video in sentences:
         for name in names:
             write_image(root / "JPEGImages" / "480p" / video / f"{name}.jpg", picture(ids()))
-            write_image(
-                root / "Annotations" / "480p" / video / f"{name}.png", ids() * np.uint8(255)
-            )
+            write_image(root / "Annotations" / "480p" / video / f"{name}.png", ids() * np.uint8(255))
     said = {video: [(sentence, 1) for sentence in some] for video, some in sentences.items()}
     write_json(root / "meta_expressions.json", expressions_json(said, names))
     return root
 
 
 def write_youtube_vos(
-    root: Path,
-    videos: Mapping[str, Sequence[tuple[str, int]]],
-    *,
-    split: str = "train",
-    frames: int = 3,
+    root: Path, videos: Mapping[str, Sequence[tuple[str, int]]], *, split: str = "train", frames: int = 3
 ) -> Path:
     """Every fifth frame, two objects; expressions of "valid" and "test" do not tell the object, nor are there masks."""
     names = [f"{5 * i:05d}" for i in range(frames)]
@@ -124,19 +113,14 @@ def write_davis17(root: Path, splits: Mapping[str, Sequence[str]], *, frames: in
             write_palette(root / "Annotations" / "480p" / video / f"{index:05d}.png", ids(2))
     folder = root / "davis_text_annotations"
     folder.mkdir()
-    for annotator, encoding, word in (
-        ("annot1", "utf-8", "box"),
-        ("annot2", "latin-1", "caf\xe9 box"),
-    ):
+    for annotator, encoding, word in (("annot1", "utf-8", "box"), ("annot2", "latin-1", "caf\xe9 box")):
         for suffix in ("", "_full_video"):
             lines = [
                 f'{video} {number} "the {side} {word} of {video}{suffix.replace("_", " ")}"\n'
                 for video in videos
                 for number, side in ((1, "left"), (2, "right"))
             ]
-            (folder / f"Davis17_{annotator}{suffix}.txt").write_text(
-                "".join(lines), encoding=encoding
-            )
+            (folder / f"Davis17_{annotator}{suffix}.txt").write_text("".join(lines), encoding=encoding)
     return root
 
 
@@ -182,9 +166,7 @@ def write_a2d(root: Path, *, pngs: bool = False, frames: int = 6) -> Path:
         sentences.append(f"{video},0,A white Box  is standing on the left")
         if video == "train_a-1":
             sentences += [f"{video},1,box rolling", f"{video},1 (copy),box rolling"]
-    rows = [
-        f"{video},11,0:00,0:05,{HEIGHT},{WIDTH},{frames},2,{use}" for video, use in usage.items()
-    ]
+    rows = [f"{video},11,0:00,0:05,{HEIGHT},{WIDTH},{frames},2,{use}" for video, use in usage.items()]
     (root / "Release" / "videoset.csv").write_text("\n".join(rows) + "\n")
     text = root / "text_annotations"
     (text / "a2d_annotation.txt").write_text("\n".join(sentences) + "\n")
@@ -199,9 +181,7 @@ def write_jhmdb(root: Path, *, frames: int = 4, masks: int = 3) -> Path:
     lines = ["video_id,query"]
     for action, video in (("catch", "ball_catch_1"), ("wave", "wave_2")):
         for index in range(frames):
-            write_image(
-                root / "Rename_Images" / action / video / f"{index + 1:05d}.png", picture(ids(1))
-            )
+            write_image(root / "Rename_Images" / action / video / f"{index + 1:05d}.png", picture(ids(1)))
         (root / "Rename_Images" / action / ".AppleDouble").mkdir()
         path = root / "puppet_mask" / action / video / "puppet_mask.mat"
         path.parent.mkdir(parents=True)
@@ -220,39 +200,17 @@ def write_refcoco(root: Path) -> Path:
             x0, y0, x1, y1 = columns.start, rows.start, columns.stop, rows.stop
             key = 100 * image + number
             polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
-            facts = {
-                "segmentation": [polygon],
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "area": (x1 - x0) * (y1 - y0),
-            }
-            annotations.append(
-                {"id": key, "image_id": image, "category_id": 1, "iscrowd": 0} | facts
-            )
+            facts = {"segmentation": [polygon], "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)}
+            annotations.append({"id": key, "image_id": image, "category_id": 1, "iscrowd": 0} | facts)
             side = ("left", "right")[number]
-            said = [
-                {"sent": f"Box on the {side}", "raw": f"Box on the {side}!"},
-                {"raw": f"{side}  box"},
-            ]
-            reference = {
-                "ref_id": key + 1,
-                "ann_id": key,
-                "image_id": image,
-                "split": "train" if image == 7 else "val",
-            }
+            said = [{"sent": f"Box on the {side}", "raw": f"Box on the {side}!"}, {"raw": f"{side}  box"}]
+            reference = {"ref_id": key + 1, "ann_id": key, "image_id": image, "split": "train" if image == 7 else "val"}
             references.append(reference | {"sentences": said})
     images = [
-        {
-            "id": image,
-            "file_name": f"COCO_train2014_{image:012d}.jpg",
-            "height": HEIGHT,
-            "width": WIDTH,
-        }
+        {"id": image, "file_name": f"COCO_train2014_{image:012d}.jpg", "height": HEIGHT, "width": WIDTH}
         for image in (7, 8)
     ]
     categories = [{"id": 1, "name": "suitcase", "supercategory": "accessory"}]
-    write_json(
-        root / "instances.json",
-        {"images": images, "annotations": annotations, "categories": categories},
-    )
+    write_json(root / "instances.json", {"images": images, "annotations": annotations, "categories": categories})
     write_json(root / "refs.json", references)
     return root

@@ -39,9 +39,7 @@ class FakeCapture:
         self.released = True
 
 
-def write_h264(
-    path: Path, times: Sequence[float] | np.ndarray, *, size: tuple[int, int] = (48, 64)
-) -> Path:
+def write_h264(path: Path, times: Sequence[float] | np.ndarray, *, size: tuple[int, int] = (48, 64)) -> Path:
     """Frames of grey 0, 8, 16, ... at `times` seconds, with B-frames; skips the test without PyAV."""
     av = pytest.importorskip("av")
     clock = Fraction(1, 90_000)
@@ -51,9 +49,7 @@ def write_h264(
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = clock
         for index, seconds in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(
-                np.full((*size, 3), index * 8 % 256, np.uint8), format="bgr24"
-            )
+            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), index * 8 % 256, np.uint8), format="bgr24")
             frame.pts, frame.time_base = round(seconds / clock), clock
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -108,13 +108,7 @@ class Served:
     errors: list[BaseException] = field(default_factory=list)
 
     def request(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-        *,
-        encode: bool = True,
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, *, encode: bool = True
     ) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
@@ -122,9 +116,7 @@ class Served:
                 body = json.dumps(body).encode()
             connection.request(method, path, body, dict(headers or {}))
             answer = connection.getresponse()
-            return Answer(
-                answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-            )
+            return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
         finally:
             connection.close()
 

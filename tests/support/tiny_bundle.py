@@ -23,43 +23,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from rvos_edge.bundle import (
-    FORMAT_VERSION,
-    FlowSpec,
-    GraphSpec,
-    Manifest,
-    TensorSpec,
-    TextSpec,
-    read_manifest,
-)
+from rvos_edge.bundle import FORMAT_VERSION, FlowSpec, GraphSpec, Manifest, TensorSpec, TextSpec, read_manifest
 
 F32 = NDArray[np.float32]
 ITERATIONS = 3
 MAX_TOKENS = 16
 CHANNELS = (4, 4, 4, 6)
-WORDS = [
-    "a",
-    "the",
-    "dog",
-    "cat",
-    "red",
-    "ball",
-    "on",
-    "left",
-    "right",
-    "of",
-    "big",
-    "small",
-    "car",
-    "black",
-    "person",
-]
+WORDS = ["a", "the", "dog", "cat", "red", "ball", "on", "left", "right", "of", "big", "small", "car", "black", "person"]
 _TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int64": TensorProto.INT64}
 
 
-def write_tiny_bundle(
-    directory: Path, *, size: tuple[int, int] = (64, 96), flow: bool = True
-) -> Path:
+def write_tiny_bundle(directory: Path, *, size: tuple[int, int] = (64, 96), flow: bool = True) -> Path:
     """Write the bundle and return its directory.
 
     Args:
@@ -69,9 +43,7 @@ def write_tiny_bundle(
     """
     directory.mkdir(parents=True, exist_ok=True)
     _tokenizer().save(str(directory / "tokenizer.json"))
-    graphs = {
-        name: _write_graph(directory, name, *parts) for name, parts in _graphs(size, flow).items()
-    }
+    graphs = {name: _write_graph(directory, name, *parts) for name, parts in _graphs(size, flow).items()}
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name="tiny",
@@ -84,9 +56,7 @@ def write_tiny_bundle(
         text=TextSpec(sha256=_sha256(directory / "tokenizer.json"), max_tokens=MAX_TOKENS),
         flow=FlowSpec(iterations=ITERATIONS, scale=1) if flow else None,
         graphs=graphs,
-        states={"fmap_prev": "fmap", "hidden": "hidden_next", "coords": "coords_next"}
-        if flow
-        else {},
+        states={"fmap_prev": "fmap", "hidden": "hidden_next", "coords": "coords_next"} if flow else {},
         tools={"onnx": onnx.__version__},
         checkpoint="none",
         checkpoint_sha256="0" * 64,
@@ -100,11 +70,7 @@ def write_two_sizes(folder: Path) -> Path:
     """A bundle of 64x96 that also has graphs for 96x128."""
     small = write_tiny_bundle(folder)
     large = read_manifest(write_tiny_bundle(folder / "96x128", size=(96, 128)))
-    graphs = {
-        n: s.model_copy(update={"file": f"96x128/{s.file}"})
-        for n, s in large.graphs.items()
-        if n != "text"
-    }
+    graphs = {n: s.model_copy(update={"file": f"96x128/{s.file}"}) for n, s in large.graphs.items() if n != "text"}
     write_manifest(small, read_manifest(small).model_copy(update={"sizes": {"96x128": graphs}}))
     return small
 
@@ -140,9 +106,7 @@ def weights() -> dict[str, F32]:
 class Reference:
     """The chain in NumPy; ``warm`` and ``iterations`` are those of FlowOptions."""
 
-    def __init__(
-        self, *, size: tuple[int, int] = (64, 96), iterations: int = ITERATIONS, warm: bool = True
-    ) -> None:
+    def __init__(self, *, size: tuple[int, int] = (64, 96), iterations: int = ITERATIONS, warm: bool = True) -> None:
         self.size, self.iterations, self.warm = size, iterations, warm
         self.w = weights()
         self.reset()
@@ -153,23 +117,17 @@ class Reference:
         self.coords: F32 | None = None
         self.field = np.zeros((2, *self.size), np.float32)
 
-    def step(
-        self, frame: NDArray[np.uint8], queries: Sequence[str], *, flow: str = "run"
-    ) -> tuple[F32, F32]:
+    def step(self, frame: NDArray[np.uint8], queries: Sequence[str], *, flow: str = "run") -> tuple[F32, F32]:
         """Margins [Q,h,w] and flow [2,H,W] of the next frame; ``flow`` is "run", "keep" or "zero"."""
         w = self.w
         height, width = self.size
-        image = cv2.resize(frame, (width, height)).astype(np.float32).transpose(
-            2, 0, 1
-        ) / np.float32(255)
+        image = cv2.resize(frame, (width, height)).astype(np.float32).transpose(2, 0, 1) / np.float32(255)
         quarter, eighth = _pool(image, 4), _pool(image, 8)
         c2, c3 = _mix(w["w_c2"], quarter), np.maximum(_mix(w["w_c3"], eighth), 0)
         c4 = _mix(w["w_c4"], c3)
         v4 = np.maximum(_mix(w["w_v4"], _mix(w["w_c5"], c4)), 0)
         field = self._flow(eighth, flow)
-        motion = _pool(np.abs(field - field.mean((1, 2), keepdims=True)).mean(0, keepdims=True), 4)[
-            0
-        ]
+        motion = _pool(np.abs(field - field.mean((1, 2), keepdims=True)).mean(0, keepdims=True), 4)[0]
         margins = []
         for query in queries:
             l1, l2, l3, l4 = self.text(query)
@@ -196,20 +154,12 @@ class Reference:
             self.coords = None
             self.field = np.zeros((2, *self.size), np.float32)
             return self.field
-        hidden, context = (
-            np.tanh(_mix(w["w_hidden"], eighth)),
-            np.maximum(_mix(w["w_context"], eighth), 0),
-        )
+        hidden, context = (np.tanh(_mix(w["w_hidden"], eighth)), np.maximum(_mix(w["w_context"], eighth), 0))
         corr = ((fmap * previous).sum(0), (fmap - previous).sum(0), previous.max(0), fmap.mean(0))
         coords = self.coords if self.coords is not None and self.warm else grid
         for _ in range(self.iterations):
             hidden = np.tanh(0.5 * hidden + 0.3 * context + corr[0])
-            coords = (
-                coords
-                + 0.2 * np.sin(coords)
-                + _mix(w["w_step"], hidden)
-                + np.stack([corr[1], corr[2] * corr[3]])
-            )
+            coords = coords + 0.2 * np.sin(coords) + _mix(w["w_step"], hidden) + np.stack([corr[1], corr[2] * corr[3]])
         self.coords = coords
         self.field = _repeat(8 * (coords - grid) + hidden[:2], 8)
         return self.field
@@ -230,9 +180,7 @@ def _repeat(tensor: F32, n: int) -> F32:
 
 def _tokenizer() -> Tokenizer:
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    tokenizer = Tokenizer(
-        models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
-    )
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
@@ -283,14 +231,10 @@ class _Graph:
 
     def image(self) -> str:
         floats = self.add("Cast", "image", to=TensorProto.FLOAT)
-        planes = self.add(
-            "Unsqueeze", self.add("Transpose", floats, perm=[2, 0, 1]), self.const([0], np.int64)
-        )
+        planes = self.add("Unsqueeze", self.add("Transpose", floats, perm=[2, 0, 1]), self.const([0], np.int64))
         return self.add("Div", planes, self.const(255))
 
-    def reduce(
-        self, op: str, tensor: str, axes: list[int], out: str | None = None, keepdims: int = 1
-    ) -> str:
+    def reduce(self, op: str, tensor: str, axes: list[int], out: str | None = None, keepdims: int = 1) -> str:
         return self.add(op, tensor, self.const(axes, np.int64), out=out, keepdims=keepdims)
 
 
@@ -301,13 +245,7 @@ def _graphs(size: tuple[int, int], flow: bool) -> dict[str, Parts]:
     shapes: Shapes = {"image": ("uint8", (h, w, 3)), "margin": ("float32", ("Q", *quarter))}
     shapes |= dict.fromkeys(("input_ids", "attention_mask"), ("int64", (1, "L")))
     shapes |= {f"lang{i + 1}": ("float32", ("Q", c)) for i, c in enumerate(CHANNELS)}
-    features = {
-        "c2": (c1, *quarter),
-        "c3": (c2, *grid),
-        "c4": (c3, *grid),
-        "c5": (5, *grid),
-        "v4": (c4, *grid),
-    }
+    features = {"c2": (c1, *quarter), "c3": (c2, *grid), "c4": (c3, *grid), "c5": (5, *grid), "v4": (c4, *grid)}
     features |= dict.fromkeys(("fmap", "fmap_prev", "hidden", "hidden_next", "context"), (4, *grid))
     features |= {f"corr{i}": (1, *grid) for i in range(4)}
     features |= {"coords": (2, *grid), "coords_next": (2, *grid), "flow": (2, h, w)}
@@ -324,12 +262,7 @@ def _graphs(size: tuple[int, int], flow: bool) -> dict[str, Parts]:
         step_inputs = [*corrs, "hidden", "context", "coords"]
         parts |= {
             "flow_encode": (_flow_encode(), ["image"], ["fmap"], shapes),
-            "flow_context": (
-                _flow_context(),
-                ["image", "fmap", "fmap_prev"],
-                ["hidden", "context", *corrs],
-                shapes,
-            ),
+            "flow_context": (_flow_context(), ["image", "fmap", "fmap_prev"], ["hidden", "context", *corrs], shapes),
             "flow_step": (_flow_step(), step_inputs, ["hidden_next", "coords_next"], shapes),
             "flow_up": (_flow_up(grid), ["hidden", "coords"], ["flow"], shapes),
         }
@@ -339,9 +272,7 @@ def _graphs(size: tuple[int, int], flow: bool) -> dict[str, Parts]:
 def _text() -> _Graph:
     g, w = _Graph(), weights()
     embedded = g.add("Gather", g.const(w["table"]), "input_ids")  # [1,L,8]
-    mask = g.add(
-        "Unsqueeze", g.add("Cast", "attention_mask", to=TensorProto.FLOAT), g.const([2], np.int64)
-    )
+    mask = g.add("Unsqueeze", g.add("Cast", "attention_mask", to=TensorProto.FLOAT), g.const([2], np.int64))
     total = g.reduce("ReduceSum", g.add("Mul", embedded, mask), [1], keepdims=0)
     mean = g.add("Div", total, g.reduce("ReduceSum", mask, [1], keepdims=0))
     for i in range(1, 5):
@@ -384,9 +315,7 @@ def _flow_context() -> _Graph:
 
 def _flow_step() -> _Graph:
     g = _Graph()
-    mixed = g.add(
-        "Add", g.add("Mul", "hidden", g.const(0.5)), g.add("Mul", "context", g.const(0.3))
-    )
+    mixed = g.add("Add", g.add("Mul", "hidden", g.const(0.5)), g.add("Mul", "context", g.const(0.3)))
     hidden = g.add("Tanh", g.add("Add", mixed, "corr0"), out="hidden_next")
     lookup = g.add("Concat", "corr1", g.add("Mul", "corr2", "corr3"), axis=1)
     delta = g.add("Add", g.mix(weights()["w_step"], hidden), lookup)

@@ -25,7 +25,5 @@ def write_checkpoint(path: Path, **changes: object) -> Path:
                 tensor *= 1 + 0.3 * torch.rand_like(tensor)
                 if not name.endswith("running_var"):
                     tensor += 0.05 * torch.randn_like(tensor)
-    save_checkpoint(
-        path, Checkpoint(model, initialise(model, InitialWeights()), {"name": "tested"})
-    )
+    save_checkpoint(path, Checkpoint(model, initialise(model, InitialWeights()), {"name": "tested"}))
     return path

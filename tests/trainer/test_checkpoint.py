@@ -12,12 +12,7 @@ from support.full_disk import files_at_most
 
 import rvos_edge.trainer.checkpoint
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    load_training_state,
-    save_checkpoint,
-)
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, save_checkpoint
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import small_tokenizer
 from rvos_edge.trainer.model.presets import model_config
@@ -25,16 +20,12 @@ from rvos_edge.trainer.model.presets import model_config
 
 def _checkpoint(seed: int = 0) -> Checkpoint:
     torch.manual_seed(seed)
-    return Checkpoint(
-        HINet(config=model_config("test")), small_tokenizer(512), {"name": f"seed {seed}"}
-    )
+    return Checkpoint(HINet(config=model_config("test")), small_tokenizer(512), {"name": f"seed {seed}"})
 
 
 def test_round_trip(tmp_path: Path) -> None:
     before = _checkpoint()
-    save_checkpoint(
-        tmp_path / "run/checkpoint", before, training={"iteration": 7, "moment": torch.ones(2)}
-    )
+    save_checkpoint(tmp_path / "run/checkpoint", before, training={"iteration": 7, "moment": torch.ones(2)})
     after = load_checkpoint(tmp_path / "run/checkpoint", preset="test")
     assert after.model.config == before.model.config
     assert not after.model.training
@@ -51,9 +42,7 @@ def test_other_weights_than_the_networks_own_can_be_stored(tmp_path: Path) -> No
     checkpoint = _checkpoint()
     average = {key: torch.zeros_like(value) for key, value in checkpoint.model.state_dict().items()}
     save_checkpoint(tmp_path / "c", checkpoint, weights=average)
-    assert not any(
-        value.any() for value in load_checkpoint(tmp_path / "c").model.state_dict().values()
-    )
+    assert not any(value.any() for value in load_checkpoint(tmp_path / "c").model.state_dict().values())
 
 
 def test_a_missing_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -121,10 +110,7 @@ def test_a_crash_while_replacing_leaves_the_old_one(
 def test_a_full_disk_leaves_the_old_one(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c", _checkpoint(0))
     after = _checkpoint(1)
-    with (
-        files_at_most(20_000),
-        pytest.raises(UserError, match="Cannot save the checkpoint") as caught,
-    ):
+    with files_at_most(20_000), pytest.raises(UserError, match="Cannot save the checkpoint") as caught:
         save_checkpoint(tmp_path / "c", after)
     assert "\n" not in str(caught.value)
     # torch and safetensors fail in different ways.
@@ -148,15 +134,10 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_the_old_one(
     save_checkpoint(tmp_path / "c", _checkpoint(0), training={"iteration": 3})
     with monkeypatch.context() as patch:
         if writer == "weights":
-            patch.setattr(
-                rvos_edge.trainer.checkpoint, "save_file", lambda state, file: _fill_the_disk(file)
-            )
+            patch.setattr(rvos_edge.trainer.checkpoint, "save_file", lambda state, file: _fill_the_disk(file))
         else:
             patch.setattr(torch, "save", lambda state, file: _fill_the_disk(file))
-        with pytest.raises(
-            UserError,
-            match=r"Cannot save the checkpoint .*No space left on device.*; free some space",
-        ):
+        with pytest.raises(UserError, match=r"Cannot save the checkpoint .*No space left on device.*; free some space"):
             save_checkpoint(tmp_path / "c", _checkpoint(1), training={"iteration": 6})
     assert os.listdir(tmp_path) == ["c"]
     assert load_checkpoint(tmp_path / "c").card == {"name": "seed 0"}

@@ -84,21 +84,16 @@ def test_overrides_reach_nested_keys_and_lists(file: Path) -> None:
         ("data.sources=[]", r"'data\.sources'"),
     ],
 )
-def test_a_wrong_override_is_refused_in_one_sentence(
-    file: Path, override: str, message: str
-) -> None:
+def test_a_wrong_override_is_refused_in_one_sentence(file: Path, override: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_config(file, [override])
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [("a: [1", "not readable YAML"), ("- 1", "mapping of keys"), ("", "mapping")],
+    ("text", "message"), [("a: [1", "not readable YAML"), ("- 1", "mapping of keys"), ("", "mapping")]
 )
-def test_a_file_that_is_no_configuration_is_refused(
-    text: str, message: str, tmp_path: Path
-) -> None:
+def test_a_file_that_is_no_configuration_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         load_config(tmp_path / "bad.yaml")
@@ -129,11 +124,7 @@ def test_epochs_are_those_of_a_single_source(file: Path) -> None:
     with pytest.raises(UserError, match="epochs are those of a single source"):
         load_config(
             file,
-            [
-                "iterations=null",
-                "epochs=2",
-                "data.sources=[{kind: synthetic, share: 1}, {kind: synthetic, share: 1}]",
-            ],
+            ["iterations=null", "epochs=2", "data.sources=[{kind: synthetic, share: 1}, {kind: synthetic, share: 1}]"],
         )
 
 

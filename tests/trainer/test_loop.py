@@ -86,16 +86,9 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "average, alignment": {
         "ema": 0.9,
         "loss": {"alignment": 0.3},
-        "data": {
-            "sources": [{"kind": "synthetic", "share": 1.0}],
-            "queries": 2,
-            "spare_queries": 3,
-        },
+        "data": {"sources": [{"kind": "synthetic", "share": 1.0}], "queries": 2, "spare_queries": 3},
     },
-    "adamw, text trained": {
-        "ema": 0.9,
-        "optimizer": {"name": "adamw", "lr": 0.001, "text_lr": 0.1, "clip": 1.0},
-    },
+    "adamw, text trained": {"ema": 0.9, "optimizer": {"name": "adamw", "lr": 0.001, "text_lr": 0.1, "clip": 1.0}},
     "bf16, frozen parts": {"amp": "bf16", "freeze_early": True, "freeze_backbone_norm": True},
 }
 
@@ -133,9 +126,7 @@ def test_the_scaler_of_fp16_is_resumed_too(tmp_path: Path, monkeypatch: pytest.M
         build(self, *args, **kwargs)
         assert self.precision == torch.float16
         assert self.scaler.is_enabled()
-        self.precision = (
-            torch.bfloat16
-        )  # CPUs take seconds for a step in fp16; the scaler does not mind
+        self.precision = torch.bfloat16  # CPUs take seconds for a step in fp16; the scaler does not mind
         self.scaler.set_growth_interval(2)
 
     monkeypatch.setattr(Trainer, "__init__", scaled_bf16)
@@ -154,15 +145,11 @@ def test_the_scaler_of_fp16_is_resumed_too(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_run_leaves_its_configuration_and_a_card(tmp_path: Path) -> None:
-    config = _config(
-        iterations=2, data={"sources": [{"kind": "synthetic", "share": 2.0}], "licences": ["own"]}
-    )
+    config = _config(iterations=2, data={"sources": [{"kind": "synthetic", "share": 2.0}], "licences": ["own"]})
     console = _quiet()
     path = train(config, tmp_path / "run", console=console)
     assert path == tmp_path / "run/checkpoint"
-    assert json.loads((tmp_path / "run/config.json").read_text()) == json.loads(
-        config.model_dump_json()
-    )
+    assert json.loads((tmp_path / "run/config.json").read_text()) == json.loads(config.model_dump_json())
     card = load_checkpoint(path).card
     assert card["data"] == [{"name": "synthetic", "share": 1.0}]
     assert (card["iterations"], card["licences"], card["interrupted"]) == (2, ["own"], False)
@@ -171,9 +158,7 @@ def test_a_run_leaves_its_configuration_and_a_card(tmp_path: Path) -> None:
 
 
 def test_the_loss_falls_on_a_few_fixed_samples() -> None:
-    trainer = _trainer(
-        _config(iterations=1000, flow_dropout=0.0, optimizer={"name": "adamw", "lr": 0.003})
-    )
+    trainer = _trainer(_config(iterations=1000, flow_dropout=0.0, optimizer={"name": "adamw", "lr": 0.003}))
     batch = _batch()
     losses = [trainer.step(batch) for _ in range(30)]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])
@@ -192,12 +177,8 @@ def test_an_existing_run_is_not_overwritten_and_not_resumed_as_another(tmp_path:
         train(_config(iterations=4), tmp_path / "run", resume=True, console=_quiet())
     assert json.loads((tmp_path / "run/config.json").read_text())["iterations"] == 2
     before = (tmp_path / "run/checkpoint/model.safetensors").read_bytes()
-    other = config.model_copy(
-        update={"workers": 1, "threads": torch.get_num_threads(), "log_every": 1}
-    )
-    train(
-        other, tmp_path / "run", resume=True, console=_quiet()
-    )  # a finished run has nothing left to do
+    other = config.model_copy(update={"workers": 1, "threads": torch.get_num_threads(), "log_every": 1})
+    train(other, tmp_path / "run", resume=True, console=_quiet())  # a finished run has nothing left to do
     assert (tmp_path / "run/checkpoint/model.safetensors").read_bytes() == before
     with pytest.raises(UserError, match="is not a checkpoint"):
         train(config, tmp_path / "empty", resume=True, console=_quiet())
@@ -205,15 +186,11 @@ def test_an_existing_run_is_not_overwritten_and_not_resumed_as_another(tmp_path:
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     config = _config(optimizer={"lr": 1e30}, checkpoint_every=1)
-    with pytest.raises(
-        UserError, match=r"loss became (nan|inf) at iteration \d; lower optimizer\.lr"
-    ):
+    with pytest.raises(UserError, match=r"loss became (nan|inf) at iteration \d; lower optimizer\.lr"):
         train(config, tmp_path / "run", console=_quiet())
 
 
-def test_a_run_of_epochs_shows_every_frame_and_resumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_of_epochs_shows_every_frame_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_davis17(tmp_path / "DAVIS", {"train": ["bear", "dog"], "val": ["goat"]}, frames=3)
     data = {
         "sources": [{"kind": "davis17", "root": str(root), "share": 1}],
@@ -247,9 +224,7 @@ def test_snapshots_are_kept_for_averaging(tmp_path: Path) -> None:
     last, final = (load_checkpoint(directory).model.state_dict() for directory in (kept[-1], path))
     assert _equal(last, final)
     assert load_training_state(path)["iteration"] == 6
-    with pytest.raises(
-        UserError
-    ):  # weights only: a snapshot is a fraction of the checkpoint's size
+    with pytest.raises(UserError):  # weights only: a snapshot is a fraction of the checkpoint's size
         load_training_state(kept[-1])
 
 
@@ -280,9 +255,7 @@ def test_bad_data_in_mid_run_is_named_and_nothing_learnt_is_lost(
     assert _equal(load_file(whole / "model.safetensors"), load_file(cut / "model.safetensors"))
 
 
-def test_a_full_disk_ends_the_command_with_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_ends_the_command_with_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "small.json"
     file.write_text(_config().model_dump_json(), encoding="utf-8")
     save = torch.save
@@ -304,9 +277,7 @@ def test_a_full_disk_ends_the_command_with_one_sentence(
     assert not list((tmp_path / "run").glob(".*"))
 
 
-def test_training_goes_on_where_events_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_goes_on_where_events_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: EventFile, step: int, **scalars: float) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -320,24 +291,14 @@ def test_training_goes_on_where_events_cannot_be_written(
 
 def test_fine_tuning_starts_from_a_checkpoint(tmp_path: Path) -> None:
     before = train(_config(iterations=2), tmp_path / "before", console=_quiet())
-    tune = {
-        "init_from": str(before),
-        "iterations": 1,
-        "optimizer": {"lr": 1e-12, "weight_decay": 0},
-    }
+    tune = {"init_from": str(before), "iterations": 1, "optimizer": {"lr": 1e-12, "weight_decay": 0}}
     after = train(_config(**tune), tmp_path / "after", console=_quiet())
-    one, other = (
-        load_file(path / "model.safetensors")["decoder.head.2.weight"] for path in (before, after)
-    )
+    one, other = (load_file(path / "model.safetensors")["decoder.head.2.weight"] for path in (before, after))
     assert torch.allclose(one, other, atol=1e-6)
     with pytest.raises(UserError, match="is of preset 'test', not 'edge'"):
         train(_config(**tune, model={"preset": "edge"}), tmp_path / "edge", console=_quiet())
     with pytest.raises(UserError, match="is of another network; use the same model section"):
-        train(
-            _config(**tune, model={"preset": "test", "fusion": "single"}),
-            tmp_path / "single",
-            console=_quiet(),
-        )
+        train(_config(**tune, model={"preset": "test", "fusion": "single"}), tmp_path / "single", console=_quiet())
 
 
 def test_a_preset_with_a_real_text_model_needs_its_weights(tmp_path: Path) -> None:
@@ -351,13 +312,8 @@ def test_frozen_parts_do_not_move() -> None:
     model = trainer.model
     before = {key: value.clone() for key, value in model.state_dict().items()}
     trainer.step(_batch())
-    moved = {
-        key for key, value in model.state_dict().items() if not torch.equal(value, before[key])
-    }
-    assert not any(
-        key.startswith(("flow.", "sentence.", "backbone.stem.", "backbone.layer1."))
-        for key in moved
-    )
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert not any(key.startswith(("flow.", "sentence.", "backbone.stem.", "backbone.layer1.")) for key in moved)
     assert not any(key.startswith("backbone.") and "running" in key for key in moved)
     assert "backbone.layer4.1.conv2.weight" in moved
     assert "language.levels.0.weight" in moved
@@ -395,9 +351,7 @@ def test_sentence_dropout_hides_parts_of_the_vectors_in_training_alone() -> None
     plain, dropped = (_trainer(_config(sentence_dropout=share)).objective for share in (0.0, 0.5))
     seen: list[torch.Tensor] = []
     for objective in (plain, dropped):
-        objective.model.language.register_forward_pre_hook(
-            lambda module, inputs: seen.append(inputs[0])
-        )
+        objective.model.language.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         objective.sentences(expressions)
         objective.sentences(expressions)
     assert torch.equal(seen[0], seen[1])

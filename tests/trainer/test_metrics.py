@@ -15,13 +15,7 @@ import numpy as np
 import pytest
 from support.drawn_masks import REAL, random_sequence, real_sequence
 
-from rvos_edge.trainer.metrics import (
-    IouMeter,
-    boundary_accuracy,
-    combine_objects,
-    region_similarity,
-    statistics,
-)
+from rvos_edge.trainer.metrics import IouMeter, boundary_accuracy, combine_objects, region_similarity, statistics
 
 # By sequence: mean, recall and decay of J, then of F.
 PUBLIC = {
@@ -45,10 +39,7 @@ PUBLIC = {
         (0.5202345514428023, 0.4, -0.2489110618481003),
         (0.771560612494874, 0.9333333333333333, -0.050777341601749515),
     ),
-    "dance-jump": (
-        (0.6829824630929947, 0.9, 0.2144584444993175),
-        (0.7290067691670818, 0.9, 0.15452026810948782),
-    ),
+    "dance-jump": ((0.6829824630929947, 0.9, 0.2144584444993175), (0.7290067691670818, 0.9, 0.15452026810948782)),
     "mallard-fly": (
         (0.7028279544980869, 1.0, -0.00657170018126052),
         (0.7190497168003946, 0.9166666666666666, 0.08734907484702359),
@@ -92,9 +83,7 @@ def slow_edges(mask: np.ndarray) -> list[tuple[int, int]]:
                 ahead = ahead[:1]
             elif x == width - 1:
                 ahead = ahead[1:2]
-            if (y, x) != (height - 1, width - 1) and any(
-                mask[y, x] != mask[v, u] for v, u in ahead
-            ):
+            if (y, x) != (height - 1, width - 1) and any(mask[y, x] != mask[v, u] for v, u in ahead):
                 out.append((y, x))
     return out
 
@@ -121,9 +110,7 @@ def test_region_similarity() -> None:
     assert region_similarity(a, b) == 0
     b[1:3] = True
     assert region_similarity(a, b) == pytest.approx(4 / 12)
-    assert region_similarity(np.stack([a, b]), np.stack([a, a])).tolist() == pytest.approx(
-        [1, 4 / 12]
-    )
+    assert region_similarity(np.stack([a, b]), np.stack([a, a])).tolist() == pytest.approx([1, 4 / 12])
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -133,9 +120,7 @@ def test_boundary_equals_the_slow_definition(seed: int) -> None:
     noise = [cv2.GaussianBlur(rng.normal(size=size), (0, 0), 5) for _ in range(2)]
     truth, result = noise[0] > 0.02, noise[0] + 0.4 * noise[1] > 0.02
     for bound in (0.008, 0.03):
-        assert boundary_accuracy(truth, result, bound=bound) == pytest.approx(
-            slow_f(truth, result, bound), abs=1e-12
-        )
+        assert boundary_accuracy(truth, result, bound=bound) == pytest.approx(slow_f(truth, result, bound), abs=1e-12)
 
 
 def test_boundary_of_empty_masks() -> None:
@@ -149,9 +134,7 @@ def test_boundary_of_empty_masks() -> None:
 
 def assert_public(name: str, truth: np.ndarray, result: np.ndarray) -> None:
     for measure, expected in zip((region_similarity, boundary_accuracy), PUBLIC[name], strict=True):
-        assert astuple(statistics(measure(truth, result))) == pytest.approx(
-            expected, rel=0, abs=1e-15
-        )
+        assert astuple(statistics(measure(truth, result))) == pytest.approx(expected, rel=0, abs=1e-15)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -191,29 +174,21 @@ def test_statistics_are_mean_recall_and_decay() -> None:
     # Quarters share their border frame: frames 1-6 and 15-20.
     assert numbers.decay == pytest.approx((5 * 1 + 0.8) / 6 - (0.4 + 5 * 0.2) / 6)
     assert statistics([float("nan"), 0.6, 0.6, 0.6, 0.6]).mean == pytest.approx(0.6)
-    assert statistics(np.linspace(1, 0, 300)).decay == pytest.approx(0.75, abs=0.01), (
-        "long videos do not wrap"
-    )
+    assert statistics(np.linspace(1, 0, 300)).decay == pytest.approx(0.75, abs=0.01), "long videos do not wrap"
 
 
 def test_the_decay_of_long_videos_is_our_own() -> None:
     """The public code keeps frame numbers in 8 bits: with 256 frames its last quarter is empty and the decay NaN."""
     values = np.random.default_rng(5).random(300)
-    assert statistics(values[:255]).decay == pytest.approx(0.04349026826991492, abs=1e-15), (
-        "as the public code says"
-    )
-    assert statistics(values[:256]).decay == pytest.approx(
-        values[:65].mean() - values[191:256].mean()
-    )
+    assert statistics(values[:255]).decay == pytest.approx(0.04349026826991492, abs=1e-15), "as the public code says"
+    assert statistics(values[:256]).decay == pytest.approx(values[:65].mean() - values[191:256].mean())
 
 
 def test_a_higher_id_overrides_a_lower_one() -> None:
     masks = np.zeros((3, 1, 4), bool)
     masks[0, 0, :3], masks[1, 0, 1:3], masks[2, 0, 2:3] = True, True, True
     assert combine_objects(masks, [1, 2, 3]).tolist() == [[1, 2, 3, 0]]
-    assert combine_objects(masks, [3, 2, 1]).tolist() == [[3, 3, 3, 0]], (
-        "the ids decide, not the order"
-    )
+    assert combine_objects(masks, [3, 2, 1]).tolist() == [[3, 3, 3, 0]], "the ids decide, not the order"
     assert combine_objects(masks[:0], []).tolist() == [[0] * 4]
     for wrong in ([1, 2], [1, 2, 2], [0, 1, 2], [1, 2, 256]):
         with pytest.raises(ValueError, match="different ids"):

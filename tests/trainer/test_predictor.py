@@ -22,9 +22,7 @@ _QUERIES = ["a dog", "the red ball on the left"]
 
 def _segmenter(**changes: object) -> TorchSegmenter:
     torch.manual_seed(0)
-    segmenter = TorchSegmenter(
-        Checkpoint(HINet(config=model_config("test", **changes)), small_tokenizer(512))
-    )
+    segmenter = TorchSegmenter(Checkpoint(HINet(config=model_config("test", **changes)), small_tokenizer(512)))
     segmenter.set_queries(_QUERIES)
     return segmenter
 
@@ -65,9 +63,7 @@ def test_margins_and_masks_equal_a_forward_by_hand() -> None:
     segmenter.reset()
     masks = segmenter.masks(frames[0])
     margin = _by_hand(segmenter, frames[0], torch.zeros(1, 2, 64, 96))
-    expected = (
-        F.interpolate(margin[None], size=(60, 80), mode="bilinear", align_corners=False)[0] > 0
-    )
+    expected = F.interpolate(margin[None], size=(60, 80), mode="bilinear", align_corners=False)[0] > 0
     assert masks.shape == (2, 60, 80)
     assert masks.dtype == np.bool_
     assert np.array_equal(masks, expected.numpy())

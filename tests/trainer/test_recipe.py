@@ -20,14 +20,7 @@ _PRE = {
     "lr": 0.01,
     "clip": None,
 }
-_TUNE = {
-    "batch": 8,
-    "iterations": None,
-    "background": 0.9,
-    "object": 1.1,
-    "hardest": 0.15,
-    "lr": 0.001,
-}
+_TUNE = {"batch": 8, "iterations": None, "background": 0.9, "object": 1.1, "hardest": 0.15, "lr": 0.001}
 _TABLE = {
     "pretrain-youtube-vos": _PRE,
     "finetune-davis16": {**_TUNE, "source": "davis", "epochs": 10, "clip": 1.0},
@@ -64,34 +57,14 @@ def test_what_all_have_in_common(name: str) -> None:
     config = _load(name)
     optimizer, data = config.optimizer, config.data
     assert config.amp == "fp16"
-    assert (optimizer.name, optimizer.weight_decay, optimizer.power, optimizer.warmup) == (
-        "sgd",
-        1e-4,
-        0.9,
-        0,
-    )
+    assert (optimizer.name, optimizer.weight_decay, optimizer.power, optimizer.warmup) == ("sgd", 1e-4, 0.9, 0)
     assert (optimizer.backbone_lr, optimizer.language_lr) == (1.0, 1.0)
-    assert (data.view, data.size, data.flip, data.queries, data.absent_share) == (
-        "paper",
-        (480, 480),
-        0,
-        1,
-        0,
-    )
+    assert (data.view, data.size, data.flip, data.queries, data.absent_share) == ("paper", (480, 480), 0, 1, 0)
     # Nothing that goes beyond the paper.
-    assert (config.loss.dice, config.loss.alignment, config.flow_dropout, config.ema) == (
-        0,
-        0,
-        0,
-        0,
-    )
+    assert (config.loss.dice, config.loss.alignment, config.flow_dropout, config.ema) == (0, 0, 0, 0)
     network = config.model_config_of()
     assert network == _load("pretrain-youtube-vos").model_config_of()
-    assert (network.preset, network.backbone.name, network.backbone.stride) == (
-        "paper",
-        "resnet101",
-        8,
-    )
+    assert (network.preset, network.backbone.name, network.backbone.stride) == ("paper", "resnet101", 8)
     assert (network.text.hidden_size, network.text.layers) == (768, 12)
     assert network.raft is not None
     assert (network.raft.variant, network.raft.iterations) == ("large", 12)

@@ -29,13 +29,7 @@ from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
 from rvos_edge.trainer.metrics import region_similarity
 from rvos_edge.trainer.predictor import TorchSegmenter
 from rvos_edge.trainer.report import ReportOptions, report
-from rvos_edge.trainer.report.choose import (
-    evenly,
-    mean_when_still,
-    most_changed,
-    rows_of_queries,
-    stillest,
-)
+from rvos_edge.trainer.report.choose import evenly, mean_when_still, most_changed, rows_of_queries, stillest
 from rvos_edge.trainer.report.curves import read_losses
 from rvos_edge.trainer.report.record import RecordedMotion, Recording, Scored, record
 from rvos_edge.trainer.report.runs import (
@@ -76,18 +70,14 @@ def davis(tmp_path: Path) -> Path:
                 path = root / kind / "480p" / video / f"{index:05d}.{suffix}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(path), picture)
-        described[video] = {
-            "expressions": {str(i): {"exp": s, "obj_id": "1"} for i, s in enumerate(sentences)}
-        }
+        described[video] = {"expressions": {str(i): {"exp": s, "obj_id": "1"} for i, s in enumerate(sentences)}}
     (root / "meta_expressions.json").write_text(json.dumps({"videos": described}))
     return root
 
 
 def checkpoint(folder: Path, role: Role) -> Path:
     """Random weights, with the bias that makes half of a frame the answer: variants then differ."""
-    path = write_checkpoint(
-        folder / f"{role.fusion}-{role.flow}" / "checkpoint", fusion=role.fusion, flow=role.flow
-    )
+    path = write_checkpoint(folder / f"{role.fusion}-{role.flow}" / "checkpoint", fusion=role.fusion, flow=role.flow)
     kept = load_checkpoint(path)
     segmenter = TorchSegmenter(kept)
     segmenter.set_queries(["a car"])
@@ -118,45 +108,24 @@ def test_all_variants_make_all_figures(tmp_path: Path, davis: Path) -> None:
             board.add_scalar("loss", 3 / step, step)
     page = report(ReportOptions(runs, davis, every=2, output=tmp_path / "report"), quiet(tmp_path))
     text = page.read_text()
-    for title in (
-        "Fig. 1.",
-        "Fig. 2.",
-        "Fig. 3.",
-        "Figs. 4 to 11.",
-        "Fig. 4. car-turn",
-        "Fig. 5. hike",
-        "Loss curves",
-    ):
+    for title in ("Fig. 1.", "Fig. 2.", "Fig. 3.", "Figs. 4 to 11.", "Fig. 4. car-turn", "Fig. 5. hike", "Loss curves"):
         assert title in text
-    for rule in (
-        "gains most in J over",
-        "changes J most against the static model",
-        "An object is still where",
-    ):
+    for rule in ("gains most in J over", "changes J most against the static model", "An object is still where"):
         assert rule in text, "the rule of every figure is on the page"
     shown = pictures(page)
     figures = ["ablation", "effect-of-flow", "losses", "queries-04", "queries-05", "static-objects"]
     assert sorted(shown) == [f"{name}.png" for name in figures]
-    assert shown["ablation.png"].shape[1] > 1.3 * shown["effect-of-flow.png"].shape[1], (
-        "seven columns, and five"
-    )
+    assert shown["ablation.png"].shape[1] > 1.3 * shown["effect-of-flow.png"].shape[1], "seven columns, and five"
     table = json.loads((page.parent / "report.json").read_text())
     assert [run["network"] for run in table["runs"]] == [role.title for role in ROLES]
-    assert table["data"] == {
-        "root": "davis",
-        "videos": ["car-turn", "hike"],
-        "every": 2,
-        "frames": 6,
-    }
+    assert table["data"] == {"root": "davis", "videos": ["car-turn", "hike"], "every": 2, "frames": 6}
     full = evaluate_clips(
         TorchSegmenter(load_checkpoint(checkpoint(tmp_path, FULL))),
         open_clips("davis16", davis, "dev"),
         "davis16",
         rules=Rules(every=2),
     )
-    assert [table["runs"][-1][name] for name in "jf"] == pytest.approx([full["j"], full["f"]]), (
-        "as eval counts"
-    )
+    assert [table["runs"][-1][name] for name in "jf"] == pytest.approx([full["j"], full["f"]]), "as eval counts"
     for run in table["runs"]:
         assert f"{run['name']}</td>" in text
         assert f"{100 * run['j']:.1f}" in text
@@ -168,14 +137,9 @@ def test_all_variants_make_all_figures(tmp_path: Path, davis: Path) -> None:
     assert not list(tmp_path.glob(".report*")), "no temporary folder is left"
 
 
-def test_a_figure_without_its_variants_is_left_out_and_the_page_says_so(
-    tmp_path: Path, davis: Path
-) -> None:
+def test_a_figure_without_its_variants_is_left_out_and_the_page_says_so(tmp_path: Path, davis: Path) -> None:
     only = checkpoint(tmp_path, FULL)
-    page = report(
-        ReportOptions([f"mine & yours={only}"], davis, output=tmp_path / "report", every=5),
-        quiet(tmp_path),
-    )
+    page = report(ReportOptions([f"mine & yours={only}"], davis, output=tmp_path / "report", every=5), quiet(tmp_path))
     assert set(pictures(page)) == {"queries-04.png", "queries-05.png"}
     text = page.read_text()
     assert "mine &amp; yours" in text
@@ -195,31 +159,21 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path, davis: Path
     (output / "thesis.txt").rename(tmp_path / "thesis.txt")
     output.rmdir()
     for every in (5, 2):
-        page = report(
-            ReportOptions(runs, davis, split="hike", output=output, every=every), quiet(tmp_path)
-        )
+        page = report(ReportOptions(runs, davis, split="hike", output=output, every=every), quiet(tmp_path))
         assert f"One frame in {every} is scored" in page.read_text()
     assert set(pictures(page)) == {"queries-04.png"}
 
 
-def test_a_bundle_stands_beside_the_checkpoints_and_is_no_column(
-    tmp_path: Path, davis: Path
-) -> None:
+def test_a_bundle_stands_beside_the_checkpoints_and_is_no_column(tmp_path: Path, davis: Path) -> None:
     runs = [f"static={checkpoint(tmp_path, STATIC)}"]
     bundle = write_tiny_bundle(tmp_path / "shipped")
     page = report(
-        ReportOptions(runs, davis, split="hike", bundle=bundle, output=tmp_path / "out", every=5),
-        quiet(tmp_path),
+        ReportOptions(runs, davis, split="hike", bundle=bundle, output=tmp_path / "out", every=5), quiet(tmp_path)
     )
     table = json.loads((page.parent / "report.json").read_text())
     assert [run["name"] for run in table["runs"]] == ["static", "shipped"]
-    assert (
-        "answered by \N{LEFT DOUBLE QUOTATION MARK}shipped\N{RIGHT DOUBLE QUOTATION MARK} ("
-        in page.read_text()
-    )
-    assert "no flow (fusion: hierarchical, flow: none)" not in page.read_text(), (
-        "the static model is there"
-    )
+    assert "answered by \N{LEFT DOUBLE QUOTATION MARK}shipped\N{RIGHT DOUBLE QUOTATION MARK} (" in page.read_text()
+    assert "no flow (fusion: hierarchical, flow: none)" not in page.read_text(), "the static model is there"
     assert f"--bundle {bundle}" in table["command"]
 
 
@@ -235,9 +189,7 @@ def test_a_bundle_stands_beside_the_checkpoints_and_is_no_column(
         (["--run", "a=CHECKPOINT", "--output", "CHECKPOINT"], "not a report"),
     ],
 )
-def test_bad_input_is_one_sentence(
-    tmp_path: Path, davis: Path, arguments: Sequence[str], message: str
-) -> None:
+def test_bad_input_is_one_sentence(tmp_path: Path, davis: Path, arguments: Sequence[str], message: str) -> None:
     described = json.loads((davis / "meta_expressions.json").read_text())
     described["videos"]["empty"] = described["videos"]["hike"]
     (davis / "meta_expressions.json").write_text(json.dumps(described))
@@ -309,12 +261,7 @@ def test_a_recording_keeps_what_was_answered() -> None:
             assert np.array_equal(frame.masks(), np.stack([truth[0], truth[0]]))
             assert np.array_equal(frame.j, region_similarity(truth, frame.masks()))
             assert frame.motion is None
-    assert (kept.j(), kept.j("one"), kept.of_query("one", 0), kept.of_query("one", 1)) == (
-        0.5,
-        0.5,
-        1.0,
-        0.0,
-    )
+    assert (kept.j(), kept.j("one"), kept.of_query("one", 0), kept.of_query("one", 1)) == (0.5, 0.5, 1.0, 0.0)
 
 
 def test_motion_is_measured_inside_and_outside_of_the_object(tmp_path: Path) -> None:
@@ -328,15 +275,11 @@ def test_motion_is_measured_inside_and_outside_of_the_object(tmp_path: Path) -> 
     relative = segmenter.flow[0] - segmenter.flow[0].mean(dim=(1, 2), keepdim=True)
     magnitude = relative.norm(dim=0).numpy()
     half = magnitude.shape[1] // 2
-    assert motion.inside == pytest.approx(
-        [magnitude[:, :half].mean(), magnitude[:, half:].mean()], rel=1e-4
-    )
+    assert motion.inside == pytest.approx([magnitude[:, :half].mean(), magnitude[:, half:].mean()], rel=1e-4)
     assert motion.outside == pytest.approx(motion.inside[::-1])
 
 
-def recording(
-    j: dict[str, list[list[float]]], motion: dict[str, list[tuple[float, float]]] | None = None
-) -> Recording:
+def recording(j: dict[str, list[list[float]]], motion: dict[str, list[tuple[float, float]]] | None = None) -> Recording:
     """By video, J of each frame's queries; and motion inside and outside of all of them."""
     videos = {}
     for video, rows in j.items():
@@ -346,9 +289,7 @@ def recording(
                 np.array(row),
                 np.array(row),
                 b"",
-                RecordedMotion(b"", *(np.full(len(row), value) for value in moved[index]))
-                if moved and index
-                else None,
+                RecordedMotion(b"", *(np.full(len(row), value) for value in moved[index])) if moved and index else None,
             )
             for index, row in enumerate(rows)
         }
@@ -357,32 +298,23 @@ def recording(
 
 def test_examples_are_the_largest_changes_one_of_each_video() -> None:
     base = recording({"a": [[0.0], [0.5], [0.5]], "b": [[0.5, 0.5]] * 3, "c": [[0.5]] * 3})
-    better = recording(
-        {"a": [[1.0], [0.6], [0.7]], "b": [[0.5, 0.5], [0.2, 0.9], [0.5, 0.5]], "c": [[0.5]] * 3}
-    )
+    better = recording({"a": [[1.0], [0.6], [0.7]], "b": [[0.5, 0.5], [0.2, 0.9], [0.5, 0.5]], "c": [[0.5]] * 3})
     chosen = most_changed(better, base, gains=2, losses=1)
-    assert [(e.video, e.index, e.query) for e in chosen] == [
-        ("b", 1, 1),
-        ("a", 2, 0),
-        ("b", 1, 0),
-    ], "the first frame of a gains most, but has no flow; c does not change"
+    assert [(e.video, e.index, e.query) for e in chosen] == [("b", 1, 1), ("a", 2, 0), ("b", 1, 0)], (
+        "the first frame of a gains most, but has no flow; c does not change"
+    )
     assert [e.reason for e in chosen] == ["gain of 40.0", "gain of 20.0", "loss of 30.0"]
 
 
 def test_still_objects_move_less_than_their_surroundings_or_hardly_at_all() -> None:
-    motion = {
-        "a": [(0.0, 0.0), (3.0, 1.0), (2.0, 4.0)],
-        "b": [(0.0, 0.0), (0.4, 0.1), (np.nan, 1.0)],
-    }
+    motion = {"a": [(0.0, 0.0), (3.0, 1.0), (2.0, 4.0)], "b": [(0.0, 0.0), (0.4, 0.1), (np.nan, 1.0)]}
     full = recording({"a": [[0.1], [0.2], [0.8]], "b": [[0.1], [0.6], [1.0]]}, motion)
     static = recording({"a": [[0.1], [0.2], [0.6]], "b": [[0.1], [0.5], [0.0]]})
     assert [(e.video, e.index) for e in stillest(full, rows=4)] == [("a", 2), ("b", 1)]
     assert [e.video for e in stillest(full, rows=1)] == ["a"]
     assert "motion 2.00 px inside, 4.00 px outside" in stillest(full, rows=1)[0].reason
     mine, others, count = mean_when_still(full, static)
-    assert (mine, others, count) == (pytest.approx(0.7), pytest.approx(0.55), 2), (
-        "absent objects do not count"
-    )
+    assert (mine, others, count) == (pytest.approx(0.7), pytest.approx(0.55), 2), "absent objects do not count"
 
 
 def test_frames_are_spread_evenly_and_queries_of_one_object_stand_below_each_other() -> None:
@@ -390,19 +322,12 @@ def test_frames_are_spread_evenly_and_queries_of_one_object_stand_below_each_oth
     assert evenly([3], 5) == [3]
     one = [Query(str(i), "a dog", None) for i in range(4)]
     assert rows_of_queries(one, most=3) == [[0], [1], [2]]
-    several = [
-        Query("0", "a dog", 1),
-        Query("1", "a cat", 2),
-        Query("2", "the dog", 1),
-        Query("3", "a cow", 3),
-    ]
+    several = [Query("0", "a dog", 1), Query("1", "a cat", 2), Query("2", "the dog", 1), Query("3", "a cow", 3)]
     assert rows_of_queries(several, most=3) == [[0, 1, 3], [2]]
 
 
 def test_the_training_command_names_the_shipped_configuration_and_what_was_changed() -> None:
-    config = load_config(
-        Path("edge-ablation"), ["model.fusion=single", "model.flow=none", "loss.alignment=0.0"]
-    )
+    config = load_config(Path("edge-ablation"), ["model.fusion=single", "model.flow=none", "loss.alignment=0.0"])
     trained = run(SINGLE, config=config.model_dump(mode="json"), iterations=300, batch=8)
     command = train_command(trained)
     assert command is not None
@@ -418,9 +343,7 @@ def test_the_training_command_names_the_shipped_configuration_and_what_was_chang
 
 
 def test_the_training_command_falls_back_on_the_runs_own_configuration(tmp_path: Path) -> None:
-    own = ReportRun(
-        "own", tmp_path / "checkpoint", "single", "none", {"config": {"name": "nobody-ships-this"}}
-    )
+    own = ReportRun("own", tmp_path / "checkpoint", "single", "none", {"config": {"name": "nobody-ships-this"}})
     assert train_command(own) is None
     (tmp_path / "config.json").write_text("{}")
     assert train_command(own) == f"rvos-edge train {tmp_path}/config.json --output {tmp_path}-again"
@@ -430,32 +353,18 @@ def test_columns_of_unequal_budgets_are_found_out() -> None:
     config = {"model": {"flow": "none"}, "optimizer": {"lr": 0.1}, "workers": 1}
     one = run(STATIC, config=config, iterations=300)
     two = run(FULL, config={**config, "model": {"flow": "both"}, "workers": 2}, iterations=300)
-    assert differences([one, two]) == [], (
-        "what an ablation compares, and what changes nothing, may differ"
-    )
-    three = run(
-        FULL,
-        config={**config, "optimizer": {"lr": 0.2}},
-        iterations=900,
-        history=[{"iterations": 5}],
-    )
-    assert differences([one, three]) == [
-        "iterations (300, 900)",
-        "earlier runs (0, 1)",
-        "optimizer.lr (0.1, 0.2)",
-    ]
+    assert differences([one, two]) == [], "what an ablation compares, and what changes nothing, may differ"
+    three = run(FULL, config={**config, "optimizer": {"lr": 0.2}}, iterations=900, history=[{"iterations": 5}])
+    assert differences([one, three]) == ["iterations (300, 900)", "earlier runs (0, 1)", "optimizer.lr (0.1, 0.2)"]
 
 
 def test_a_page_warns_where_the_columns_were_not_trained_alike(tmp_path: Path, davis: Path) -> None:
     runs = [f"{role.flow}={checkpoint(tmp_path, role)}" for role in (STATIC, FULL)]
     card = tmp_path / "hierarchical-both" / "checkpoint" / "card.json"
     card.write_text(json.dumps({"iterations": 7}))
-    page = report(
-        ReportOptions(runs, davis, split="hike", output=tmp_path / "out", every=2), quiet(tmp_path)
-    )
-    assert (
-        "Beware: these runs (none, both) were not trained alike. They differ in iterations (null, 7)."
-        in (page.read_text())
+    page = report(ReportOptions(runs, davis, split="hike", output=tmp_path / "out", every=2), quiet(tmp_path))
+    assert "Beware: these runs (none, both) were not trained alike. They differ in iterations (null, 7)." in (
+        page.read_text()
     )
 
 

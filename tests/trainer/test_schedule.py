@@ -7,12 +7,7 @@ import torch
 
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import model_config
-from rvos_edge.trainer.schedule import (
-    OptimizerConfig,
-    build_optimizer,
-    learning_rate,
-    set_learning_rate,
-)
+from rvos_edge.trainer.schedule import OptimizerConfig, build_optimizer, learning_rate, set_learning_rate
 
 
 @pytest.mark.parametrize(
@@ -44,21 +39,14 @@ def test_groups_keep_their_multiple_and_leave_frozen_ones_out(name: str) -> None
         assert module is not None
         return {id(parameter) for parameter in module.parameters()}
 
-    held = [
-        {id(parameter) for parameter in group["params"]}
-        for group in (rest, backbone, language, text)
-    ]
+    held = [{id(parameter) for parameter in group["params"]} for group in (rest, backbone, language, text)]
     early = set[int]().union(*(ids(module) for module in model.backbone.early()))
     assert held[1] == ids(model.backbone) - early
     assert held[2] == ids(model.language)
     assert held[3] == ids(model.sentence)
-    assert held[0] == ids(model) - ids(model.backbone) - ids(model.language) - ids(
-        model.sentence
-    ) - ids(model.flow)
+    assert held[0] == ids(model) - ids(model.backbone) - ids(model.language) - ids(model.sentence) - ids(model.flow)
 
 
 def test_a_multiple_of_zero_has_no_group() -> None:
-    optimizer = build_optimizer(
-        HINet(config=model_config("test")), OptimizerConfig(backbone_lr=0, text_lr=0)
-    )
+    optimizer = build_optimizer(HINet(config=model_config("test")), OptimizerConfig(backbone_lr=0, text_lr=0))
     assert len(optimizer.param_groups) == 2  # the new layers and the language projections

@@ -94,10 +94,7 @@ def as_table(name: str, root: Path, findings: Sequence[DataFinding]) -> Table:
         style = "" if not row.missing else ("red" if row.needed else "yellow")
         missing = row.missing + ("" if row.needed or not row.missing else " (optional)")
         source = row.source if row.missing else ""
-        table.add_row(
-            *(escape(cell) for cell in (row.item, row.expected, row.found, missing, source)),
-            style=style,
-        )
+        table.add_row(*(escape(cell) for cell in (row.item, row.expected, row.found, missing, source)), style=style)
     return table
 
 
@@ -105,9 +102,7 @@ def _davis16(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield _folder(root, "JPEGImages/480p", "*/*.jpg", "VIDEO/NNNNN.jpg", _DAVIS16)
     yield _folder(root, "Annotations/480p", "*/*.png", "VIDEO/NNNNN.png", _DAVIS16)
     lists = _existing(root, "ImageSets/480p/val.txt", "ImageSets/2016/val.txt")
-    yield _file(
-        lists, "ImageSets val.txt", "the official split (ours without it)", _DAVIS16, needed=False
-    )
+    yield _file(lists, "ImageSets val.txt", "the official split (ours without it)", _DAVIS16, needed=False)
     path = expressions or _existing(root, "meta_expressions.json", "davis_text_annotations")
     yield _file(path, "expressions", "JSON, or Davis16_annot*.txt", _DAVIS_TEXT)
     for split in ("train", "val"):
@@ -119,18 +114,12 @@ def _davis17(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield _folder(root, "Annotations/480p", "*/*.png", "VIDEO/NNNNN.png, object ids", _DAVIS17)
     yield _folder(root, "ImageSets/2017", "*.txt", "train.txt, val.txt", _DAVIS17)
     path = expressions or _existing(
-        root,
-        "davis_text_annotations",
-        "../davis_text_annotations",
-        "meta_expressions",
-        "meta_expressions.json",
+        root, "davis_text_annotations", "../davis_text_annotations", "meta_expressions", "meta_expressions.json"
     )
     files = sorted(path.glob("Davis17_annot*.txt")) if path.is_dir() else [path]
     wanted = "four Davis17_annot*.txt, or JSON"
     short = path.is_dir() and path.name == "davis_text_annotations" and len(files) < 4
-    yield _file(
-        path, "expressions", wanted, _DAVIS_TEXT, missing="some of the four files" if short else ""
-    )
+    yield _file(path, "expressions", wanted, _DAVIS_TEXT, missing="some of the four files" if short else "")
     for split in ("train", "val"):
         yield _split(split, partial(Davis17Clips, root, expressions=expressions), _DAVIS17)
 
@@ -144,9 +133,7 @@ def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
             yield _folder(root, masks, "*/*.png", "VIDEO/NNNNN.png, object ids", _YOUTUBE)
         path = root / "meta_expressions" / split / "meta_expressions.json"
         given = expressions if needed and expressions else path
-        yield _file(
-            given, f"{split} expressions", str(path.relative_to(root)), _YOUTUBE, needed=needed
-        )
+        yield _file(given, f"{split} expressions", str(path.relative_to(root)), _YOUTUBE, needed=needed)
         if needed or (root / images).is_dir():
             reader = partial(YouTubeVosClips, root, expressions=expressions if needed else None)
             yield _split(split, reader, _YOUTUBE, needed=needed)
@@ -154,34 +141,22 @@ def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
 
 def _a2d(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield _file(root / "Release" / "videoset.csv", "Release/videoset.csv", "the split", _A2D)
-    frames = (
-        "clips320H/*.mp4" if not (root / "Release" / "pngs320H").is_dir() else "pngs320H/*/*.png"
-    )
+    frames = "clips320H/*.mp4" if not (root / "Release" / "pngs320H").is_dir() else "pngs320H/*/*.png"
     folder, _, pattern = frames.partition("/")
-    yield _folder(
-        root, f"Release/{folder}", pattern, "VIDEO.mp4, or pngs320H/VIDEO/NNNNN.png", _A2D
-    )
+    yield _folder(root, f"Release/{folder}", pattern, "VIDEO.mp4, or pngs320H/VIDEO/NNNNN.png", _A2D)
     name = "a2d_annotation.txt"
-    yield _file(
-        expressions or find_annotation(root, name), name, "video_id,instance_id,query", _SENTENCES
-    )
+    yield _file(expressions or find_annotation(root, name), name, "video_id,instance_id,query", _SENTENCES)
     folder_of_masks = find_annotation(root, "a2d_annotation_with_instances")
-    yield _folder(
-        folder_of_masks.parent, folder_of_masks.name, "*/*.h5", "VIDEO/NNNNN.h5", _SENTENCES
-    )
+    yield _folder(folder_of_masks.parent, folder_of_masks.name, "*/*.h5", "VIDEO/NNNNN.h5", _SENTENCES)
     missed = "a2d_missed_videos.txt"
-    yield _file(
-        find_annotation(root, missed), missed, "videos without sentences", _SENTENCES, needed=False
-    )
+    yield _file(find_annotation(root, missed), missed, "videos without sentences", _SENTENCES, needed=False)
     for split in ("train", "test"):
         yield _split(split, partial(A2dClips, root, expressions=expressions), _SENTENCES)
 
 
 def _jhmdb(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield _folder(root, "Rename_Images", "*/*/*.png", "ACTION/VIDEO/NNNNN.png", _JHMDB)
-    yield _folder(
-        root, "puppet_mask", "*/*/puppet_mask.mat", "ACTION/VIDEO/puppet_mask.mat", _JHMDB
-    )
+    yield _folder(root, "puppet_mask", "*/*/puppet_mask.mat", "ACTION/VIDEO/puppet_mask.mat", _JHMDB)
     name = "jhmdb_annotation.txt"
     yield _file(expressions or root / name, name, "video_id,query", _SENTENCES)
     yield _split("test", partial(JhmdbClips, root, expressions=expressions), _JHMDB)
@@ -277,31 +252,21 @@ def _read_some(clips: AnnotatedClips, masks: dict[str, list[int]]) -> tuple[int,
         if lost:
             wrong.append(f"{len(lost)} frames of '{video}' are missing, such as {lost[0]}")
     if annotated and not shown:
-        wrong.append(
-            "no mask shows an object that the expressions name: their object ids are of another data set"
-        )
+        wrong.append("no mask shows an object that the expressions name: their object ids are of another data set")
     return read, wrong
 
 
-def _folder(
-    root: Path, name: str, pattern: str, expected: str, source: str, *, needed: bool = True
-) -> DataFinding:
+def _folder(root: Path, name: str, pattern: str, expected: str, source: str, *, needed: bool = True) -> DataFinding:
     folder = root / name
     count = sum(1 for path in folder.glob(pattern) if not path.name.startswith("."))
     groups = len({path.parent for path in folder.glob(pattern)})
     found = f"{count} files" + (f" in {groups} folders" if groups > 1 else "")
-    return DataFinding(
-        name, expected, found if count else "", "" if count else "all of it", needed, source
-    )
+    return DataFinding(name, expected, found if count else "", "" if count else "all of it", needed, source)
 
 
-def _file(
-    path: Path, item: str, expected: str, source: str, *, needed: bool = True, missing: str = ""
-) -> DataFinding:
+def _file(path: Path, item: str, expected: str, source: str, *, needed: bool = True, missing: str = "") -> DataFinding:
     there = path.exists()
-    return DataFinding(
-        item, expected, path.name if there else "", missing if there else "the file", needed, source
-    )
+    return DataFinding(item, expected, path.name if there else "", missing if there else "the file", needed, source)
 
 
 def _existing(root: Path, *names: str) -> Path:

@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.flow_cache import FlowCache
 from rvos_edge.trainer.data.generate import vocabulary
-from rvos_edge.trainer.data.generate.labelled_frame import (
-    LabelledFrame,
-    blur_flow,
-    camera_flow,
-    finish,
-    to_rgb,
-)
+from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame, blur_flow, camera_flow, finish, to_rgb
 from rvos_edge.trainer.data.generate.templates import Thing, flip_words, place_holds
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, image_paths
 from rvos_edge.trainer.data.sample import Sample
@@ -85,9 +79,7 @@ class ClipsDataset:
             for video, own, end in zip(self.videos, sentences, ends, strict=True)
         }
 
-        self._places = [
-            (video, index) for video, indices in self._annotated.items() for index in indices
-        ]
+        self._places = [(video, index) for video, indices in self._annotated.items() for index in indices]
 
     def __len__(self) -> int:
         """The number of annotated frames."""
@@ -120,9 +112,7 @@ class ClipsDataset:
         ids = [query.object_id for query in self.clips.queries(video)]
         return image, masks[[ids.index(referred.object_id) for referred in self.objects[video]]]
 
-    def scene(
-        self, rng: np.random.Generator, place: tuple[str, int] | None = None
-    ) -> LabelledFrame:
+    def scene(self, rng: np.random.Generator, place: tuple[str, int] | None = None) -> LabelledFrame:
         """A random frame, or that of a video and index, in a random view, with one or two sentences per object."""
         if place is None:
             video = self.videos[int(rng.integers(len(self.videos)))]
@@ -131,9 +121,7 @@ class ClipsDataset:
         image, sources = self.load(video, index)
         boxes = [_box(mask) for mask in sources if mask.any()]
         size = (image.shape[0], image.shape[1])
-        view = random_view(
-            rng, size, self.size, self.augmentation, np.stack(boxes) if boxes else None
-        )
+        view = random_view(rng, size, self.size, self.augmentation, np.stack(boxes) if boxes else None)
         things = []
         for referred, source in zip(self.objects[video], sources, strict=True):
             mask = view.mask(source)
@@ -143,9 +131,7 @@ class ClipsDataset:
             things.append(Thing(mask=mask, sentences=tuple(said[i] for i in chosen)))
         categories = self.categories(video)
         known = video in self._scenery
-        near = (vocabulary.ANIMALS | vocabulary.VEHICLES | {"person"}) - vocabulary.confusable(
-            categories
-        )
+        near = (vocabulary.ANIMALS | vocabulary.VEHICLES | {"person"}) - vocabulary.confusable(categories)
         return LabelledFrame(
             image=to_rgb(view.image(image, fill=int(rng.integers(0, 128)))),
             flow=self._flow(video, index, view, rng),
@@ -164,16 +150,12 @@ class ClipsDataset:
         """The same of one frame; the frames are numbered from 0, video after video."""
         return finish(self.scene(rng, self._places[position]), rng, self.augmentation)
 
-    def _flow(
-        self, video: str, index: int, view: CropView, rng: np.random.Generator
-    ) -> NDArray[np.float32]:
+    def _flow(self, video: str, index: int, view: CropView, rng: np.random.Generator) -> NDArray[np.float32]:
         if self.still:
             return blur_flow(camera_flow(rng, self.size, self.flow_size), rng)
         if self.flow is None or index == 0:
             return np.zeros((*self.flow_size, 2), np.float32)
-        return view.flow(
-            self.flow.read(video, index), self.flow_size, unit=self.flow.image_size(video)
-        )
+        return view.flow(self.flow.read(video, index), self.flow_size, unit=self.flow.image_size(video))
 
 
 class _AllBut(Sequence[str]):

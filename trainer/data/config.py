@@ -99,9 +99,7 @@ class JhmdbSource(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse(cls, value: object) -> object:
-        raise ValueError(
-            "J-HMDB-Sentences is for evaluation only; train on a2d and evaluate on jhmdb"
-        )
+        raise ValueError("J-HMDB-Sentences is for evaluation only; train on a2d and evaluate on jhmdb")
 
 
 class CocoSource(StrictModel):
@@ -186,11 +184,7 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
     """
     size = config.size or model.config.size
     scale = model.flow.scale if model.flow is not None else 1
-    augmentation = (
-        Augmentation.paper(flip=config.flip)
-        if config.view == "paper"
-        else Augmentation(flip=config.flip)
-    )
+    augmentation = Augmentation.paper(flip=config.flip) if config.view == "paper" else Augmentation(flip=config.flip)
     frame = _Frame(size, (size[0] // scale, size[1] // scale), augmentation)
     children: list[tuple[Drawable, float]] = []
     shares: list[tuple[str, float]] = []
@@ -199,18 +193,12 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
     for source in sorted(config.sources, key=lambda source: not isinstance(source, VideoSource)):
         child: Drawable
         if isinstance(source, VideoSource):
-            child = clips = _with_flow(
-                source.kind, _open_videos(source), frame, config, model, console
-            )
+            child = clips = _with_flow(source.kind, _open_videos(source), frame, config, model, console)
             sentences += [sentence for video in clips.videos for sentence in clips.sentences(video)]
         elif isinstance(source, RefCocoSource):
-            child = ClipsDataset(
-                _open_refcoco(source), still=True, distractors=sentences, **frame._asdict()
-            )
+            child = ClipsDataset(_open_refcoco(source), still=True, distractors=sentences, **frame._asdict())
         elif isinstance(source, CocoSource):
-            child = CocoDataset(
-                source.root, distractors=sentences, split=source.split, **frame._asdict()
-            )
+            child = CocoDataset(source.root, distractors=sentences, split=source.split, **frame._asdict())
         elif isinstance(source, ComposedSource):
             coco = CocoDataset(source.coco, split=source.split, **frame._asdict())
             davis = None
@@ -257,20 +245,12 @@ def expressions_of(sources: Sequence[Source]) -> list[str]:
         elif isinstance(source, RefCocoSource):
             clips = _open_refcoco(source)
         else:
-            raise UserError(
-                f"A source of kind {source.kind} has no written expressions; leave it out of the sources."
-            )
-        said.update(
-            dict.fromkeys(
-                query.expression for video in clips.videos for query in clips.queries(video)
-            )
-        )
+            raise UserError(f"A source of kind {source.kind} has no written expressions; leave it out of the sources.")
+        said.update(dict.fromkeys(query.expression for video in clips.videos for query in clips.queries(video)))
     return list(said)
 
 
-def build_flow(
-    clips: AnnotatedClips, store: FlowCache, network: FlowNetwork, *, console: Console
-) -> None:
+def build_flow(clips: AnnotatedClips, store: FlowCache, network: FlowNetwork, *, console: Console) -> None:
     """Store the flow of every video, as the runtime would compute it; what is there is kept."""
 
     def estimate(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
@@ -288,9 +268,7 @@ def flow_key(network: FlowNetwork, size: tuple[int, int]) -> FlowKey:
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return FlowKey(
-        checkpoint=digest.hexdigest(), size=size, scale=network.scale, iterations=network.iterations
-    )
+    return FlowKey(checkpoint=digest.hexdigest(), size=size, scale=network.scale, iterations=network.iterations)
 
 
 class _Frame(NamedTuple):
@@ -312,9 +290,7 @@ def _open_videos(source: VideoSource) -> AnnotatedClips:
     if isinstance(source, Davis17Source):
         return Davis17Clips(source.root, split=split, expressions=source.expressions, videos=videos)
     if isinstance(source, YouTubeVosSource):
-        return YouTubeVosClips(
-            source.root, split=split, expressions=source.expressions, videos=videos
-        )
+        return YouTubeVosClips(source.root, split=split, expressions=source.expressions, videos=videos)
     if isinstance(source, A2dSource):
         return A2dClips(source.root, split=split, expressions=source.expressions, videos=videos)
     return Davis16Clips(source.root, split=split, expressions=source.expressions, videos=videos)
@@ -331,12 +307,7 @@ def _open_refcoco(source: RefCocoSource) -> RefCocoClips:
 
 
 def _with_flow(
-    kind: str,
-    clips: AnnotatedClips,
-    frame: _Frame,
-    config: DataConfig,
-    model: HINet,
-    console: Console,
+    kind: str, clips: AnnotatedClips, frame: _Frame, config: DataConfig, model: HINet, console: Console
 ) -> ClipsDataset:
     """The clips as samples, with their stored flow, which is computed first where it is missing."""
     store = None

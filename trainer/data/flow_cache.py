@@ -90,9 +90,7 @@ class FlowCache:
             UserError: other frames or settings are stored under this name, or a frame cannot be read.
         """
         if self.key is None:
-            raise UserError(
-                f"cannot build flow in {self.root}: it was opened for reading, pass the flow settings"
-            )
+            raise UserError(f"cannot build flow in {self.root}: it was opened for reading, pass the flow settings")
         facts = self._facts(video)
         if facts is not None:
             reason = self._mismatch(facts, frames)
@@ -102,18 +100,11 @@ class FlowCache:
                 raise UserError(
                     f"the flow of '{video}' in {self.root} has {reason}: choose another folder or ask to rebuild it"
                 )
-        fields = [
-            np.asarray(field, np.float16)
-            for field in estimate(self._resized(images or map(read_image, frames)))
-        ]
+        fields = [np.asarray(field, np.float16) for field in estimate(self._resized(images or map(read_image, frames)))]
         if len(fields) == len(frames) - 1:
-            fields.insert(
-                0, np.zeros_like(fields[0]) if fields else np.zeros((2, 1, 1), np.float16)
-            )
+            fields.insert(0, np.zeros_like(fields[0]) if fields else np.zeros((2, 1, 1), np.float16))
         if len(fields) != len(frames):
-            raise ValueError(
-                f"the estimator yielded {len(fields)} fields for {len(frames)} frames of '{video}'"
-            )
+            raise ValueError(f"the estimator yielded {len(fields)} fields for {len(frames)} frames of '{video}'")
         array = np.nan_to_num(np.stack(fields), posinf=0, neginf=0)
         self._write(video, array, frames)
         self._open.pop(video, None)
@@ -132,9 +123,7 @@ class FlowCache:
         """Raise `UserError` unless the stored flow is that of these frames and this key."""
         facts = self._facts(video)
         if facts is None:
-            raise UserError(
-                f"no flow of '{video}' in {self.root}: compute the flow of this data set first"
-            )
+            raise UserError(f"no flow of '{video}' in {self.root}: compute the flow of this data set first")
         reason = self._mismatch(facts, frames)
         if reason is not None:
             raise UserError(f"the flow of '{video}' in {self.root} has {reason}: compute it again")
@@ -143,24 +132,14 @@ class FlowCache:
         if video not in self._open:
             facts = self._facts(video)
             if facts is None:
-                raise UserError(
-                    f"no flow of '{video}' in {self.root}: compute the flow of this data set first"
-                )
+                raise UserError(f"no flow of '{video}' in {self.root}: compute the flow of this data set first")
             path = self._path(video, ".npy")
             try:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
-                raise UserError(
-                    f"the flow file {path} is damaged: delete it and compute the flow again"
-                ) from error
-            if (
-                array.ndim != 4
-                or array.shape[:2] != (facts["frames"], 2)
-                or array.dtype != np.float16
-            ):
-                raise UserError(
-                    f"the flow file {path} is not what its .json says: delete both and compute it again"
-                )
+                raise UserError(f"the flow file {path} is damaged: delete it and compute the flow again") from error
+            if array.ndim != 4 or array.shape[:2] != (facts["frames"], 2) or array.dtype != np.float16:
+                raise UserError(f"the flow file {path} is not what its .json says: delete both and compute it again")
             height, width = facts["key"]["size"]
             self._open[video] = array, (int(height), int(width))
         return self._open[video]
@@ -194,10 +173,7 @@ class FlowCache:
         assert self.key is not None
         height, width = self.key.size
         for image in images:
-            yield cast(
-                "NDArray[np.uint8]",
-                cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR),
-            )
+            yield cast("NDArray[np.uint8]", cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
 
     def _write(self, video: str, array: NDArray[np.float16], frames: Sequence[Path]) -> None:
         assert self.key is not None

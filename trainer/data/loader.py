@@ -42,9 +42,7 @@ def batches(data: MixtureDataset, config: Fed, *, start: int, stop: int) -> Iter
         UserError: The processes cannot share the batch evenly; or, at that batch, a sample's file cannot be read.
     """
     if config.batch % world():
-        raise UserError(
-            f"batch {config.batch} cannot be shared by {world()} processes; make it a multiple of them."
-        )
+        raise UserError(f"batch {config.batch} cannot be shared by {world()} processes; make it a multiple of them.")
     loader: DataLoader[Any] = DataLoader(
         _Guarded(data),
         batch_size=config.batch // world(),

@@ -54,20 +54,11 @@ class MixtureDataset(Dataset[Sample]):
     ) -> None:
         weights = np.array([weight for _, weight in children], np.float64)
         if not len(weights) or (weights < 0).any() or weights.sum() <= 0:
-            raise UserError(
-                "the weights of the data sets must be at least 0, and one of them above 0"
-            )
+            raise UserError("the weights of the data sets must be at least 0, and one of them above 0")
         if queries < 1 or length < 1 or spare < 0:
-            raise UserError(
-                f"queries ({queries}) and length ({length}) must be at least 1, spare ({spare}) 0"
-            )
+            raise UserError(f"queries ({queries}) and length ({length}) must be at least 1, spare ({spare}) 0")
         self.children = [child for child, _ in children]
-        self.length, self.queries, self.seed, self.absent_share = (
-            length,
-            queries,
-            seed,
-            absent_share,
-        )
+        self.length, self.queries, self.seed, self.absent_share = (length, queries, seed, absent_share)
         self.spare = spare
         self._cumulative = np.cumsum(weights / weights.sum())
         self._order: tuple[int, NDArray[np.int64]] | None = None
@@ -86,21 +77,14 @@ class MixtureDataset(Dataset[Sample]):
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
         # `side` and the clip keep a child of weight 0 from ever being drawn.
-        child = min(
-            int(np.searchsorted(self._cumulative, rng.random(), side="right")),
-            len(self.children) - 1,
-        )
+        child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
         for attempt in range(1, _TRIES + 1):
             try:
                 sample = self._draw(child, index if attempt == 1 else None, rng)
-                return arrange(
-                    sample, self.queries, rng, absent_share=self.absent_share, spare=self.spare
-                )
+                return arrange(sample, self.queries, rng, absent_share=self.absent_share, spare=self.spare)
             except DamagedFileError as error:
                 if attempt == _TRIES:
-                    raise UserError(
-                        f"{error} ({_TRIES} samples in a row could not be read)"
-                    ) from error
+                    raise UserError(f"{error} ({_TRIES} samples in a row could not be read)") from error
                 # Python shows equal warnings once, so a file drawn again and again is named once.
                 warnings.warn(f"{error}; another sample takes its place", stacklevel=2)
                 rng = np.random.default_rng([self.seed, index, attempt])
@@ -110,9 +94,7 @@ class MixtureDataset(Dataset[Sample]):
         """The sample of an index, or just any."""
         if index is None or self.epoch is None:
             return self.children[child].draw(rng)
-        return cast("Countable", self.children[child]).draw_at(
-            self._position(index, self.epoch), rng
-        )
+        return cast("Countable", self.children[child]).draw_at(self._position(index, self.epoch), rng)
 
     def _position(self, index: int, frames: int) -> int:
         """The frame that sample ``index`` shows."""

@@ -68,21 +68,11 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """The same batch in pinned memory (``DataLoader(pin_memory=True)`` calls this)."""
-        return replace(
-            self,
-            image=self.image.pin_memory(),
-            flow=self.flow.pin_memory(),
-            masks=self.masks.pin_memory(),
-        )
+        return replace(self, image=self.image.pin_memory(), flow=self.flow.pin_memory(), masks=self.masks.pin_memory())
 
 
 def arrange(
-    sample: Sample,
-    queries: int,
-    rng: np.random.Generator,
-    *,
-    absent_share: float = 0.25,
-    spare: int = 0,
+    sample: Sample, queries: int, rng: np.random.Generator, *, absent_share: float = 0.25, spare: int = 0
 ) -> Sample:
     """Choose ``queries`` pairs: different objects first, then a share of absent ones; repeat pairs when too few.
 
@@ -106,17 +96,12 @@ def arrange(
     order = rng.permutation(np.asarray(chosen))
     if spare:
         order = np.concatenate([order, np.resize(rng.permutation(left or chosen), spare)])
-    return replace(
-        sample, masks=sample.masks[order], expressions=tuple(sample.expressions[i] for i in order)
-    )
+    return replace(sample, masks=sample.masks[order], expressions=tuple(sample.expressions[i] for i in order))
 
 
 def collate(samples: Sequence[Sample], queries: int) -> Batch:
     """Stack samples of one size, each with ``queries`` pairs (others are arranged first, always the same way)."""
-    ready = [
-        s if len(s.expressions) == queries else arrange(s, queries, np.random.default_rng(0))
-        for s in samples
-    ]
+    ready = [s if len(s.expressions) == queries else arrange(s, queries, np.random.default_rng(0)) for s in samples]
     masks = np.stack([s.masks for s in ready]).astype(np.uint8)
     for row, sample in zip(masks, ready, strict=True):
         if sample.ignore is not None:

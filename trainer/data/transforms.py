@@ -49,16 +49,7 @@ class Augmentation:
     @classmethod
     def none(cls) -> Augmentation:
         """Resize only."""
-        return cls(
-            zoom=(1.0, 1.0),
-            stretch=1.0,
-            letterbox=0.0,
-            flip=0.0,
-            colour=0.0,
-            blur=0.0,
-            noise=0.0,
-            jpeg=0.0,
-        )
+        return cls(zoom=(1.0, 1.0), stretch=1.0, letterbox=0.0, flip=0.0, colour=0.0, blur=0.0, noise=0.0, jpeg=0.0)
 
 
 @dataclass(frozen=True)
@@ -90,9 +81,7 @@ class CropView:
         sx, sy = self.scale
         u0, u1 = round((left - x0) * sx), round((right - x0) * sx)
         v0, v1 = round((top - y0) * sy), round((bottom - y0) * sy)
-        crop = cv2.resize(
-            source[top:bottom, left:right], (u1 - u0, v1 - v0), interpolation=cv2.INTER_LINEAR
-        )
+        crop = cv2.resize(source[top:bottom, left:right], (u1 - u0, v1 - v0), interpolation=cv2.INTER_LINEAR)
         if (v1 - v0, u1 - u0) != self.size:
             out = np.full(self.size + source.shape[2:], fill, np.uint8)
             out[v0:v1, u0:u1] = crop
@@ -112,11 +101,7 @@ class CropView:
         return cast("NDArray[np.float32]", out.astype(np.float32))
 
     def flow(
-        self,
-        field: NDArray[np.floating],
-        flow_size: tuple[int, int],
-        *,
-        unit: tuple[int, int] | None = None,
+        self, field: NDArray[np.floating], flow_size: tuple[int, int], *, unit: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
         """Show a flow field, rescaled to pixels of the output.
 
@@ -131,29 +116,18 @@ class CropView:
         height, width = field.shape[1:]
         # Crop first: only the window's part of a memory map is read.
         fx, fy = width / self.source[1], height / self.source[0]
-        x0, y0, w, h = (
-            self.window[0] * fx,
-            self.window[1] * fy,
-            self.window[2] * fx,
-            self.window[3] * fy,
-        )
+        x0, y0, w, h = (self.window[0] * fx, self.window[1] * fy, self.window[2] * fx, self.window[3] * fy)
         left, top = max(int(x0) - 1, 0), max(int(y0) - 1, 0)
         part = field[:, top : int(y0 + h) + 2, left : int(x0 + w) + 2]
         planes = np.ascontiguousarray(np.moveaxis(np.asarray(part, np.float32), 0, -1))
         sx, sy = w / flow_size[1], h / flow_size[0]
-        matrix = np.array(
-            [[sx, 0, x0 - left + 0.5 * sx - 0.5], [0, sy, y0 - top + 0.5 * sy - 0.5]], np.float32
-        )
+        matrix = np.array([[sx, 0, x0 - left + 0.5 * sx - 0.5], [0, sy, y0 - top + 0.5 * sy - 0.5]], np.float32)
         mode = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        warped = cv2.warpAffine(
-            planes, matrix, flow_size[::-1], flags=mode, borderMode=cv2.BORDER_REPLICATE
-        )
+        warped = cv2.warpAffine(planes, matrix, flow_size[::-1], flags=mode, borderMode=cv2.BORDER_REPLICATE)
         out = np.asarray(warped, np.float32)
         unit = unit or self.source
         zoom_x, zoom_y = self.scale
-        out *= np.asarray(
-            (zoom_x * self.source[1] / unit[1], zoom_y * self.source[0] / unit[0]), np.float32
-        )
+        out *= np.asarray((zoom_x * self.source[1] / unit[1], zoom_y * self.source[0] / unit[0]), np.float32)
         self._clear_outside(out)
         if self.flip:
             out = np.ascontiguousarray(out[:, ::-1])
@@ -232,14 +206,10 @@ def paper_view(
     height, width = source
     window = max(1, round(size[1] * height / size[0]))
     x = _place(rng, window, width)
-    return CropView(
-        source=source, window=(x, 0, window, height), size=size, flip=bool(rng.random() < flip)
-    )
+    return CropView(source=source, window=(x, 0, window, height), size=size, flip=bool(rng.random() < flip))
 
 
-def photometric(
-    image: NDArray[np.uint8], rng: np.random.Generator, augmentation: Augmentation
-) -> NDArray[np.uint8]:
+def photometric(image: NDArray[np.uint8], rng: np.random.Generator, augmentation: Augmentation) -> NDArray[np.uint8]:
     """Vary light, colour and quality of an RGB image [H,W,3] without making colour words false."""
     k = augmentation.colour
     if k > 0 and rng.random() < 0.9:
@@ -248,10 +218,7 @@ def photometric(
         gain = (1 + k * rng.uniform(-0.25, 0.25)) * (1 + k * rng.uniform(-0.04, 0.04, 3))
         matrix = (saturation * np.eye(3) + (1 - saturation) * luma[None]) * gain[:, None]
         offset = np.full((3, 1), k * rng.uniform(-15, 15))
-        image = cast(
-            "NDArray[np.uint8]",
-            cv2.transform(image, np.hstack([matrix, offset]).astype(np.float32)),
-        )
+        image = cast("NDArray[np.uint8]", cv2.transform(image, np.hstack([matrix, offset]).astype(np.float32)))
         if rng.random() < 0.3:
             gamma = float(np.exp(k * rng.uniform(-0.3, 0.3)))
             table = (np.linspace(0, 1, 256) ** gamma * 255).astype(np.uint8)

@@ -154,9 +154,7 @@ class _Sum(torch.autograd.Function):
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        parts = [
-            torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(world())
-        ]
+        parts = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(world())]
         dist.all_gather(parts, value.contiguous())
         return torch.cat(parts)
 

@@ -90,15 +90,11 @@ def evaluate(options: EvalOptions, *, console: Console | None = None) -> dict[st
     folder = options.checkpoint or options.bundle or Path()
     figures: dict[str, Any] = {"model": folder.resolve().name, "command": _command(options)}
     try:
-        with open_predictor(
-            options.checkpoint, options.bundle, backend=options.backend
-        ) as predictor:
+        with open_predictor(options.checkpoint, options.bundle, backend=options.backend) as predictor:
             figures |= _run(options, predictor, ledger, console)
     except KeyboardInterrupt:
         if ledger.path is not None and len(ledger):
-            console.print(
-                f"interrupted: {len(ledger)} parts are kept in {ledger.path}; the same command goes on"
-            )
+            console.print(f"interrupted: {len(ledger)} parts are kept in {ledger.path}; the same command goes on")
         raise
     show(figures, console)
     if options.json is not None:
@@ -112,9 +108,7 @@ def evaluate(options: EvalOptions, *, console: Console | None = None) -> dict[st
     return figures
 
 
-def _run(
-    options: EvalOptions, predictor: Predictor, ledger: EvaluationLedger, console: Console
-) -> dict[str, Any]:
+def _run(options: EvalOptions, predictor: Predictor, ledger: EvaluationLedger, console: Console) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     dataset = "davis16" if options.dataset == "all" else options.dataset
     masks = None if options.masks is None else MaskFolder(options.masks)
@@ -122,9 +116,7 @@ def _run(
         if dataset in SOURCES and options.root is not None:
             clips = open_clips(dataset, options.root, options.split, options.expressions)
             rules = Rules(options.every, options.protocol, masks)
-            result = evaluate_clips(
-                predictor, clips, dataset, rules=rules, ledger=ledger, progress=progress
-            )
+            result = evaluate_clips(predictor, clips, dataset, rules=rules, ledger=ledger, progress=progress)
             figures[dataset] = {"split": options.split or SOURCES[dataset].split, **result}
             info = find_attributes(options.root) if dataset == "davis16" else None
             if info is not None:
@@ -143,47 +135,29 @@ def _run(
 def _alone(name: str, options: EvalOptions, predictor: Predictor, progress: Any) -> Metrics:
     if name == "synthetic":
         return evaluate_synthetic(predictor, progress=progress)
-    return evaluate_swap(
-        predictor, options.coco, options.root, expressions=options.expressions, progress=progress
-    )
+    return evaluate_swap(predictor, options.coco, options.root, expressions=options.expressions, progress=progress)
 
 
 def _check(options: EvalOptions) -> None:
     if (options.checkpoint is None) == (options.bundle is None):
         raise UserError("Give either --checkpoint or --bundle, not both and not neither.")
     if options.dataset not in DATASETS:
-        raise UserError(
-            f"Unknown --dataset '{options.dataset}'; choose one of {', '.join(DATASETS)}."
-        )
+        raise UserError(f"Unknown --dataset '{options.dataset}'; choose one of {', '.join(DATASETS)}.")
     if options.card and options.bundle is None:
-        raise UserError(
-            "--card describes a bundle; export the checkpoint and give --bundle instead of --checkpoint."
-        )
+        raise UserError("--card describes a bundle; export the checkpoint and give --bundle instead of --checkpoint.")
     if options.dataset in (*SOURCES, "all") and options.root is None:
-        raise UserError(
-            f"--dataset {options.dataset} needs --root, the folder that you unpacked the data set to."
-        )
+        raise UserError(f"--dataset {options.dataset} needs --root, the folder that you unpacked the data set to.")
     if options.masks is not None and options.dataset not in SOURCES:
-        raise UserError(
-            f"--masks keeps the masks of one data set of videos; leave it out for {options.dataset}."
-        )
+        raise UserError(f"--masks keeps the masks of one data set of videos; leave it out for {options.dataset}.")
     if options.protocol not in PROTOCOLS:
-        raise UserError(
-            f"Unknown --protocol '{options.protocol}'; choose one of {', '.join(PROTOCOLS)}."
-        )
+        raise UserError(f"Unknown --protocol '{options.protocol}'; choose one of {', '.join(PROTOCOLS)}.")
     if options.every < 1:
-        raise UserError(
-            f"--every must be at least 1, not {options.every}: it scores every n-th frame."
-        )
+        raise UserError(f"--every must be at least 1, not {options.every}: it scores every n-th frame.")
     for option, folder in (("--root", options.root), ("--coco", options.coco)):
         if folder is not None and not folder.is_dir():
-            raise UserError(
-                f"{option} {folder} does not exist; give the folder you unpacked the data set to."
-            )
+            raise UserError(f"{option} {folder} does not exist; give the folder you unpacked the data set to.")
     if options.expressions is not None and not options.expressions.exists():
-        raise UserError(
-            f"--expressions {options.expressions} does not exist; give the file of the sentences."
-        )
+        raise UserError(f"--expressions {options.expressions} does not exist; give the file of the sentences.")
     if options.json is not None and options.json.is_dir():
         raise UserError(f"--json {options.json} is a folder; give a file name.")
 
@@ -194,10 +168,7 @@ def _beside(path: Path | None) -> Path | None:
 
 def _facts(options: EvalOptions) -> dict[str, Any]:
     """What must be the same for an interrupted evaluation to go on: the model, the options and the sentences."""
-    facts: dict[str, Any] = {
-        "model": model_hash(options.checkpoint, options.bundle),
-        "version": __version__,
-    }
+    facts: dict[str, Any] = {"model": model_hash(options.checkpoint, options.bundle), "version": __version__}
     for name in ("backend", "dataset", "split", "every", "protocol"):
         facts[name] = getattr(options, name)
     for name in ("root", "coco", "masks", "expressions"):
@@ -213,10 +184,7 @@ def _command(options: EvalOptions) -> str:
     words = ["rvos-edge eval", f"--dataset {options.dataset}"]
     for field in fields(options):
         value = getattr(options, field.name)
-        if field.name in ("dataset", "masks", "json", "resume", "card") or value in (
-            None,
-            field.default,
-        ):
+        if field.name in ("dataset", "masks", "json", "resume", "card") or value in (None, field.default):
             continue
         words.append(f"--{field.name} {value.resolve().name if isinstance(value, Path) else value}")
     return " ".join(words)

@@ -42,11 +42,7 @@ NAMES = {
 
 def find_attributes(root: Path) -> Path | None:
     """The official db_info.yml in a DAVIS folder, if it is there."""
-    places = (
-        root / "db_info.yml",
-        root / "Annotations" / "db_info.yml",
-        root / "Annotations" / "480p" / "db_info.yml",
-    )
+    places = (root / "db_info.yml", root / "Annotations" / "db_info.yml", root / "Annotations" / "480p" / "db_info.yml")
     return next((path for path in places if path.is_file()), None)
 
 
@@ -67,9 +63,7 @@ def attribute_table(path: Path, regions: Mapping[str, float | None]) -> Metrics:
     """
     try:
         listed = yaml.safe_load(path.read_text(encoding="utf-8"))["sequences"]
-        attributes = {
-            str(entry["name"]): {str(name) for name in entry["attributes"]} for entry in listed
-        }
+        attributes = {str(entry["name"]): {str(name) for name in entry["attributes"]} for entry in listed}
         official = {str(entry["name"]) for entry in listed if entry["set"] == "test"}
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(

@@ -31,15 +31,11 @@ SOURCES = {
     "youtube-vos": EvaluationSource(YouTubeVosClips, "valid", ("train", "valid", "test")),
     "a2d": EvaluationSource(A2dClips, "test", ("train", "test", "all")),
     "jhmdb": EvaluationSource(JhmdbClips, "test", ("test", "all")),
-    "refcoco": EvaluationSource(
-        RefCocoClips, "val", ("train", "val", "test", "testA", "testB", "all")
-    ),
+    "refcoco": EvaluationSource(RefCocoClips, "val", ("train", "val", "test", "testA", "testB", "all")),
 }
 
 
-def open_clips(
-    dataset: str, root: Path, split: str | None = None, expressions: Path | None = None
-) -> AnnotatedClips:
+def open_clips(dataset: str, root: Path, split: str | None = None, expressions: Path | None = None) -> AnnotatedClips:
     """Open a split of a data set.
 
     Args:
@@ -58,8 +54,6 @@ def open_clips(
     if split in source.splits:
         return source.reader(root, split=split, expressions=expressions)
     if "all" not in source.splits:
-        raise UserError(
-            f"'{split}' is not a --split of {dataset}; choose one of {', '.join(source.splits)}."
-        )
+        raise UserError(f"'{split}' is not a --split of {dataset}; choose one of {', '.join(source.splits)}.")
     videos = [name.strip() for name in split.split(",") if name.strip()]
     return source.reader(root, split="all", videos=videos, expressions=expressions)

@@ -101,9 +101,7 @@ def _read(path: Path) -> tuple[list[Any], int]:
 
 def _check(path: Path, then: Any, now: Mapping[str, Any]) -> None:
     if not isinstance(then, dict):
-        raise UserError(
-            f"{path} is not an interrupted evaluation; move it away or give another --json."
-        )
+        raise UserError(f"{path} is not an interrupted evaluation; move it away or give another --json.")
     changed = [name for name in now if then.get(name) != now[name]]
     if changed:
         raise UserError(
@@ -117,6 +115,4 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"Cannot write {path} ({error.strerror}); choose another place for --json."
-        ) from error
+        raise UserError(f"Cannot write {path} ({error.strerror}); choose another place for --json.") from error

@@ -102,9 +102,7 @@ def _inside(root: Path, *names: str) -> Path:
     for name in names:
         parts = name.split("/")
         if any(part in ("", ".", "..") for part in parts) or "\\" in name or "\0" in name:
-            raise UserError(
-                f"'{name}' cannot be the name of a mask's file or folder; rename it in the data set."
-            )
+            raise UserError(f"'{name}' cannot be the name of a mask's file or folder; rename it in the data set.")
     return root.joinpath(*names)
 
 
@@ -113,6 +111,4 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"Cannot write {path} ({error.strerror}); choose another folder for --masks."
-        ) from error
+        raise UserError(f"Cannot write {path} ({error.strerror}); choose another folder for --masks.") from error

@@ -53,18 +53,14 @@ class BundlePredictor:
 
 
 @contextlib.contextmanager
-def open_predictor(
-    checkpoint: Path | None, bundle: Path | None, *, backend: str
-) -> Iterator[Predictor]:
+def open_predictor(checkpoint: Path | None, bundle: Path | None, *, backend: str) -> Iterator[Predictor]:
     """Load the one that is not None; ``backend`` runs a bundle (``engines.choose.BACKENDS``).
 
     Raises:
         UserError: It is missing or damaged.
     """
     if checkpoint is not None:
-        yield TorchSegmenter(
-            load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu"
-        )
+        yield TorchSegmenter(load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu")
         return
     # Its own cache: what is judged is the bundle, not what an earlier run left behind.
     with tempfile.TemporaryDirectory() as folder:
@@ -77,11 +73,7 @@ def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:
     Raises:
         UserError: The files are missing.
     """
-    names = (
-        ("manifest.json",)
-        if bundle is not None
-        else ("config.json", "model.safetensors", "tokenizer.json")
-    )
+    names = ("manifest.json",) if bundle is not None else ("config.json", "model.safetensors", "tokenizer.json")
     folder = bundle or checkpoint or Path()
     digest = hashlib.sha256()
     for name in names:
@@ -91,7 +83,5 @@ def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:
                     digest.update(block)
         except OSError as error:
             kind = "bundle" if bundle is not None else "checkpoint"
-            raise UserError(
-                f"{folder} is not a {kind}: {name} cannot be read; give its directory."
-            ) from error
+            raise UserError(f"{folder} is not a {kind}: {name} cannot be read; give its directory.") from error
     return digest.hexdigest()

@@ -16,13 +16,7 @@ from numpy.typing import NDArray
 
 from rvos_edge.trainer.data.readers.base import Query
 from rvos_edge.trainer.evaluate.ledger import Metrics
-from rvos_edge.trainer.metrics import (
-    IouMeter,
-    boundary_accuracy,
-    combine_objects,
-    region_similarity,
-    statistics,
-)
+from rvos_edge.trainer.metrics import IouMeter, boundary_accuracy, combine_objects, region_similarity, statistics
 
 Masks = NDArray[np.bool_]
 FIGURES = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay")
@@ -57,9 +51,7 @@ class RegionScorer:
         absent: Whether that sentence surely names nothing in this video.
     """
 
-    def __init__(
-        self, queries: Sequence[Query], *, foreign: str | None = None, absent: bool = False
-    ) -> None:
+    def __init__(self, queries: Sequence[Query], *, foreign: str | None = None, absent: bool = False) -> None:
         self.queries, self.foreign, self.absent = queries, foreign, absent
         self.passes = _singly(queries)
         if foreign is not None:
@@ -81,11 +73,7 @@ class RegionScorer:
         each: dict[str, Metrics] = {}
         for query, values in zip(self.queries, self._values, strict=True):
             each[query.key] = {"expression": query.expression, **_figures(*values)}
-        row: Metrics = {
-            "frames": len(self._values[0][0]),
-            **average(each.values()),
-            "expressions": each,
-        }
+        row: Metrics = {"frames": len(self._values[0][0]), **average(each.values()), "expressions": each}
         if self.foreign is not None:
             row["shuffled"] = {
                 "sentence": self.foreign,
@@ -109,9 +97,7 @@ class ObjectsScorer:
     def __init__(self, sets: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         self.sets = {name: list(entries) for name, entries in sets.items() if entries}
         # Objects of one set cover each other: they are answered together.
-        groups = _packed(
-            {name: [number for _, number in entries] for name, entries in self.sets.items()}
-        )
+        groups = _packed({name: [number for _, number in entries] for name, entries in self.sets.items()})
         self.passes = [numbers for numbers, _ in groups]
         self._due = [names for _, names in groups]
         self._values: dict[str, dict[str, dict[int, tuple[list[float], list[float]]]]] = {
@@ -130,21 +116,13 @@ class ObjectsScorer:
     def add(self, number: int, truth: Masks, answers: Masks) -> None:
         """One scored frame."""
         for name, ids in self.combined(number, answers).items():
-            for (identity, _), place in zip(
-                self.sets[name], self._places(number, name), strict=True
-            ):
+            for (identity, _), place in zip(self.sets[name], self._places(number, name), strict=True):
                 visible = ids == identity
                 alone = _scores(truth[place], answers[place])
                 # Most masks are not covered by others; then the settings agree.
-                standard = (
-                    alone
-                    if np.array_equal(visible, answers[place])
-                    else _scores(truth[place], visible)
-                )
+                standard = alone if np.array_equal(visible, answers[place]) else _scores(truth[place], visible)
                 for setting, pair in zip(SETTINGS, (standard, alone), strict=True):
-                    for values, value in zip(
-                        self._values[name][setting][identity], pair, strict=True
-                    ):
+                    for values, value in zip(self._values[name][setting][identity], pair, strict=True):
                         values.append(value)
 
     def row(self) -> Metrics:
@@ -156,14 +134,8 @@ class ObjectsScorer:
             }
             for name, settings in self._values.items()
         }
-        frames = max(
-            (len(j) for all_ in self._values.values() for j, _ in all_["binary"].values()),
-            default=0,
-        )
-        means = {
-            setting: average(average(each[setting].values()) for each in sets.values())
-            for setting in SETTINGS
-        }
+        frames = max((len(j) for all_ in self._values.values() for j, _ in all_["binary"].values()), default=0)
+        means = {setting: average(average(each[setting].values()) for each in sets.values()) for setting in SETTINGS}
         return {"frames": frames, **means, "sets": sets}
 
     def _places(self, number: int, name: str) -> list[int]:
@@ -187,18 +159,14 @@ class OverlapScorer:
         """One scored frame."""
         for true, mask in zip(truth, answers, strict=True):
             if true.any():
-                self._pairs.append(
-                    (int(np.count_nonzero(true & mask)), int(np.count_nonzero(true | mask)))
-                )
+                self._pairs.append((int(np.count_nonzero(true & mask)), int(np.count_nonzero(true | mask))))
 
     def row(self) -> Metrics:
         """``pairs``: [intersection, union] in pixels."""
         return {"pairs": [list(pair) for pair in self._pairs]}
 
 
-def expression_sets(
-    queries: Mapping[str, Sequence[Query]],
-) -> dict[str, dict[str, list[tuple[int, int]]]]:
+def expression_sets(queries: Mapping[str, Sequence[Query]]) -> dict[str, dict[str, list[tuple[int, int]]]]:
     """Part the expressions of DAVIS-17 into sets that name each object once; every set is one run of the benchmark.
 
     The data set has several expressions for each object (two annotators; the first frame or the whole video seen), and
@@ -221,20 +189,14 @@ def expression_sets(
                     f"query '{query.key}' of {video} names no object: DAVIS-17 counts objects by their ids"
                 )
             annotator = query.key.rpartition("/")[0]
-            said.setdefault(annotator, {}).setdefault(video, {}).setdefault(
-                query.object_id, []
-            ).append(number)
+            said.setdefault(annotator, {}).setdefault(video, {}).setdefault(query.object_id, []).append(number)
     out: dict[str, dict[str, list[tuple[int, int]]]] = {video: {} for video in queries}
     for annotator, videos in said.items():
         runs = max(len(numbers) for objects in videos.values() for numbers in objects.values())
         for run in range(runs):
-            name = "-".join(
-                filter(None, (annotator, str(run) if runs > 1 or not annotator else ""))
-            )
+            name = "-".join(filter(None, (annotator, str(run) if runs > 1 or not annotator else "")))
             for video, objects in videos.items():
-                out[video][name] = [
-                    (identity, some[run % len(some)]) for identity, some in sorted(objects.items())
-                ]
+                out[video][name] = [(identity, some[run % len(some)]) for identity, some in sorted(objects.items())]
     return out
 
 
@@ -245,19 +207,13 @@ def region_totals(rows: Mapping[str, Metrics], *, by_video: bool) -> Metrics:
         rows: ``RegionScorer`` rows by video.
         by_video: Each video counts once (DAVIS-16); otherwise each expression (the Refer-YouTube-VOS server).
     """
-    each = (
-        list(rows.values())
-        if by_video
-        else [one for row in rows.values() for one in row["expressions"].values()]
-    )
+    each = list(rows.values()) if by_video else [one for row in rows.values() for one in row["expressions"].values()]
     totals = _with_both(average(each))
     foreigners = [row["shuffled"] for row in rows.values() if "shuffled" in row]
     if foreigners:
         totals["shuffled_j"] = mean(entry["j"] for entry in foreigners)
         totals["shuffled_foreground"] = mean(entry["foreground"] for entry in foreigners)
-        totals["absent_foreground"] = mean(
-            entry["foreground"] for entry in foreigners if entry["absent"]
-        )
+        totals["absent_foreground"] = mean(entry["foreground"] for entry in foreigners if entry["absent"])
     return totals
 
 
@@ -268,15 +224,11 @@ def object_totals(rows: Mapping[str, Metrics]) -> Metrics:
     for name in names:
         runs = [row["sets"][name] for row in rows.values() if name in row["sets"]]
         totals["sets"][name] = {
-            setting: _with_both(average(one for run in runs for one in run[setting].values()))
-            for setting in SETTINGS
+            setting: _with_both(average(one for run in runs for one in run[setting].values())) for setting in SETTINGS
         }
     for setting in SETTINGS:
         totals[setting] = _with_both(average(run[setting] for run in totals["sets"].values()))
-    each = [
-        {identity for run in row["sets"].values() for identity in run["binary"]}
-        for row in rows.values()
-    ]
+    each = [{identity for run in row["sets"].values() for identity in run["binary"]} for row in rows.values()]
     totals["objects"] = sum(map(len, each))
     return totals
 
@@ -315,17 +267,11 @@ def _scores(truth: Masks, mask: Masks) -> tuple[float, float]:
 def _figures(region: Sequence[float], boundary: Sequence[float]) -> Metrics:
     """FIGURES of one object from its values on the scored frames."""
     numbers = (*asdict(statistics(region)).values(), *asdict(statistics(boundary)).values())
-    return {
-        name: None if math.isnan(value) else value
-        for name, value in zip(FIGURES, numbers, strict=True)
-    }
+    return {name: None if math.isnan(value) else value for name, value in zip(FIGURES, numbers, strict=True)}
 
 
 def _singly(queries: Sequence[Query]) -> list[list[int]]:
-    return [
-        numbers
-        for numbers, _ in _packed({query.key: [number] for number, query in enumerate(queries)})
-    ]
+    return [numbers for numbers, _ in _packed({query.key: [number] for number, query in enumerate(queries)})]
 
 
 def _packed(units: Mapping[str, Sequence[int]]) -> list[tuple[list[int], list[str]]]:

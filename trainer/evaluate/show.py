@@ -7,14 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from rvos_edge.trainer.evaluate.attributes import NAMES
@@ -32,27 +25,16 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
     """Print a table for everything that was evaluated; all numbers in percent."""
     for name, measure in MEASURES.items():
         if name in figures:
-            {"region": _regions, "objects": _objects, "overlap": _overlaps}[measure](
-                name, figures[name], console
-            )
+            {"region": _regions, "objects": _objects, "overlap": _overlaps}[measure](name, figures[name], console)
     if "attributes" in figures.get("davis16", {}):
         _attributes(figures["davis16"]["attributes"], console)
     if "synthetic" in figures:
         row = figures["synthetic"]
-        table = Table(
-            "J", "absent sentences left empty", "objects", title="Synthetic scenes, held out, %"
-        )
+        table = Table("J", "absent sentences left empty", "objects", title="Synthetic scenes, held out, %")
         table.add_row(percent(row["j"]), percent(row["absent_empty"]), str(row["objects"]))
         console.print(table)
     if "swap" in figures:
-        heads = (
-            "frames",
-            "both keep to their own",
-            "the named one wins",
-            "pairs",
-            "images",
-            "absent: of the image",
-        )
+        heads = ("frames", "both keep to their own", "the named one wins", "pairs", "images", "absent: of the image")
         table = Table(*heads, title="Swap test, %")
         for source, row in figures["swap"].items():
             shares = (percent(row["share"]), percent(row["named_wins"]))
@@ -95,14 +77,10 @@ def _table(title: str, first: str, heads: tuple[str, ...]) -> Table:
 
 def _regions(name: str, figures: Mapping[str, Any], console: Console) -> None:
     shuffled = "shuffled_j" in figures
-    table = _table(
-        _title(name, figures, "J and F"), "video", (*_HEADS, *_FOREIGN) if shuffled else _HEADS
-    )
+    table = _table(_title(name, figures, "J and F"), "video", (*_HEADS, *_FOREIGN) if shuffled else _HEADS)
     for video, row in _listed(figures["videos"]).items():
         other = row.get("shuffled", {"j": None, "foreground": None})
-        cells = [row[key] for key in FIGURES] + (
-            [other["j"], other["foreground"]] if shuffled else []
-        )
+        cells = [row[key] for key in FIGURES] + ([other["j"], other["foreground"]] if shuffled else [])
         table.add_row(video, *map(percent, cells))
     table.add_section()
     if shuffled:
@@ -121,9 +99,7 @@ def _objects(name: str, figures: Mapping[str, Any], console: Console) -> None:
     table.add_section()
     for runs, settings in figures["sets"].items():
         row = settings["standard"]
-        table.add_row(
-            f"set {runs}", *map(percent, [row["j_and_f"], *(row[key] for key in FIGURES)])
-        )
+        table.add_row(f"set {runs}", *map(percent, [row["j_and_f"], *(row[key] for key in FIGURES)]))
     table.add_section()
     for video, entry in _listed(figures["videos"]).items():
         row = entry["standard"]
@@ -134,28 +110,19 @@ def _objects(name: str, figures: Mapping[str, Any], console: Console) -> None:
 def _overlaps(name: str, figures: Mapping[str, Any], console: Console) -> None:
     heads = ("overall IoU", "mean IoU", *(f"P@{threshold}" for threshold in PRECISION_THRESHOLDS))
     table = _table(_title(name, figures, "expressions on annotated frames"), "pairs", heads)
-    keys = (
-        "overall_iou",
-        "mean_iou",
-        *(f"precision@{threshold}" for threshold in PRECISION_THRESHOLDS),
-    )
+    keys = ("overall_iou", "mean_iou", *(f"precision@{threshold}" for threshold in PRECISION_THRESHOLDS))
     table.add_row(str(figures["pairs"]), *(percent(figures[key]) for key in keys))
     console.print(table)
 
 
 def _attributes(figures: Mapping[str, Any], console: Console) -> None:
     rows = figures["rows"]
-    table = _table(
-        "DAVIS-16 by attribute: mean J, %", "attribute", ("J", "videos", "the paper's J")
-    )
+    table = _table("DAVIS-16 by attribute: mean J, %", "attribute", ("J", "videos", "the paper's J"))
     for name, row in rows.items():
-        table.add_row(
-            f"{name} {NAMES[name]}", percent(row["j"]), str(row["videos"]), percent(row["paper"])
-        )
+        table.add_row(f"{name} {NAMES[name]}", percent(row["j"]), str(row["videos"]), percent(row["paper"]))
     if not figures["official"]:
         table.caption = (
-            "The paper's column is for the 20 official validation videos; "
-            "these are others: the two do not compare."
+            "The paper's column is for the 20 official validation videos; these are others: the two do not compare."
         )
     console.print(table)
 

@@ -76,12 +76,7 @@ class _Tally:
     def add(self, frame: SwapFrame, answers: NDArray[np.bool_]) -> None:
         """Count the answers to the queries and then to the absent sentences, bool [N+A,H,W]."""
         count = len(frame.queries)
-        iou = np.stack(
-            [
-                region_similarity(frame.masks, np.broadcast_to(m, frame.masks.shape))
-                for m in answers[:count]
-            ]
-        )
+        iou = np.stack([region_similarity(frame.masks, np.broadcast_to(m, frame.masks.shape)) for m in answers[:count]])
         for a, b in frame.pairs:
             first, second = bool(iou[a, a] > iou[a, b]), bool(iou[b, b] > iou[b, a])
             self.kept += first and second
@@ -91,9 +86,7 @@ class _Tally:
         self.absent += [float(mask.mean()) for mask in answers[count:]]
 
     def __add__(self, other: _Tally) -> _Tally:
-        return _Tally(
-            *(getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(_Tally))
-        )
+        return _Tally(*(getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(_Tally)))
 
     def figures(self) -> Metrics:
         return {
@@ -146,18 +139,12 @@ def evaluate_swap(
         UserError: A folder or file is missing.
     """
     if count < 1:
-        raise UserError(
-            f"count must be at least 1, not {count}: it is the number of frames per source."
-        )
+        raise UserError(f"count must be at least 1, not {count}: it is the number of frames per source.")
     sources: dict[str, Iterator[SwapFrame]] = {"synthetic": _synthetic(count, seed)}
     if coco_root is not None:
         plain = Augmentation.none()
-        coco = CocoDataset(
-            coco_root, size=_SIZE, flow_size=_FLOW_SIZE, augmentation=plain, split="held_out"
-        )
-        composed = ComposedDataset(
-            coco=coco, davis=_backgrounds(davis_root, expressions), augmentation=plain
-        )
+        coco = CocoDataset(coco_root, size=_SIZE, flow_size=_FLOW_SIZE, augmentation=plain, split="held_out")
+        composed = ComposedDataset(coco=coco, davis=_backgrounds(davis_root, expressions), augmentation=plain)
         sources["composed"] = _draw(composed.scene, count, seed)
         sources["coco"] = _coco(coco, count, seed)
     tallies: dict[str, _Tally] = {}
@@ -189,18 +176,14 @@ def _synthetic(count: int, seed: int) -> Iterator[SwapFrame]:
             for sentences, mask in zip(camera.expressions(0), image.masks, strict=True)
             if sentences
         ]
-        foreign = camera.absent_expressions(
-            np.random.default_rng([seed, 3, scene]), _ABSENT, kinds=_STILL
-        )
+        foreign = camera.absent_expressions(np.random.default_rng([seed, 3, scene]), _ABSENT, kinds=_STILL)
         frame = _frame(image.image, said, rng, foreign=foreign)
         if frame is not None:
             yield frame
 
 
 def _coco(coco: CocoDataset, count: int, seed: int) -> Iterator[SwapFrame]:
-    pictures = [
-        p for p in coco.pictures if p.complete and len({i.category for i in p.instances}) > 1
-    ]
+    pictures = [p for p in coco.pictures if p.complete and len({i.category for i in p.instances}) > 1]
     found = 0
     for index in np.random.default_rng([seed, 2]).permutation(len(pictures)).tolist():
         rng = np.random.default_rng([seed, 2, index])
@@ -212,9 +195,7 @@ def _coco(coco: CocoDataset, count: int, seed: int) -> Iterator[SwapFrame]:
             return
 
 
-def _draw(
-    draw: Callable[[np.random.Generator], LabelledFrame], count: int, seed: int
-) -> Iterator[SwapFrame]:
+def _draw(draw: Callable[[np.random.Generator], LabelledFrame], count: int, seed: int) -> Iterator[SwapFrame]:
     found = 0
     for number in range(_TRIES * count):
         rng = np.random.default_rng([seed, 1, number])
@@ -226,9 +207,7 @@ def _draw(
             return
 
 
-def _of_scene(
-    scene: LabelledFrame, rng: np.random.Generator, *, apart: bool = False
-) -> SwapFrame | None:
+def _of_scene(scene: LabelledFrame, rng: np.random.Generator, *, apart: bool = False) -> SwapFrame | None:
     # A still frame shows no motion: nothing may be said of it.
     things = [replace(thing, motion=None) for thing in scene.things]
     said = describe(things, uncertain=scene.uncertain, rng=rng)
@@ -237,9 +216,7 @@ def _of_scene(
     different = {mask.tobytes(): (sentence, mask) for sentence, mask in shuffled if mask.any()}
     image = np.asarray(cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), np.uint8)
     pools = [pool for pool in (scene.near, scene.far) if pool]
-    drawn = [
-        str(rng.choice(pools[number % len(pools)])) for number in range(_ABSENT if pools else 0)
-    ]
+    drawn = [str(rng.choice(pools[number % len(pools)])) for number in range(_ABSENT if pools else 0)]
     foreign = [f"the {rng.choice(vocabulary.names(category))}" for category in drawn]
     return _frame(image, list(different.values()), rng, apart=apart, foreign=foreign)
 
@@ -265,8 +242,7 @@ def _frame(
     pairs = [
         (a, b)
         for (a, (one, mask)), (b, (other, rival)) in combinations(enumerate(chosen), 2)
-        if _disjoint(mask, rival)
-        and not (apart and vocabulary.concepts(one) & vocabulary.concepts(other))
+        if _disjoint(mask, rival) and not (apart and vocabulary.concepts(one) & vocabulary.concepts(other))
     ]
     if not pairs:
         return None
@@ -284,10 +260,5 @@ def _backgrounds(root: Path | None, expressions: Path | None) -> DavisDataset | 
     if root is None:
         return None
     return DavisDataset(
-        root,
-        size=_SIZE,
-        flow_size=_FLOW_SIZE,
-        expressions=expressions,
-        videos="val",
-        augmentation=Augmentation.none(),
+        root, size=_SIZE, flow_size=_FLOW_SIZE, expressions=expressions, videos="val", augmentation=Augmentation.none()
     )

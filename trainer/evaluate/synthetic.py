@@ -50,9 +50,7 @@ def evaluate_synthetic(
     seeds = list(seeds)
     for seed in seeds:
         if not EVALUATION_SEEDS[0] <= seed < EVALUATION_SEEDS[1]:
-            raise UserError(
-                f"seed {seed} is a training scene: evaluation takes seeds 0 to {EVALUATION_SEEDS[1] - 1}."
-            )
+            raise UserError(f"seed {seed} is a training scene: evaluation takes seeds 0 to {EVALUATION_SEEDS[1] - 1}.")
     task = None if progress is None else progress.add_task("synthetic", total=len(seeds))
     present: list[float] = []
     absent: list[float] = []
@@ -88,9 +86,5 @@ def _lasting(camera: SyntheticCamera, frames: int, rng: np.random.Generator) -> 
     for index in range(frames):
         for number, sentences in enumerate(camera.expressions(index, kinds=_KINDS)):
             if sentences:
-                common[number] = (
-                    common[number] & set(sentences) if number in common else set(sentences)
-                )
-    return {
-        number: str(rng.choice(sorted(said))) for number, said in sorted(common.items()) if said
-    }
+                common[number] = common[number] & set(sentences) if number in common else set(sentences)
+    return {number: str(rng.choice(sorted(said))) for number, said in sorted(common.items()) if said}

@@ -118,21 +118,11 @@ def evaluate_clips(
         rows[video] = row
         if progress is not None and task is not None:
             progress.update(task, completed=done)
-    return {
-        **_totals(dataset, rows),
-        "protocol": rules.protocol,
-        "every": rules.every,
-        "videos": _brief(rows),
-    }
+    return {**_totals(dataset, rows), "protocol": rules.protocol, "every": rules.every, "videos": _brief(rows)}
 
 
 def _judge(
-    predictor: Predictor,
-    clips: AnnotatedClips,
-    video: str,
-    judge: Scorer,
-    rules: Rules,
-    foreign: str | None,
+    predictor: Predictor, clips: AnnotatedClips, video: str, judge: Scorer, rules: Rules, foreign: str | None
 ) -> Iterator[float]:
     """Run the video through the predictor; yields the share that is done."""
     queries, names = clips.queries(video), clips.frames(video)
@@ -142,9 +132,7 @@ def _judge(
     total, done = len(judge.passes) * sum(map(len, runs)), 0
     with contextlib.nullcontext() if rules.masks is None else rules.masks.video(video) as kept:
         for number, chosen in enumerate(judge.passes):
-            sentences = [
-                queries[i].expression if i < len(queries) else str(foreign) for i in chosen
-            ]
+            sentences = [queries[i].expression if i < len(queries) else str(foreign) for i in chosen]
             different = list(dict.fromkeys(sentences))
             places = [different.index(sentence) for sentence in sentences]
             predictor.set_queries(different)
@@ -162,17 +150,11 @@ def _judge(
 
 def _check(rules: Rules, measure: str) -> None:
     if rules.every < 1:
-        raise UserError(
-            f"--every must be at least 1, not {rules.every}: it scores every n-th frame."
-        )
+        raise UserError(f"--every must be at least 1, not {rules.every}: it scores every n-th frame.")
     if rules.protocol not in PROTOCOLS:
-        raise UserError(
-            f"Unknown --protocol '{rules.protocol}'; choose one of {', '.join(PROTOCOLS)}."
-        )
+        raise UserError(f"Unknown --protocol '{rules.protocol}'; choose one of {', '.join(PROTOCOLS)}.")
     if measure == "overlap" and rules != Rules(masks=rules.masks):
-        raise UserError(
-            "--every and --protocol are for J and F (davis16, davis17, youtube-vos); leave them out here."
-        )
+        raise UserError("--every and --protocol are for J and F (davis16, davis17, youtube-vos); leave them out here.")
 
 
 def _scored(annotated: Sequence[int], count: int, rules: Rules) -> set[int]:
@@ -192,25 +174,16 @@ def _runs(scored: set[int]) -> list[range]:
     return runs
 
 
-def _truth(
-    clips: AnnotatedClips, video: str, index: int, chosen: Sequence[int]
-) -> NDArray[np.bool_]:
+def _truth(clips: AnnotatedClips, video: str, index: int, chosen: Sequence[int]) -> NDArray[np.bool_]:
     masks = clips.masks(video, index)
     if masks is None:
-        raise UserError(
-            f"{clips.root}: frame {index} of {video} has lost its annotation; put it back."
-        )
+        raise UserError(f"{clips.root}: frame {index} of {video} has lost its annotation; put it back.")
     # A foreign sentence is held against the first query's object.
     return masks[[number if number < len(masks) else 0 for number in chosen]]
 
 
 def _keep(
-    kept: VideoMasks,
-    judge: Scorer,
-    number: int,
-    frame: str,
-    queries: Sequence[Query],
-    answers: NDArray[np.bool_],
+    kept: VideoMasks, judge: Scorer, number: int, frame: str, queries: Sequence[Query], answers: NDArray[np.bool_]
 ) -> None:
     for query, mask in zip(judge.passes[number], answers, strict=True):
         if query < len(queries):
@@ -238,9 +211,7 @@ def _region_judge(video: str, queries: Sequence[Query], foreign: str | None) -> 
     own = [query.expression for query in queries]
     present = frozenset(filter(None, SCENERY.get(video, "").split(",")))
     present = present.union(*(vocabulary.concepts(sentence) for sentence in own))
-    return RegionScorer(
-        queries, foreign=foreign, absent=vocabulary.surely_absent(foreign, present, own)
-    )
+    return RegionScorer(queries, foreign=foreign, absent=vocabulary.surely_absent(foreign, present, own))
 
 
 def _totals(dataset: str, rows: Mapping[str, Metrics]) -> Metrics:
@@ -254,8 +225,6 @@ def _totals(dataset: str, rows: Mapping[str, Metrics]) -> Metrics:
 def _brief(rows: Mapping[str, Metrics]) -> dict[str, Metrics]:
     """Rows as they are shown: of pairs, which may be many thousands, their number and mean."""
     return {
-        video: {"pairs": len(row["pairs"]), "mean_iou": mean(i / u for i, u in row["pairs"])}
-        if "pairs" in row
-        else row
+        video: {"pairs": len(row["pairs"]), "mean_iou": mean(i / u for i, u in row["pairs"])} if "pairs" in row else row
         for video, row in rows.items()
     }

@@ -30,9 +30,7 @@ class Alignment(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels).uniform_(-1, 1) / channels**0.5)
         self.bias = nn.Parameter(torch.zeros(()))
 
-    def forward(
-        self, vision: Tensor, language: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]
-    ) -> Tensor:
+    def forward(self, vision: Tensor, language: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
         """The loss of a batch, a scalar.
 
         Args:
@@ -48,18 +46,12 @@ class Alignment(nn.Module):
 
         # [B,Q,c]: the mean of V_4 over each region.
         inside = share * counted
-        pooled = torch.einsum("bqhw,bchw->bqc", inside, vision) / inside.sum((2, 3)).clamp(
-            min=1e-3
-        ).unsqueeze(-1)
+        pooled = torch.einsum("bqhw,bchw->bqc", inside, vision) / inside.sum((2, 3)).clamp(min=1e-3).unsqueeze(-1)
         share, pooled, spoken = gathered(share), gathered(pooled), gathered(spoken)
         present = (share > 0.5).flatten(2).any(2).flatten()
         table = pooled.flatten(0, 1) @ spoken.flatten(0, 1).t()
         others = rivals(share, gathered_list(expressions)).to(table.device)
-        return (
-            where
-            + ranked(table, others, present)
-            + ranked(table.t(), others.t() & present, present)
-        )
+        return where + ranked(table, others, present) + ranked(table.t(), others.t() & present, present)
 
 
 def shrink(masks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -43,41 +43,31 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.loss, self.queries = model, loss, queries
-        self.sentences = SentenceCache(
-            model, tokenizer, frozen=frozen_text, dropout=SharedDropout(sentence_dropout)
-        )
+        self.sentences = SentenceCache(model, tokenizer, frozen=frozen_text, dropout=SharedDropout(sentence_dropout))
         self.alignment = Alignment(channels=model.config.aspp_channels) if loss.alignment else None
 
     def extra(self) -> list[nn.Parameter]:
         """Weights beyond the network's; they are trained and then thrown away."""
         return list(self.alignment.parameters()) if self.alignment is not None else []
 
-    def forward(
-        self, image: Tensor, flow: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]
-    ) -> Tensor:
+    def forward(self, image: Tensor, flow: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
         """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.], masks uint8 [B,Q+S,H,W], B lists of Q+S strings -> scalar."""
         language = self.sentences(expressions)
         visions, motions = self.model.condition(self.model.encode_image(image), flow)
         decoded = tuple(level[:, : self.queries] for level in language)
         loss = segmentation_loss(
-            self.model.answer(visions, motions, decoded),
-            masks[:, : self.queries].contiguous(),
-            self.loss,
+            self.model.answer(visions, motions, decoded), masks[:, : self.queries].contiguous(), self.loss
         )
         if self.alignment is not None:
             # The top level is the last vision in every fusion.
-            loss = loss + self.loss.alignment * self.alignment(
-                visions[-1], language[3], masks, expressions
-            )
+            loss = loss + self.loss.alignment * self.alignment(visions[-1], language[3], masks, expressions)
         return loss
 
 
 class SentenceCache:
     """Expressions of a batch -> l_1..l_4; sentence vectors of a frozen BERT are computed once."""
 
-    def __init__(
-        self, model: HINet, tokenizer: Tokenizer, *, frozen: bool, dropout: SharedDropout
-    ) -> None:
+    def __init__(self, model: HINet, tokenizer: Tokenizer, *, frozen: bool, dropout: SharedDropout) -> None:
         self.model, self.tokenizer, self.frozen, self.dropout = model, tokenizer, frozen, dropout
         self._vectors: OrderedDict[str, Tensor] = OrderedDict()
 

@@ -41,20 +41,14 @@ def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tens
         ValueError: The shapes do not belong together.
     """
     if logits.shape[:2] != masks.shape[:2]:
-        raise ValueError(
-            f"logits and masks differ in batch or queries: {tuple(logits.shape)}, {tuple(masks.shape)}"
-        )
+        raise ValueError(f"logits and masks differ in batch or queries: {tuple(logits.shape)}, {tuple(masks.shape)}")
     target = masks.flatten(0, 1)
-    scores = F.interpolate(
-        logits.flatten(0, 1).float(), size=target.shape[-2:], mode="bilinear", align_corners=False
-    )
+    scores = F.interpolate(logits.flatten(0, 1).float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
     # Two classes: cross-entropy is softplus of the wrong margin, cheaper than a softmax over a channel of two.
     margin = scores[:, 1] - scores[:, 0]
     is_object = target == 1
     counted = target != IGNORE
-    loss = torch.where(
-        is_object, config.object * F.softplus(-margin), config.background * F.softplus(margin)
-    )
+    loss = torch.where(is_object, config.object * F.softplus(-margin), config.background * F.softplus(margin))
     total = _hardest((loss * counted).flatten(1), counted.flatten(1).sum(1), config.hardest)
     if config.dice > 0:
         total = total + config.dice * _dice(margin, is_object, counted)
@@ -72,9 +66,7 @@ def _hardest(loss: Tensor, counted: Tensor, share: float) -> Tensor:
     # Only rows of different lengths need their largest in order.
     largest = torch.topk(loss, max(1, round(share * pixels)), dim=1, sorted=ragged).values
     if ragged:
-        largest = largest * (
-            torch.arange(largest.shape[1], device=loss.device) < chosen.unsqueeze(1)
-        )
+        largest = largest * (torch.arange(largest.shape[1], device=loss.device) < chosen.unsqueeze(1))
     return largest.sum() / per_rank(chosen.sum())
 
 

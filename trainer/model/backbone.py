@@ -72,14 +72,8 @@ class ResNet(Backbone):
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
         stem = ("conv1.", "bn1.")
-        renamed = {
-            f"stem.{key}" if key.startswith(stem) else key: value for key, value in state.items()
-        }
-        _load_strict(
-            self,
-            {key: value for key, value in renamed.items() if not key.startswith("fc.")},
-            "ResNet",
-        )
+        renamed = {f"stem.{key}" if key.startswith(stem) else key: value for key, value in state.items()}
+        _load_strict(self, {key: value for key, value in renamed.items() if not key.startswith("fc.")}, "ResNet")
 
 
 class _SamePadConv(nn.Conv2d):
@@ -117,30 +111,17 @@ def _conv_bn(
         padding=0 if stride > 1 else dilation * (kernel // 2),
     )
     norm = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01)
-    return (
-        nn.Sequential(conv, norm, nn.ReLU6(inplace=True)) if activate else nn.Sequential(conv, norm)
-    )
+    return nn.Sequential(conv, norm, nn.ReLU6(inplace=True)) if activate else nn.Sequential(conv, norm)
 
 
 class _InvertedResidual(nn.Module):
     """MobileNetV2's block with Lite's kernels: expand, depthwise, project, no squeeze and excitation."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        kernel: int,
-        stride: int,
-        dilation: int,
-        expand: int,
-    ):
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, dilation: int, expand: int):
         super().__init__()
         hidden = in_channels * expand
         layers: list[nn.Module] = [_conv_bn(in_channels, hidden, 1)] if expand > 1 else []
-        layers.append(
-            _conv_bn(hidden, hidden, kernel, stride=stride, dilation=dilation, groups=hidden)
-        )
+        layers.append(_conv_bn(hidden, hidden, kernel, stride=stride, dilation=dilation, groups=hidden))
         layers.append(_conv_bn(hidden, out_channels, 1, activate=False))
         self.layers = nn.Sequential(*layers)
         self.residual = stride == 1 and in_channels == out_channels
@@ -181,12 +162,7 @@ class EfficientNetLite0(Backbone):
                 reached *= step
                 blocks.append(
                     _InvertedResidual(
-                        channels,
-                        out_channels,
-                        kernel=kernel,
-                        stride=step,
-                        dilation=block_dilation,
-                        expand=expand,
+                        channels, out_channels, kernel=kernel, stride=step, dilation=block_dilation, expand=expand
                     )
                 )
                 channels = out_channels
@@ -209,27 +185,18 @@ class EfficientNetLite0(Backbone):
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
         renamed: dict[str, Tensor] = {}
-        blocks = [
-            f"stages.{s}.{b}" for s, stage in enumerate(_LITE0_STAGES) for b in range(stage[0])
-        ]
+        blocks = [f"stages.{s}.{b}" for s, stage in enumerate(_LITE0_STAGES) for b in range(stage[0])]
         for key, value in state.items():
             if key.startswith(("_conv_head.", "_bn1.", "_fc.")):
                 continue
             parts = key.split(".")
             try:
                 if parts[0] == "_blocks":
-                    parts = [
-                        blocks[int(parts[1])],
-                        "layers",
-                        _lite_layer(parts[2], first=parts[1] == "0"),
-                        *parts[3:],
-                    ]
+                    parts = [blocks[int(parts[1])], "layers", _lite_layer(parts[2], first=parts[1] == "0"), *parts[3:]]
                 else:
                     parts = ["stem", {"_conv_stem": "0", "_bn0": "1"}[parts[0]], *parts[1:]]
             except (KeyError, IndexError, ValueError) as error:
-                raise UserError(
-                    f"The weights are not those of this EfficientNet-Lite0: it has no '{key}'."
-                ) from error
+                raise UserError(f"The weights are not those of this EfficientNet-Lite0: it has no '{key}'.") from error
             renamed[".".join(parts)] = value
         _load_strict(self, renamed, "EfficientNet-Lite0")
 
@@ -304,9 +271,7 @@ def load_classifier(source: str) -> Classifier:
         if key.startswith(f"{name}.")
     }
     if not {"0.weight", "1.weight"} <= set(hidden) or not {"_fc.weight", "_fc.bias"} <= set(state):
-        raise UserError(
-            f"{file} holds no classifier of EfficientNet-Lite0; give the official checkpoint as it is."
-        )
+        raise UserError(f"{file} holds no classifier of EfficientNet-Lite0; give the official checkpoint as it is.")
     names = list(resnet.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
     return Classifier(hidden, state["_fc.weight"], state["_fc.bias"], names)
 
@@ -330,9 +295,7 @@ def load_state_file(path: Path) -> dict[str, Tensor]:
         UserError: The file is missing or not a plain state dict.
     """
     if not path.is_file():
-        raise UserError(
-            f"Weights file {path} does not exist; give the path of an official checkpoint."
-        )
+        raise UserError(f"Weights file {path} does not exist; give the path of an official checkpoint.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -340,15 +303,9 @@ def load_state_file(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different class for every kind of damage
-        raise UserError(
-            f"{path} is not a readable state dict ({type(error).__name__}); download it again."
-        ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(value, Tensor) for value in state.values()
-    ):
-        raise UserError(
-            f"{path} does not hold a plain state dict of tensors; save one with model.state_dict()."
-        )
+        raise UserError(f"{path} is not a readable state dict ({type(error).__name__}); download it again.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} does not hold a plain state dict of tensors; save one with model.state_dict().")
     return state
 
 
@@ -356,6 +313,4 @@ def _load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> N
     try:
         module.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:
-        raise UserError(
-            f"The weights are not those of this {what}: {str(error).splitlines()[1].strip()}"
-        ) from error
+        raise UserError(f"The weights are not those of this {what}: {str(error).splitlines()[1].strip()}") from error

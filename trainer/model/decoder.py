@@ -20,17 +20,13 @@ class Decoder(nn.Module):
         separable_levels: So many of the finest levels, and the head, use depthwise-separable convolutions.
     """
 
-    def __init__(
-        self, *, channels: Sequence[int], widths: Sequence[int], separable_levels: int
-    ) -> None:
+    def __init__(self, *, channels: Sequence[int], widths: Sequence[int], separable_levels: int) -> None:
         super().__init__()
         self.merges = nn.ModuleList()
         width = channels[-1]
         for index in reversed(range(len(channels) - 1)):
             separable = index < separable_levels
-            self.merges.append(
-                conv3x3_bn_relu(width + channels[index], widths[index], separable=separable)
-            )
+            self.merges.append(conv3x3_bn_relu(width + channels[index], widths[index], separable=separable))
             width = widths[index]
         separable = separable_levels > 0
         head = widths[0]
@@ -44,9 +40,7 @@ class Decoder(nn.Module):
         """M_1..M_4 [N,c_i,h_i,w_i], finest first -> logits [N,2,h_1,w_1]: background, object."""
         features = levels[-1]
         for merge, level in zip(self.merges, reversed(levels[:-1]), strict=True):
-            features = F.interpolate(
-                features, size=level.shape[-2:], mode="bilinear", align_corners=False
-            )
+            features = F.interpolate(features, size=level.shape[-2:], mode="bilinear", align_corners=False)
             features = merge(torch.cat([features, level], dim=1))
         logits: Tensor = self.head(features)
         return logits

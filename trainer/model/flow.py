@@ -125,12 +125,7 @@ class FlowNetwork(nn.Module):
         return up * float(FLOW_STRIDE * self.scale)
 
     def forward(
-        self,
-        image: Tensor,
-        image_prev: Tensor,
-        *,
-        iterations: int | None = None,
-        coords: Tensor | None = None,
+        self, image: Tensor, image_prev: Tensor, *, iterations: int | None = None, coords: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Flow from ``image`` to ``image_prev``, both float [B,3,H,W] RGB 0..255.
 
@@ -165,18 +160,12 @@ class FlowNetwork(nn.Module):
         fmap_prev: Tensor | None = None
         coords: Tensor | None = None
         for frame in frames:
-            image = (
-                torch.from_numpy(np.ascontiguousarray(frame[:, :, ::-1]))
-                .permute(2, 0, 1)[None]
-                .float()
-            )
+            image = torch.from_numpy(np.ascontiguousarray(frame[:, :, ::-1])).permute(2, 0, 1)[None].float()
             prepared = self.prepare(image.to(next(self.parameters()).device))
             fmap = self.encode(prepared)
             if fmap_prev is None:
                 coords = identity_grid(fmap)
-                yield np.zeros(
-                    (2, *(extent // self.field_scale for extent in frame.shape[:2])), np.float32
-                )
+                yield np.zeros((2, *(extent // self.field_scale for extent in frame.shape[:2])), np.float32)
             else:
                 assert coords is not None
                 pyramid = self.correlate(fmap, fmap_prev)
@@ -213,18 +202,13 @@ def lookup(level: Tensor, flow: Tensor, reduction: int, radius: int) -> Tensor:
         [B*h*w,(2r+1)^2], x offset major, as RAFT's weights expect.
     """
     read = _look_up_by_products if level[0].numel() <= _SMALL_LEVEL else _look_up_by_gathering
-    y, x = (
-        torch.arange(extent, dtype=flow.dtype, device=flow.device) / reduction
-        for extent in flow.shape[2:]
-    )
+    y, x = (torch.arange(extent, dtype=flow.dtype, device=flow.device) / reduction for extent in flow.shape[2:])
     return read(level, flow / reduction, x, y, radius)
 
 
 def _look_up_by_products(level: Tensor, flow: Tensor, x: Tensor, y: Tensor, radius: int) -> Tensor:
     """Bilinear reading is linear in rows and columns: hat functions on either side of the map, zero where it ends."""
-    rows = torch.matmul(
-        _hats(y.unsqueeze(1), flow[:, 1], level.shape[1], radius).to(level.dtype), level
-    )
+    rows = torch.matmul(_hats(y.unsqueeze(1), flow[:, 1], level.shape[1], radius).to(level.dtype), level)
     columns = _hats(x, flow[:, 0], level.shape[2], radius).to(level.dtype)
     return torch.matmul(columns, rows.transpose(1, 2)).flatten(1)
 
@@ -246,9 +230,7 @@ def _look_up_by_gathering(level: Tensor, flow: Tensor, x: Tensor, y: Tensor, rad
     count, height, width = level.shape
     columns, right = _corners(x, flow[:, 0], width, radius)
     rows, lower = _corners(y.unsqueeze(1), flow[:, 1], height, radius)
-    index = rows.clamp(0, height - 1).unsqueeze(1) * width + columns.clamp(0, width - 1).unsqueeze(
-        2
-    )
+    index = rows.clamp(0, height - 1).unsqueeze(1) * width + columns.clamp(0, width - 1).unsqueeze(2)
     side = columns.shape[1]
     window = torch.gather(level.flatten(1), 1, index.flatten(1)).view(count, side, side)
     left, right = (part.to(level.dtype).unsqueeze(2) for part in _shares(right, columns, width))
@@ -289,9 +271,7 @@ def load_raft_weights(network: FlowNetwork, path: Path) -> None:
         network.raft.load_state_dict(torchvision_raft_names(state), strict=True)
     except (RuntimeError, KeyError, IndexError) as error:
         detail = str(error).splitlines()[-1].strip()
-        message = (
-            f"{path} does not hold the RAFT variant of this preset ({detail}); pick the other one."
-        )
+        message = f"{path} does not hold the RAFT variant of this preset ({detail}); pick the other one."
         raise UserError(message) from error
 
 
@@ -334,19 +314,13 @@ _UPDATE_NAMES = {
     "flow_head.conv1": "flow_head.conv1",
     "flow_head.conv2": "flow_head.conv2",
     **{f"gru.conv{gate}": f"recurrent_block.convgru1.conv{gate}" for gate in "zrq"},
-    **{
-        f"gru.conv{gate}{n}": f"recurrent_block.convgru{n}.conv{gate}"
-        for gate in "zrq"
-        for n in (1, 2)
-    },
+    **{f"gru.conv{gate}{n}": f"recurrent_block.convgru{n}.conv{gate}" for gate in "zrq" for n in (1, 2)},
 }
 
 
 def _update_name(parts: list[str]) -> str:
     if parts[0] == "mask":
-        return {"0": "mask_predictor.convrelu.0.", "2": "mask_predictor.conv."}[parts[1]] + parts[
-            -1
-        ]
+        return {"0": "mask_predictor.convrelu.0.", "2": "mask_predictor.conv."}[parts[1]] + parts[-1]
     return f"update_block.{_UPDATE_NAMES['.'.join(parts[:-1])]}.{parts[-1]}"
 
 
@@ -361,9 +335,7 @@ def _stretch(flow: Tensor) -> Tensor:
 
 def _linear(extent: int, like: Tensor) -> Tensor:
     """What each of 8n points from the first to the last of n reads of them: [8n,n]."""
-    points = torch.linspace(
-        0, extent - 1, extent * FLOW_STRIDE, dtype=torch.float32, device=like.device
-    )
+    points = torch.linspace(0, extent - 1, extent * FLOW_STRIDE, dtype=torch.float32, device=like.device)
     places = torch.arange(extent, dtype=torch.float32, device=like.device)
     return torch.relu(1 - (points.unsqueeze(1) - places).abs()).to(like.dtype)
 
@@ -391,19 +363,13 @@ def _build_raft(variant: str) -> RAFT:
     motion = raft.MotionEncoder(
         in_channels_corr=corr.out_channels, corr_layers=(16,), flow_layers=(16, 8), out_channels=16
     )
-    recurrent = raft.RecurrentBlock(
-        input_size=16 + 8, hidden_size=16, kernel_size=(3,), padding=(1,)
-    )
+    recurrent = raft.RecurrentBlock(input_size=16 + 8, hidden_size=16, kernel_size=(3,), padding=(1,))
     block = {"block": raft.BottleneckBlock, "strides": (2, 1, 2, 2)}
     return RAFT(
-        feature_encoder=raft.FeatureEncoder(
-            layers=(*layers, 16), norm_layer=nn.InstanceNorm2d, **block
-        ),
+        feature_encoder=raft.FeatureEncoder(layers=(*layers, 16), norm_layer=nn.InstanceNorm2d, **block),
         context_encoder=raft.FeatureEncoder(layers=(*layers, 16 + 8), norm_layer=None, **block),
         corr_block=corr,
         update_block=raft.UpdateBlock(
-            motion_encoder=motion,
-            recurrent_block=recurrent,
-            flow_head=raft.FlowHead(in_channels=16, hidden_size=16),
+            motion_encoder=motion, recurrent_block=recurrent, flow_head=raft.FlowHead(in_channels=16, hidden_size=16)
         ),
     )

@@ -51,15 +51,9 @@ class HINet(nn.Module):
         self.aspp = build_aspp(config, self.backbone.channels[-1])
         self.sentence = SentenceEncoder(config=config.text)
         self.language = LanguageProjections(
-            in_channels=config.text.hidden_size,
-            channels=config.channels,
-            hidden=config.text.projection_hidden,
+            in_channels=config.text.hidden_size, channels=config.channels, hidden=config.text.projection_hidden
         )
-        self.flow = (
-            FlowNetwork(config=config.raft)
-            if config.raft is not None and config.flow != "none"
-            else None
-        )
+        self.flow = FlowNetwork(config=config.raft) if config.raft is not None and config.flow != "none" else None
 
         used = range(4) if config.fusion == "hierarchical" else range(3, 4)
         self.used_levels = tuple(used)
@@ -71,26 +65,17 @@ class HINet(nn.Module):
             for i, in_c, c in zip(used, inputs, channels, strict=True)
         )
         self.interaction = nn.ModuleList(
-            Interaction(
-                channels=c,
-                gated=config.flow in ("gate", "both"),
-                separable=i < config.separable_levels,
-            )
+            Interaction(channels=c, gated=config.flow in ("gate", "both"), separable=i < config.separable_levels)
             for i, c in zip(used, channels, strict=True)
         )
         self.motion: MotionEncoder | None = None
         if config.flow != "none":
             assert config.raft is not None
             self.motion = MotionEncoder(
-                in_stride=config.raft.scale,
-                strides=strides,
-                channels=tuple(channels),
-                width=config.motion_channels,
+                in_stride=config.raft.scale, strides=strides, channels=tuple(channels), width=config.motion_channels
             )
         self.decoder = Decoder(
-            channels=channels,
-            widths=config.decoder_channels,
-            separable_levels=config.separable_levels,
+            channels=channels, widths=config.decoder_channels, separable_levels=config.separable_levels
         )
         self.naming: ClassifierPrior | None = None
         if config.naming:
@@ -100,12 +85,8 @@ class HINet(nn.Module):
         self.boundary: GuidedFilter | None = None
         self._decoder_stride = strides[0]
         self.set_boundary(config.boundary)
-        self.register_buffer(
-            "mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False
-        )
-        self.register_buffer(
-            "std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False
-        )
+        self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     @property
     def stride(self) -> int:
@@ -120,9 +101,7 @@ class HINet(nn.Module):
     @property
     def size_multiple(self) -> int:
         """Of the input's height and width: every level and RAFT's feature maps must come out whole."""
-        return math.lcm(
-            *self.backbone.strides, FLOW_STRIDE * self.flow.scale if self.flow is not None else 1
-        )
+        return math.lcm(*self.backbone.strides, FLOW_STRIDE * self.flow.scale if self.flow is not None else 1)
 
     def set_flow_scale(self, scale: int) -> None:
         """Compute the flow on the image reduced by another factor than the network was trained with.
@@ -135,9 +114,7 @@ class HINet(nn.Module):
         if self.flow is None:
             raise ValueError("this network has no flow")
         if scale not in FLOW_SCALES:
-            raise ValueError(
-                f"the flow's scale must be one of {', '.join(map(str, FLOW_SCALES))}, got {scale}"
-            )
+            raise ValueError(f"the flow's scale must be one of {', '.join(map(str, FLOW_SCALES))}, got {scale}")
         self.flow.scale = scale
 
     def set_boundary(self, boundary: Boundary) -> None:
@@ -175,9 +152,7 @@ class HINet(nn.Module):
         motions: Sequence[Tensor | None] = [None] * len(self.used_levels)
         if self.motion is not None:
             if flow is None:
-                raise ValueError(
-                    f"flow: {self.config.flow} needs a flow field, got None; pass zeros to skip it"
-                )
+                raise ValueError(f"flow: {self.config.flow} needs a flow field, got None; pass zeros to skip it")
             motions = self.motion(motion_image(flow).to(levels[3].dtype))
         entering = motions if self.config.flow in ("vision", "both") else [None] * len(motions)
         visions = [
@@ -186,9 +161,7 @@ class HINet(nn.Module):
         ]
         return visions, motions
 
-    def answer(
-        self, visions: Sequence[Tensor], motions: Sequence[Tensor | None], language: LanguageVectors
-    ) -> Tensor:
+    def answer(self, visions: Sequence[Tensor], motions: Sequence[Tensor | None], language: LanguageVectors) -> Tensor:
         """Interaction, motion gate and decoder for Q queries.
 
         Args:
@@ -209,9 +182,7 @@ class HINet(nn.Module):
         shaped: Tensor = logits.unflatten(0, language[0].shape[:2])  # type: ignore[no-untyped-call]
         return shaped
 
-    def decode(
-        self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors
-    ) -> Tensor:
+    def decode(self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors) -> Tensor:
         """C2, C3, C4, V4 (and C5), flow and l_i -> logits [B,Q,2,h,w].
 
         ``condition``, ``answer`` and then, where the configuration has them, ``naming``, ``discriminant`` and
@@ -225,13 +196,9 @@ class HINet(nn.Module):
         draw = shift_threshold if self.config.sureness else _as_it_is
         if self.naming is not None:
             prior = self.naming.prior(self.naming(levels[4], language[4]), sure)
-            margin = margin + F.interpolate(
-                prior, size=margin.shape[-2:], mode="bilinear", align_corners=False
-            )
+            margin = margin + F.interpolate(prior, size=margin.shape[-2:], mode="bilinear", align_corners=False)
         if self.config.discriminant:
-            margin = margin + fisher_logits(
-                draw(margin), sure, levels[:3], flow if self.motion is not None else None
-            )
+            margin = margin + fisher_logits(draw(margin), sure, levels[:3], flow if self.motion is not None else None)
         margin = draw(margin)
         return torch.stack([-margin / 2, margin / 2], dim=2)
 

@@ -41,9 +41,7 @@ class Interaction(nn.Module):
             # A depthwise convolution and a scaling of channels may change places: it runs once for all queries.
             depthwise, conv = conv
             vision = depthwise(vision)
-        spoken = for_each_query(vision, queries) * language.flatten(0, 1).unsqueeze(-1).unsqueeze(
-            -1
-        )
+        spoken = for_each_query(vision, queries) * language.flatten(0, 1).unsqueeze(-1).unsqueeze(-1)
         mixed: Tensor = relu(norm(conv(spoken)))
         if self.gate is None or motion is None:
             return mixed

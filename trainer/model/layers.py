@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-def conv3x3(
-    in_channels: int, out_channels: int, *, separable: bool = False, bias: bool = False
-) -> nn.Module:
+def conv3x3(in_channels: int, out_channels: int, *, separable: bool = False, bias: bool = False) -> nn.Module:
     """A 3x3 convolution, or its depthwise-separable stand-in."""
     if not separable:
         return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
@@ -17,14 +15,10 @@ def conv3x3(
     )
 
 
-def conv3x3_bn_relu(
-    in_channels: int, out_channels: int, *, separable: bool = False
-) -> nn.Sequential:
+def conv3x3_bn_relu(in_channels: int, out_channels: int, *, separable: bool = False) -> nn.Sequential:
     """ReLU(BN(conv3x3(x)))."""
     return nn.Sequential(
-        conv3x3(in_channels, out_channels, separable=separable),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
+        conv3x3(in_channels, out_channels, separable=separable), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
     )
 
 

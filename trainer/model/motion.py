@@ -50,9 +50,7 @@ class MotionEncoder(nn.Module):
         width: Channels inside.
     """
 
-    def __init__(
-        self, *, in_stride: int, strides: tuple[int, ...], channels: tuple[int, ...], width: int
-    ) -> None:
+    def __init__(self, *, in_stride: int, strides: tuple[int, ...], channels: tuple[int, ...], width: int) -> None:
         super().__init__()
         if strides[0] % in_stride:
             raise ValueError(f"the flow's stride must divide {strides[0]}, got {in_stride}")

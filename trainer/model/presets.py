@@ -116,9 +116,7 @@ class ModelConfig(StrictModel):
         if self.flow != "none" and self.raft is None:
             raise ValueError(f"flow: {self.flow} needs a raft section")
         if self.naming and self.backbone.name != "efficientnet_lite0":
-            raise ValueError(
-                f"naming needs the classifier of efficientnet_lite0, got backbone {self.backbone.name}"
-            )
+            raise ValueError(f"naming needs the classifier of efficientnet_lite0, got backbone {self.backbone.name}")
         return self
 
 
@@ -162,9 +160,7 @@ _PRESETS: dict[str, ModelConfig] = {
     "test": ModelConfig(
         preset="test",
         backbone=BackboneConfig(name="resnet18", stride=32),
-        text=TextConfig(
-            vocab_size=512, hidden_size=32, layers=2, heads=2, intermediate_size=64, max_tokens=32
-        ),
+        text=TextConfig(vocab_size=512, hidden_size=32, layers=2, heads=2, intermediate_size=64, max_tokens=32),
         raft=RaftConfig(variant="tiny", iterations=2),
         size=(64, 96),
         level_channels=(8, 8, 8),
@@ -187,9 +183,7 @@ def model_config(preset: str, **changes: object) -> ModelConfig:
         'single'
     """
     if preset not in _PRESETS:
-        raise UserError(
-            f"Unknown preset '{preset}'; choose one of {', '.join(get_args(PresetName))}."
-        )
+        raise UserError(f"Unknown preset '{preset}'; choose one of {', '.join(get_args(PresetName))}.")
     document = _PRESETS[preset].model_dump()
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(document.get(key), dict):
@@ -208,8 +202,6 @@ def parse_config(kind: type[_Model], document: object, where: str) -> _Model:
         key = ".".join(str(part) for part in first["loc"]) or "the document"
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(kind.model_fields))
-            raise UserError(
-                f"{where}: unknown key '{key}'; known keys at the top are {known}."
-            ) from error
+            raise UserError(f"{where}: unknown key '{key}'; known keys at the top are {known}.") from error
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{where}: '{key}': {message}.") from error

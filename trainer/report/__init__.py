@@ -55,16 +55,9 @@ class ReportOptions:
 
     def command(self, name: str, models: Sequence[str]) -> str:
         """A command over the same frames; paths as the user gave them."""
-        words = [
-            f"rvos-edge {name}",
-            *models,
-            f"--dataset {self.dataset}",
-            f"--root {_word(self.root)}",
-        ]
+        words = [f"rvos-edge {name}", *models, f"--dataset {self.dataset}", f"--root {_word(self.root)}"]
         words += [f"--split {_word(self.split)}"] if self.split is not None else []
-        words += (
-            [f"--expressions {_word(self.expressions)}"] if self.expressions is not None else []
-        )
+        words += [f"--expressions {_word(self.expressions)}"] if self.expressions is not None else []
         words += [f"--every {self.every}"] if self.every != 1 else []
         return " ".join(words)
 
@@ -91,9 +84,7 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
     console = console or Console()
     output = options.output
     if options.every < 1:
-        raise UserError(
-            f"--every {options.every} is out of range; 1 scores every frame, 5 every fifth."
-        )
+        raise UserError(f"--every {options.every} is out of range; 1 scores every frame, 5 every fifth.")
     if output.exists() and not (output / TABLE).is_file():
         raise UserError(f"{output} exists and is not a report; choose another --output.")
     if options.split is None and options.dataset == "davis16":
@@ -117,21 +108,14 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
 
 
 def _record(run: ReportRun, clips: ReferringClips, every: int, console: Console) -> Recording:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     checkpoint, bundle = (None, run.path) if run.is_bundle else (run.path, None)
     hidden = not console.is_terminal or "CI" in os.environ
     with (
         open_predictor(checkpoint, bundle, backend="onnxruntime") as predictor,
         Progress(*columns, console=console, disable=hidden) as progress,
     ):
-        task = progress.add_task(
-            run.name, total=sum(len(clips.frames(video)) for video in clips.videos)
-        )
+        task = progress.add_task(run.name, total=sum(len(clips.frames(video)) for video in clips.videos))
         return record(run, predictor, clips, every=every, on_frame=lambda: progress.advance(task))
 
 
@@ -143,9 +127,7 @@ def _row(recording: Recording, options: ReportOptions) -> dict[str, Any]:
         "trained": run.trained,
         "j": recording.j(),
         "f": recording.f(),
-        "videos": {
-            video: {"j": recording.j(video), "f": recording.f(video)} for video in recording.videos
-        },
+        "videos": {video: {"j": recording.j(video), "f": recording.f(video)} for video in recording.videos},
         "train": train_command(run),
         "score": options.command("eval", [_model(run, "checkpoint")]),
     }
@@ -157,9 +139,7 @@ def _model(run: ReportRun, option: str) -> str:
     return f"--{option} {_word(f'{run.name}={run.path}' if option == 'run' else run.path)}"
 
 
-def _write(
-    output: Path, table: dict[str, Any], recordings: Sequence[Recording], clips: ReferringClips
-) -> None:
+def _write(output: Path, table: dict[str, Any], recordings: Sequence[Recording], clips: ReferringClips) -> None:
     try:
         with new_directory(output) as temporary:
             drawn = [
@@ -172,9 +152,7 @@ def _write(
             (temporary / PAGE).write_text(render_page(table, drawn), encoding="utf-8")
             (temporary / TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"Cannot write {output} ({error.strerror}); choose another --output."
-        ) from error
+        raise UserError(f"Cannot write {output} ({error.strerror}); choose another --output.") from error
 
 
 def _show(table: dict[str, Any], console: Console) -> None:
@@ -185,9 +163,7 @@ def _show(table: dict[str, Any], console: Console) -> None:
         shown.add_column(video, justify="right")
     for run in table["runs"]:
         cells = [*(run["videos"][video] for video in videos), run]
-        shown.add_row(
-            run["name"], *(f"{100 * cell['j']:.1f} ({100 * cell['f']:.1f})" for cell in cells)
-        )
+        shown.add_row(run["name"], *(f"{100 * cell['j']:.1f} ({100 * cell['f']:.1f})" for cell in cells))
     console.print(shown)
 
 

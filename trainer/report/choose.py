@@ -58,12 +58,8 @@ def most_changed(better: Recording, base: Recording, *, gains: int, losses: int)
     # Of equals the first frame and query: sorting by the change alone keeps their order.
     best = [(max(rows, key=lambda row: row[0]), video) for video, rows in changes.items() if rows]
     worst = [(min(rows, key=lambda row: row[0]), video) for video, rows in changes.items() if rows]
-    best = sorted((entry for entry in best if entry[0][0] > 0), key=lambda entry: -entry[0][0])[
-        :gains
-    ]
-    worst = sorted((entry for entry in worst if entry[0][0] < 0), key=lambda entry: entry[0][0])[
-        :losses
-    ]
+    best = sorted((entry for entry in best if entry[0][0] > 0), key=lambda entry: -entry[0][0])[:gains]
+    worst = sorted((entry for entry in worst if entry[0][0] < 0), key=lambda entry: entry[0][0])[:losses]
     return [
         Example(video, index, query, f"{word} of {100 * abs(change):.1f}")
         for word, entries in (("gain", best), ("loss", worst))

@@ -40,13 +40,7 @@ def draw_losses(path: Path, curves: Mapping[str, Mapping[int, float]]) -> None:
         steps, losses = np.array(list(points)), np.array(list(points.values()))
         colour = f"C{number % 10}"
         axes.plot(steps, losses, color=colour, linewidth=0.7, alpha=0.35)
-        axes.plot(
-            steps,
-            _running_mean(losses),
-            color=colour,
-            linewidth=1.8,
-            label=name.replace("$", r"\$"),
-        )
+        axes.plot(steps, _running_mean(losses), color=colour, linewidth=1.8, label=name.replace("$", r"\$"))
     axes.set_xlabel("iteration")
     axes.set_ylabel("loss")
     axes.grid(alpha=0.25)

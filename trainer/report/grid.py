@@ -98,9 +98,7 @@ def draw_grid(path: Path, rows: Sequence[GridRow], heads: Sequence[str] = ()) ->
         for column, cell in enumerate(row.cells):
             left = _MARGIN + column * (_CELL + _GAP)
             sheet.image(cell.image, left, top, picture)
-            sheet.text(
-                left + _CELL / 2, top + picture + under / 2, cell.below, _CELL, align="center"
-            )
+            sheet.text(left + _CELL / 2, top + picture + under / 2, cell.below, _CELL, align="center")
         start += extent
     sheet.save(path)
 
@@ -113,21 +111,14 @@ class _Sheet:
         self.figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
 
     def image(self, image: NDArray[np.uint8], left: float, top: float, height: float) -> None:
-        box = (
-            left / self.width,
-            1 - (top + height) / self.height,
-            _CELL / self.width,
-            height / self.height,
-        )
+        box = (left / self.width, 1 - (top + height) / self.height, _CELL / self.width, height / self.height)
         axes = self.figure.add_axes(box)
         axes.set_axis_off()
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
         axes.imshow(image[..., ::-1], aspect="auto", interpolation="antialiased")
 
-    def text(
-        self, x: float, y: float, text: str, room: float, *, align: str = "left", bold: bool = False
-    ) -> None:
+    def text(self, x: float, y: float, text: str, room: float, *, align: str = "left", bold: bool = False) -> None:
         """A line centred at height ``y``, shortened to ``room``."""
         letters = max(int(room / (_LETTER * self.scale)), 8)
         self.figure.text(
@@ -149,13 +140,7 @@ class _Sheet:
             corner = (left / self.width, 1 - (y + side / 2) / self.height)
             blue, green, red = (value / 255 for value in caption.colour)
             self.figure.add_artist(
-                Rectangle(
-                    corner,
-                    side / self.width,
-                    side / self.height,
-                    color=(red, green, blue),
-                    linewidth=0,
-                )
+                Rectangle(corner, side / self.width, side / self.height, color=(red, green, blue), linewidth=0)
             )
             left += 1.6 * side
         self.text(left, y, caption.text, room + _MARGIN - left, bold=caption.bold)

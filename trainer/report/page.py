@@ -60,12 +60,8 @@ def render_page(table: Mapping[str, Any], figures: Sequence[Figure]) -> str:
 
 
 def _data(data: Mapping[str, Any]) -> str:
-    videos = ", ".join(data["videos"][:MOST_COLUMNS]) + (
-        ", ..." if len(data["videos"]) > MOST_COLUMNS else ""
-    )
-    scored = (
-        "Every frame is scored" if data["every"] == 1 else f"One frame in {data['every']} is scored"
-    )
+    videos = ", ".join(data["videos"][:MOST_COLUMNS]) + (", ..." if len(data["videos"]) > MOST_COLUMNS else "")
+    scored = "Every frame is scored" if data["every"] == 1 else f"One frame in {data['every']} is scored"
     return (
         f"{len(data['videos'])} videos of {data['root']} ({videos}). {scored}, {data['frames']} in "
         "all, at its own size; every sentence of a video is asked and judged alone. A video's figure is the mean over "
@@ -93,9 +89,7 @@ def _by_video(table: Mapping[str, Any]) -> list[str]:
 def _figures_table(runs: Sequence[Mapping[str, Any]], measure: str, caption: str) -> list[str]:
     """A row per run, a column per video; the best of a column stands out where there is something to compare."""
     videos = list(runs[0]["videos"])
-    columns = [[run["videos"][video][measure] for run in runs] for video in videos] + [
-        [run[measure] for run in runs]
-    ]
+    columns = [[run["videos"][video][measure] for run in runs] for video in videos] + [[run[measure] for run in runs]]
     lines = [f'<div class="scroll"><table><caption>{escape(caption)}</caption><tr><th>run</th>']
     lines += [f"<th>{escape(head)}</th>" for head in (*videos, "mean")]
     for number, run in enumerate(runs):
@@ -113,9 +107,7 @@ def _commands(table: Mapping[str, Any]) -> list[str]:
         lines += ["<p>Training:</p>", f"<pre>{escape(chr(10).join(trained))}</pre>"]
     unknown = [run["name"] for run in table["runs"] if not run["train"]]
     if unknown:
-        lines.append(
-            f'<p class="note">How {escape(", ".join(unknown))} was trained is not recorded.</p>'
-        )
+        lines.append(f'<p class="note">How {escape(", ".join(unknown))} was trained is not recorded.</p>')
     scores = "\n".join(run["score"] for run in table["runs"])
     return [*lines, "<p>Scoring each run alone:</p>", f"<pre>{escape(scores)}</pre>"]
 

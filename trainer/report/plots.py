@@ -60,11 +60,7 @@ def ablation(folder: Path, recordings: Sequence[Recording], clips: ReferringClip
     title = "Fig. 1. Ablation"
     present = [(role, of_role(recordings, role)) for role in ROLES]
     columns = [(role, recording) for role, recording in present if recording is not None]
-    notes = (
-        [_missing([role for role, recording in present if recording is None])]
-        if len(columns) < len(ROLES)
-        else []
-    )
+    notes = [_missing([role for role, recording in present if recording is None])] if len(columns) < len(ROLES) else []
     if len(columns) < 2:
         return Figure(title, "", notes=[f"Left out: it compares two variants or more. {notes[0]}"])
     (first, base), (last, better) = columns[0], columns[-1]
@@ -81,16 +77,11 @@ def ablation(folder: Path, recordings: Sequence[Recording], clips: ReferringClip
     rows = [
         GridRow(
             [_caption(clips, example)],
-            [
-                *_given(clips, example),
-                *(_answer(clips, example, recording) for _, recording in columns),
-            ],
+            [*_given(clips, example), *(_answer(clips, example, recording) for _, recording in columns)],
         )
         for example in examples
     ]
-    draw_grid(
-        folder / "ablation.png", rows, ["image", "truth", *(role.title for role, _ in columns)]
-    )
+    draw_grid(folder / "ablation.png", rows, ["image", "truth", *(role.title for role, _ in columns)])
     return Figure(title, rule, [("ablation.png", "image, truth and the variants' masks")], notes)
 
 
@@ -109,9 +100,7 @@ def effect_of_flow(folder: Path, recordings: Sequence[Recording], clips: Referri
     notes = _unlike([full.run, static.run])
     examples = most_changed(full, static, gains=_EFFECT_ROWS, losses=_EFFECT_ROWS)
     notes += _one_sided(examples)
-    return _beside_motion(
-        folder, "effect-of-flow.png", title, rule, notes, examples, full, static, clips
-    )
+    return _beside_motion(folder, "effect-of-flow.png", title, rule, notes, examples, full, static, clips)
 
 
 def static_objects(folder: Path, recordings: Sequence[Recording], clips: ReferringClips) -> Figure:
@@ -133,9 +122,7 @@ def static_objects(folder: Path, recordings: Sequence[Recording], clips: Referri
             f"{100 * others:.1f} without."
         )
     examples = stillest(full, rows=_STILL_ROWS)
-    return _beside_motion(
-        folder, "static-objects.png", title, rule, notes, examples, full, static, clips
-    )
+    return _beside_motion(folder, "static-objects.png", title, rule, notes, examples, full, static, clips)
 
 
 def strips(folder: Path, recordings: Sequence[Recording], clips: ReferringClips) -> Figure:
@@ -165,9 +152,7 @@ def strips(folder: Path, recordings: Sequence[Recording], clips: ReferringClips)
             for index in chosen:
                 frame = shown.videos[video][index]
                 picture = _drawn(clips.image(video, index), frame.masks()[together], together)
-                cells.append(
-                    Cell(picture, f"{names[index]}: J {_percent(float(frame.j[together].mean()))}")
-                )
+                cells.append(Cell(picture, f"{names[index]}: J {_percent(float(frame.j[together].mean()))}"))
             rows.append(GridRow(captions, cells))
         rows[0] = GridRow([Caption(video, bold=True), *rows[0].captions], rows[0].cells)
         file = f"queries-{number:02d}.png"
@@ -182,9 +167,7 @@ def loss_curves(folder: Path, runs: Sequence[ReportRun]) -> Figure:
     curves = {run.name: read_losses(run.path.parent) for run in runs if not run.is_bundle}
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     if not curves:
-        return Figure(
-            title, "", notes=["Left out: there are no TensorBoard events beside the checkpoints."]
-        )
+        return Figure(title, "", notes=["Left out: there are no TensorBoard events beside the checkpoints."])
     rule = (
         "The training loss as logged, thin, and its mean over the last tenth of the run's logged points, thick. Losses "
         "of runs with different loss terms cannot be compared with each other."
@@ -225,37 +208,26 @@ def _beside_motion(
         assert motion is not None, "the rules pass over frames without motion"
         image, truth = _given(clips, example)
         height, width = image.image.shape[:2]
-        seen = np.asarray(
-            cv2.resize(motion.image(), (width, height), interpolation=cv2.INTER_LINEAR), np.uint8
-        )
+        seen = np.asarray(cv2.resize(motion.image(), (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
         answers = [_answer(clips, example, recording) for recording in (full, static)]
         rows.append(GridRow([_caption(clips, example)], [image, truth, Cell(seen), *answers]))
     draw_grid(folder / file, rows, ["image", "truth", "magnitude", "with flow", "static model"])
-    return Figure(
-        title, rule, [(file, "image, truth, magnitude image, masks with flow and without")], notes
-    )
+    return Figure(title, rule, [(file, "image, truth, magnitude image, masks with flow and without")], notes)
 
 
 def _given(clips: ReferringClips, example: Example) -> tuple[Cell, Cell]:
-    image, truth = (
-        clips.image(example.video, example.index),
-        clips.masks(example.video, example.index),
-    )
+    image, truth = (clips.image(example.video, example.index), clips.masks(example.video, example.index))
     assert truth is not None, "only annotated frames are scored"
     return Cell(image), Cell(_drawn(image, truth[[example.query]], [_TRUTH]))
 
 
 def _answer(clips: ReferringClips, example: Example, recording: Recording) -> Cell:
     frame = recording.videos[example.video][example.index]
-    picture = _drawn(
-        clips.image(example.video, example.index), frame.masks()[[example.query]], [_ANSWER]
-    )
+    picture = _drawn(clips.image(example.video, example.index), frame.masks()[[example.query]], [_ANSWER])
     return Cell(picture, f"J {_percent(float(frame.j[example.query]))}")
 
 
-def _drawn(
-    image: NDArray[np.uint8], masks: NDArray[np.bool_], colours: Sequence[int]
-) -> NDArray[np.uint8]:
+def _drawn(image: NDArray[np.uint8], masks: NDArray[np.bool_], colours: Sequence[int]) -> NDArray[np.uint8]:
     small = np.stack([at_drawn_size(mask.astype(np.uint8) * 255) > 127 for mask in masks])
     return draw_masks(at_drawn_size(image), small, colours=colours)
 
@@ -269,11 +241,7 @@ def _caption(clips: ReferringClips, example: Example) -> Caption:
 def _left_out(title: str, full: Recording | None, static: Recording | None) -> Figure:
     absent = [role for role, recording in ((FULL, full), (STATIC, static)) if recording is None]
     return Figure(
-        title,
-        "",
-        notes=[
-            f"Left out: it compares flow in both places with the static model. {_missing(absent)}"
-        ],
+        title, "", notes=[f"Left out: it compares flow in both places with the static model. {_missing(absent)}"]
     )
 
 

@@ -37,9 +37,7 @@ class RecordedMotion:
 
     def image(self) -> NDArray[np.uint8]:
         """The motion image, uint8 [h,w], 255 where it is 1."""
-        return np.asarray(
-            cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8
-        )
+        return np.asarray(cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,7 @@ class Scored:
 
     def masks(self) -> NDArray[np.bool_]:
         """bool [Q,H,W]."""
-        sheet = np.asarray(
-            cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8
-        )
+        sheet = np.asarray(cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
         return (sheet > 0).reshape(len(self.j), -1, sheet.shape[1])
 
 
@@ -127,18 +123,12 @@ def record(
             answers = predictor.masks(image)
             if truth is not None:
                 if annotated % every == 0:
-                    flow = (
-                        predictor.flow
-                        if index > 0 and isinstance(predictor, TorchSegmenter)
-                        else None
-                    )
+                    flow = predictor.flow if index > 0 and isinstance(predictor, TorchSegmenter) else None
                     scored[index] = _score(truth, answers, flow)
                 annotated += 1
             on_frame()
         if not scored:
-            raise UserError(
-                f"No frame of the video '{video}' is annotated; leave it out of --videos."
-            )
+            raise UserError(f"No frame of the video '{video}' is annotated; leave it out of --videos.")
         videos[video] = scored
     return Recording(run, videos)
 
@@ -158,9 +148,7 @@ def _motion(flow: Tensor, truth: NDArray[np.bool_]) -> RecordedMotion:
     inside: list[float] = []
     outside: list[float] = []
     for mask in truth:
-        small = (
-            cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-        )
+        small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
         inside.append(float(magnitude[small].mean()) if small.any() else math.nan)
         outside.append(float(magnitude[~small].mean()) if not small.all() else math.nan)
     picture = np.rint(motion_image(flow)[0, 0].cpu().numpy() * 255).astype(np.uint8)

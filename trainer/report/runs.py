@@ -20,16 +20,7 @@ from rvos_edge.trainer.config import TrainConfig, load_config
 _MOST_CHANGES = 12
 """A command with more changes than this is read by nobody: the run's own configuration file is named instead."""
 _NOT_COMPARED = frozenset(
-    {
-        "name",
-        "workers",
-        "threads",
-        "log_every",
-        "checkpoint_every",
-        "keep_every",
-        "data.flow",
-        "data.licences",
-    }
+    {"name", "workers", "threads", "log_every", "checkpoint_every", "keep_every", "data.flow", "data.licences"}
     | {"model.fusion", "model.flow"}
 )
 """What a network does not depend on, and the parts that an ablation varies."""
@@ -99,9 +90,7 @@ class ReportRun:
                 continue
             size = (card.get("config", {}).get("data") or {}).get("size")
             extent = f" of {size[0]}x{size[1]}" if size else ""
-            parts.append(
-                f"{card['iterations']} iterations of {card.get('batch', '?')} frames{extent}"
-            )
+            parts.append(f"{card['iterations']} iterations of {card.get('batch', '?')} frames{extent}")
         return ", then ".join(parts) or "not recorded"
 
 
@@ -119,29 +108,19 @@ def read_runs(named: Sequence[str], bundle: Path | None = None) -> tuple[ReportR
     for text in named:
         name, _, path = text.partition("=")
         if not name.strip() or not path:
-            raise UserError(
-                f"--run {text}: write it as NAME=CHECKPOINT, such as both=runs/both/checkpoint."
-            )
+            raise UserError(f"--run {text}: write it as NAME=CHECKPOINT, such as both=runs/both/checkpoint.")
         config = read_model_config(Path(path))
-        runs.append(
-            ReportRun(name.strip(), Path(path), config.fusion, config.flow, card_facts(Path(path)))
-        )
+        runs.append(ReportRun(name.strip(), Path(path), config.fusion, config.flow, card_facts(Path(path))))
     if bundle is not None:
         network = Bundle.open(bundle).manifest.network
-        facts = (
-            str(network.get("fusion", "hierarchical")),
-            str(network.get("flow", "both")),
-            card_facts(bundle),
-        )
+        facts = (str(network.get("fusion", "hierarchical")), str(network.get("flow", "both")), card_facts(bundle))
         runs.append(ReportRun(bundle.resolve().name, bundle, *facts, is_bundle=True))
     if not runs:
         raise UserError("There is nothing to report on; give at least one --run NAME=CHECKPOINT.")
     names = [run.name for run in runs]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(
-                f"Two runs are called '{name}'; give each --run (and the bundle's folder) its own name."
-            )
+            raise UserError(f"Two runs are called '{name}'; give each --run (and the bundle's folder) its own name.")
     return tuple(runs)
 
 
@@ -157,9 +136,7 @@ def train_command(run: ReportRun) -> str | None:
     changes = _changes(recorded)
     if changes is not None:
         sets = [f"--set {shlex.quote(f'{key}={_yaml(value)}')}" for key, value in changes.items()]
-        return " ".join(
-            [f"rvos-edge train {recorded['name']} --output {shlex.quote(str(folder))}", *sets]
-        )
+        return " ".join([f"rvos-edge train {recorded['name']} --output {shlex.quote(str(folder))}", *sets])
     own = folder / "config.json"
     if own.is_file():
         return f"rvos-edge train {shlex.quote(str(own))} --output {shlex.quote(f'{folder}-again')}"
@@ -179,10 +156,7 @@ def differences(runs: Sequence[ReportRun]) -> list[str]:
         facts.append(own | {key: value for key, value in flat.items() if key not in _NOT_COMPARED})
     keys = dict.fromkeys(key for flat in facts for key in flat)
     unlike = [key for key in keys if any(flat.get(key) != facts[0].get(key) for flat in facts)]
-    return [
-        f"{key} ({', '.join(_yaml(flat[key]) if key in flat else '-' for flat in facts)})"
-        for key in unlike
-    ]
+    return [f"{key} ({', '.join(_yaml(flat[key]) if key in flat else '-' for flat in facts)})" for key in unlike]
 
 
 def _changes(recorded: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -204,11 +178,7 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
         items = [(str(index), item) for index, item in enumerate(value)]
     else:
         return {key: value}
-    return {
-        k: v
-        for name, item in items
-        for k, v in _flat(item, f"{key}.{name}" if key else name).items()
-    }
+    return {k: v for name, item in items for k, v in _flat(item, f"{key}.{name}" if key else name).items()}
 
 
 def _yaml(value: Any) -> str:

@@ -37,13 +37,8 @@ def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0
         raise UserError("there is nothing to average; give checkpoint directories.")
     first, *others = [load_checkpoint(path) for path in paths]
     for path, other in zip(paths[1:], others, strict=True):
-        if (
-            other.model.config != first.model.config
-            or other.tokenizer.get_vocab() != first.tokenizer.get_vocab()
-        ):
-            raise UserError(
-                f"{path} is another network than {paths[0]}: only checkpoints of one network have a mean."
-            )
+        if other.model.config != first.model.config or other.tokenizer.get_vocab() != first.tokenizer.get_vocab():
+            raise UserError(f"{path} is another network than {paths[0]}: only checkpoints of one network have a mean.")
     states = [checkpoint.model.state_dict() for checkpoint in (first, *others)]
     with torch.no_grad():
         for name, tensor in states[0].items():
@@ -54,12 +49,7 @@ def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0
     card: dict[str, Any] = {key: cards[0][key] for key in ("name", "config") if key in cards[0]}
     # Which ones, so that two means of equally many are not taken for the same.
     of = [sha256_of(path / "model.safetensors")[:16] for path in paths]
-    card |= {
-        "averaged": len(cards),
-        "of": of,
-        "margin_shift": shift,
-        "history": training_history(*cards),
-    }
+    card |= {"averaged": len(cards), "of": of, "margin_shift": shift, "history": training_history(*cards)}
     save_checkpoint(output, Checkpoint(first.model, first.tokenizer, card))
     return output
 

@@ -84,9 +84,7 @@ def train_naming(config: NamingConfig, output: Path, *, console: Console | None 
     console = console or Console(stderr=True)
     path = output / "checkpoint"
     if path.exists():
-        raise UserError(
-            f"{path} already holds a checkpoint; choose another --output, or remove it."
-        )
+        raise UserError(f"{path} already holds a checkpoint; choose another --output, or remove it.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("task: naming runs in one process; start it without torchrun.")
     if config.threads is not None:
@@ -121,19 +119,11 @@ def _with_naming(loaded: Checkpoint, config: NamingConfig) -> Checkpoint:
     model = HINet(config=wanted)
     state = loaded.model.state_dict()
     missing = [
-        name
-        for name, value in model.state_dict().items()
-        if name not in state or state[name].shape != value.shape
+        name for name, value in model.state_dict().items() if name not in state or state[name].shape != value.shape
     ]
-    if any(not name.startswith("naming.") for name in missing) or set(state) - set(
-        model.state_dict()
-    ):
-        raise UserError(
-            f"{config.init_from} is not of the network that `model` describes; set model to its own."
-        )
-    model.load_state_dict(
-        {name: value for name, value in state.items() if name not in missing}, strict=False
-    )
+    if any(not name.startswith("naming.") for name in missing) or set(state) - set(model.state_dict()):
+        raise UserError(f"{config.init_from} is not of the network that `model` describes; set model to its own.")
+    model.load_state_dict({name: value for name, value in state.items() if name not in missing}, strict=False)
     card = {
         "name": config.name,
         "config": json.loads(config.model_dump_json()),
@@ -161,13 +151,7 @@ def _frames(
         for row, sentences in enumerate(batch.expressions):
             others = [reword(sentence, rng) for sentence in sentences]
             spoken = _vectors(checkpoint, [*sentences, *others]).unflatten(0, (2, -1))  # type: ignore[no-untyped-call]
-            yield _Frame(
-                features[row].half(),
-                share[row].half(),
-                counted[row].half(),
-                sentences,
-                spoken.half(),
-            )
+            yield _Frame(features[row].half(), share[row].half(), counted[row].half(), sentences, spoken.half())
     model.cpu()
 
 
@@ -178,9 +162,7 @@ def _vectors(checkpoint: Checkpoint, sentences: Sequence[str]) -> Tensor:
     device = next(model.parameters()).device
     out = []
     for start in range(0, len(sentences), _AT_ONCE):
-        tokens = tokenize(
-            checkpoint.tokenizer, sentences[start : start + _AT_ONCE], model.config.text.max_tokens
-        )
+        tokens = tokenize(checkpoint.tokenizer, sentences[start : start + _AT_ONCE], model.config.text.max_tokens)
         out.append(model.sentence(*(part.to(device) for part in tokens)).cpu())
     return F.normalize(torch.cat(out).float(), dim=-1)
 
@@ -190,9 +172,7 @@ def _start(naming: ClassifierPrior, named: Tensor, classifier: Classifier) -> No
     """Begin with the classifier's weights as a linear function of its classes' names."""
     weights = classifier.weight - classifier.weight.mean(0)
     ridge = _RIDGE * torch.eye(named.shape[1])
-    naming.words.weight.copy_(
-        torch.linalg.solve(named.t() @ named + ridge, named.t() @ weights).t()
-    )
+    naming.words.weight.copy_(torch.linalg.solve(named.t() @ named + ridge, named.t() @ weights).t())
     naming.words.bias.zero_()
 
 
@@ -217,16 +197,12 @@ def _fit(
         if len(order) < config.batch:
             order = rng.permutation(len(frames)).tolist()
         chosen = [frames[order.pop()] for _ in range(config.batch)]
-        other = torch.from_numpy(
-            rng.random((len(chosen), chosen[0].spoken.shape[1], 1)) < config.reworded
-        )
+        other = torch.from_numpy(rng.random((len(chosen), chosen[0].spoken.shape[1], 1)) < config.reworded)
         said = torch.stack([frame.spoken for frame in chosen])
         spoken = torch.where(other, said[:, 1], said[:, 0])
         names = named[int(rng.integers(len(named))) if rng.random() < config.reworded else 0]
         with torch.no_grad():
-            whole = naming.hidden(
-                torch.stack([frame.features for frame in chosen]).float().to(device)
-            )
+            whole = naming.hidden(torch.stack([frame.features for frame in chosen]).float().to(device))
             seen = F.dropout2d(whole, config.dropout)
         loss = criterion(
             seen,
@@ -261,12 +237,7 @@ class _Criterion(nn.Module):
         self.register_buffer("constant", classifier.bias)
 
     def forward(
-        self,
-        seen: Tensor,
-        words: Tensor,
-        share: Tensor,
-        counted: Tensor,
-        sentences: Sequence[Sequence[str]],
+        self, seen: Tensor, words: Tensor, share: Tensor, counted: Tensor, sentences: Sequence[Sequence[str]]
     ) -> Tensor:
         """High inside the named region and low outside, and each region's sentence above those of others, both ways.
 
@@ -279,17 +250,11 @@ class _Criterion(nn.Module):
         """
         where = balanced(torch.einsum("bchw,bnc->bnhw", seen, words) + self.bias, share, counted)
         inside = share * counted
-        pooled = torch.einsum("bnhw,bchw->bnc", inside, seen) / inside.sum((2, 3)).clamp(
-            min=1e-3
-        ).unsqueeze(-1)
+        pooled = torch.einsum("bnhw,bchw->bnc", inside, seen) / inside.sum((2, 3)).clamp(min=1e-3).unsqueeze(-1)
         present = (share > _PRESENT).flatten(2).any(2).flatten()
         table = pooled.flatten(0, 1) @ words.flatten(0, 1).t()
         others = rivals(share, sentences).to(table.device)
-        return (
-            where
-            + ranked(table, others, present)
-            + ranked(table.t(), others.t() & present, present)
-        )
+        return where + ranked(table, others, present) + ranked(table.t(), others.t() & present, present)
 
     def taught(self, whole: Tensor, seen: Tensor, words: Tensor) -> Tensor:
         """The classes' names shall rank as the classifier ranks the classes, where it is sure.

@@ -56,9 +56,7 @@ def _settle(model: HINet, *, keep_backbone: bool) -> None:
     scale = model.flow.scale if model.flow is not None else 1
     # Some motion: a layer that saw none would make a mountain of the first that comes.
     flow = 2 * torch.randn(2, 2, size[0] // scale, size[1] // scale)
-    model(
-        image, flow, tuple(1 + torch.randn(2, 1, channels) for channels in model.language_channels)
-    )
+    model(image, flow, tuple(1 + torch.randn(2, 1, channels) for channels in model.language_channels))
     for norm in norms:
         norm.momentum = 0.1
         norm.eval()

@@ -60,9 +60,7 @@ def train_text(config: MlmConfig, output: Path, *, console: Console | None = Non
     console = console or Console(stderr=True)
     folder = output / "text"
     if folder.exists():
-        raise UserError(
-            f"{folder} already holds a text model; choose another --output, or remove it."
-        )
+        raise UserError(f"{folder} already holds a text model; choose another --output, or remove it.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("task: mlm runs in one process; start it without torchrun.")
     if config.threads is not None:
@@ -71,26 +69,16 @@ def train_text(config: MlmConfig, output: Path, *, console: Console | None = Non
     text = config.model_config_of().text
     model, tokenizer, headed = masked_language_model(text, config.text)
     if not headed:
-        console.print(
-            "The text model comes without its prediction head: the head starts from random weights."
-        )
+        console.print("The text model comes without its prediction head: the head starts from random weights.")
     expressions = expressions_of(config.sources)
     steps = config.epochs * math.ceil(len(expressions) / config.batch)
     output.mkdir(parents=True, exist_ok=True)
     losses = []
-    with TrainingReport(
-        config.name, output, console, start=0, total=steps, every=config.log_every
-    ) as report:
-        for done, (loss, lr) in enumerate(
-            _fit(model, tokenizer, expressions, config, text, steps), start=1
-        ):
+    with TrainingReport(config.name, output, console, start=0, total=steps, every=config.log_every) as report:
+        for done, (loss, lr) in enumerate(_fit(model, tokenizer, expressions, config, text, steps), start=1):
             losses.append(loss)
             report.step(done, loss=loss, lr=lr)
-    facts = {
-        "expressions": len(expressions),
-        "epochs": config.epochs,
-        "loss": [losses[0], losses[-1]],
-    }
+    facts = {"expressions": len(expressions), "epochs": config.epochs, "loss": [losses[0], losses[-1]]}
     _save(model, tokenizer, folder, {**facts, "config": json.loads(config.model_dump_json())})
     return folder
 
@@ -108,9 +96,7 @@ def masked_language_model(text: TextConfig, source: str | None) -> tuple[Any, To
     encoder = SentenceEncoder(config=text)
     if source is None:
         if text.vocab_size > 5000:
-            raise UserError(
-                "task: mlm needs a text model to start from: set text to a folder with tokenizer.json."
-            )
+            raise UserError("task: mlm needs a text model to start from: set text to a folder with tokenizer.json.")
         tokenizer = small_tokenizer(text.vocab_size)
     else:
         tokenizer = load_text_weights(encoder, source)
@@ -118,11 +104,7 @@ def masked_language_model(text: TextConfig, source: str | None) -> tuple[Any, To
     model = BertForMaskedLM(encoder.bert.config)
     model.bert = encoder.bert
     model.tie_weights()
-    return (
-        model,
-        tokenizer,
-        source is not None and _load_head(model, load_state_file(text_weights_file(source))),
-    )
+    return (model, tokenizer, source is not None and _load_head(model, load_state_file(text_weights_file(source))))
 
 
 def mask_tokens(
@@ -140,9 +122,7 @@ def mask_tokens(
     Returns:
         What the model sees, and what it must guess: int64 [N,L] each, the latter -100 where nothing is asked.
     """
-    special = np.array(
-        [tokenizer.token_to_id(token) for token in ("[PAD]", "[CLS]", "[SEP]", "[MASK]")]
-    )
+    special = np.array([tokenizer.token_to_id(token) for token in ("[PAD]", "[CLS]", "[SEP]", "[MASK]")])
     seen = ids.numpy().copy()
     wanted = np.full_like(seen, _IGNORED)
     for row, asked in zip(seen, wanted, strict=True):
@@ -157,20 +137,13 @@ def mask_tokens(
 
 
 def _fit(
-    model: Any,
-    tokenizer: Tokenizer,
-    expressions: Sequence[str],
-    config: MlmConfig,
-    text: TextConfig,
-    steps: int,
+    model: Any, tokenizer: Tokenizer, expressions: Sequence[str], config: MlmConfig, text: TextConfig, steps: int
 ) -> Iterator[tuple[float, float]]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
     precision = autocast_dtype(config.amp, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     rng = np.random.default_rng(config.seed)
     for step, batch in enumerate(_batches(expressions, config, rng)):
         # A tenth of warm-up, then down to nothing, as BERT is usually tuned.
@@ -181,14 +154,10 @@ def _fit(
         seen, wanted = mask_tokens(ids, tokenizer, tokenizer.get_vocab_size(), config.masked, rng)
         with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
             logits = model(input_ids=seen.to(device), attention_mask=attention.to(device)).logits
-        loss = F.cross_entropy(
-            logits.float().flatten(0, 1), wanted.to(device).flatten(), ignore_index=_IGNORED
-        )
+        loss = F.cross_entropy(logits.float().flatten(0, 1), wanted.to(device).flatten(), ignore_index=_IGNORED)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise UserError(
-                f"The loss became {value} at iteration {step + 1}; lower lr and start again."
-            )
+            raise UserError(f"The loss became {value} at iteration {step + 1}; lower lr and start again.")
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
@@ -198,9 +167,7 @@ def _fit(
         yield value, lr
 
 
-def _batches(
-    expressions: Sequence[str], config: MlmConfig, rng: np.random.Generator
-) -> Iterator[list[str]]:
+def _batches(expressions: Sequence[str], config: MlmConfig, rng: np.random.Generator) -> Iterator[list[str]]:
     for _ in range(config.epochs):
         order = rng.permutation(len(expressions))
         for start in range(0, len(order), config.batch):
@@ -217,16 +184,12 @@ def _load_head(model: Any, state: Mapping[str, Tensor]) -> bool:
     found = {}
     for key, value in state.items():
         # As for the body: the oldest ones say gamma and beta.
-        name = key.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
-            "LayerNorm.beta", "LayerNorm.bias"
-        )
+        name = key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
         name = name.removeprefix("cls.")
         if name in own and own[name].shape == value.shape:
             found[name] = value
     # Its decoder is tied to the embedding, and its bias has two names.
-    needed = [
-        key for key in own if key.startswith("predictions.transform.") or key == "predictions.bias"
-    ]
+    needed = [key for key in own if key.startswith("predictions.transform.") or key == "predictions.bias"]
     if not all(key in found for key in needed):
         return False
     model.cls.load_state_dict({key: found[key] for key in needed}, strict=False)
@@ -239,11 +202,7 @@ def _save(model: Any, tokenizer: Tokenizer, folder: Path, facts: Mapping[str, An
     try:
         temporary.mkdir(parents=True)
         # Without the decoder's two aliases: the embedding's matrix and the bias.
-        state = {
-            key: value
-            for key, value in model.state_dict().items()
-            if not key.startswith(f"{_HEAD}decoder.")
-        }
+        state = {key: value for key, value in model.state_dict().items() if not key.startswith(f"{_HEAD}decoder.")}
         tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
         save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
         model.config.architectures = ["BertForMaskedLM"]
@@ -251,11 +210,7 @@ def _save(model: Any, tokenizer: Tokenizer, folder: Path, facts: Mapping[str, An
         tokenizer.save(str(temporary / "tokenizer.json"))
         (temporary / "card.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         temporary.rename(folder)
-    except (
-        Exception
-    ) as error:  # a full disk is an OSError here, but safetensors and tokenizers raise their own
+    except Exception as error:  # a full disk is an OSError here, but safetensors and tokenizers raise their own
         shutil.rmtree(temporary, ignore_errors=True)
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"Cannot save the text model {folder} ({reason}); free some space and start again."
-        ) from error
+        raise UserError(f"Cannot save the text model {folder} ({reason}); free some space and start again.") from error

@@ -25,12 +25,4 @@ except ImportError as error:
         "with pip install --force-reinstall --no-deps ./cpp_bindings"
     ) from error
 
-__all__ = [
-    "FlowDecision",
-    "FlowOptions",
-    "Result",
-    "Segmenter",
-    "UserError",
-    "__version__",
-    "available_backends",
-]
+__all__ = ["FlowDecision", "FlowOptions", "Result", "Segmenter", "UserError", "__version__", "available_backends"]

@@ -43,9 +43,7 @@ def load(flavour: Flavour) -> ModuleType:
         UserError: It is not installed, or its libraries cannot be loaded.
     """
     if not is_installed(flavour):
-        raise UserError(
-            f"target '{flavour}' needs {_MODULES[flavour]}, which is not installed: {_INSTALL[flavour]}."
-        )
+        raise UserError(f"target '{flavour}' needs {_MODULES[flavour]}, which is not installed: {_INSTALL[flavour]}.")
     try:
         return importlib.import_module(_MODULES[flavour])
     except (ImportError, OSError) as error:
@@ -166,9 +164,7 @@ class ContextMaker:
         config = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(self._how)
         # A captured frame would keep the kernels that stand in until those for its shapes are compiled.
-        config.dynamic_shapes_kernel_specialization_strategy = (
-            trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        )
+        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         self._cache = config.create_runtime_cache()
         with contextlib.suppress(OSError):
             self._cache.deserialize(cache.read_bytes())

@@ -92,21 +92,16 @@ class TensorRtGraph:
 
     def _bind(self, key: tuple[DeviceBuffer, ...]) -> _Bound:
         live = self._board.buffers()
-        self._bound = {
-            known: bound for known, bound in self._bound.items() if live.issuperset(known)
-        }
+        self._bound = {known: bound for known, bound in self._bound.items() if live.issuperset(known)}
         context = self.contexts.make()
         self._must(context is not None, "gets no execution context")
         for tensor, buffer in zip(self.inputs, key, strict=False):
             if any(isinstance(dim, str) for dim in tensor.shape):
                 self._must(
-                    context.set_input_shape(tensor.name, buffer.shape),
-                    f"takes no '{tensor.name}' of this shape",
+                    context.set_input_shape(tensor.name, buffer.shape), f"takes no '{tensor.name}' of this shape"
                 )
         for name, buffer in zip(self._names, key, strict=True):
-            self._must(
-                context.set_tensor_address(name, buffer.address), f"takes no address for '{name}'"
-            )
+            self._must(context.set_tensor_address(name, buffer.address), f"takes no address for '{name}'")
         bound = _Bound(context, context.update_device_memory_size_for_shapes())
         self._bound[key] = bound
         return bound
@@ -190,15 +185,11 @@ class TensorRtBackend:
         """Load the engine of one of the bundle's graphs, declare its slots; UserError names what cannot be loaded."""
         names = [name for name, known in self._bundle.manifest.graphs.items() if known == spec]
         if not names or names[0] not in self._paths:
-            raise UserError(
-                f"{path} has no engine, because it is no graph of {self._bundle.path}; open that bundle."
-            )
+            raise UserError(f"{path} has no engine, because it is no graph of {self._bundle.path}; open that bundle.")
         engine_path = self._paths[names[0]]
         engine = self._runtime.deserialize_cuda_engine(engine_path.read_bytes())
         if engine is None:
-            raise UserError(
-                f"{engine_path} cannot be loaded by {self._version} ({_reason(self._log)}); {_REBUILD}."
-            )
+            raise UserError(f"{engine_path} cannot be loaded by {self._version} ({_reason(self._log)}); {_REBUILD}.")
         _check_tensors(self._trt, engine_path, engine, spec)
         for tensor in (*spec.inputs, *spec.outputs):
             self.board.declare(tensor)
@@ -237,13 +228,9 @@ def find_engines(bundle: Bundle, flavour: api.Flavour, *, build: bool = True) ->
     """
     check_options(BuildOptions(flavour))
     gpu = find_gpu()
-    entries = [
-        entry.key for _, entry in EngineCache(bundle).entries() if entry.key.flavour == flavour
-    ]
+    entries = [entry.key for _, entry in EngineCache(bundle).entries() if entry.key.flavour == flavour]
     aims = {
-        key.capabilities
-        for key in entries
-        if not key.gpu and gpu is not None and gpu.capability in key.capabilities
+        key.capabilities for key in entries if not key.gpu and gpu is not None and gpu.capability in key.capabilities
     }
     for capabilities in sorted(aims):
         try:
@@ -265,9 +252,7 @@ def _save_caches(graphs: Iterable[TensorRtGraph]) -> None:
 
 def _check_tensors(trt: Any, path: Path, engine: Any, spec: GraphSpec) -> None:
     modes = {trt.TensorIOMode.INPUT: spec.inputs, trt.TensorIOMode.OUTPUT: spec.outputs}
-    expected = {
-        (tensor.name, mode): tensor for mode, tensors in modes.items() for tensor in tensors
-    }
+    expected = {(tensor.name, mode): tensor for mode, tensors in modes.items() for tensor in tensors}
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     found = {(name, engine.get_tensor_mode(name)) for name in names}
     if found != set(expected):
@@ -276,15 +261,8 @@ def _check_tensors(trt: Any, path: Path, engine: Any, spec: GraphSpec) -> None:
             f"{_REBUILD}."
         )
     for (name, _), tensor in expected.items():
-        dtype, shape = (
-            trt.nptype(engine.get_tensor_dtype(name)).__name__,
-            tuple(engine.get_tensor_shape(name)),
-        )
-        if (
-            dtype != tensor.dtype
-            or len(shape) != len(tensor.shape)
-            or any(map(_contradict, shape, tensor.shape))
-        ):
+        dtype, shape = (trt.nptype(engine.get_tensor_dtype(name)).__name__, tuple(engine.get_tensor_shape(name)))
+        if dtype != tensor.dtype or len(shape) != len(tensor.shape) or any(map(_contradict, shape, tensor.shape)):
             raise UserError(
                 f"{path}: tensor '{name}' is {dtype}{list(shape)} where manifest.json has {tensor.dtype}"
                 f"{list(tensor.shape)}; {_REBUILD}."

@@ -70,29 +70,19 @@ def ensure_engines(
     check_options(options)
     trt = api.load(options.flavour)
     cache = EngineCache(bundle)
-    names = (
-        graphs
-        if graphs is not None
-        else [name for name in bundle.manifest.graphs if name != TEXT_GRAPH]
-    )
+    names = graphs if graphs is not None else [name for name in bundle.manifest.graphs if name != TEXT_GRAPH]
     keys = {name: engine_key(bundle, name, options, api.version(trt)) for name in names}
     found = {name: path for name, key in keys.items() if (path := cache.find(key)) is not None}
     missing = [name for name in names if name not in found]
     if missing and not build:
         reason = cache.why_not(keys[missing[0]])
-        raise UserError(
-            f"{bundle.path}: {reason}; leave out --no-build, or run: rvos-edge build {bundle.path}"
-        )
+        raise UserError(f"{bundle.path}: {reason}; leave out --no-build, or run: rvos-edge build {bundle.path}")
     console = console or Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         for name in missing:
             task = bar.add_task(f"build {name}", total=1.0)
-            timings = (
-                cache.root / f"timing-{options.flavour}.cache"
-                if options.flavour == "tensorrt"
-                else None
-            )
+            timings = cache.root / f"timing-{options.flavour}.cache" if options.flavour == "tensorrt" else None
             job = BuildJob(
                 graph=name,
                 path=bundle.graph_path(name),
@@ -121,17 +111,11 @@ def check_options(options: BuildOptions) -> None:
     if unknown:
         raise UserError(
             f"--compute-capability {unknown[0]} is unknown to {options.flavour} {api.version(trt)}; "
-            + (
-                f"choose among {', '.join(known)}."
-                if known
-                else "it builds for the GPU it finds: leave it out."
-            )
+            + (f"choose among {', '.join(known)}." if known else "it builds for the GPU it finds: leave it out.")
         )
     if not options.capabilities and find_gpu() is None:
         aim = "name the GPUs to build for, such as --compute-capability 86, or " if known else ""
-        raise UserError(
-            f"target '{options.flavour}': no NVIDIA GPU with a driver is here; {aim}build on the device."
-        )
+        raise UserError(f"target '{options.flavour}': no NVIDIA GPU with a driver is here; {aim}build on the device.")
 
 
 def engine_key(bundle: Bundle, graph: str, options: BuildOptions, version: str) -> EngineKey:
@@ -184,9 +168,7 @@ def build_plan(job: BuildJob, report: Report) -> bytes:
     parser = trt.OnnxParser(network, log.logger)
     if not parser.parse_from_file(str(job.path)):
         problems = api.parser_errors(parser) or log.errors or ["no reason given"]
-        raise UserError(
-            f"Graph '{job.graph}' cannot be parsed by {job.options.flavour}: {_one_line(problems[0])}."
-        )
+        raise UserError(f"Graph '{job.graph}' cannot be parsed by {job.options.flavour}: {_one_line(problems[0])}.")
     _check_inputs(job, network, log)
     config = builder.create_builder_config()
     api.aim_at(trt, config, job.options.capabilities)
@@ -255,9 +237,7 @@ def _build_and_send(job: BuildJob, pipe: Connection) -> None:
 def _check_inputs(job: BuildJob, network: Any, log: api.Log) -> None:
     unused = [message for message in log.warnings if _UNUSED.search(message)]
     if unused:
-        raise UserError(
-            f"Graph '{job.graph}': {_one_line(unused[0])}; leave the input out when exporting."
-        )
+        raise UserError(f"Graph '{job.graph}': {_one_line(unused[0])}; leave the input out when exporting.")
     found = {network.get_input(index).name for index in range(network.num_inputs)}
     expected = {tensor.name for tensor in job.spec.inputs}
     if found != expected:
@@ -269,18 +249,14 @@ def _check_inputs(job: BuildJob, network: Any, log: api.Log) -> None:
 
 def _add_profile(job: BuildJob, builder: Any, config: Any) -> None:
     """Allow 1 to the largest of every symbolic extent; TensorRT wants one profile for all inputs together."""
-    symbolic = [
-        tensor for tensor in job.spec.inputs if any(isinstance(dim, str) for dim in tensor.shape)
-    ]
+    symbolic = [tensor for tensor in job.spec.inputs if any(isinstance(dim, str) for dim in tensor.shape)]
     if not symbolic:
         return
     profile = builder.create_optimization_profile()
     most = {"Q": job.max_queries, "L": job.max_tokens}
     usual = {"Q": min(_USUAL_QUERIES, job.max_queries), "L": min(_USUAL_TOKENS, job.max_tokens)}
     for tensor in symbolic:
-        profile.set_shape(
-            tensor.name, _extents(tensor, {}), _extents(tensor, usual), _extents(tensor, most)
-        )
+        profile.set_shape(tensor.name, _extents(tensor, {}), _extents(tensor, usual), _extents(tensor, most))
     config.add_optimization_profile(profile)
 
 

@@ -164,9 +164,7 @@ class CudaBindings:
         if int(code) != 0:
             _, text = self._runtime.cudaGetErrorString(code)
             remedy = _REMEDIES.get(code.name, REMEDY)
-            raise CudaError(
-                f"CUDA: {function} failed with {code.name} ({text.decode()}); {remedy}."
-            )
+            raise CudaError(f"CUDA: {function} failed with {code.name} ({text.decode()}); {remedy}.")
         return values[0] if values else None
 
     def malloc(self, nbytes: int) -> int:

@@ -132,9 +132,7 @@ class DeviceFrames:
         finally:
             self._device.end_frame()
 
-    def _capture(
-        self, recording: _Recording, before: Arrangement, work: Callable[[Lap], None]
-    ) -> None:
+    def _capture(self, recording: _Recording, before: Arrangement, work: Callable[[Lap], None]) -> None:
         try:
             executable = self._captured(work)
             recording.executable = self._device.hold(
@@ -142,9 +140,7 @@ class DeviceFrames:
             )
             recording.after = self._board.arrangement()
             self._launch(executable)
-        except (
-            Exception
-        ) as error:  # whatever it was: if it is more than the capture, the plain run meets it again
+        except Exception as error:  # whatever it was: if it is more than the capture, the plain run meets it again
             self._record = False
             self._known.clear()
             self.problem = str(error).rstrip(".")
@@ -202,9 +198,7 @@ class _EventClock:
             return {}
         self._device.synchronize()
         elapsed = self._device.cuda.elapsed
-        return {
-            name: min(elapsed(start, end) for start in starts) for name, starts, end in self._stages
-        }
+        return {name: min(elapsed(start, end) for start in starts) for name, starts, end in self._stages}
 
     def _mark(self) -> int:
         if self._used == len(self._events):

@@ -43,11 +43,7 @@ class CudaDevice:
         self._dead: deque[tuple[str, int]] = deque()
         weakref.finalize(self, _release_all, self._held)
         self.main = self.hold(self, "stream", cuda.create_stream(), cuda.destroy_stream)
-        self.side = (
-            self.hold(self, "stream", cuda.create_stream(), cuda.destroy_stream)
-            if side_stream
-            else self.main
-        )
+        self.side = self.hold(self, "stream", cuda.create_stream(), cuda.destroy_stream) if side_stream else self.main
         self.stream = self.main
         self._fork, self._join = self.event(self, timed=False), self.event(self, timed=False)
         self._forked = False
@@ -69,9 +65,7 @@ class CudaDevice:
 
     def event(self, owner: object, *, timed: bool) -> int:
         """An event that lives as long as ``owner``."""
-        return self.hold(
-            owner, "event", self.cuda.create_event(timed=timed), self.cuda.destroy_event
-        )
+        return self.hold(owner, "event", self.cuda.create_event(timed=timed), self.cuda.destroy_event)
 
     def sweep(self) -> None:
         """Give back what has lost its owner; not to be called while a graph is captured."""
@@ -159,9 +153,7 @@ class DeviceBuffer:
 
     def _check_outside(self, what: str) -> None:
         if self._device.in_frame:
-            raise RuntimeError(
-                f"a slot was {what} within the work of a frame, which may be replayed without the host"
-            )
+            raise RuntimeError(f"a slot was {what} within the work of a frame, which may be replayed without the host")
 
 
 class Scratch:

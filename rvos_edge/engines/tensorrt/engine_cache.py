@@ -69,12 +69,7 @@ class EngineCache:
         folder = self.root / key.fingerprint
         entry = _read(folder)
         path = folder / f"{key.graph}.engine"
-        if (
-            entry is None
-            or entry.key != key
-            or not path.is_file()
-            or sha256_of(path) != entry.sha256
-        ):
+        if entry is None or entry.key != key or not path.is_file() or sha256_of(path) != entry.sha256:
             return None
         return path
 
@@ -84,17 +79,12 @@ class EngineCache:
         if not others:
             return f"there is no engine of graph '{key.graph}'"
         asked = key.model_dump()
-        differences = [
-            [name for name, value in other.model_dump().items() if value != asked[name]]
-            for other in others
-        ]
+        differences = [[name for name, value in other.model_dump().items() if value != asked[name]] for other in others]
         nearest, names = min(zip(others, differences, strict=True), key=lambda pair: len(pair[1]))
         if not names:
             return f"the engine of graph '{key.graph}' is damaged"
         there = nearest.model_dump()
-        words = ", ".join(
-            f"{_WORDS[name]} {_show(there[name])} and not {_show(asked[name])}" for name in names
-        )
+        words = ", ".join(f"{_WORDS[name]} {_show(there[name])} and not {_show(asked[name])}" for name in names)
         return f"the engine of graph '{key.graph}' was made for {words}"
 
     def store(self, key: EngineKey, plan: bytes | memoryview) -> Path:
@@ -110,9 +100,7 @@ class EngineCache:
             path = temporary / f"{key.graph}.engine"
             path.write_bytes(plan)
             entry = Entry(key=key, sha256=sha256_of(path))
-            (temporary / "key.json").write_text(
-                entry.model_dump_json(indent=2) + "\n", encoding="utf-8"
-            )
+            (temporary / "key.json").write_text(entry.model_dump_json(indent=2) + "\n", encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(temporary, folder)
         except OSError as error:
@@ -136,9 +124,7 @@ class EngineCache:
         """Remove engines of the same graph for the same GPU and shapes: of an older graph file or TensorRT."""
         same = ("graph", "flavour", "gpu", "capabilities", "shapes", "max_queries")
         for folder, entry in list(self.entries()):
-            if folder.name != key.fingerprint and all(
-                getattr(entry.key, n) == getattr(key, n) for n in same
-            ):
+            if folder.name != key.fingerprint and all(getattr(entry.key, n) == getattr(key, n) for n in same):
                 with contextlib.suppress(OSError):
                     shutil.rmtree(folder)
 

@@ -8,14 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rvos_edge.engines.tensorrt.cuda import (
-    DISABLE_TIMING,
-    NO_DEVICE,
-    NON_BLOCKING,
-    REMEDY,
-    CudaError,
-    host_view,
-)
+from rvos_edge.engines.tensorrt.cuda import DISABLE_TIMING, NO_DEVICE, NON_BLOCKING, REMEDY, CudaError, host_view
 
 
 class PyCuda:
@@ -52,9 +45,7 @@ class PyCuda:
             finally:
                 self._context.pop()
         except self._driver.Error as error:
-            raise CudaError(
-                f"CUDA, through pycuda: {' '.join(str(error).split())}; {REMEDY}."
-            ) from error
+            raise CudaError(f"CUDA, through pycuda: {' '.join(str(error).split())}; {REMEDY}.") from error
 
     def _keep(self, thing: Any, handle: int | None = None) -> int:
         handle = id(thing) if handle is None else handle
@@ -132,9 +123,7 @@ class PyCuda:
 
     def begin_capture(self, stream: int) -> None:
         if not hasattr(self._objects[stream], "begin_capture"):
-            raise CudaError(
-                "this pycuda cannot capture graphs; install a newer one, or cuda-bindings."
-            )
+            raise CudaError("this pycuda cannot capture graphs; install a newer one, or cuda-bindings.")
         with self._current():
             self._objects[stream].begin_capture()
 

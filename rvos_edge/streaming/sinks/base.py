@@ -76,9 +76,7 @@ class Outputs:
         wants_overlay: Whether one of the sinks wants it.
     """
 
-    def __init__(
-        self, sinks: Sequence[Sink], *, together: bool = False, tell: Tell = tell_stderr
-    ) -> None:
+    def __init__(self, sinks: Sequence[Sink], *, together: bool = False, tell: Tell = tell_stderr) -> None:
         self._sinks = list(sinks)
         self._together = together
         self._tell = tell
@@ -92,12 +90,7 @@ class Outputs:
         return [sink for sink in self._sinks if isinstance(sink, Screen)]
 
     def write(
-        self,
-        frame: Frame,
-        result: Result,
-        overlay: NDArray[np.uint8] | None,
-        *,
-        noted: NDArray[np.uint8] | None = None,
+        self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None, *, noted: NDArray[np.uint8] | None = None
     ) -> None:
         """Give one frame to every sink; one that fails is closed with what it has, and left out from then on.
 
@@ -112,11 +105,7 @@ class Outputs:
         """
         for sink in tuple(self._sinks):
             try:
-                sink.write(
-                    frame,
-                    result,
-                    overlay if noted is None or not isinstance(sink, Screen) else noted,
-                )
+                sink.write(frame, result, overlay if noted is None or not isinstance(sink, Screen) else noted)
             except UserError as error:
                 if self._together or not self._begun or len(self._sinks) == 1:
                     raise
@@ -197,9 +186,7 @@ def fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     height, width = (max(1, round(extent * scale)) for extent in image.shape[:2])
     out = np.zeros((*size, 3), np.uint8)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    out[top : top + height, left : left + width] = cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA
-    )
+    out[top : top + height, left : left + width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return out
 
 
@@ -209,9 +196,7 @@ def names_path(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written: {error.strerror or error}; choose another path"
-        ) from error
+        raise UserError(f"{path} cannot be written: {error.strerror or error}; choose another path") from error
 
 
 def make_folders(folder: Path) -> list[Path]:

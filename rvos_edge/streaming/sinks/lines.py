@@ -38,18 +38,14 @@ class LineSink(ABC):
     def __init__(self, path: str | Path) -> None:
         self._file = None if str(path) == "-" else PendingFile(path)
         self._stream = None if self._file is None else self._file.partial.open("wb", buffering=0)
-        self._stdout = (
-            sys.stdout
-        )  # as it is now: a status on the terminal takes its place while it runs
+        self._stdout = sys.stdout  # as it is now: a status on the terminal takes its place while it runs
 
     @abstractmethod
     def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]: ...
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         records = self._records(frame, result)
-        text = "".join(
-            json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records
-        )
+        text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
         if self._file is None or self._stream is None:
             with names_path("stdout"):
                 self._stdout.write(text)
@@ -100,9 +96,7 @@ class JsonSink(LineSink):
             x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
             area = int(np.count_nonzero(mask)) / (height * width)
             bbox = [x, y, x + w, y + h] if area else None
-            queries.append(
-                {"text": text, "score": _number(score, 4), "area": round(area, 6), "bbox": bbox}
-            )
+            queries.append({"text": text, "score": _number(score, 4), "area": round(area, 6), "bbox": bbox})
         decision = result.decision
         names = ("action", "iterations", "reason", "late")
         yield {

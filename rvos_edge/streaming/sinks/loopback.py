@@ -52,9 +52,7 @@ class LoopbackSink:
         self._size = (0, 0)
         self._begun = False
         if not sys.platform.startswith("linux"):
-            raise UserError(
-                f"{path} is a video device of Linux; write a file instead, or an RTSP stream"
-            )
+            raise UserError(f"{path} is a video device of Linux; write a file instead, or an RTSP stream")
         if not self._path.exists():
             raise UserError(
                 f"{path} does not exist; make it with: sudo modprobe v4l2loopback "
@@ -64,9 +62,7 @@ class LoopbackSink:
             self._file = os.open(self._path, os.O_RDWR)
         if not self._takes_frames():
             self.close()
-            raise UserError(
-                f"{path} is no device that frames can be written to, as v4l2loopback makes; choose another"
-            )
+            raise UserError(f"{path} is no device that frames can be written to, as v4l2loopback makes; choose another")
 
     def _takes_frames(self) -> bool:
         capability = bytearray(104)
@@ -99,18 +95,7 @@ class LoopbackSink:
         wanted = bytearray(_ALIGN + 200)
         struct.pack_into("=I", wanted, 0, _BUF_TYPE_VIDEO_OUTPUT)
         size = height * width * 3 // 2
-        struct.pack_into(
-            "=7I",
-            wanted,
-            _ALIGN,
-            width,
-            height,
-            _YUV420,
-            _FIELD_NONE,
-            width,
-            size,
-            _COLORSPACE_SMPTE170M,
-        )
+        struct.pack_into("=7I", wanted, _ALIGN, width, height, _YUV420, _FIELD_NONE, width, size, _COLORSPACE_SMPTE170M)
         with names_path(self._path):
             self._control(_S_FMT, wanted)
         taken = struct.unpack_from("=3I", wanted, _ALIGN)

@@ -42,16 +42,12 @@ class MaskSink:
         self.folder = Path(folder)
         self._overlap = overlap
         if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(
-                f"{folder} is a file; masks need a folder, one PNG is written per frame"
-            )
+            raise UserError(f"{folder} is a file; masks need a folder, one PNG is written per frame")
         self._made = make_folders(self.folder)
         self._written: list[Path] = []
         if not os.access(self.folder, os.W_OK):
             self.abort()
-            raise UserError(
-                f"{folder} cannot be written; choose another folder or change its permissions"
-            )
+            raise UserError(f"{folder} cannot be written; choose another folder or change its permissions")
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         if self._overlap is Overlap.HIGHER:
@@ -112,6 +108,5 @@ def indexed_png(labels: NDArray[np.uint8]) -> bytes:
         (b"IEND", b""),
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
     from rvos_edge.result import Result
 
 STREAM_URL = re.compile(r"^(rtmps?|rtsps?|srt|udp)://", re.IGNORECASE)
-_CONTAINERS = {
-    "rtmp": ["-f", "flv"],
-    "rtsp": ["-rtsp_transport", "tcp", "-f", "rtsp"],
-    "srt": ["-f", "mpegts"],
-}
+_CONTAINERS = {"rtmp": ["-f", "flv"], "rtsp": ["-rtsp_transport", "tcp", "-f", "rtsp"], "srt": ["-f", "mpegts"]}
 _PATIENCE = 3.0
 """Seconds that ffmpeg has to send the rest."""
 
@@ -52,19 +48,12 @@ class FfmpegSink:
     wants_overlay = True
 
     def __init__(
-        self,
-        url: str,
-        fps: float,
-        *,
-        backoff: tuple[float, float] = (1.0, 16.0),
-        tell: Tell = tell_stderr,
+        self, url: str, fps: float, *, backoff: tuple[float, float] = (1.0, 16.0), tell: Tell = tell_stderr
     ) -> None:
         program = shutil.which("ffmpeg")
         self._name = without_password(url)
         if program is None:
-            raise UserError(
-                f"{self._name} needs the program ffmpeg; install it (apt install ffmpeg)"
-            )
+            raise UserError(f"{self._name} needs the program ffmpeg; install it (apt install ffmpeg)")
         self._ffmpeg, self._url, self._fps = program, url, fps
         self._backoff = backoff
         self._tell = tell
@@ -91,39 +80,13 @@ class FfmpegSink:
     def command(self, size: tuple[int, int]) -> list[str]:
         """How ffmpeg is called for overlays of `size` (height, width)."""
         scheme = self._url.partition(":")[0].lower()
-        container = _CONTAINERS.get(
-            scheme.removesuffix("s") if scheme != "srt" else scheme, ["-f", "mpegts"]
-        )
-        given = [
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "bgr24",
-            "-s",
-            f"{size[1]}x{size[0]}",
-            "-framerate",
-            f"{self._fps:g}",
-        ]
-        made = [
-            "-c:v",
-            "libx264",
-            "-preset",
-            "veryfast",
-            "-tune",
-            "zerolatency",
-            "-pix_fmt",
-            "yuv420p",
-        ]
+        container = _CONTAINERS.get(scheme.removesuffix("s") if scheme != "srt" else scheme, ["-f", "mpegts"])
+        given = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{size[1]}x{size[0]}", "-framerate", f"{self._fps:g}"]
+        made = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-pix_fmt", "yuv420p"]
         return [
             *(self._ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error"),
             *("-use_wallclock_as_timestamps", "1", *given, "-i", "-", "-an"),
-            *(
-                "-vf",
-                "pad=ceil(iw/2)*2:ceil(ih/2)*2",
-                *made,
-                "-g",
-                f"{max(1, round(2 * self._fps))}",
-            ),
+            *("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", *made, "-g", f"{max(1, round(2 * self._fps))}"),
             *(*container, self._url),
         ]
 
@@ -137,9 +100,7 @@ class FfmpegSink:
                 return
             if time.monotonic() - started > longest:
                 delay = shortest  # it went well for a while
-            self._tell(
-                f"{self._name} takes no more frames{why and f' ({why})'}; trying again in {delay:g} s"
-            )
+            self._tell(f"{self._name} takes no more frames{why and f' ({why})'}; trying again in {delay:g} s")
             self._closing.wait(delay)
             delay = min(2 * delay, longest)
             self.restarts += 1

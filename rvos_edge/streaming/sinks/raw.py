@@ -33,12 +33,8 @@ class RawSink:
 
     def __init__(self) -> None:
         if sys.stdout.isatty():
-            raise UserError(
-                "--output - writes raw frames and stdout is a terminal; pipe it into a program, as ffplay"
-            )
-        self._stdout = (
-            sys.stdout
-        )  # as it is now: a status on the terminal takes its place while it runs
+            raise UserError("--output - writes raw frames and stdout is a terminal; pipe it into a program, as ffplay")
+        self._stdout = sys.stdout  # as it is now: a status on the terminal takes its place while it runs
         self._size: tuple[int, int] | None = None
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:

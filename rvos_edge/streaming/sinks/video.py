@@ -53,9 +53,7 @@ class VideoSink:
         if Path(path).suffix.lower() != ".mp4":
             raise UserError(f"{path} must end in .mp4, the one kind of video that is written")
         if not 0 < fps <= 1000:
-            raise UserError(
-                f"{fps:g} frames per second cannot be written to {path}; choose between 1 and 1000"
-            )
+            raise UserError(f"{fps:g} frames per second cannot be written to {path}; choose between 1 and 1000")
         self._file = PendingFile(path)
         self._fps = fps
         self._encoder: _Encoder | None = None
@@ -64,9 +62,7 @@ class VideoSink:
         self.codec = ""
         if self._free() < _RESERVE:
             self._file.discard()
-            raise UserError(
-                f"{path} cannot be written: its disk has less than {_RESERVE >> 20} MiB left; make room"
-            )
+            raise UserError(f"{path} cannot be written: its disk has less than {_RESERVE >> 20} MiB left; make room")
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         if overlay is None:
@@ -76,9 +72,7 @@ class VideoSink:
             self._encoder = self._open_encoder()
             self.codec = self._encoder.codec
         if self._free() < _RESERVE + 32 * self._frames:  # an index entry per frame
-            raise UserError(
-                f"{self._file.path} ends after {self._frames} frames: its disk is full; make room"
-            )
+            raise UserError(f"{self._file.path} ends after {self._frames} frames: its disk is full; make room")
         try:
             self._encoder.write(fit(overlay, self._size), frame.timestamp)
         except OSError as error:
@@ -103,9 +97,7 @@ class VideoSink:
                 return _OpenCVEncoder(writer, fourcc, self._fps)
             writer.release()
         height, width = self._size
-        raise UserError(
-            f"{self._file.path} cannot be written: this OpenCV encodes no {width}x{height} mp4 video"
-        )
+        raise UserError(f"{self._file.path} cannot be written: this OpenCV encodes no {width}x{height} mp4 video")
 
     def close(self) -> None:
         if self._encoder is None:
@@ -124,9 +116,7 @@ class VideoSink:
             )
         self._file.commit()
         if why:
-            raise UserError(
-                f"{self._file.path} can be played but misses its end: {why}; make room on its disk"
-            )
+            raise UserError(f"{self._file.path} can be played but misses its end: {why}; make room on its disk")
 
     def abort(self) -> None:
         encoder, self._encoder = self._encoder, None

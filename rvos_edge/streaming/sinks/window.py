@@ -56,9 +56,7 @@ class WindowSink:
 
     wants_overlay = True
 
-    def __init__(
-        self, title: str = "rvos-edge", *, keys: Callable[[int], object] | None = None
-    ) -> None:
+    def __init__(self, title: str = "rvos-edge", *, keys: Callable[[int], object] | None = None) -> None:
         _check_screen()
         # OpenCV's Qt misses its fonts, five times, and our windows have no text of theirs.
         os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
@@ -74,9 +72,7 @@ class WindowSink:
             self._make()
         else:
             made = threading.Event()
-            self._thread = threading.Thread(
-                target=self._run, args=(made,), name=f"window {title}", daemon=True
-            )
+            self._thread = threading.Thread(target=self._run, args=(made,), name=f"window {title}", daemon=True)
             self._thread.start()
             made.wait()
         if self._failure is not None:
@@ -103,9 +99,7 @@ class WindowSink:
             if self._thread is None and self._open:
                 self._serve()
             try:
-                key = self._pressed.get(
-                    timeout=max(0.0, min(left, _GLANCE if self._open else left))
-                )
+                key = self._pressed.get(timeout=max(0.0, min(left, _GLANCE if self._open else left)))
             except queue.Empty:
                 if left <= 0:
                     return
@@ -132,9 +126,7 @@ class WindowSink:
 
     def _make(self) -> None:
         try:
-            cv2.namedWindow(
-                self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
-            )
+            cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         except cv2.error as error:
             self._failure, self._open = error, False
 
@@ -165,24 +157,15 @@ class WindowSink:
 
 def _check_screen() -> None:
     """Refuse where no screen answers: the Qt inside OpenCV ends the whole process then."""
-    if not sys.platform.startswith("linux") or os.environ.get("QT_QPA_PLATFORM", "xcb") not in {
-        "",
-        "xcb",
-    }:
+    if not sys.platform.startswith("linux") or os.environ.get("QT_QPA_PLATFORM", "xcb") not in {"", "xcb"}:
         return
     display = os.environ.get("DISPLAY", "")
     if not display and os.environ.get("WAYLAND_DISPLAY"):
-        raise UserError(
-            "OpenCV's windows need an X display and only Wayland is there; start Xwayland and set DISPLAY"
-        )
+        raise UserError("OpenCV's windows need an X display and only Wayland is there; start Xwayland and set DISPLAY")
     if not display:
-        raise UserError(
-            "there is no screen for a window: DISPLAY is not set; leave --window out, or use ssh -X"
-        )
+        raise UserError("there is no screen for a window: DISPLAY is not set; leave --window out, or use ssh -X")
     if not _x_server_answers(display):
-        raise UserError(
-            f"the X display {display!r} does not answer; check DISPLAY, or leave --window out"
-        )
+        raise UserError(f"the X display {display!r} does not answer; check DISPLAY, or leave --window out")
 
 
 def _x_server_answers(display: str) -> bool:
@@ -191,13 +174,9 @@ def _x_server_answers(display: str) -> bool:
     if not number.isdigit():
         return False
     if host not in {"", "unix"}:
-        return _connects(
-            lambda: socket.create_connection((host, 6000 + int(number)), timeout=_TIMEOUT)
-        )
+        return _connects(lambda: socket.create_connection((host, 6000 + int(number)), timeout=_TIMEOUT))
     # Linux has the socket under an abstract name, as a file, or both.
-    return any(
-        _connects(partial(_local, f"{start}/tmp/.X11-unix/X{number}")) for start in ("\0", "")
-    )
+    return any(_connects(partial(_local, f"{start}/tmp/.X11-unix/X{number}")) for start in ("\0", ""))
 
 
 def _local(address: str) -> socket.socket:

@@ -23,23 +23,11 @@ from rvos_edge.streaming.sources.base import (
     tell_stderr,
 )
 from rvos_edge.streaming.sources.cameras import open_camera, open_csi, open_url, without_password
-from rvos_edge.streaming.sources.files import (
-    IMAGE_SUFFIXES,
-    ImageFiles,
-    VideoFile,
-    open_file,
-    open_folder,
-    open_glob,
-)
+from rvos_edge.streaming.sources.files import IMAGE_SUFFIXES, ImageFiles, VideoFile, open_file, open_folder, open_glob
 from rvos_edge.streaming.sources.live import LiveCapture, LiveSource, Realtime
 from rvos_edge.streaming.sources.raw import RawFrames, open_stdin
 from rvos_edge.streaming.sources.raw_format import ASSUMED_FPS, RawFormat
-from rvos_edge.streaming.sources.synthetic import (
-    SYNTHETIC_FPS,
-    SYNTHETIC_SIZE,
-    SyntheticSource,
-    open_synthetic,
-)
+from rvos_edge.streaming.sources.synthetic import SYNTHETIC_FPS, SYNTHETIC_SIZE, SyntheticSource, open_synthetic
 
 __all__ = [
     "ASSUMED_FPS",
@@ -103,14 +91,10 @@ def open_source(
         UserError: Nothing can be read there.
     """
     if raw is not None and spec != "-":
-        raise UserError(
-            f"--raw describes frames on stdin and the source is {spec!r}; leave it out, or read from -"
-        )
+        raise UserError(f"--raw describes frames on stdin and the source is {spec!r}; leave it out, or read from -")
     options = SourceOptions(size=size, raw=raw, give_up=give_up, tell=tell)
     for opener in _OPENERS:
         source = opener(spec, options)
         if source is not None:
             return Realtime(source, paced=spec != "-") if realtime and not source.live else source
-    raise UserError(
-        f"{spec!r} does not exist; give a video, an image folder, a camera number, a URL or 'synthetic'"
-    )
+    raise UserError(f"{spec!r} does not exist; give a video, an image folder, a camera number, a URL or 'synthetic'")

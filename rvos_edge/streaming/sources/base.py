@@ -84,10 +84,7 @@ class Source(ABC):
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
@@ -123,9 +120,7 @@ def quiet_opencv() -> Iterator[None]:
 def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:
     """A sort key under which "frame2" comes before "frame10"."""
     parts = re.split(r"([0-9]+)", name)
-    return tuple(
-        (0, int(part)) if index % 2 else (1, part.lower()) for index, part in enumerate(parts)
-    )
+    return tuple((0, int(part)) if index % 2 else (1, part.lower()) for index, part in enumerate(parts))
 
 
 def bgr(image: NDArray[np.generic]) -> NDArray[np.uint8]:

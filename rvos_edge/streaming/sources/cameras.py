@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.program import Program
-from rvos_edge.streaming.sources.base import (
-    Source,
-    SourceOptions,
-    natural_order,
-    quiet_opencv,
-    stated_fps,
-)
+from rvos_edge.streaming.sources.base import Source, SourceOptions, natural_order, quiet_opencv, stated_fps
 from rvos_edge.streaming.sources.files import VideoFile
 from rvos_edge.streaming.sources.live import Capture, LiveCapture
 from rvos_edge.streaming.sources.raw import ByteStream, read_picture
@@ -44,9 +38,7 @@ def open_camera(spec: str, options: SourceOptions) -> Source | None:
     capture = _open_device(number, options)
     if capture is None:
         found = ", ".join(sorted(glob.glob("/dev/video*"), key=natural_order)) or "none"
-        raise UserError(
-            f"camera {number} cannot be opened; check that it is plugged in and free (devices: {found})"
-        )
+        raise UserError(f"camera {number} cannot be opened; check that it is plugged in and free (devices: {found})")
     # Plugged in again, a camera may get another number; its link in by-id stays.
     link = _stable_link(number)
     return LiveCapture(
@@ -66,9 +58,7 @@ def open_url(spec: str, options: SourceOptions) -> Source | None:
     name = without_password(spec)
     capture = _connect(spec)
     if capture is None:
-        raise UserError(
-            f"{name} cannot be opened; check the address, the password and that the stream is running"
-        )
+        raise UserError(f"{name} cannot be opened; check the address, the password and that the stream is running")
     if spec.lower().startswith("http") and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
         return VideoFile(capture, name=name, tell=options.tell)
     return LiveCapture(
@@ -94,9 +84,7 @@ def open_csi(spec: str, options: SourceOptions) -> Source | None:
     wrong = [part for part in (sensor, *asked.values()) if not (part.isascii() and part.isdigit())]
     unknown = asked.keys() - {"width", "height", "fps", "flip"}
     if wrong or unknown or url.path:
-        raise UserError(
-            f"{spec!r} is no CSI camera; write for example 'csi://0?width=1280&height=720&fps=30&flip=2'"
-        )
+        raise UserError(f"{spec!r} is no CSI camera; write for example 'csi://0?width=1280&height=720&fps=30&flip=2'")
     height, width = options.size or _CSI_SIZE
     numbers = {key: int(value) for key, value in asked.items()}
     layout = RawFormat(
@@ -106,9 +94,7 @@ def open_csi(spec: str, options: SourceOptions) -> Source | None:
         pixels="bgr24",
     )
     if layout.width % 4:  # GStreamer's rows are multiples of four bytes
-        raise UserError(
-            f"a CSI camera cannot give pictures {layout.width} wide; choose a multiple of 4"
-        )
+        raise UserError(f"a CSI camera cannot give pictures {layout.width} wide; choose a multiple of 4")
     pipeline = csi_pipeline(int(sensor), layout, flip=numbers.get("flip", 0))
     capture = _open_pipeline(pipeline, layout)
     if capture is None:
@@ -191,21 +177,12 @@ def _stable_link(number: int) -> Path | None:
 
 
 def _number_now(link: Path | None, number: int) -> int:
-    target = (
-        re.fullmatch(r"video([0-9]+)", link.resolve().name)
-        if link is not None and link.exists()
-        else None
-    )
+    target = re.fullmatch(r"video([0-9]+)", link.resolve().name) if link is not None and link.exists() else None
     return int(target[1]) if target else number
 
 
 def _connect(url: str) -> cv2.VideoCapture | None:
-    timeouts = [
-        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-        _OPEN_TIMEOUT_MS,
-        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-        _READ_TIMEOUT_MS,
-    ]
+    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS]
     with quiet_opencv():
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, timeouts)
     return capture if capture.isOpened() else None
@@ -214,13 +191,9 @@ def _connect(url: str) -> cv2.VideoCapture | None:
 def _open_pipeline(pipeline: str, layout: RawFormat) -> Capture | None:
     if cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         with quiet_opencv():
-            opened = cv2.VideoCapture(
-                f"{pipeline} ! appsink drop=true max-buffers=1 sync=false", cv2.CAP_GSTREAMER
-            )
+            opened = cv2.VideoCapture(f"{pipeline} ! appsink drop=true max-buffers=1 sync=false", cv2.CAP_GSTREAMER)
         return cast(Capture, opened)
     program = shutil.which("gst-launch-1.0")
     if program is None:
         return None
-    return PipeCapture(
-        [program, "-q", *pipeline.split(), "!", "fdsink", "fd=1", "sync=false"], layout
-    )
+    return PipeCapture([program, "-q", *pipeline.split(), "!", "fdsink", "fd=1", "sync=false"], layout)

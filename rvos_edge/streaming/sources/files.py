@@ -59,9 +59,7 @@ class VideoFile(Source):
                 break
         if image is None:
             capture.release()
-            raise UserError(
-                f"{name} holds no video that OpenCV can decode; check that it is a video and complete"
-            )
+            raise UserError(f"{name} holds no video that OpenCV can decode; check that it is a video and complete")
         count, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), stated_fps(capture)
         super().__init__(name=Path(name).name, fps=fps, length=count if count > 0 and fps else None)
         self._counted = self.length if Path(name).suffix.lower() in _INDEXED else None
@@ -127,9 +125,7 @@ def open_folder(spec: str, options: SourceOptions) -> Source | None:
         return None
     paths = [path for path in folder.iterdir() if _is_image(path)]
     if not paths:
-        raise UserError(
-            f"{spec} holds no images (jpg, png, bmp, webp); give a folder of frames or a video file"
-        )
+        raise UserError(f"{spec} holds no images (jpg, png, bmp, webp); give a folder of frames or a video file")
     return ImageFiles(sorted(paths, key=lambda path: natural_order(path.name)), name=spec)
 
 

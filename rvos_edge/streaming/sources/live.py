@@ -100,9 +100,7 @@ class LiveSource(Source):
             self._ended = True
             self._news.notify()
         if self._thread.ident is not None:
-            self._thread.join(
-                timeout=1.0
-            )  # a read that hangs ends with the process: the thread is a daemon
+            self._thread.join(timeout=1.0)  # a read that hangs ends with the process: the thread is a daemon
 
 
 class LiveCapture(LiveSource):
@@ -193,9 +191,7 @@ class LiveCapture(LiveSource):
                     return image
                 capture.release()
             if self._give_up is not None and time.monotonic() - lost > self._give_up:
-                self._tell(
-                    f"{self.name} did not come back within {self._give_up:g} s; the stream ends here"
-                )
+                self._tell(f"{self.name} did not come back within {self._give_up:g} s; the stream ends here")
                 return None
             delay = min(2 * delay, longest)
         return None

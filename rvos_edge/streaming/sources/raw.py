@@ -41,23 +41,14 @@ class RawFrames(Source):
         UserError: Not even one frame arrives.
     """
 
-    def __init__(
-        self,
-        stream: ByteStream,
-        layout: RawFormat,
-        *,
-        name: str = "stdin",
-        tell: Tell = tell_stderr,
-    ) -> None:
+    def __init__(self, stream: ByteStream, layout: RawFormat, *, name: str = "stdin", tell: Tell = tell_stderr) -> None:
         super().__init__(name=name, fps=layout.fps)
         self._stream = stream
         self._layout = layout
         self._tell = tell
         first = self._read()
         if first is None:
-            raise UserError(
-                f"{name} ends before its first frame of {layout.size} bytes; check what writes to it"
-            )
+            raise UserError(f"{name} ends before its first frame of {layout.size} bytes; check what writes to it")
         self._first: NDArray[np.uint8] | None = first
 
     def __iter__(self) -> Iterator[Frame]:
@@ -86,13 +77,9 @@ def open_stdin(spec: str, options: SourceOptions) -> Source | None:
     if spec != "-":
         return None
     if options.raw is None:
-        raise UserError(
-            "--source - reads raw frames: give their layout with --raw, as in --raw 1280x720@30:bgr24"
-        )
+        raise UserError("--source - reads raw frames: give their layout with --raw, as in --raw 1280x720@30:bgr24")
     if sys.stdin.isatty():
-        raise UserError(
-            "--source - reads raw frames from a pipe and stdin is a terminal; pipe them in, as from ffmpeg"
-        )
+        raise UserError("--source - reads raw frames from a pipe and stdin is a terminal; pipe them in, as from ffmpeg")
     return RawFrames(cast(ByteStream, sys.stdin.buffer), options.raw, tell=options.tell)
 
 

@@ -44,9 +44,7 @@ _PIXELS = {
     "nv12": _Pixels(1.5, 1, cv2.COLOR_YUV2BGR_NV12, (2, 2)),
 }
 """By FFmpeg's names."""
-_LAYOUT = re.compile(
-    r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})(?:@([0-9]+(?:\.[0-9]+)?))?(?::([a-z0-9]+))?"
-)
+_LAYOUT = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})(?:@([0-9]+(?:\.[0-9]+)?))?(?::([a-z0-9]+))?")
 
 
 @dataclass(frozen=True)
@@ -74,28 +72,15 @@ class RawFormat:
         """
         match = _LAYOUT.fullmatch(text)
         if not match:
-            raise UserError(
-                f"--raw {text} cannot be read; write WIDTHxHEIGHT@FPS:PIXELS, as in 1280x720@30:bgr24"
-            )
-        width, height, fps, pixels = (
-            int(match[1]),
-            int(match[2]),
-            float(match[3] or ASSUMED_FPS),
-            match[4] or "bgr24",
-        )
+            raise UserError(f"--raw {text} cannot be read; write WIDTHxHEIGHT@FPS:PIXELS, as in 1280x720@30:bgr24")
+        width, height, fps, pixels = (int(match[1]), int(match[2]), float(match[3] or ASSUMED_FPS), match[4] or "bgr24")
         if not 0 < fps <= 1000:
-            raise UserError(
-                f"--raw {text}: {fps:g} frames per second are out of range; choose between 1 and 1000"
-            )
+            raise UserError(f"--raw {text}: {fps:g} frames per second are out of range; choose between 1 and 1000")
         if pixels not in _PIXELS:
-            raise UserError(
-                f"--raw {text}: the pixel format {pixels!r} is unknown; choose one of {', '.join(_PIXELS)}"
-            )
+            raise UserError(f"--raw {text}: the pixel format {pixels!r} is unknown; choose one of {', '.join(_PIXELS)}")
         down, across = _PIXELS[pixels].multiple
         if height % down or width % across:
-            raise UserError(
-                f"--raw {text}: frames of {pixels} cannot have an odd size; scale them, or use bgr24"
-            )
+            raise UserError(f"--raw {text}: frames of {pixels} cannot have an odd size; scale them, or use bgr24")
         return cls(height=height, width=width, fps=fps, pixels=pixels)
 
     @property
@@ -107,11 +92,5 @@ class RawFormat:
     def decode(self, content: bytearray) -> NDArray[np.uint8]:
         """Bytes of one frame as uint8 [H,W,3], BGR; bgr24 is not copied."""
         pixels = _PIXELS[self.pixels]
-        plain = np.frombuffer(content, np.uint8).reshape(
-            round(self.height * pixels.rows), self.width, pixels.depth
-        )
-        return (
-            plain
-            if pixels.to_bgr is None
-            else np.asarray(cv2.cvtColor(plain, pixels.to_bgr), dtype=np.uint8)
-        )
+        plain = np.frombuffer(content, np.uint8).reshape(round(self.height * pixels.rows), self.width, pixels.depth)
+        return plain if pixels.to_bgr is None else np.asarray(cv2.cvtColor(plain, pixels.to_bgr), dtype=np.uint8)

@@ -21,9 +21,7 @@ class SyntheticSource(Source):
         current: The synthetic frame that was handed out last, with its masks.
     """
 
-    def __init__(
-        self, *, seed: int = 0, size: tuple[int, int] | None = None, objects: int | None = None
-    ) -> None:
+    def __init__(self, *, seed: int = 0, size: tuple[int, int] | None = None, objects: int | None = None) -> None:
         super().__init__(name=f"synthetic:{seed}", fps=SYNTHETIC_FPS)
         self.camera = SyntheticCamera(seed=seed, size=size or SYNTHETIC_SIZE, objects=objects)
         self.current: SyntheticFrame | None = None
@@ -31,9 +29,7 @@ class SyntheticSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         for index, rendered in enumerate(self.camera):
             self.current = rendered
-            yield Frame(
-                rendered.image, index, index / SYNTHETIC_FPS, f"{index:05d}", time.perf_counter()
-            )
+            yield Frame(rendered.image, index, index / SYNTHETIC_FPS, f"{index:05d}", time.perf_counter())
 
 
 def open_synthetic(spec: str, options: SourceOptions) -> Source | None:

@@ -87,23 +87,13 @@ def test_every_error_code_becomes_a_sentence() -> None:
     runtime = FakeBindings()
     cuda = CudaBindings(runtime)
     runtime.fails = {"cudaMalloc": _Code.cudaErrorMemoryAllocation}
-    with pytest.raises(
-        CudaError,
-        match=r"cudaMalloc failed with cudaErrorMemoryAllocation \(text of 2\); close other",
-    ):
+    with pytest.raises(CudaError, match=r"cudaMalloc failed with cudaErrorMemoryAllocation \(text of 2\); close other"):
         cuda.malloc(1 << 40)
     runtime.fails = dict.fromkeys(
-        ("cudaStreamSynchronize", "cudaGraphLaunch", "cudaMemcpyAsync"),
-        _Code.cudaErrorStreamCaptureInvalidated,
+        ("cudaStreamSynchronize", "cudaGraphLaunch", "cudaMemcpyAsync"), _Code.cudaErrorStreamCaptureInvalidated
     )
-    for call in (
-        lambda: cuda.synchronize(5),
-        lambda: cuda.launch(8, 5),
-        lambda: cuda.copy(1, 2, 3, 5),
-    ):
-        with pytest.raises(
-            CudaError, match=r"failed with cudaErrorStreamCaptureInvalidated .*; start again"
-        ):
+    for call in (lambda: cuda.synchronize(5), lambda: cuda.launch(8, 5), lambda: cuda.copy(1, 2, 3, 5)):
+        with pytest.raises(CudaError, match=r"failed with cudaErrorStreamCaptureInvalidated .*; start again"):
             call()
     with pytest.raises(CudaError, match="CUDA finds no device; use a machine with an NVIDIA GPU"):
         CudaBindings(FakeBindings(devices=0))
@@ -146,9 +136,7 @@ class FakePyCuda:
 
     def Stream(self, flags: int) -> Any:  # noqa: N802
         self._do("Stream", flags)
-        graph = SimpleNamespace(
-            instantiate=lambda: SimpleNamespace(launch=lambda stream: self._do("launch"))
-        )
+        graph = SimpleNamespace(instantiate=lambda: SimpleNamespace(launch=lambda stream: self._do("launch")))
         return SimpleNamespace(
             handle=0x5000,
             synchronize=lambda: self._do("synchronize"),
@@ -158,9 +146,7 @@ class FakePyCuda:
         )
 
     def Event(self, flags: int) -> Any:  # noqa: N802
-        return SimpleNamespace(
-            record=lambda stream: self._do("record", flags), time_till=lambda end: 1.5
-        )
+        return SimpleNamespace(record=lambda stream: self._do("record", flags), time_till=lambda end: 1.5)
 
     def memcpy_htod_async(self, target: int, source: Any, stream: Any) -> None:
         self._do("htod", target, bytes(source), stream.handle)
@@ -199,18 +185,13 @@ def test_pycuda_works_in_the_primary_context_and_leaves_none_behind() -> None:
         ("free",),
     ]
     stream = cuda.create_stream()
-    with pytest.raises(
-        CudaError, match=r"through pycuda: cuMemsetD8Async failed: out of luck; start again"
-    ):
+    with pytest.raises(CudaError, match=r"through pycuda: cuMemsetD8Async failed: out of luck; start again"):
         cuda.fill(address, 0, 4, stream)
     assert driver.pushed == 0
 
 
 def test_cuda_bindings_come_before_pycuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    modules: dict[str, Any] = {
-        "cuda.bindings.runtime": FakeBindings(),
-        "pycuda.driver": FakePyCuda(),
-    }
+    modules: dict[str, Any] = {"cuda.bindings.runtime": FakeBindings(), "pycuda.driver": FakePyCuda()}
 
     def load(name: str) -> Any:
         if name not in modules:
@@ -226,9 +207,7 @@ def test_cuda_bindings_come_before_pycuda(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(CudaError, match="cudaGetDeviceCount failed"):
         open_cuda()
     modules.clear()
-    with pytest.raises(
-        UserError, match=r'CUDA for Python is not installed: pip install "rvos-edge\[cuda\]"'
-    ):
+    with pytest.raises(UserError, match=r'CUDA for Python is not installed: pip install "rvos-edge\[cuda\]"'):
         open_cuda()
 
 
@@ -236,9 +215,7 @@ def test_cuda_bindings_come_before_pycuda(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_real_cuda_bindings_say_that_there_is_no_driver() -> None:
     pytest.importorskip("cuda.bindings.runtime")
     assert "pycuda" not in sys.modules
-    with pytest.raises(
-        UserError, match=r"cudaGetDeviceCount failed with cudaError\w+ \(.+\); .*or .*device 'cpu'"
-    ):
+    with pytest.raises(UserError, match=r"cudaGetDeviceCount failed with cudaError\w+ \(.+\); .*or .*device 'cpu'"):
         open_cuda()
 
 

@@ -49,10 +49,7 @@ def test_an_engine_is_found_again(cache: EngineCache) -> None:
     [
         ({"onnx_sha256": "b" * 64}, "the graph file aaaaaaaaaaaaaaaa and not bbbbbbbbbbbbbbbb"),
         ({"version": "10.13.3"}, "version 10.3.0 and not 10.13.3"),
-        (
-            {"gpu": "Xavier", "capabilities": ("72",)},
-            "GPU Orin and not Xavier, compute capability 87 and not 72",
-        ),
+        ({"gpu": "Xavier", "capabilities": ("72",)}, "GPU Orin and not Xavier, compute capability 87 and not 72"),
         ({"max_queries": 64}, "queries up to 8 and not 64"),
         ({"precision": "float32"}, "precision float16 and not float32"),
         ({"flavour": "tensorrt-rtx"}, "made for target tensorrt and not tensorrt-rtx"),

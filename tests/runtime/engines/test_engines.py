@@ -122,29 +122,21 @@ def test_a_graph_follows_swapped_buffers(backend: OnnxRuntimeBackend, bundle: Bu
     rng = np.random.default_rng(0)
     for name in ("coords", "hidden", "context", "corr0", "corr1"):
         board.write(name, rng.normal(size=board.shape(name)).astype(np.float32))
-    session = ort.InferenceSession(
-        str(bundle.graph_path("flow_step")), providers=["CPUExecutionProvider"]
-    )
+    session = ort.InferenceSession(str(bundle.graph_path("flow_step")), providers=["CPUExecutionProvider"])
     expected = {spec.name: board.read(spec.name).copy() for spec in step.inputs}
     addresses = {board.address(name) for name in ("coords", "coords_next", "hidden", "hidden_next")}
     for _ in range(5):
         step.run()
         board.swap("coords", "coords_next")
         board.swap("hidden", "hidden_next")
-        expected["hidden"], expected["coords"] = session.run(
-            ["hidden_next", "coords_next"], expected
-        )
+        expected["hidden"], expected["coords"] = session.run(["hidden_next", "coords_next"], expected)
         np.testing.assert_allclose(board.read("coords"), expected["coords"], rtol=1e-6)
         np.testing.assert_allclose(board.read("hidden"), expected["hidden"], rtol=1e-6)
-    assert {
-        board.address(name) for name in ("coords", "coords_next", "hidden", "hidden_next")
-    } == addresses
+    assert {board.address(name) for name in ("coords", "coords_next", "hidden", "hidden_next")} == addresses
     assert len(step._bindings) == 2  # one per side of the ping-pong
 
 
-def test_bindings_of_freed_buffers_are_forgotten(
-    backend: OnnxRuntimeBackend, bundle: Bundle
-) -> None:
+def test_bindings_of_freed_buffers_are_forgotten(backend: OnnxRuntimeBackend, bundle: Bundle) -> None:
     gating = _load(backend, bundle, "gating")
     for count in (1, 2, 5, 3, 1, 4):
         backend.board.resize("Q", count)
@@ -161,18 +153,14 @@ def test_the_text_graph_takes_any_length(backend: OnnxRuntimeBackend, bundle: Bu
         assert [outputs[f"lang{i}"].shape for i in range(1, 5)] == [(1, 4), (1, 4), (1, 4), (1, 6)]
 
 
-def test_a_corrupt_graph_is_named(
-    backend: OnnxRuntimeBackend, bundle: Bundle, tmp_path: Path
-) -> None:
+def test_a_corrupt_graph_is_named(backend: OnnxRuntimeBackend, bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "aspp.onnx"
     path.write_bytes(bundle.graph_path("aspp").read_bytes()[:100])
     with pytest.raises(UserError, match=r"aspp\.onnx cannot be loaded"):
         backend.load(path, bundle.manifest.graphs["aspp"])
 
 
-def test_a_graph_must_be_what_the_manifest_says(
-    backend: OnnxRuntimeBackend, bundle: Bundle
-) -> None:
+def test_a_graph_must_be_what_the_manifest_says(backend: OnnxRuntimeBackend, bundle: Bundle) -> None:
     path, spec = bundle.graph_path("aspp"), bundle.manifest.graphs["aspp"]
     with pytest.raises(UserError, match=r"aspp\.onnx has the inputs \['c5'\]"):
         backend.load(path, bundle.manifest.graphs["backbone"])

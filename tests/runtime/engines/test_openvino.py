@@ -33,10 +33,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def test_a_video_with_changing_queries_gives_the_same_margins(bundle: Bundle) -> None:
-    backends: tuple[Backend, ...] = (
-        OpenVinoBackend(threads=1),
-        OnnxRuntimeBackend(device="cpu", threads=1),
-    )
+    backends: tuple[Backend, ...] = (OpenVinoBackend(threads=1), OnnxRuntimeBackend(device="cpu", threads=1))
     ours, theirs = (Segmenter(bundle=bundle, backend=backend) for backend in backends)
     camera = SyntheticCamera(seed=2, size=(64, 96))
     for index, frame in zip(range(8), camera, strict=False):
@@ -77,9 +74,7 @@ def test_it_runs_on_the_cpu_only() -> None:
         OpenVinoBackend(threads=0)
 
 
-def test_bfloat16_is_for_the_graphs_that_allow_it(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bfloat16_is_for_the_graphs_that_allow_it(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = bundle.manifest.graphs
     asked: dict[tuple[bool, str], str] = {}
     compile_model = ov.Core.compile_model
@@ -92,9 +87,7 @@ def test_bfloat16_is_for_the_graphs_that_allow_it(
     for bfloat16 in (False, True):
         backend = OpenVinoBackend(threads=1, bfloat16=bfloat16)
         for name, precision in (("backbone", "bfloat16"), ("flow_step", "float32")):
-            backend.load(
-                bundle.graph_path(name), graphs[name].model_copy(update={"precision": precision})
-            )
+            backend.load(bundle.graph_path(name), graphs[name].model_copy(update={"precision": precision}))
     assert asked == {
         (False, "backbone"): "f32",
         (False, "flow_step"): "f32",
@@ -107,10 +100,7 @@ def test_sentences_are_not_rounded_to_eight_bits() -> None:
     """The text graph's weights are of eight bits; what they are multiplied with must not be."""
     bundle = Bundle.open(shipped_bundle())
     spec, path = bundle.manifest.graphs["text"], bundle.graph_path("text")
-    inputs = {
-        tensor.name: np.ones((1, 6), np.int64) * (tensor.name == "attention_mask")
-        for tensor in spec.inputs
-    }
+    inputs = {tensor.name: np.ones((1, 6), np.int64) * (tensor.name == "attention_mask") for tensor in spec.inputs}
     inputs["input_ids"] += np.arange(100, 106)
     expected = OnnxRuntimeBackend().load_host(path, spec).run(inputs)
     for name, vector in OpenVinoBackend().load_host(path, spec).run(inputs).items():
@@ -127,20 +117,11 @@ def test_a_cpu_without_bfloat16_is_not_asked_twice(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.skipif(
-    "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
-    reason="this CPU has no bfloat16",
+    "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="this CPU has no bfloat16"
 )
 def test_masks_in_bfloat16_are_those_of_pytorch(tmp_path: Path) -> None:
     copy = shutil.copytree(shipped_bundle(), tmp_path / "bundle")
-    command = [
-        sys.executable,
-        "-m",
-        "rvos_edge.cli",
-        "verify",
-        str(copy),
-        "--backend",
-        "openvino-bf16",
-    ]
+    command = [sys.executable, "-m", "rvos_edge.cli", "verify", str(copy), "--backend", "openvino-bf16"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     proof = Bundle.open(copy).manifest.proofs["openvino-bf16"]
@@ -163,20 +144,10 @@ assert seen == [signal.SIGINT]
 
 
 @pytest.mark.parametrize("runtime", ["python", "cpp"])
-def test_signals_arrive_after_two_backends_came_and_went(
-    runtime: str, bundle: Bundle, tmp_path: Path
-) -> None:
+def test_signals_arrive_after_two_backends_came_and_went(runtime: str, bundle: Bundle, tmp_path: Path) -> None:
     """OpenVINO leaves a thread with a stack for signals that is gone, unless it is kept from it."""
     if runtime == "cpp":
         pytest.importorskip("rvos_edge_cpp")
-    command = [
-        sys.executable,
-        "-X",
-        "faulthandler",
-        "-c",
-        TWO_THAT_END_IN_ORDER,
-        str(bundle.path),
-        runtime,
-    ]
+    command = [sys.executable, "-X", "faulthandler", "-c", TWO_THAT_END_IN_ORDER, str(bundle.path), runtime]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

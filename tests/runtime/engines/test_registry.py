@@ -35,26 +35,17 @@ def _itself(backend: Backend) -> Backend:
 def test_openvino_is_taken_on_an_intel_cpu(bundle: Bundle) -> None:
     segmenter = rvos_edge.open(bundle.path, device="cpu")
     assert segmenter.backend_name.startswith("OpenVINO")
-    assert (
-        segmenter.backend_reason
-        == "cpu was asked for; on a CPU of this kind OpenVINO is the fastest"
-    )
+    assert segmenter.backend_reason == "cpu was asked for; on a CPU of this kind OpenVINO is the fastest"
 
 
-def test_without_openvino_the_reason_says_what_is_missed(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        registry, "find_spec", lambda name: None if name == "openvino" else object()
-    )
+def test_without_openvino_the_reason_says_what_is_missed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "openvino" else object())
     backend = open_best(bundle, _itself, device="cpu")
     assert backend.name == "ONNX Runtime (cpu)"
     assert backend.reason == "cpu was asked for; OpenVINO, which is often faster, is not installed"
 
 
-def test_no_claim_is_made_for_cpus_that_were_not_measured(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_claim_is_made_for_cpus_that_were_not_measured(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(registry, "find_spec", lambda name: object())
     assert open_best(bundle, _itself, device="cpu").reason == (

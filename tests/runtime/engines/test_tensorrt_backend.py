@@ -29,9 +29,7 @@ from rvos_edge.segmenter import Segmenter
 from rvos_edge.synthetic.camera import SyntheticCamera
 
 QUERIES = ["a dog", "the red ball", "a cat on the left"]
-FRAMES = [
-    frame.image for _, frame in zip(range(14), SyntheticCamera(seed=2, size=(64, 96)), strict=False)
-]
+FRAMES = [frame.image for _, frame in zip(range(14), SyntheticCamera(seed=2, size=(64, 96)), strict=False)]
 
 
 @pytest.fixture
@@ -61,9 +59,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeCuda]:
 
 @pytest.fixture
 def opened(bundle: Bundle, machine: Callable[..., FakeCuda]) -> Open:
-    def make(
-        *, flow: FlowOptions | None = None, eager: bool = True, **options: Any
-    ) -> tuple[Segmenter, FakeCuda]:
+    def make(*, flow: FlowOptions | None = None, eager: bool = True, **options: Any) -> tuple[Segmenter, FakeCuda]:
         cuda = machine(eager=eager)
         backend = TensorRtBackend(bundle=bundle, flavour="tensorrt", **options)
         segmenter = Segmenter(bundle=bundle, backend=backend, flow=flow)
@@ -74,9 +70,7 @@ def opened(bundle: Bundle, machine: Callable[..., FakeCuda]) -> Open:
 
 
 def _reference(bundle: Bundle, flow: FlowOptions | None = None) -> Segmenter:
-    segmenter = Segmenter(
-        bundle=bundle, backend=OnnxRuntimeBackend(device="cpu", threads=1), flow=flow
-    )
+    segmenter = Segmenter(bundle=bundle, backend=OnnxRuntimeBackend(device="cpu", threads=1), flow=flow)
     segmenter.set_queries(QUERIES[:2])
     return segmenter
 
@@ -109,11 +103,7 @@ def test_one_stream_carries_everything(opened: Open) -> None:
     start = len(cuda.calls)
     for frame in FRAMES[:4]:
         segmenter.step(frame)
-    streams = {
-        call[-1]
-        for call in cuda.calls[start:]
-        if call[0] in ("execute", "upload", "copy", "fill", "download")
-    }
+    streams = {call[-1] for call in cuda.calls[start:] if call[0] in ("execute", "upload", "copy", "fill", "download")}
     assert len(streams) == 1
     assert cuda.names().count("create_stream") == 1
     assert "wait" not in cuda.names()
@@ -132,16 +122,7 @@ def test_the_second_stream_is_forked_and_joined(opened: Open) -> None:
     assert streams == {"backbone": main, "aspp": main, **dict.fromkeys(flow, side), "gating": main}
     assert main != side
     order = [call[1] if call[0] == "execute" else call[0] for call in calls]
-    assert order == [
-        "backbone",
-        "aspp",
-        "wait",
-        *flow[:2],
-        *["flow_step"] * 3,
-        "flow_up",
-        "wait",
-        "gating",
-    ]
+    assert order == ["backbone", "aspp", "wait", *flow[:2], *["flow_step"] * 3, "flow_up", "wait", "gating"]
     fork, join = (call for call in calls if call[0] == "wait")
     assert (fork[1], join[1]) == (side, main)
     names = cuda.calls[start:]
@@ -149,10 +130,7 @@ def test_the_second_stream_is_forked_and_joined(opened: Open) -> None:
     assert names.index(("record", fork[2], main)) < names.index(("execute", "backbone", main))
     assert names.index(("execute", "flow_up", side)) < names.index(("record", join[2], side))
     # What runs side by side does not share its working memory.
-    scratch = {
-        lane: {c[2] for c in cuda.calls if c[0] == "scratch" and streams[c[1]] == lane}
-        for lane in (main, side)
-    }
+    scratch = {lane: {c[2] for c in cuda.calls if c[0] == "scratch" and streams[c[1]] == lane} for lane in (main, side)}
     assert scratch[main]
     assert scratch[side]
     assert not scratch[main] & scratch[side]
@@ -170,11 +148,7 @@ def test_a_frame_is_captured_after_it_ran_and_then_replayed(opened: Open) -> Non
     assert "begin_capture" not in (*found[0][1], *plain)
     # It has run to its end, apart from the result's being read.
     assert "synchronize" in plain[plain.index("execute") : plain.index("download")]
-    order = [
-        name
-        for name in captured
-        if name in ("begin_capture", "execute", "end_capture", "instantiate", "launch")
-    ]
+    order = [name for name in captured if name in ("begin_capture", "execute", "end_capture", "instantiate", "launch")]
     assert order == ["begin_capture", *["execute"] * 3, "end_capture", "instantiate", "launch"]
     assert list(first.timings) == ["preprocess", "backbone", "aspp", "gating", "postprocess"]
     assert list(second.timings) == ["preprocess", "graph", "postprocess"]
@@ -194,11 +168,7 @@ def test_nothing_is_made_in_steady_state(opened: Open) -> None:
     contexts = {name: engine.contexts for name, engine in cuda.trt.engines.items()}  # type: ignore[attr-defined]
     for frame in FRAMES * 2:
         segmenter.step(frame)
-    made = {
-        name
-        for name in cuda.names(start)
-        if name.startswith(("malloc", "free", "create", "destroy", "begin"))
-    }
+    made = {name for name in cuda.names(start) if name.startswith(("malloc", "free", "create", "destroy", "begin"))}
     assert not made
     assert cuda.held == held
     assert cuda.names(start).count("launch") == 2 * len(FRAMES)
@@ -218,9 +188,7 @@ def test_another_number_of_queries_is_captured_anew(bundle: Bundle, opened: Open
             each.set_queries(QUERIES[:count])
         start = len(cuda.calls)
         for frame in FRAMES[:5]:
-            np.testing.assert_array_equal(
-                segmenter.step(frame).margins, reference.step(frame).margins
-            )
+            np.testing.assert_array_equal(segmenter.step(frame).margins, reference.step(frame).margins)
         captures.append(cuda.names(start).count("begin_capture"))
         held.append(cuda.held)
     assert captures == [1] * 5
@@ -237,9 +205,7 @@ def test_new_words_for_as_many_queries_need_no_capture(bundle: Bundle, opened: O
     start = len(cuda.calls)
     for each in (segmenter, reference):
         each.set_queries(QUERIES[1:])
-    np.testing.assert_array_equal(
-        segmenter.step(FRAMES[3]).margins, reference.step(FRAMES[3]).margins
-    )
+    np.testing.assert_array_equal(segmenter.step(FRAMES[3]).margins, reference.step(FRAMES[3]).margins)
     assert "launch" in cuda.names(start)
     assert "begin_capture" not in cuda.names(start)
 
@@ -248,40 +214,28 @@ def test_a_replay_leaves_the_slots_as_the_swaps_would(opened: Open) -> None:
     flow = FlowOptions(every=2)
     segmenters = [opened(flow=flow, record=record)[0] for record in (True, False)]
     # Buffers by where they lay at the start, so that the two can be compared.
-    homes = [
-        {buffer: slot for slot, buffer in segmenter._board.arrangement().items()}
-        for segmenter in segmenters
-    ]
+    homes = [{buffer: slot for slot, buffer in segmenter._board.arrangement().items()} for segmenter in segmenters]
     arrangements = set()
     for frame in FRAMES * 2:
         found = []
         for segmenter, home in zip(segmenters, homes, strict=True):
             segmenter.step(frame)
-            found.append(
-                tuple((slot, home[b]) for slot, b in segmenter._board.arrangement().items())
-            )
+            found.append(tuple((slot, home[b]) for slot, b in segmenter._board.arrangement().items()))
         assert found[0] == found[1]
         arrangements.add(found[0])
-    assert (
-        len(arrangements) == 4
-    )  # the features of two frames, times the coordinates after an odd number of steps
+    assert len(arrangements) == 4  # the features of two frames, times the coordinates after an odd number of steps
 
 
 @pytest.mark.parametrize("call", ["begin_capture", "end_capture", "instantiate", "launch"])
 @pytest.mark.parametrize("side_stream", [False, True])
-def test_a_failed_capture_falls_back_for_good(
-    bundle: Bundle, opened: Open, call: str, side_stream: bool
-) -> None:
+def test_a_failed_capture_falls_back_for_good(bundle: Bundle, opened: Open, call: str, side_stream: bool) -> None:
     segmenter, cuda = opened(side_stream=side_stream)
     cuda.fail = {call: f"CUDA: {call} failed."}
     reference = _reference(bundle)
     for frame in FRAMES:
         np.testing.assert_array_equal(segmenter.step(frame).margins, reference.step(frame).margins)
     assert cuda.names().count("begin_capture") == 1
-    assert (
-        segmenter.backend_reason
-        == f"tensorrt was asked for, without CUDA graphs (CUDA: {call} failed)"
-    )
+    assert segmenter.backend_reason == f"tensorrt was asked for, without CUDA graphs (CUDA: {call} failed)"
     assert "gating" in segmenter.step(FRAMES[0]).timings
 
 
@@ -300,14 +254,10 @@ def test_errors_become_sentences_and_the_next_video_works(bundle: Bundle, opened
     expected = _reference(bundle).step(FRAMES[0]).margins
     engines = cuda.trt.engines  # type: ignore[attr-defined]
     engines["aspp"].broken = True
-    with pytest.raises(
-        UserError, match=r"aspp\.engine cannot be run \(aspp: a tensor has no .*\); start again"
-    ):
+    with pytest.raises(UserError, match=r"aspp\.engine cannot be run \(aspp: a tensor has no .*\); start again"):
         segmenter.step(FRAMES[0])
     engines["aspp"].broken = False
-    cuda.fail = {
-        "synchronize": "CUDA: cudaStreamSynchronize failed with cudaErrorIllegalAddress; start again."
-    }
+    cuda.fail = {"synchronize": "CUDA: cudaStreamSynchronize failed with cudaErrorIllegalAddress; start again."}
     with pytest.raises(UserError, match="cudaErrorIllegalAddress"):
         segmenter.step(FRAMES[0])
     cuda.fail = {}
@@ -323,9 +273,7 @@ def test_everything_is_given_back(opened: Open) -> None:
     assert cuda.held == 0
 
 
-def test_the_state_of_a_video_survives_more_frames_than_are_kept(
-    bundle: Bundle, opened: Open
-) -> None:
+def test_the_state_of_a_video_survives_more_frames_than_are_kept(bundle: Bundle, opened: Open) -> None:
     flow = FlowOptions(every=5, warm_start=False, iterations=2)
     segmenter, cuda = opened(flow=flow)
     reference = _reference(bundle, flow)
@@ -335,9 +283,7 @@ def test_the_state_of_a_video_survives_more_frames_than_are_kept(
     assert 0 < live <= 16
 
 
-def test_a_slot_is_not_touched_by_the_host_within_a_frame(
-    bundle: Bundle, machine: Callable[..., FakeCuda]
-) -> None:
+def test_a_slot_is_not_touched_by_the_host_within_a_frame(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
     machine()
     backend = TensorRtBackend(bundle=bundle, flavour="tensorrt")
     backend.load(bundle.graph_path("aspp"), bundle.manifest.graphs["aspp"])
@@ -345,14 +291,10 @@ def test_a_slot_is_not_touched_by_the_host_within_a_frame(
     with pytest.raises(RuntimeError, match="a slot was read within the work of a frame"):
         backend.frame("read", lambda lap: print(board.read("v4")))
     with pytest.raises(RuntimeError, match="a slot was written within the work of a frame"):
-        backend.frame(
-            "write", lambda lap: board.write("v4", np.zeros(board.shape("v4"), np.float32))
-        )
+        backend.frame("write", lambda lap: board.write("v4", np.zeros(board.shape("v4"), np.float32)))
 
 
-def test_what_tensorrt_rtx_compiles_is_kept(
-    bundle: Bundle, machine: Callable[..., FakeCuda]
-) -> None:
+def test_what_tensorrt_rtx_compiles_is_kept(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
     cuda = machine(rtx=True)
     for _ in range(2):
         backend = TensorRtBackend(bundle=bundle, flavour="tensorrt-rtx")
@@ -367,9 +309,7 @@ def test_what_tensorrt_rtx_compiles_is_kept(
     assert "launch" in cuda.names()
 
 
-def test_engines_aimed_at_this_gpu_elsewhere_are_used(
-    bundle: Bundle, machine: Callable[..., FakeCuda]
-) -> None:
+def test_engines_aimed_at_this_gpu_elsewhere_are_used(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
     machine(rtx=True)
     with pytest.raises(UserError, match="there is no engine of graph 'backbone'"):
         find_engines(bundle, "tensorrt-rtx", build=False)
@@ -380,26 +320,19 @@ def test_engines_aimed_at_this_gpu_elsewhere_are_used(
     assert find_engines(bundle, "tensorrt-rtx")["gating"] != aimed["gating"]
 
 
-def test_an_engine_that_does_not_fit_is_named(
-    bundle: Bundle, machine: Callable[..., FakeCuda]
-) -> None:
+def test_an_engine_that_does_not_fit_is_named(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
     cuda = machine()
     backend = TensorRtBackend(bundle=bundle, flavour="tensorrt")
     path, spec = bundle.graph_path("aspp"), bundle.manifest.graphs["aspp"]
     trt = cuda.trt  # type: ignore[attr-defined]
     trt.nptype = lambda dtype: np.float16
-    with pytest.raises(
-        UserError,
-        match=r"aspp\.engine: tensor 'c5' is float16\[1, 5, 8, 12\] where manifest.json has",
-    ):
+    with pytest.raises(UserError, match=r"aspp\.engine: tensor 'c5' is float16\[1, 5, 8, 12\] where manifest.json has"):
         backend.load(path, spec)
     with pytest.raises(UserError, match="is no graph of"):
         backend.load(path, spec.model_copy(update={"flops": 1}))
     (engine,) = bundle.path.rglob("aspp.engine")
     engine.write_bytes(b"of another version")
-    with pytest.raises(
-        UserError, match=r"cannot be loaded by TensorRT 10\.3\.0 \(the plan is of another version\)"
-    ):
+    with pytest.raises(UserError, match=r"cannot be loaded by TensorRT 10\.3\.0 \(the plan is of another version\)"):
         backend.load(path, spec)
 
 
@@ -451,9 +384,7 @@ def test_the_engines_prove_themselves(bundle: Bundle, machine: Callable[..., Fak
     """Graph by graph outside of frames, then the chain: the command that a GPU's first owner will run."""
     machine()
     write_reference(bundle.path)
-    done = CliRunner().invoke(
-        app, ["verify", str(bundle.path), "--backend", "tensorrt", "--device", "cuda"]
-    )
+    done = CliRunner().invoke(app, ["verify", str(bundle.path), "--backend", "tensorrt", "--device", "cuda"])
     assert done.exit_code == 0, done.output
     proof = Bundle.open(bundle.path).manifest.proofs["tensorrt"]
     assert (proof.backend, proof.mask_iou) == ("TensorRT 10.3.0 (NVIDIA Orin)", 1.0)

@@ -20,13 +20,7 @@ from typer.testing import CliRunner
 from rvos_edge.bundle import Bundle, sha256_of
 from rvos_edge.cli import app
 from rvos_edge.engines.tensorrt import api, build, gpu
-from rvos_edge.engines.tensorrt.build import (
-    BuildJob,
-    BuildOptions,
-    build_isolated,
-    build_plan,
-    ensure_engines,
-)
+from rvos_edge.engines.tensorrt.build import BuildJob, BuildOptions, build_isolated, build_plan, ensure_engines
 from rvos_edge.engines.tensorrt.engine_cache import EngineCache
 from rvos_edge.errors import UserError
 
@@ -41,22 +35,15 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def _job(bundle: Bundle, graph: str, options: BuildOptions = AMPERE) -> BuildJob:
-    return BuildJob(
-        graph, bundle.graph_path(graph), bundle.manifest.graphs[graph], 8, 16, None, options
-    )
+    return BuildJob(graph, bundle.graph_path(graph), bundle.manifest.graphs[graph], 8, 16, None, options)
 
 
 def _replace(bundle: Bundle, graph: str, nodes: list[Any], inputs: dict[str, list[int]]) -> Bundle:
     """Put other nodes into a graph, with the manifest's hash following."""
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in inputs.items()
-    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
     output = helper.make_tensor_value_info("v4", TensorProto.FLOAT, None)
     model = helper.make_model(
-        helper.make_graph(nodes, graph, values, [output]),
-        opset_imports=[helper.make_opsetid("", 18)],
-        ir_version=9,
+        helper.make_graph(nodes, graph, values, [output]), opset_imports=[helper.make_opsetid("", 18)], ir_version=9
     )
     path = bundle.graph_path(graph)
     onnx.save(model, str(path))
@@ -103,9 +90,7 @@ def test_a_changed_graph_is_built_anew_and_no_build_says_why(bundle: Bundle) -> 
     old = ensure_engines(bundle, AMPERE, graphs=["aspp"])["aspp"]
     node = helper.make_node("Relu", ["c5"], ["v4"])
     changed = _replace(bundle, "aspp", [node], {"c5": [1, 5, 8, 12]})
-    with pytest.raises(
-        UserError, match=r"the engine of graph 'aspp' was made for the graph file \w{16} and not"
-    ):
+    with pytest.raises(UserError, match=r"the engine of graph 'aspp' was made for the graph file \w{16} and not"):
         ensure_engines(changed, AMPERE, graphs=["aspp"], build=False)
     assert old.is_file()
     new = ensure_engines(changed, AMPERE, graphs=["aspp"])["aspp"]
@@ -124,9 +109,7 @@ def test_progress_is_reported(bundle: Bundle) -> None:
 def test_an_unknown_node_fails_the_build_by_name(bundle: Bundle) -> None:
     node = helper.make_node("Sorcery", ["c5"], ["v4"], name="spell", domain="dark.arts")
     changed = _replace(bundle, "aspp", [node], {"c5": [1, 5, 8, 12]})
-    with pytest.raises(
-        UserError, match=r"Graph 'aspp' cannot be parsed by tensorrt-rtx: node 'spell' \(Sorcery\)"
-    ):
+    with pytest.raises(UserError, match=r"Graph 'aspp' cannot be parsed by tensorrt-rtx: node 'spell' \(Sorcery\)"):
         build_plan(_job(changed, "aspp"), print)
 
 
@@ -158,9 +141,7 @@ def test_a_killed_build_leaves_no_engine(bundle: Bundle) -> None:
     killer = threading.Thread(target=kill)
     killer.start()
     options = BuildOptions("tensorrt-rtx", ("86",), isolated=True)
-    with pytest.raises(
-        UserError, match="'backbone' was ended by signal 9, most likely for want of memory"
-    ):
+    with pytest.raises(UserError, match="'backbone' was ended by signal 9, most likely for want of memory"):
         ensure_engines(bundle, options, graphs=["backbone"])
     killer.join()
     assert not list(EngineCache(bundle).entries())
@@ -170,10 +151,7 @@ def test_a_killed_build_leaves_no_engine(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (
-            ("--target", "tensorrt-rtx", "--compute-capability", "99"),
-            "--compute-capability 99 is unknown",
-        ),
+        (("--target", "tensorrt-rtx", "--compute-capability", "99"), "--compute-capability 99 is unknown"),
         (("--target", "tensorrt-rtx"), "no NVIDIA GPU with a driver is here"),
         (("--target", "vulkan"), "target 'vulkan' builds no engines"),
         (
@@ -194,9 +172,7 @@ def test_bad_options_get_a_sentence(
 
 def test_missing_tensorrt_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "find_spec", lambda name: None)
-    with pytest.raises(
-        UserError, match="needs tensorrt, which is not installed: it comes with JetPack"
-    ):
+    with pytest.raises(UserError, match="needs tensorrt, which is not installed: it comes with JetPack"):
         api.load("tensorrt")
 
 
@@ -245,9 +221,7 @@ def _tensorrt_10(configs: list[_Config], flags: list[int]) -> Any:
 
         def create_optimization_profile(self) -> Any:
             shapes: dict[str, Any] = {}
-            return SimpleNamespace(
-                set_shape=lambda name, *extents: shapes.update({name: extents}), shapes=shapes
-            )
+            return SimpleNamespace(set_shape=lambda name, *extents: shapes.update({name: extents}), shapes=shapes)
 
         def build_serialized_network(self, network: Network, config: _Config) -> bytes:
             return b"plan of 10.3"
@@ -292,9 +266,7 @@ def test_full_tensorrt_goes_the_same_way(bundle: Bundle, monkeypatch: pytest.Mon
     assert timings.read_bytes() == b"+1+1"  # the second build began with the timings of the first
     key = next(EngineCache(bundle).entries())[1].key
     assert (key.gpu, key.capabilities, key.version) == ("Orin", ("87",), "10.3.0")
-    with pytest.raises(
-        UserError, match=r"86 is unknown to tensorrt 10\.3\.0; it builds for the GPU"
-    ):
+    with pytest.raises(UserError, match=r"86 is unknown to tensorrt 10\.3\.0; it builds for the GPU"):
         ensure_engines(bundle, BuildOptions("tensorrt", ("86",)))
     monkeypatch.setattr(build, "find_gpu", lambda: gpu.Gpu("Xavier", "72"))
     with pytest.raises(UserError, match="GPU Orin and not Xavier"):

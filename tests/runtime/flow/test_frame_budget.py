@@ -34,9 +34,7 @@ class Machine:
         self.texture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
         self.took: list[float] = []
 
-    def run(
-        self, frames: int, slowness: float, *, outliers: tuple[int, ...] = ()
-    ) -> list[FlowDecision]:
+    def run(self, frames: int, slowness: float, *, outliers: tuple[int, ...] = ()) -> list[FlowDecision]:
         decisions = []
         for index in range(frames):
             decision = self.policy.decide(self.texture, (64, 96))
@@ -110,10 +108,7 @@ def test_what_flow_costs_is_forgotten_where_it_was_never_computed_again() -> Non
     for _ in range(250):
         iterations = deadline.allow().iterations
         seen.append(iterations)
-        deadline.observe(
-            BASE | ({**ONCE, "flow_step": iterations * STEP} if iterations else {}),
-            iterations=iterations,
-        )
+        deadline.observe(BASE | ({**ONCE, "flow_step": iterations * STEP} if iterations else {}), iterations=iterations)
     assert seen[:150] == [0] * 150
     assert seen[-1] == N
 

@@ -50,9 +50,7 @@ def _decide(options: FlowOptions, frames: Sequence[Image]) -> list[FlowDecision]
 
 def _word(options: FlowOptions, frames: Sequence[Image]) -> str:
     """One letter per frame: z(ero), k(eep), r(un from the grid), R(un warm)."""
-    return "".join(
-        "R" if decision.warm else decision.action[0] for decision in _decide(options, frames)
-    )
+    return "".join("R" if decision.warm else decision.action[0] for decision in _decide(options, frames))
 
 
 @pytest.mark.parametrize(
@@ -86,11 +84,7 @@ def test_a_fast_pan_is_no_cut() -> None:
 
 def test_iterations_are_the_bundles_unless_given() -> None:
     assert [decision.iterations for decision in _decide(FlowOptions(), [A] * 3)] == [0, 3, 3]
-    assert [decision.iterations for decision in _decide(FlowOptions(iterations=6), [A] * 3)] == [
-        0,
-        6,
-        6,
-    ]
+    assert [decision.iterations for decision in _decide(FlowOptions(iterations=6), [A] * 3)] == [0, 6, 6]
 
 
 def test_features_are_made_for_those_who_read_them() -> None:

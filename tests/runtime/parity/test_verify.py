@@ -34,9 +34,7 @@ def _cpu() -> OnnxRuntimeBackend:
 
 
 def _invoke(*arguments: object) -> Any:
-    return CliRunner().invoke(
-        app, [str(argument) for argument in arguments], env={"COLUMNS": "200"}
-    )
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
 def test_an_honest_backend_is_proven(tiny: Path) -> None:
@@ -54,9 +52,7 @@ def test_a_proof_of_float16_on_the_cpu_says_what_it_does_not_cover(tiny: Path) -
     bundle = Bundle.open(tiny)
     reference = load_reference(bundle)
     assert prove(bundle, reference, _cpu).note == ""
-    graphs = {
-        n: s.model_copy(update={"precision": "float16"}) for n, s in bundle.manifest.graphs.items()
-    }
+    graphs = {n: s.model_copy(update={"precision": "float16"}) for n, s in bundle.manifest.graphs.items()}
     half = Bundle(bundle.path, bundle.manifest.model_copy(update={"graphs": graphs}))
     assert "runs float16 layers in float32" in prove(half, reference, _cpu).note
 
@@ -67,9 +63,7 @@ def test_a_graph_that_computes_something_else_is_named(tiny: Path) -> None:
     wrong = {name: dict(tensors) for name, tensors in reference.outputs.items()}
     wrong["aspp"]["v4"] = wrong["aspp"]["v4"] * 1.1
     proof = prove(bundle, type(reference)(**{**vars(reference), "outputs": wrong}), _cpu)
-    with pytest.raises(
-        UserError, match=r"Graph 'aspp' on ONNX Runtime \(cpu\) differs from PyTorch by 0\.09"
-    ):
+    with pytest.raises(UserError, match=r"Graph 'aspp' on ONNX Runtime \(cpu\) differs from PyTorch by 0\.09"):
         check(bundle, proof)
 
 
@@ -86,10 +80,7 @@ def test_masks_of_a_network_that_was_never_trained_are_shown_and_not_judged(tiny
     untrained = Bundle(tiny, bundle.manifest.model_copy(update={"trained": False}))
     proof = prove(untrained, load_reference(untrained), _cpu)
     check(untrained, proof.model_copy(update={"mask_iou": 0.5}))
-    bad = {
-        name: parity.model_copy(update={"relative_l2": 0.5})
-        for name, parity in proof.graphs.items()
-    }
+    bad = {name: parity.model_copy(update={"relative_l2": 0.5}) for name, parity in proof.graphs.items()}
     with pytest.raises(UserError, match=r"differs from PyTorch by 0\.5"):
         check(untrained, proof.model_copy(update={"graphs": bad}))
     write_manifest(tiny, untrained.manifest)
@@ -152,11 +143,7 @@ def test_tolerance_grows_with_what_was_rounded(tiny: Path) -> None:
     spec: GraphSpec = Bundle.open(tiny).manifest.graphs["aspp"]
     limits = [
         tolerance(spec.model_copy(update={"precision": precision, "weights": weights}))
-        for precision, weights in (
-            ("float32", "float32"),
-            ("float16", "float16"),
-            ("float16", "int8"),
-        )
+        for precision, weights in (("float32", "float32"), ("float16", "float16"), ("float16", "int8"))
     ]
     assert limits == sorted(limits)
     assert limits[0] < 0.01 < limits[1] < 0.1 < limits[2]
@@ -174,18 +161,7 @@ def test_verify_writes_the_proof_into_the_manifest(tiny: Path) -> None:
 
 def test_frames_of_ones_own_are_compared_with_onnx_runtime(tiny: Path) -> None:
     pytest.importorskip("openvino")
-    done = _invoke(
-        "verify",
-        tiny,
-        "--backend",
-        "openvino",
-        "--frames",
-        "synthetic:3",
-        "--query",
-        "a cat",
-        "--limit",
-        4,
-    )
+    done = _invoke("verify", tiny, "--backend", "openvino", "--frames", "synthetic:3", "--query", "a cat", "--limit", 4)
     assert done.exit_code == 0, done.output
     proof = Bundle.open(tiny).manifest.proofs["openvino"]
     assert proof.frames == 4

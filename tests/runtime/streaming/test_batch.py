@@ -83,18 +83,14 @@ def run(bundle: Path, source: object, out: Path, *more: object) -> Result:
 def contents(out: Path) -> dict[str, Any]:
     """What a batch wrote, without what time leaves in it."""
     found: dict[str, Any] = {}
-    for path in sorted(
-        path for path in out.rglob("*") if path.is_file() and path.name != LEDGER_NAME
-    ):
+    for path in sorted(path for path in out.rglob("*") if path.is_file() and path.name != LEDGER_NAME):
         content: Any = path.read_bytes()
         if path.suffix == ".jsonl":
             content = [json.loads(line) for line in content.splitlines()]
             for line in content:
                 del line["timings_ms"], line["total_ms"]
         if path.suffix == ".mp4":
-            content = int(
-                cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)
-            )  # its layout depends on time
+            content = int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))  # its layout depends on time
         found[str(path.relative_to(out))] = content
     return found
 
@@ -111,38 +107,15 @@ def single(tiny: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_outputs_are_named_by_stem(single: dict[str, Any]) -> None:
     masks = [f"masks/{name}/{index:05d}.png" for name in NAMES for index in range(FRAMES)]
-    assert set(single) == {
-        *masks,
-        *(f"videos/{name}.mp4" for name in NAMES),
-        *(f"json/{name}.jsonl" for name in NAMES),
-    }
+    assert set(single) == {*masks, *(f"videos/{name}.mp4" for name in NAMES), *(f"json/{name}.jsonl" for name in NAMES)}
 
 
-def test_a_file_of_a_batch_is_as_if_alone(
-    tiny: Path, clips: Path, single: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_file_of_a_batch_is_as_if_alone(tiny: Path, clips: Path, single: dict[str, Any], tmp_path: Path) -> None:
     """The flow does not run on from the file before."""
     name = NAMES[1]
-    outputs = (
-        "--output",
-        tmp_path / "a.mp4",
-        "--masks",
-        tmp_path / "masks",
-        "--json",
-        tmp_path / "a.jsonl",
-    )
+    outputs = ("--output", tmp_path / "a.mp4", "--masks", tmp_path / "masks", "--json", tmp_path / "a.jsonl")
     queries = [part for query in QUERIES for part in ("--query", query)]
-    alone = [
-        "run",
-        "--bundle",
-        tiny,
-        "--source",
-        clips / f"{name}.mp4",
-        "--backend",
-        "onnxruntime",
-        *queries,
-        *outputs,
-    ]
+    alone = ["run", "--bundle", tiny, "--source", clips / f"{name}.mp4", "--backend", "onnxruntime", *queries, *outputs]
     assert CliRunner().invoke(app, [str(part) for part in alone]).exit_code == 0
     written = contents(tmp_path)
     for index in range(FRAMES):
@@ -190,11 +163,7 @@ def test_it_goes_on_after_the_last_whole_line_of_the_ledger(
 
 @pytest.mark.parametrize(
     ("changed", "word"),
-    [
-        (("--query", "a dog"), "queries"),
-        (("--iterations", 1), "options"),
-        (("--frames", 2), "options"),
-    ],
+    [(("--query", "a dog"), "queries"), (("--iterations", 1), "options"), (("--frames", 2), "options")],
 )
 def test_another_job_is_refused_or_done_anew(
     changed: tuple[object, ...], word: str, tiny: Path, clips: Path, tmp_path: Path
@@ -258,9 +227,7 @@ def test_a_worker_that_dies_costs_its_file_alone(tiny: Path, clips: Path, tmp_pa
     rows = make_rows([stuck(tmp_path / "stuck"), *sorted(clips.iterdir())])
     done: list[BatchRow] = []
     results = process_files(
-        BatchJob(QUERIES, tiny, masks=tmp_path / "masks", backend="onnxruntime", threads=1),
-        rows,
-        workers=2,
+        BatchJob(QUERIES, tiny, masks=tmp_path / "masks", backend="onnxruntime", threads=1), rows, workers=2
     )
     for row in results:
         done.append(row)
@@ -297,12 +264,7 @@ def test_ctrl_c_ends_all_of_it_and_the_next_run_goes_on(
     for name in NAMES:
         (own / f"{name}.mp4").write_bytes((clips / f"{name}.mp4").read_bytes())
     stuck(own / "zzz")
-    command = [
-        sys.executable,
-        "-m",
-        "rvos_edge.cli",
-        *arguments(tiny, own / "*", out, "--threads", 1),
-    ]
+    command = [sys.executable, "-m", "rvos_edge.cli", *arguments(tiny, own / "*", out, "--threads", 1)]
     process = subprocess.Popen(
         [*command, "--workers", str(workers)],
         stdout=subprocess.PIPE,
@@ -340,10 +302,7 @@ def test_folders_of_images_are_a_batch(tiny: Path, tmp_path: Path) -> None:
     for name in ("bear", "v1.0"):
         (tmp_path / "in" / name).mkdir(parents=True)
         for index in range(2):
-            cv2.imwrite(
-                str(tmp_path / "in" / name / f"{index:05d}.jpg"),
-                np.full((48, 64, 3), 90 * index, np.uint8),
-            )
+            cv2.imwrite(str(tmp_path / "in" / name / f"{index:05d}.jpg"), np.full((48, 64, 3), 90 * index, np.uint8))
     assert run(tiny, tmp_path / "in" / "*", tmp_path / "out").exit_code == 0
     assert sorted(path.name for path in (tmp_path / "out" / "masks").iterdir()) == ["bear", "v1.0"]
 
@@ -353,29 +312,19 @@ def test_which_sources_are_batches(clips: Path, tmp_path: Path) -> None:
     assert find_files(str(clips / "*.mp4")) == in_order
     assert find_files(str(clips)) == in_order
     assert find_files(str(in_order[0])) is None
-    for spec in (
-        "synthetic",
-        "0",
-        "rtsp://camera/stream?channel=1",
-        str(tmp_path / "nothing*.mp4"),
-        str(tmp_path),
-    ):
+    for spec in ("synthetic", "0", "rtsp://camera/stream?channel=1", str(tmp_path / "nothing*.mp4"), str(tmp_path)):
         assert find_files(spec) is None
     cv2.imwrite(str(tmp_path / "frame.jpg"), np.zeros((8, 8, 3), np.uint8))
     assert find_files(str(tmp_path / "*.jpg")) is None
     assert find_files(str(tmp_path)) is None
     (tmp_path / "clip[1].mp4").write_bytes(b"")
     assert find_files(str(tmp_path / "clip[1].mp4")) is None
-    with pytest.raises(
-        UserError, match=r"matches images and videos \(frame\.jpg, clip\[1\]\.mp4\)"
-    ):
+    with pytest.raises(UserError, match=r"matches images and videos \(frame\.jpg, clip\[1\]\.mp4\)"):
         find_files(str(tmp_path / "*"))
 
 
 def test_two_files_of_one_stem_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"a/clip\.mp4 and .*b/clip\.avi would write the same outputs, clip"
-    ):
+    with pytest.raises(UserError, match=r"a/clip\.mp4 and .*b/clip\.avi would write the same outputs, clip"):
         make_rows([tmp_path / "a" / "clip.mp4", tmp_path / "b" / "clip.avi"])
 
 
@@ -394,12 +343,7 @@ def test_two_files_of_one_stem_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_batch_that_cannot_be_done(
-    more: tuple[object, ...],
-    words: str,
-    tiny: Path,
-    clips: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[object, ...], words: str, tiny: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")

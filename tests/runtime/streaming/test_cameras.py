@@ -85,9 +85,7 @@ def test_csi_camera_by_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_csi_camera_that_is_not_there(gst_launch: Path) -> None:
     (gst_launch / "unplugged").touch()
-    with pytest.raises(
-        UserError, match=r"csi://0 gives no frame \(ERROR: no camera found\); check the cable"
-    ):
+    with pytest.raises(UserError, match=r"csi://0 gives no frame \(ERROR: no camera found\); check the cable"):
         open_source("csi://0")
 
 
@@ -132,9 +130,7 @@ class FakeDevices:
         return self.cameras.get(number)
 
 
-def test_usb_camera_is_found_under_its_new_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_usb_camera_is_found_under_its_new_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     devices, told = FakeDevices(tmp_path, monkeypatch), list[str]()
     first = FakeCapture(2)
     devices.plug(0, first)
@@ -154,9 +150,7 @@ def test_usb_camera_is_found_under_its_new_number(
     assert told[0] == "camera 0 is lost; trying to open it again"
 
 
-def test_camera_without_a_link_keeps_its_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_camera_without_a_link_keeps_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cameras, "_BY_ID", tmp_path / "nothing")
     assert cameras._number_now(cameras._stable_link(3), 3) == 3
 

@@ -54,9 +54,7 @@ def test_arrays_give_what_stepping_gives(tiny: Path) -> None:
     expected = [segmenter.step(image).margins for image in images()]
     seen = list(rvos_edge.stream(images(), QUERIES, bundle=tiny, threads=1))
     assert [frame.name for frame, _ in seen] == ["00000", "00001", "00002", "00003"]
-    assert all(
-        (result.margins == margin).all() for (_, result), margin in zip(seen, expected, strict=True)
-    )
+    assert all((result.margins == margin).all() for (_, result), margin in zip(seen, expected, strict=True))
     assert [result.flow_used for _, result in seen] == [False, True, True, True]
 
 
@@ -66,9 +64,7 @@ def test_a_file(tiny: Path, tmp_path: Path, as_path: bool) -> None:
 
     path = tmp_path / "clip.png"
     cv2.imwrite(str(path), images(1)[0])
-    ((frame, result),) = rvos_edge.stream(
-        path if as_path else str(path), queries=QUERIES, bundle=tiny
-    )
+    ((frame, result),) = rvos_edge.stream(path if as_path else str(path), queries=QUERIES, bundle=tiny)
     assert (frame.image == images(1)[0]).all()
     assert result.masks.shape == (2, 48, 80)
 
@@ -85,9 +81,7 @@ def test_an_opened_segmenter_forgets_its_last_video_and_can_change_its_queries(t
         assert widths == [2, 2, 1, 1]
 
 
-def test_what_was_opened_here_is_closed_here_and_nothing_else(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_opened_here_is_closed_here_and_nothing_else(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[str] = []
     monkeypatch.setattr(SyntheticSource, "close", lambda self: closed.append(self.name))
     for _ in rvos_edge.stream("synthetic:7", QUERIES, bundle=tiny):

@@ -34,16 +34,11 @@ def test_commands() -> None:
     assert not typed("  ").paused
     assert typed("s").snapshot
     assert typed("xyz").typed is None
-    nothing = typed(
-        "", 0xFF20, 0xFF2F, 0xFF31, 0xFFE1, 0x100 + ord("q")
-    )  # keys that end like " ", "/", "1" and "q"
+    nothing = typed("", 0xFF20, 0xFF2F, 0xFF31, 0xFFE1, 0x100 + ord("q"))  # keys that end like " ", "/", "1" and "q"
     assert nothing == KeyState(queries=("a dog",))
 
 
-@pytest.mark.parametrize(
-    ("keys", "hidden"),
-    [("1", {0}), ("13", {0, 2}), ("121", {1}), ("4", set()), ("0", set())],
-)
+@pytest.mark.parametrize(("keys", "hidden"), [("1", {0}), ("13", {0, 2}), ("121", {1}), ("4", set()), ("0", set())])
 def test_digits_hide_and_show_the_queries_that_there_are(keys: str, hidden: set[int]) -> None:
     assert typed(keys, queries=("a", "b", "c")).hidden == hidden
 
@@ -51,12 +46,7 @@ def test_digits_hide_and_show_the_queries_that_there_are(keys: str, hidden: set[
 def test_an_edit_takes_every_command_as_a_letter() -> None:
     state = typed("/ q s/1")
     assert state.typed == " q s/1"
-    assert (state.quit, state.paused, state.snapshot, state.hidden) == (
-        False,
-        False,
-        False,
-        frozenset(),
-    )
+    assert (state.quit, state.paused, state.snapshot, state.hidden) == (False, False, False, frozenset())
 
 
 @pytest.mark.parametrize("enter", [10, 13, 0xFF8D])
@@ -197,13 +187,7 @@ def test_typing_is_shown_on_the_screen_and_recorded_nowhere() -> None:
     controls, recorder = KeyControls(), Recorder()
     screen = FakeScreen(controls, [ord("/"), ord("x"), ESCAPE])
     run_stream(FakeSegmenter(), FakeSource(3), [screen, recorder, controls], controls=controls)
-    assert [note.rpartition(":  ")[2] for note in screen.notes] == [
-        "",
-        "/a bright thing_",
-        "/x_",
-        "",
-        "",
-    ]
+    assert [note.rpartition(":  ")[2] for note in screen.notes] == ["", "/a bright thing_", "/x_", "", ""]
     plain, *recorded = recorder.pictures
     assert len(recorded) == 2
     assert (screen.pictures[0] == plain).all()

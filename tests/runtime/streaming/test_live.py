@@ -107,16 +107,12 @@ def test_attempts_get_rarer() -> None:
     def reopen() -> None:
         tries.append(time.monotonic())
 
-    with LiveCapture(
-        FakeCapture(1), name="c", reopen=reopen, backoff=(0.02, 0.08), tell=lambda _: None
-    ) as source:
+    with LiveCapture(FakeCapture(1), name="c", reopen=reopen, backoff=(0.02, 0.08), tell=lambda _: None) as source:
         wait_until(lambda: len(tries) >= 5)
         assert source.reconnects == 0
     waits = np.diff(tries)
     # An attempt can be late on a busy machine, never early.
-    assert all(
-        wait >= least for wait, least in zip(waits, (0.039, 0.079, 0.079, 0.079), strict=False)
-    )
+    assert all(wait >= least for wait, least in zip(waits, (0.039, 0.079, 0.079, 0.079), strict=False))
 
 
 def test_lost_camera_that_is_not_waited_for_ends_the_stream() -> None:
@@ -146,9 +142,7 @@ def test_one_bad_picture_is_no_lost_camera() -> None:
 
     told: list[str] = []
     camera = Stutters(10, free=True)
-    with LiveCapture(
-        camera, name="c", reopen=lambda: None, give_up=0.01, tell=told.append
-    ) as source:
+    with LiveCapture(camera, name="c", reopen=lambda: None, give_up=0.01, tell=told.append) as source:
         frames = list(source)
     assert int(frames[-1].image[0, 0, 0]) == 10
 
@@ -207,9 +201,7 @@ def serving(files: Path) -> Iterator[Server]:
         thread.join()
 
 
-def test_network_stream_that_drops_is_connected_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_network_stream_that_drops_is_connected_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real stream over HTTP: two connections drop, the second one brings pictures of another size."""
     told, shapes = list[str](), list[tuple[int, ...]]()
     with serving(tmp_path) as server, open_source(f"{server.url}/live", tell=told.append) as source:
@@ -227,10 +219,7 @@ def test_network_stream_that_drops_is_connected_again(
 
 def test_network_stream_is_given_up_after_a_while(tmp_path: Path) -> None:
     told: list[str] = []
-    with (
-        serving(tmp_path) as server,
-        open_source(f"{server.url}/live", give_up=0.3, tell=told.append) as source,
-    ):
+    with serving(tmp_path) as server, open_source(f"{server.url}/live", give_up=0.3, tell=told.append) as source:
         server.up = False
         assert len(list(source)) >= 1
     assert server.connections >= 2
@@ -238,9 +227,7 @@ def test_network_stream_is_given_up_after_a_while(tmp_path: Path) -> None:
 
 
 def test_video_behind_http_is_a_file(tmp_path: Path) -> None:
-    writer = cv2.VideoWriter(
-        str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48)
-    )
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
     for index in range(5):
         writer.write(np.full((48, 64, 3), index * 40, np.uint8))
     writer.release()

@@ -19,11 +19,7 @@ from rvos_edge.streaming.sinks import JsonSink, MaskSink, Sink, VideoSink
 
 
 def make_sinks(folder: Path) -> list[Sink]:
-    return [
-        VideoSink(folder / "o.mp4", 25),
-        MaskSink(folder / "masks"),
-        JsonSink(folder / "o.jsonl"),
-    ]
+    return [VideoSink(folder / "o.mp4", 25), MaskSink(folder / "masks"), JsonSink(folder / "o.jsonl")]
 
 
 def files(folder: Path) -> list[str]:
@@ -70,16 +66,12 @@ def test_frames_limits_what_is_taken(tmp_path: Path) -> None:
 
 
 def test_on_result_false_ends_the_stream() -> None:
-    summary = run_stream(
-        FakeSegmenter(), FakeSource(), [], on_result=lambda frame, result, overlay: frame.index < 2
-    )
+    summary = run_stream(FakeSegmenter(), FakeSource(), [], on_result=lambda frame, result, overlay: frame.index < 2)
     assert summary.frames == 3
 
 
 @pytest.mark.parametrize(("needs_overlay", "drawn"), [(None, False), (True, True)])
-def test_overlay_is_drawn_only_when_wanted(
-    tmp_path: Path, needs_overlay: bool | None, drawn: bool
-) -> None:
+def test_overlay_is_drawn_only_when_wanted(tmp_path: Path, needs_overlay: bool | None, drawn: bool) -> None:
     overlays: list[object] = []
     run_stream(
         FakeSegmenter(),
@@ -92,32 +84,22 @@ def test_overlay_is_drawn_only_when_wanted(
 
 
 def test_ctrl_c_finishes_the_outputs(tmp_path: Path) -> None:
-    summary = run_stream(
-        FakeSegmenter(fail_at=3, error=KeyboardInterrupt()), FakeSource(), make_sinks(tmp_path)
-    )
+    summary = run_stream(FakeSegmenter(fail_at=3, error=KeyboardInterrupt()), FakeSource(), make_sinks(tmp_path))
     assert (summary.frames, summary.interrupted) == (3, True)
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize(
-    "error", [UserError("no queries are set"), RuntimeError("bug"), KeyboardInterrupt()]
-)
+@pytest.mark.parametrize("error", [UserError("no queries are set"), RuntimeError("bug"), KeyboardInterrupt()])
 def test_error_before_the_first_frame_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)):
-        run_stream(
-            FakeSegmenter(fail_at=0, error=error), FakeSource(), make_sinks(tmp_path / "new")
-        )
+        run_stream(FakeSegmenter(fail_at=0, error=error), FakeSource(), make_sinks(tmp_path / "new"))
     assert files(tmp_path) == []
 
 
 def test_error_later_finishes_what_there_is_and_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unplugged"):
-        run_stream(
-            FakeSegmenter(fail_at=2, error=UserError("unplugged")),
-            FakeSource(),
-            make_sinks(tmp_path),
-        )
+        run_stream(FakeSegmenter(fail_at=2, error=UserError("unplugged")), FakeSource(), make_sinks(tmp_path))
     assert files(tmp_path / "masks") == ["00000.png", "00001.png"]
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
 
@@ -136,11 +118,7 @@ def test_one_sink_that_cannot_close_does_not_cost_the_others(tmp_path: Path) -> 
             raise UserError("disk full")
 
     with pytest.raises(UserError, match="disk full"):
-        run_stream(
-            FakeSegmenter(),
-            FakeSource(),
-            [Broken(tmp_path / "b.jsonl"), JsonSink(tmp_path / "o.jsonl")],
-        )
+        run_stream(FakeSegmenter(), FakeSource(), [Broken(tmp_path / "b.jsonl"), JsonSink(tmp_path / "o.jsonl")])
     assert files(tmp_path) == ["o.jsonl"]
 
 
@@ -153,21 +131,14 @@ def test_latencies_keep_a_bounded_window() -> None:
 
 def test_demo_scores_its_queries_and_changes_one_half_way(tmp_path: Path) -> None:
     segmenter, said = FakeSegmenter(), io.StringIO()
-    report = run_demo(
-        segmenter, tmp_path / "new", frames=12, size=(64, 96), console=Console(file=said, width=200)
-    )
+    report = run_demo(segmenter, tmp_path / "new", frames=12, size=(64, 96), console=Console(file=said, width=200))
     (at_start, first), (at_half, second) = segmenter.history
     assert (at_start, at_half) == (0, 6)
     assert len(first) == 3
     assert [a == b for a, b in zip(first, second, strict=True)] == [True, True, False]
     assert [score.query for score in report.scores] == [*first, second[2]]
     assert len({score.object for score in report.scores[:3]}) == 3
-    assert [(score.start, score.stop) for score in report.scores] == [
-        (0, 12),
-        (0, 12),
-        (0, 6),
-        (6, 12),
-    ]
+    assert [(score.start, score.stop) for score in report.scores] == [(0, 12), (0, 12), (0, 6), (6, 12)]
     assert all(score.iou is None or 0 <= score.iou <= 1 for score in report.scores)
     assert files(tmp_path / "new") == ["demo.mp4", "demo.png"]
     sheet = cv2.imread(str(report.sheet))
@@ -194,31 +165,19 @@ def test_demo_scores_exact_masks_with_one(tmp_path: Path, monkeypatch: pytest.Mo
             current, camera = sources[0].current, sources[0].camera
             assert current is not None
             start = self.history[-1][0]
-            spoken_of = [
-                camera.expressions(0 if query in self.history[0][1] else start)
-                for query in self.queries
-            ]
+            spoken_of = [camera.expressions(0 if query in self.history[0][1] else start) for query in self.queries]
             for mask, query, expressions in zip(result.masks, self.queries, spoken_of, strict=True):
-                mask[:] = current.masks[
-                    next(i for i, texts in enumerate(expressions) if query in texts)
-                ]
+                mask[:] = current.masks[next(i for i, texts in enumerate(expressions) if query in texts)]
             return result
 
     monkeypatch.setattr(SyntheticSource, "__init__", remember)
-    report = run_demo(
-        Oracle(), tmp_path, frames=8, size=(64, 96), console=Console(file=io.StringIO())
-    )
+    report = run_demo(Oracle(), tmp_path, frames=8, size=(64, 96), console=Console(file=io.StringIO()))
     assert report.mean_iou == 1.0
 
 
 def test_failed_demo_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
-        run_demo(
-            FakeSegmenter(fail_at=3, error=RuntimeError()),
-            tmp_path / "new",
-            frames=8,
-            size=(64, 96),
-        )
+        run_demo(FakeSegmenter(fail_at=3, error=RuntimeError()), tmp_path / "new", frames=8, size=(64, 96))
     assert files(tmp_path) == []
     with pytest.raises(UserError, match="at least 2"):
         run_demo(FakeSegmenter(), tmp_path / "new", frames=1)

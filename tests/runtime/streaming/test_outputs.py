@@ -49,9 +49,7 @@ def test_sink_that_cannot_go_on_is_finished_and_the_stream_goes_on(
         if index == 3:
             monkeypatch.setattr(video, "_RESERVE", 2**60)
         outputs.write(make_frame(index), make_result(), GREY)
-    assert files(tmp_path) == [".o.part.jsonl", "o.mp4"], (
-        "the recording has its name before the stream ends"
-    )
+    assert files(tmp_path) == [".o.part.jsonl", "o.mp4"], "the recording has its name before the stream ends"
     outputs.close()
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 6
@@ -114,9 +112,7 @@ def test_later_query_overrides_an_earlier_one() -> None:
     apart = exclusive(random)
     assert apart.sum(axis=0).max() == 1
     np.testing.assert_array_equal(apart.any(axis=0), random.any(axis=0))
-    np.testing.assert_array_equal(
-        np.where(apart.any(axis=0), apart.argmax(axis=0), -1), _last(random)
-    )
+    np.testing.assert_array_equal(np.where(apart.any(axis=0), apart.argmax(axis=0), -1), _last(random))
 
 
 def _last(masks: np.ndarray) -> np.ndarray:
@@ -145,9 +141,7 @@ def test_rle_lines_are_coco_results(tmp_path: Path) -> None:
     sink.write(make_frame(4, "dog_4"), make_result(), None)
     sink.write(make_frame(5), make_result(np.zeros_like(MASKS)), None)
     sink.close()
-    lines = [
-        json.loads(line) for line in (tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()]
     # The counts are what pycocotools 2.0.11 writes.
     assert lines[1] == {
         "image_id": 4,
@@ -169,9 +163,7 @@ def test_rle_lines_are_coco_results(tmp_path: Path) -> None:
             np.testing.assert_array_equal(decode_rle(encode_rle(mask), size), mask)
 
 
-def test_raw_overlays_on_stdout(
-    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_raw_overlays_on_stdout(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     sink = RawSink()
     for index, size in enumerate(((4, 6), (4, 6), (8, 12))):
         sink.write(make_frame(), make_result(), np.full((*size, 3), index + 1, np.uint8))
@@ -182,9 +174,7 @@ def test_raw_overlays_on_stdout(
         RawSink()
 
 
-def test_status_on_the_terminal_does_not_catch_what_goes_to_stdout(
-    capfdbinary: pytest.CaptureFixture[bytes],
-) -> None:
+def test_status_on_the_terminal_does_not_catch_what_goes_to_stdout(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     from rich.console import Console
     from rich.live import Live
 
@@ -222,9 +212,7 @@ def test_reader_of_stdout_that_goes_away() -> None:
     assert process.returncode == 0
 
 
-def test_outputs_by_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_ffmpeg: Path
-) -> None:
+def test_outputs_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_ffmpeg: Path) -> None:
     assert isinstance(open_output("-", 25), RawSink)
     assert isinstance(open_output("RTMP://host/live", 25), FfmpegSink)
     with pytest.raises(UserError, match="sudo modprobe v4l2loopback video_nr=917 exclusive_caps=1"):
@@ -276,9 +264,7 @@ def test_network_stream(fake_ffmpeg: Path) -> None:
     for value in range(1, 4):
         send(sink, value)
         wait_until(lambda value=value: received(fake_ffmpeg).endswith(bytes([value]) * 9216))
-    sink.write(
-        make_frame(), make_result(), np.full((96, 128, 3), 4, np.uint8)
-    )  # another size in the middle
+    sink.write(make_frame(), make_result(), np.full((96, 128, 3), 4, np.uint8))  # another size in the middle
     sink.close()
     sink.close()
     assert received(fake_ffmpeg) == b"".join(bytes([value]) * 9216 for value in range(1, 5))
@@ -319,23 +305,15 @@ def test_network_that_drops_is_connected_again_and_slows_nothing(fake_ffmpeg: Pa
         time.sleep(0.001)
     sink.close()
     assert received(fake_ffmpeg)[-1:] == b"\x02"
-    assert (
-        told[0]
-        == "rtsp://host/live takes no more frames (Connection reset by peer); trying again in 0.01 s"
-    )
+    assert told[0] == "rtsp://host/live takes no more frames (Connection reset by peer); trying again in 0.01 s"
     assert any("(rtsp://host/live: Connection refused)" in message for message in told)
     assert not any("secret" in message for message in told)
 
 
-def test_network_that_hangs_slows_nothing_and_can_be_closed(
-    fake_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_network_that_hangs_slows_nothing_and_can_be_closed(fake_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rvos_edge.streaming.sinks.network._PATIENCE", 0.1)
     (fake_ffmpeg / "hangs").touch()
-    sink, big = (
-        FfmpegSink("rtmp://host/live", 30, tell=lambda _: None),
-        np.zeros((480, 640, 3), np.uint8),
-    )
+    sink, big = (FfmpegSink("rtmp://host/live", 30, tell=lambda _: None), np.zeros((480, 640, 3), np.uint8))
     for _ in range(50):
         sink.write(make_frame(), make_result(), big)
     wait_until(lambda: (fake_ffmpeg / "arguments").exists())
@@ -377,9 +355,7 @@ class FakeDevice:
             raise OSError(25, "Inappropriate ioctl for device")
 
 
-@pytest.mark.skipif(
-    not sys.platform.startswith("linux") or sys.maxsize < 2**32, reason="64-bit Linux's structures"
-)
+@pytest.mark.skipif(not sys.platform.startswith("linux") or sys.maxsize < 2**32, reason="64-bit Linux's structures")
 def test_virtual_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = FakeDevice(tmp_path / "video9", monkeypatch)
     sink = LoopbackSink(device.path)
@@ -480,9 +456,7 @@ print("frames", summary.frames, summary.interrupted)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_finishes_the_files(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-c", STREAM, str(Path(__file__).parents[1]), str(tmp_path)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip() == "10":
@@ -500,21 +474,15 @@ def test_signal_finishes_the_files(number: signal.Signals, tmp_path: Path) -> No
     assert files(tmp_path)[-2:] == ["o.jsonl", "o.mp4"]
 
 
-@pytest.mark.parametrize(
-    "make", [lambda path: MaskSink(path / "masks"), lambda path: RleSink(path / "o.jsonl")]
-)
-def test_frames_of_any_size_reach_every_file(
-    tmp_path: Path, make: Callable[[Path], MaskSink | RleSink]
-) -> None:
+@pytest.mark.parametrize("make", [lambda path: MaskSink(path / "masks"), lambda path: RleSink(path / "o.jsonl")])
+def test_frames_of_any_size_reach_every_file(tmp_path: Path, make: Callable[[Path], MaskSink | RleSink]) -> None:
     """The camera changes its resolution in the middle."""
     sink = make(tmp_path)
     for index, size in enumerate(((16, 24), (32, 20))):
         sink.write(make_frame(index), make_result(np.ones((1, *size), bool)), None)
     sink.close()
     if isinstance(sink, MaskSink):
-        assert [
-            cv2.imread(str(path)).shape[:2] for path in sorted((tmp_path / "masks").iterdir())
-        ] == [
+        assert [cv2.imread(str(path)).shape[:2] for path in sorted((tmp_path / "masks").iterdir())] == [
             (16, 24),
             (32, 20),
         ]

@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 
 from rvos_edge.result import Result
-from rvos_edge.streaming.overlay import (
-    contact_sheet,
-    draw_note,
-    draw_overlay,
-    palette,
-    query_colours,
-)
+from rvos_edge.streaming.overlay import contact_sheet, draw_note, draw_overlay, palette, query_colours
 
 
 def make_result(masks: np.ndarray, queries: tuple[str, ...] | None = None) -> Result:
@@ -31,14 +25,7 @@ def make_result(masks: np.ndarray, queries: tuple[str, ...] | None = None) -> Re
 
 def test_palette_is_the_official_one() -> None:
     assert palette().shape == (256, 3)
-    assert palette()[:6].tolist() == [
-        [0, 0, 0],
-        [128, 0, 0],
-        [0, 128, 0],
-        [128, 128, 0],
-        [0, 0, 128],
-        [128, 0, 128],
-    ]
+    assert palette()[:6].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [128, 0, 128]]
     assert palette()[8].tolist() == [64, 0, 0]
     assert palette()[255].tolist() == [224, 224, 192]
 
@@ -48,9 +35,7 @@ def test_mask_is_blended_and_the_rest_is_left_alone() -> None:
     masks = np.zeros((1, 40, 60), bool)
     masks[0, 10:20, 30:50] = True
     drawn = draw_overlay(image, make_result(masks), opacity=0.5, outline=False, legend=False)
-    assert (
-        drawn[masks[0]] == (50, 50, 114)
-    ).all()  # BGR: half of 100 and half of the palette's red
+    assert (drawn[masks[0]] == (50, 50, 114)).all()  # BGR: half of 100 and half of the palette's red
     assert (drawn[~masks[0]] == 100).all()
     assert (image == 100).all(), "the input is not drawn on"
 
@@ -77,24 +62,14 @@ def test_legend_darkens_the_top_left_and_shows_bright_text() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (48, 64), (720, 1280)])
 def test_legend_fits_any_image(size: tuple[int, int]) -> None:
     masks = np.ones((12, *size), bool)
-    queries = (
-        "",
-        "x" * 500,
-        "собака слева",
-        "左边的狗",
-        "der große Hund\nin two lines",
-        "\N{DOG FACE}",
-        *("q",) * 6,
-    )
+    queries = ("", "x" * 500, "собака слева", "左边的狗", "der große Hund\nin two lines", "\N{DOG FACE}", *("q",) * 6)
     drawn = draw_overlay(np.zeros((*size, 3), np.uint8), make_result(masks, queries))
     assert drawn.shape == (*size, 3)
 
 
 def test_without_queries_the_picture_is_the_frame() -> None:
     image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
-    np.testing.assert_array_equal(
-        draw_overlay(image, make_result(np.zeros((0, 32, 32), bool))), image
-    )
+    np.testing.assert_array_equal(draw_overlay(image, make_result(np.zeros((0, 32, 32), bool))), image)
 
 
 def test_masks_of_another_size_are_refused() -> None:
@@ -126,12 +101,7 @@ def test_contact_sheet_lays_out_rows() -> None:
 
 
 def test_contact_sheet_resizes_odd_ones_and_refuses_none() -> None:
-    assert (
-        contact_sheet([np.zeros((30, 40, 3), np.uint8), np.zeros((60, 90, 3), np.uint8)], 2).shape[
-            0
-        ]
-        < 40
-    )
+    assert contact_sheet([np.zeros((30, 40, 3), np.uint8), np.zeros((60, 90, 3), np.uint8)], 2).shape[0] < 40
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([], 3)
     with pytest.raises(ValueError, match="captions"):
@@ -155,15 +125,10 @@ def test_a_hidden_query_is_listed_and_not_drawn() -> None:
     masks[0, 60:80, 10:50] = True
     masks[1, 60:80, 200:250] = True
     scores = np.asarray([0.5, 0.5], np.float32)
-    result = Result(
-        ("one", "two"), masks, np.zeros((2, 4, 4), np.float32), scores, {}, False, None, 0
-    )
+    result = Result(("one", "two"), masks, np.zeros((2, 4, 4), np.float32), scores, {}, False, None, 0)
     image = np.full((120, 400, 3), 90, np.uint8)
     both, second = draw_overlay(image, result), draw_overlay(image, result, hidden=frozenset({0}))
     assert (second[55:85, :60] == 90).all()
     assert (second[55:, 60:] == both[55:, 60:]).all(), "the other keeps its colour"
     assert (second[:40] != both[:40]).any(), "the legend says so"
-    assert (
-        draw_overlay(image, result, opacity=1, hidden=frozenset({0}))[70, 225]
-        == query_colours(1)[0]
-    ).all()
+    assert (draw_overlay(image, result, opacity=1, hidden=frozenset({0}))[70, 225] == query_colours(1)[0]).all()

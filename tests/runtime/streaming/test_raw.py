@@ -16,9 +16,7 @@ import pytest
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sources import RawFormat, RawFrames, open_source
 
-IMAGE = cv2.GaussianBlur(
-    np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8), (0, 0), 8
-)
+IMAGE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8), (0, 0), 8)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +121,7 @@ def test_nothing_on_stdin() -> None:
 def test_layout_and_stdin_belong_together(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give their layout with --raw"):
         open_source("-")
-    with pytest.raises(
-        UserError, match="--raw describes frames on stdin and the source is 'synthetic'"
-    ):
+    with pytest.raises(UserError, match="--raw describes frames on stdin and the source is 'synthetic'"):
         open_source("synthetic", raw=RawFormat(48, 64))
 
 
@@ -150,7 +146,5 @@ def test_stdin_as_it_is_and_as_a_live_source() -> None:
     )
     content = b"".join(np.full((48, 64, 3), value, np.uint8).tobytes() for value in range(100))
     for mode, expected in (("file", "False 100 99 0"), ("live", "True 2 99 98")):
-        done = subprocess.run(
-            [sys.executable, "-c", script, mode], input=content, capture_output=True, timeout=60
-        )
+        done = subprocess.run([sys.executable, "-c", script, mode], input=content, capture_output=True, timeout=60)
         assert done.stdout.decode().strip() == expected, done.stderr.decode()

@@ -28,9 +28,7 @@ pytestmark = pytest.mark.ray
 def contents(out: Path) -> dict[str, Any]:
     """What a batch wrote, without what time leaves in it."""
     found: dict[str, Any] = {}
-    for path in sorted(
-        path for path in out.rglob("*") if path.suffix in (".png", ".jsonl") and path.is_file()
-    ):
+    for path in sorted(path for path in out.rglob("*") if path.suffix in (".png", ".jsonl") and path.is_file()):
         if path.name.startswith("."):
             continue
         content: Any = path.read_bytes()
@@ -51,11 +49,7 @@ def servers(pid: int) -> set[str]:
         parent = psutil.Process(pid)
         for process in (parent, *parent.children(recursive=True)):
             with contextlib.suppress(psutil.Error):
-                found |= {
-                    entry.laddr.ip
-                    for entry in process.net_connections("tcp")
-                    if entry.status == "LISTEN"
-                }
+                found |= {entry.laddr.ip for entry in process.net_connections("tcp") if entry.status == "LISTEN"}
     return found
 
 
@@ -65,23 +59,13 @@ def test_two_workers_write_what_one_process_writes(tmp_path: Path) -> None:
     clips = tmp_path / "clips"
     clips.mkdir()
     for seed in range(4):
-        writer = cv2.VideoWriter(
-            str(clips / f"clip{seed}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (96, 64)
-        )
+        writer = cv2.VideoWriter(str(clips / f"clip{seed}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (96, 64))
         for index in range(3):
-            writer.write(
-                np.roll(
-                    np.random.default_rng(seed).integers(0, 255, (64, 96, 3), np.uint8), index, 1
-                )
-            )
+            writer.write(np.roll(np.random.default_rng(seed).integers(0, 255, (64, 96, 3), np.uint8), index, 1))
         writer.release()
     one = tmp_path / "one"
-    job = BatchJob(
-        QUERIES, tiny, masks=one / "masks", json=one / "json", backend="onnxruntime", threads=1
-    )
-    assert not [
-        row for row in process_files(job, make_rows(sorted(clips.iterdir()))) if row["error"]
-    ]
+    job = BatchJob(QUERIES, tiny, masks=one / "masks", json=one / "json", backend="onnxruntime", threads=1)
+    assert not [row for row in process_files(job, make_rows(sorted(clips.iterdir()))) if row["error"]]
     (clips / "bad.mp4").write_bytes(b"noise" * 100)
 
     environment = {
@@ -93,19 +77,9 @@ def test_two_workers_write_what_one_process_writes(tmp_path: Path) -> None:
     environment.pop("RAY_ADDRESS", None)
     outputs = ["--masks", str(tmp_path / "two" / "masks"), "--json", str(tmp_path / "two" / "json")]
     queries = [part for query in QUERIES for part in ("--query", query)]
-    command = [
-        sys.executable,
-        str(EXAMPLE),
-        str(clips / "*.mp4"),
-        *queries,
-        "--bundle",
-        str(tiny),
-        *outputs,
-    ]
+    command = [sys.executable, str(EXAMPLE), str(clips / "*.mp4"), *queries, "--bundle", str(tiny), *outputs]
     command += ["--backend", "onnxruntime", "--workers", "2"]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     listening = set()
     while process.poll() is None:
         listening |= servers(process.pid)

@@ -11,14 +11,7 @@ from support.fake_results import MASKS, files, make_frame, make_result
 from rvos_edge.errors import UserError
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.overlay import palette
-from rvos_edge.streaming.sinks import (
-    JsonSink,
-    MaskSink,
-    VideoSink,
-    indexed_png,
-    label_image,
-    open_sinks,
-)
+from rvos_edge.streaming.sinks import JsonSink, MaskSink, VideoSink, indexed_png, label_image, open_sinks
 
 
 def read_palette_png(content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -31,11 +24,7 @@ def read_palette_png(content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_abort_after_close_changes_nothing(tmp_path: Path) -> None:
-    video, masks, lines = (
-        VideoSink(tmp_path / "o.mp4", 25),
-        MaskSink(tmp_path / "m"),
-        JsonSink(tmp_path / "o.jsonl"),
-    )
+    video, masks, lines = (VideoSink(tmp_path / "o.mp4", 25), MaskSink(tmp_path / "m"), JsonSink(tmp_path / "o.jsonl"))
     for sink in (video, masks, lines):
         sink.write(make_frame(), make_result(), np.zeros((48, 64, 3), np.uint8))
         sink.close()
@@ -86,9 +75,7 @@ def test_json_line_says_what_was_found(tmp_path: Path) -> None:
     sink.write(make_frame(0), make_result(), None)
     sink.write(make_frame(1, "dog_1"), make_result(masks), None)
     sink.close()
-    first, second = map(
-        json.loads, (tmp_path / "new" / "out.jsonl").read_text(encoding="utf-8").splitlines()
-    )
+    first, second = map(json.loads, (tmp_path / "new" / "out.jsonl").read_text(encoding="utf-8").splitlines())
     assert first == {
         "frame": 0,
         "timestamp": 0.0,
@@ -96,12 +83,7 @@ def test_json_line_says_what_was_found(tmp_path: Path) -> None:
         "size": [16, 24],
         "queries": [
             {"text": "a dog", "score": 0.75, "area": round(64 / 384, 6), "bbox": [4, 2, 12, 10]},
-            {
-                "text": "der große Ball",
-                "score": 0.5,
-                "area": round(72 / 384, 6),
-                "bbox": [8, 6, 20, 12],
-            },
+            {"text": "der große Ball", "score": 0.5, "area": round(72 / 384, 6), "bbox": [8, 6, 20, 12]},
         ],
         "timings_ms": {"backbone": 4.0, "gating": 1.5},
         "total_ms": 5.5,
@@ -146,12 +128,7 @@ def test_kind_of_path_is_checked(tmp_path: Path) -> None:
 
 def test_several_sinks_or_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must end in"):
-        open_sinks(
-            [
-                lambda: JsonSink(tmp_path / "new" / "out.jsonl"),
-                lambda: VideoSink(tmp_path / "out.gif", 25),
-            ]
-        )
+        open_sinks([lambda: JsonSink(tmp_path / "new" / "out.jsonl"), lambda: VideoSink(tmp_path / "out.gif", 25)])
     assert files(tmp_path) == []
 
 

@@ -13,9 +13,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.streaming.sources import Frame, open_source
 
 
-def write_video(
-    path: Path, *, frames: int = 5, fps: float = 10.0, size: tuple[int, int] = (48, 64)
-) -> Path:
+def write_video(path: Path, *, frames: int = 5, fps: float = 10.0, size: tuple[int, int] = (48, 64)) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size[::-1])
     for index in range(frames):
         writer.write(np.full((*size, 3), index * 40 % 256, np.uint8))
@@ -37,9 +35,7 @@ def test_video_yields_every_frame_in_order(tmp_path: Path) -> None:
     assert [frame.name for frame in frames] == ["00000", "00001", "00002", "00003", "00004"]
     assert [frame.timestamp for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
     assert [round(float(frame.image.mean()) / 40) for frame in frames] == [0, 1, 2, 3, 4]
-    assert all(
-        frame.image.shape == (48, 64, 3) and frame.image.dtype == np.uint8 for frame in frames
-    )
+    assert all(frame.image.shape == (48, 64, 3) and frame.image.dtype == np.uint8 for frame in frames)
 
 
 def test_real_clip(shared: Path) -> None:
@@ -66,11 +62,7 @@ def test_glob_with_equal_stems_numbers_the_frames(tmp_path: Path) -> None:
     write_image(tmp_path / "a" / "0.png", 1)
     write_image(tmp_path / "b" / "0.png", 2)
     write_image(tmp_path / "b" / "1.jpg", 3)
-    assert [frame.name for frame in open_source(str(tmp_path / "*" / "*.*"))] == [
-        "00000",
-        "00001",
-        "00002",
-    ]
+    assert [frame.name for frame in open_source(str(tmp_path / "*" / "*.*"))] == ["00000", "00001", "00002"]
     assert [frame.name for frame in open_source(str(tmp_path / "b" / "*.png"))] == ["0"]
 
 
@@ -172,9 +164,7 @@ def test_times_never_run_backwards(tmp_path: Path) -> None:
     joined.write_bytes(b"".join(part.read_bytes() for part in parts))
     frames = read_all(joined, [])
     assert len(frames) == 20
-    assert np.diff([frame.timestamp for frame in frames]) == pytest.approx(
-        np.full(19, 0.04), abs=0.001
-    )
+    assert np.diff([frame.timestamp for frame in frames]) == pytest.approx(np.full(19, 0.04), abs=0.001)
 
 
 @pytest.mark.parametrize("damage", ["noise", "zeros"])
@@ -210,9 +200,7 @@ def test_undamaged_videos_say_nothing(tmp_path: Path) -> None:
     assert told == []
 
 
-def test_realtime_plays_at_the_speed_of_the_file_and_drops_what_is_not_taken(
-    tmp_path: Path,
-) -> None:
+def test_realtime_plays_at_the_speed_of_the_file_and_drops_what_is_not_taken(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", frames=12, fps=40.0)
     with open_source(str(path), realtime=True) as source:
         assert (source.live, source.fps, source.length) == (True, 40.0, None)
@@ -247,8 +235,5 @@ def test_realtime_can_be_closed_before_and_while_it_plays(tmp_path: Path) -> Non
 def test_error_of_a_source_reaches_who_plays_it(tmp_path: Path) -> None:
     write_image(tmp_path / "0.png")
     (tmp_path / "1.png").write_bytes(b"no image")
-    with (
-        open_source(str(tmp_path), realtime=True) as source,
-        pytest.raises(UserError, match=r"1\.png cannot be read"),
-    ):
+    with open_source(str(tmp_path), realtime=True) as source, pytest.raises(UserError, match=r"1\.png cannot be read"):
         list(source)

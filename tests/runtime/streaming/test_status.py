@@ -47,24 +47,14 @@ def follow(source: FakeSource, *, terminal: bool = True, hidden: bool = False) -
     said = io.StringIO()
     console = Console(file=said, force_terminal=terminal, width=100)
     meter = Meter()
-    with Status(
-        source, meter, backend="ONNX Runtime (cpu)", console=console, hidden=hidden
-    ) as on_result:
+    with Status(source, meter, backend="ONNX Runtime (cpu)", console=console, hidden=hidden) as on_result:
         run_stream(FlowSegmenter(), source, [], on_result=on_result, meter=meter)
     return said.getvalue()
 
 
 def test_a_camera_has_a_status() -> None:
     said = follow(LiveFake())
-    for words in (
-        "frames/s",
-        "latency p50",
-        "p95",
-        "7 dropped",
-        "a bright thing",
-        "1.00",
-        "ONNX Runtime (cpu)",
-    ):
+    for words in ("frames/s", "latency p50", "p95", "7 dropped", "a bright thing", "1.00", "ONNX Runtime (cpu)"):
         assert words in said
     assert "run (due, 3 updates)" in said
 
@@ -89,9 +79,7 @@ def test_the_terminal_is_left_as_it_was_after_an_error() -> None:
     status = Status(LiveFake(), meter, backend="b", console=console)
     with pytest.raises(RuntimeError, match="bug"), status as on_result:
         run_stream(segmenter, LiveFake(), [], on_result=on_result, meter=meter)
-    assert (
-        said.getvalue().rfind(f"{ESCAPE}[?25h") > said.getvalue().rfind(f"{ESCAPE}[?25l") >= 0
-    )  # the cursor is back
+    assert said.getvalue().rfind(f"{ESCAPE}[?25h") > said.getvalue().rfind(f"{ESCAPE}[?25l") >= 0  # the cursor is back
 
 
 def test_what_looks_like_markup_is_only_text() -> None:
@@ -130,44 +118,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(bundle: Path, *more: str) -> list[str]:
-    start = [
-        sys.executable,
-        "-m",
-        "rvos_edge.cli",
-        "run",
-        "--bundle",
-        str(bundle),
-        "--query",
-        "the red ball",
-    ]
+    start = [sys.executable, "-m", "rvos_edge.cli", "run", "--bundle", str(bundle), "--query", "the red ball"]
     return [*start, "--source", "synthetic", "--frames", "6", "--backend", "onnxruntime", *more]
 
 
 def test_piped_it_prints_the_summary_alone(tiny: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "RVOS_EDGE_CACHE": str(tmp_path), "TERM": "xterm-256color"}
-    done = subprocess.run(
-        command(tiny), capture_output=True, text=True, check=True, env=environment
-    )
+    done = subprocess.run(command(tiny), capture_output=True, text=True, check=True, env=environment)
     assert done.stderr == ""
     assert ESCAPE not in done.stdout
     assert "6 frames" in done.stdout
 
 
-def test_on_a_terminal_it_shows_the_status_and_json_still_goes_to_the_pipe(
-    tiny: Path, tmp_path: Path
-) -> None:
+def test_on_a_terminal_it_shows_the_status_and_json_still_goes_to_the_pipe(tiny: Path, tmp_path: Path) -> None:
     """Stderr is a terminal and stdout is not, as with `rvos-edge run --json - | jq`."""
     ours, theirs = pty.openpty()
-    environment = {
-        **os.environ,
-        "RVOS_EDGE_CACHE": str(tmp_path),
-        "TERM": "xterm-256color",
-        "COLUMNS": "100",
-    }
+    environment = {**os.environ, "RVOS_EDGE_CACHE": str(tmp_path), "TERM": "xterm-256color", "COLUMNS": "100"}
     environment.pop("NO_COLOR", None)
-    process = subprocess.Popen(
-        command(tiny, "--json", "-"), stdout=subprocess.PIPE, stderr=theirs, env=environment
-    )
+    process = subprocess.Popen(command(tiny, "--json", "-"), stdout=subprocess.PIPE, stderr=theirs, env=environment)
     os.close(theirs)
     seen: list[bytes] = []
     reader = threading.Thread(target=_drain, args=(ours, seen), daemon=True)

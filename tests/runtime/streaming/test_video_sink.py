@@ -49,9 +49,7 @@ def play(path: Path) -> Film:
 
 def put(sink: VideoSink, index: int, overlay: np.ndarray, *, seconds: float | None = None) -> None:
     frame = make_frame(index)
-    sink.write(
-        frame if seconds is None else replace(frame, timestamp=seconds), make_result(), overlay
-    )
+    sink.write(frame if seconds is None else replace(frame, timestamp=seconds), make_result(), overlay)
 
 
 def test_video_appears_whole_on_close(tmp_path: Path, codec: str) -> None:
@@ -78,15 +76,11 @@ def test_recording_of_a_slow_model_plays_as_long_as_it_took(tmp_path: Path, code
     film = play(tmp_path / "out.mp4")
     values = [round(float(image.mean()) / 40) for image in film.images]
     starts = [film.seconds[values.index(index)] - film.seconds[0] for index in range(6)]
-    assert starts == pytest.approx(
-        [seconds - 2.0 for seconds in times], abs=0.001 if codec == "libx264" else 0.018
-    )
+    assert starts == pytest.approx([seconds - 2.0 for seconds in times], abs=0.001 if codec == "libx264" else 0.018)
     assert values == sorted(values)
 
 
-def test_long_silence_is_not_filled_with_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_silence_is_not_filled_with_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The camera was away for an hour: an encoder without times does not write a hundred thousand pictures for that."""
     monkeypatch.setitem(sys.modules, "av", None)
     sink = VideoSink(tmp_path / "out.mp4", 10.0)
@@ -98,9 +92,7 @@ def test_long_silence_is_not_filled_with_pictures(
 
 def test_video_keeps_the_size_of_its_first_frame(tmp_path: Path, codec: str) -> None:
     sink = VideoSink(tmp_path / "out.mp4", 25)
-    white = [
-        np.full((*size, 3), 255, np.uint8) for size in ((48, 64), (96, 64), (20, 30), (96, 128))
-    ]
+    white = [np.full((*size, 3), 255, np.uint8) for size in ((48, 64), (96, 64), (20, 30), (96, 128))]
     for index, overlay in enumerate(white):
         put(sink, index, overlay)
     sink.close()
@@ -131,9 +123,7 @@ def test_times_that_stand_still_or_run_backwards(tmp_path: Path, codec: str) -> 
     assert len(play(tmp_path / "out.mp4").images) == 4
 
 
-def test_aborted_video_leaves_neither_file_nor_folders_and_spares_the_older_one(
-    tmp_path: Path, codec: str
-) -> None:
+def test_aborted_video_leaves_neither_file_nor_folders_and_spares_the_older_one(tmp_path: Path, codec: str) -> None:
     (tmp_path / "old.mp4").write_bytes(b"yesterday's")
     for path in (tmp_path / "new" / "folder" / "out.mp4", tmp_path / "old.mp4"):
         sink = VideoSink(path, 25)
@@ -156,9 +146,7 @@ def test_video_arguments_are_checked(tmp_path: Path, path: str, fps: float, mess
         VideoSink(tmp_path / path, fps)
 
 
-def test_pyav_without_h264_gives_way_to_opencv(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pyav_without_h264_gives_way_to_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("av")
     monkeypatch.setattr(video._AvEncoder, "codec", "libnothing264")
     sink = VideoSink(tmp_path / "out.mp4", 25)
@@ -174,9 +162,7 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
         self.free = free
         usage = type(shutil.disk_usage("/"))
-        monkeypatch.setattr(
-            video.shutil, "disk_usage", lambda path: usage(2**40, 2**40 - self.free, self.free)
-        )
+        monkeypatch.setattr(video.shutil, "disk_usage", lambda path: usage(2**40, 2**40 - self.free, self.free))
 
 
 def test_recording_ends_whole_before_the_disk_is_full(
@@ -220,9 +206,7 @@ def test_write_that_the_system_refuses_leaves_what_came_before(tmp_path: Path) -
     assert 10 < len(play(tmp_path / "out.mp4").images) <= taken
 
 
-def test_opencv_recording_that_cannot_be_finished_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_opencv_recording_that_cannot_be_finished_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     sink = VideoSink(tmp_path / "out.mp4", 10)
     with files_at_most(50_000):
@@ -247,9 +231,7 @@ def test_recording_of_a_killed_process_can_be_played(tmp_path: Path) -> None:
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     here = [str(Path(__file__).parents[1])]
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "out.mp4"), *here], timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "out.mp4"), *here], timeout=60)
     assert done.returncode == -signal.SIGKILL
     assert files(tmp_path) == [".out.part.mp4"]
     assert len(play(tmp_path / ".out.part.mp4").images) >= 100

@@ -37,9 +37,7 @@ class FakeScreen:
         self.threads: set[threading.Thread] = set()
         monkeypatch.setattr("rvos_edge.streaming.sinks.window._check_screen", lambda: None)
         monkeypatch.setattr(cv2, "namedWindow", lambda title, flags: self._called())
-        monkeypatch.setattr(
-            cv2, "resizeWindow", lambda title, width, height: self.sizes.append((width, height))
-        )
+        monkeypatch.setattr(cv2, "resizeWindow", lambda title, width, height: self.sizes.append((width, height)))
         monkeypatch.setattr(cv2, "imshow", lambda title, image: self.shown.append(image))
         monkeypatch.setattr(cv2, "waitKeyEx", self._wait)
         monkeypatch.setattr(cv2, "getWindowProperty", self._property)
@@ -77,9 +75,7 @@ def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> F
 
 def test_pictures_are_shown_and_keys_handed_on(screen: FakeScreen) -> None:
     pressed: list[tuple[int, threading.Thread]] = []
-    sink: Any = WindowSink(
-        "live", keys=lambda key: pressed.append((key, threading.current_thread()))
-    )
+    sink: Any = WindowSink("live", keys=lambda key: pressed.append((key, threading.current_thread())))
     screen.type(ord("s"), ord("/"), 0xFF51)
     sink.write(None, None, RED)
     deadline = time.monotonic() + 10
@@ -93,19 +89,13 @@ def test_pictures_are_shown_and_keys_handed_on(screen: FakeScreen) -> None:
     here = threading.current_thread()
     assert pressed == [(ord("s"), here), (ord("/"), here), (0xFF51, here)]
     assert [image.shape for image in screen.shown] == [(48, 64, 3), (24, 64, 3)]
-    assert screen.sizes == [(64, 48)], (
-        "only the first picture sets the size: the user may have changed it since"
-    )
+    assert screen.sizes == [(64, 48)], "only the first picture sets the size: the user may have changed it since"
     assert screen.destroyed >= 1
     assert len(screen.threads) == 1
-    assert (here in screen.threads) == (sys.platform == "darwin"), (
-        "a Mac's windows belong to the main thread"
-    )
+    assert (here in screen.threads) == (sys.platform == "darwin"), "a Mac's windows belong to the main thread"
 
 
-def test_keys_pressed_while_the_model_computes_are_not_lost(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_keys_pressed_while_the_model_computes_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, pressed = FakeScreen(monkeypatch), list[int]()
     sink = WindowSink(keys=pressed.append)
     screen.type(*map(ord, "the red ball"))
@@ -117,9 +107,7 @@ def test_keys_pressed_while_the_model_computes_are_not_lost(
 
 
 @pytest.mark.parametrize("visible", [0.0, None])
-def test_closed_window_is_a_key_and_shows_nothing_more(
-    visible: float | None, screen: FakeScreen
-) -> None:
+def test_closed_window_is_a_key_and_shows_nothing_more(visible: float | None, screen: FakeScreen) -> None:
     pressed: list[int] = []
     sink = WindowSink(keys=pressed.append)
     screen.visible = visible
@@ -135,11 +123,7 @@ def test_closed_window_is_a_key_and_shows_nothing_more(
 
 @pytest.mark.parametrize(
     ("display", "wayland", "message"),
-    [
-        ("", "", "DISPLAY is not set"),
-        (":4711", "", "':4711' does not answer"),
-        ("", "wayland-0", "only Wayland"),
-    ],
+    [("", "", "DISPLAY is not set"), (":4711", "", "':4711' does not answer"), ("", "wayland-0", "only Wayland")],
 )
 def test_without_a_screen_it_is_refused(
     monkeypatch: pytest.MonkeyPatch, display: str, wayland: str, message: str
@@ -152,9 +136,7 @@ def test_without_a_screen_it_is_refused(
         WindowSink()
 
 
-def test_opencv_without_windows_is_named(
-    monkeypatch: pytest.MonkeyPatch, screen: FakeScreen
-) -> None:
+def test_opencv_without_windows_is_named(monkeypatch: pytest.MonkeyPatch, screen: FakeScreen) -> None:
     def refuse(title: str, flags: int) -> None:
         raise cv2.error("The function is not implemented")
 
@@ -176,20 +158,14 @@ def test_real_window(tmp_path: Any) -> None:
         "print('closed')\n"
     )
     read, write = os.pipe()
-    with subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "320x240x24"], pass_fds=[write]
-    ) as server:
+    with subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "320x240x24"], pass_fds=[write]) as server:
         try:
             os.close(write)
             with os.fdopen(read) as number:
                 display = f":{number.readline().strip()}"
             environment = {**os.environ, "DISPLAY": display}
             done = subprocess.run(
-                [sys.executable, "-c", script],
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=60,
+                [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60
             )
         finally:
             server.terminate()

@@ -71,10 +71,7 @@ def source_of(flow: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def eroded(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
-    return (
-        np.asarray(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=pixels))
-        > 0
-    )
+    return np.asarray(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=pixels)) > 0
 
 
 def test_seed_decides_and_any_frame_can_be_had_alone() -> None:
@@ -112,12 +109,7 @@ def test_size_changes_the_pixels_not_the_scene() -> None:
 
 
 def test_number_of_objects() -> None:
-    assert {len(SyntheticCamera(seed=seed, size=(40, 40)).objects) for seed in range(30)} == {
-        2,
-        3,
-        4,
-        5,
-    }
+    assert {len(SyntheticCamera(seed=seed, size=(40, 40)).objects) for seed in range(30)} == {2, 3, 4, 5}
     assert len(SyntheticCamera(objects=7, size=(40, 40)).objects) == 7
 
 
@@ -185,42 +177,20 @@ def test_place_words_agree_with_the_masks() -> None:
     checked = 0
     for seed in range(25):
         camera = SyntheticCamera(seed=seed, size=SIZE)
-        frame, said = (
-            camera.render(12),
-            camera.expressions(12, kinds=KINDS - {"motion", "direction"}),
-        )
-        middles = [
-            np.argwhere(mask).mean(axis=0) if mask.any() else np.full(2, np.nan)
-            for mask in frame.masks
-        ]
+        frame, said = (camera.render(12), camera.expressions(12, kinds=KINDS - {"motion", "direction"}))
+        middles = [np.argwhere(mask).mean(axis=0) if mask.any() else np.full(2, np.nan) for mask in frame.masks]
         for number, expressions in enumerate(said):
             for expression in expressions:
-                rivals = [
-                    k
-                    for k, thing in enumerate(camera.objects)
-                    if fits(thing, expression) and k != number
-                ]
-                for words, axis, sign in (
-                    ("left", 1, -1),
-                    ("right", 1, 1),
-                    ("topmost", 0, -1),
-                    ("lowest", 0, 1),
-                ):
+                rivals = [k for k, thing in enumerate(camera.objects) if fits(thing, expression) and k != number]
+                for words, axis, sign in (("left", 1, -1), ("right", 1, 1), ("topmost", 0, -1), ("lowest", 0, 1)):
                     if expression.startswith(f"the {words}") or f"on the {words}" in expression:
                         checked += 1
-                        assert all(
-                            sign * (middles[number][axis] - middles[k][axis]) > 0 for k in rivals
-                        ), expression
+                        assert all(sign * (middles[number][axis] - middles[k][axis]) > 0 for k in rivals), expression
     assert checked > 100
 
 
 def test_motion_words_agree_with_the_flow() -> None:
-    ways = {
-        "moving to the right": (0, -1),
-        "moving to the left": (0, 1),
-        "moving up": (1, 1),
-        "moving down": (1, -1),
-    }
+    ways = {"moving to the right": (0, -1), "moving to the left": (0, 1), "moving up": (1, 1), "moving down": (1, -1)}
     checked = 0
     for seed in range(40):
         camera = SyntheticCamera(seed=seed, size=SIZE)
@@ -250,23 +220,14 @@ def test_nothing_is_said_of_hidden_objects_nor_of_motion_in_frame_0() -> None:
                     silent += 1
                     assert expressions == ()
             if index == 0:
-                assert not any(
-                    "mov" in text or "going" in text or "still" in text
-                    for texts in said
-                    for text in texts
-                )
+                assert not any("mov" in text or "going" in text or "still" in text for texts in said for text in texts)
     assert silent
 
 
 def test_scenes_need_the_sentence_and_nearly_every_visible_object_can_be_named() -> None:
     cameras = [SyntheticCamera(seed=seed, size=(60, 100)) for seed in range(40)]
     confusable = [
-        any(
-            a.shape == b.shape or a.colour == b.colour
-            for a in c.objects
-            for b in c.objects
-            if a is not b
-        )
+        any(a.shape == b.shape or a.colour == b.colour for a in c.objects for b in c.objects if a is not b)
         for c in cameras
     ]
     assert np.mean(confusable) > 0.75
@@ -277,10 +238,7 @@ def test_scenes_need_the_sentence_and_nearly_every_visible_object_can_be_named()
 def test_kinds_restrict_what_is_said() -> None:
     camera = SyntheticCamera(seed=1, size=SIZE)
     words = {
-        word
-        for texts in camera.expressions(8, kinds={"colour", "shape"})
-        for text in texts
-        for word in text.split()
+        word for texts in camera.expressions(8, kinds={"colour", "shape"}) for text in texts for word in text.split()
     }
     assert words <= {*COLOURS, *SHAPES, "a", "an", "the", "object", "thing", "sign"}
     assert "direction" in KINDS
@@ -293,9 +251,7 @@ def test_absent_expressions_name_nothing() -> None:
         assert len(expressions) == 50
         assert expressions == camera.absent_expressions(np.random.default_rng(seed), 50)
         for expression in expressions:
-            kept = " ".join(
-                word for word in expression.split() if word not in SIZES and word not in TEXTURES
-            )
+            kept = " ".join(word for word in expression.split() if word not in SIZES and word not in TEXTURES)
             assert not any(fits(thing, kept) for thing in camera.objects), expression
 
 

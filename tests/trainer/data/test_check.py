@@ -7,24 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.layouts import (
-    ids,
-    write_a2d,
-    write_davis17,
-    write_jhmdb,
-    write_palette,
-    write_refcoco,
-    write_youtube_vos,
-)
+from support.layouts import ids, write_a2d, write_davis17, write_jhmdb, write_palette, write_refcoco, write_youtube_vos
 from typer.testing import CliRunner, Result
 
 from rvos_edge.cli import app
 from rvos_edge.trainer.data.check import DataFinding, check_dataset, is_complete
 
 WRITERS = {
-    "youtube_vos": lambda root: write_youtube_vos(
-        root, {"v1": [("a dog", 1)], "v2": [("a cat", 2)]}
-    ),
+    "youtube_vos": lambda root: write_youtube_vos(root, {"v1": [("a dog", 1)], "v2": [("a cat", 2)]}),
     "davis17": lambda root: write_davis17(root, {"train": ["bear"], "val": ["goat"]}),
     "a2d": write_a2d,
     "jhmdb": write_jhmdb,
@@ -63,16 +53,11 @@ def test_a_whole_data_set_passes_and_a_part_of_it_does_not(name: str, tmp_path: 
     assert not is_complete(list(found.values()))
 
 
-def test_the_command_prints_the_table_and_exits_with_2_when_something_is_missing(
-    tmp_path: Path,
-) -> None:
+def test_the_command_prints_the_table_and_exits_with_2_when_something_is_missing(tmp_path: Path) -> None:
     root = write_youtube_vos(tmp_path, {"v1": [("a dog", 1), ("the dog", 1)]})
     whole = check("--dataset", "youtube-vos", "--root", root)
     assert whole.exit_code == 0
-    assert (
-        "1 videos, 3 frames, 3 with masks, 2 expressions; 2 frames read, sizes agree"
-        in whole.output
-    )
+    assert "1 videos, 3 frames, 3 with masks, 2 expressions; 2 frames read, sizes agree" in whole.output
     assert "valid/JPEGImages" in whole.output
     assert "(optional)" in whole.output
     shutil.rmtree(root / "train" / "JPEGImages")
@@ -88,12 +73,7 @@ def test_an_expression_file_given_by_hand_is_used(tmp_path: Path) -> None:
     path = root / "meta_expressions/train/meta_expressions.json"
     path.rename(tmp_path / "mine.json")
     assert check("--dataset", "youtube_vos", "--root", root).exit_code == 2
-    assert (
-        check(
-            "--dataset", "youtube_vos", "--root", root, "--expressions", tmp_path / "mine.json"
-        ).exit_code
-        == 0
-    )
+    assert check("--dataset", "youtube_vos", "--root", root, "--expressions", tmp_path / "mine.json").exit_code == 0
 
 
 def test_masks_of_another_size_or_of_other_objects_are_found(tmp_path: Path) -> None:
@@ -110,9 +90,7 @@ def test_masks_of_another_size_or_of_other_objects_are_found(tmp_path: Path) -> 
 def test_the_real_folders_pass(shared: Path) -> None:
     davis = rows("davis16", shared / "data" / "davis2016-train")
     assert davis["JPEGImages/480p"].found == "2079 files in 30 folders"
-    assert davis["split train"].found.startswith(
-        "24 videos, 1679 frames, 1679 with masks, 96 expressions"
-    )
+    assert davis["split train"].found.startswith("24 videos, 1679 frames, 1679 with masks, 96 expressions")
     assert is_complete(list(davis.values()))
     coco = rows("coco", shared / "data" / "coco-small")
     assert coco["pictures"].found.startswith("1367 annotated images, 4343 objects of 80 categories")

@@ -11,15 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from rich.console import Console
-from support.layouts import (
-    cut_off,
-    ids,
-    write_a2d,
-    write_davis17,
-    write_palette,
-    write_refcoco,
-    write_youtube_vos,
-)
+from support.layouts import cut_off, ids, write_a2d, write_davis17, write_palette, write_refcoco, write_youtube_vos
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
@@ -33,11 +25,7 @@ from rvos_edge.trainer.data.sample import Sample
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import model_config
 
-VIDEOS = {
-    "video1": [("a penguin", 1)],
-    "video2": [("a bus", 1), ("the giraffe", 2)],
-    "video3": [("a train", 1)],
-}
+VIDEOS = {"video1": [("a penguin", 1)], "video2": [("a bus", 1), ("the giraffe", 2)], "video3": [("a train", 1)]}
 KEY = FlowKey(checkpoint="c", size=(32, 64), scale=1, iterations=1)
 
 
@@ -52,9 +40,7 @@ def mixture(root: Path) -> MixtureDataset:
 
 
 def equal(one: Sample, other: Sample) -> bool:
-    arrays = all(
-        np.array_equal(getattr(one, k), getattr(other, k)) for k in ("image", "flow", "masks")
-    )
+    arrays = all(np.array_equal(getattr(one, k), getattr(other, k)) for k in ("image", "flow", "masks"))
     return arrays and one.expressions == other.expressions
 
 
@@ -62,9 +48,7 @@ def test_a_damaged_frame_is_replaced_the_same_way_in_every_run(root: Path) -> No
     before = [mixture(root)[index] for index in range(40)]
     path = root / "train/JPEGImages/video2/00005.jpg"
     cut_off(path)
-    with pytest.warns(
-        UserWarning, match=r"video2/00005\.jpg: it is damaged.*another sample takes its place"
-    ):
+    with pytest.warns(UserWarning, match=r"video2/00005\.jpg: it is damaged.*another sample takes its place"):
         after = [mixture(root)[index] for index in range(40)]
     same = [equal(a, b) for a, b in zip(before, after, strict=True)]
     assert 20 < sum(same) < 40, "only the samples of that frame are others"
@@ -101,9 +85,7 @@ def test_masks_that_do_not_fit_end_the_run(root: Path) -> None:
 
 
 def test_sentences_of_the_other_videos_are_the_absent_ones(root: Path) -> None:
-    data = ClipsDataset(
-        YouTubeVosClips(root), size=(32, 64), flow_size=(8, 16), distractors=["a zebra"]
-    )
+    data = ClipsDataset(YouTubeVosClips(root), size=(32, 64), flow_size=(8, 16), distractors=["a zebra"])
     others = data._others["video2"]
     assert list(others) == ["a penguin", "a train", "a zebra"]
     assert others[1:] == ["a train", "a zebra"]
@@ -143,16 +125,11 @@ def test_a_damaged_frame_does_not_stop_the_flow_of_a_data_set(root: Path, tmp_pa
     cut_off(root / "train/JPEGImages/video2/00005.jpg")
     clips = YouTubeVosClips(root)
     config = DataConfig.model_validate(
-        {
-            "sources": [{"kind": "youtube_vos", "root": str(root), "share": 1.0}],
-            "flow": str(tmp_path / "flow"),
-        }
+        {"sources": [{"kind": "youtube_vos", "root": str(root), "share": 1.0}], "flow": str(tmp_path / "flow")}
     )
     torch.manual_seed(0)
     with pytest.warns(UserWarning, match=r"00005\.jpg.*its flow is that of a still camera"):
-        build_mixture(
-            config, HINet(config=model_config("test")), 0, console=Console(file=io.StringIO())
-        )
+        build_mixture(config, HINet(config=model_config("test")), 0, console=Console(file=io.StringIO()))
     stored = sorted(path.name for path in (tmp_path / "flow").glob("*/youtube_vos/*.npy"))
     assert stored == ["video1.npy", "video2.npy", "video3.npy"]
     assert len(image_paths(clips, "video2")) == 3
@@ -162,33 +139,21 @@ def test_every_source_can_be_named_in_a_configuration(root: Path, tmp_path: Path
     sources = [
         {"kind": "refcoco", "root": str(write_refcoco(tmp_path / "refcoco")), "share": 1.0},
         {"kind": "youtube_vos", "root": str(root), "share": 2.0, "videos": ["video1", "video3"]},
-        {
-            "kind": "davis17",
-            "root": str(write_davis17(tmp_path / "davis", {"train": ["bear"]})),
-            "share": 1.0,
-        },
+        {"kind": "davis17", "root": str(write_davis17(tmp_path / "davis", {"train": ["bear"]})), "share": 1.0},
         {"kind": "a2d", "root": str(write_a2d(tmp_path / "a2d")), "share": 1.0},
     ]
     config = DataConfig.model_validate({"sources": sources, "flow": str(tmp_path / "flow")})
     torch.manual_seed(0)
-    data = build_mixture(
-        config, HINet(config=model_config("test")), 0, console=Console(file=io.StringIO())
-    )
+    data = build_mixture(config, HINet(config=model_config("test")), 0, console=Console(file=io.StringIO()))
     assert dict(data.shares) == {"youtube_vos": 0.4, "davis17": 0.2, "a2d": 0.2, "refcoco": 0.2}
     said = {sentence for index in range(30) for sentence in data[index].expressions}
     for word in ("penguin", "box of bear", "standing", "box on the"):
         assert any(word in sentence for sentence in said), word
     with pytest.raises(ValidationError, match="for evaluation only; train on a2d"):
         DataConfig.model_validate({"sources": [{"kind": "jhmdb", "root": "x", "share": 1.0}]})
-    missing = DataConfig.model_validate(
-        {"sources": [{"kind": "youtube_vos", "root": "nowhere", "share": 1.0}]}
-    )
-    with pytest.raises(
-        UserError, match=r"youtube_vos folder .* does not exist.*data check --dataset youtube_vos"
-    ):
-        build_mixture(
-            missing, HINet(config=model_config("test")), 0, console=Console(file=io.StringIO())
-        )
+    missing = DataConfig.model_validate({"sources": [{"kind": "youtube_vos", "root": "nowhere", "share": 1.0}]})
+    with pytest.raises(UserError, match=r"youtube_vos folder .* does not exist.*data check --dataset youtube_vos"):
+        build_mixture(missing, HINet(config=model_config("test")), 0, console=Console(file=io.StringIO()))
 
 
 def test_long_lists_are_shortened_in_messages() -> None:

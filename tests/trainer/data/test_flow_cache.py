@@ -51,13 +51,9 @@ def test_an_estimator_may_leave_the_first_frame_out(tmp_path: Path, frames: list
     assert store.read("bear", 1).min() == 2
 
 
-def test_other_settings_or_frames_are_refused_unless_rebuilt(
-    tmp_path: Path, frames: list[Path]
-) -> None:
+def test_other_settings_or_frames_are_refused_unless_rebuilt(tmp_path: Path, frames: list[Path]) -> None:
     FlowCache(tmp_path / "flow", key=KEY).build("bear", frames, estimate)
-    other = FlowCache(
-        tmp_path / "flow", key=FlowKey(checkpoint="other", size=(16, 24), scale=2, iterations=6)
-    )
+    other = FlowCache(tmp_path / "flow", key=FlowKey(checkpoint="other", size=(16, 24), scale=2, iterations=6))
     with pytest.raises(UserError, match="other settings or weights"):
         other.build("bear", frames, estimate)
     with pytest.raises(UserError, match="other settings or weights"):

@@ -27,9 +27,7 @@ class Numbered:
 
     def draw_at(self, position: int, rng: np.random.Generator) -> Sample:
         image = np.full((4, 4, 3), position, np.uint8)
-        return Sample(
-            image, np.zeros((4, 4, 2), np.float32), np.ones((1, 4, 4), np.bool_), ("a thing",)
-        )
+        return Sample(image, np.zeros((4, 4, 2), np.float32), np.ones((1, 4, 4), np.bool_), ("a thing",))
 
 
 def _numbers(data: MixtureDataset, indices: range) -> list[int]:
@@ -52,14 +50,10 @@ def test_every_epoch_shows_each_frame_once_in_an_order_of_its_own() -> None:
 def test_several_sources_are_drawn_from_by_share() -> None:
     data = MixtureDataset([(Numbered(), 1), (Numbered(), 1)], length=100, queries=1, seed=3)
     assert data.epoch is None
-    assert any(
-        sorted(_numbers(data, range(start, start + 7))) != list(range(7)) for start in (0, 7)
-    )
+    assert any(sorted(_numbers(data, range(start, start + 7))) != list(range(7)) for start in (0, 7))
 
 
-def test_clips_are_counted_by_their_annotated_frames(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clips_are_counted_by_their_annotated_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_davis17(tmp_path / "DAVIS", {"train": ["bear", "dog"]}, frames=3)
     clips = Davis17Clips(root, split="train")
     child = ClipsDataset(clips, size=(48, 48), flow_size=(48, 48), augmentation=Augmentation.none())

@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rvos_edge.trainer.data.transforms import (
-    Augmentation,
-    CropView,
-    paper_view,
-    photometric,
-    random_view,
-    whole_view,
-)
+from rvos_edge.trainer.data.transforms import Augmentation, CropView, paper_view, photometric, random_view, whole_view
 
 
 def marked(height: int = 60, width: int = 100) -> tuple[np.ndarray, np.ndarray]:
@@ -41,9 +34,7 @@ def test_flow_is_counted_in_pixels_of_the_output() -> None:
     assert halved.flow(field, (15, 25))[7, 7] == pytest.approx([1.0, -0.5])
     assert halved.flow(field, (15, 25), unit=(30, 50))[7, 7] == pytest.approx([2.0, -1.0])
     zoomed = CropView(source=(60, 100), window=(25, 15, 50, 30), size=(60, 100), flip=True)
-    assert zoomed.flow(field, (30, 50))[7, 7] == pytest.approx([-4.0, -2.0]), (
-        "a mirror turns x around"
-    )
+    assert zoomed.flow(field, (30, 50))[7, 7] == pytest.approx([-4.0, -2.0]), "a mirror turns x around"
 
 
 def test_flow_is_cropped_like_the_image_and_zero_beyond_it() -> None:
@@ -68,14 +59,10 @@ def test_random_views_keep_an_object_in_sight() -> None:
 
 
 def test_the_same_generator_gives_the_same_view_and_none_only_resizes() -> None:
-    one, two = (
-        random_view(np.random.default_rng(5), (60, 100), (48, 64), Augmentation()) for _ in range(2)
-    )
+    one, two = (random_view(np.random.default_rng(5), (60, 100), (48, 64), Augmentation()) for _ in range(2))
     assert one == two
     none = Augmentation.none()
-    assert random_view(np.random.default_rng(0), (60, 100), (48, 64), none) == whole_view(
-        (60, 100), (48, 64)
-    )
+    assert random_view(np.random.default_rng(0), (60, 100), (48, 64), none) == whole_view((60, 100), (48, 64))
     image, _ = marked()
     assert photometric(image, np.random.default_rng(0), none) is image
 
@@ -92,9 +79,7 @@ def test_colours_stay_what_they_are_called() -> None:
 def test_the_papers_view_is_a_crop_of_the_whole_height() -> None:
     rng, augmentation = np.random.default_rng(0), Augmentation.paper()
     views = [random_view(rng, (480, 854), (480, 480), augmentation) for _ in range(200)]
-    assert {(view.window[1:], view.size, view.flip) for view in views} == {
-        ((0, 480, 480), (480, 480), False)
-    }
+    assert {(view.window[1:], view.size, view.flip) for view in views} == {((0, 480, 480), (480, 480), False)}
     places = [view.window[0] for view in views]
     assert (min(places), max(places)) == pytest.approx((0, 854 - 480), abs=10)
     # At height 480 no pixel is resampled.

@@ -46,14 +46,7 @@ def _quiet() -> Console:
 
 
 def _torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += [float64.__file__, "train", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
@@ -104,14 +97,10 @@ def test_two_processes_give_the_curve_of_one(start: str, single: Path, tmp_path:
     assert expected.keys() == found.keys() == {1, 2, 3, 4}
     for step, loss in expected.items():
         assert found[step] == pytest.approx(loss, rel=1e-6), step  # event files hold float32
-    one, other = (
-        load_file(folder / "checkpoint/model.safetensors") for folder in (single / "run", output)
-    )
+    one, other = (load_file(folder / "checkpoint/model.safetensors") for folder in (single / "run", output))
     assert one.keys() == other.keys()
     for key, value in one.items():
-        np.testing.assert_allclose(
-            other[key].numpy(), value.numpy(), rtol=1e-9, atol=1e-9, err_msg=key
-        )
+        np.testing.assert_allclose(other[key].numpy(), value.numpy(), rtol=1e-9, atol=1e-9, err_msg=key)
     states = [load_training_state(folder / "checkpoint") for folder in (single / "run", output)]
     assert states[0]["iteration"] == states[1]["iteration"] == 4
     assert one["decoder.head.2.weight"].dtype == torch.float64
@@ -119,9 +108,7 @@ def test_two_processes_give_the_curve_of_one(start: str, single: Path, tmp_path:
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "world", lambda: 3)
-    with pytest.raises(
-        UserError, match="batch 4 cannot be shared by 3 processes; make it a multiple of them"
-    ):
+    with pytest.raises(UserError, match="batch 4 cannot be shared by 3 processes; make it a multiple of them"):
         loader.batches(None, TrainConfig.model_validate(_DOCUMENT), start=0, stop=4)  # type: ignore[arg-type]
 
 

@@ -48,17 +48,9 @@ def _quiet() -> Console:
 def _tensors(state: Any, where: str = "") -> dict[str, Any]:
     """The leaves of a nested state by path."""
     if isinstance(state, dict):
-        return {
-            path: leaf
-            for key, value in state.items()
-            for path, leaf in _tensors(value, f"{where}/{key}").items()
-        }
+        return {path: leaf for key, value in state.items() for path, leaf in _tensors(value, f"{where}/{key}").items()}
     if isinstance(state, list):
-        return {
-            path: leaf
-            for i, value in enumerate(state)
-            for path, leaf in _tensors(value, f"{where}/{i}").items()
-        }
+        return {path: leaf for i, value in enumerate(state) for path, leaf in _tensors(value, f"{where}/{i}").items()}
     return {where: state}
 
 
@@ -73,11 +65,7 @@ def _assert_same_run(one: Path, other: Path) -> None:
     unequal = [
         key
         for key, value in states[0].items()
-        if not (
-            torch.equal(value, states[1][key])
-            if isinstance(value, torch.Tensor)
-            else value == states[1][key]
-        )
+        if not (torch.equal(value, states[1][key]) if isinstance(value, torch.Tensor) else value == states[1][key])
     ]
     assert unequal == []
 
@@ -86,23 +74,11 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
     config = _config(iterations=8, checkpoint_every=4, workers=1)
     file = tmp_path / "small.json"
     file.write_text(config.model_dump_json(), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "rvos_edge.cli",
-        "train",
-        str(file),
-        "--output",
-        str(tmp_path / "killed"),
-    ]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    command = [sys.executable, "-m", "rvos_edge.cli", "train", str(file), "--output", str(tmp_path / "killed")]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith(
-                "small 5/8"
-            ):  # a checkpoint of iteration 4 lies there, the next is not due
+            if line.startswith("small 5/8"):  # a checkpoint of iteration 4 lies there, the next is not due
                 break
         process.kill()
     assert process.returncode == -signal.SIGKILL
@@ -114,8 +90,7 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "error", "code"),
-    [(signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 143)],
+    ("number", "error", "code"), [(signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 143)]
 )
 def test_a_signal_saves_before_leaving(
     number: signal.Signals,
@@ -144,9 +119,7 @@ def test_a_signal_saves_before_leaving(
     _assert_same_run(whole, cut)
 
 
-def test_before_anything_is_learnt_nothing_is_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_before_anything_is_learnt_nothing_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = _quiet()
     build = Trainer.__init__
 
@@ -170,9 +143,7 @@ def test_the_command_ends_as_signals_end_commands(
     _signal_at(0, number, monkeypatch)
     result = CliRunner().invoke(app, ["train", str(file), "--output", str(tmp_path / "run")])
     assert result.exit_code == code, result.output
-    assert (
-        "Stopped after 1 of 4 iterations; continue with: rvos-edge train --resume" in result.stderr
-    )
+    assert "Stopped after 1 of 4 iterations; continue with: rvos-edge train --resume" in result.stderr
     assert load_training_state(tmp_path / "run/checkpoint")["iteration"] == 1
 
 

@@ -55,9 +55,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_the_real_file_lists_the_official_twenty(shared: Path) -> None:
-    table = attribute_table(
-        shared / "data/davis2016-train/db_info.yml", {"bear": 0.5, "bmx-bumps": 0.25}
-    )
+    table = attribute_table(shared / "data/davis2016-train/db_info.yml", {"bear": 0.5, "bmx-bumps": 0.25})
     assert not table["official"]
     assert table["rows"]["DEF"] == {"j": 0.5, "videos": 1, "paper": 0.837}
     assert table["rows"]["FM"] == {"j": 0.25, "videos": 1, "paper": 0.826}

@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from support.layouts import (
-    write_a2d,
-    write_davis16,
-    write_davis17,
-    write_jhmdb,
-    write_refcoco,
-    write_youtube_vos,
-)
+from support.layouts import write_a2d, write_davis16, write_davis17, write_jhmdb, write_refcoco, write_youtube_vos
 from support.tiny_bundle import write_tiny_bundle
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
@@ -33,11 +26,7 @@ from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import model_config
 
-SENTENCES = {
-    "car-turn": ["a red car", "the car"],
-    "hike": ["a hiker walking", "the man"],
-    "lucia": ["a woman"],
-}
+SENTENCES = {"car-turn": ["a red car", "the car"], "hike": ["a hiker walking", "the man"], "lucia": ["a woman"]}
 
 
 @pytest.fixture
@@ -55,9 +44,7 @@ def checkpoint(tmp_path: Path, bundle: Path) -> Path:
     torch.manual_seed(0)
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     path = tmp_path / "checkpoint"
-    save_checkpoint(
-        path, Checkpoint(HINet(config=model_config("test")), tokenizer, {"name": "random"})
-    )
+    save_checkpoint(path, Checkpoint(HINet(config=model_config("test")), tokenizer, {"name": "random"}))
     return path
 
 
@@ -65,23 +52,17 @@ def quiet(tmp_path: Path) -> Console:
     return Console(record=True, width=120, file=(tmp_path / "log").open("w"))
 
 
-def test_checkpoints_and_bundles_are_judged_alike(
-    tmp_path: Path, davis: Path, checkpoint: Path, bundle: Path
-) -> None:
+def test_checkpoints_and_bundles_are_judged_alike(tmp_path: Path, davis: Path, checkpoint: Path, bundle: Path) -> None:
     for model in ({"checkpoint": checkpoint}, {"bundle": bundle}):
         out = tmp_path / "figures.json"
         console = quiet(tmp_path)
-        figures = evaluate(
-            EvalOptions(dataset="davis16", root=davis, json=out, every=2, **model), console=console
-        )
+        figures = evaluate(EvalOptions(dataset="davis16", root=davis, json=out, every=2, **model), console=console)
         assert json.loads(out.read_text()) == figures
         assert set(figures["davis16"]["videos"]) == {"car-turn", "hike"}
         assert 0 <= figures["davis16"]["j"] <= 1
         assert "car-turn" in console.export_text()
         assert str(tmp_path) not in figures["command"], "folders by their names alone"
-    assert sorted(path.name for path in tmp_path.glob("*figures*")) == ["figures.json"], (
-        "nothing else is left"
-    )
+    assert sorted(path.name for path in tmp_path.glob("*figures*")) == ["figures.json"], "nothing else is left"
 
 
 def write(dataset: str, root: Path) -> Path:
@@ -91,32 +72,21 @@ def write(dataset: str, root: Path) -> Path:
     if dataset == "davis17":
         return write_davis17(root, {"val": ["cows", "goat"]})
     if dataset == "youtube-vos":
-        return write_youtube_vos(
-            root, {"0043f083b5": [("a red car", 1), ("the man", 2)]}, split="valid"
-        )
+        return write_youtube_vos(root, {"0043f083b5": [("a red car", 1), ("the man", 2)]}, split="valid")
     return {"a2d": write_a2d, "jhmdb": write_jhmdb, "refcoco": write_refcoco}[dataset](root)
 
 
 @pytest.mark.parametrize("dataset", SOURCES)
-def test_every_data_set_is_judged_in_its_official_layout(
-    tmp_path: Path, bundle: Path, dataset: str
-) -> None:
+def test_every_data_set_is_judged_in_its_official_layout(tmp_path: Path, bundle: Path, dataset: str) -> None:
     root, masks = write(dataset, tmp_path / "data"), tmp_path / "masks"
     console = quiet(tmp_path)
-    figures = evaluate(
-        EvalOptions(bundle=bundle, dataset=dataset, root=root, masks=masks), console=console
-    )
+    figures = evaluate(EvalOptions(bundle=bundle, dataset=dataset, root=root, masks=masks), console=console)
     assert f"{dataset}, {SOURCES[dataset].split}" in console.export_text()
     numbers = figures[dataset]
     if dataset == "youtube-vos":
         assert numbers["j"] is None, "the server has the annotations"
     elif dataset == "davis17":
-        assert set(numbers["sets"]) == {
-            "annot1",
-            "annot1_full_video",
-            "annot2",
-            "annot2_full_video",
-        }
+        assert set(numbers["sets"]) == {"annot1", "annot1_full_video", "annot2", "annot2_full_video"}
         assert 0 <= numbers["standard"]["j"] <= 1
         assert (masks / "Combined/annot2/cows/00001.png").is_file()
     else:
@@ -126,41 +96,24 @@ def test_every_data_set_is_judged_in_its_official_layout(
     assert (masks / "Annotations" / video / clips.queries(video)[0].key).is_dir()
 
 
-def test_any_davis16_split_can_be_judged_with_any_queries(
-    tmp_path: Path, davis: Path, bundle: Path
-) -> None:
+def test_any_davis16_split_can_be_judged_with_any_queries(tmp_path: Path, davis: Path, bundle: Path) -> None:
     said = tmp_path / "mine.json"
     videos = {"lucia": {"expressions": {"7": {"exp": "The  Woman in blue", "obj_id": "1"}}}}
     said.write_text(json.dumps({"videos": videos}))
-    options = EvalOptions(
-        bundle=bundle, dataset="davis16", root=davis, split="lucia", expressions=said
-    )
+    options = EvalOptions(bundle=bundle, dataset="davis16", root=davis, split="lucia", expressions=said)
     figures = evaluate(options, console=quiet(tmp_path))
-    assert (
-        figures["davis16"]["videos"]["lucia"]["expressions"]["7"]["expression"]
-        == "the woman in blue"
-    )
+    assert figures["davis16"]["videos"]["lucia"]["expressions"]["7"]["expression"] == "the woman in blue"
     assert "--split lucia --expressions mine.json" in figures["command"]
     with pytest.raises(UserError, match="no expressions for hike"):
-        evaluate(
-            EvalOptions(
-                bundle=bundle, dataset="davis16", root=davis, split="hike", expressions=said
-            )
-        )
+        evaluate(EvalOptions(bundle=bundle, dataset="davis16", root=davis, split="hike", expressions=said))
 
 
 def test_the_attribute_table_comes_with_db_info(tmp_path: Path, davis: Path, bundle: Path) -> None:
     listed = [f"- {{name: {video}, attributes: [AC], set: training}}" for video in SENTENCES]
     (davis / "db_info.yml").write_text("\n".join(["sequences:", *listed]))
     console = quiet(tmp_path)
-    figures = evaluate(EvalOptions(bundle=bundle, dataset="davis16", root=davis), console=console)[
-        "davis16"
-    ]
-    assert figures["attributes"]["rows"]["AC"] == {
-        "j": pytest.approx(figures["j"]),
-        "videos": 2,
-        "paper": 0.851,
-    }
+    figures = evaluate(EvalOptions(bundle=bundle, dataset="davis16", root=davis), console=console)["davis16"]
+    assert figures["attributes"]["rows"]["AC"] == {"j": pytest.approx(figures["j"]), "videos": 2, "paper": 0.851}
     assert "these are others" in console.export_text()
 
 
@@ -168,13 +121,7 @@ def test_an_interrupted_evaluation_goes_on_and_belongs_to_its_model(
     tmp_path: Path, davis: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, partial = tmp_path / "figures.json", tmp_path / "figures.partial.jsonl"
-    options: dict[str, Any] = {
-        "bundle": bundle,
-        "dataset": "davis16",
-        "root": davis,
-        "split": "all",
-        "json": out,
-    }
+    options: dict[str, Any] = {"bundle": bundle, "dataset": "davis16", "root": davis, "split": "all", "json": out}
     opened = module.open_clips
     seen: list[str] = []
 
@@ -196,11 +143,7 @@ def test_an_interrupted_evaluation_goes_on_and_belongs_to_its_model(
         evaluate(EvalOptions(**options), console=quiet(tmp_path))
     assert partial.is_file()
     assert not out.exists()
-    for change, name in (
-        ({"every": 2}, "every"),
-        ({"split": "dev"}, "split"),
-        ({"masks": tmp_path / "m"}, "masks"),
-    ):
+    for change, name in (({"every": 2}, "every"), ({"split": "dev"}, "split"), ({"masks": tmp_path / "m"}, "masks")):
         with pytest.raises(UserError, match=f"another {name};"):
             evaluate(EvalOptions(**(options | change)))
     other = Path(shutil.copytree(bundle, tmp_path / "other"))
@@ -229,17 +172,12 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
     }
     (bundle / "card.json").write_text(json.dumps(facts))
     console = Console(file=(tmp_path / "log").open("w"))
-    figures = evaluate(
-        EvalOptions(bundle=bundle, dataset="davis16", root=davis, card=True, every=4),
-        console=console,
-    )
+    figures = evaluate(EvalOptions(bundle=bundle, dataset="davis16", root=davis, card=True, every=4), console=console)
     Bundle.open(bundle)
     page = (bundle / "README.md").read_text()
     assert f"| car-turn | {100 * figures['davis16']['videos']['car-turn']['j']:.1f} |" in page
     earlier = page.index("500 iterations of 2 frames: coco 100 %")
-    assert earlier < page.index(
-        "900 iterations of 8 frames, stopped early (of 1200): davis 60 %, synthetic 40 %"
-    )
+    assert earlier < page.index("900 iterations of 8 frames, stopped early (of 1200): davis 60 %, synthetic 40 %")
     assert "DAVIS: CC BY-NC" in page
     assert "not be used commercially" in page
     assert "rvos-edge eval --dataset davis16 --bundle tiny --root davis --every 4" in page
@@ -251,9 +189,7 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
     assert "not recorded" in page
     sources = [{"kind": "coco", "root": "coco"}]
     before = {"iterations": 1, "config": {"data": {"sources": sources}}}
-    write_card(
-        bundle, {"swap": {"coco": row, "overall": row}}, {"iterations": 2, "history": [before]}
-    )
+    write_card(bundle, {"swap": {"coco": row, "overall": row}}, {"iterations": 2, "history": [before]})
     assert "not new to it" in (bundle / "README.md").read_text()
     (bundle / "card.json").write_text("{")
     with pytest.raises(UserError, match=r"card\.json"):
@@ -279,10 +215,7 @@ def test_options_that_do_not_fit_are_named(tmp_path: Path, davis: Path, bundle: 
     ):
         with pytest.raises(UserError, match=message):
             evaluate(EvalOptions(**(options | change)))  # type: ignore[arg-type]
-    for dataset, split, message in (
-        ("youtube-vos", "val", "choose one of train, valid, test"),
-        ("coco", None, "coco"),
-    ):
+    for dataset, split, message in (("youtube-vos", "val", "choose one of train, valid, test"), ("coco", None, "coco")):
         with pytest.raises(UserError, match=message):
             open_clips(dataset, davis, split)
 

@@ -45,9 +45,7 @@ def test_a_line_cut_short_is_dropped_and_written_anew(tmp_path: Path) -> None:
 def test_another_model_or_other_options_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "out.partial.jsonl"
     EvaluationLedger(path, FACTS).put("davis16", "a", {"j": 1.0})
-    with pytest.raises(
-        UserError, match=r"out\.partial\.jsonl .* another model, every; .* --no-resume"
-    ):
+    with pytest.raises(UserError, match=r"out\.partial\.jsonl .* another model, every; .* --no-resume"):
         EvaluationLedger(path, FACTS | {"model": "xyz", "every": 2})
     anew = EvaluationLedger(path, FACTS | {"model": "xyz"}, resume=False)
     assert len(anew) == 0

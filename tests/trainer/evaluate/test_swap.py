@@ -54,18 +54,10 @@ def coco(root: Path) -> Path:
         cv2.imwrite(str(root / "images" / name), picture)
         for category, x0, x1 in ((18, 5, 45), (3, 50, 90)):
             polygon = [x0, 10, x1, 10, x1, 55, x0, 55]
-            facts = {
-                "bbox": [x0, 10, x1 - x0, 45],
-                "area": 45 * (x1 - x0),
-                "segmentation": [polygon],
-            }
-            annotations.append(
-                {"id": len(annotations), "image_id": image, "category_id": category} | facts
-            )
+            facts = {"bbox": [x0, 10, x1 - x0, 45], "area": 45 * (x1 - x0), "segmentation": [polygon]}
+            annotations.append({"id": len(annotations), "image_id": image, "category_id": category} | facts)
     data = {
-        "images": [
-            {"id": i, "file_name": name, "width": 96, "height": 64} for i, name in enumerate(files)
-        ],
+        "images": [{"id": i, "file_name": name, "width": 96, "height": 64} for i, name in enumerate(files)],
         "annotations": annotations,
         "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}],
     }
@@ -73,40 +65,26 @@ def coco(root: Path) -> Path:
     return root
 
 
-def test_the_swap_test_is_1_for_an_oracle_on_every_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_swap_test_is_1_for_an_oracle_on_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     davis = write_davis16(tmp_path / "davis", {"hike": ["a hiker"]})
     oracle = SwapOracle(monkeypatch)
     figures = evaluate_swap(oracle, coco(tmp_path / "coco"), davis, count=3)
     assert set(figures) == {"synthetic", "composed", "coco", "overall"}
-    assert all(
-        row["share"] == row["named_wins"] == 1.0 and row["pairs"] >= 1 for row in figures.values()
-    )
-    assert all(
-        row["absent_foreground"] == 0.0 and row["absent_empty"] == 1.0 for row in figures.values()
-    )
+    assert all(row["share"] == row["named_wins"] == 1.0 and row["pairs"] >= 1 for row in figures.values())
+    assert all(row["absent_foreground"] == 0.0 and row["absent_empty"] == 1.0 for row in figures.values())
     assert figures["coco"]["frames"] == 3, "the picture of training is left out"
     assert figures["coco"]["absent"] == 6
     assert oracle.resets == len(oracle.drawn) == figures["overall"]["frames"]
     for name in ("frames", "pairs", "absent"):
-        assert figures["overall"][name] == sum(
-            figures[source][name] for source in ("synthetic", "composed", "coco")
-        )
+        assert figures["overall"][name] == sum(figures[source][name] for source in ("synthetic", "composed", "coco"))
     asked = [query for queries in oracle.asked for query in queries]
-    assert not any("mov" in query or "still" in query for query in asked), (
-        "a still frame shows no motion"
-    )
+    assert not any("mov" in query or "still" in query for query in asked), "a still frame shows no motion"
 
 
 def test_the_swap_test_is_0_for_a_predictor_that_ignores_the_text(tmp_path: Path) -> None:
     root = coco(tmp_path)
     left = np.arange(512) < 256
-    for answer in (
-        nothing,
-        lambda f, q: np.ones(f.shape[:2], bool),
-        lambda f, q: left & np.ones((288, 1), bool),
-    ):
+    for answer in (nothing, lambda f, q: np.ones(f.shape[:2], bool), lambda f, q: left & np.ones((288, 1), bool)):
         figures = evaluate_swap(Fake(answer), root, count=2)
         assert figures["overall"]["share"] == 0.0
         assert figures["overall"]["pairs"] >= 4
@@ -121,9 +99,7 @@ def test_always_the_same_object_wins_half_of_the_sentences_and_no_pair(tmp_path:
     assert (figures["coco"]["share"], figures["coco"]["named_wins"]) == (0.0, 0.5)
 
 
-def test_the_swap_test_is_0_where_the_objects_are_mixed_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_swap_test_is_0_where_the_objects_are_mixed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = evaluate_swap(SwapOracle(monkeypatch, upside_down=True), coco(tmp_path), count=2)
     assert figures["coco"]["share"] == 0.0
 

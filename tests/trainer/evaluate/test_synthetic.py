@@ -17,14 +17,8 @@ def test_they_tell_an_oracle_from_a_deaf_predictor() -> None:
     for camera in (SyntheticCamera(seed=seed, size=size) for seed in seeds):
         rendered = [camera.render(index) for index in range(frames)]
         for number in range(len(camera.objects)):
-            said = {
-                s
-                for i in range(frames)
-                for s in camera.expressions(i, kinds=("colour", "shape", "size"))[number]
-            }
-            truth |= {
-                (frame.image.tobytes(), s): frame.masks[number] for frame in rendered for s in said
-            }
+            said = {s for i in range(frames) for s in camera.expressions(i, kinds=("colour", "shape", "size"))[number]}
+            truth |= {(frame.image.tobytes(), s): frame.masks[number] for frame in rendered for s in said}
     empty = np.zeros(size, bool)
     oracle = evaluate_synthetic(
         Fake(lambda f, q: truth.get((f.tobytes(), q), empty)), seeds=seeds, frames=frames, size=size

@@ -20,14 +20,7 @@ from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
 # What DAVISEvaluation of davis2017-evaluation (commit ac7c43fca9) finds for the two videos below and the answers
 # combined by higher ids: its semi-supervised task; the same without dropping frames; and its measures of each object
 # alone. Mean, recall and decay of J, then of F.
-SEMI_SUPERVISED = (
-    0.3329518554922763,
-    0.3,
-    -0.052167173006507715,
-    0.2789566296543342,
-    0.1,
-    -0.02965120935658973,
-)
+SEMI_SUPERVISED = (0.3329518554922763, 0.3, -0.052167173006507715, 0.2789566296543342, 0.1, -0.02965120935658973)
 PER_OBJECT = (0.057279435430996464, 0.37109360865499125, 0.39046843283769733)
 UNSUPERVISED = (
     *(0.33685927429006735, 0.2857142857142857, -0.0741819447115289),
@@ -44,8 +37,7 @@ def davis17(videos: dict[str, NDArray[np.uint8]], keys: dict[str, int]) -> FakeC
     """Every video has the queries ``keys``: the object's id by key; the expression is the key."""
     asked = [Query(key, key, number) for key, number in keys.items()]
     truth = {
-        name: [np.stack([frame == query.object_id for query in asked]) for frame in ids]
-        for name, ids in videos.items()
+        name: [np.stack([frame == query.object_id for query in asked]) for frame in ids] for name, ids in videos.items()
     }
     return FakeClips(dict.fromkeys(videos, asked), truth)
 
@@ -58,26 +50,18 @@ def two_videos() -> tuple[dict[str, NDArray[np.uint8]], list[Masks]]:
 @pytest.mark.parametrize(
     ("protocol", "expected"), [("semi-supervised", SEMI_SUPERVISED), ("unsupervised", UNSUPERVISED)]
 )
-def test_davis17_equals_the_public_evaluation(
-    tmp_path: Path, protocol: str, expected: tuple[float, ...]
-) -> None:
+def test_davis17_equals_the_public_evaluation(tmp_path: Path, protocol: str, expected: tuple[float, ...]) -> None:
     videos, answers = two_videos()
     clips = davis17(videos, {"0": 3, "1": 1, "2": 2})
     ids = {"0": 3, "1": 1, "2": 2}
     fake = Fake(lambda frame, query: answers[frame[0, 0, 0]][ids[query] - 1, frame[0, 0, 1]])
     rules = Rules(protocol=protocol, masks=MaskFolder(tmp_path))
     figures = evaluate_clips(fake, clips, "davis17", rules=rules)
-    assert [figures["standard"][name] for name in FIGURES] == pytest.approx(
-        expected, rel=0, abs=1e-15
-    )
-    assert figures["standard"]["j_and_f"] == pytest.approx(
-        (expected[0] + expected[3]) / 2, rel=0, abs=1e-15
-    )
+    assert [figures["standard"][name] for name in FIGURES] == pytest.approx(expected, rel=0, abs=1e-15)
+    assert figures["standard"]["j_and_f"] == pytest.approx((expected[0] + expected[3]) / 2, rel=0, abs=1e-15)
     assert figures["objects"] == 6
     if protocol == "unsupervised":
-        assert [figures["binary"][name] for name in FIGURES] == pytest.approx(
-            BINARY, rel=0, abs=1e-15
-        )
+        assert [figures["binary"][name] for name in FIGURES] == pytest.approx(BINARY, rel=0, abs=1e-15)
     else:
         one = figures["videos"]["one"]["sets"]["0"]["standard"]
         assert [one[number]["j"] for number in "123"] == pytest.approx(PER_OBJECT, rel=0, abs=1e-15)
@@ -94,11 +78,7 @@ def test_every_annotator_is_a_run_and_the_runs_are_averaged() -> None:
     ids = np.zeros((3, 8, 8), np.uint8)
     ids[:, :4, :4], ids[:, 4:, 4:] = 1, 2
     clips = davis17({"v": ids}, {"annot1/1": 1, "annot1/2": 2, "annot2/1": 1, "annot2/2": 2})
-    good = Fake(
-        lambda frame, query: (
-            ids[0] == int(query[-1]) if query.startswith("annot1") else nothing(frame, query)
-        )
-    )
+    good = Fake(lambda frame, query: ids[0] == int(query[-1]) if query.startswith("annot1") else nothing(frame, query))
     figures = evaluate_clips(good, clips, "davis17")
     assert good.asked == [["annot1/1", "annot1/2", "annot2/1", "annot2/2"]], "all in one pass"
     assert figures["sets"]["annot1"]["standard"]["j"] == 1.0
@@ -113,10 +93,9 @@ def test_the_k_th_expressions_of_the_objects_are_a_set_where_no_key_names_an_ann
     right = {"0": 1, "1": 1, "2": 2}
     figures = evaluate_clips(Fake(lambda frame, query: ids[0] == right[query]), clips, "davis17")
     assert list(figures["sets"]) == ["0", "1"]
-    assert [list(run["binary"]) for run in figures["videos"]["v"]["sets"].values()] == [
-        ["1", "2"],
-        ["1", "2"],
-    ], "object 2 has one expression, which stands in both sets"
+    assert [list(run["binary"]) for run in figures["videos"]["v"]["sets"].values()] == [["1", "2"], ["1", "2"]], (
+        "object 2 has one expression, which stands in both sets"
+    )
     # Everything, for both: object 2 covers object 1 where no pixel may be in two objects.
     figures = evaluate_clips(Fake(lambda frame, query: np.ones((8, 8), bool)), clips, "davis17")
     assert (figures["standard"]["j"], figures["binary"]["j"]) == (0.25, 0.5)
@@ -130,9 +109,7 @@ def test_very_many_queries_are_asked_in_groups_that_keep_sets_together() -> None
     fake = Fake(lambda frame, query: ids[frame[0, 0, 1]] == keys[query])
     figures = evaluate_clips(fake, clips, "davis17")
     assert [len(asked) for asked in fake.asked] == [20, 20, 10]
-    assert all(
-        len({query.split("/")[0] for query in asked}) * 10 == len(asked) for asked in fake.asked
-    )
+    assert all(len({query.split("/")[0] for query in asked}) * 10 == len(asked) for asked in fake.asked)
     assert fake.resets == 3
     assert figures["standard"]["j"] == figures["binary"]["j"] == 1.0
     assert figures["videos"]["v"]["frames"] == 2
@@ -178,13 +155,10 @@ def test_one_image_is_a_video_of_one_frame(tmp_path: Path) -> None:
     assert (tmp_path / "Annotations/31/7/1/00000.png").is_file()
 
 
-def test_youtube_vos_counts_every_expression_and_needs_no_annotation_to_write_masks(
-    tmp_path: Path,
-) -> None:
+def test_youtube_vos_counts_every_expression_and_needs_no_annotation_to_write_masks(tmp_path: Path) -> None:
     half, whole = boxes(3, 1), [np.ones((2, 6, 6), bool)] * 3
     clips = FakeClips(
-        {"a": [Query("0", "x", 1)], "b": [Query("0", "x", 1), Query("1", "y", 2)]},
-        {"a": half, "b": whole},
+        {"a": [Query("0", "x", 1)], "b": [Query("0", "x", 1), Query("1", "y", 2)]}, {"a": half, "b": whole}
     )
     figures = evaluate_clips(Fake(lambda frame, query: np.ones((6, 6), bool)), clips, "youtube-vos")
     assert figures["j"] == pytest.approx((0.5 + 1 + 1) / 3)
@@ -197,18 +171,13 @@ def test_youtube_vos_counts_every_expression_and_needs_no_annotation_to_write_ma
     hidden = Hidden(clips.asked, clips.truth)
     with pytest.raises(UserError, match=r"no annotations.*--masks"):
         evaluate_clips(Fake(nothing), hidden, "youtube-vos")
-    figures = evaluate_clips(
-        Fake(nothing), hidden, "youtube-vos", rules=Rules(masks=MaskFolder(tmp_path))
-    )
+    figures = evaluate_clips(Fake(nothing), hidden, "youtube-vos", rules=Rules(masks=MaskFolder(tmp_path)))
     assert figures["j"] is None
     assert len(list(tmp_path.glob("Annotations/b/1/*.png"))) == 3
 
 
 def davis16(*videos: str, frames: int = 7) -> FakeClips:
-    asked = {
-        video: [Query("0", f"the {video}", None), Query("1", f"a {video}", None)]
-        for video in videos
-    }
+    asked = {video: [Query("0", f"the {video}", None), Query("1", f"a {video}", None)] for video in videos}
     truth = np.zeros((2, 6, 6), bool)
     truth[:, :3] = True
     return FakeClips(asked, {video: [truth] * frames for video in videos})
@@ -219,27 +188,19 @@ def test_davis16_asks_the_next_videos_sentence_along(tmp_path: Path) -> None:
     top = np.zeros((6, 6), bool)
     top[:3] = True
     fake = Fake(lambda frame, query: top if query.endswith("dog") else ~top)
-    figures = evaluate_clips(
-        fake, clips, "davis16", rules=Rules(every=3, masks=MaskFolder(tmp_path))
-    )
+    figures = evaluate_clips(fake, clips, "davis16", rules=Rules(every=3, masks=MaskFolder(tmp_path)))
     assert fake.asked == [["the dog", "a dog", "the car"], ["the car", "a car", "the dog"]]
     assert (fake.resets, fake.frames) == (2, 14), "all frames are seen"
-    assert clips.read == [(video, index) for video in ("dog", "car") for index in (0, 3, 6)], (
-        "few are scored"
-    )
+    assert clips.read == [(video, index) for video in ("dog", "car") for index in (0, 3, 6)], "few are scored"
     dog, car = figures["videos"]["dog"], figures["videos"]["car"]
     assert (dog["j"], dog["f"], car["j"], dog["frames"]) == (1.0, 1.0, 0.0, 3)
     assert dog["expressions"]["1"]["expression"] == "a dog"
     assert dog["shuffled"] == {"sentence": "the car", "j": 0.0, "foreground": 0.5, "absent": True}
     assert (figures["shuffled_j"], figures["absent_foreground"], figures["j"]) == (0.5, 0.5, 0.5)
-    assert sorted(path.name for path in (tmp_path / "Annotations/dog").iterdir()) == ["0", "1"], (
-        "none of the foreign"
-    )
+    assert sorted(path.name for path in (tmp_path / "Annotations/dog").iterdir()) == ["0", "1"], "none of the foreign"
 
 
-def test_an_interrupted_evaluation_goes_on_after_its_last_video_and_ends_alike(
-    tmp_path: Path,
-) -> None:
+def test_an_interrupted_evaluation_goes_on_after_its_last_video_and_ends_alike(tmp_path: Path) -> None:
     clips = davis16("dog", "car", "cat")
     rng = np.random.default_rng(3)
     answers = rng.integers(0, 2, (3, 7, 6, 6)).astype(bool)
@@ -257,20 +218,10 @@ def test_an_interrupted_evaluation_goes_on_after_its_last_video_and_ends_alike(
 
     rules = Rules(masks=MaskFolder(tmp_path / "masks"))
     with pytest.raises(KeyboardInterrupt):
-        evaluate_clips(
-            Fake(fails),
-            clips,
-            "davis16",
-            rules=rules,
-            ledger=EvaluationLedger(path, {"model": "m"}),
-        )
-    assert [folder.name for folder in (tmp_path / "masks/Annotations").iterdir()] == ["dog"], (
-        "nothing half-written"
-    )
+        evaluate_clips(Fake(fails), clips, "davis16", rules=rules, ledger=EvaluationLedger(path, {"model": "m"}))
+    assert [folder.name for folder in (tmp_path / "masks/Annotations").iterdir()] == ["dog"], "nothing half-written"
     second = Fake(answer)
-    figures = evaluate_clips(
-        second, clips, "davis16", rules=rules, ledger=EvaluationLedger(path, {"model": "m"})
-    )
+    figures = evaluate_clips(second, clips, "davis16", rules=rules, ledger=EvaluationLedger(path, {"model": "m"}))
     assert {video for video, _ in second.seen} == {1, 2}
     assert figures == whole
     assert len(list((tmp_path / "masks/Annotations").glob("*/*/*.png"))) == 3 * 2 * 7

@@ -54,10 +54,7 @@ def test_ignored_pixels_do_not_count() -> None:
     other = vision.clone()
     other[..., 6:] += 5.0
     expressions = [["a dog", "a car"], ["a horse", "a boat"]]
-    assert torch.allclose(
-        _loss(vision, language, masks, expressions)[0],
-        _loss(other, language, masks, expressions)[0],
-    )
+    assert torch.allclose(_loss(vision, language, masks, expressions)[0], _loss(other, language, masks, expressions)[0])
 
 
 def test_a_sentence_that_may_be_true_elsewhere_is_no_rival() -> None:

@@ -25,9 +25,7 @@ def _softplus(x: float) -> float:
 def test_four_pixels_by_hand() -> None:
     logits = _logits(torch.tensor([[[[2.0, -1.0], [0.5, 0.0]]]]))
     masks = torch.tensor([[[[1, 1], [0, 0]]]], dtype=torch.uint8)
-    expected = (
-        1.1 * _softplus(-2) + 1.1 * _softplus(1) + 0.9 * _softplus(0.5) + 0.9 * _softplus(0)
-    ) / 4
+    expected = (1.1 * _softplus(-2) + 1.1 * _softplus(1) + 0.9 * _softplus(0.5) + 0.9 * _softplus(0)) / 4
     loss = segmentation_loss(logits, masks, LossConfig(hardest=1))
     assert float(loss) == pytest.approx(expected, abs=1e-6)
     # Equal weights and all pixels: ordinary cross-entropy, as in pre-training.
@@ -39,13 +37,11 @@ def test_the_hardest_share_takes_the_largest_of_each_pair() -> None:
     margin = torch.tensor([[[[5.0, 4.0], [-3.0, -9.0]], [[0.0, 0.0], [0.0, 1.0]]]])
     masks = torch.zeros(1, 2, 2, 2, dtype=torch.uint8)
     config = LossConfig(background=1, hardest=0.25)
-    assert float(segmentation_loss(_logits(margin), masks, config)) == pytest.approx(
+    assert float(segmentation_loss(_logits(margin), masks, config)) == pytest.approx((_softplus(5) + _softplus(1)) / 2)
+    # A share of less than one pixel is one pixel.
+    assert float(segmentation_loss(_logits(margin), masks, LossConfig(background=1, hardest=0.01))) == pytest.approx(
         (_softplus(5) + _softplus(1)) / 2
     )
-    # A share of less than one pixel is one pixel.
-    assert float(
-        segmentation_loss(_logits(margin), masks, LossConfig(background=1, hardest=0.01))
-    ) == pytest.approx((_softplus(5) + _softplus(1)) / 2)
 
 
 @pytest.mark.parametrize("config", [_PLAIN, LossConfig(hardest=0.5), LossConfig(dice=1.0)])
@@ -68,22 +64,16 @@ def test_the_mean_is_over_the_counted_pixels(hardest: float) -> None:
     config = LossConfig(hardest=hardest)
     left = segmentation_loss(_logits(margin[..., :4]), masks[..., :4], config)
     masks[..., 4:] = 255
-    assert float(segmentation_loss(_logits(margin), masks, config)) == pytest.approx(
-        float(left), rel=1e-6
-    )
+    assert float(segmentation_loss(_logits(margin), masks, config)) == pytest.approx(float(left), rel=1e-6)
     if hardest == 1:
         plain = torch.nn.functional.cross_entropy(
             _logits(margin).flatten(0, 1), masks.flatten(0, 1).long(), ignore_index=255
         )
-        assert float(segmentation_loss(_logits(margin), masks, _PLAIN)) == pytest.approx(
-            float(plain), rel=1e-6
-        )
+        assert float(segmentation_loss(_logits(margin), masks, _PLAIN)) == pytest.approx(float(plain), rel=1e-6)
 
 
 def test_pairs_count_by_their_pixels_and_one_without_any_counts_for_nothing() -> None:
-    margin = torch.tensor(
-        [[[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]], [[9.0, 9.0], [9.0, 9.0]]]]
-    )
+    margin = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]], [[9.0, 9.0], [9.0, 9.0]]]])
     masks = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
     masks[0, 1, 0] = 255
     masks[0, 2] = 255
@@ -100,9 +90,7 @@ def test_dice_is_zero_for_a_perfect_mask_and_skips_absent_objects() -> None:
     config = LossConfig(dice=1.0)
     assert float(segmentation_loss(perfect, masks, config)) == pytest.approx(0, abs=1e-6)
     nothing = _logits(torch.full((1, 2, 8, 8), -40.0))
-    dice = segmentation_loss(nothing, masks, config) - segmentation_loss(
-        nothing, masks, LossConfig()
-    )
+    dice = segmentation_loss(nothing, masks, config) - segmentation_loss(nothing, masks, LossConfig())
     assert float(dice) == pytest.approx(1 - 1 / 17, abs=1e-4)
     absent = masks[:, 1:]
     assert float(segmentation_loss(nothing[:, 1:], absent, config)) == pytest.approx(0, abs=1e-6)

@@ -42,9 +42,7 @@ def test_it_is_fishers() -> None:
     variance = ((x - own[:, None]) ** 2 * p + (x - other[:, None]) ** 2 * (1 - p)).mean(1)
     variance = variance + 0.1 * variance.mean()
     direction = (own - other) / variance
-    expected = (direction @ (x - (own + other)[:, None] / 2)) / (
-        1 + direction @ (own - other)
-    ) ** 0.5
+    expected = (direction @ (x - (own + other)[:, None] / 2)) / (1 + direction @ (own - other)) ** 0.5
     got = discriminant(features, inside).flatten()
     torch.testing.assert_close(got, torch.from_numpy(expected).float(), rtol=1e-3, atol=1e-4)
 
@@ -62,9 +60,7 @@ def test_what_rests_beside_what_moves_leaves_the_guess() -> None:
     driving[6:14, 6:14] = True
     guess = torch.where(parked | driving, 1.0, -4.0).view(1, 1, 16, 16)
     flat = [torch.zeros(1, 1, 16, 16)]
-    still, live = (
-        guess + fisher_logits(guess, _SURE, flat, flow) for flow in (None, _flow(driving))
-    )
+    still, live = (guess + fisher_logits(guess, _SURE, flat, flow) for flow in (None, _flow(driving)))
     assert torch.equal(still[0, 0] > 0, parked | driving)
     assert torch.equal(live[0, 0] > 0, driving)
 
@@ -78,9 +74,7 @@ def test_where_nothing_differs_nothing_is_said(flow: Tensor | None) -> None:
 
 def test_the_surer_the_less() -> None:
     object_, guess = _scene()
-    unsure, sure = (
-        fisher_logits(guess, _SURE * by, [_appearance(object_)], None) for by in (1.0, 9.0)
-    )
+    unsure, sure = (fisher_logits(guess, _SURE * by, [_appearance(object_)], None) for by in (1.0, 9.0))
     torch.testing.assert_close(sure * 3, unsure)
 
 
@@ -99,8 +93,7 @@ def test_every_query_has_its_own() -> None:
 def test_the_network_decides_by_it_and_learns_without(fusion: str, flow: str) -> None:
     torch.manual_seed(0)
     plain, asking = (
-        HINet(config=model_config("test", fusion=fusion, flow=flow, discriminant=on)).eval()
-        for on in (False, True)
+        HINet(config=model_config("test", fusion=fusion, flow=flow, discriminant=on)).eval() for on in (False, True)
     )
     asking.load_state_dict(plain.state_dict())  # there is nothing to learn
     image, field = torch.randint(0, 256, (1, 3, 64, 96)).float(), 3 * torch.randn(1, 2, 64, 96)

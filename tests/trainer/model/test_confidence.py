@@ -46,16 +46,12 @@ def test_every_query_has_its_own_line() -> None:
 
 def test_the_network_decides_by_it_and_learns_without() -> None:
     torch.manual_seed(0)
-    plain, moving = (
-        HINet(config=model_config("test", sureness=sureness)).eval() for sureness in (False, True)
-    )
+    plain, moving = (HINet(config=model_config("test", sureness=sureness)).eval() for sureness in (False, True))
     moving.load_state_dict(plain.state_dict())  # there is nothing to learn
     image, flow = torch.randint(0, 256, (1, 3, 64, 96)).float(), torch.zeros(1, 2, 64, 96)
     language = tuple(torch.randn(1, 2, channels) for channels in plain.language_channels)
     with torch.inference_mode():
         one, two = plain(image, flow, language), moving(image, flow, language)
         learns = moving.answer(*moving.condition(moving.encode_image(image), flow), language)
-    torch.testing.assert_close(
-        two[:, :, 1] - two[:, :, 0], shift_threshold(one[:, :, 1] - one[:, :, 0])
-    )
+    torch.testing.assert_close(two[:, :, 1] - two[:, :, 0], shift_threshold(one[:, :, 1] - one[:, :, 0]))
     torch.testing.assert_close(learns, one)

@@ -14,20 +14,12 @@ from torch.nn import functional as F
 from torchvision.models.optical_flow import raft_large
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.model.flow import (
-    FlowNetwork,
-    identity_grid,
-    load_raft_weights,
-    lookup,
-    torchvision_raft_names,
-)
+from rvos_edge.trainer.model.flow import FlowNetwork, identity_grid, load_raft_weights, lookup, torchvision_raft_names
 from rvos_edge.trainer.model.presets import RaftConfig
 
 
 def _small(shared: Path, *, iterations: int = 12, scale: int = 1) -> FlowNetwork:
-    network = FlowNetwork(
-        config=RaftConfig(variant="small", iterations=iterations, scale=scale)
-    ).eval()  # type: ignore[arg-type]
+    network = FlowNetwork(config=RaftConfig(variant="small", iterations=iterations, scale=scale)).eval()  # type: ignore[arg-type]
     load_raft_weights(network, shared / "weights/raft-small/raft-small.pth")
     return network
 
@@ -46,9 +38,7 @@ def _tensor(frame: NDArray[np.uint8]) -> Tensor:
 def _warp(frame: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uint8]:
     """What the flow's own frame would look like if it were made of ``frame``."""
     rows, columns = np.indices(flow.shape[1:], np.float32)
-    warped = cv2.remap(
-        frame, columns + flow[0], rows + flow[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-    )
+    warped = cv2.remap(frame, columns + flow[0], rows + flow[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return np.asarray(warped, np.uint8)
 
 
@@ -77,9 +67,7 @@ def test_official_small_weights_give_torchvisions_flow(shared: Path) -> None:
 def _official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's names as princeton-vl's checkpoints have them, ``module.`` and the doubled norm3 included."""
     kinds = {"0": "conv", "1": "norm"}
-    motion = {
-        f"conv{kind}{n}": f"conv{kind[0]}{n}" for kind in ("corr", "flow") for n in (1, 2)
-    } | {"conv": "conv"}
+    motion = {f"conv{kind}{n}": f"conv{kind[0]}{n}" for kind in ("corr", "flow") for n in (1, 2)} | {"conv": "conv"}
     official = {}
     for key, value in state.items():
         head, *rest = key.split(".")
@@ -129,9 +117,7 @@ def test_official_large_names_load_and_give_torchvisions_flow(tmp_path: Path) ->
     # torchvision's own files need no renaming.
     assert torchvision_raft_names(theirs.state_dict()).keys() == theirs.state_dict().keys()
     with pytest.raises(UserError, match="does not hold the RAFT variant"):
-        load_raft_weights(
-            FlowNetwork(config=RaftConfig(variant="small")), tmp_path / "raft-things.pth"
-        )
+        load_raft_weights(FlowNetwork(config=RaftConfig(variant="small")), tmp_path / "raft-things.pth")
 
 
 @pytest.mark.parametrize("key", ["fnet.oops", "cnet.layer1.0.conv1.weight", "conv1.weight"])
@@ -142,21 +128,15 @@ def test_other_weights_are_refused(key: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spread", [1.0, 6.0, 1e6])
-@pytest.mark.parametrize(
-    ("level_height", "level_width"), [(6, 8), (30, 40)], ids=["by products", "by gathering"]
-)
-def test_lookup_equals_grid_sample_also_far_outside(
-    level_height: int, level_width: int, spread: float
-) -> None:
+@pytest.mark.parametrize(("level_height", "level_width"), [(6, 8), (30, 40)], ids=["by products", "by gathering"])
+def test_lookup_equals_grid_sample_also_far_outside(level_height: int, level_width: int, spread: float) -> None:
     torch.manual_seed(0)
     height, width, radius = 5, 7, 3
     level = torch.randn(2 * height * width, level_height, level_width)
     home = identity_grid(torch.empty(2, 1, height, width))
     flow = spread * torch.randn(2, 2, height, width)
     steps = torch.linspace(-radius, radius, 2 * radius + 1)
-    offsets = torch.stack(
-        torch.meshgrid(steps, steps, indexing="ij"), dim=-1
-    )  # x major, as RAFT reads it
+    offsets = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)  # x major, as RAFT reads it
     centre = (home + flow).permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
     grid = 2 * (centre + offsets) / torch.tensor([level_width - 1.0, level_height - 1.0]) - 1
     sampled = F.grid_sample(level.unsqueeze(1), grid, align_corners=True)
@@ -164,9 +144,7 @@ def test_lookup_equals_grid_sample_also_far_outside(
     assert float((lookup(level, flow, 1, radius) - expected).abs().max()) < 2e-5
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(18, 32), (34, 60)], ids=["by products", "by gathering"]
-)
+@pytest.mark.parametrize(("height", "width"), [(18, 32), (34, 60)], ids=["by products", "by gathering"])
 def test_a_small_motion_far_from_the_corner_survives_bfloat16(height: int, width: int) -> None:
     # Every map reads 1 at its own position alone: what is sampled there is 1 less the distance.
     level = torch.eye(height * width).view(height * width, height, width)
@@ -196,9 +174,7 @@ def test_a_stream_equals_pairs_with_a_warm_start(scale: int) -> None:
     coords = None
     with torch.inference_mode():
         for index in range(1, 4):
-            expected, coords = network(
-                _tensor(frames[index]), _tensor(frames[index - 1]), coords=coords
-            )
+            expected, coords = network(_tensor(frames[index]), _tensor(frames[index - 1]), coords=coords)
             assert np.allclose(flows[index], expected[0].numpy(), atol=1e-4)
             assert flows[index].any()
 
@@ -217,10 +193,7 @@ def test_the_flow_points_to_where_a_pixel_was(shared: Path) -> None:
 
 
 def test_the_authors_weights_are_never_trained() -> None:
-    assert not any(
-        parameter.requires_grad
-        for parameter in FlowNetwork(config=RaftConfig(variant="tiny")).parameters()
-    )
+    assert not any(parameter.requires_grad for parameter in FlowNetwork(config=RaftConfig(variant="tiny")).parameters())
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])

@@ -17,9 +17,7 @@ _HEIGHT, _WIDTH = 128, 192
 
 
 def _disc(radius: float, *, x: float = 97.0, y: float = 61.0) -> Tensor:
-    rows, columns = torch.meshgrid(
-        torch.arange(_HEIGHT) + 0.5, torch.arange(_WIDTH) + 0.5, indexing="ij"
-    )
+    rows, columns = torch.meshgrid(torch.arange(_HEIGHT) + 0.5, torch.arange(_WIDTH) + 0.5, indexing="ij")
     return (columns - x).square() + (rows - y).square() < radius**2
 
 
@@ -46,9 +44,7 @@ def _margin(logits: Tensor) -> Tensor:
 
 
 def _score(logits: Tensor, mask: Tensor) -> float:
-    up = F.interpolate(
-        _margin(logits), size=(_HEIGHT, _WIDTH), mode="bilinear", align_corners=False
-    )
+    up = F.interpolate(_margin(logits), size=(_HEIGHT, _WIDTH), mode="bilinear", align_corners=False)
     return float(region_similarity((up[0, 0] > 0).numpy(), mask.numpy()))
 
 
@@ -57,9 +53,7 @@ def _ring() -> Tensor:
     return _disc(40) & ~_disc(34)
 
 
-@pytest.mark.parametrize(
-    "mask", [_disc(50), _disc(30), _disc(30) | _ring()], ids=["large", "middle", "thin"]
-)
+@pytest.mark.parametrize("mask", [_disc(50), _disc(30), _disc(30) | _ring()], ids=["large", "middle", "thin"])
 def test_masks_follow_the_edges_of_the_image(mask: Tensor) -> None:
     coarse = _coarse(mask)
     refined = GuidedFilter()(_guide(mask), coarse)
@@ -86,10 +80,7 @@ def test_small_and_unsure_things_are_not_averaged_away() -> None:
 def test_the_fit_is_least_squares_in_its_window() -> None:
     """Against torch's own solver, with the regularisation as further rows."""
     generator = torch.Generator().manual_seed(1)
-    guide, probability = (
-        torch.rand(1, 3, 11, 13, generator=generator),
-        torch.rand(1, 1, 11, 13, generator=generator),
-    )
+    guide, probability = (torch.rand(1, 3, 11, 13, generator=generator), torch.rand(1, 1, 11, 13, generator=generator))
     radius, at = boundary._RADIUS, (5, 6)
     *ours, explained = boundary._fit(guide, probability, 1)[0, :, at[0], at[1]].double()
     window = (slice(at[0] - radius, at[0] + radius + 1), slice(at[1] - radius, at[1] + radius + 1))
@@ -98,9 +89,7 @@ def test_the_fit_is_least_squares_in_its_window() -> None:
     centred = colours - colours.mean(0)
     ridge = (boundary._EPSILON * len(wanted)) ** 0.5 * torch.eye(3, dtype=torch.float64)
     rows = torch.cat([centred, ridge])
-    slope = torch.linalg.lstsq(
-        rows, torch.cat([wanted - wanted.mean(), torch.zeros(3).double()])[:, None]
-    ).solution
+    slope = torch.linalg.lstsq(rows, torch.cat([wanted - wanted.mean(), torch.zeros(3).double()])[:, None]).solution
     torch.testing.assert_close(torch.stack(ours[:3]) / explained, slope[:, 0], rtol=1e-3, atol=1e-4)
     offset = wanted.mean() - (slope[:, 0] * colours.mean(0)).sum()
     torch.testing.assert_close(ours[3] / explained, offset, rtol=1e-3, atol=1e-4)
@@ -111,15 +100,11 @@ def test_the_fit_is_least_squares_in_its_window() -> None:
 def test_frames_and_queries_do_not_mix() -> None:
     masks = [_disc(50), _disc(20), _disc(8), _disc(30)]
     guides = torch.cat([_guide(masks[0]), _guide(masks[1])])
-    logits = torch.cat(
-        [torch.cat([_coarse(masks[i]), _coarse(masks[j])], dim=1) for i, j in ((0, 2), (1, 3))]
-    )
+    logits = torch.cat([torch.cat([_coarse(masks[i]), _coarse(masks[j])], dim=1) for i, j in ((0, 2), (1, 3))])
     together = GuidedFilter()(guides, logits)
     for frame in range(2):
         for query in range(2):
-            alone = GuidedFilter()(
-                guides[frame : frame + 1], logits[frame : frame + 1, query : query + 1]
-            )
+            alone = GuidedFilter()(guides[frame : frame + 1], logits[frame : frame + 1, query : query + 1])
             torch.testing.assert_close(together[frame, query], alone[0, 0], rtol=1e-4, atol=1e-3)
 
 
@@ -131,17 +116,13 @@ def test_it_computes_in_float32_and_stays_finite() -> None:
 
 
 def test_a_guide_of_another_size_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"twice the size of the logits, \(32, 48\), got \(32, 96\)"
-    ):
+    with pytest.raises(ValueError, match=r"twice the size of the logits, \(32, 48\), got \(32, 96\)"):
         GuidedFilter()(torch.zeros(1, 3, 32, 96), torch.zeros(1, 1, 2, 32, 48))
 
 
 def test_the_network_answers_at_half_the_stride() -> None:
     torch.manual_seed(0)
-    plain, guided = (
-        HINet(config=model_config("test", boundary=kind)).eval() for kind in ("none", "guided")
-    )
+    plain, guided = (HINet(config=model_config("test", boundary=kind)).eval() for kind in ("none", "guided"))
     guided.load_state_dict(plain.state_dict())  # there is nothing to learn
     image = _image(_disc(30))
     language = tuple(torch.randn(1, 2, channels) for channels in plain.config.channels)

@@ -20,9 +20,7 @@ def _inputs(model: HINet, queries: int) -> tuple[Tensor, Tensor, tuple[Tensor, .
     generator = torch.Generator().manual_seed(3)
     image = torch.randint(0, 256, (2, 3, 64, 96), generator=generator, dtype=torch.uint8)
     flow = torch.randn(2, 2, 64, 96, generator=generator) * 5
-    language = tuple(
-        torch.randn(2, queries, channels, generator=generator) for channels in model.config.channels
-    )
+    language = tuple(torch.randn(2, queries, channels, generator=generator) for channels in model.config.channels)
     return image, flow, language
 
 
@@ -76,9 +74,7 @@ def test_flow_is_asked_for_and_changes_the_result(use: str) -> None:
     model = _model(flow=use)
     image, flow, language = _inputs(model, 1)
     with torch.inference_mode():
-        assert not torch.allclose(
-            model(image, flow, language), model(image, torch.zeros_like(flow), language)
-        )
+        assert not torch.allclose(model(image, flow, language), model(image, torch.zeros_like(flow), language))
         with pytest.raises(ValueError, match="pass zeros to skip it"):
             model(image, None, language)
 

@@ -23,14 +23,9 @@ _TINY = model_config("test").text
 
 def _folder(path: Path, encoder: SentenceEncoder) -> Path:
     """A folder as a BertForPreTraining of TensorFlow's days was converted: prefix, gamma and beta, heads."""
-    state = {
-        "cls.predictions.bias": torch.zeros(8),
-        "cls.seq_relationship.weight": torch.zeros(2, 8),
-    }
+    state = {"cls.predictions.bias": torch.zeros(8), "cls.seq_relationship.weight": torch.zeros(2, 8)}
     for key, value in encoder.bert.state_dict().items():
-        name = key.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
-            "LayerNorm.bias", "LayerNorm.beta"
-        )
+        name = key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         state[f"bert.{name}"] = value
     path.mkdir()
     torch.save(state, path / "pytorch_model.bin")
@@ -72,14 +67,10 @@ def test_missing_and_damaged_folders_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_padding_does_not_change_a_sentence(pooling: str) -> None:
     torch.manual_seed(0)
-    encoder = SentenceEncoder(
-        config=TextConfig(**{**_TINY.model_dump(), "pooling": pooling})
-    ).eval()
+    encoder = SentenceEncoder(config=TextConfig(**{**_TINY.model_dump(), "pooling": pooling})).eval()
     tokenizer = small_tokenizer(_TINY.vocab_size)
     alone = encoder(*tokenize(tokenizer, ["a dog"], 32))
-    padded = encoder(
-        *tokenize(tokenizer, ["a dog", "the large red ball on the left of the box"], 32)
-    )
+    padded = encoder(*tokenize(tokenizer, ["a dog", "the large red ball on the left of the box"], 32))
     assert torch.allclose(alone[0], padded[0], atol=1e-5)
     assert not torch.allclose(padded[0], padded[1], atol=1e-2)
 

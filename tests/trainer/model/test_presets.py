@@ -28,9 +28,7 @@ from rvos_edge.trainer.model.presets import model_config
         ("test", {"fusion": "flat"}, "'fusion'"),
     ],
 )
-def test_a_wrong_configuration_is_refused(
-    preset: str, changes: dict[str, object], message: str
-) -> None:
+def test_a_wrong_configuration_is_refused(preset: str, changes: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         model_config(preset, **changes)
     assert "\n" not in str(caught.value)
@@ -58,27 +56,20 @@ def test_every_preset_builds_and_tells_its_shapes(preset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fusion", "flow"),
-    list(itertools.product(["single", "hierarchical"], ["none", "vision", "gate", "both"])),
+    ("fusion", "flow"), list(itertools.product(["single", "hierarchical"], ["none", "vision", "gate", "both"]))
 )
 def test_every_ablation_trains(fusion: str, flow: str) -> None:
     torch.manual_seed(0)
     model = HINet(config=model_config("test", fusion=fusion, flow=flow)).train()
     assert (model.flow is None) == (flow == "none")
     image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
-    language = model.encode_text(
-        torch.tensor([[2, 5, 9, 3]] * 4), torch.ones(4, 4, dtype=torch.int64)
-    )
-    logits = model(
-        image, torch.randn(2, 2, 64, 96), tuple(level.unflatten(0, (2, 2)) for level in language)
-    )
+    language = model.encode_text(torch.tensor([[2, 5, 9, 3]] * 4), torch.ones(4, 4, dtype=torch.int64))
+    logits = model(image, torch.randn(2, 2, 64, 96), tuple(level.unflatten(0, (2, 2)) for level in language))
     masks = (torch.rand(2, 2, 64, 96) > 0.7).to(torch.uint8)
     segmentation_loss(logits, masks, LossConfig(dice=1.0)).backward()  # type: ignore[no-untyped-call]
     unused = 0 if fusion == "hierarchical" else 3
     for name, parameter in model.named_parameters():
-        if name.startswith("flow.") or any(
-            name.startswith(f"language.levels.{i}.") for i in range(unused)
-        ):
+        if name.startswith("flow.") or any(name.startswith(f"language.levels.{i}.") for i in range(unused)):
             assert parameter.grad is None, name
         else:
             assert parameter.grad is not None, name

@@ -24,14 +24,9 @@ def runs(tmp_path: Path) -> list[Path]:
     before = {"name": "parent", "iterations": 100}
     paths = []
     for name, step in (("up", 1.0), ("down", -3.0)):
-        weights = {
-            k: v + step if v.is_floating_point() else v
-            for k, v in parent.model.state_dict().items()
-        }
+        weights = {k: v + step if v.is_floating_point() else v for k, v in parent.model.state_dict().items()}
         card = {"name": name, "iterations": 10, "history": [before]}
-        save_checkpoint(
-            tmp_path / name, Checkpoint(parent.model, parent.tokenizer, card), weights=weights
-        )
+        save_checkpoint(tmp_path / name, Checkpoint(parent.model, parent.tokenizer, card), weights=weights)
         paths.append(tmp_path / name)
     return paths
 
@@ -46,16 +41,11 @@ def test_the_mean_lies_between_its_parents(runs: list[Path], tmp_path: Path) -> 
 
 def test_the_margin_is_shifted_and_nothing_else(tmp_path: Path) -> None:
     before = load_checkpoint(write_checkpoint(tmp_path / "run")).model
-    after = load_checkpoint(
-        average_checkpoints([tmp_path / "run"], tmp_path / "shifted", shift=0.5)
-    ).model
+    after = load_checkpoint(average_checkpoints([tmp_path / "run"], tmp_path / "shifted", shift=0.5)).model
     image, flow = torch.rand(1, 3, 64, 96) * 255, torch.zeros(1, 2, 64, 96)
     language = tuple(torch.ones(1, 2, c) for c in before.config.channels)
     with torch.no_grad():
-        margins = [
-            (logits := model(image, flow, language))[:, :, 1] - logits[:, :, 0]
-            for model in (before, after)
-        ]
+        margins = [(logits := model(image, flow, language))[:, :, 1] - logits[:, :, 0] for model in (before, after)]
     torch.testing.assert_close(margins[1], margins[0] + 0.5)
 
 
@@ -64,35 +54,21 @@ def test_the_card_tells_what_was_averaged(runs: list[Path], tmp_path: Path) -> N
     assert [part["name"] for part in training_history(card)] == ["parent", "up", "down", "up"]
     save = tmp_path / "again"
     again = load_checkpoint(average_checkpoints([tmp_path / "mean", runs[0]], save)).card
-    assert [part["name"] for part in training_history(again)] == [
-        "parent",
-        "up",
-        "down",
-        "up",
-        "up",
-    ]
+    assert [part["name"] for part in training_history(again)] == ["parent", "up", "down", "up", "up"]
 
 
 def test_two_means_of_equally_many_are_both_told(runs: list[Path], tmp_path: Path) -> None:
     up, down = runs
     first = average_checkpoints([up, down], tmp_path / "first")
     second = average_checkpoints([up, first], tmp_path / "second")
-    history = training_history(
-        load_checkpoint(average_checkpoints([first, second], tmp_path / "both")).card
-    )
+    history = training_history(load_checkpoint(average_checkpoints([first, second], tmp_path / "both")).card)
     means = [part["of"] for part in history if "averaged" in part]
     assert len(means) == 3
-    assert (
-        means[0][0]
-        == means[1][0]
-        == hashlib.sha256((up / "model.safetensors").read_bytes()).hexdigest()[:16]
-    )
+    assert means[0][0] == means[1][0] == hashlib.sha256((up / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
 def test_snapshots_of_one_run_are_told_once_by_the_latest() -> None:
-    early, late = (
-        {"name": "run", "planned": 30, "iterations": done, "interrupted": True} for done in (10, 20)
-    )
+    early, late = ({"name": "run", "planned": 30, "iterations": done, "interrupted": True} for done in (10, 20))
     other = {"name": "another", "iterations": 20}
     for order in ((early, late, other), (late, early, other)):
         assert training_history(*order) == [late, other]

@@ -45,11 +45,7 @@ def _config(network: Path, **changes: Any) -> NamingConfig:
         "name": "named",
         "model": {"preset": "test", "backbone": LITE0, "naming": True},
         "init_from": str(network),
-        "data": {
-            "sources": [{"kind": "synthetic", "share": 1.0}],
-            "queries": 2,
-            "spare_queries": 2,
-        },
+        "data": {"sources": [{"kind": "synthetic", "share": 1.0}], "queries": 2, "spare_queries": 2},
         "samples": 8,
         "batch": 4,
         "iterations": 40,
@@ -66,9 +62,7 @@ def _quiet() -> Console:
 def _inputs(model: HINet) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     generator = torch.Generator().manual_seed(3)
     image = torch.randint(0, 256, (1, 3, 64, 96), generator=generator, dtype=torch.uint8)
-    language = tuple(
-        torch.randn(1, 2, channels, generator=generator) for channels in model.language_channels
-    )
+    language = tuple(torch.randn(1, 2, channels, generator=generator) for channels in model.language_channels)
     return image, torch.zeros(1, 2, 64, 96), language
 
 
@@ -81,12 +75,8 @@ def test_the_prior_is_high_where_the_scores_are_and_bounded() -> None:
     assert prior.shape == scores.shape
     assert int(prior[0, 0].argmax()) == 2 * 8 + 3
     assert float(prior.abs().max()) <= float(prior[0, 0, 2, 3]) < 6.5
-    torch.testing.assert_close(
-        naming.prior(scores + 7, unsure), prior, msg="only differences count"
-    )
-    torch.testing.assert_close(
-        naming.prior(scores, sure), prior * 0.15 / 1.6, msg="a sure decoder is left alone"
-    )
+    torch.testing.assert_close(naming.prior(scores + 7, unsure), prior, msg="only differences count")
+    torch.testing.assert_close(naming.prior(scores, sure), prior * 0.15 / 1.6, msg="a sure decoder is left alone")
     assert float(naming.prior(torch.full((1, 1, 6, 8), -4.0), unsure[:, :1]).abs().max()) < 1e-5
 
 
@@ -117,9 +107,7 @@ def test_of_a_sentence_vector_the_direction_alone_counts() -> None:
     torch.testing.assert_close(naming.encode_text(sentence), naming.encode_text(5 * sentence))
 
 
-def test_the_loss_falls_and_the_network_is_otherwise_what_it_was(
-    network: Path, tmp_path: Path
-) -> None:
+def test_the_loss_falls_and_the_network_is_otherwise_what_it_was(network: Path, tmp_path: Path) -> None:
     console = _quiet()
     config = _config(network, iterations=80, lr=0.01, reworded=0, dropout=0, distil=0)
     path = train_naming(config, tmp_path / "run", console=console)
@@ -132,10 +120,7 @@ def test_the_loss_falls_and_the_network_is_otherwise_what_it_was(
     assert all(torch.equal(value, state[name]) for name, value in before.model.state_dict().items())
     assert after.model.naming is not None
     hidden = load_classifier("package").hidden
-    assert all(
-        torch.equal(value, hidden[name])
-        for name, value in after.model.naming.hidden.state_dict().items()
-    )
+    assert all(torch.equal(value, hidden[name]) for name, value in after.model.naming.hidden.state_dict().items())
     assert after.card["data"] == [{"name": "synthetic", "share": 1.0}]
     assert [part["samples"] for part in training_history(after.card)] == [8]
 
@@ -182,11 +167,7 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 def test_a_file_without_the_classifier_is_refused(network: Path, tmp_path: Path) -> None:
     torch.save({"_conv_stem.weight": torch.zeros(1)}, tmp_path / "body.pth")
     with pytest.raises(UserError, match=r"body\.pth holds no classifier of EfficientNet-Lite0"):
-        train_naming(
-            _config(network, classifier=str(tmp_path / "body.pth")),
-            tmp_path / "run",
-            console=_quiet(),
-        )
+        train_naming(_config(network, classifier=str(tmp_path / "body.pth")), tmp_path / "run", console=_quiet())
 
 
 def test_a_configuration_that_makes_no_sense_is_refused(network: Path) -> None:
@@ -194,7 +175,5 @@ def test_a_configuration_that_makes_no_sense_is_refused(network: Path) -> None:
         _config(network, model={"preset": "test"})
     with pytest.raises(ValueError, match="samples must be at least batch, 4, got 3"):
         _config(network, samples=3)
-    with pytest.raises(
-        UserError, match="naming needs the classifier of efficientnet_lite0, got backbone resnet18"
-    ):
+    with pytest.raises(UserError, match="naming needs the classifier of efficientnet_lite0, got backbone resnet18"):
         model_config("test", naming=True)

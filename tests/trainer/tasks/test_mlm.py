@@ -34,13 +34,7 @@ def root(tmp_path: Path) -> Path:
 
 def _config(root: Path, **changes: Any) -> MlmConfig:
     source = {"kind": "davis17", "root": str(root), "share": 1}
-    document = {
-        "task": "mlm",
-        "name": "text",
-        "model": {"preset": "test"},
-        "sources": [source],
-        **changes,
-    }
+    document = {"task": "mlm", "name": "text", "model": {"preset": "test"}, "sources": [source], **changes}
     return MlmConfig.model_validate(document)
 
 
@@ -63,23 +57,13 @@ def test_the_loss_falls_and_the_result_is_a_text_model(root: Path, tmp_path: Pat
     before = model.sentence.bert.state_dict()["encoder.layer.0.output.dense.weight"].clone()
     tokenizer = load_text_weights(model.sentence, str(folder))
     assert tokenizer.encode("the left box").ids == small_tokenizer(512).encode("the left box").ids
-    assert not torch.equal(
-        before, model.sentence.bert.state_dict()["encoder.layer.0.output.dense.weight"]
-    )
+    assert not torch.equal(before, model.sentence.bert.state_dict()["encoder.layer.0.output.dense.weight"])
     stored = load_file(folder / "model.safetensors")
-    assert all(
-        torch.equal(value, stored[f"bert.{key}"])
-        for key, value in model.sentence.bert.state_dict().items()
-    )
+    assert all(torch.equal(value, stored[f"bert.{key}"]) for key, value in model.sentence.bert.state_dict().items())
     # And one that transformers itself reads, head and all.
     whole = BertForMaskedLM.from_pretrained(folder)
-    assert torch.equal(
-        whole.cls.predictions.decoder.weight, stored["bert.embeddings.word_embeddings.weight"]
-    )
-    assert torch.equal(
-        whole.cls.predictions.transform.dense.weight,
-        stored["cls.predictions.transform.dense.weight"],
-    )
+    assert torch.equal(whole.cls.predictions.decoder.weight, stored["bert.embeddings.word_embeddings.weight"])
+    assert torch.equal(whole.cls.predictions.transform.dense.weight, stored["cls.predictions.transform.dense.weight"])
 
 
 def test_fifteen_percent_are_asked_for_and_most_of_them_hidden() -> None:
@@ -120,9 +104,7 @@ def test_an_official_checkpoint_brings_its_head(tmp_path: Path) -> None:
     # As Google's checkpoint names them.
     old = {key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
            for key, value in state.items()}  # fmt: skip
-    save_file(
-        {key: value.contiguous() for key, value in old.items()}, tmp_path / "model.safetensors"
-    )
+    save_file({key: value.contiguous() for key, value in old.items()}, tmp_path / "model.safetensors")
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     again, _, headed = masked_language_model(text, str(tmp_path))
     assert headed
@@ -144,27 +126,16 @@ def test_the_command_tells_tasks_apart_and_overwrites_nothing(root: Path, tmp_pa
 
 def test_a_source_without_written_expressions_is_refused(tmp_path: Path) -> None:
     config = MlmConfig.model_validate(
-        {
-            "task": "mlm",
-            "name": "text",
-            "model": {"preset": "test"},
-            "sources": [{"kind": "synthetic", "share": 1}],
-        }
+        {"task": "mlm", "name": "text", "model": {"preset": "test"}, "sources": [{"kind": "synthetic", "share": 1}]}
     )
     with pytest.raises(UserError, match="kind synthetic has no written expressions"):
         train_text(config, tmp_path / "run", console=_quiet())
     with pytest.raises(UserError, match="needs a text model to start from"):
-        train_text(
-            config.model_copy(update={"model": {"preset": "edge"}}),
-            tmp_path / "run",
-            console=_quiet(),
-        )
+        train_text(config.model_copy(update={"model": {"preset": "edge"}}), tmp_path / "run", console=_quiet())
     assert not (tmp_path / "run").exists()
 
 
-def test_a_full_disk_leaves_nothing(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 

@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.generate import vocabulary
-from rvos_edge.trainer.data.generate.labelled_frame import (
-    LabelledFrame,
-    blur_flow,
-    finish,
-    move,
-    to_rgb,
-)
+from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame, blur_flow, finish, move, to_rgb
 from rvos_edge.trainer.data.generate.reflections import Ground
 from rvos_edge.trainer.data.generate.templates import Thing, dominant_colour, flip_words
 from rvos_edge.trainer.data.readers.coco import CocoDataset, Instance, Picture, touches_border
@@ -85,9 +79,7 @@ class ComposedDataset:
                     self._objects[instance.category].append((picture, instance))
         self._categories = sorted(self._objects)
         if not self._objects or (self.davis_backgrounds < 1 and not self._backgrounds):
-            raise UserError(
-                f"{coco.root} has no whole object of useful size or no background: give more COCO images"
-            )
+            raise UserError(f"{coco.root} has no whole object of useful size or no background: give more COCO images")
 
     def draw(self, rng: np.random.Generator) -> Sample:
         """A background with one to three objects, their sentences and absent ones."""
@@ -99,9 +91,7 @@ class ComposedDataset:
         if davis is not None and rng.random() < self.davis_backgrounds:
             scene = davis.scene(rng)
         else:
-            scene = self.coco.scene(
-                rng, self._backgrounds[int(rng.integers(len(self._backgrounds)))]
-            )
+            scene = self.coco.scene(rng, self._backgrounds[int(rng.integers(len(self._backgrounds)))])
         image, flow = scene.image.copy(), scene.flow.copy()
         # The camera's motion, as seen where nothing stands.
         camera = np.median(flow[::4, ::4].reshape(-1, 2), axis=0)
@@ -113,16 +103,9 @@ class ComposedDataset:
             placed = _place(rng, cutout, image.shape[:2], [*things, *pasted])
             parts = [(cutout, placed)]
             if cutout.rider is not None and placed is not None:
-                parts.append(
-                    (
-                        cutout.rider,
-                        _seat(rng, cutout.rider, placed, image.shape[:2], [*things, *pasted]),
-                    )
-                )
+                parts.append((cutout.rider, _seat(rng, cutout.rider, placed, image.shape[:2], [*things, *pasted])))
             if placed is not None and self.grounds and rng.random() < self.grounds:
-                seen = _show_on_ground(
-                    rng, image, [where for _, where in parts if where], [*things, *pasted]
-                )
+                seen = _show_on_ground(rng, image, [where for _, where in parts if where], [*things, *pasted])
                 _still(flow, seen, camera)
                 move(flow, seen, motion, rng)
             for part, where in parts:
@@ -134,20 +117,9 @@ class ComposedDataset:
                 _still(flow, mask, camera)
                 move(flow, mask, motion, rng)
                 colour = dominant_colour(image, mask, part.category) if part.category else None
-                pasted.append(
-                    Thing(
-                        mask,
-                        part.category,
-                        part.sentences,
-                        colour,
-                        motion,
-                        cut=touches_border(mask),
-                    )
-                )
+                pasted.append(Thing(mask, part.category, part.sentences, colour, motion, cut=touches_border(mask)))
         categories = scene.categories | {t.category for t in pasted if t.category}
-        categories = categories.union(
-            *(vocabulary.concepts(s) for t in pasted for s in t.sentences)
-        )
+        categories = categories.union(*(vocabulary.concepts(s) for t in pasted for s in t.sentences))
         near, far = self.coco.absentees(frozenset(categories))
         return replace(
             scene,
@@ -171,33 +143,17 @@ class ComposedDataset:
         out: list[CutOut] = []
         if self.davis is not None and rng.random() < 0.35:
             out += self._foreground(rng, scene)
-        present = set(scene.categories).union(
-            *(vocabulary.concepts(s) for cut in out for s in cut.sentences)
-        )
-        allowed = [
-            c
-            for c in allowed
-            if c not in vocabulary.confusable(present) or (c in apart and not out)
-        ]
+        present = set(scene.categories).union(*(vocabulary.concepts(s) for cut in out for s in cut.sentences))
+        allowed = [c for c in allowed if c not in vocabulary.confusable(present) or (c in apart and not out)]
         while len(out) < count and allowed:
             same = [c for c in allowed if c in apart or c in {cut.category for cut in out}]
             pool = same if same and rng.random() < 0.6 else allowed
             if not out and "person" in allowed and rng.random() < self.riders:
                 pool = [c for c in allowed if c in vocabulary.MOUNTS] or pool
             category = pool[int(rng.integers(len(pool)))]
-            if (
-                category in vocabulary.ANIMALS
-                or category in vocabulary.VEHICLES
-                or rng.random() < 0.6
-            ):
-                ridden = (
-                    category in vocabulary.MOUNTS and "person" in allowed and rng.random() < 0.6
-                )
-                out.append(
-                    replace(
-                        self._cut(rng, category), rider=self._cut(rng, "person") if ridden else None
-                    )
-                )
+            if category in vocabulary.ANIMALS or category in vocabulary.VEHICLES or rng.random() < 0.6:
+                ridden = category in vocabulary.MOUNTS and "person" in allowed and rng.random() < 0.6
+                out.append(replace(self._cut(rng, category), rider=self._cut(rng, "person") if ridden else None))
                 alike = vocabulary.confusable({category}) - {category}
                 allowed = [c for c in allowed if c not in alike]
         return out
@@ -216,9 +172,7 @@ class ComposedDataset:
         """The foreground of a DAVIS video whose sentences fit nothing in the scene, or nothing."""
         assert self.davis is not None
         video = self.davis.videos[int(rng.integers(len(self.davis.videos)))]
-        present = [s for thing in scene.things for s in thing.sentences] + [
-            f"a {c}" for c in scene.categories
-        ]
+        present = [s for thing in scene.things for s in thing.sentences] + [f"a {c}" for c in scene.categories]
         if len(self.davis.objects[video]) != 1:
             return []
         said = list(self.davis.objects[video][0].sentences)
@@ -235,11 +189,7 @@ class ComposedDataset:
             cut, shape, said = cut[:, ::-1], shape[:, ::-1], [flip_words(s) for s in said]
         # Where it was and what stood around it is lost: keep what speaks of the thing itself.
         said = [s for s in said if not _speaks_of_surroundings(s)]
-        return (
-            [CutOut(cut, shape, "", tuple(said[i] for i in rng.permutation(len(said))[:2]))]
-            if said
-            else []
-        )
+        return [CutOut(cut, shape, "", tuple(said[i] for i in rng.permutation(len(said))[:2]))] if said else []
 
 
 def _speaks_of_surroundings(sentence: str) -> bool:
@@ -254,24 +204,12 @@ def _pastable(picture: Picture, instance: Instance) -> bool:
     one_part = len(instance.polygons) == 1
     # A thin share of its box is mostly a part of something, or something behind bars.
     solid = instance.area > 0.3 * (x1 - x0) * (y1 - y0)
-    return (
-        whole
-        and large
-        and one_part
-        and solid
-        and not instance.crowd
-        and instance.category not in _NOT_PASTED
-    )
+    return whole and large and one_part and solid and not instance.crowd and instance.category not in _NOT_PASTED
 
 
 def _whole_box(instance: Instance, size: tuple[int, int]) -> tuple[int, int, int, int]:
     x0, y0, x1, y1 = instance.box
-    return (
-        max(int(x0) - 1, 0),
-        max(int(y0) - 1, 0),
-        min(int(x1) + 2, size[1]),
-        min(int(y1) + 2, size[0]),
-    )
+    return (max(int(x0) - 1, 0), max(int(y0) - 1, 0), min(int(x1) + 2, size[1]), min(int(y1) + 2, size[0]))
 
 
 def _motions(rng: np.random.Generator, count: int) -> list[tuple[float, float]]:
@@ -288,9 +226,7 @@ def _motions(rng: np.random.Generator, count: int) -> list[tuple[float, float]]:
 Placed = tuple[NDArray[np.uint8], NDArray[np.float32], tuple[int, int]]
 
 
-def _place(
-    rng: np.random.Generator, cutout: CutOut, size: tuple[int, int], things: Sequence[Thing]
-) -> Placed | None:
+def _place(rng: np.random.Generator, cutout: CutOut, size: tuple[int, int], things: Sequence[Thing]) -> Placed | None:
     """Scale a cut-out and find a corner (x, y) where it hides at most a third of anything, or None."""
     height, width = size
     h, w = cutout.mask.shape
@@ -306,22 +242,14 @@ def _place(
         area = np.count_nonzero(shape)
         if area < 0.01 * height * width or area < 0.75 * np.count_nonzero(alpha > 0.5):
             continue
-        if any(
-            np.count_nonzero(thing.mask & shape) > 0.33 * thing.area
-            for thing in things
-            if thing.area
-        ):
+        if any(np.count_nonzero(thing.mask & shape) > 0.33 * thing.area for thing in things if thing.area):
             continue
         return patch, alpha, (x, y)
     return None
 
 
 def _seat(
-    rng: np.random.Generator,
-    rider: CutOut,
-    mount: Placed,
-    size: tuple[int, int],
-    things: Sequence[Thing],
+    rng: np.random.Generator, rider: CutOut, mount: Placed, size: tuple[int, int], things: Sequence[Thing]
 ) -> Placed | None:
     """Scale a person and set it on a mount that is placed already, or None where it would hide or miss too much."""
     height, width = mount[1].shape
@@ -334,9 +262,7 @@ def _seat(
     shape = _window(alpha > 0.5, size, (x, y))
     if np.count_nonzero(shape) < 0.5 * np.count_nonzero(alpha > 0.5):
         return None
-    if any(
-        np.count_nonzero(thing.mask & shape) > 0.33 * thing.area for thing in things if thing.area
-    ):
+    if any(np.count_nonzero(thing.mask & shape) > 0.33 * thing.area for thing in things if thing.area):
         return None
     return patch, alpha, (x, y)
 
@@ -351,9 +277,7 @@ def _scaled(cutout: CutOut, size: tuple[int, int]) -> tuple[NDArray[np.uint8], N
     return cast("NDArray[np.uint8]", patch), alpha
 
 
-def _window(
-    shape: NDArray[np.bool_], size: tuple[int, int], corner: tuple[int, int]
-) -> NDArray[np.bool_]:
+def _window(shape: NDArray[np.bool_], size: tuple[int, int], corner: tuple[int, int]) -> NDArray[np.bool_]:
     out = np.zeros(size, np.bool_)
     here, there = _overlap(shape.shape, size, corner)
     out[here] = shape[there]
@@ -380,29 +304,19 @@ def _paste(
     here, there = _overlap(alpha.shape, image.shape[:2], corner)
     inside = alpha > 0.5
     light = float(image[::8, ::8].mean()) / max(float(patch[inside].mean()), 1.0)
-    gain = (
-        np.clip(light, 0.7, 1.4) ** 0.4 * rng.uniform(0.9, 1.1) * (1 + rng.uniform(-0.03, 0.03, 3))
-    )
+    gain = np.clip(light, 0.7, 1.4) ** 0.4 * rng.uniform(0.9, 1.1) * (1 + rng.uniform(-0.03, 0.03, 3))
     weight = alpha[there][..., None]
-    mixed = (
-        weight * np.clip(patch[there] * gain.astype(np.float32), 0, 255)
-        + (1 - weight) * image[here]
-    )
+    mixed = weight * np.clip(patch[there] * gain.astype(np.float32), 0, 255) + (1 - weight) * image[here]
     image[here] = mixed.astype(np.uint8)
     return _window(inside, image.shape[:2], corner)
 
 
 def _show_on_ground(
-    rng: np.random.Generator,
-    image: NDArray[np.uint8],
-    parts: Sequence[Placed],
-    things: Sequence[Thing],
+    rng: np.random.Generator, image: NDArray[np.uint8], parts: Sequence[Placed], things: Sequence[Thing]
 ) -> NDArray[np.bool_]:
     """Mirror or shade in place what is about to be pasted, the first of which stands on the ground; where: [H,W]."""
     _, alpha, (_, top) = parts[0]
-    ground = Ground.draw(
-        rng, base=top + int(np.flatnonzero((alpha > 0.5).any(axis=1))[-1]), height=alpha.shape[0]
-    )
+    ground = Ground.draw(rng, base=top + int(np.flatnonzero((alpha > 0.5).any(axis=1))[-1]), height=alpha.shape[0])
     seen = np.zeros(image.shape[:2], np.bool_)
     free = ~np.any([thing.mask for thing in things], axis=0) if things else ~seen
     for part in parts:
@@ -414,14 +328,10 @@ def _hide(thing: Thing, mask: NDArray[np.bool_]) -> Thing:
     return replace(thing, mask=thing.mask & ~mask) if (thing.mask & mask).any() else thing
 
 
-def _still(
-    flow: NDArray[np.float32], mask: NDArray[np.bool_], camera: NDArray[np.floating]
-) -> None:
+def _still(flow: NDArray[np.float32], mask: NDArray[np.bool_], camera: NDArray[np.floating]) -> None:
     """Give a mask's pixels the camera's motion, in place."""
     height, width = flow.shape[:2]
-    small = cv2.resize(
-        mask.view(np.uint8) * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA
-    )
+    small = cv2.resize(mask.view(np.uint8) * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA)
     weight = small.astype(np.float32)[..., None] / 255
     flow *= 1 - weight
     flow += weight * np.asarray(camera, np.float32)

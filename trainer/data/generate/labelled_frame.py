@@ -17,13 +17,7 @@ from rvos_edge.trainer.data.transforms import Augmentation, photometric
 
 _PRESENT, _ABSENT = 8, 6
 _CLEARLY = 2.0  # pixels per frame
-MOVERS = (
-    "the moving object",
-    "the object that is moving",
-    "something moving",
-    "the thing that moves",
-    "what moves",
-)
+MOVERS = ("the moving object", "the object that is moving", "something moving", "the thing that moves", "what moves")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +55,12 @@ def finish(scene: LabelledFrame, rng: np.random.Generator, augmentation: Augment
     mover = _only_mover(scene)
     if mover is not None:
         # Whatever it looks like: here the flow alone can tell.
-        pairs.insert(
-            int(rng.integers(len(pairs) + 1)), (MOVERS[int(rng.integers(len(MOVERS)))], mover.mask)
-        )
+        pairs.insert(int(rng.integers(len(pairs) + 1)), (MOVERS[int(rng.integers(len(MOVERS)))], mover.mask))
     pairs += [(sentence, empty) for sentence in absent_sentences(scene, rng, _ABSENT)]
     return Sample(
         image=np.ascontiguousarray(photometric(scene.image, rng, augmentation)),
         flow=np.ascontiguousarray(scene.flow, np.float32),
-        masks=np.stack([mask for _, mask in pairs])
-        if pairs
-        else np.zeros((0, *empty.shape), np.bool_),
+        masks=np.stack([mask for _, mask in pairs]) if pairs else np.zeros((0, *empty.shape), np.bool_),
         expressions=tuple(sentence for sentence, _ in pairs),
         ignore=scene.ignore,
     )
@@ -79,34 +69,24 @@ def finish(scene: LabelledFrame, rng: np.random.Generator, augmentation: Augment
 def _only_mover(scene: LabelledFrame) -> Thing | None:
     """The one thing that moves clearly against everything else, judged by the flow."""
     height, width = scene.flow.shape[:2]
-    unknown = (
-        np.zeros((height, width), np.bool_)
-        if scene.ignore is None
-        else _shrunk(scene.ignore, width, height) > 0
-    )
+    unknown = np.zeros((height, width), np.bool_) if scene.ignore is None else _shrunk(scene.ignore, width, height) > 0
     shares = [_shrunk(thing.mask, width, height) for thing in scene.things]
     for index, thing in enumerate(scene.things):
         outside = (shares[index] == 0) & ~unknown
         if np.count_nonzero(outside) < 0.2 * outside.size:
             continue
         own = np.linalg.norm(scene.flow - np.median(scene.flow[outside], axis=0), axis=-1)
-        speeds = [
-            float(np.median(own[share > 0.5])) if (share > 0.5).any() else 0.0 for share in shares
-        ]
+        speeds = [float(np.median(own[share > 0.5])) if (share > 0.5).any() else 0.0 for share in shares]
         rivals = [speed for other, speed in enumerate(speeds) if other != index]
         # Zooms and parallax move the far corners too: hardly anything there may be half as fast as the thing is.
-        if speeds[index] > max(
-            _CLEARLY, 2 * float(np.quantile(own[outside], 0.98)), 4 * max(rivals, default=0.0)
-        ):
+        if speeds[index] > max(_CLEARLY, 2 * float(np.quantile(own[outside], 0.98)), 4 * max(rivals, default=0.0)):
             return thing
     return None
 
 
 def _shrunk(mask: NDArray[np.bool_], width: int, height: int) -> NDArray[np.float32]:
     """bool [H,W] -> the share of the mask in each cell, [height,width]."""
-    small = cv2.resize(
-        mask.view(np.uint8) * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA
-    )
+    small = cv2.resize(mask.view(np.uint8) * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.float32) / np.float32(255)
 
 
@@ -133,9 +113,7 @@ def to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cast("NDArray[np.uint8]", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-def camera_flow(
-    rng: np.random.Generator, size: tuple[int, int], flow_size: tuple[int, int]
-) -> NDArray[np.float32]:
+def camera_flow(rng: np.random.Generator, size: tuple[int, int], flow_size: tuple[int, int]) -> NDArray[np.float32]:
     """Flow of a moving camera in front of a still picture, float32 [h,w,2] in pixels of an image of ``size``.
 
     A pan, a zoom and a roll, with a smooth unevenness as from depth; a quarter of the time the camera stands still.
@@ -149,10 +127,7 @@ def camera_flow(
 
 
 def move(
-    flow: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    motion: tuple[float, float],
-    rng: np.random.Generator,
+    flow: NDArray[np.float32], mask: NDArray[np.bool_], motion: tuple[float, float], rng: np.random.Generator
 ) -> None:
     """Give the pixels of a mask [H,W] their own motion (dx, dy pixels per frame, beyond the camera's), in place.
 
@@ -172,12 +147,7 @@ def blur_flow(flow: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
 
 
 def _affine(
-    rng: np.random.Generator,
-    size: tuple[int, ...],
-    flow_size: tuple[int, int],
-    *,
-    pan: float,
-    turn: float,
+    rng: np.random.Generator, size: tuple[int, ...], flow_size: tuple[int, int], *, pan: float, turn: float
 ) -> NDArray[np.float32]:
     h, w = flow_size
     y, x = np.meshgrid(
@@ -187,6 +157,4 @@ def _affine(
     )
     zoom, roll = rng.normal(0, turn, 2)
     dx, dy = rng.normal(0, 1, 2) * (pan, pan * 0.5)
-    return np.stack([dx + zoom * x - roll * y, dy + zoom * y + roll * x], axis=-1).astype(
-        np.float32
-    )
+    return np.stack([dx + zoom * x - roll * y, dy + zoom * y + roll * x], axis=-1).astype(np.float32)

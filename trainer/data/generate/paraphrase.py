@@ -8,51 +8,13 @@ import numpy as np
 
 from rvos_edge.trainer.data.generate import vocabulary
 
-_COLOURS = (
-    "black",
-    "white",
-    "brown",
-    "gray",
-    "red",
-    "blue",
-    "silver",
-    "green",
-    "yellow",
-    "dark",
-    "brown and white",
-)
-_LOOKS = (
-    *_COLOURS,
-    "black and white",
-    "small",
-    "young",
-    "old",
-    "large",
-    "striped",
-    "spotted",
-    "wet",
-    "fast",
-)
+_COLOURS = ("black", "white", "brown", "gray", "red", "blue", "silver", "green", "yellow", "dark", "brown and white")
+_LOOKS = (*_COLOURS, "black and white", "small", "young", "old", "large", "striped", "spotted", "wet", "fast")
 _DEEDS = (
-    *(
-        "moving",
-        "running",
-        "jumping",
-        "turning",
-        "walking",
-        "standing",
-        "playing",
-        "climbing",
-        "crossing",
-    ),
+    *("moving", "running", "jumping", "turning", "walking", "standing", "playing", "climbing", "crossing"),
     *("flying", "swimming", "driving", "floating", "resting", "seen from behind", "in motion"),
 )
-_SAID = frozenset(word for colours in _COLOURS for word in colours.split()) | {
-    "orange",
-    "purple",
-    "pink",
-    "light",
-}
+_SAID = frozenset(word for colours in _COLOURS for word in colours.split()) | {"orange", "purple", "pink", "light"}
 
 
 def reword(sentence: str, rng: np.random.Generator) -> str:
@@ -76,12 +38,7 @@ def reword(sentence: str, rng: np.random.Generator) -> str:
     if rng.random() < 0.6:
         colour = _pick(_COLOURS, rng) if rng.random() < 0.5 else ""
         the = "the" if rng.random() < 0.4 else ""
-        words += [
-            _pick(vocabulary.RELATIONS, rng),
-            the,
-            colour,
-            _pick(vocabulary.SURROUNDINGS, rng),
-        ]
+        words += [_pick(vocabulary.RELATIONS, rng), the, colour, _pick(vocabulary.SURROUNDINGS, rng)]
     return " ".join(filter(None, words))
 
 

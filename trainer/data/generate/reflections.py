@@ -43,16 +43,7 @@ class Ground:
             opacity, light = float(rng.uniform(0.4, 0.95)), float(rng.uniform(0.25, 1))
             return cls(base, float(rng.uniform(0.4, 1.1)), 0.0, opacity, fade, light, ripple, blur)
         length = float(rng.choice((-1, 1)) * rng.uniform(0.12, 0.5))
-        return cls(
-            base,
-            length,
-            float(rng.normal(0, 0.7)),
-            float(rng.uniform(0.3, 0.7)),
-            fade,
-            0.0,
-            0.0,
-            blur,
-        )
+        return cls(base, length, float(rng.normal(0, 0.7)), float(rng.uniform(0.3, 0.7)), fade, 0.0, 0.0, blur)
 
     def show(
         self,
@@ -77,27 +68,16 @@ class Ground:
             Where it is well visible, bool [H,W].
         """
         height, width = image.shape[:2]
-        row, column = (
-            np.arange(height, dtype=np.float32)[:, None],
-            np.arange(width, dtype=np.float32)[None],
-        )
-        up = (row - self.base) / np.float32(
-            self.length
-        )  # height of the point that is seen in this row
-        waves = (
-            self.ripple
-            * np.sin(row * rng.uniform(0.15, 0.8) + rng.uniform(0, 2 * np.pi))
-            * np.minimum(up / 20, 1)
-        )
+        row, column = (np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None])
+        up = (row - self.base) / np.float32(self.length)  # height of the point that is seen in this row
+        waves = self.ripple * np.sin(row * rng.uniform(0.15, 0.8) + rng.uniform(0, 2 * np.pi)) * np.minimum(up / 20, 1)
         x = column - np.float32(self.slant) * up + waves.astype(np.float32) - corner[0]
         y = np.broadcast_to(self.base - up - corner[1], x.shape)
         x, y = np.ascontiguousarray(x, np.float32), np.ascontiguousarray(y, np.float32)
         weight = cv2.remap(alpha, x, y, cv2.INTER_LINEAR)
         opacity = self.opacity * (1 - self.fade * np.clip(up / patch.shape[0], 0, 1))
         weight = cv2.GaussianBlur(weight, (0, 0), self.blur) * opacity * (up > 0) * free
-        seen = cv2.remap(
-            np.ascontiguousarray(patch), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        seen = cv2.remap(np.ascontiguousarray(patch), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         seen = cv2.GaussianBlur(seen, (0, 0), self.blur).astype(np.float32) * np.float32(self.light)
         weight = weight.astype(np.float32)[..., None]
         image[:] = (weight * seen + (1 - weight) * image).astype(np.uint8)

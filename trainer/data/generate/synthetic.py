@@ -57,9 +57,7 @@ class SyntheticDataset:
         flow = np.zeros((*self.flow_size, 2), np.float32)
         if index > 0:
             planes = np.ascontiguousarray(np.moveaxis(frame.flow, 0, -1))
-            flow = np.asarray(
-                cv2.resize(planes, self.flow_size[::-1], interpolation=cv2.INTER_AREA), np.float32
-            )
+            flow = np.asarray(cv2.resize(planes, self.flow_size[::-1], interpolation=cv2.INTER_AREA), np.float32)
         return Sample(
             image=np.ascontiguousarray(photometric(to_rgb(frame.image), rng, self.augmentation)),
             flow=flow,

@@ -15,19 +15,12 @@ from rvos_edge.trainer.data.generate import vocabulary
 
 # A colour counts when it covers this share of a thing, and every other one stays below the second number.
 _CLEAR, _OTHER = 0.55, 0.2
-_HUES = (
-    ("red", 0, 6),
-    ("orange", 9, 19),
-    ("yellow", 23, 34),
-    ("green", 38, 82),
-    ("blue", 95, 128),
-    ("red", 173, 180),
-)
+_HUES = (("red", 0, 6), ("orange", 9, 19), ("yellow", 23, 34), ("green", 38, 82), ("blue", 95, 128), ("red", 173, 180))
 _COLOURLESS = frozenset(
     """tv,laptop,clock,zebra,person,mouse,cell phone,bird,dog,cat,orange,broccoli,carrot,wine glass,sink,potted plant,
-fork,knife,spoon,traffic light,book,keyboard,remote,dining table,pizza,sandwich,hot dog,cake""".replace(
-        "\n", ""
-    ).split(",")
+fork,knife,spoon,traffic light,book,keyboard,remote,dining table,pizza,sandwich,hot dog,cake""".replace("\n", "").split(
+        ","
+    )
 )
 COLOURS = ("red", "orange", "yellow", "green", "blue", "white", "black")
 _STILL, _MOVING = 0.35, 2.0  # pixels per frame
@@ -72,20 +65,14 @@ class Thing:
         x, y, w, h = cv2.boundingRect(self.mask.view(np.uint8))
         object.__setattr__(self, "box", (x, y, x + w, y + h))
         object.__setattr__(self, "area", int(moments["m00"]))
-        object.__setattr__(
-            self, "centre", (moments["m10"] / area / width, moments["m01"] / area / height)
-        )
+        object.__setattr__(self, "centre", (moments["m10"] / area / width, moments["m01"] / area / height))
 
 
 Pair = tuple[str, NDArray[np.bool_]]
 
 
 def describe(
-    things: Sequence[Thing],
-    *,
-    uncertain: Iterable[str] = (),
-    rng: np.random.Generator,
-    tails: bool = False,
+    things: Sequence[Thing], *, uncertain: Iterable[str] = (), rng: np.random.Generator, tails: bool = False
 ) -> list[Pair]:
     """All kinds of true, unambiguous sentences about a scene, with wording drawn from ``rng``.
 
@@ -113,9 +100,7 @@ def describe(
     return pairs + _of_riders(things, doubtful, rng) + _of_kinds(things, doubtful, rng)
 
 
-def contradictions(
-    things: Sequence[Thing], *, uncertain: Iterable[str] = (), rng: np.random.Generator
-) -> list[str]:
+def contradictions(things: Sequence[Thing], *, uncertain: Iterable[str] = (), rng: np.random.Generator) -> list[str]:
     """Sentences that name a thing of the scene with an attribute it clearly has not: their masks are empty."""
     out = []
     doubtful = frozenset(uncertain)
@@ -126,19 +111,13 @@ def contradictions(
         x, _ = group[0].centre
         if len(group) == 1 and abs(x - 0.5) > 0.25:
             out.append(f"the {noun} on the {'right' if x < 0.5 else 'left'}")
-        if all(
-            thing.colour in ("red", "blue", "green", "yellow", "white", "black") for thing in group
-        ):
+        if all(thing.colour in ("red", "blue", "green", "yellow", "white", "black") for thing in group):
             have = {thing.colour for thing in group}
             near = {"red": "orange", "yellow": "orange"}
-            others = [
-                c for c in COLOURS if c not in have and c not in {near.get(h or "") for h in have}
-            ]
+            others = [c for c in COLOURS if c not in have and c not in {near.get(h or "") for h in have}]
             out.append(f"the {_pick(rng, others)} {noun}")
         for word, axis, sign in (("left", 0, -1), ("right", 0, 1)):
-            if all(
-                thing.motion is not None and thing.motion[axis] * sign < -_MOVING for thing in group
-            ):
+            if all(thing.motion is not None and thing.motion[axis] * sign < -_MOVING for thing in group):
                 out.append(f"the {noun} moving to the {word}")
         if all(thing.motion is not None and np.hypot(*thing.motion) < 0.05 for thing in group):
             out.append(_pick(rng, (f"the moving {noun}", f"the {noun} that is moving")))
@@ -166,10 +145,7 @@ def absent(categories: Sequence[str], rng: np.random.Generator) -> str:
         return _pick(rng, (f"the {colour} {noun}", vocabulary.article(f"{colour} {noun}")))
     if kind < 0.9:
         return f"the {_pick(rng, ('largest', 'biggest', 'smallest', 'smaller', 'big'))} {noun}"
-    return _pick(
-        rng,
-        (f"the moving {noun}", f"the {noun} moving to the {side}", f"the {noun} that is moving"),
-    )
+    return _pick(rng, (f"the moving {noun}", f"the {noun} moving to the {side}", f"the {noun} that is moving"))
 
 
 def flip_words(sentence: str) -> str:
@@ -209,9 +185,7 @@ def dominant_colour(image: NDArray[np.uint8], mask: NDArray[np.bool_], category:
     # Between skin, wood and brown, only a vivid orange is beyond doubt.
     vivid = chromatic & (saturation > 150) & (value > 150)
     for name, low, high in _HUES:
-        share[name] += float(
-            ((vivid if name == "orange" else chromatic) & (hue >= low) & (hue <= high)).mean()
-        )
+        share[name] += float(((vivid if name == "orange" else chromatic) & (hue >= low) & (hue <= high)).mean())
     share["white"] = float(((saturation < 40) & (value > 185)).mean())
     share["black"] = float((value < 50).mean())
     ranked = sorted(share.items(), key=lambda item: -item[1])
@@ -245,10 +219,7 @@ def _told(category: str, phrase: str, rng: np.random.Generator) -> str:
     if rng.random() < 0.3:
         one, other = rng.choice(len(COLOURS), 2, replace=False)
         colours = _pick(rng, (f"{COLOURS[one]} ", f"{COLOURS[one]} and {COLOURS[other]} ", "", ""))
-        relation, surroundings = (
-            _pick(rng, vocabulary.RELATIONS),
-            _pick(rng, vocabulary.SURROUNDINGS),
-        )
+        relation, surroundings = (_pick(rng, vocabulary.RELATIONS), _pick(rng, vocabulary.SURROUNDINGS))
         phrase = f"{phrase} {relation} {_pick(rng, ('the ', ''))}{colours}{surroundings}"
     return phrase
 
@@ -272,14 +243,7 @@ def _of_one(thing: Thing, *, doubt: bool, rng: np.random.Generator, tails: bool)
 
 
 def _coloured(noun: str, colour: str, rng: np.random.Generator) -> str:
-    return _pick(
-        rng,
-        (
-            f"the {colour} {noun}",
-            vocabulary.article(f"{colour} {noun}"),
-            f"the {noun} that is {colour}",
-        ),
-    )
+    return _pick(rng, (f"the {colour} {noun}", vocabulary.article(f"{colour} {noun}"), f"the {noun} that is {colour}"))
 
 
 def _motions(noun: str, motion: tuple[float, float] | None, rng: np.random.Generator) -> list[str]:
@@ -300,9 +264,7 @@ def _of_several(group: Sequence[Thing], *, doubt: bool, rng: np.random.Generator
     pairs: list[Pair] = []
     by_size = sorted(group, key=lambda thing: -thing.area)
     if by_size[0].area > 1.8 * by_size[1].area:
-        words = ["largest", "biggest"] + (
-            ["bigger", "big", "large"] if by_size[0].area > 2.5 * by_size[1].area else []
-        )
+        words = ["largest", "biggest"] + (["bigger", "big", "large"] if by_size[0].area > 2.5 * by_size[1].area else [])
         pairs.append((f"the {_pick(rng, words)} {noun}", by_size[0].mask))
     smallest = by_size[-1]
     if not doubt and not smallest.cut and by_size[-2].area > 1.8 * smallest.area:
@@ -317,9 +279,7 @@ def _of_several(group: Sequence[Thing], *, doubt: bool, rng: np.random.Generator
     return pairs if doubt else pairs + _by_place(noun, group, rng)
 
 
-def _apart_by_motion(
-    noun: str, thing: Thing, others: Sequence[Thing], rng: np.random.Generator
-) -> list[str]:
+def _apart_by_motion(noun: str, thing: Thing, others: Sequence[Thing], rng: np.random.Generator) -> list[str]:
     if thing.motion is None or any(other.motion is None for other in others):
         return []
     motions = [other.motion or (0.0, 0.0) for other in others]
@@ -331,9 +291,7 @@ def _apart_by_motion(
         ]
         out.append(_pick(rng, (f"the moving {noun}", f"the {noun} that is moving", *told)))
     if np.hypot(*thing.motion) < 0.05 and all(np.hypot(*m) > _MOVING for m in motions):
-        out.append(
-            _pick(rng, (f"the {noun} that is standing still", f"the {noun} that is not moving"))
-        )
+        out.append(_pick(rng, (f"the {noun} that is standing still", f"the {noun} that is not moving")))
     dx, dy = thing.motion
     side = -1 if dx < 0 else 1
     if abs(dx) > max(_MOVING, 2 * abs(dy)) and all(m[0] * side < _STILL for m in motions):
@@ -363,28 +321,17 @@ def _by_place(noun: str, group: Sequence[Thing], rng: np.random.Generator) -> li
         if axis == 0 and len(group) == 3:
             left, middle, right = (thing.centre[0] for thing in ordered)
             if min(middle - left, right - middle) > margin and abs(middle - 0.5) < 0.2:
-                pairs.append(
-                    (
-                        _pick(rng, (f"the {noun} in the middle", f"the middle {noun}")),
-                        ordered[1].mask,
-                    )
-                )
+                pairs.append((_pick(rng, (f"the {noun} in the middle", f"the middle {noun}")), ordered[1].mask))
     return pairs
 
 
 def _ahead(thing: Thing, group: Sequence[Thing], axis: int, end: int) -> bool:
     """Whether both edges of a thing along an axis lie before (end 0) or beyond (end 1) those of all the others."""
     sign = 1 - 2 * end
-    return all(
-        sign * thing.box[edge] <= sign * other.box[edge]
-        for other in group
-        for edge in (axis, axis + 2)
-    )
+    return all(sign * thing.box[edge] <= sign * other.box[edge] for other in group for edge in (axis, axis + 2))
 
 
-def _of_riders(
-    things: Sequence[Thing], doubtful: frozenset[str], rng: np.random.Generator
-) -> list[Pair]:
+def _of_riders(things: Sequence[Thing], doubtful: frozenset[str], rng: np.random.Generator) -> list[Pair]:
     """A person and what carries it, as the one foreground that DAVIS-2016 takes them for."""
     people = [thing for thing in things if thing.category == "person"]
     pairs: list[Pair] = []
@@ -399,9 +346,7 @@ def _of_riders(
         if len(riders) != 1 or not _sits_on(riders[0], mount):
             continue
         noun = _pick(rng, vocabulary.names(category))
-        one, its = (
-            (noun, "their") if noun in vocabulary.PLURAL_ONLY else (vocabulary.article(noun), "its")
-        )
+        one, its = (noun, "their") if noun in vocabulary.PLURAL_ONLY else (vocabulary.article(noun), "its")
         person = _pick(rng, ("person", "rider"))
         forms = (
             f"a person riding {one}",
@@ -425,16 +370,11 @@ def _at(mount: Thing, people: Sequence[Thing]) -> list[Thing]:
 def _sits_on(person: Thing, mount: Thing) -> bool:
     """Whether a person is over its mount and does not stand on the same ground."""
     height = mount.box[3] - mount.box[1]
-    over = (
-        person.centre[1] < mount.centre[1]
-        and mount.box[0] < person.centre[0] * person.mask.shape[1] < mount.box[2]
-    )
+    over = person.centre[1] < mount.centre[1] and mount.box[0] < person.centre[0] * person.mask.shape[1] < mount.box[2]
     return over and person.box[3] <= mount.box[3] + 0.1 * height
 
 
-def _of_kinds(
-    things: Sequence[Thing], doubtful: frozenset[str], rng: np.random.Generator
-) -> list[Pair]:
+def _of_kinds(things: Sequence[Thing], doubtful: frozenset[str], rng: np.random.Generator) -> list[Pair]:
     """ "the animal", "all the vehicles": only where every thing has a category."""
     if any(not thing.category for thing in things):
         return []

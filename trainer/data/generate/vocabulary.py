@@ -36,61 +36,30 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "teddy bear": ("teddy bear",),
     "microwave": ("microwave", "microwave oven"),
 }
-_PLURALS = {
-    "person": "people",
-    "human": "people",
-    "sheep": "sheep",
-    "mouse": "mice",
-    "computer mouse": "computer mice",
-}
+_PLURALS = {"person": "people", "human": "people", "sheep": "sheep", "mouse": "mice", "computer mouse": "computer mice"}
 _PLURALS |= {"knife": "knives", "piece of luggage": "pieces of luggage", "remote": "remotes"}
 # Nouns that only come in pairs read badly as "a skis".
 PLURAL_ONLY = frozenset({"skis", "scissors"})
 
-ANIMALS = frozenset(
-    _split("bird cat dog horse sheep cow elephant bear zebra giraffe rhino camel penguin kangaroo")
-)
+ANIMALS = frozenset(_split("bird cat dog horse sheep cow elephant bear zebra giraffe rhino camel penguin kangaroo"))
 VEHICLES = frozenset({"car", "motorcycle", "airplane", "bus", "train", "truck", "boat"})
 
 # What a person rides: rider and mount move as one, and DAVIS-2016 takes them as one foreground.
 MOUNTS = frozenset(_split("bicycle motorcycle horse elephant skateboard surfboard snowboard skis"))
 
 # What follows a thing in a spoken sentence without changing which thing is meant. None of these words names a category.
-RELATIONS = (
-    "on",
-    "in",
-    "near",
-    "next to",
-    "in front of",
-    "behind",
-    "through",
-    "past",
-    "over",
-    "across",
-    "beside",
-)
+RELATIONS = ("on", "in", "near", "next to", "in front of", "behind", "through", "past", "over", "across", "beside")
 SURROUNDINGS = _split(
     """grass water road field fence poles wall sand snow rocks street building crossing obstacles ramp bushes lines
     stairs bars hill"""
 )
 _ACTIONS: dict[str, tuple[str, ...]] = {
-    "person": (
-        "walking",
-        "standing",
-        "running",
-        "jumping",
-        "sitting",
-        "playing",
-        "waiting",
-        "turning",
-    ),
+    "person": ("walking", "standing", "running", "jumping", "sitting", "playing", "waiting", "turning"),
     "animal": ("walking", "running", "standing", "jumping", "resting", "looking around", "eating"),
     "bird": ("flying", "swimming", "standing", "landing", "floating", "walking"),
     "vehicle": ("driving", "turning", "parked", "standing", "moving along", "passing"),
 }
-_MOVES = frozenset(
-    {"walking", "running", "flying", "swimming", "driving", "moving along", "passing"}
-)
+_MOVES = frozenset({"walking", "running", "flying", "swimming", "driving", "moving along", "passing"})
 
 # Pairs of categories that look or are called alike: where one is, the others are never said to be absent.
 _ALIKE: tuple[frozenset[str], ...] = (
@@ -131,13 +100,9 @@ somebody athlete driver pedestrian adult crowd surfers breakdancing hiking danci
 _WORDS |= dict.fromkeys(_split(_PEOPLE), ("person",))
 _WORDS |= dict.fromkeys(("bike", "bikes"), ("bicycle", "motorcycle"))
 _WORDS |= dict.fromkeys(("bmx", "bicycle", "bicycles"), ("bicycle",))
-_WORDS |= dict.fromkeys(
-    _split("motorbike motorbikes motorcycle motorcycles scooter moped motocross"), ("motorcycle",)
-)
+_WORDS |= dict.fromkeys(_split("motorbike motorbikes motorcycle motorcycles scooter moped motocross"), ("motorcycle",))
 _WORDS |= dict.fromkeys(_split("car cars jeep suv van vehicle truck drift"), ("car", "truck"))
-_WORDS |= dict.fromkeys(
-    _split("boat ship yacht sail sailboat sailboard windsurfing"), ("boat", "surfboard", "kite")
-)
+_WORDS |= dict.fromkeys(_split("boat ship yacht sail sailboat sailboard windsurfing"), ("boat", "surfboard", "kite"))
 _WORDS |= dict.fromkeys(_split("bird birds duck mallard flamingo goose"), ("bird",))
 _WORDS |= dict.fromkeys(_split("dog dogs collie puppy"), ("dog",))
 _WORDS |= dict.fromkeys(_split("rhino rhinoceros"), ("rhino",))
@@ -218,9 +183,7 @@ def absent_categories(present: Iterable[str]) -> list[str]:
     return [category for category in COCO_CATEGORIES if category not in taken]
 
 
-def surely_absent(
-    sentence: str, present_categories: Iterable[str], present_sentences: Sequence[str]
-) -> bool:
+def surely_absent(sentence: str, present_categories: Iterable[str], present_sentences: Sequence[str]) -> bool:
     """Whether a sentence names nothing that the picture may hold, judged by its words alone.
 
     Args:
@@ -232,9 +195,7 @@ def surely_absent(
     present = frozenset(present_categories).union(*(concepts(other) for other in present_sentences))
     if mine & confusable(present):
         return False
-    return bool(mine) or not any(
-        content_words(sentence) & content_words(other) for other in present_sentences
-    )
+    return bool(mine) or not any(content_words(sentence) & content_words(other) for other in present_sentences)
 
 
 COCO_CATEGORIES = tuple(
@@ -247,7 +208,5 @@ vase,scissors,teddy bear,hair drier,toothbrush""".replace("\n", "").split(",")
 )
 # "orange" is a colour far more often than a fruit.
 _CATEGORY_PATTERN = re.compile(
-    r"\b("
-    + "|".join(sorted((c for c in COCO_CATEGORIES if c != "orange"), key=len, reverse=True))
-    + r")(?:s|es)?\b"
+    r"\b(" + "|".join(sorted((c for c in COCO_CATEGORIES if c != "orange"), key=len, reverse=True)) + r")(?:s|es)?\b"
 )

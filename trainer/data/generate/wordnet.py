@@ -10,18 +10,6 @@ say are kept as kinds (``KINDS``); every noun is filed under the nearest of them
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-
-from rvos_edge.atomic import write_text
-from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.lexicon import COCO_CATEGORIES
-
 KINDS = tuple(
     """person,animal,bird,fish,insect,reptile,snake,lizard,turtle,frog,spider,crab,butterfly,beetle,dog,cat,bear,fox,
 wolf,horse,sheep,goat,cow,pig,deer,antelope,rabbit,squirrel,rodent,monkey,ape,seal,whale,shark,duck,parrot,owl,eagle,
@@ -33,9 +21,7 @@ piano,drum,horn,flute,tool,knife,hammer,saw,pen,machine,engine,computer,telephon
 bag,box,basket,bowl,cup,glass,jar,pot,pan,bucket,barrel,can,spoon,plate,food,fruit,vegetable,bread,cake,sandwich,drink,
 meat,dessert,plant,flower,tree,mushroom,nut,building,house,church,shop,tower,bridge,fence,wall,roof,door,window,weapon,
 gun,sword,ball,toy,doll,game,racket,sign,book,paper,rug,curtain,towel,blanket,pillow,umbrella,tent,flag,rope,chain,
-wheel,ladder,stick,lock,key,light,candle,brush,mask,statue,boulder,mountain""".replace(
-        "\n", ""
-    ).split(",")
+wheel,ladder,stick,lock,key,light,candle,brush,mask,statue,boulder,mountain""".replace("\n", "").split(",")
 )
 """Plain words for kinds of things, the only ones that a noun is said to be."""
 

@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.base import Query, choose_videos, few, tidy
-from rvos_edge.trainer.data.readers.images import (
-    DamagedFileError,
-    check_sizes,
-    read_image,
-    read_size,
-)
+from rvos_edge.trainer.data.readers.images import DamagedFileError, check_sizes, read_image, read_size
 from rvos_edge.trainer.data.readers.video import VideoFrames
 
 _USAGE = {"train": "0", "test": "1"}
@@ -63,24 +58,15 @@ class A2dClips:
         usage = _read_usage(release / "videoset.csv")
         self._clips, self._pngs = release / "clips320H", release / "pngs320H"
         if not self._clips.is_dir() and not self._pngs.is_dir():
-            raise UserError(
-                f"neither {self._clips} nor {self._pngs} exists: add the videos or their frames"
-            )
+            raise UserError(f"neither {self._clips} nor {self._pngs} exists: add the videos or their frames")
         self._masks = find_annotation(self.root, "a2d_annotation_with_instances")
-        path = (
-            Path(expressions) if expressions else find_annotation(self.root, "a2d_annotation.txt")
-        )
+        path = Path(expressions) if expressions else find_annotation(self.root, "a2d_annotation.txt")
         self._queries = _read_sentences(path)
         unknown = [video for video in self._queries if video not in usage]
         if unknown:
-            raise UserError(
-                f"{path} names {len(unknown)} videos that videoset.csv does not have ({few(unknown)})"
-            )
+            raise UserError(f"{path} names {len(unknown)} videos that videoset.csv does not have ({few(unknown)})")
         missed = find_annotation(self.root, "a2d_missed_videos.txt")
-        skipped = {
-            _WITHOUT_MASKS,
-            *(missed.read_text(encoding="utf-8").split() if missed.is_file() else ()),
-        }
+        skipped = {_WITHOUT_MASKS, *(missed.read_text(encoding="utf-8").split() if missed.is_file() else ())}
         known = [video for video in usage if video in self._queries and video not in skipped]
         if videos is None:
             videos = [video for video in known if split == "all" or usage[video] == _USAGE[split]]
@@ -95,13 +81,9 @@ class A2dClips:
             if folder.is_dir():
                 self._frames[video] = tuple(sorted(path.stem for path in folder.glob("[!.]*.png")))
             else:
-                self._frames[video] = tuple(
-                    f"{i + 1:05d}" for i in range(self._video.count(self._mp4(video)))
-                )
+                self._frames[video] = tuple(f"{i + 1:05d}" for i in range(self._video.count(self._mp4(video))))
             if not self._frames[video]:
-                raise UserError(
-                    f"the video '{video}' in {self.root} has no frames: restore it or leave it out"
-                )
+                raise UserError(f"the video '{video}' in {self.root} has no frames: restore it or leave it out")
         return list(self._frames[video])
 
     def queries(self, video: str) -> tuple[Query, ...]:
@@ -139,11 +121,7 @@ class A2dClips:
             return None
         instances, masks = read_instances(path)
         image = self.image_path(video, index)
-        check_sizes(
-            masks.shape[1:],
-            self._video.size(image) if image.suffix == ".mp4" else read_size(image),
-            path,
-        )
+        check_sizes(masks.shape[1:], self._video.size(image) if image.suffix == ".mp4" else read_size(image), path)
         empty = np.zeros(masks.shape[1:], np.bool_)
         by_id: dict[int | None, NDArray[np.bool_]] = {}
         # One official file names an instance twice, and has a mask for the first alone.
@@ -176,15 +154,11 @@ def read_instances(path: Path) -> tuple[list[int], NDArray[np.bool_]]:
         with h5py.File(path, "r") as file:
             instances, masks = np.asarray(file["instance"]), np.asarray(file["reMask"])
     except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise DamagedFileError(
-            f"the masks {path} are damaged: restore the file or leave it out"
-        ) from error
+        raise DamagedFileError(f"the masks {path} are damaged: restore the file or leave it out") from error
     # MATLAB drops the last axis when there is one instance, and stores columns first.
     masks = masks[None] if masks.ndim == 2 else masks
     if masks.ndim != 3:
-        raise DamagedFileError(
-            f"the masks {path} have the shape {masks.shape}, not instances, width, height"
-        )
+        raise DamagedFileError(f"the masks {path} have the shape {masks.shape}, not instances, width, height")
     return [int(number) for number in instances.reshape(-1)], masks.transpose(0, 2, 1) > 0
 
 
@@ -198,9 +172,7 @@ def _read_usage(path: Path) -> dict[str, str]:
             if not row:
                 continue
             if len(row) < 9 or row[8].strip() not in _USAGE.values():
-                raise UserError(
-                    f"{path}, line {number} is not a line of videoset.csv: it needs nine columns"
-                )
+                raise UserError(f"{path}, line {number} is not a line of videoset.csv: it needs nine columns")
             out[row[0].strip()] = row[8].strip()
     return out
 
@@ -226,15 +198,9 @@ def read_rows(path: Path, heading: str) -> list[tuple[int, list[str]]]:
         UserError: It does not exist or holds nothing.
     """
     if not path.is_file():
-        raise UserError(
-            f"the expressions {path} do not exist: give the file with the option 'expressions'"
-        )
+        raise UserError(f"the expressions {path} do not exist: give the file with the option 'expressions'")
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        rows = [
-            (n, [cell.strip() for cell in row])
-            for n, row in enumerate(csv.reader(file), start=1)
-            if row
-        ]
+        rows = [(n, [cell.strip() for cell in row]) for n, row in enumerate(csv.reader(file), start=1) if row]
     rows = [(number, row) for number, row in rows if row[0] != heading]
     if not rows:
         raise UserError(f"{path} holds no sentences: restore the official file")

@@ -16,14 +16,7 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.generate import vocabulary
-from rvos_edge.trainer.data.generate.labelled_frame import (
-    LabelledFrame,
-    blur_flow,
-    camera_flow,
-    finish,
-    move,
-    to_rgb,
-)
+from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame, blur_flow, camera_flow, finish, move, to_rgb
 from rvos_edge.trainer.data.generate.templates import Thing, dominant_colour
 from rvos_edge.trainer.data.readers.images import read_image
 from rvos_edge.trainer.data.sample import Sample
@@ -110,31 +103,19 @@ class CocoDataset:
             raise UserError(
                 f"the COCO image folder {self.images} does not exist: give the folder that holds the images"
             )
-        self.pictures, self.kinds = _read(
-            Path(annotations) if annotations else self.root / "instances.json"
-        )
+        self.pictures, self.kinds = _read(Path(annotations) if annotations else self.root / "instances.json")
         if split != "all":
-            self.pictures = [
-                p for p in self.pictures if is_held_out(p.file) == (split == "held_out")
-            ]
+            self.pictures = [p for p in self.pictures if is_held_out(p.file) == (split == "held_out")]
             if not self.pictures:
-                raise UserError(
-                    f"{self.root} has no picture of the split '{split}': give more COCO images"
-                )
+                raise UserError(f"{self.root} has no picture of the split '{split}': give more COCO images")
         weights = np.array([_weight(picture) for picture in self.pictures])
         self._cumulative = np.cumsum(weights / weights.sum())
 
     def scene(self, rng: np.random.Generator, picture: Picture | None = None) -> LabelledFrame:
         """A random picture (or the given one) in a random view, with its motion but before sentences are made."""
         if picture is None:
-            picture = self.pictures[
-                min(int(np.searchsorted(self._cumulative, rng.random())), len(self.pictures) - 1)
-            ]
-        boxes = [
-            i.box
-            for i in picture.instances
-            if i.area > _SMALLEST * picture.size[0] * picture.size[1]
-        ]
+            picture = self.pictures[min(int(np.searchsorted(self._cumulative, rng.random())), len(self.pictures) - 1)]
+        boxes = [i.box for i in picture.instances if i.area > _SMALLEST * picture.size[0] * picture.size[1]]
         source = self.read(picture)
         boxes_array = np.asarray(boxes, np.float32) if boxes else None
         view = random_view(rng, picture.size, self.size, self.augmentation, boxes_array)
@@ -253,9 +234,7 @@ def parse_counts(text: str) -> list[int]:
     return counts
 
 
-def _animate(
-    things: list[Thing], flow: NDArray[np.float32], rng: np.random.Generator
-) -> list[Thing]:
+def _animate(things: list[Thing], flow: NDArray[np.float32], rng: np.random.Generator) -> list[Thing]:
     """Let some things move, in the flow (in place) and in what is known of them."""
     if rng.random() < 0.3:
         return [replace(thing, motion=(0.0, 0.0)) for thing in things]
@@ -295,17 +274,11 @@ def _read(path: Path) -> tuple[list[Picture], dict[str, str]]:
             if found.get(int(image["id"]))
         ]
     except FileNotFoundError as error:
-        raise UserError(
-            f"the COCO annotations {path} do not exist: give the instances file"
-        ) from error
+        raise UserError(f"the COCO annotations {path} do not exist: give the instances file") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not a COCO instances file: it needs images, annotations and categories"
-        ) from error
+        raise UserError(f"{path} is not a COCO instances file: it needs images, annotations and categories") from error
     if not pictures:
-        raise UserError(
-            f"{path} has no annotated image: give a COCO instances file with annotations"
-        )
+        raise UserError(f"{path} has no annotated image: give a COCO instances file with annotations")
     return pictures, kinds
 
 
@@ -318,9 +291,7 @@ def parse_instance(entry: dict[str, Any], names: dict[int, str]) -> Instance:
         raw = segmentation["counts"]
         counts = tuple(parse_counts(raw) if isinstance(raw, str) else (int(n) for n in raw))
     else:
-        polygons = tuple(
-            np.asarray(part, np.float32).reshape(-1, 2) for part in segmentation if len(part) >= 6
-        )
+        polygons = tuple(np.asarray(part, np.float32).reshape(-1, 2) for part in segmentation if len(part) >= 6)
     x, y, w, h = (float(v) for v in cast("list[float]", entry["bbox"]))
     return Instance(
         category=names[int(entry["category_id"])],

@@ -15,14 +15,7 @@ from rvos_edge.trainer.data.readers.folders import FolderClips
 from rvos_edge.trainer.data.transforms import Augmentation
 
 _TEXT, _FILES = "davis_text_annotations", "Davis16_annot*.txt"
-VALIDATION_VIDEOS = (
-    "car-turn",
-    "dog-agility",
-    "horsejump-low",
-    "mallard-water",
-    "scooter-gray",
-    "hike",
-)
+VALIDATION_VIDEOS = ("car-turn", "dog-agility", "horsejump-low", "mallard-water", "scooter-gray", "hike")
 
 # What the DAVIS-2016 training videos show beside their foreground, so that nobody calls it absent.
 SCENERY: dict[str, str] = {
@@ -89,14 +82,11 @@ class Davis16Clips(FolderClips):
     ) -> None:
         root = Path(root)
         if not root.is_dir():
-            raise UserError(
-                f"the DAVIS folder {root} does not exist: give the folder that holds JPEGImages"
-            )
+            raise UserError(f"the DAVIS folder {root} does not exist: give the folder that holds JPEGImages")
         path = Path(expressions) if expressions else _find_expressions(root)
         described = read_expressions(path, pattern=_FILES)
         chosen = choose_videos(
-            tuple(described),
-            videos if videos is not None else _split(root, tuple(described), split),
+            tuple(described), videos if videos is not None else _split(root, tuple(described), split)
         )
         images = root / "JPEGImages" / "480p"
         folders = {folder.name for folder in images.glob("*")}
@@ -109,9 +99,7 @@ class Davis16Clips(FolderClips):
                 # The frames are those of the folder, as every one of them is annotated.
                 video: replace(
                     described[video],
-                    queries=tuple(
-                        replace(query, object_id=None) for query in described[video].queries
-                    ),
+                    queries=tuple(replace(query, object_id=None) for query in described[video].queries),
                     frames=(),
                 )
                 for video in chosen
@@ -182,9 +170,7 @@ def _split(root: Path, known: tuple[str, ...], split: str) -> tuple[str, ...]:
         return _listed(root, "train") or tuple(video for video in known if video not in held_out)
     chosen = tuple(video for video in known if (video in VALIDATION_VIDEOS) == (split != "train"))
     if not chosen:
-        raise UserError(
-            f"no video of the split '{split}' has expressions: list the videos to use instead"
-        )
+        raise UserError(f"no video of the split '{split}' has expressions: list the videos to use instead")
     return chosen
 
 
@@ -195,9 +181,7 @@ def _listed(root: Path, split: str) -> tuple[str, ...] | None:
         if path.is_file():
             lines = path.read_text(encoding="utf-8").split("\n")
             # /JPEGImages/480p/VIDEO/NNNNN.jpg /Annotations/..., a line per frame; elsewhere the names of the videos.
-            return tuple(
-                dict.fromkeys(_video_of(line.split()[0]) for line in lines if line.strip())
-            )
+            return tuple(dict.fromkeys(_video_of(line.split()[0]) for line in lines if line.strip()))
     return None
 
 

@@ -51,37 +51,26 @@ class Davis17Clips(FolderClips):
             raise UserError(f"'{split}' is not a split of DAVIS-2017: say train, val or all")
         images = root / "JPEGImages" / "480p"
         if not images.is_dir():
-            raise UserError(
-                f"the folder {images} does not exist: give the folder that holds JPEGImages/480p"
-            )
+            raise UserError(f"the folder {images} does not exist: give the folder that holds JPEGImages/480p")
         path = Path(expressions) if expressions else _find_expressions(root, split)
         described = read_expressions(path, pattern=_FILES)
         check_ids(described, path)
         folders = {folder.name for folder in images.iterdir()}
-        lists = {
-            file.stem: _read_list(file)
-            for file in sorted((root / "ImageSets" / "2017").glob("*.txt"))
-        }
+        lists = {file.stem: _read_list(file) for file in sorted((root / "ImageSets" / "2017").glob("*.txt"))}
         # A video of another split need not be here; one that nobody knows is a mistake.
         check_known(described, folders.union(*lists.values()), path, images)
         if videos is None:
             # Without lists a JSON speaks for itself; the text files hold the expressions of every split.
             known_by_list = split != "all" and (lists or path.suffix != ".json")
             if known_by_list and split not in lists:
-                raise UserError(
-                    f"{root / 'ImageSets' / '2017' / split}.txt does not exist: it lists the split"
-                )
+                raise UserError(f"{root / 'ImageSets' / '2017' / split}.txt does not exist: it lists the split")
             videos = lists[split] if known_by_list else tuple(described)
         annotations = root / "Annotations" / "480p"
         super().__init__(
             root,
             images=images,
-            annotations=annotations
-            if annotations.is_dir()
-            else root / "Annotations_unsupervised" / "480p",
-            described={
-                video: described[video] for video in choose_videos(tuple(described), videos)
-            },
+            annotations=annotations if annotations.is_dir() else root / "Annotations_unsupervised" / "480p",
+            described={video: described[video] for video in choose_videos(tuple(described), videos)},
             dense=True,
         )
 
@@ -96,6 +85,4 @@ def _find_expressions(root: Path, split: str) -> Path:
 
 
 def _read_list(path: Path) -> tuple[str, ...]:
-    return tuple(
-        line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()
-    )
+    return tuple(line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip())

@@ -46,22 +46,15 @@ def read_expressions(path: Path, *, pattern: str = "*.txt") -> dict[str, Describ
             raise UserError(f"the folder {path} holds no expressions: it needs {pattern}")
         parts = [_read_text(file) for file in files]
         names = dict.fromkeys(name for part in parts for name in part)
-        return {
-            name: Described(tuple(q for part in parts for q in part.get(name, ())))
-            for name in names
-        }
+        return {name: Described(tuple(q for part in parts for q in part.get(name, ()))) for name in names}
     if not path.is_file():
-        raise UserError(
-            f"the expressions {path} do not exist: give the file with the option 'expressions'"
-        )
+        raise UserError(f"the expressions {path} do not exist: give the file with the option 'expressions'")
     if path.suffix == ".txt":
         return {name: Described(queries) for name, queries in _read_text(path).items()}
     return _read_json(path)
 
 
-def check_known(
-    described: Mapping[str, Described], known: set[str], path: Path, where: Path
-) -> None:
+def check_known(described: Mapping[str, Described], known: set[str], path: Path, where: Path) -> None:
     """Raise `UserError` when an expression file names videos that the data set does not have."""
     unknown = [video for video in described if video not in known]
     if unknown:
@@ -75,9 +68,7 @@ def check_ids(described: Mapping[str, Described], path: Path) -> None:
     """Raise `UserError` when an expression does not say which object it is about."""
     for video, entry in described.items():
         if any(query.object_id is None for query in entry.queries):
-            raise UserError(
-                f"the expressions {path} have no obj_id for '{video}': give a file that names the objects"
-            )
+            raise UserError(f"the expressions {path} have no obj_id for '{video}': give a file that names the objects")
 
 
 def _read_json(path: Path) -> dict[str, Described]:
@@ -86,11 +77,7 @@ def _read_json(path: Path) -> dict[str, Described]:
         return {
             str(video): Described(
                 tuple(
-                    Query(
-                        str(key),
-                        tidy(said["exp"]),
-                        int(said["obj_id"]) if "obj_id" in said else None,
-                    )
+                    Query(str(key), tidy(said["exp"]), int(said["obj_id"]) if "obj_id" in said else None)
                     for key, said in entry["expressions"].items()
                 ),
                 tuple(str(name) for name in entry.get("frames", ())),
@@ -98,9 +85,7 @@ def _read_json(path: Path) -> dict[str, Described]:
             for video, entry in videos.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is not an expressions file: it needs videos/NAME/expressions/ID/exp,obj_id"
-        ) from error
+        raise UserError(f"{path} is not an expressions file: it needs videos/NAME/expressions/ID/exp,obj_id") from error
 
 
 def _read_text(path: Path) -> dict[str, tuple[Query, ...]]:
@@ -117,9 +102,7 @@ def _read_text(path: Path) -> dict[str, tuple[Query, ...]]:
             continue
         match = _LINE.fullmatch(line.strip())
         if match is None or not match[3].strip():
-            raise UserError(
-                f'{path}, line {number} is not of the form: video object_id "expression"'
-            )
+            raise UserError(f'{path}, line {number} is not of the form: video object_id "expression"')
         video = _SPELLING.get(match[1], match[1])
         key = f"{annotator}/{int(match[2])}"
         seen[f"{video} {key}"] += 1
@@ -127,7 +110,5 @@ def _read_text(path: Path) -> dict[str, tuple[Query, ...]]:
         key = key if again == 1 else f"{key}.{again}"
         found.setdefault(video, []).append(Query(key, tidy(match[3]), int(match[2])))
     if not found:
-        raise UserError(
-            f'{path} is empty: it needs lines of the form: video object_id "expression"'
-        )
+        raise UserError(f'{path} is empty: it needs lines of the form: video object_id "expression"')
     return {video: tuple(queries) for video, queries in found.items()}

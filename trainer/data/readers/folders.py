@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.base import Query
 from rvos_edge.trainer.data.readers.expression_files import Described
-from rvos_edge.trainer.data.readers.images import (
-    check_sizes,
-    read_annotation,
-    read_image,
-    read_size,
-)
+from rvos_edge.trainer.data.readers.images import check_sizes, read_annotation, read_image, read_size
 
 
 class FolderClips:
@@ -62,13 +57,9 @@ class FolderClips:
     def annotated(self, video: str) -> list[int]:
         """The indices of the frames that have a mask file."""
         if video not in self._annotated:
-            there = (
-                set() if self._annotations is None else _stems(self._annotations / video, ".png")
-            )
+            there = set() if self._annotations is None else _stems(self._annotations / video, ".png")
             names = self._names(video)
-            self._annotated[video] = tuple(
-                index for index, name in enumerate(names) if name in there
-            )
+            self._annotated[video] = tuple(index for index, name in enumerate(names) if name in there)
         return list(self._annotated[video])
 
     def image_path(self, video: str, index: int) -> Path:
@@ -97,9 +88,7 @@ class FolderClips:
         ids = [query.object_id for query in self.queries(video)]
         if values.ndim == 3:
             if any(number is not None for number in ids):
-                raise UserError(
-                    f"the mask {path} has colours instead of object ids: restore the official palette PNG"
-                )
+                raise UserError(f"the mask {path} has colours instead of object ids: restore the official palette PNG")
             values = values[..., :3].max(axis=2)
         masks = [values > 0 if number is None else values == number for number in ids]
         return np.stack(masks) if masks else np.zeros((0, *values.shape), np.bool_)
@@ -109,9 +98,7 @@ class FolderClips:
             folder = self._images / video
             names = self._described[video].frames or tuple(sorted(_stems(folder, ".jpg")))
             if not names:
-                raise UserError(
-                    f"no images in {folder}: the expressions name the video '{video}', add its frames"
-                )
+                raise UserError(f"no images in {folder}: the expressions name the video '{video}', add its frames")
             self._frames[video] = names
         return self._frames[video]
 
@@ -119,9 +106,7 @@ class FolderClips:
         lacking = set(range(len(self._names(video)))) - set(self.annotated(video))
         if lacking and self._annotations is not None:
             path = self._annotations / video / f"{self._names(video)[min(lacking)]}.png"
-            raise UserError(
-                f"there is no mask {path} ({len(lacking)} are missing): add the annotations"
-            )
+            raise UserError(f"there is no mask {path} ({len(lacking)} are missing): add the annotations")
 
 
 def _stems(folder: Path, suffix: str) -> set[str]:

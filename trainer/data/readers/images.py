@@ -27,9 +27,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         data = path.read_bytes()
     except OSError as error:
         raise _damaged("image", path) from error
-    image = (
-        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if _is_whole(data) else None
-    )
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if _is_whole(data) else None
     if image is None:
         raise _damaged("image", path)
     return cast("NDArray[np.uint8]", image)
@@ -65,9 +63,7 @@ def read_annotation(path: Path) -> NDArray[np.uint8]:
 def check_sizes(mask: tuple[int, ...], image: tuple[int, ...], where: Path) -> None:
     """Raise `UserError` naming both sizes unless a mask [H,W] read from a file fits its image [H,W]."""
     if mask[:2] != image[:2]:
-        raise UserError(
-            f"the mask {where} is {mask[1::-1]}, its image {image[1::-1]}: sizes must agree"
-        )
+        raise UserError(f"the mask {where} is {mask[1::-1]}, its image {image[1::-1]}: sizes must agree")
 
 
 def _is_whole(data: bytes) -> bool:
@@ -81,6 +77,4 @@ def _is_whole(data: bytes) -> bool:
 
 def _damaged(kind: str, path: Path) -> DamagedFileError:
     state = "damaged" if path.is_file() else "missing"
-    return DamagedFileError(
-        f"cannot read the {kind} {path}: it is {state}, restore it or take it out of the data set"
-    )
+    return DamagedFileError(f"cannot read the {kind} {path}: it is {state}, restore it or take it out of the data set")

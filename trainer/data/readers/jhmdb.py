@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.a2d import read_rows
 from rvos_edge.trainer.data.readers.base import Query, choose_videos, few, tidy
-from rvos_edge.trainer.data.readers.images import (
-    DamagedFileError,
-    check_sizes,
-    read_image,
-    read_size,
-)
+from rvos_edge.trainer.data.readers.images import DamagedFileError, check_sizes, read_image, read_size
 
 
 class JhmdbClips:
@@ -49,27 +44,17 @@ class JhmdbClips:
     ) -> None:
         self.root = Path(root)
         if split not in ("test", "all"):
-            raise UserError(
-                f"J-HMDB-Sentences has no split '{split}': all its videos are for testing, train on A2D"
-            )
+            raise UserError(f"J-HMDB-Sentences has no split '{split}': all its videos are for testing, train on A2D")
         images = self.root / "Rename_Images"
         if not images.is_dir():
-            raise UserError(
-                f"the folder {images} does not exist: give the folder that holds Rename_Images"
-            )
+            raise UserError(f"the folder {images} does not exist: give the folder that holds Rename_Images")
         path = Path(expressions) if expressions else self.root / "jhmdb_annotation.txt"
         self._queries = _read_sentences(path)
-        self._folders = {
-            folder.name: folder for folder in sorted(images.glob("[!.]*/[!.]*")) if folder.is_dir()
-        }
+        self._folders = {folder.name: folder for folder in sorted(images.glob("[!.]*/[!.]*")) if folder.is_dir()}
         unknown = [video for video in self._queries if video not in self._folders]
         if unknown:
-            raise UserError(
-                f"{path} names {len(unknown)} videos that {images} does not have ({few(unknown)})"
-            )
-        self.videos = choose_videos(
-            tuple(self._queries), tuple(self._queries) if videos is None else videos
-        )
+            raise UserError(f"{path} names {len(unknown)} videos that {images} does not have ({few(unknown)})")
+        self.videos = choose_videos(tuple(self._queries), tuple(self._queries) if videos is None else videos)
         self._frames: dict[str, tuple[str, ...]] = {}
         self._last: tuple[str, NDArray[np.bool_]] | None = None
 
@@ -79,9 +64,7 @@ class JhmdbClips:
             folder = self._folders[video]
             self._frames[video] = tuple(sorted(path.stem for path in folder.glob("[!.]*.png")))
             if not self._frames[video]:
-                raise UserError(
-                    f"no images in {folder}: add the frames of the video or leave it out"
-                )
+                raise UserError(f"no images in {folder}: add the frames of the video or leave it out")
         return list(self._frames[video])
 
     def queries(self, video: str) -> tuple[Query, ...]:
@@ -117,16 +100,12 @@ class JhmdbClips:
         masks = self._part_mask(video)
         if index >= len(masks):
             return None
-        check_sizes(
-            masks.shape[1:], read_size(self.image_path(video, index)), self.mask_path(video)
-        )
+        check_sizes(masks.shape[1:], read_size(self.image_path(video, index)), self.mask_path(video))
         return np.repeat(masks[index][None], len(self.queries(video)), axis=0)
 
     def mask_path(self, video: str) -> Path:
         """The .mat file of a video's masks."""
-        return (
-            self.root / "puppet_mask" / self._folders[video].parent.name / video / "puppet_mask.mat"
-        )
+        return self.root / "puppet_mask" / self._folders[video].parent.name / video / "puppet_mask.mat"
 
     def _part_mask(self, video: str) -> NDArray[np.bool_]:
         """All masks of a video, bool [T,H,W]; the last video's stay in memory."""
@@ -145,26 +124,18 @@ def read_part_mask(path: Path) -> NDArray[np.bool_]:
     try:
         from scipy.io import loadmat
     except ModuleNotFoundError as error:
-        raise UserError(
-            'the masks of J-HMDB need scipy: run pip install "rvos-edge[train]"'
-        ) from error
+        raise UserError('the masks of J-HMDB need scipy: run pip install "rvos-edge[train]"') from error
     if not path.is_file():
         raise DamagedFileError(f"the masks {path} are missing: add the file or leave its video out")
     try:
-        masks = np.asarray(
-            loadmat(path, appendmat=False, variable_names=["part_mask"])["part_mask"]
-        )
+        masks = np.asarray(loadmat(path, appendmat=False, variable_names=["part_mask"])["part_mask"])
     # A broken file fails wherever the reader happens to be: there is no narrower class.
     except Exception as error:
-        raise DamagedFileError(
-            f"the masks {path} are damaged: restore the file or leave its video out"
-        ) from error
+        raise DamagedFileError(f"the masks {path} are damaged: restore the file or leave its video out") from error
     # MATLAB drops the last axis of a single frame.
     masks = masks[..., None] if masks.ndim == 2 else masks
     if masks.ndim != 3 or masks.dtype == object:
-        raise DamagedFileError(
-            f"part_mask in {path} is not height, width, frames: restore the file"
-        )
+        raise DamagedFileError(f"part_mask in {path} is not height, width, frames: restore the file")
     return masks.transpose(2, 0, 1) > 0
 
 

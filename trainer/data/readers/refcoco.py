@@ -15,9 +15,7 @@ from rvos_edge.trainer.data.readers.base import Query, choose_videos, few, tidy
 from rvos_edge.trainer.data.readers.coco import Instance, parse_instance
 from rvos_edge.trainer.data.readers.images import check_sizes, read_image, read_size
 
-_CONVERT = (
-    "import json,pickle;json.dump(pickle.load(open('refs(unc).p','rb')),open('refs.json','w'))"
-)
+_CONVERT = "import json,pickle;json.dump(pickle.load(open('refs(unc).p','rb')),open('refs.json','w'))"
 
 
 class RefCocoClips:
@@ -55,36 +53,22 @@ class RefCocoClips:
         self.root = Path(root)
         self.images = Path(images) if images else find_images(self.root)
         if not self.images.is_dir():
-            raise UserError(
-                f"the COCO image folder {self.images} does not exist: give the folder of the images"
-            )
+            raise UserError(f"the COCO image folder {self.images} does not exist: give the folder of the images")
         path = find_references(self.root, expressions)
         references = [ref for ref in _read_references(path) if split in (ref["split"], "all")]
         if not references:
-            raise UserError(
-                f"{path} has no split '{split}': say train, val, testA, testB, test or all"
-            )
+            raise UserError(f"{path} has no split '{split}': say train, val, testA, testB, test or all")
         self._files, self._instances = _read_instances(
             Path(annotations) if annotations else self.root / "instances.json",
             {int(ref["ann_id"]) for ref in references},
         )
-        unknown = [
-            str(ref["ref_id"])
-            for ref in references
-            if _is_unknown(ref, self._files, self._instances)
-        ]
+        unknown = [str(ref["ref_id"]) for ref in references if _is_unknown(ref, self._files, self._instances)]
         if unknown:
-            raise UserError(
-                f"{path} names images or annotations that instances.json lacks (refs {few(unknown)})"
-            )
+            raise UserError(f"{path} names images or annotations that instances.json lacks (refs {few(unknown)})")
         queries: dict[str, list[Query]] = {}
         for ref in references:
             queries.setdefault(str(ref["image_id"]), []).extend(
-                Query(
-                    f"{ref['ref_id']}/{number}",
-                    tidy(said.get("sent") or said.get("raw")),
-                    int(ref["ann_id"]),
-                )
+                Query(f"{ref['ref_id']}/{number}", tidy(said.get("sent") or said.get("raw")), int(ref["ann_id"]))
                 for number, said in enumerate(ref["sentences"])
             )
         self._queries = {video: tuple(items) for video, items in queries.items()}
@@ -160,9 +144,7 @@ def _read_references(path: Path) -> list[dict[str, Any]]:
             if not all(said.get("sent") or said.get("raw") for said in ref["sentences"]):
                 raise KeyError
     except FileNotFoundError as error:
-        raise UserError(
-            f"the expressions {path} do not exist: give the file with the option 'expressions'"
-        ) from error
+        raise UserError(f"the expressions {path} do not exist: give the file with the option 'expressions'") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is not a list of references: each needs ref_id, ann_id, image_id, split and sentences with sent"
@@ -170,9 +152,7 @@ def _read_references(path: Path) -> list[dict[str, Any]]:
     return references
 
 
-def _read_instances(
-    path: Path, wanted: set[int]
-) -> tuple[dict[int, tuple[str, tuple[int, int]]], dict[int, Instance]]:
+def _read_instances(path: Path, wanted: set[int]) -> tuple[dict[int, tuple[str, tuple[int, int]]], dict[int, Instance]]:
     """Image id -> (file, (H,W)), and the wanted annotations by id."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -187,13 +167,9 @@ def _read_instances(
             if int(entry["id"]) in wanted
         }
     except FileNotFoundError as error:
-        raise UserError(
-            f"the COCO annotations {path} do not exist: give the instances file"
-        ) from error
+        raise UserError(f"the COCO annotations {path} do not exist: give the instances file") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not a COCO instances file: it needs images, annotations and categories"
-        ) from error
+        raise UserError(f"{path} is not a COCO instances file: it needs images, annotations and categories") from error
     return files, instances
 
 

@@ -41,9 +41,7 @@ class VideoFrames:
             DamagedFileError: The file is missing or no video.
         """
         capture = self._open(path)
-        return int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(
-            capture.get(cv2.CAP_PROP_FRAME_WIDTH)
-        )
+        return int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
 
     def read(self, path: Path, index: int) -> NDArray[np.uint8]:
         """A frame, BGR uint8 [H,W,3].
@@ -61,9 +59,7 @@ class VideoFrames:
             done, frame = capture.retrieve() if grabbed else (False, None)
             if not done:
                 self._path = None
-                raise DamagedFileError(
-                    f"cannot read frame {index + 1} of the video {path}: restore or leave it out"
-                )
+                raise DamagedFileError(f"cannot read frame {index + 1} of the video {path}: restore or leave it out")
             image = cast("NDArray[np.uint8]", frame)
             self._last = index, image
         assert image is not None
@@ -75,8 +71,6 @@ class VideoFrames:
             capture = cv2.VideoCapture(str(path)) if path.is_file() else None
             if capture is None or not capture.isOpened():
                 state = "damaged" if path.is_file() else "missing"
-                raise DamagedFileError(
-                    f"cannot read the video {path}: it is {state}, restore it or leave it out"
-                )
+                raise DamagedFileError(f"cannot read the video {path}: it is {state}, restore it or leave it out")
             self._path, self._capture = path, capture
         return self._capture

@@ -47,14 +47,8 @@ class YouTubeVosClips(FolderClips):
             raise UserError(f"'{split}' is not a split of YouTube-VOS: say {', '.join(SPLITS)}")
         images = root / split / "JPEGImages"
         if not images.is_dir():
-            raise UserError(
-                f"the folder {images} does not exist: give the folder that holds {split}/JPEGImages"
-            )
-        path = (
-            Path(expressions)
-            if expressions
-            else root / "meta_expressions" / split / "meta_expressions.json"
-        )
+            raise UserError(f"the folder {images} does not exist: give the folder that holds {split}/JPEGImages")
+        path = Path(expressions) if expressions else root / "meta_expressions" / split / "meta_expressions.json"
         described = read_expressions(path)
         check_known(described, {folder.name for folder in images.iterdir()}, path, images)
         if split == "train":
@@ -62,9 +56,7 @@ class YouTubeVosClips(FolderClips):
         else:
             # Masks of the first frame may be there, for the semi-supervised task; they are not ours to use.
             described = {
-                video: replace(
-                    entry, queries=tuple(replace(query, object_id=None) for query in entry.queries)
-                )
+                video: replace(entry, queries=tuple(replace(query, object_id=None) for query in entry.queries))
                 for video, entry in described.items()
             }
         chosen = choose_videos(tuple(described), videos if videos is not None else tuple(described))

@@ -60,12 +60,7 @@ def discriminant(features: Tensor, inside: Tensor, *, floor: float = 0.0) -> Ten
     own, other = moment / share, -moment / (1 - share)
     variance = seen.square().mean(dim=-1) - share * own.square() - (1 - share) * other.square()
     variance = variance.clamp(min=0)
-    variance = (
-        variance
-        + _SHARED * variance.mean(dim=-1, keepdim=True)
-        + (floor / scale.squeeze(-1)).square()
-        + 1e-4
-    )
+    variance = variance + _SHARED * variance.mean(dim=-1, keepdim=True) + (floor / scale.squeeze(-1)).square() + 1e-4
     direction = (own - other) / variance
     apart = ((own - other) * direction).sum(dim=-1, keepdim=True)
     middle = ((own + other) * direction).sum(dim=-1, keepdim=True) / 2
@@ -73,9 +68,7 @@ def discriminant(features: Tensor, inside: Tensor, *, floor: float = 0.0) -> Ten
     return scores.unflatten(-1, features.shape[-2:])  # type: ignore[no-any-return,no-untyped-call]
 
 
-def fisher_logits(
-    guess: Tensor, sure: Tensor, levels: Sequence[Tensor], flow: Tensor | None
-) -> Tensor:
+def fisher_logits(guess: Tensor, sure: Tensor, levels: Sequence[Tensor], flow: Tensor | None) -> Tensor:
     """What is added to the margin, float32 [B,Q,h,w].
 
     Args:
@@ -98,8 +91,4 @@ def fisher_logits(
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return (
-        maps
-        if maps.shape[-2:] == size
-        else F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-    )
+    return maps if maps.shape[-2:] == size else F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

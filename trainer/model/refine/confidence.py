@@ -30,9 +30,7 @@ def confidence(margin: Tensor) -> Tensor:
     return (margin * inside).mean(dim=(-2, -1), keepdim=True) / share
 
 
-def confidence_weight(
-    sure: Tensor, *, ends: tuple[float, float], weights: tuple[float, float]
-) -> Tensor:
+def confidence_weight(sure: Tensor, *, ends: tuple[float, float], weights: tuple[float, float]) -> Tensor:
     """Sureness -> what something else counts beside the decoder: it goes from one weight to the other between the ends.
 
     Example:

@@ -65,9 +65,7 @@ class GuidedFilter(nn.Module):
         fine = guide.float()
         margin = (logits[:, :, 1] - logits[:, :, 0]).float().flatten(0, 1).unsqueeze(1)
         coefficients = _coefficients(F.avg_pool2d(fine, 2), margin, queries)
-        coefficients = F.interpolate(
-            coefficients, scale_factor=2, mode="bilinear", align_corners=False
-        )
+        coefficients = F.interpolate(coefficients, scale_factor=2, mode="bilinear", align_corners=False)
         slope, offset = coefficients[:, :3], coefficients[:, 3:]
         probability = (slope * for_each_query(fine, queries)).sum(1, keepdim=True) + offset
         sure = probability.clamp(1 - _SUREST, _SUREST)
@@ -79,9 +77,7 @@ class GuidedFilter(nn.Module):
 def _coefficients(guide: Tensor, margin: Tensor, queries: int) -> Tensor:
     """Colours [B,3,h,w] and margins [N,1,h,w], N = B * Q -> slopes and offset of each pixel, [N,4,h,w]."""
     probability = torch.sigmoid(margin / _SOFTNESS)
-    unchanged = torch.cat(
-        [torch.zeros_like(for_each_query(guide, queries) * probability), probability], dim=1
-    )
+    unchanged = torch.cat([torch.zeros_like(for_each_query(guide, queries) * probability), probability], dim=1)
     share = (margin > 0).float().mean(dim=(2, 3), keepdim=True)
     level = torch.log(share.clamp(min=1e-6) / _SMALLEST).div(math.log(_RATIO)).clamp(0, _LEVELS)
     total = unchanged * _hat(level)
@@ -92,9 +88,7 @@ def _coefficients(guide: Tensor, margin: Tensor, queries: int) -> Tensor:
             colours, wanted = (F.avg_pool2d(one, 2, ceil_mode=True) for one in (colours, wanted))
         fitted = _box(_fit(colours, wanted, queries))
         if number > 1:
-            fitted = F.interpolate(
-                fitted, size=margin.shape[-2:], mode="bilinear", align_corners=False
-            )
+            fitted = F.interpolate(fitted, size=margin.shape[-2:], mode="bilinear", align_corners=False)
         total = total + (fitted[:, :4] + (1 - fitted[:, 4:]) * unchanged) * _hat(level - number)
     return total
 
@@ -130,12 +124,8 @@ def _colours(guide: Tensor) -> tuple[Tensor, Tensor]:
     pairs = _take(guide, _ROW_OF) * _take(guide, _COLUMN_OF)
     averaged = _box(torch.cat([guide, pairs], dim=1))
     mean, pairs = averaged[:, :3], averaged[:, 3:]
-    ridge = guide.new_tensor(
-        [float(row == column) for row, column in zip(_ROW_OF, _COLUMN_OF, strict=True)]
-    )
-    covariance = (
-        pairs - _take(mean, _ROW_OF) * _take(mean, _COLUMN_OF) + _EPSILON * ridge.view(1, 6, 1, 1)
-    )
+    ridge = guide.new_tensor([float(row == column) for row, column in zip(_ROW_OF, _COLUMN_OF, strict=True)])
+    covariance = pairs - _take(mean, _ROW_OF) * _take(mean, _COLUMN_OF) + _EPSILON * ridge.view(1, 6, 1, 1)
     one, two, three, four = (_take(covariance, minor) for minor in _MINORS)
     adjugate = one * two - three * four
     determinant = (covariance[:, :3] * adjugate[:, :3]).sum(1, keepdim=True)

@@ -41,18 +41,12 @@ class Flat:
 @pytest.fixture(scope="module")
 def composed(shared: Path) -> ComposedDataset:
     plain = Augmentation.none()
-    coco = CocoDataset(
-        shared / "data" / "coco-small", size=SIZE, flow_size=FLOW, augmentation=plain
-    )
+    coco = CocoDataset(shared / "data" / "coco-small", size=SIZE, flow_size=FLOW, augmentation=plain)
     root = shared / "data" / "davis2016-train"
-    return ComposedDataset(
-        coco=coco, davis=DavisDataset(root, size=SIZE, flow_size=FLOW, augmentation=plain)
-    )
+    return ComposedDataset(coco=coco, davis=DavisDataset(root, size=SIZE, flow_size=FLOW, augmentation=plain))
 
 
-def test_pasted_things_do_not_overlap_and_keep_most_of_themselves(
-    composed: ComposedDataset,
-) -> None:
+def test_pasted_things_do_not_overlap_and_keep_most_of_themselves(composed: ComposedDataset) -> None:
     several = 0
     for seed in range(15):
         scene = composed.scene(np.random.default_rng(seed))
@@ -77,9 +71,7 @@ def test_pasted_things_show_their_motion_in_the_flow(composed: ComposedDataset) 
         small = cv2.resize(last.mask.astype(np.uint8), FLOW[::-1], interpolation=cv2.INTER_NEAREST)
         core = cv2.erode(small, np.ones((7, 7), np.uint8)).astype(bool)
         if core.sum() > 20:
-            assert np.median(scene.flow[core][:, 0]) == pytest.approx(
-                -last.motion[0], rel=0.2, abs=0.1
-            )
+            assert np.median(scene.flow[core][:, 0]) == pytest.approx(-last.motion[0], rel=0.2, abs=0.1)
             checked += last.motion[0] != 0
     assert checked >= 3
 
@@ -88,9 +80,7 @@ def test_people_are_set_on_what_can_be_ridden(composed: ComposedDataset) -> None
     sentences: set[str] = set()
     for seed in range(60):
         scene = composed.scene(np.random.default_rng(seed))
-        for sentence, mask in describe(
-            scene.things, uncertain=scene.uncertain, rng=np.random.default_rng(seed)
-        ):
+        for sentence, mask in describe(scene.things, uncertain=scene.uncertain, rng=np.random.default_rng(seed)):
             if sentence.startswith("a person riding"):
                 sentences.add(sentence)
                 # One foreground: no more than specks lie apart from the rest.
@@ -102,10 +92,7 @@ def test_people_are_set_on_what_can_be_ridden(composed: ComposedDataset) -> None
 def test_riders_come_as_often_as_asked_for(composed: ComposedDataset) -> None:
     def riders(share: float) -> int:
         asked = ComposedDataset(coco=composed.coco, davis=composed.davis, riders=share)
-        chosen = [
-            asked._choose(rng := np.random.default_rng(seed), asked.coco.scene(rng))
-            for seed in range(80)
-        ]
+        chosen = [asked._choose(rng := np.random.default_rng(seed), asked.coco.scene(rng)) for seed in range(80)]
         return sum(cut.rider is not None for cuts in chosen for cut in cuts)
 
     assert riders(0.8) > 1.5 * riders(0.1)
@@ -133,9 +120,7 @@ def test_arrange_prefers_different_objects_and_fills_up() -> None:
 
 
 def test_the_mixture_depends_on_seed_and_index_alone() -> None:
-    data = MixtureDataset(
-        [(Flat("dog"), 1), (Flat("cat"), 3), (Flat("never"), 0)], length=200, queries=2, seed=7
-    )
+    data = MixtureDataset([(Flat("dog"), 1), (Flat("cat"), 3), (Flat("never"), 0)], length=200, queries=2, seed=7)
     first = [data[i].expressions for i in range(200)]
     assert first == [data[i].expressions for i in range(200)]
     assert data[3].expressions == first[3]

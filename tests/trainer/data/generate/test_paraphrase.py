@@ -9,9 +9,7 @@ from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.paraphrase import reword
 
 
-@pytest.mark.parametrize(
-    "sentence", ["a dog", "the red bus", "an elephant", "two people", "the largest cup"]
-)
+@pytest.mark.parametrize("sentence", ["a dog", "the red bus", "an elephant", "two people", "the largest cup"])
 def test_the_kind_of_thing_stays(sentence: str) -> None:
     rng = np.random.default_rng(0)
     said = {reword(sentence, rng) for _ in range(50)}

@@ -44,9 +44,7 @@ def test_still_water_shows_it_upside_down() -> None:
 
 
 def test_a_shadow_has_no_colours_and_falls_where_the_light_sends_it() -> None:
-    image, seen = _show(
-        Ground(30, length=-0.5, slant=1, opacity=0.5, fade=0, light=0, ripple=0, blur=0.1)
-    )
+    image, seen = _show(Ground(30, length=-0.5, slant=1, opacity=0.5, fade=0, light=0, ripple=0, blur=0.1))
     assert set(np.unique(image)) <= set(range(50, 101))
     assert (image[..., 0] == image[..., 2]).all()
     rows, columns = np.nonzero(seen)
@@ -75,12 +73,7 @@ def test_any_draw_stays_in_the_frame_and_off_the_object(seed: int) -> None:
 
 
 def test_compositions_have_it_as_often_as_asked_for_and_never_in_a_mask(shared: Path) -> None:
-    coco = CocoDataset(
-        shared / "data/coco-small",
-        size=(96, 160),
-        flow_size=(48, 80),
-        augmentation=Augmentation.none(),
-    )
+    coco = CocoDataset(shared / "data/coco-small", size=(96, 160), flow_size=(48, 80), augmentation=Augmentation.none())
     shown: list[np.ndarray] = []
 
     class Counting(Ground):

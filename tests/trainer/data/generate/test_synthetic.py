@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.generate.synthetic import (
-    EVALUATION_SEEDS,
-    TRAIN_SEEDS,
-    SyntheticDataset,
-)
+from rvos_edge.trainer.data.generate.synthetic import EVALUATION_SEEDS, TRAIN_SEEDS, SyntheticDataset
 
 
 def test_samples_have_present_and_absent_pairs_and_repeat() -> None:

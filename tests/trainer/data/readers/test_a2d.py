@@ -53,9 +53,7 @@ def test_frames_come_out_of_the_video_in_any_order(root: Path) -> None:
     for index, value in bright.items():
         assert value == pytest.approx(255 // (1 + index), abs=6)
     again = pickle.loads(pickle.dumps(clips))
-    assert np.array_equal(again.image("train_b", 3), clips.image("train_b", 3)), (
-        "workers open the video anew"
-    )
+    assert np.array_equal(again.image("train_b", 3), clips.image("train_b", 3)), "workers open the video anew"
     with pytest.raises(DamagedFileError, match=r"frame 7 of the video .*train_b\.mp4"):
         clips.image("train_b", 6)
 
@@ -69,9 +67,7 @@ def test_extracted_frames_are_read_where_they_are(tmp_path: Path) -> None:
 
 
 def test_samples_are_drawn_from_annotated_frames_alone(root: Path) -> None:
-    data = ClipsDataset(
-        A2dClips(root), size=(48, 96), flow_size=(12, 24), augmentation=Augmentation.none()
-    )
+    data = ClipsDataset(A2dClips(root), size=(48, 96), flow_size=(12, 24), augmentation=Augmentation.none())
     for seed in range(6):
         sample = data.draw(np.random.default_rng(seed))
         assert any(mask.any() for mask in sample.masks)

@@ -13,12 +13,7 @@ import pytest
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.labelled_frame import MOVERS, LabelledFrame, finish
-from rvos_edge.trainer.data.generate.templates import (
-    Thing,
-    contradictions,
-    describe,
-    dominant_colour,
-)
+from rvos_edge.trainer.data.generate.templates import Thing, contradictions, describe, dominant_colour
 from rvos_edge.trainer.data.readers.coco import CocoDataset, decode_counts, parse_counts
 from rvos_edge.trainer.data.transforms import Augmentation
 
@@ -33,12 +28,7 @@ def box(x0: float, y0: float, x1: float, y1: float) -> list[list[float]]:
 def annotation(
     image: int, category: int, x0: float, y0: float, x1: float, y1: float, **extra: object
 ) -> dict[str, object]:
-    entry = {
-        "image_id": image,
-        "category_id": category,
-        "iscrowd": 0,
-        "segmentation": box(x0, y0, x1, y1),
-    }
+    entry = {"image_id": image, "category_id": category, "iscrowd": 0, "segmentation": box(x0, y0, x1, y1)}
     return entry | {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)} | extra
 
 
@@ -49,9 +39,7 @@ def write_coco(root: Path, annotations: list[dict[str, object]], *, images: int 
         picture = rng.integers(90, 110, (64, 96, 3), dtype=np.uint8)
         cv2.imwrite(str(root / "images" / f"{index}.jpg"), picture)
     data = {
-        "images": [
-            {"id": i, "file_name": f"{i}.jpg", "width": 96, "height": 64} for i in range(images)
-        ],
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 96, "height": 64} for i in range(images)],
         "annotations": [{"id": i} | entry for i, entry in enumerate(annotations)],
         "categories": [{"id": i, "name": name, "supercategory": "x"} for i, name in NAMES.items()],
     }
@@ -79,9 +67,7 @@ def said(things: list[Thing], tries: int = 60, **options: object) -> dict[str, i
 
 
 def test_polygons_become_masks_and_categories_become_sentences(tmp_path: Path) -> None:
-    data = dataset(
-        write_coco(tmp_path, [annotation(0, 18, 10, 10, 40, 50), annotation(0, 3, 60, 10, 90, 50)])
-    )
+    data = dataset(write_coco(tmp_path, [annotation(0, 18, 10, 10, 40, 50), annotation(0, 3, 60, 10, 90, 50)]))
     sample = data.draw(np.random.default_rng(1))
     pairs = dict(zip(sample.expressions, sample.masks, strict=True))
     dogs = [mask for sentence, mask in pairs.items() if mask.any() and "dog" in sentence]
@@ -104,10 +90,7 @@ def test_two_of_a_kind_are_told_apart_by_place_or_named_together() -> None:
 
 def test_close_ones_get_no_place_and_uncertain_ones_no_smallest() -> None:
     assert not any("left" in s for s in said([thing(80, 100), thing(95, 115)]))
-    assert not any(
-        "small" in s or "left" in s
-        for s in said([thing(10, 20), thing(140, 190)], uncertain=["dog"])
-    )
+    assert not any("small" in s or "left" in s for s in said([thing(10, 20), thing(140, 190)], uncertain=["dog"]))
 
 
 def test_motion_words_follow_the_motion() -> None:
@@ -117,11 +100,7 @@ def test_motion_words_follow_the_motion() -> None:
     assert "the dog moving to the right" not in sentences
     assert {sentences[s] for s in ("the dog running", "a dog walking")} == {things[0].area}
     assert not any("running" in s for s in said([*things, thing(80, 110, motion=(3.0, 0.0))]))
-    wrong = {
-        s
-        for seed in range(40)
-        for s in contradictions([things[0]], rng=np.random.default_rng(seed))
-    }
+    wrong = {s for seed in range(40) for s in contradictions([things[0]], rng=np.random.default_rng(seed))}
     assert "the dog moving to the right" in wrong
     assert "the dog moving to the left" not in wrong
 
@@ -138,9 +117,7 @@ def test_what_follows_a_thing_names_no_other() -> None:
     assert {area for s, area in told.items() if "bird" in s} == {30 * 20}
     assert {area for s, area in told.items() if "cup" in s} == {50 * 45}
     assert any(" flying" in s for s in sentences)
-    assert not any(" flying" in s or "grass" in s for s in said(things, tries=200)), (
-        "judging asks plainly"
-    )
+    assert not any(" flying" in s or "grass" in s for s in said(things, tries=200)), "judging asks plainly"
 
 
 def _filmed(things: list[Thing], *moved: float) -> LabelledFrame:
@@ -149,25 +126,14 @@ def _filmed(things: list[Thing], *moved: float) -> LabelledFrame:
     for one, speed in zip(things, moved, strict=True):
         share = cv2.resize(one.mask.astype(np.float32), FLOW[::-1], interpolation=cv2.INTER_AREA)
         flow -= np.stack([share * speed, 0 * share], axis=-1)
-    return LabelledFrame(
-        image=np.zeros((*things[0].mask.shape, 3), np.uint8), flow=flow, things=things
-    )
+    return LabelledFrame(image=np.zeros((*things[0].mask.shape, 3), np.uint8), flow=flow, things=things)
 
 
 @pytest.mark.parametrize(
     ("speeds", "mover"),
-    [
-        ((6.0, 0.0), 0),
-        ((0.0, 6.0), 1),
-        ((0.0, 0.0), None),
-        ((1.0, 0.0), None),
-        ((6.0, 3.0), None),
-        ((6.0, 1.0), 0),
-    ],
+    [((6.0, 0.0), 0), ((0.0, 6.0), 1), ((0.0, 0.0), None), ((1.0, 0.0), None), ((6.0, 3.0), None), ((6.0, 1.0), 0)],
 )
-def test_the_only_thing_that_moves_can_be_asked_for(
-    speeds: tuple[float, float], mover: int | None
-) -> None:
+def test_the_only_thing_that_moves_can_be_asked_for(speeds: tuple[float, float], mover: int | None) -> None:
     things = [thing(10, 60, height=40), thing(120, 190, category="cat", height=40)]
     sample = finish(_filmed(things, *speeds), np.random.default_rng(0), Augmentation.none())
     asked = {s: m for s, m in zip(sample.expressions, sample.masks, strict=True) if s in MOVERS}
@@ -185,9 +151,7 @@ def test_a_rider_and_what_carries_it_can_be_asked_for_as_one() -> None:
     parked = thing(120, 160, "bicycle", height=30)
     assert said([bike, rider, parked])["a person riding a bicycle"] == both
     second = replace(rider, mask=np.roll(rider.mask, 60, axis=1))
-    assert not any("rid" in sentence for sentence in said([bike, rider, parked, second])), (
-        "which of the two?"
-    )
+    assert not any("rid" in sentence for sentence in said([bike, rider, parked, second])), "which of the two?"
 
 
 @pytest.mark.parametrize(
@@ -199,9 +163,7 @@ def test_a_rider_and_what_carries_it_can_be_asked_for_as_one() -> None:
     ],
 )
 def test_whoever_does_not_ride_is_not_said_to(others: list[Thing]) -> None:
-    assert not any(
-        "rid" in sentence for sentence in said([thing(60, 100, "bicycle", height=30), *others])
-    )
+    assert not any("rid" in sentence for sentence in said([thing(60, 100, "bicycle", height=30), *others]))
 
 
 def test_a_colour_must_be_clear() -> None:
@@ -216,10 +178,7 @@ def test_a_colour_must_be_clear() -> None:
 
 def test_crowds_and_tiny_things_are_ignored(tmp_path: Path) -> None:
     crowd = {"counts": [0, 64 * 10, 64 * 86], "size": [64, 96]}
-    entries = [
-        annotation(0, 1, 0, 0, 10, 64, segmentation=crowd, iscrowd=1),
-        annotation(0, 1, 50, 10, 80, 50),
-    ]
+    entries = [annotation(0, 1, 0, 0, 10, 64, segmentation=crowd, iscrowd=1), annotation(0, 1, 50, 10, 80, 50)]
     entries += [annotation(0, 18, 20, 20, 24, 23), annotation(0, 17, 20, 30, 40, 60)]
     sample = dataset(write_coco(tmp_path, entries)).draw(np.random.default_rng(0))
     assert sample.ignore is not None
@@ -241,24 +200,16 @@ def test_run_lengths() -> None:
         decode_counts([1, 2], (2, 3))
 
 
-def test_an_image_with_one_annotation_is_not_trusted_to_lack_anything_common(
-    tmp_path: Path,
-) -> None:
+def test_an_image_with_one_annotation_is_not_trusted_to_lack_anything_common(tmp_path: Path) -> None:
     data = dataset(write_coco(tmp_path, [annotation(0, 1, 10, 10, 60, 60)]))
     for seed in range(20):
         sample = data.draw(np.random.default_rng(seed))
-        absent = [
-            s for s, mask in zip(sample.expressions, sample.masks, strict=True) if not mask.any()
-        ]
-        assert not any(
-            word in sentence.split() for sentence in absent for word in ("dog", "car", "cat")
-        )
+        absent = [s for s, mask in zip(sample.expressions, sample.masks, strict=True) if not mask.any()]
+        assert not any(word in sentence.split() for sentence in absent for word in ("dog", "car", "cat"))
 
 
 def test_moving_things_move_against_the_flow(tmp_path: Path) -> None:
-    data = dataset(
-        write_coco(tmp_path, [annotation(0, 18, 30, 20, 60, 50), annotation(0, 3, 70, 5, 90, 15)])
-    )
+    data = dataset(write_coco(tmp_path, [annotation(0, 18, 30, 20, 60, 50), annotation(0, 3, 70, 5, 90, 15)]))
     checked = 0
     for seed in range(30):
         scene = data.scene(np.random.default_rng(seed))

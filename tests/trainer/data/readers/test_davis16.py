@@ -40,20 +40,12 @@ def write_davis(root: Path, videos: dict[str, list[str]], *, frames: int = 2) ->
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    videos = {
-        "poodle": ["a dog on the left"],
-        "rider": ["a man on a bike"],
-        "walker": ["a woman walking"],
-    }
+    videos = {"poodle": ["a dog on the left"], "rider": ["a man on a bike"], "walker": ["a woman walking"]}
     return write_davis(tmp_path, videos)
 
 
-def test_a_sample_holds_the_videos_object_and_other_videos_sentences_without_a_mask(
-    root: Path,
-) -> None:
-    data = DavisDataset(
-        root, size=SIZE, flow_size=FLOW, videos=["poodle", "rider"], augmentation=NONE
-    )
+def test_a_sample_holds_the_videos_object_and_other_videos_sentences_without_a_mask(root: Path) -> None:
+    data = DavisDataset(root, size=SIZE, flow_size=FLOW, videos=["poodle", "rider"], augmentation=NONE)
     seen = set()
     for seed in range(12):
         sample = data.draw(np.random.default_rng(seed))
@@ -72,25 +64,19 @@ def test_a_person_is_never_absent_from_a_video_with_a_person(root: Path) -> None
     data = DavisDataset(root, size=SIZE, flow_size=FLOW, videos=None, augmentation=NONE)
     for seed in range(40):
         sample = data.draw(np.random.default_rng(seed))
-        present = {
-            s for s, mask in zip(sample.expressions, sample.masks, strict=True) if mask.any()
-        }
+        present = {s for s, mask in zip(sample.expressions, sample.masks, strict=True) if mask.any()}
         absent = set(sample.expressions) - present
         if present & {"a man on a bike", "a woman walking"}:
             assert not any("person" in vocabulary.concepts(sentence) for sentence in absent)
 
 
 def test_mirrored_samples_swap_left_and_right(root: Path) -> None:
-    flips = Augmentation(
-        zoom=(1, 1), stretch=1, letterbox=0, flip=1, colour=0, blur=0, noise=0, jpeg=0
-    )
+    flips = Augmentation(zoom=(1, 1), stretch=1, letterbox=0, flip=1, colour=0, blur=0, noise=0, jpeg=0)
     data = DavisDataset(root, size=SIZE, flow_size=FLOW, videos=["poodle"], augmentation=flips)
     sample = data.draw(np.random.default_rng(0))
     index = sample.expressions.index("a dog on the right")
     assert sample.masks[index][:, 40:].any()
-    assert (
-        flip_words("the leftmost dog moving to the right") == "the rightmost dog moving to the left"
-    )
+    assert flip_words("the leftmost dog moving to the right") == "the rightmost dog moving to the left"
 
 
 def test_a_place_that_does_not_hold_is_noticed() -> None:
@@ -102,15 +88,11 @@ def test_a_place_that_does_not_hold_is_noticed() -> None:
 
 
 def test_stored_flow_is_scaled_to_the_samples_pixels(root: Path, tmp_path: Path) -> None:
-    store = FlowCache(
-        tmp_path / "flow", key=FlowKey(checkpoint="c", size=(16, 32), scale=1, iterations=1)
-    )
+    store = FlowCache(tmp_path / "flow", key=FlowKey(checkpoint="c", size=(16, 32), scale=1, iterations=1))
     frames = sorted((root / "JPEGImages/480p/poodle").glob("*.jpg"))
     field = np.broadcast_to(np.float32([3, 1])[:, None, None], (2, 8, 16))
     store.build("poodle", frames, lambda images: (field * (i > 0) for i, _ in enumerate(images)))
-    data = DavisDataset(
-        root, size=SIZE, flow_size=FLOW, videos=["poodle"], flow=store, augmentation=NONE
-    )
+    data = DavisDataset(root, size=SIZE, flow_size=FLOW, videos=["poodle"], flow=store, augmentation=NONE)
     flows = [data.draw(np.random.default_rng(seed)).flow[5, 5].tolist() for seed in range(8)]
     assert [0.0, 0.0] in flows, "the first frame"
     assert [6.0, 2.0] in flows, "the second"
@@ -140,14 +122,9 @@ def test_what_is_missing_or_wrong_is_named(root: Path) -> None:
 
 
 def test_official_lists_decide_the_split_where_they_are(root: Path) -> None:
-    said = {
-        video: Davis16Clips(root, split="all").queries(video)[0].object_id
-        for video in ("poodle", "rider")
-    }
+    said = {video: Davis16Clips(root, split="all").queries(video)[0].object_id for video in ("poodle", "rider")}
     assert said == {"poodle": None, "rider": None}, "the whole foreground"
-    assert Davis16Clips(root, split="train").videos == ("poodle", "rider", "walker"), (
-        "none is of our validation split"
-    )
+    assert Davis16Clips(root, split="train").videos == ("poodle", "rider", "walker"), "none is of our validation split"
     lists = root / "ImageSets" / "480p"
     lists.mkdir(parents=True)
     line = "/JPEGImages/480p/walker/0000{0}.jpg /Annotations/480p/walker/0000{0}.png \n"

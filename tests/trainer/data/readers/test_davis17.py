@@ -24,9 +24,7 @@ def test_text_files_of_both_annotators_are_read(root: Path) -> None:
     assert clips.videos == ("goat",)
     said = {query.key: (query.expression, query.object_id) for query in clips.queries("goat")}
     assert said["annot1/1"] == ("the left box of goat", 1)
-    assert said["annot2/2"] == ("the right café box of goat", 2), (
-        "the second annotator's file is Latin-1"
-    )
+    assert said["annot2/2"] == ("the right café box of goat", 2), "the second annotator's file is Latin-1"
     assert said["annot1_full_video/2"] == ("the right box of goat full video", 2)
     assert len(said) == 8
     masks = clips.masks("goat", 1)
@@ -43,19 +41,11 @@ def test_one_file_alone_can_be_given(root: Path) -> None:
     assert [query.key for query in clips.queries("bear")] == ["annot2/1", "annot2/2"]
 
 
-def test_misspelt_names_and_missing_quotes_of_the_published_files_are_understood(
-    root: Path,
-) -> None:
+def test_misspelt_names_and_missing_quotes_of_the_published_files_are_understood(root: Path) -> None:
     path = root / "davis_text_annotations" / "Davis17_annot1.txt"
-    path.write_text(
-        '\ufeffdog-scale 1 "A \u201cbig\u201d  dog"  \r\n\r\ndogs-scale 2 a small dog\n',
-        encoding="utf-8",
-    )
+    path.write_text('\ufeffdog-scale 1 "A \u201cbig\u201d  dog"  \r\n\r\ndogs-scale 2 a small dog\n', encoding="utf-8")
     clips = Davis17Clips(root, split="train", expressions=path, videos=["dogs-scale"])
-    assert [query.expression for query in clips.queries("dogs-scale")] == [
-        "a “big” dog",
-        "a small dog",
-    ]
+    assert [query.expression for query in clips.queries("dogs-scale")] == ["a “big” dog", "a small dog"]
 
 
 def test_the_json_form_speaks_for_its_split(root: Path) -> None:
@@ -67,17 +57,12 @@ def test_the_json_form_speaks_for_its_split(root: Path) -> None:
         file.unlink()
     for file in (root / "ImageSets" / "2017").iterdir():
         file.unlink()
-    assert Davis17Clips(root, split="val").videos == ("goat",), (
-        "found without the text files and lists"
-    )
+    assert Davis17Clips(root, split="val").videos == ("goat",), "found without the text files and lists"
 
 
 def test_samples_show_both_objects_with_a_sentence_each(root: Path) -> None:
     data = ClipsDataset(
-        Davis17Clips(root, split="train"),
-        size=(48, 96),
-        flow_size=(12, 24),
-        augmentation=Augmentation.none(),
+        Davis17Clips(root, split="train"), size=(48, 96), flow_size=(12, 24), augmentation=Augmentation.none()
     )
     assert [referred.object_id for referred in data.objects["bear"]] == [1, 2]
     assert len(data.objects["bear"][0].sentences) == 4

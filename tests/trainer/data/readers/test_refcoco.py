@@ -25,12 +25,7 @@ def test_an_image_is_a_video_of_one_frame(root: Path) -> None:
     assert clips.videos == ("7",)
     assert clips.frames("7") == ["COCO_train2014_000000000007"]
     said = {query.key: query.expression for query in clips.queries("7")}
-    assert said == {
-        "701/0": "box on the left",
-        "701/1": "left box",
-        "702/0": "box on the right",
-        "702/1": "right box",
-    }
+    assert said == {"701/0": "box on the left", "701/1": "left box", "702/0": "box on the right", "702/1": "right box"}
     masks = clips.masks("7", 0)
     assert masks is not None
     # A polygon's edge may take its pixels along.
@@ -41,11 +36,7 @@ def test_an_image_is_a_video_of_one_frame(root: Path) -> None:
 
 def test_still_clips_get_the_motion_of_a_camera(root: Path) -> None:
     data = ClipsDataset(
-        RefCocoClips(root),
-        size=(48, 96),
-        flow_size=(12, 24),
-        still=True,
-        augmentation=Augmentation.none(),
+        RefCocoClips(root), size=(48, 96), flow_size=(12, 24), still=True, augmentation=Augmentation.none()
     )
     samples = [data.draw(np.random.default_rng(seed)) for seed in range(8)]
     assert sum(bool(sample.flow.any()) for sample in samples) >= 3
@@ -54,9 +45,7 @@ def test_still_clips_get_the_motion_of_a_camera(root: Path) -> None:
 
 def test_the_pickle_is_refused_with_the_way_out(root: Path) -> None:
     (root / "refs.json").rename(root / "refs(unc).p")
-    with pytest.raises(
-        UserError, match=r"refs\(unc\)\.p is a pickle.*convert it once with python -c"
-    ):
+    with pytest.raises(UserError, match=r"refs\(unc\)\.p is a pickle.*convert it once with python -c"):
         RefCocoClips(root)
     with pytest.raises(UserError, match=r"other\.p is a pickle"):
         RefCocoClips(root, expressions=root / "other.p")

@@ -15,10 +15,7 @@ from rvos_edge.trainer.data.readers.images import DamagedFileError
 from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 from rvos_edge.trainer.data.transforms import Augmentation
 
-VIDEOS = {
-    "003234408d": [("A  penguin on the left", 1), ("the big zebra", 2)],
-    "0043f083b5": [("a bus", 1)],
-}
+VIDEOS = {"003234408d": [("A  penguin on the left", 1), ("the big zebra", 2)], "0043f083b5": [("a bus", 1)]}
 
 
 @pytest.fixture
@@ -92,10 +89,7 @@ def test_what_is_missing_or_wrong_is_named(root: Path, tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     content["videos"] |= {f"gone{i}": content["videos"]["0043f083b5"] for i in range(5)}
     other = write_json(tmp_path / "other.json", content)
-    with pytest.raises(
-        UserError,
-        match=r"name 5 of 7 videos that .*JPEGImages .*\(gone0, gone1, gone2 and 2 more\)",
-    ):
+    with pytest.raises(UserError, match=r"name 5 of 7 videos that .*JPEGImages .*\(gone0, gone1, gone2 and 2 more\)"):
         YouTubeVosClips(root, expressions=other)
     valid = root / "meta_expressions/valid/meta_expressions.json"
     valid.write_text(valid.read_text().replace("00917dcfc4", "0043f083b5"))
@@ -117,9 +111,7 @@ def test_damaged_and_misfitting_files_are_named(root: Path) -> None:
         clips.image("003234408d", 0)
     mask = root / "train/Annotations/003234408d/00005.png"
     write_palette(mask, ids(2)[:20])
-    with pytest.raises(
-        UserError, match=r"the mask .*00005\.png is \(96, 20\), its image \(96, 48\)"
-    ):
+    with pytest.raises(UserError, match=r"the mask .*00005\.png is \(96, 20\), its image \(96, 48\)"):
         clips.masks("003234408d", 1)
     write_palette(mask, np.random.default_rng(0).integers(0, 3, (48, 96), np.uint8))
     cut_off(mask)
