@@ -206,8 +206,6 @@ int run(const Arguments& arguments) {
   rvos_edge::Options options;
   options.device = arguments.text("device", "auto");
   options.threads = arguments.number("threads", 1);
-  // Start-up is measured with no query remembered.
-  options.disk_cache = false;
   std::vector<std::string> backends = arguments.all("backend");
   if (backends.empty()) {
     backends = rvos_edge::available_backends(bundle, options.device);

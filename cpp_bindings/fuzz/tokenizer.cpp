@@ -1,7 +1,6 @@
 // Any bytes as tokenizer.json, and whatever follows it as a query.
 #include <stdexcept>
 
-#include "npz.hpp"
 #include "rvos_edge/error.hpp"
 #include "text.hpp"
 #include "tokenizer.hpp"
@@ -12,7 +11,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::size_t cut = bytes.find('\0');
   const std::string_view json = bytes.substr(0, cut);
   const std::string query(cut == std::string_view::npos ? bytes : bytes.substr(cut + 1));
-  static_cast<void>(rvos_edge::read_npz(bytes));
   try {
     const rvos_edge::Tokenizer tokenizer(rvos_edge::parse_tokenizer(json));
     static_cast<void>(tokenizer.encode(rvos_edge::decode_utf8(query.substr(0, 1000))));

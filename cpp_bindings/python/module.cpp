@@ -60,13 +60,12 @@ PyResult to_python(rv::Result& result) {
 class PySegmenter {
  public:
   PySegmenter(const path& bundle, std::optional<std::pair<int, int>> size, std::string device, std::string backend,
-              const rv::FlowOptions& flow, std::optional<path> cache_dir, std::optional<int> threads, float threshold) {
+              const rv::FlowOptions& flow, std::optional<int> threads, float threshold) {
     rv::Options options;
     options.backend = std::move(backend);
     options.device = std::move(device);
     options.threads = threads;
     options.flow = flow;
-    options.cache_dir = std::move(cache_dir);
     options.threshold = threshold;
     std::optional<rv::Size> chosen;
     if (size) {
@@ -173,9 +172,9 @@ void bind_segmenter(nb::module_& m) {
                           "Segments what the queries name, frame after frame of one video.\n\n"
                           "Methods may be called from several threads: one at a time works, the others wait.")
       .def(nb::init<const path&, std::optional<std::pair<int, int>>, std::string, std::string, const rv::FlowOptions&,
-                    std::optional<path>, std::optional<int>, float>(),
+                    std::optional<int>, float>(),
            "bundle"_a, nb::kw_only(), "size"_a = nb::none(), "device"_a = "auto", "backend"_a = "auto",
-           "flow"_a = rv::FlowOptions{}, "cache_dir"_a = nb::none(), "threads"_a = nb::none(), "threshold"_a = 0.0F,
+           "flow"_a = rv::FlowOptions{}, "threads"_a = nb::none(), "threshold"_a = 0.0F,
            "Open a bundle directory and load its graphs; the arguments are those of rvos_edge.open.")
       .def("set_queries", &PySegmenter::set_queries, "queries"_a.none(),
            "Say what to segment from the next frame on; on an error the old queries stay.")

@@ -1,13 +1,17 @@
 #include "rvos_edge/bundle.hpp"
 
 #include <algorithm>
+#include <fstream>
 #include <map>
 #include <stdexcept>
 
 #include "manifest.hpp"
 #include "names.hpp"
+#include "onnx_file.hpp"
 #include "rvos_edge/error.hpp"
 #include "sha256.hpp"
+#include "unicode.hpp"
+#include "words.hpp"
 
 namespace rvos_edge {
 namespace {
@@ -18,26 +22,27 @@ namespace fs = std::filesystem;
   return {ErrorCode::bad_bundle, sentence};
 }
 
-/// "float32[1, 'L']", as Python writes a dtype and a list.
 std::string describe(const TensorSpec& spec) {
-  std::string text(dtype_name(spec.dtype));
-  text += '[';
-  for (std::size_t i = 0; i < spec.shape.size(); ++i) {
-    const Dim& dim = spec.shape[i];
-    text += (i == 0 ? "" : ", ") + (dim.symbol.empty() ? std::to_string(dim.extent) : "'" + dim.symbol + "'");
-  }
-  return text + "]";
+  return std::string(dtype_name(spec.dtype)) + shape_text(spec.shape);
 }
 
 bool differ(const TensorSpec& a, const TensorSpec& b) {
   return a.dtype != b.dtype || a.shape != b.shape;
 }
 
-/// Whether a path lies in a folder once links and ".." are followed.
+/// Engines take names in UTF-8 that end with NUL.
+void check_name(const fs::path& path) {
+  if (decode_utf8(path.string()).find_first_of(std::u32string_view(U"\uFFFD\0", 2)) != std::u32string::npos) {
+    throw UserError(ErrorCode::invalid_argument, path_text(path) + " is not a name in UTF-8; rename the folder.");
+  }
+}
+
+/// True if a path lies in a folder once links and ".." are followed. A link that leads to itself lies nowhere.
 bool is_inside(const fs::path& path, const fs::path& folder) {
-  const fs::path inner = fs::weakly_canonical(path);
-  const fs::path outer = fs::weakly_canonical(folder);
-  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+  std::error_code failed;
+  const fs::path inner = fs::weakly_canonical(path, failed);
+  const fs::path outer = failed ? fs::path() : fs::weakly_canonical(folder, failed);
+  return !failed && std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
 void check_file(const fs::path& root, const std::string& name, const std::string& sha256, const std::string& what) {
@@ -45,8 +50,7 @@ void check_file(const fs::path& root, const std::string& name, const std::string
   std::error_code ignored;
   // A NUL would end the name for the system, but not for the comparison.
   if (name.find('\0') != std::string::npos || !is_inside(path, root)) {
-    throw bad(path_text(root) + ": " + what + " names '" + name +
-              "', which leaves the bundle; do not use this bundle.");
+    throw bad(path_text(root) + ": " + what + " names a file outside the bundle; do not use this bundle.");
   }
   if (!fs::is_regular_file(path, ignored)) {
     throw UserError(ErrorCode::not_found, path_text(root) + ": " + what + " (" + name +
@@ -57,7 +61,21 @@ void check_file(const fs::path& root, const std::string& name, const std::string
   }
 }
 
-/// The manifest as one of its other input sizes sees it.
+/// Refuse what an engine would load beyond the file that was hashed: weights in other files, and other formats, which
+/// engines recognise by their content.
+void check_graph_file(const fs::path& root, const std::string& name) {
+  std::ifstream file(root / name, std::ios::binary);
+  switch (inspect_onnx(file)) {
+  case OnnxFile::external:
+    throw bad(path_text(root / name) + " keeps weights in another file, which has no hash; export the bundle again.");
+  case OnnxFile::invalid:
+    throw bad(path_text(root / name) + " is not an ONNX file; export the bundle again.");
+  case OnnxFile::whole:
+    break;
+  }
+}
+
+/// The manifest with the graphs of another input size.
 Manifest at_size(Manifest manifest, Size size, const fs::path& root) {
   if (size == manifest.size) {
     return manifest;
@@ -116,7 +134,7 @@ void check_states(const Manifest& manifest, const std::string& where, Fed& fed) 
     }
     TensorSpec wanted = producer->second;
     wanted.name = state;
-    // A state may also be written directly by a graph (hidden comes from flow_context, then from flow_step).
+    // A graph may also write a state directly (hidden comes from flow_context, then from flow_step).
     if (differ(fed.emplace(state, wanted).first->second, wanted)) {
       throw bad(where + ": state '" + state + "' cannot swap with '" + source + "', they differ; export it again.");
     }
@@ -210,12 +228,14 @@ void check_wiring(const Manifest& manifest, const fs::path& root) {
 }
 
 Bundle Bundle::open(const fs::path& path, std::optional<Size> size) {
+  check_name(path);
   Manifest manifest = read_manifest(path);
   if (size) {
     manifest = at_size(std::move(manifest), *size, path);
   }
   for (const auto& [name, graph] : manifest.graphs) {
     check_file(path, graph.file, graph.sha256, "graph '" + name + "'");
+    check_graph_file(path, graph.file);
   }
   check_file(path, manifest.text.tokenizer, manifest.text.sha256, "the tokenizer");
   check_wiring(manifest, path);

@@ -72,10 +72,6 @@ rvos_edge::Options translate(const rvos_options& given) {
   if (given.threads != 0) {
     options.threads = given.threads;
   }
-  if (given.cache_dir != nullptr) {
-    options.disk_cache = *given.cache_dir != '\0';
-    options.cache_dir = given.cache_dir;
-  }
   options.threshold = given.threshold;
   rvos_edge::FlowOptions& flow = options.flow;
   flow.enabled = given.flow_enabled != 0;

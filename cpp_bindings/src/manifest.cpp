@@ -1,6 +1,6 @@
 #include "manifest.hpp"
 
-#include <cmath>
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <limits>
@@ -8,139 +8,92 @@
 #include <set>
 
 #include "rvos_edge/error.hpp"
+#include "unicode.hpp"
 
 namespace rvos_edge {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Where in the document something is wrong, and what: the first thing pydantic would complain of.
+/// Nesting of JSON that is read; a manifest has 7 levels.
+constexpr int deepest = 32;
+/// Upper bounds that no real network comes near: a damaged number must not become an endless frame.
+constexpr std::int64_t most_iterations = 100;
+constexpr std::int64_t most_tokens = 512;
+constexpr std::int64_t most_queries = 4096;
+constexpr std::int64_t most_pixels = 16384;
+
+/// A field that is wrong, and what it should be.
 struct Invalid {
-  std::string where;
-  std::string what;
+  std::string field;
+  std::string reason;
 };
 
-/// A value of the document and the way to it.
+/// A value of the document and the path to it.
 class Value {
  public:
-  Value(const Json& json, std::string where) : json_(&json), where_(std::move(where)) {}
+  Value(const Json& json, std::string field) : json_(&json), field_(std::move(field)) {}
 
-  [[noreturn]] void fail(const std::string& what) const { throw Invalid{where_, what}; }
+  [[noreturn]] void fail(const std::string& reason) const { throw Invalid{field_, reason}; }
   [[nodiscard]] const Json& json() const noexcept { return *json_; }
-  [[nodiscard]] bool null() const noexcept { return json_->is_null(); }
 
   [[nodiscard]] Value child(const Json& json, const std::string& name) const {
-    return {json, where_.empty() ? name : where_ + "." + name};
+    return {json, field_.empty() ? name : field_ + "." + name};
   }
 
   [[nodiscard]] std::string text() const {
     if (!json_->is_string()) {
-      fail("input should be a valid string");
+      fail("must be a string");
     }
     return json_->get<std::string>();
   }
 
   [[nodiscard]] bool boolean() const {
-    if (json_->is_number() && (*json_ == 0 || *json_ == 1)) {
-      return *json_ == 1;
-    }
     if (!json_->is_boolean()) {
-      const bool guessed = json_->is_string() || json_->is_number();
-      fail(guessed ? "input should be a valid boolean, unable to interpret input" : "input should be a valid boolean");
+      fail("must be true or false");
     }
     return json_->get<bool>();
   }
 
-  [[nodiscard]] double number() const {
-    if (json_->is_boolean()) {
-      return json_->get<bool>() ? 1 : 0;
-    }
-    if (!json_->is_number()) {
-      fail(json_->is_string() ? "input should be a valid number, unable to parse string as a number"
-                              : "input should be a valid number");
-    }
-    return json_->get<double>();
-  }
-
-  [[nodiscard]] std::int64_t integer() const {
-    if (json_->is_boolean()) {
-      return json_->get<bool>() ? 1 : 0;
-    }
-    if (json_->is_number_unsigned() &&
-        json_->get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
-      fail("input should be a smaller integer");
-    }
-    if (json_->is_number_integer()) {
-      return json_->get<std::int64_t>();
-    }
-    if (json_->is_number_float()) {
-      const double value = json_->get<double>();
-      if (std::floor(value) != value) {
-        fail("input should be a valid integer, got a number with a fractional part");
-      }
-      if (std::abs(value) >= 9e18) {
-        fail("input should be a smaller integer");
-      }
-      return static_cast<std::int64_t>(value);
-    }
-    fail(json_->is_string() ? "input should be a valid integer, unable to parse string as an integer"
-                            : "input should be a valid integer");
-  }
-
-  /// An integer no smaller than `least` that fits an int.
-  [[nodiscard]] std::int64_t at_least(std::int64_t least) const {
-    const std::int64_t value = integer();
-    if (value < least) {
-      fail("input should be greater than or equal to " + std::to_string(least));
+  [[nodiscard]] std::int64_t integer(std::int64_t least = 0,
+                                     std::int64_t most = std::numeric_limits<std::int64_t>::max()) const {
+    // A number beyond 64 bits is parsed as floating point and refused here.
+    const bool fits = json_->is_number_integer() &&
+                      (!json_->is_number_unsigned() || json_->get<std::uint64_t>() <= std::uint64_t{INT64_MAX});
+    const std::int64_t value = fits ? json_->get<std::int64_t>() : 0;
+    if (!fits || value < least || value > most) {
+      fail("must be an integer from " + std::to_string(least) + " to " + std::to_string(most));
     }
     return value;
   }
-  [[nodiscard]] int small(std::int64_t least = std::numeric_limits<int>::min()) const {
-    const std::int64_t value = at_least(least);
-    if (value > std::numeric_limits<int>::max()) {
-      fail("input should be a smaller integer");
+
+  /// Index of the value among `words`.
+  template <std::size_t N>
+  [[nodiscard]] std::size_t choice(const char* const (&words)[N]) const {
+    const std::string found = text();
+    const auto* const known = std::find(std::begin(words), std::end(words), found);
+    if (known == std::end(words)) {
+      fail("is not a known value");
     }
-    return static_cast<int>(value);
+    return static_cast<std::size_t>(known - std::begin(words));
   }
 
-  /// One of a few words; returns which.
-  [[nodiscard]] std::size_t choice(const std::vector<std::string>& words) const {
-    for (std::size_t i = 0; i < words.size(); ++i) {
-      if (*json_ == words[i]) {
-        return i;
-      }
-    }
-    std::string list;
-    for (std::size_t i = 0; i < words.size(); ++i) {
-      list += (i == 0 ? "'" : i + 1 == words.size() ? " or '" : ", '") + words[i] + "'";
-    }
-    fail("input should be " + list);
-  }
-
-  /// Calls `visit(Value)` for each item of a list; `exact` items where that is not negative.
+  /// Call `visit(Value)` with each item of a list.
   template <class Visit>
-  void items(Visit visit, int exact = -1) const {
+  void items(Visit visit) const {
     if (!json_->is_array()) {
-      fail("input should be a valid tuple");
-    }
-    const auto most = static_cast<std::size_t>(exact);
-    if (exact >= 0 && json_->size() > most) {
-      fail("tuple should have at most " + std::to_string(exact) + " items after validation, not " +
-           std::to_string(json_->size()));
+      fail("must be a list");
     }
     for (std::size_t i = 0; i < json_->size(); ++i) {
       visit(child((*json_)[i], std::to_string(i)));
     }
-    if (exact >= 0 && json_->size() < most) {
-      child(*json_, std::to_string(json_->size())).fail("field required");
-    }
   }
 
-  /// Calls `visit(name, Value)` for each member of a dictionary.
+  /// Call `visit(name, Value)` with each member of an object.
   template <class Visit>
   void members(Visit visit) const {
     if (!json_->is_object()) {
-      fail("input should be a valid dictionary");
+      fail("must be an object");
     }
     for (const auto& [name, json] : json_->items()) {
       visit(name, child(json, name));
@@ -149,33 +102,30 @@ class Value {
 
  private:
   const Json* json_;
-  std::string where_;
+  std::string field_;
 };
 
-/// The members of a model: each is asked for in order, and none may be left over.
-class Model {
+/// An object with known members; `done` refuses unknown ones.
+class Object {
  public:
-  Model(const Value& value, const char* type) : value_(value) {
+  explicit Object(const Value& value) : value_(value) {
     if (!value.json().is_object()) {
-      value.fail(std::string("input should be a valid dictionary or instance of ") + type);
+      value.fail("must be an object");
     }
   }
 
   [[nodiscard]] Value need(const char* name) {
-    known_.insert(name);
-    const auto found = value_.json().find(name);
-    if (found == value_.json().end()) {
-      value_.child(value_.json(), name).fail("field required");
+    const Json* found = find(name);
+    if (found == nullptr) {
+      value_.child(value_.json(), name).fail("is missing");
     }
     return value_.child(*found, name);
   }
 
-  /// Calls `visit(Value)` where the member is there.
+  /// Call `visit(Value)` if the member exists.
   template <class Visit>
   void may(const char* name, Visit visit) {
-    known_.insert(name);
-    const auto found = value_.json().find(name);
-    if (found != value_.json().end()) {
+    if (const Json* found = find(name)) {
       visit(value_.child(*found, name));
     }
   }
@@ -183,49 +133,55 @@ class Model {
   void done() const {
     for (const auto& [name, json] : value_.json().items()) {
       if (known_.count(name) == 0) {
-        value_.child(json, name).fail("extra inputs are not permitted");
+        value_.child(json, name).fail("is not a known field");
       }
     }
   }
 
  private:
+  const Json* find(const char* name) {
+    known_.insert(name);
+    const auto found = value_.json().find(name);
+    return found == value_.json().end() ? nullptr : &*found;
+  }
+
   Value value_;
   std::set<std::string> known_;
 };
 
-const std::vector<std::string> dtype_words = {"uint8", "int64", "float16", "float32"};
-const std::vector<std::string> arithmetic_words = {"float32", "float16", "bfloat16"};
-const std::vector<std::string> weight_words = {"float32", "float16", "int8"};
+constexpr const char* dtype_words[] = {"uint8", "int64", "float16", "float32"};
+constexpr const char* arithmetic_words[] = {"float32", "float16", "bfloat16"};
+constexpr const char* weight_words[] = {"float32", "float16", "int8"};
 
 TensorSpec read_tensor(const Value& value) {
-  Model model(value, "tensorspec");
+  Object object(value);
   TensorSpec spec;
-  spec.name = model.need("name").text();
-  spec.dtype = static_cast<DType>(model.need("dtype").choice(dtype_words));
-  model.need("shape").items([&spec](const Value& dim) {
+  spec.name = object.need("name").text();
+  spec.dtype = static_cast<DType>(object.need("dtype").choice(dtype_words));
+  object.need("shape").items([&spec](const Value& dim) {
     if (dim.json().is_string()) {
       spec.shape.push_back({0, dim.text()});
     } else {
-      spec.shape.push_back({dim.child(dim.json(), "int").integer(), {}});
+      spec.shape.push_back({dim.integer(), {}});
     }
   });
-  model.done();
+  object.done();
   return spec;
 }
 
 GraphSpec read_graph(const Value& value) {
-  Model model(value, "graphspec");
+  Object object(value);
   GraphSpec spec;
-  spec.file = model.need("file").text();
-  spec.sha256 = model.need("sha256").text();
-  model.need("inputs").items([&spec](const Value& tensor) { spec.inputs.push_back(read_tensor(tensor)); });
-  model.need("outputs").items([&spec](const Value& tensor) { spec.outputs.push_back(read_tensor(tensor)); });
-  model.may("precision",
-            [&spec](const Value& word) { spec.precision = static_cast<Arithmetic>(word.choice(arithmetic_words)); });
-  model.may("weights", [&spec](const Value& word) { spec.weights = weight_words[word.choice(weight_words)]; });
-  spec.flops = model.need("flops").at_least(0);
-  spec.weight_bytes = model.need("weight_bytes").at_least(0);
-  model.done();
+  spec.file = object.need("file").text();
+  spec.sha256 = object.need("sha256").text();
+  object.need("inputs").items([&spec](const Value& tensor) { spec.inputs.push_back(read_tensor(tensor)); });
+  object.need("outputs").items([&spec](const Value& tensor) { spec.outputs.push_back(read_tensor(tensor)); });
+  object.may("precision",
+             [&spec](const Value& word) { spec.precision = static_cast<Arithmetic>(word.choice(arithmetic_words)); });
+  object.may("weights", [&spec](const Value& word) { spec.weights = weight_words[word.choice(weight_words)]; });
+  spec.flops = object.need("flops").integer();
+  spec.weight_bytes = object.need("weight_bytes").integer();
+  object.done();
   return spec;
 }
 
@@ -237,157 +193,97 @@ Graphs read_graphs(const Value& value) {
 }
 
 TextSpec read_text(const Value& value) {
-  Model model(value, "textspec");
+  Object object(value);
   TextSpec spec;
-  model.may("tokenizer", [&spec](const Value& file) { spec.tokenizer = file.text(); });
-  spec.sha256 = model.need("sha256").text();
-  const Value most = model.need("max_tokens");
-  if (most.integer() <= 2) {
-    most.fail("input should be greater than 2");
-  }
-  spec.max_tokens = most.small();
-  model.done();
+  object.may("tokenizer", [&spec](const Value& file) { spec.tokenizer = file.text(); });
+  spec.sha256 = object.need("sha256").text();
+  spec.max_tokens = static_cast<int>(object.need("max_tokens").integer(3, most_tokens));
+  object.done();
   return spec;
 }
 
-FlowSpec read_flow(const Value& value) {
-  Model model(value, "flowspec");
+std::optional<FlowSpec> read_flow(const Value& value) {
+  if (value.json().is_null()) {
+    return std::nullopt;
+  }
+  Object object(value);
   FlowSpec spec;
-  spec.iterations = model.need("iterations").small(1);
-  spec.scale = model.need("scale").small(1);
-  model.done();
+  spec.iterations = static_cast<int>(object.need("iterations").integer(1, most_iterations));
+  spec.scale = static_cast<int>(object.need("scale").integer(1, most_pixels));
+  object.done();
   return spec;
 }
 
-void check_texts(const Value& value) {
-  value.members([](const std::string&, const Value& text) { static_cast<void>(text.text()); });
-}
-
-void check_numbers(const Value& value) {
-  value.items([](const Value& number) { static_cast<void>(number.number()); }, 3);
-}
-
-/// What the network was made of: of no use here, but a manifest that is wrong in it is wrong.
-void check_network(const Value& value) {
-  value.members([](const std::string&, const Value& fact) {
-    if (fact.json().is_array()) {
-      fact.items([](const Value& number) { static_cast<void>(number.integer()); });
-    } else if (fact.json().is_object() || fact.null()) {
-      fact.child(fact.json(), "str").fail("input should be a valid string");
-    }
+Size read_size(const Value& value) {
+  std::vector<int> extents;
+  value.items([&extents](const Value& pixels) {
+    extents.push_back(static_cast<int>(pixels.integer(1, most_pixels)));
   });
-}
-
-void check_proof(const Value& value) {
-  Model model(value, "proof");
-  static_cast<void>(model.need("backend").text());
-  model.may("note", [](const Value& note) { static_cast<void>(note.text()); });
-  model.need("graphs").members([](const std::string&, const Value& parity) {
-    Model figures(parity, "parity");
-    for (const char* name : {"max_abs", "relative_l2", "cosine"}) {
-      static_cast<void>(figures.need(name).number());
-    }
-    figures.done();
-  });
-  const Value iou = model.need("mask_iou");
-  if (!iou.null() && iou.number() < 0) {
-    iou.fail("input should be greater than or equal to 0");
+  if (extents.size() != 2) {
+    value.fail("must be [height, width]");
   }
-  if (!iou.null() && iou.number() > 1) {
-    iou.fail("input should be less than or equal to 1");
-  }
-  static_cast<void>(model.need("frames").integer());
-  static_cast<void>(model.need("source").text());
-  model.done();
-}
-
-void check_reference(const Value& value) {
-  if (value.null()) {
-    return;
-  }
-  Model model(value, "referencespec");
-  static_cast<void>(model.need("file").text());
-  static_cast<void>(model.need("sha256").text());
-  model.done();
+  return {extents[0], extents[1]};
 }
 
 Manifest read(const Json& document) {
-  Model model(Value(document, ""), "manifest");
+  Object object(Value(document, ""));
   Manifest manifest;
-  static_cast<void>(model.need("format_version").integer());
-  manifest.name = model.need("name").text();
-  manifest.preset = model.need("preset").text();
-  model.may("trained", [&manifest](const Value& trained) { manifest.trained = trained.boolean(); });
-  check_network(model.need("network"));
-  int extents[2] = {};
-  int* extent = extents;
-  model.need("size").items([&extent](const Value& pixels) { *extent++ = pixels.small(); }, 2);
-  manifest.size = {extents[0], extents[1]};
-  manifest.stride = model.need("stride").small();
-  check_numbers(model.need("mean"));
-  check_numbers(model.need("std"));
-  manifest.text = read_text(model.need("text"));
-  if (const Value flow = model.need("flow"); !flow.null()) {
-    manifest.flow = read_flow(flow);
+  const std::int64_t version = object.need("format_version").integer();
+  if (version < oldest_format_version || version > format_version) {
+    object.need("format_version")
+        .fail("is " + std::to_string(version) + " and this library reads " + std::to_string(oldest_format_version) +
+              " to " + std::to_string(format_version));
   }
-  manifest.graphs = read_graphs(model.need("graphs"));
-  model.need("states").members(
+  manifest.name = object.need("name").text();
+  manifest.preset = object.need("preset").text();
+  object.may("trained", [&manifest](const Value& trained) { manifest.trained = trained.boolean(); });
+  manifest.size = read_size(object.need("size"));
+  manifest.stride = static_cast<int>(object.need("stride").integer(1, most_pixels));
+  manifest.text = read_text(object.need("text"));
+  manifest.flow = read_flow(object.need("flow"));
+  manifest.graphs = read_graphs(object.need("graphs"));
+  object.need("states").members(
       [&manifest](const std::string& name, const Value& source) { manifest.states.emplace_back(name, source.text()); });
-  model.may("sizes", [&manifest](const Value& sizes) {
+  object.may("sizes", [&manifest](const Value& sizes) {
     sizes.members([&manifest](const std::string& size, const Value& graphs) {
       manifest.sizes.emplace_back(size, read_graphs(graphs));
     });
   });
-  model.may("max_queries", [&manifest](const Value& most) { manifest.max_queries = most.small(1); });
-  model.may("reference", check_reference);
-  model.may("proofs", [](const Value& proofs) {
-    proofs.members([](const std::string&, const Value& proof) { check_proof(proof); });
-  });
-  check_texts(model.need("tools"));
-  static_cast<void>(model.need("checkpoint").text());
-  static_cast<void>(model.need("checkpoint_sha256").text());
-  model.need("licences").items([&manifest](const Value& name) { manifest.licences.push_back(name.text()); });
-  model.done();
+  object.may("max_queries",
+             [&manifest](const Value& most) { manifest.max_queries = static_cast<int>(most.integer(1, most_queries)); });
+  object.need("licences").items([&manifest](const Value& name) { manifest.licences.push_back(name.text()); });
+  // Provenance and proofs: known fields that the runtime does not use.
+  for (const char* unused : {"network", "mean", "std", "tools", "checkpoint", "checkpoint_sha256"}) {
+    static_cast<void>(object.need(unused));
+  }
+  for (const char* unused : {"reference", "proofs"}) {
+    object.may(unused, [](const Value&) {});
+  }
+  object.done();
   return manifest;
-}
-
-/// nlohmann's message without the name of the exception.
-std::string detail(const Json::exception& error) {
-  const std::string text = error.what();
-  const std::size_t end = text.find("] ");
-  return end == std::string::npos ? text : text.substr(end + 2);
 }
 
 }  // namespace
 
 std::string path_text(const std::filesystem::path& path) {
-  std::string text = path.is_absolute() ? "/" : "";
-  for (const auto& part : path.relative_path()) {
-    if (!part.empty() && part != ".") {
-      text += (text.empty() || text.back() == '/' ? "" : "/") + part.string();
-    }
-  }
-  return text.empty() ? "." : text;
+  return encode_utf8(decode_utf8(path.lexically_normal().string()));
 }
 
 Manifest parse_manifest(std::string_view json, const std::filesystem::path& path) {
-  const auto refuse = [&path](const std::string& rest) -> UserError {
-    return {ErrorCode::bad_bundle, path_text(path) + rest};
+  const auto refuse = [&path](const std::string& reason) -> UserError {
+    return {ErrorCode::bad_bundle, path_text(path) + reason + "; export the bundle again."};
   };
   try {
-    const Json document = Json::parse(json.begin(), json.end());
-    const auto version = document.is_object() ? document.find("format_version") : document.end();
-    if (document.is_object() && version != document.end() && !version->is_null() && *version != format_version &&
-        *version != oldest_format_version) {
-      const std::string found = version->is_string() ? version->get<std::string>() : version->dump();
-      throw refuse(" has format version " + found + ", this runtime reads " + std::to_string(oldest_format_version) +
-                   " and " + std::to_string(format_version) + "; export it again.");
-    }
-    return read(document);
-  } catch (const Json::exception& error) {
-    throw refuse(" is not readable JSON (" + detail(error) + "); export the bundle again.");
+    return read(Json::parse(json.begin(), json.end(), [](int depth, Json::parse_event_t, Json&) {
+      if (depth > deepest) {
+        throw Invalid{"", "is nested too deeply"};
+      }
+      return true;
+    }));
+  } catch (const Json::exception&) {
+    throw refuse(" is not readable JSON");
   } catch (const Invalid& invalid) {
-    throw refuse(": '" + invalid.where + "': " + invalid.what + "; export the bundle again.");
+    throw refuse(invalid.field.empty() ? " " + invalid.reason : ": '" + invalid.field + "' " + invalid.reason);
   }
 }
 

@@ -1,5 +1,5 @@
 /// @file
-/// manifest.json -> Manifest, as strict as the models of the Python runtime.
+/// manifest.json -> Manifest. Fields that a runtime does not use are not looked into.
 #pragma once
 
 #include <filesystem>
@@ -10,11 +10,12 @@
 
 namespace rvos_edge {
 
-/// Parse a manifest; UserError with the sentence of the Python runtime.
-/// @param path  Of manifest.json, for the sentences.
+/// Parse a manifest.
+/// @param path  Path of manifest.json, for messages.
+/// @throws UserError  It is not JSON, lacks a field, has an unknown one or one of the wrong type or range.
 [[nodiscard]] Manifest parse_manifest(std::string_view json, const std::filesystem::path& path);
 
-/// A path as Python's `pathlib` writes it: no "." and no doubled separators.
+/// A normalised path for messages, as valid UTF-8.
 [[nodiscard]] std::string path_text(const std::filesystem::path& path);
 
 }  // namespace rvos_edge

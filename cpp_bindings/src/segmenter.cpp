@@ -126,16 +126,8 @@ Segmenter::Impl::Impl(const Bundle& bundle, std::unique_ptr<Backend> backend, co
   for (const std::string& name : names) {
     graphs_[name] = backend_->load(name, bundle_.graph_path(name), manifest.graph(name));
   }
-  std::optional<std::filesystem::path> caches;
-  if (options.disk_cache) {
-    caches = options.cache_dir ? options.cache_dir : default_cache_dir();
-  }
-  if (caches) {
-    caches = *caches / "text";
-  }
   encoder_ = std::make_unique<TextEncoder>(
-      bundle_, backend_->load_host(bundle_.graph_path(text_graph), manifest.graph(text_graph)), caches,
-      TextEncoder::Limits{});
+      bundle_, backend_->load_host(bundle_.graph_path(text_graph), manifest.graph(text_graph)));
   check_slots();
   if (use_flow) {
     prepare_flow();

@@ -8,7 +8,7 @@
 namespace rvos_edge {
 namespace {
 
-/// The longest added token of one kind that begins at `at`, or null.
+/// The longest added token that begins at `at`, or null.
 const AddedToken* match(const std::vector<AddedToken>& added, bool normalized, std::u32string_view text,
                         std::size_t at) noexcept {
   const AddedToken* longest = nullptr;
@@ -21,7 +21,7 @@ const AddedToken* match(const std::vector<AddedToken>& added, bool normalized, s
   return longest;
 }
 
-/// Calls `between` with the text around added tokens and `found` with each of these, in order.
+/// Call `found` with each added token and `between` with the text around them, in order.
 template <class Between, class Found>
 void extract(const std::vector<AddedToken>& added, bool normalized, std::u32string_view text, Between between,
              Found found) {
@@ -56,7 +56,7 @@ void extract(const std::vector<AddedToken>& added, bool normalized, std::u32stri
 }  // namespace
 
 Tokenizer::Tokenizer(TokenizerSpec spec) : spec_(std::move(spec)) {
-  // An empty token would be found everywhere and lead nowhere.
+  // An empty token would match at every position.
   auto& added = spec_.added;
   added.erase(std::remove_if(added.begin(), added.end(), [](const AddedToken& t) { return t.content.empty(); }),
               added.end());
@@ -79,33 +79,21 @@ void Tokenizer::plain(std::u32string_view text, std::vector<std::int64_t>& ids) 
 }
 
 std::u32string Tokenizer::normalise(std::u32string_view text) const {
-  std::u32string now;
-  now.reserve(text.size());
-  for (const char32_t code : text) {
-    if (spec_.clean_text && is_dropped(code)) {
+  std::u32string normalised;
+  normalised.reserve(text.size());
+  for (char32_t code : text) {
+    if ((spec_.clean_text && is_control(code)) || (spec_.strip_accents && is_accent(code))) {
       continue;
     }
-    const char32_t kept = spec_.clean_text && is_whitespace(code) ? U' ' : code;
-    if (spec_.chinese && is_chinese(kept)) {
-      now += U' ';
-      now += kept;
-      now += U' ';
-    } else {
-      now += kept;
+    if (spec_.clean_text && is_whitespace(code)) {
+      code = U' ';
     }
-  }
-  if (spec_.strip_accents) {
-    now = strip_accents(now);
-  }
-  if (spec_.lowercase) {
-    std::u32string small;
-    small.reserve(now.size());
-    for (const char32_t code : now) {
-      append_lower(small, code);
+    if (spec_.strip_accents) {
+      code = strip_accent(code);
     }
-    return small;
+    normalised += spec_.lowercase ? to_lower(code) : code;
   }
-  return now;
+  return normalised;
 }
 
 void Tokenizer::split(std::u32string_view text, std::vector<std::int64_t>& ids) const {
@@ -135,7 +123,7 @@ void Tokenizer::word(std::u32string_view word, std::vector<std::int64_t>& ids) c
   std::string piece;
   for (std::size_t start = 0; start < word.size();) {
     piece = start == 0 ? std::string() : spec_.prefix;
-    // Where the characters end in `piece`, so that it can be cut from behind until the vocabulary has it.
+    // End of each character in `piece`: the piece is shortened by one character until the vocabulary has it.
     std::vector<std::size_t> ends;
     for (const char32_t code : word.substr(start)) {
       append_utf8(piece, code);

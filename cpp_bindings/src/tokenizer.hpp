@@ -1,6 +1,7 @@
 /// @file
-/// WordPiece as BERT has it: what the `tokenizers` package makes of a tokenizer.json with BertNormalizer and
-/// BertPreTokenizer.
+/// BERT's WordPiece tokenizer, read from a tokenizer.json with BertNormalizer and BertPreTokenizer.
+///
+/// Token ids are those of the `tokenizers` package for the characters that `is_readable` accepts.
 #pragma once
 
 #include <cstdint>
@@ -12,45 +13,46 @@
 
 namespace rvos_edge {
 
-/// A token that is found in the text itself, before it is split into words.
+/// A token that is matched in the text before the text is split into words.
 struct AddedToken {
   std::u32string content;
   std::int64_t id = 0;
-  /// Takes the whitespace beside it along.
+  /// Consume whitespace to the left or right of the token.
   bool lstrip = false;
   bool rstrip = false;
-  /// Looked for after normalisation instead of before.
+  /// Match in the normalised text instead of the original.
   bool normalized = false;
 };
 
-/// What tokenizer.json says.
+/// Contents of tokenizer.json.
 struct TokenizerSpec {
   bool clean_text = false;
-  bool chinese = false;
   bool strip_accents = false;
   bool lowercase = false;
   std::unordered_map<std::string, std::int64_t> vocabulary;
   std::int64_t unknown = 0;
-  /// Of a piece that continues a word.
+  /// Prefix of a piece that continues a word.
   std::string prefix = "##";
   std::size_t longest_word = 100;
-  /// Around every text: [CLS] and [SEP].
+  /// Ids before and after every text: [CLS] and [SEP].
   std::vector<std::int64_t> before;
   std::vector<std::int64_t> after;
   std::vector<AddedToken> added;
 };
 
-/// Parse tokenizer.json; std::runtime_error says in a few words what it lacks, or has that is not read here.
+/// Parse tokenizer.json.
+/// @throws std::runtime_error  It is not a tokenizer, or uses a component that is not supported.
 [[nodiscard]] TokenizerSpec parse_tokenizer(std::string_view json);
 
-/// Turns a text into the numbers of its tokens; never changes, so any number of threads may use it.
+/// Converts text to token ids. Immutable, so it may be used by several threads.
 class Tokenizer {
  public:
   explicit Tokenizer(TokenizerSpec spec);
-  /// Read tokenizer.json; UserError where it is not a tokenizer.
+  /// Read tokenizer.json.
+  /// @throws UserError  The file is not a supported tokenizer.
   [[nodiscard]] static Tokenizer from_file(const std::filesystem::path& path);
 
-  /// Ids of a text of valid Unicode, [CLS] and [SEP] included; never cut, never padded.
+  /// Token ids of a text, including [CLS] and [SEP], neither truncated nor padded.
   [[nodiscard]] std::vector<std::int64_t> encode(std::u32string_view text) const;
 
  private:

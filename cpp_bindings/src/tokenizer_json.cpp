@@ -1,8 +1,10 @@
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "manifest.hpp"
 #include "rvos_edge/error.hpp"
 #include "tokenizer.hpp"
 #include "unicode.hpp"
@@ -16,7 +18,11 @@ using Json = nlohmann::json;
   throw std::runtime_error(reason);
 }
 
-/// A member that may be missing or null.
+/// Nesting of JSON that is read; a tokenizer has 5 levels.
+constexpr int deepest = 32;
+constexpr std::int64_t highest_id = std::numeric_limits<std::int32_t>::max();
+
+/// A member, or null if it is missing or null.
 const Json* member(const Json& object, const char* name) {
   const auto found = object.is_object() ? object.find(name) : object.end();
   return object.is_object() && found != object.end() && !found->is_null() ? &*found : nullptr;
@@ -25,7 +31,7 @@ const Json* member(const Json& object, const char* name) {
 std::string text_of(const Json& object, const char* name) {
   const Json* value = member(object, name);
   if (value == nullptr || !value->is_string()) {
-    refuse(std::string("it has no text '") + name + "' where one must be");
+    refuse(std::string("it lacks the string '") + name + "'");
   }
   return value->get<std::string>();
 }
@@ -33,14 +39,14 @@ std::string text_of(const Json& object, const char* name) {
 bool flag_of(const Json& object, const char* name, bool otherwise) {
   const Json* value = member(object, name);
   if (value != nullptr && !value->is_boolean()) {
-    refuse(std::string("'") + name + "' is neither true nor false");
+    refuse(std::string("'") + name + "' must be true or false");
   }
   return value == nullptr ? otherwise : value->get<bool>();
 }
 
 std::int64_t id_of(const Json& value) {
-  if (!value.is_number_integer()) {
-    refuse("an id is not an integer");
+  if (!value.is_number_unsigned() || value > highest_id) {
+    refuse("a token id is not an integer from 0 to 2147483647");
   }
   return value.get<std::int64_t>();
 }
@@ -51,10 +57,9 @@ void read_normalizer(const Json& document, TokenizerSpec& spec) {
     return;
   }
   if (const std::string type = text_of(*normalizer, "type"); type != "BertNormalizer") {
-    refuse("its normalizer '" + type + "' is not read here, only BertNormalizer is");
+    refuse("its normalizer '" + type + "' is not supported, use BertNormalizer");
   }
   spec.clean_text = flag_of(*normalizer, "clean_text", true);
-  spec.chinese = flag_of(*normalizer, "handle_chinese_chars", true);
   spec.lowercase = flag_of(*normalizer, "lowercase", true);
   spec.strip_accents = flag_of(*normalizer, "strip_accents", spec.lowercase);
 }
@@ -63,7 +68,7 @@ void read_pre_tokenizer(const Json& document) {
   const Json* splitter = member(document, "pre_tokenizer");
   const std::string type = splitter == nullptr ? "null" : text_of(*splitter, "type");
   if (type != "BertPreTokenizer") {
-    refuse("its pre-tokenizer '" + type + "' is not read here, only BertPreTokenizer is");
+    refuse("its pre-tokenizer '" + type + "' is not supported, use BertPreTokenizer");
   }
 }
 
@@ -84,7 +89,7 @@ void read_model(const Json& document, TokenizerSpec& spec) {
   spec.prefix = text_of(*model, "continuing_subword_prefix");
   const Json* longest = member(*model, "max_input_chars_per_word");
   if (longest == nullptr || !longest->is_number_unsigned()) {
-    refuse("it does not say how long a word may be");
+    refuse("it lacks the number 'max_input_chars_per_word'");
   }
   spec.longest_word = longest->get<std::size_t>();
   const auto unknown = spec.vocabulary.find(text_of(*model, "unk_token"));
@@ -104,7 +109,7 @@ void read_template(const Json& processor, TokenizerSpec& spec) {
   for (const Json& piece : *single) {
     if (member(piece, "Sequence") != nullptr) {
       if (seen) {
-        refuse("its template repeats the text");
+        refuse("its template has the text twice");
       }
       seen = true;
       continue;
@@ -121,7 +126,7 @@ void read_template(const Json& processor, TokenizerSpec& spec) {
     }
   }
   if (!seen) {
-    refuse("its template leaves the text out");
+    refuse("its template lacks the text");
   }
 }
 
@@ -142,7 +147,7 @@ void read_post_processor(const Json& document, TokenizerSpec& spec) {
       target->push_back(id_of((*pair)[1]));
     }
   } else {
-    refuse("its post-processor '" + type + "' is not read here, only TemplateProcessing and BertProcessing are");
+    refuse("its post-processor '" + type + "' is not supported, use TemplateProcessing or BertProcessing");
   }
 }
 
@@ -163,7 +168,7 @@ void read_added(const Json& document, TokenizerSpec& spec) {
     }
     token.id = id_of(*id);
     if (flag_of(entry, "single_word", false)) {
-      refuse("the added token '" + encode_utf8(token.content) + "' is to be a word of its own, which is not read here");
+      refuse("an added token has 'single_word', which is not supported");
     }
     token.lstrip = flag_of(entry, "lstrip", false);
     token.rstrip = flag_of(entry, "rstrip", false);
@@ -175,7 +180,13 @@ void read_added(const Json& document, TokenizerSpec& spec) {
 }  // namespace
 
 TokenizerSpec parse_tokenizer(std::string_view json) {
-  const Json document = Json::parse(json.begin(), json.end(), nullptr, false);
+  const auto shallow = [](int depth, Json::parse_event_t, Json&) {
+    if (depth > deepest) {
+      refuse("it is nested too deeply");
+    }
+    return true;
+  };
+  const Json document = Json::parse(json.begin(), json.end(), shallow, false);
   if (!document.is_object()) {
     refuse("it is not a JSON object");
   }
@@ -195,7 +206,7 @@ Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
     return Tokenizer(parse_tokenizer(json));
   } catch (const std::exception& error) {
     throw UserError(ErrorCode::bad_bundle,
-                    path.string() + " is not a tokenizer (" + error.what() + "); export the bundle again.");
+                    path_text(path) + " is not a tokenizer (" + error.what() + "); export the bundle again.");
   }
 }
 

@@ -1,36 +1,39 @@
 /// @file
-/// Code points as the `tokenizers` package and Python see them.
+/// UTF-8, and the characters of an English query as BERT's normalizer treats them.
+///
+/// Queries are English: ASCII, the letters of Latin-1 and Latin Extended-A (U+00A0 to U+017F), combining accents
+/// (U+0300 to U+036F) and typographic punctuation (U+2010 to U+2027). Queries with other characters are refused.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace rvos_edge {
 
-/// UTF-8 to code points. A byte that is not UTF-8 becomes the lone surrogate U+DC80 + byte, as in Python's
-/// "surrogateescape"; an encoded surrogate becomes that surrogate. Neither is valid Unicode, see `is_valid`.
+/// UTF-8 to code points. A byte that is not part of valid UTF-8 becomes U+FFFD.
 [[nodiscard]] std::u32string decode_utf8(std::string_view bytes);
-/// Code points to UTF-8; a lone surrogate becomes three bytes.
-[[nodiscard]] std::string encode_utf8(std::u32string_view text);
+/// Append the UTF-8 encoding of a code point.
 void append_utf8(std::string& bytes, char32_t code);
-/// Whether there is no surrogate in it.
-[[nodiscard]] bool is_valid(std::u32string_view text) noexcept;
+/// Code points to UTF-8.
+[[nodiscard]] std::string encode_utf8(std::u32string_view text);
 
-/// The words of a text: Python's `str.split()`.
+/// Words of a text, split at whitespace as Python's `str.split()` splits it.
 [[nodiscard]] std::vector<std::u32string_view> split_words(std::u32string_view text);
-/// Python's `ascii()`: quoted, with escapes for all that is not printable ASCII.
-[[nodiscard]] std::string ascii_repr(std::u32string_view text);
 
-/// What BertNormalizer and BertPreTokenizer ask of a character.
-[[nodiscard]] bool is_dropped(char32_t code) noexcept;
+/// True for the characters that a query may contain.
+[[nodiscard]] bool is_readable(char32_t code) noexcept;
+/// True for whitespace.
 [[nodiscard]] bool is_whitespace(char32_t code) noexcept;
+/// True for control characters, which BERT's normalizer removes.
+[[nodiscard]] bool is_control(char32_t code) noexcept;
+/// True for punctuation, which BERT's pre-tokenizer makes a token of its own.
 [[nodiscard]] bool is_punctuation(char32_t code) noexcept;
-[[nodiscard]] bool is_chinese(char32_t code) noexcept;
-/// Append the lower case of a character: one, for U+0130 two.
-void append_lower(std::u32string& text, char32_t code);
-/// Canonical decomposition of a text without its non-spacing marks.
-[[nodiscard]] std::u32string strip_accents(std::u32string_view text);
+/// True for a combining accent.
+[[nodiscard]] bool is_accent(char32_t code) noexcept;
+/// The letter without its accent; other characters unchanged.
+[[nodiscard]] char32_t strip_accent(char32_t code) noexcept;
+/// The lower-case letter; other characters unchanged.
+[[nodiscard]] char32_t to_lower(char32_t code) noexcept;
 
 }  // namespace rvos_edge

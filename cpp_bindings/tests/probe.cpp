@@ -1,5 +1,5 @@
 /// @file
-/// Lets tests in Python ask the parts of the library one by one: commands on the command line, data on standard input.
+/// Runs parts of the library for the tests in Python: a command on the command line, data on standard input.
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "flow_policy.hpp"
-#include "npz.hpp"
 #include "postprocess.hpp"
 #include "resize.hpp"
 #include "rvos_edge/segmenter.hpp"
@@ -43,7 +42,14 @@ const std::uint8_t* pixels(const std::string& bytes) {
   return reinterpret_cast<const std::uint8_t*>(bytes.data());
 }
 
-/// Ids of each line, UTF-8 in hexadecimal.
+/// "error bad_query: ..." for a refusal: its code and its sentence.
+std::string refusal(const UserError& error) {
+  constexpr const char* names[] = {"ok",        "invalid_argument",    "not_found", "bad_bundle", "bad_query",
+                                   "bad_frame", "unsupported_backend", "engine",    "internal"};
+  return std::string("error ") + names[static_cast<int>(error.code())] + ": " + error.what();
+}
+
+/// Token ids of each line, UTF-8 in hexadecimal.
 void tokenize(const std::string& path) {
   const Tokenizer tokenizer = Tokenizer::from_file(path);
   for (std::string line; std::getline(std::cin, line);) {
@@ -54,18 +60,18 @@ void tokenize(const std::string& path) {
   }
 }
 
-/// Each line normalised, or the sentence that refuses it.
+/// Each line normalised, or its refusal.
 void queries() {
   for (std::string line; std::getline(std::cin, line);) {
     try {
       std::cout << check_queries({from_hex(line)}).front() << '\n';
     } catch (const UserError& error) {
-      std::cout << error.what() << '\n';
+      std::cout << refusal(error) << '\n';
     }
   }
 }
 
-/// "ok", or the sentence that refuses the bundle of each line.
+/// "ok" and the fingerprint of the bundle of each line, or its refusal.
 void bundles() {
   for (std::string line; std::getline(std::cin, line);) {
     const Json request = Json::parse(line);
@@ -77,7 +83,7 @@ void bundles() {
       const Bundle bundle = Bundle::open(request["path"].get<std::string>(), size);
       std::cout << "ok " << bundle.fingerprint() << '\n';
     } catch (const UserError& error) {
-      std::cout << error.what() << '\n';
+      std::cout << refusal(error) << '\n';
     }
   }
 }
@@ -165,29 +171,12 @@ void policy() {
   }
 }
 
-/// Lists an archive and writes it anew.
-void npz(const std::string& path, const std::string& copy) {
-  const auto arrays = read_npz(read_file(path));
-  if (!arrays) {
-    std::cout << "damaged\n";
-    return;
-  }
-  const std::string bytes = write_npz(*arrays);
-  std::ofstream(copy, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  std::cout << arrays->size() << '\n';
-}
-
 /// A whole video: a line of JSON per frame, the masks and margins behind each other in a file.
 void run() {
   const Json script = Json::parse(std::cin);
   Options options;
   options.backend = script.value("backend", "auto");
   options.flow = flow_options(script["flow"]);
-  if (script.contains("cache_dir")) {
-    options.cache_dir = script["cache_dir"].get<std::string>();
-  } else {
-    options.disk_cache = false;
-  }
   Segmenter segmenter(Bundle::open(script["bundle"].get<std::string>()), options);
   std::ifstream frames(script["frames"].get<std::string>(), std::ios::binary);
   std::ofstream masks(script["masks"].get<std::string>(), std::ios::binary);
@@ -235,13 +224,10 @@ int dispatch(const std::vector<std::string>& words) {
     resize(words[1]);
   } else if (command == "policy") {
     policy();
-  } else if (command == "npz" && words.size() == 3) {
-    npz(words[1], words[2]);
   } else if (command == "run") {
     run();
   } else {
-    std::cerr
-        << "usage: rvos_edge_probe tokenize FILE | queries | bundles | resize JSON | policy | npz FILE COPY | run\n";
+    std::cerr << "usage: rvos_edge_probe tokenize FILE | queries | bundles | resize JSON | policy | run\n";
     return 2;
   }
   return 0;

@@ -38,7 +38,6 @@ std::vector<std::uint8_t> picture(int height, int width, int shift) {
 TEST(OpenVino, StepsWhileQueriesChange) {
   Options options;
   options.backend = "openvino";
-  options.disk_cache = false;
   Segmenter segmenter(Bundle::open(bundle_path), options);
   EXPECT_EQ(segmenter.backend_name().find("OpenVINO 20"), 0U);
   EXPECT_EQ(segmenter.backend_reason(), "OpenVINO was asked for");
@@ -71,7 +70,6 @@ TEST(OpenVino, RunsThroughTheCInterface) {
   rvos_options options;
   rvos_options_init(&options);
   options.backend = "openvino";
-  options.cache_dir = "";
   options.threads = 1;
   options.flow_keep_flow = 1;
   rvos_segmenter* segmenter = nullptr;

@@ -20,7 +20,6 @@ class Segment : public testing::Test {
  protected:
   Segmenter open(Options options = {}, bool flow = true) {
     tiny::write_bundle(folder_.path(), tiny::manifest(flow));
-    options.disk_cache = false;
     return {Bundle::open(folder_.path()), tiny::make_backend(journal_), options};
   }
 

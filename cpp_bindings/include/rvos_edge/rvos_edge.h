@@ -54,8 +54,6 @@ typedef struct rvos_options {
   const char* device;
   /** CPU threads; 0 for one per physical core. */
   int32_t threads;
-  /** Folder for caches; NULL for $RVOS_EDGE_CACHE or the user's cache folder, "" for none on disk. */
-  const char* cache_dir;
   /** Logit above which a pixel belongs to the object. */
   float threshold;
   /** 0: no flow graph is loaded and the flow is zero. */

@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,10 +33,6 @@ struct Options {
   std::optional<int> threads;
   /// How much flow to compute.
   FlowOptions flow;
-  /// Folder for caches, shared with the Python runtime; none for $RVOS_EDGE_CACHE or the user's cache folder.
-  std::optional<std::filesystem::path> cache_dir;
-  /// False: encoded queries are kept in memory alone.
-  bool disk_cache = true;
   /// Logit above which a pixel belongs to the object.
   float threshold = 0.0F;
 };
@@ -116,8 +111,5 @@ class Segmenter {
   class Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-/// Where caches are kept: $RVOS_EDGE_CACHE, or rvos-edge in the user's cache folder; none without a home.
-[[nodiscard]] std::optional<std::filesystem::path> default_cache_dir();
 
 }  // namespace rvos_edge

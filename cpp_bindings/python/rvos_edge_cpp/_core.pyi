@@ -106,7 +106,6 @@ class Segmenter:
         device: str = "auto",
         backend: str = "auto",
         flow: FlowOptions = ...,
-        cache_dir: str | os.PathLike[str] | None = None,
         threads: int | None = None,
         threshold: float = 0.0,
     ) -> None:

@@ -77,7 +77,6 @@ class TensorRt : public testing::Test {
   [[nodiscard]] Segmenter open(const std::string& backend, rvos_edge::FlowOptions flow = {}) const {
     rvos_edge::Options options;
     options.backend = backend;
-    options.disk_cache = false;
     options.flow = flow;
     return Segmenter(Bundle::open(folder_), options);
   }
