@@ -1,8 +1,8 @@
-# Which backends are built: each one is a source file, a definition RVOS_EDGE_WITH_<NAME> and what it links.
-# A backend's finder sets <name>_usable; rvos_edge_link_backends then adds it to the library.
+# The backends to build. A backend is a source file, a definition RVOS_EDGE_WITH_<NAME> and its libraries.
+# Its finder sets <name>_usable; rvos_edge_link_backends then adds it to the library.
 
-# OpenVINO's wheel on PyPI carries headers and CMake files: ask the Python at hand where, unless told. -I looks past the
-# isolation of pip's builds: what is linked must be what will be there when it runs.
+# OpenVINO's wheel on PyPI has headers and CMake files: ask Python for its place, unless OpenVINO_DIR is given. -I ignores
+# the isolation of pip's builds, because the library must link the OpenVINO that it will run with.
 function(rvos_edge_find_openvino)
   if(NOT OpenVINO_DIR AND NOT DEFINED ENV{OpenVINO_DIR} AND NOT CMAKE_CROSSCOMPILING)
     find_package(Python COMPONENTS Interpreter QUIET)
@@ -18,22 +18,7 @@ function(rvos_edge_find_openvino)
   endif()
 endfunction()
 
-# ONNX Runtime: a release, or Debian's libonnxruntime-dev. Its wheel on PyPI has no headers.
-function(rvos_edge_find_onnxruntime)
-  find_path(ONNXRUNTIME_INCLUDE_DIR onnxruntime_c_api.h
-    HINTS ${ONNXRUNTIME_ROOT} ENV ONNXRUNTIME_ROOT
-    PATH_SUFFIXES include include/onnxruntime include/onnxruntime/core/session)
-  find_library(ONNXRUNTIME_LIBRARY onnxruntime HINTS ${ONNXRUNTIME_ROOT} ENV ONNXRUNTIME_ROOT PATH_SUFFIXES lib)
-endfunction()
-
-# TensorRT or TensorRT-RTX, whichever the headers found are of, and CUDA's runtime.
-function(rvos_edge_find_tensorrt)
-  find_path(TENSORRT_INCLUDE_DIR NvInfer.h HINTS ${TENSORRT_ROOT} ENV TENSORRT_ROOT PATH_SUFFIXES include)
-  find_library(TENSORRT_LIBRARY NAMES nvinfer tensorrt_rtx HINTS ${TENSORRT_ROOT} ENV TENSORRT_ROOT PATH_SUFFIXES lib)
-  if(TENSORRT_INCLUDE_DIR AND TENSORRT_LIBRARY)
-    find_package(CUDAToolkit QUIET)
-  endif()
-endfunction()
+include("${CMAKE_CURRENT_LIST_DIR}/rvos_edgeLibraries.cmake")
 
 function(rvos_edge_insist wanted name usable remedy)
   if(wanted STREQUAL "ON" AND NOT usable)
@@ -50,7 +35,7 @@ if(NOT RVOS_EDGE_OPENVINO STREQUAL "OFF")
 endif()
 if(NOT RVOS_EDGE_ONNXRUNTIME STREQUAL "OFF")
   rvos_edge_find_onnxruntime()
-  if(ONNXRUNTIME_INCLUDE_DIR AND ONNXRUNTIME_LIBRARY)
+  if(TARGET rvos_edge_onnxruntime)
     set(onnxruntime_usable ON)
   endif()
   rvos_edge_insist("${RVOS_EDGE_ONNXRUNTIME}" "ONNX Runtime" "${onnxruntime_usable}"
@@ -58,20 +43,19 @@ if(NOT RVOS_EDGE_ONNXRUNTIME STREQUAL "OFF")
 endif()
 if(NOT RVOS_EDGE_TENSORRT STREQUAL "OFF")
   rvos_edge_find_tensorrt()
-  if(TENSORRT_INCLUDE_DIR AND TENSORRT_LIBRARY AND TARGET CUDA::cudart)
+  if(TARGET rvos_edge_tensorrt AND TARGET CUDA::cudart)
     set(tensorrt_usable ON)
   endif()
   rvos_edge_insist("${RVOS_EDGE_TENSORRT}" "TensorRT with CUDA" "${tensorrt_usable}"
     "give TENSORRT_ROOT and CUDAToolkit_ROOT; on a Jetson both come with JetPack")
 endif()
 
-# Says in the log what the library will be able to run.
+# Add the usable backends to a target, and report them.
 function(rvos_edge_link_backends target)
   if(openvino_usable)
     target_sources(${target} PRIVATE src/openvino.cpp)
     target_compile_definitions(${target} PRIVATE RVOS_EDGE_WITH_OPENVINO)
     target_link_libraries(${target} PRIVATE openvino::runtime)
-    set(RVOS_EDGE_NEEDS_OPENVINO ON PARENT_SCOPE)
     message(STATUS "rvos_edge: OpenVINO ${OpenVINO_VERSION} from ${OpenVINO_DIR}")
   else()
     message(STATUS "rvos_edge: no OpenVINO (pip install openvino, or give -DOpenVINO_DIR)")
@@ -79,8 +63,7 @@ function(rvos_edge_link_backends target)
   if(onnxruntime_usable)
     target_sources(${target} PRIVATE src/onnxruntime.cpp)
     target_compile_definitions(${target} PRIVATE RVOS_EDGE_WITH_ONNXRUNTIME)
-    target_include_directories(${target} SYSTEM PRIVATE "${ONNXRUNTIME_INCLUDE_DIR}")
-    target_link_libraries(${target} PRIVATE "${ONNXRUNTIME_LIBRARY}")
+    target_link_libraries(${target} PRIVATE rvos_edge_onnxruntime)
     message(STATUS "rvos_edge: ONNX Runtime ${ONNXRUNTIME_LIBRARY}")
   else()
     message(STATUS "rvos_edge: no ONNX Runtime (give -DONNXRUNTIME_ROOT)")
@@ -92,9 +75,7 @@ function(rvos_edge_link_backends target)
     if(rtx)
       target_compile_definitions(${target} PRIVATE RVOS_EDGE_WITH_TENSORRT_RTX)
     endif()
-    target_include_directories(${target} SYSTEM PRIVATE "${TENSORRT_INCLUDE_DIR}")
-    target_link_libraries(${target} PRIVATE "${TENSORRT_LIBRARY}" CUDA::cudart)
-    set(RVOS_EDGE_NEEDS_CUDA ON PARENT_SCOPE)
+    target_link_libraries(${target} PRIVATE rvos_edge_tensorrt CUDA::cudart)
     message(STATUS "rvos_edge: TensorRT ${TENSORRT_LIBRARY}")
   else()
     message(STATUS "rvos_edge: no TensorRT (give -DTENSORRT_ROOT and -DCUDAToolkit_ROOT)")

@@ -1,4 +1,4 @@
-// Any bytes as manifest.json: parsed and wired, or refused with a sentence.
+// Any bytes as manifest.json: parsed and wired, or refused with a UserError.
 #include "manifest.hpp"
 #include "rvos_edge/error.hpp"
 

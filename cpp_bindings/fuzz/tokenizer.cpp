@@ -1,4 +1,4 @@
-// Any bytes as tokenizer.json, and whatever follows it as a query.
+// Any bytes as tokenizer.json, and the bytes after a NUL as a query.
 #include <stdexcept>
 
 #include "rvos_edge/error.hpp"

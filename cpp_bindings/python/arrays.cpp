@@ -28,7 +28,7 @@ std::string shorten(const nb::object& string) {
   return text(nb::steal(PyUnicode_Substring(string.ptr(), 0, shown_characters - 3))) + "...";
 }
 
-/// UTF-8 in which lone surrogates are allowed to pass.
+/// UTF-8, with lone surrogates encoded too.
 std::string utf8(nb::handle string) {
   const nb::object bytes = nb::steal(PyUnicode_AsEncodedString(string.ptr(), "utf-8", "surrogatepass"));
   if (!bytes.is_valid()) {
@@ -63,7 +63,7 @@ Frame view_frame(nb::handle frame) {
   }
   const auto height = array.shape(0);
   const auto width = array.shape(1);
-  // The stride of an axis of one element means nothing.
+  // The stride of an axis of one element is arbitrary.
   const bool pixels = array.stride(2) == 1 && (width == 1 || array.stride(1) == 3);
   const bool rows = height == 1 || array.stride(0) >= static_cast<std::int64_t>(3 * width);
   Frame out;

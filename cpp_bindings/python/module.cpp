@@ -1,4 +1,4 @@
-// The Python module: the interface of rvos_edge.Segmenter over the C++ runtime.
+// The Python module: the interface of rvos_edge.Segmenter on top of the C++ runtime.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/optional.h>
@@ -56,7 +56,7 @@ PyResult to_python(rv::Result& result) {
   return out;
 }
 
-/// A segmenter whose work leaves Python's lock to others.
+/// A segmenter that releases Python's lock while it works.
 class PySegmenter {
  public:
   PySegmenter(const path& bundle, std::optional<std::pair<int, int>> size, std::string device, std::string backend,
@@ -106,13 +106,39 @@ class PySegmenter {
   }
 
   [[nodiscard]] const std::string& backend_name() const { return segmenter_->backend_name(); }
-  [[nodiscard]] const std::string& backend_reason() const { return segmenter_->backend_reason(); }
+  [[nodiscard]] std::string backend_reason() const {
+    const nb::gil_scoped_release released;
+    return segmenter_->backend_reason();
+  }
+  [[nodiscard]] nb::tuple check_queries(nb::handle queries) const {
+    return to_tuple(segmenter_->check_queries(rvos_edge_python::to_queries(queries)));
+  }
+  [[nodiscard]] float threshold() const {
+    const nb::gil_scoped_release released;
+    return segmenter_->threshold();
+  }
+  void set_threshold(float threshold) {
+    const nb::gil_scoped_release released;
+    segmenter_->set_threshold(threshold);
+  }
+  [[nodiscard]] std::optional<int> iterations() const {
+    const nb::gil_scoped_release released;
+    return segmenter_->iterations();
+  }
+  void set_iterations(int iterations) {
+    const nb::gil_scoped_release released;
+    segmenter_->set_iterations(iterations);
+  }
+  void set_keep_flow(bool keep) {
+    const nb::gil_scoped_release released;
+    segmenter_->set_keep_flow(keep);
+  }
 
  private:
   std::unique_ptr<rv::Segmenter> segmenter_;
 };
 
-/// The Python runtime's exception where that is installed, so that who catches the one catches the other.
+/// `rvos_edge.UserError` if that package is installed, else an exception of this module.
 nb::object user_error() {
   try {
     return nb::module_::import_("rvos_edge.errors").attr("UserError");
@@ -127,28 +153,21 @@ nb::object user_error() {
 }
 
 void bind_flow(nb::module_& m) {
-  nb::class_<rv::FlowOptions>(m, "FlowOptions", "How much flow is worth computing; see rvos_edge.FlowOptions.")
+  nb::class_<rv::FlowOptions>(m, "FlowOptions", "How much flow to compute; see rvos_edge.FlowOptions.")
       .def(
           "__init__",
-          [](rv::FlowOptions* self, bool enabled, std::optional<int> iterations, int every, bool warm_start,
-             std::optional<double> scene_cut, std::optional<double> still, std::optional<double> hold_fps,
-             int keep_frames, bool keep_flow) {
-            new (self) rv::FlowOptions{enabled, iterations, every,       warm_start, scene_cut,
-                                       still,   hold_fps,   keep_frames, keep_flow};
-          },
-          nb::kw_only(), "enabled"_a = true, "iterations"_a = nb::none(), "every"_a = 1, "warm_start"_a = true,
-          "scene_cut"_a = 30.0, "still"_a = nb::none(), "hold_fps"_a = nb::none(), "keep_frames"_a = 4,
-          "keep_flow"_a = false)
+          [](rv::FlowOptions* self, bool enabled, std::optional<int> iterations, int every, std::optional<double> still,
+             std::optional<double> hold_fps,
+             bool keep_flow) { new (self) rv::FlowOptions{enabled, iterations, every, still, hold_fps, keep_flow}; },
+          nb::kw_only(), "enabled"_a = true, "iterations"_a = nb::none(), "every"_a = 1, "still"_a = nb::none(),
+          "hold_fps"_a = nb::none(), "keep_flow"_a = false)
       .def_ro("enabled", &rv::FlowOptions::enabled)
       .def_ro("iterations", &rv::FlowOptions::iterations)
       .def_ro("every", &rv::FlowOptions::every)
-      .def_ro("warm_start", &rv::FlowOptions::warm_start)
-      .def_ro("scene_cut", &rv::FlowOptions::scene_cut)
       .def_ro("still", &rv::FlowOptions::still)
       .def_ro("hold_fps", &rv::FlowOptions::hold_fps)
-      .def_ro("keep_frames", &rv::FlowOptions::keep_frames)
       .def_ro("keep_flow", &rv::FlowOptions::keep_flow);
-  nb::class_<rv::FlowDecision>(m, "FlowDecision", "What was done about the flow of one frame.")
+  nb::class_<rv::FlowDecision>(m, "FlowDecision", "Decision on the flow of one frame.")
       .def_prop_ro("action", [](const rv::FlowDecision& self) { return rv::flow_action_name(self.action); })
       .def_ro("reason", &rv::FlowDecision::reason)
       .def_ro("iterations", &rv::FlowDecision::iterations)
@@ -158,32 +177,41 @@ void bind_flow(nb::module_& m) {
 }
 
 void bind_segmenter(nb::module_& m) {
-  nb::class_<PyResult>(m, "Result", "The masks of one frame; the arrays are the caller's.")
-      .def_ro("queries", &PyResult::queries, "What was asked for, in the order of the first axis of the arrays.")
+  nb::class_<PyResult>(m, "Result", "Masks of one frame; the arrays belong to the caller.")
+      .def_ro("queries", &PyResult::queries, "The queries, in the order of the first axis of the arrays.")
       .def_ro("masks", &PyResult::masks, "bool [Q,H,W] at the size of the frame.")
       .def_ro("margins", &PyResult::margins, "float32 [Q,h,w], object minus background logit.")
       .def_ro("scores", &PyResult::scores, "float32 [Q], mean object probability over the mask.")
       .def_ro("timings", &PyResult::timings, "Milliseconds by stage, in the order they ran.")
-      .def_ro("flow_used", &PyResult::flow_used, "Whether optical flow was computed on this frame.")
-      .def_ro("flow", &PyResult::flow, "float32 [2,h,w], or None unless asked for.")
+      .def_ro("flow_used", &PyResult::flow_used, "True if optical flow was computed on this frame.")
+      .def_ro("flow", &PyResult::flow, "float32 [2,h,w]; None without keep_flow.")
       .def_ro("index", &PyResult::index, "Number of the frame since the last reset.")
-      .def_ro("decision", &PyResult::decision, "What was done about the flow and why, or None.");
+      .def_ro("decision", &PyResult::decision, "Decision on the flow and its reason, or None.");
   nb::class_<PySegmenter>(m, "Segmenter",
                           "Segments what the queries name, frame after frame of one video.\n\n"
-                          "Methods may be called from several threads: one at a time works, the others wait.")
+                          "Methods may be called from several threads; one works at a time and the others wait.")
       .def(nb::init<const path&, std::optional<std::pair<int, int>>, std::string, std::string, const rv::FlowOptions&,
                     std::optional<int>, float>(),
            "bundle"_a, nb::kw_only(), "size"_a = nb::none(), "device"_a = "auto", "backend"_a = "auto",
            "flow"_a = rv::FlowOptions{}, "threads"_a = nb::none(), "threshold"_a = 0.0F,
            "Open a bundle directory and load its graphs; the arguments are those of rvos_edge.open.")
       .def("set_queries", &PySegmenter::set_queries, "queries"_a.none(),
-           "Say what to segment from the next frame on; on an error the old queries stay.")
+           "Set the queries from the next frame on; after an error the old queries stay.")
+      .def("check_queries", &PySegmenter::check_queries, "queries"_a.none(),
+           "Normalised queries, as set_queries would take them; nothing changes.")
+      .def_prop_ro("threshold", &PySegmenter::threshold, "Logit above which a pixel belongs to the object.")
+      .def("set_threshold", &PySegmenter::set_threshold, "threshold"_a, "Set the threshold from the next frame on.")
+      .def_prop_ro("iterations", &PySegmenter::iterations, "Updates per computed flow; None without flow.")
+      .def("set_iterations", &PySegmenter::set_iterations, "iterations"_a,
+           "Set the updates per computed flow from the next frame on.")
+      .def("set_keep_flow", &PySegmenter::set_keep_flow, "keep"_a,
+           "Choose whether results carry the flow from the next frame on.")
       .def("step", &PySegmenter::step, "frame"_a.none(),
-           "Segment the next frame, uint8 [H,W,3] BGR; Python's lock is free meanwhile.")
+           "Segment the next frame, uint8 [H,W,3] BGR, without holding Python's lock.")
       .def("reset", &PySegmenter::reset, "Forget the video: the next frame is a first frame. The queries stay.")
-      .def_prop_ro("queries", &PySegmenter::queries, "What is being segmented.")
+      .def_prop_ro("queries", &PySegmenter::queries, "The current queries, normalised.")
       .def_prop_ro("backend_name", &PySegmenter::backend_name, "Backend and device, for people.")
-      .def_prop_ro("backend_reason", &PySegmenter::backend_reason, "Why that backend and device were chosen.");
+      .def_prop_ro("backend_reason", &PySegmenter::backend_reason, "Reason for the choice of backend and device.");
 }
 
 }  // namespace
@@ -208,5 +236,5 @@ NB_MODULE(_core, m) {
       [](const path& bundle, const std::string& device) {
         return to_tuple(rv::available_backends(rv::Bundle::open(bundle), device));
       },
-      "bundle"_a, "device"_a = "auto", "The backends that are built in and can run a bundle on a device.");
+      "bundle"_a, "device"_a = "auto", "Backends that are built in and can run a bundle on a device.");
 }

@@ -8,7 +8,7 @@
 namespace rvos_edge {
 namespace {
 
-/// A backend: its device, the option that builds it in, and whether that was so.
+/// A backend: its device, the CMake option that builds it in, and the option's outcome.
 struct Entry {
   const char* name;
   const char* device;
@@ -26,7 +26,7 @@ constexpr bool with_onnxruntime = true;
 #else
 constexpr bool with_onnxruntime = false;
 #endif
-// One library has either of the two: their headers have the same names.
+// A library has one of the two, because their headers have the same names.
 #if defined(RVOS_EDGE_WITH_TENSORRT) && defined(RVOS_EDGE_WITH_TENSORRT_RTX)
 constexpr bool with_tensorrt = false;
 constexpr bool with_tensorrt_rtx = true;
@@ -37,7 +37,7 @@ constexpr bool with_tensorrt_rtx = false;
 constexpr bool with_tensorrt = false;
 constexpr bool with_tensorrt_rtx = false;
 #endif
-// OpenVINO was measured on CPUs of this family alone.
+// OpenVINO was measured only on CPUs of this family.
 #if defined(__x86_64__) || defined(_M_X64)
 constexpr bool prefers_openvino = true;
 #else
@@ -87,7 +87,7 @@ std::vector<std::string> available_backends(const Bundle& bundle, const std::str
   check_device(device);
   std::vector<std::string> names;
   for (const Entry& entry : entries) {
-    // Without leave to be narrower, openvino-bf16 is openvino.
+    // Without a graph that allows bfloat16, openvino-bf16 is openvino.
     const bool another = std::string_view(entry.name) != "openvino-bf16" || bundle.manifest().allows_bfloat16();
     if (entry.built && another && can_use(entry, device)) {
       names.emplace_back(entry.name);

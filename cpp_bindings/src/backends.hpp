@@ -1,5 +1,5 @@
 /// @file
-/// The backends that are built in, and which of them is tried first.
+/// The backends that are built in, and their ranking.
 #pragma once
 
 #include <memory>
@@ -10,19 +10,20 @@
 
 namespace rvos_edge {
 
-/// A backend to try, and the reason that is told.
+/// A backend to try, and the reason for it.
 struct Candidate {
   std::string name;
   std::string reason;
 };
 
-/// Backends to try for "auto", fastest first; UserError where none can use the device.
+/// Backends to try for "auto", fastest first.
+/// @throws UserError  None can use the device.
 [[nodiscard]] std::vector<Candidate> ranked_backends(const Bundle& bundle, const std::string& device);
 
 #ifdef RVOS_EDGE_WITH_OPENVINO
 /// @param bfloat16  Compute in bfloat16 in the graphs whose manifest entry allows it.
 [[nodiscard]] std::unique_ptr<Backend> make_openvino(const BackendOptions& options, bool bfloat16);
-/// Whether this CPU convolves faster in bfloat16 than in float32; takes a sixth of a second to find out.
+/// True if this CPU convolves faster in bfloat16 than in float32, measured in a sixth of a second.
 [[nodiscard]] bool bfloat16_pays();
 #endif
 
@@ -31,9 +32,9 @@ struct Candidate {
 #endif
 
 #ifdef RVOS_EDGE_WITH_TENSORRT
-/// UserError where there is no driver, no GPU, or no engine of the bundle that fits it.
+/// @throws UserError  There is no driver, no GPU, or no engine of the bundle that fits it.
 [[nodiscard]] std::unique_ptr<Backend> make_tensorrt(const Bundle& bundle, const BackendOptions& options);
-/// Whether there is a GPU to run on.
+/// True if there is a GPU.
 [[nodiscard]] bool has_gpu();
 #endif
 

@@ -48,7 +48,7 @@ BufferPtr Board::make(const TensorSpec& spec, const std::map<std::string, std::i
   for (const Dim& dim : spec.shape) {
     const auto known = extents.find(dim.symbol);
     shape.push_back(dim.symbol.empty() ? dim.extent : known == extents.end() ? 1 : known->second);
-    // A manifest may say anything; memory for it there is not.
+    // A manifest may state any extent; refuse those that exceed memory.
     const auto most = static_cast<std::int64_t>(std::numeric_limits<std::int32_t>::max());
     if (shape.back() < 1 || shape.back() > most / static_cast<std::int64_t>(elements)) {
       throw UserError(ErrorCode::bad_bundle, "tensor '" + spec.name + "' has an extent of " +
@@ -76,7 +76,7 @@ void Board::resize(const std::string& symbol, std::int64_t extent) {
   }
   auto extents = extents_;
   extents[symbol] = extent;
-  // Everything is made before anything is exchanged: without memory the board stays as it was.
+  // All buffers are made before any is exchanged: without memory the board stays as it was.
   std::vector<std::pair<Slot*, BufferPtr>> made;
   for (auto& [name, slot] : slots_) {
     const auto& shape = slot.spec.shape;

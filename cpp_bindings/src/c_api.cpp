@@ -25,7 +25,7 @@ rvos_status report(rvos_error* error, rvos_status status, const char* message) n
   if (error != nullptr) {
     error->status = status;
     std::size_t length = std::min(std::strlen(message), sizeof error->message - 1);
-    // Not in the middle of a character.
+    // Do not cut inside a character.
     while (length > 0 && (static_cast<unsigned char>(message[length]) & 0xC0U) == 0x80) {
       --length;
     }
@@ -35,7 +35,7 @@ rvos_status report(rvos_error* error, rvos_status status, const char* message) n
   return status;
 }
 
-/// Runs `work`; whatever it throws becomes a status and a message.
+/// Run `work`; an exception becomes a status and a message.
 template <class Work>
 rvos_status guarded(rvos_error* error, Work work) noexcept {
   try {
@@ -44,7 +44,7 @@ rvos_status guarded(rvos_error* error, Work work) noexcept {
   } catch (const UserError& refused) {
     return report(error, static_cast<rvos_status>(refused.code()), refused.what());
   } catch (const std::bad_alloc&) {
-    return report(error, RVOS_INTERNAL, "memory is out; close other programs or use a smaller input size.");
+    return report(error, RVOS_INTERNAL, "memory is exhausted; close other programs or use a smaller input size.");
   } catch (const std::exception& fault) {
     return report(error, RVOS_INTERNAL, fault.what());
   } catch (...) {
@@ -58,14 +58,15 @@ void need(const void* pointer, const char* name) {
   }
 }
 
-std::optional<double> from_zero(double value) {
-  return value < 0 ? std::nullopt : std::optional(value);
-}
-
-rvos_edge::Options translate(const rvos_options& given) {
-  if (given.struct_size != sizeof(rvos_options)) {
-    throw UserError(ErrorCode::invalid_argument, "the options were not set by rvos_options_init; call it first.");
+rvos_edge::Options translate(const rvos_options& program) {
+  rvos_options given;
+  const std::size_t size = program.struct_size;
+  if (size < sizeof program.struct_size || size > sizeof given) {
+    throw UserError(ErrorCode::invalid_argument,
+                    "the options were not set by rvos_options_init, or are those of a newer library; call it first.");
   }
+  rvos_options_init(&given);
+  std::memcpy(&given, &program, size);
   rvos_edge::Options options;
   options.backend = given.backend == nullptr ? "auto" : given.backend;
   options.device = given.device == nullptr ? "auto" : given.device;
@@ -79,13 +80,12 @@ rvos_edge::Options translate(const rvos_options& given) {
     flow.iterations = given.flow_iterations;
   }
   flow.every = given.flow_every;
-  flow.warm_start = given.flow_warm_start != 0;
-  flow.scene_cut = from_zero(given.flow_scene_cut);
-  flow.still = from_zero(given.flow_still);
+  if (given.flow_still >= 0) {
+    flow.still = given.flow_still;
+  }
   if (given.flow_hold_fps != 0) {
     flow.hold_fps = given.flow_hold_fps;
   }
-  flow.keep_frames = given.flow_keep_frames;
   flow.keep_flow = given.flow_keep_flow != 0;
   return options;
 }
@@ -108,19 +108,18 @@ const char* rvos_version(void) {
   return RVOS_EDGE_VERSION;
 }
 
-void rvos_options_init(rvos_options* options) {
+void rvos_options_init_sized(rvos_options* options, size_t struct_size) {
   if (options == nullptr) {
     return;
   }
   const rvos_edge::FlowOptions flow;
-  *options = {};
-  options->struct_size = sizeof(rvos_options);
-  options->flow_enabled = flow.enabled ? 1 : 0;
-  options->flow_every = flow.every;
-  options->flow_warm_start = flow.warm_start ? 1 : 0;
-  options->flow_scene_cut = flow.scene_cut.value_or(-1);
-  options->flow_still = flow.still.value_or(-1);
-  options->flow_keep_frames = flow.keep_frames;
+  rvos_options defaults = {};
+  defaults.struct_size = struct_size;
+  defaults.flow_enabled = flow.enabled ? 1 : 0;
+  defaults.flow_every = flow.every;
+  defaults.flow_still = -1;
+  // A program that was compiled with an older header has a smaller structure.
+  std::memcpy(options, &defaults, std::min(struct_size, sizeof defaults));
 }
 
 rvos_status rvos_bundle_open(const char* path, int32_t height, int32_t width, rvos_bundle** bundle, rvos_error* error) {
@@ -188,6 +187,20 @@ rvos_status rvos_segmenter_step(rvos_segmenter* segmenter, const uint8_t* data, 
     need(segmenter, "segmenter");
     need(result, "result");
     segmenter->value.step({data, height, width, 3, stride}, result->value);
+  });
+}
+
+rvos_status rvos_segmenter_set_threshold(rvos_segmenter* segmenter, float threshold, rvos_error* error) {
+  return guarded(error, [&] {
+    need(segmenter, "segmenter");
+    segmenter->value.set_threshold(threshold);
+  });
+}
+
+rvos_status rvos_segmenter_set_iterations(rvos_segmenter* segmenter, int32_t iterations, rvos_error* error) {
+  return guarded(error, [&] {
+    need(segmenter, "segmenter");
+    segmenter->value.set_iterations(iterations);
   });
 }
 

@@ -1,5 +1,5 @@
 /// @file
-/// What is owned of CUDA, given back by itself; a call that fails is a UserError that says which, why, and what to do.
+/// Owners of CUDA objects, and errors of CUDA as UserError.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,7 +11,7 @@
 
 namespace rvos_edge {
 
-/// @throws UserError  `code` is an error: of this call, or of earlier work on a stream.
+/// @throws UserError  `code` is an error, of this call or of earlier work on a stream.
 void check_cuda(cudaError_t code, const char* function);
 
 /// Name and compute capability, such as "Orin" and "87".
@@ -52,11 +52,11 @@ using Executable = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, Destr
 
 /// Device memory, aligned to 256 bytes.
 [[nodiscard]] DeviceMemory allocate_device(std::size_t bytes);
-/// Pinned host memory: what copies need to run beside other work.
+/// Pinned host memory, which copies need to overlap with other work.
 [[nodiscard]] PinnedMemory allocate_pinned(std::size_t bytes);
 /// A stream that does not wait for the default stream.
 [[nodiscard]] Stream make_stream();
-/// A mark that streams can set and wait for.
+/// An event that streams can record and wait for.
 [[nodiscard]] Event make_event(bool timed);
 
 }  // namespace rvos_edge

@@ -23,7 +23,7 @@ void DeviceBuffer::write(const void* data) {
   if (!out.memory) {
     out = {allocate_pinned(bytes()), make_event(false)};
   }
-  // A mark that was never set is passed at once.
+  // An event that was never recorded does not wait.
   check_cuda(cudaEventSynchronize(out.sent.get()), "cudaEventSynchronize");
   std::memcpy(out.memory.get(), data, bytes());
   check_cuda(cudaMemcpyAsync(memory_.get(), out.memory.get(), bytes(), cudaMemcpyHostToDevice, device_->stream()),

@@ -1,5 +1,5 @@
 /// @file
-/// Tensors in the memory of a CUDA device, and the stream on which they are worked.
+/// Tensors in the memory of a CUDA device, and the stream that works on them.
 #pragma once
 
 #include <array>
@@ -10,7 +10,7 @@
 
 namespace rvos_edge {
 
-/// The stream of a backend; buffers share it, so that it outlives them.
+/// The stream of a backend, shared with its buffers so that it outlives them.
 class Device {
  public:
   Device() : stream_(make_stream()) {}
@@ -19,7 +19,7 @@ class Device {
   /// Wait for all work.
   void synchronize() const { check_cuda(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
 
-  /// Whether a frame's work is being queued: the host must not take part in it.
+  /// True while a frame's work is queued, when the host must not read or write slots.
   bool in_frame = false;
 
  private:
@@ -40,7 +40,7 @@ class DeviceBuffer final : public Buffer {
   void copy_from(Buffer& other) override;
 
  private:
-  /// Pinned memory, and a mark that says when the copy from it has been made.
+  /// Pinned memory, and the event that follows the copy from it.
   struct Outgoing {
     PinnedMemory memory;
     Event sent;
@@ -50,20 +50,20 @@ class DeviceBuffer final : public Buffer {
 
   std::shared_ptr<Device> device_;
   DeviceMemory memory_;
-  /// One is filled while the other is still on its way.
+  /// One is filled while the other is being copied.
   std::array<Outgoing, 2> outgoing_;
   std::size_t turn_ = 0;
   PinnedMemory incoming_;
 };
 
-/// Working memory that all graphs of a backend share, because they run one after the other.
+/// Working memory that all graphs of a backend share, since they run one after the other.
 class Scratch {
  public:
   explicit Scratch(std::shared_ptr<Device> device) : device_(std::move(device)) {}
 
-  /// The memory, replaced by more where it does not suffice; null for 0 bytes.
+  /// The memory, replaced by a larger piece if it does not suffice; null for 0 bytes.
   [[nodiscard]] BufferPtr at_least(std::size_t bytes);
-  /// What there is now.
+  /// The current memory, or null.
   [[nodiscard]] const BufferPtr& buffer() const noexcept { return buffer_; }
 
  private:

@@ -22,7 +22,7 @@ struct Entry {
   std::string sha256;
 };
 
-/// The entries that can be read, in the order of their names. Whatever is wrong with one makes it no entry.
+/// Readable entries in the order of their names; damaged ones are skipped.
 std::vector<Entry> read_entries(const fs::path& root, const std::string& graph) {
   std::vector<Entry> entries;
   std::error_code problem;
@@ -50,7 +50,7 @@ Json shapes_of(const GraphSpec& spec) {
   return shapes;
 }
 
-/// "10.3.0" of "10.3.0.26": the fourth number does not part engines.
+/// "10.3.0" of "10.3.0.26": engines do not depend on the fourth number.
 std::string three_numbers(const std::string& version) {
   std::size_t end = 0;
   for (int dots = 0; end < version.size(); ++end) {
@@ -66,14 +66,14 @@ std::string text_of(const Json& key, const char* name) {
   return value.is_string() ? value.get<std::string>() : "";
 }
 
-/// Made elsewhere for compute capabilities, this one among them.
+/// True for an engine that was built elsewhere for this compute capability.
 bool is_aimed(const Json& key, const EngineAim& aim) {
   const Json capabilities = key.value("capabilities", Json::array());
   return text_of(key, "gpu").empty() &&
          std::find(capabilities.begin(), capabilities.end(), Json(aim.capability)) != capabilities.end();
 }
 
-/// How an engine differs from what is needed, in words; the fewer the nearer.
+/// Differences between an engine and the need, for people; the nearest engine has the fewest.
 std::vector<std::string> differences(const Json& key, const GraphSpec& spec, int max_queries, const EngineAim& aim) {
   std::vector<std::string> found;
   const auto compare = [&found](const char* word, const std::string& there, const std::string& needed) {

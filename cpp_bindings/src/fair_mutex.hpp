@@ -1,5 +1,5 @@
 /// @file
-/// A mutex in the order of asking.
+/// A mutex that serves threads in the order in which they ask.
 #pragma once
 
 #include <condition_variable>
@@ -8,10 +8,10 @@
 
 namespace rvos_edge {
 
-/// A mutex that is given to whoever asked first.
+/// A mutex that serves threads in the order in which they ask.
 ///
-/// A std::mutex may go to the same thread again and again: one that steps frame after frame would keep out for
-/// seconds another that sets queries.
+/// A std::mutex may go to the same thread again and again: a thread that steps frame after frame could keep out a
+/// thread that sets queries for seconds.
 class FairMutex {
  public:
   void lock() {

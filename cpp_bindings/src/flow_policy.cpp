@@ -5,27 +5,14 @@
 #include <iterator>
 #include <string>
 
+#include "flow_constants.hpp"
 #include "names.hpp"
 #include "rvos_edge/error.hpp"
 
 namespace rvos_edge {
 namespace {
 
-/// Frames in a row without motion before the flow is left out ...
-constexpr int calm_frames = 3;
-/// ... and the multiple of `still` that must move before it is computed again: noise near the threshold is neither.
-constexpr double restless = 1.5;
-
-/// Frames behind an estimate: a median over them does not see single outliers.
-constexpr std::size_t window = 9;
-/// Measured frames before anything is decided: the first ones load and warm up.
-constexpr std::size_t fewest = 5;
-/// Frames in a row that must leave room for more before more is computed ...
-constexpr int patience = 15;
-/// ... within this share of the budget; less is computed as soon as the whole of it is exceeded.
-constexpr double room_share = 0.85;
-/// Frames without flow after which its old measurements count no more and it is tried again.
-constexpr int forget_frames = 150;
+namespace constants = flow_constants;
 
 bool is_flow_graph(const std::string& stage) {
   return std::find(std::begin(flow_graphs), std::end(flow_graphs), stage) != std::end(flow_graphs);
@@ -38,16 +25,15 @@ void check(bool holds, const char* option, const char* range) {
   }
 }
 
-/// Why the flow starts anew on this frame, if it does.
-const char* start_of(const std::optional<Size>& known, Size size, const std::optional<Change>& change,
-                     const FlowOptions& options) {
+/// Reason to start the flow anew on this frame, or null.
+const char* start_of(const std::optional<Size>& known, Size size, const std::optional<Change>& change) {
   if (!known) {
     return "first frame";
   }
   if (*known != size) {
     return "the frame's size changed";
   }
-  if (change && options.scene_cut && change->cut && change->mean > *options.scene_cut) {
+  if (change && change->cut && change->mean > constants::scene_cut) {
     return "scene cut";
   }
   return nullptr;
@@ -60,37 +46,39 @@ const char* flow_action_name(FlowAction action) noexcept {
 }
 
 void check_flow_options(const FlowOptions& options) {
-  const auto is_level = [](const std::optional<double>& value) {
-    return !value || (std::isfinite(*value) && *value >= 0);
-  };
   check(!options.iterations || *options.iterations >= 1, "iterations", "at least 1");
   check(options.every >= 1, "every", "at least 1");
-  check(is_level(options.scene_cut), "scene_cut", "a number of grey levels, 0 or more");
-  check(is_level(options.still), "still", "a number of grey levels, 0 or more");
+  check(!options.still || (std::isfinite(*options.still) && *options.still >= 0), "still",
+        "a number of grey levels, 0 or more");
   // Written so that NaN is refused as well.
   check(!options.hold_fps || (*options.hold_fps > 0 && *options.hold_fps <= 1000), "hold_fps",
         "above 0 and at most 1000");
-  check(options.keep_frames >= 0, "keep_frames", "0 or more");
 }
 
-Deadline::Deadline(double fps, int iterations)
+FrameBudget::FrameBudget(double fps, int iterations)
     : budget_(1e3 / fps), most_(iterations), level_(iterations), room_(iterations) {}
 
-void Deadline::Window::add(double value) {
+void FrameBudget::set_most(int iterations) noexcept {
+  level_ = level_ == most_ ? iterations : std::min(level_, iterations);
+  most_ = iterations;
+  settle();
+}
+
+void FrameBudget::Window::add(double value) {
   values_.push_back(value);
-  if (values_.size() > window) {
+  if (values_.size() > constants::window) {
     values_.pop_front();
   }
 }
 
-double Deadline::Window::median_low() const {
+double FrameBudget::Window::median_low() const {
   std::vector<double> sorted(values_.begin(), values_.end());
   const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>((sorted.size() - 1) / 2);
   std::nth_element(sorted.begin(), middle, sorted.end());
   return *middle;
 }
 
-void Deadline::observe(const std::vector<Timing>& timings, int iterations) {
+void FrameBudget::observe(const std::vector<Timing>& timings, int iterations) {
   double always = 0;
   double all = 0;
   std::optional<double> step;
@@ -111,26 +99,26 @@ void Deadline::observe(const std::vector<Timing>& timings, int iterations) {
     step_.add(*step / iterations / always);
   }
   without_ = iterations > 0 ? 0 : without_ + 1;
-  if (without_ == forget_frames) {
+  if (without_ == constants::forget) {
     once_.clear();
     step_.clear();
   }
 }
 
-Allowance Deadline::allow() {
-  if (always_.size() < fewest) {
+Allowance FrameBudget::allow() {
+  if (always_.size() < constants::fewest) {
     return {level_, false};
   }
   const int fits = affordable(budget_);
-  const int fits_well = affordable(room_share * budget_);
+  const int fits_well = affordable(constants::room * budget_);
   if (fits < level_) {
     level_ = fits;
     settle();
   } else if (fits_well > level_) {
     ++calm_;
     room_ = std::min(room_, fits_well);
-    if (calm_ >= patience) {
-      // Doubling: soon back where it was, and a first attempt is a cheap one.
+    if (calm_ >= constants::patience) {
+      // Doubling: a first attempt is cheap, and the old level is soon reached again.
       level_ = std::min(room_, std::max(1, 2 * level_));
       settle();
     }
@@ -140,12 +128,12 @@ Allowance Deadline::allow() {
   return {level_, always_.median_low() > budget_};
 }
 
-void Deadline::settle() noexcept {
+void FrameBudget::settle() noexcept {
   calm_ = 0;
   room_ = most_;
 }
 
-int Deadline::affordable(double limit) const {
+int FrameBudget::affordable(double limit) const {
   const double always = always_.median_low();
   if (always > limit) {
     return 0;
@@ -164,7 +152,14 @@ int Deadline::affordable(double limit) const {
 FlowPolicy::FlowPolicy(const FlowOptions& options, int iterations)
     : options_(options), iterations_(options.iterations.value_or(iterations)) {
   if (options.hold_fps) {
-    deadline_.emplace(*options.hold_fps, iterations_);
+    budget_.emplace(*options.hold_fps, iterations_);
+  }
+}
+
+void FlowPolicy::set_iterations(int iterations) noexcept {
+  iterations_ = iterations;
+  if (budget_) {
+    budget_->set_most(iterations);
   }
 }
 
@@ -178,12 +173,9 @@ void FlowPolicy::reset() noexcept {
 }
 
 FlowDecision FlowPolicy::decide(const std::uint8_t* image, Size input, Size size) {
-  std::optional<Change> change;
-  if (options_.scene_cut || options_.still) {
-    change = scene_.look(image, input);
-  }
-  const Allowance allowed = deadline_ ? deadline_->allow() : Allowance{iterations_, false};
-  const char* start = start_of(size_, size, change, options_);
+  const std::optional<Change> change = scene_.look(image, input);
+  const Allowance allowed = budget_ ? budget_->allow() : Allowance{iterations_, false};
+  const char* start = start_of(size_, size, change);
   size_ = size;
   ++since_;
   FlowDecision decision = choose(start, allowed);
@@ -201,7 +193,7 @@ FlowDecision FlowPolicy::choose(const char* start, const Allowance& allowed) {
     return zero("nothing moves", allowed);
   }
   if (computed_ && since_ < options_.every) {
-    // Features are read by the next frame's flow alone.
+    // Only the next frame's flow reads the features.
     const bool encode = since_ + 1 >= options_.every && allowed.iterations > 0;
     return {FlowAction::keep, "computed every " + std::to_string(options_.every) + " frames", 0, false, encode,
             allowed.late};
@@ -216,13 +208,13 @@ FlowDecision FlowPolicy::choose(const char* start, const Allowance& allowed) {
 }
 
 void FlowPolicy::observe(const std::vector<Timing>& timings, const FlowDecision& decision) {
-  if (deadline_) {
-    deadline_->observe(timings, decision.iterations);
+  if (budget_) {
+    budget_->observe(timings, decision.iterations);
   }
 }
 
 FlowDecision FlowPolicy::run(const Allowance& allowed) {
-  const bool warm = computed_ && options_.warm_start;
+  const bool warm = computed_;
   computed_ = true;
   since_ = 0;
   scene_.mark();
@@ -234,22 +226,22 @@ FlowDecision FlowPolicy::run(const Allowance& allowed) {
 }
 
 FlowDecision FlowPolicy::zero(const char* reason, const Allowance& allowed) {
-  // Zero is no start for a warm one, and must not be kept once there is something to compute.
+  // A zeroed flow is not a valid warm start, and must not be kept once there is something to compute.
   computed_ = false;
   return {FlowAction::zero, reason, 0, false, allowed.iterations > 0, allowed.late};
 }
 
 FlowDecision FlowPolicy::skip(const char* reason, const Allowance& allowed) {
-  if (!computed_ || since_ > options_.keep_frames) {
+  if (!computed_ || since_ > constants::keep_frames) {
     return zero(reason, allowed);
   }
   return {FlowAction::keep, reason, 0, false, allowed.iterations > 0, allowed.late};
 }
 
 bool FlowPolicy::rests(double still) {
-  const double threshold = still * (calm_ >= calm_frames ? restless : 1.0);
+  const double threshold = still * (calm_ >= constants::calm_frames ? constants::restless : 1.0);
   calm_ = scene_.moved() <= threshold ? calm_ + 1 : 0;
-  return calm_ >= calm_frames;
+  return calm_ >= constants::calm_frames;
 }
 
 }  // namespace rvos_edge

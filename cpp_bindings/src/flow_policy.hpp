@@ -1,5 +1,5 @@
 /// @file
-/// Whether a frame's optical flow is computed, kept from an earlier frame or taken as zero.
+/// The flow policy: compute a frame's optical flow, keep an earlier one, or take it as zero.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +15,11 @@
 
 namespace rvos_edge {
 
-/// Refuse options out of their range; UserError names the option.
+/// Check the ranges of the options.
+/// @throws UserError  An option is out of range.
 void check_flow_options(const FlowOptions& options);
 
-/// What fits the next frame.
+/// Flow that fits into the next frame.
 struct Allowance {
   /// Flow updates; 0 for no flow.
   int iterations = 0;
@@ -26,22 +27,24 @@ struct Allowance {
   bool late = false;
 };
 
-/// Keeps the frames of a stream within their time by computing less flow; nothing else can be left out.
+/// Keeps the frames of a stream within their time by computing less flow.
 ///
-/// The cost of flow is kept in units of the stages that always run: a machine that slows down slows both, so that what
-/// flow would cost is known while it is not computed. No clock is read here: the times are told.
-class Deadline {
+/// The cost of flow is measured relative to the stages that always run. A machine that slows down slows both, so the
+/// cost is known even while no flow is computed. Times are passed in; no clock is read.
+class FrameBudget {
  public:
   /// @param fps         Frames per second to hold.
-  /// @param iterations  Flow updates of a frame that has all the time it wants.
-  Deadline(double fps, int iterations);
-  /// Learn from a frame; one whose flow was computed but not timed by stage teaches nothing.
+  /// @param iterations  Flow updates wanted per frame.
+  FrameBudget(double fps, int iterations);
+  /// Change the wanted updates; measurements stay.
+  void set_most(int iterations) noexcept;
+  /// Add the times of a frame. A frame whose flow was computed but not timed by stage is ignored.
   void observe(const std::vector<Timing>& timings, int iterations);
   /// Decide on the next frame; call it once per frame.
   [[nodiscard]] Allowance allow();
 
  private:
-  /// The last few values; older ones are forgotten.
+  /// The last few values.
   class Window {
    public:
     void add(double value);
@@ -68,18 +71,22 @@ class Deadline {
   int room_;
 };
 
-/// Decides frame by frame: call `decide`, do it, and tell `observe` how long it took.
+/// Decides frame by frame: call `decide`, do the work, and pass its times to `observe`.
 class FlowPolicy {
  public:
   /// @param iterations  The bundle's updates per flow.
   FlowPolicy(const FlowOptions& options, int iterations);
-  /// Forget the video: the next frame is a first frame. What the machine can do stays known.
+  /// Updates per computed flow.
+  [[nodiscard]] int iterations() const noexcept { return iterations_; }
+  /// Change the updates per computed flow from the next decision on; the video's state stays.
+  void set_iterations(int iterations) noexcept;
+  /// Forget the video: the next frame is a first frame. Measured times stay.
   void reset() noexcept;
   /// Decide on the next frame; call it once per frame.
-  /// @param image  uint8 [h,w,3] of `input`, the network's input.
+  /// @param image  The network's input, uint8 [h,w,3] of size `input`.
   /// @param size   Height and width of the frame it was made from.
   [[nodiscard]] FlowDecision decide(const std::uint8_t* image, Size input, Size size);
-  /// Learn what a frame took, in milliseconds by stage; only `hold_fps` wants to know.
+  /// Add the times of a frame, in milliseconds by stage, which `hold_fps` uses.
   void observe(const std::vector<Timing>& timings, const FlowDecision& decision);
 
  private:
@@ -92,7 +99,7 @@ class FlowPolicy {
   FlowOptions options_;
   int iterations_;
   SceneChange scene_;
-  std::optional<Deadline> deadline_;
+  std::optional<FrameBudget> budget_;
   std::optional<Size> size_;
   bool computed_ = false;
   bool encoded_ = false;

@@ -6,9 +6,9 @@
 namespace rvos_edge {
 namespace {
 
-/// The one stage of a replayed frame.
+/// Name of the only stage of a replayed frame.
 constexpr const char* graph_stage = "graph";
-/// Recordings that are kept: the states of a video come in at most four arrangements, times what is done on a frame.
+/// Recordings that are kept: up to four arrangements of a video's states for each kind of frame.
 constexpr std::size_t most_recordings = 16;
 
 bool same(const FrameKey& a, const FrameKey& b) {
@@ -76,7 +76,8 @@ void DeviceFrames::first(const FrameKey& key, const Arrangement& before, const B
   const BufferPtr scratch = scratch_.buffer();
   plain(work);
   device_->synchronize();
-  // What uses memory that is not in use any more will not come back.
+  hooks_.after_first();
+  // Frames that used memory which is gone will not recur.
   const std::set<const Buffer*> live = board_.buffers();
   const auto dead = [&](const Recording& recording) {
     return recording.scratch != scratch_.buffer() ||
@@ -97,7 +98,7 @@ void DeviceFrames::plain(const Backend::Work& work) {
   try {
     queue(work, [this](const char* stage) { clock_.lap(stage); });
   } catch (...) {
-    // Half a frame must not go on under the next one.
+    // Wait, so that half a frame does not run into the next one.
     cudaStreamSynchronize(device_->stream());
     throw;
   }
@@ -121,7 +122,7 @@ void DeviceFrames::capture(Recording& recording, const Backend::Work& work) {
     recording.after = board_.arrangement();
     launch(recording.executable);
   } catch (const std::exception& error) {
-    // Whatever it was: if it is more than the capture, the plain run meets it again.
+    // If the fault is not in the capture, the plain run throws it again.
     record_ = false;
     problem_ = error.what();
     problem_.erase(problem_.find_last_not_of('.') + 1);
@@ -132,13 +133,14 @@ void DeviceFrames::capture(Recording& recording, const Backend::Work& work) {
 }
 
 Executable DeviceFrames::captured(const Backend::Work& work) {
-  // Other threads may allocate meanwhile: only what this one does is refused.
+  hooks_.before_capture();
+  // Other threads may allocate meanwhile; only this thread's calls are restricted.
   check_cuda(cudaStreamBeginCapture(device_->stream(), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
   cudaGraph_t made = nullptr;
   try {
     queue(work, [](const char*) {});
   } catch (...) {
-    // The capture must be ended whatever becomes of it.
+    // A capture must be ended even after a failure.
     cudaStreamEndCapture(device_->stream(), &made);
     const CudaGraph discarded(made);
     throw;

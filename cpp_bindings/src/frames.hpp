@@ -1,7 +1,8 @@
 /// @file
-/// A frame's work queued on a CUDA device: plainly, and then as one recorded graph.
+/// A frame's work on a CUDA device: queued call by call, then replayed as one recorded graph.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -13,7 +14,7 @@
 
 namespace rvos_edge {
 
-/// Times of stages by events on the stream.
+/// Times stages by events on the stream.
 class EventClock {
  public:
   explicit EventClock(std::shared_ptr<Device> device) : device_(std::move(device)) {}
@@ -32,32 +33,41 @@ class EventClock {
   std::vector<std::string> stages_;
 };
 
-/// Runs frames, records those that come back, and replays them.
+/// Runs frames, records those that recur, and replays them.
 ///
-/// A frame is known by its key and by all memory that it uses: the buffers in the slots of the board, and scratch. The
-/// first time it runs plainly, which lets TensorRT prepare what a capture would not allow; the second time it is
-/// captured and launched; then it is replayed, and the slots are given the buffers that the swaps of its work would
-/// have left there. When a capture fails, for whatever reason, frames are launched plainly from then on.
+/// A frame is identified by its key and the memory that it uses: the buffers in the slots of the board, and scratch. It
+/// first runs plainly, which lets TensorRT prepare what a capture would not allow. The second time it is captured and
+/// launched. Later it is replayed, and the slots are given the buffers that the swaps of its work would have left
+/// there. After a failed capture all frames run plainly.
 class DeviceFrames {
  public:
-  /// @param record  False to launch every frame plainly.
-  DeviceFrames(std::shared_ptr<Device> device, Board& board, const Scratch& scratch, bool record)
-      : device_(std::move(device)), board_(board), scratch_(scratch), record_(record), clock_(device_) {}
+  /// Functions to call around recording.
+  struct Hooks {
+    /// Before a capture; an exception means that frames cannot be captured.
+    std::function<void()> before_capture;
+    /// After a frame ran plainly for the first time.
+    std::function<void()> after_first;
+  };
+
+  /// @param record  False to run every frame plainly.
+  DeviceFrames(std::shared_ptr<Device> device, Board& board, const Scratch& scratch, bool record, Hooks hooks)
+      : device_(std::move(device)), board_(board), scratch_(scratch), record_(record), hooks_(std::move(hooks)),
+        clock_(device_) {}
 
   /// Queue a frame.
   void run(const FrameKey& key, const Backend::Work& work);
   /// As `Backend::timings`.
   void timings(std::vector<Timing>& target) { clock_.read(target); }
-  /// Why frames are not recorded any more; empty while nothing went wrong.
+  /// Reason why frames are not recorded any more; empty if nothing failed.
   [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
 
  private:
   using Arrangement = std::map<std::string, BufferPtr>;
 
-  /// A frame that has run plainly once, and its graph as soon as it has been captured.
+  /// A frame that has run plainly, and its graph once it is captured.
   struct Recording {
     FrameKey key;
-    /// Held: an address cannot be reused while a recording still knows it.
+    /// Held so that its address is not reused while the recording exists.
     BufferPtr scratch;
     Arrangement before;
     Executable executable;
@@ -75,8 +85,9 @@ class DeviceFrames {
   Board& board_;
   const Scratch& scratch_;
   bool record_;
+  Hooks hooks_;
   EventClock clock_;
-  /// The last used at the end.
+  /// Most recently used last.
   std::vector<Recording> known_;
   std::string problem_;
 };

@@ -1,5 +1,5 @@
 /// @file
-/// float16 as bits.
+/// Conversion between float16, stored as bits, and float32.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ namespace rvos_edge {
   return value;
 }
 
-/// Single precision to half, to the nearest, ties to even.
+/// Single precision to half, rounded to the nearest, ties to even.
 [[nodiscard]] inline std::uint16_t float_to_half(float value) noexcept {
   std::uint32_t bits = 0;
   std::memcpy(&bits, &value, sizeof bits);
@@ -40,7 +40,7 @@ namespace rvos_edge {
     return static_cast<std::uint16_t>(sign | 0x7C00U);
   }
   if (bits < 0x38800000U) {
-    // Adding 0.5 moves the fraction to where a subnormal half has it, and rounds it.
+    // Adding 0.5 shifts the fraction to its place in a subnormal half, and rounds it.
     float magnitude = 0;
     std::memcpy(&magnitude, &bits, sizeof magnitude);
     magnitude += 0.5F;

@@ -216,9 +216,7 @@ std::optional<FlowSpec> read_flow(const Value& value) {
 
 Size read_size(const Value& value) {
   std::vector<int> extents;
-  value.items([&extents](const Value& pixels) {
-    extents.push_back(static_cast<int>(pixels.integer(1, most_pixels)));
-  });
+  value.items([&extents](const Value& pixels) { extents.push_back(static_cast<int>(pixels.integer(1, most_pixels))); });
   if (extents.size() != 2) {
     value.fail("must be [height, width]");
   }
@@ -249,8 +247,9 @@ Manifest read(const Json& document) {
       manifest.sizes.emplace_back(size, read_graphs(graphs));
     });
   });
-  object.may("max_queries",
-             [&manifest](const Value& most) { manifest.max_queries = static_cast<int>(most.integer(1, most_queries)); });
+  object.may("max_queries", [&manifest](const Value& most) {
+    manifest.max_queries = static_cast<int>(most.integer(1, most_queries));
+  });
   object.need("licences").items([&manifest](const Value& name) { manifest.licences.push_back(name.text()); });
   // Provenance and proofs: known fields that the runtime does not use.
   for (const char* unused : {"network", "mean", "std", "tools", "checkpoint", "checkpoint_sha256"}) {

@@ -1,5 +1,5 @@
 /// @file
-/// The names that the graphs and the runtime agree on, beyond what the manifest says.
+/// Names of graphs and tensors that the runtime knows.
 #pragma once
 
 namespace rvos_edge {
@@ -8,7 +8,7 @@ inline constexpr const char* text_graph = "text";
 inline constexpr const char* ids_input = "input_ids";
 inline constexpr const char* mask_input = "attention_mask";
 inline constexpr const char* vision_graphs[] = {"backbone", "aspp"};
-/// In place of the two, where they were exported as one.
+/// Replaces the two if they were exported as one.
 inline constexpr const char* fused_vision_graph = "vision";
 inline constexpr const char* flow_graphs[] = {"flow_encode", "flow_context", "flow_step", "flow_up"};
 inline constexpr const char* flow_encode = "flow_encode";
@@ -16,13 +16,13 @@ inline constexpr const char* flow_context = "flow_context";
 inline constexpr const char* flow_step = "flow_step";
 inline constexpr const char* flow_up = "flow_up";
 inline constexpr const char* gating_graph = "gating";
-/// Where there is one: draws what gating gives along the image's edges.
+/// Optional: refines the output of gating along the image's edges.
 inline constexpr const char* boundary_graph = "boundary";
 inline constexpr const char* frame_input = "image";
 inline constexpr const char* margin_output = "margin";
 inline constexpr const char* flow_output = "flow";
 inline constexpr const char* flow_coords = "coords";
-/// Slot of the identity grid, which cold starts copy to the coordinates.
+/// Slot of the identity grid, which is copied to the coordinates to start from zero flow.
 inline constexpr const char* flow_grid = "coords_start";
 /// The symbolic extent of everything that has one row per query.
 inline constexpr const char* queries_symbol = "Q";

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -13,10 +14,23 @@
 namespace rvos_edge {
 namespace {
 
-/// ONNX Runtime 1.18, as for the Python runtime: whatever is newer offers it too.
+/// API of ONNX Runtime 1.18, which newer versions offer too.
 constexpr std::uint32_t api_version = 18;
 
-/// The table of functions; UserError where the library is older than that.
+/// Stop ONNX Runtime from sending telemetry, which it does from version 1.29 on. It reads the variable in CreateEnv. A
+/// value that the host program set stays.
+void disable_telemetry() {
+#ifdef _WIN32
+  if (std::getenv("ORT_DISABLE_TELEMETRY") == nullptr) {
+    _putenv_s("ORT_DISABLE_TELEMETRY", "1");
+  }
+#else
+  setenv("ORT_DISABLE_TELEMETRY", "1", 0);  // NOLINT(concurrency-mt-unsafe)
+#endif
+}
+
+/// The table of functions.
+/// @throws UserError  The library is older than `api_version`.
 const OrtApi& find_api() {
   const OrtApiBase* base = OrtGetApiBase();
   const OrtApi* api = base->GetApi(api_version);
@@ -29,11 +43,11 @@ const OrtApi& find_api() {
 
 template <class T>
 using Release = void(ORT_API_CALL*)(T*);
-/// Whatever ONNX Runtime hands out, with the function that takes it back.
+/// An object of ONNX Runtime with the function that releases it.
 template <class T>
 using Owned = std::unique_ptr<T, Release<T>>;
 
-/// Thrown within this file; what it says becomes part of a sentence.
+/// Error of ONNX Runtime, caught within this file.
 struct OrtProblem {
   std::string detail;
 };
@@ -64,7 +78,7 @@ Owned<OrtValue> make_value(const OrtApi& api, const OrtMemoryInfo& where, DType 
   return {value, api.ReleaseValue};
 }
 
-/// Host memory with ONNX Runtime's name for it, so that a run allocates nothing.
+/// Host memory with an ONNX Runtime value for it, so that a run allocates nothing.
 class OrtBuffer final : public HostBuffer {
  public:
   OrtBuffer(const OrtApi& api, const OrtMemoryInfo& where, DType dtype, const Shape& shape)
@@ -80,7 +94,7 @@ class Session {
  public:
   Session(const OrtApi& api, Owned<OrtSession> session, const GraphSpec& spec, std::string path)
       : api_(api), session_(std::move(session)), path_(std::move(path)), specs_{spec.inputs, spec.outputs} {
-    // The sentences and the names live in this object, which is neither copied nor moved.
+    // The names live in this object, which is neither copied nor moved.
     for (const TensorSpec& tensor : specs_[0]) {
       inputs_.push_back(tensor.name.c_str());
     }
@@ -91,7 +105,7 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /// @param outputs  Null where ONNX Runtime is to make them.
+  /// @param outputs  Null for outputs that ONNX Runtime allocates.
   void run(const std::vector<const OrtValue*>& inputs, std::vector<OrtValue*>& outputs) {
     try {
       check(api_, api_.Run(session_.get(), nullptr, inputs_.data(), inputs.data(), inputs_.size(), outputs_.data(),
@@ -115,7 +129,7 @@ class Session {
   std::vector<const char*> outputs_;
 };
 
-/// A session whose inputs and outputs are slots: a run hands over the values of the buffers that they hold now.
+/// A session whose inputs and outputs are slots; a run uses the buffers that they hold now.
 class OrtGraph final : public Graph {
  public:
   OrtGraph(std::unique_ptr<Session> session, const Board& board) : session_(std::move(session)) {
@@ -160,7 +174,7 @@ class OrtHostGraph final : public HostGraph {
         if (given == inputs.end()) {
           throw std::invalid_argument("input '" + spec.name + "' is not given");
         }
-        // Inputs are only read.
+        // ONNX Runtime only reads inputs.
         void* data = const_cast<std::byte*>(given->data.data());
         values.push_back(make_value(api_, where_, given->dtype, given->shape, data));
         ordered.push_back(values.back().get());
@@ -211,7 +225,7 @@ class OrtHostGraph final : public HostGraph {
   std::unique_ptr<Session> session_;
 };
 
-/// Verifies that a session has the tensors that the manifest says.
+/// Verifies that a session has the tensors of the manifest.
 class Inspector {
  public:
   Inspector(const OrtApi& api, const OrtSession& session, const std::string& path)
@@ -271,7 +285,7 @@ class Inspector {
     if (info != nullptr) {
       check(api_, api_.GetDimensions(info, shape.data(), rank));
     }
-    // -1 is an extent that the file leaves open.
+    // -1 is a dynamic extent of the file.
     const bool fits = element == element_type(spec.dtype) &&
                       std::equal(shape.begin(), shape.end(), spec.shape.begin(), spec.shape.end(),
                                  [](std::int64_t extent, const Dim& dim) {
@@ -301,14 +315,14 @@ class OnnxRuntimeBackend final : public Backend {
  public:
   explicit OnnxRuntimeBackend(const BackendOptions& options)
       : api_(find_api()), name_("ONNX Runtime " + std::string(OrtGetApiBase()->GetVersionString()) + " (cpu)"),
-        reason_(options.reason.empty() ? "onnxruntime was asked for" : options.reason), threads_(options.threads),
+        reason_(options.reason.empty() ? "onnxruntime was requested" : options.reason), threads_(options.threads),
         environment_(nullptr, api_.ReleaseEnv), memory_(nullptr, api_.ReleaseMemoryInfo),
         board_([this](DType dtype, const Shape& shape) { return make_buffer(dtype, shape); }) {
     try {
       OrtEnv* environment = nullptr;
+      disable_telemetry();
       check(api_, api_.CreateEnv(ORT_LOGGING_LEVEL_ERROR, "rvos_edge", &environment));
       environment_.reset(environment);
-      check(api_, api_.DisableTelemetryEvents(environment));
       OrtMemoryInfo* memory = nullptr;
       check(api_, api_.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory));
       memory_.reset(memory);
@@ -357,9 +371,9 @@ class OnnxRuntimeBackend final : public Backend {
       check(api_, api_.SetSessionGraphOptimizationLevel(made, ORT_ENABLE_ALL));
       check(api_, api_.SetIntraOpNumThreads(made, threads_.value_or(0)));
       check(api_, api_.SetSessionLogSeverityLevel(made, ORT_LOGGING_LEVEL_ERROR));
-      // The graphs run one after the other: the threads of one must not spin while the next one works.
+      // Graphs run one after the other: the threads of one must not spin while the next works.
       check(api_, api_.AddSessionConfigEntry(made, "session.force_spinning_stop", "1"));
-      // The eight-bit weights are widened once, at load; as quantised operators they would be in every run.
+      // Widen 8-bit weights once at load, instead of in every run.
       check(api_, api_.AddSessionConfigEntry(made, "session.disable_quant_qdq", "1"));
       OrtSession* opened = nullptr;
       check(api_, api_.CreateSession(environment_.get(), path.c_str(), made, &opened));

@@ -14,11 +14,11 @@
 namespace rvos_edge {
 namespace {
 
-/// Puts back the thread's stack for signals at its end.
+/// Restores the thread's signal stack at its end.
 ///
-/// OpenVINO's CPU plugin gives the thread that loads it one of its own, and at its end puts back the one that it found:
-/// of two plugins that end in the order in which they began, the second puts back the first one's, which is gone, and
-/// the next signal is a crash. A plugin that does not find its own leaves things as they are.
+/// OpenVINO's CPU plugin installs a signal stack in the thread that loads it, and restores the previous one when it is
+/// unloaded. If two plugins are unloaded in the order of loading, the second restores the first one's stack, which is
+/// freed, and the next signal crashes. A plugin that does not find its own stack changes nothing.
 class KeepSignalStack {
  public:
 #ifdef __unix__
@@ -55,7 +55,7 @@ ov::Shape to_shape(const Shape& shape) {
   return {shape.begin(), shape.end()};
 }
 
-/// Host memory with OpenVINO's name for it, so that binding allocates nothing.
+/// Host memory with an OpenVINO tensor for it, so that binding allocates nothing.
 class OpenVinoBuffer final : public HostBuffer {
  public:
   OpenVinoBuffer(DType dtype, const Shape& shape)
@@ -68,7 +68,8 @@ class OpenVinoBuffer final : public HostBuffer {
 
 using Port = ov::Output<const ov::Node>;
 
-/// The port of a tensor; UserError where the file has none, or of another form than the manifest says.
+/// The port of a tensor.
+/// @throws UserError  The file has none, or one of another dtype or shape than the manifest.
 Port find_port(const std::vector<Port>& ports, const TensorSpec& spec, const std::string& path, const char* kind) {
   const auto found = std::find_if(ports.begin(), ports.end(),
                                   [&spec](const Port& port) { return port.get_names().count(spec.name) != 0; });
@@ -111,7 +112,7 @@ std::vector<Port> find_ports(const ov::CompiledModel& model, const GraphSpec& sp
           path + " cannot be run by OpenVINO (" + one_line(error.what(), 200) + "); export the bundle again."};
 }
 
-/// A compiled graph bound to slots; only slots whose buffer has changed are bound again.
+/// A compiled graph bound to slots; a slot is bound again only when its buffer has changed.
 class OpenVinoGraph final : public Graph {
  public:
   OpenVinoGraph(ov::CompiledModel model, const GraphSpec& spec, const Board& board, std::string path)
@@ -144,7 +145,7 @@ class OpenVinoGraph final : public Graph {
   ov::InferRequest request_;
   std::vector<Port> ports_;
   std::vector<const Board::Slot*> slots_;
-  /// Held, so that the address of a buffer cannot come back as another's.
+  /// Held so that a buffer's address is not reused for another.
   std::vector<BufferPtr> bound_;
 };
 
@@ -198,10 +199,10 @@ class OpenVinoHostGraph final : public HostGraph {
 
 ov::AnyMap options_for(Arithmetic precision) {
   const ov::element::Type types[] = {ov::element::f32, ov::element::f16, ov::element::bf16};
-  // Without the hint OpenVINO picks bfloat16 by itself where the CPU has it, and the flow goes wrong.
+  // Without the hint OpenVINO uses bfloat16 on CPUs that have it, which makes the flow wrong.
   return {ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
           ov::hint::inference_precision(types[static_cast<int>(precision)]),
-          // Else what meets weights of eight bits is rounded to eight bits too: the sentence, encoded only once.
+          // Otherwise the activations at 8-bit weights are rounded to 8 bits too, in the text graph.
           ov::hint::dynamic_quantization_group_size(0)};
 }
 
@@ -209,7 +210,7 @@ ov::AnyMap options_for(Arithmetic precision) {
 class OpenVinoBackend final : public Backend {
  public:
   OpenVinoBackend(const BackendOptions& options, bool bfloat16)
-      : reason_(options.reason.empty() ? "OpenVINO was asked for" : options.reason), threads_(options.threads),
+      : reason_(options.reason.empty() ? "OpenVINO was requested" : options.reason), threads_(options.threads),
         bfloat16_(bfloat16), board_([](DType dtype, const Shape& shape) -> BufferPtr {
           return std::make_shared<OpenVinoBuffer>(dtype, shape);
         }) {
@@ -260,10 +261,10 @@ class OpenVinoBackend final : public Backend {
   Board board_;
 };
 
-/// The shortest of a few runs of a convolution.
+/// Shortest time of a few runs of a convolution, in seconds.
 double convolution_time(ov::Core& core, Arithmetic precision) {
   using Clock = std::chrono::steady_clock;
-  std::mt19937 random(0);  // NOLINT: any numbers will do
+  std::mt19937 random(0);  // NOLINT: a fixed seed is intended
   std::normal_distribution<float> normal;
   const auto filled = [&](const ov::Shape& shape) {
     ov::Tensor tensor(ov::element::f32, shape);
@@ -300,7 +301,7 @@ bool bfloat16_pays() {
   if (std::find(capabilities.begin(), capabilities.end(), ov::device::capability::BF16) == capabilities.end()) {
     return false;
   }
-  // Having the instructions says little: on a Xeon that shows AVX512-BF16 but no AMX it is 1.5 times slower.
+  // The instructions alone are no proof: on a Xeon with AVX512-BF16 but without AMX bfloat16 is 1.5 times slower.
   return convolution_time(core, Arithmetic::bfloat16) < convolution_time(core, Arithmetic::float32);
 }
 

@@ -9,7 +9,7 @@
 namespace rvos_edge {
 namespace {
 
-/// One row of margins at the width of the frame.
+/// Resample one row of margins to the width of the frame.
 void widen(const float* row, int width, const Taps& columns, float* wide) {
   for (std::size_t i = 0; i < columns.at.size(); ++i) {
     const int at = columns.at[i];
@@ -35,6 +35,12 @@ void check_frame(const ImageView& frame) {
     throw UserError(ErrorCode::bad_frame, "the rows of a frame of width " + std::to_string(frame.width) + " take " +
                                               std::to_string(row) + " bytes, more than its stride of " +
                                               std::to_string(frame.stride) + "; give the bytes from row to row.");
+  }
+}
+
+void check_threshold(float threshold) {
+  if (!std::isfinite(threshold)) {
+    throw UserError(ErrorCode::invalid_argument, "a threshold must be a finite number; give one such as 0.");
   }
 }
 
@@ -99,7 +105,7 @@ void Postprocessor::scores(const Array<float>& margins, Array<float>& scores) co
     std::size_t inside = 0;
     for (const float* end = margin + pixels; margin != end; ++margin) {
       if (*margin > threshold_) {
-        // tanh cannot overflow, and is the same function.
+        // The logistic function, written so that it cannot overflow.
         sum += 0.5 + 0.5 * static_cast<double>(std::tanh(0.5F * *margin));
         ++inside;
       }

@@ -1,5 +1,5 @@
 /// @file
-/// From margins to masks of the frame's size.
+/// Margins to masks of the frame's size.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,23 @@
 
 namespace rvos_edge {
 
-/// Refuse anything but uint8 [H,W,3] with H, W >= 1; UserError gives the shape.
+/// Check that a frame is uint8 [H,W,3] with H, W >= 1.
+/// @throws UserError  It is not; the message gives the shape.
 void check_frame(const ImageView& frame);
 
-/// Upsamples margins to the frame's size and thresholds them: bilinear as PyTorch's `interpolate(align_corners=False)`.
+/// Check a threshold.
+/// @throws UserError  It is not finite.
+void check_threshold(float threshold);
+
+/// Upsamples margins to the frame's size and thresholds them; bilinear, as PyTorch's
+/// `interpolate(align_corners=False)`.
 class Postprocessor {
  public:
-  /// @param threshold  In logits; 0 is an object probability of one half.
+  /// @param threshold  Logit above which a pixel belongs to the object; 0 is a probability of one half.
   explicit Postprocessor(float threshold) noexcept : threshold_(threshold) {}
+
+  [[nodiscard]] float threshold() const noexcept { return threshold_; }
+  void set_threshold(float threshold) noexcept { threshold_ = threshold; }
 
   /// @param margins  float32 [Q,h,w], object minus background logit.
   /// @param masks    Becomes uint8 [Q,H,W] of 0 and 1.

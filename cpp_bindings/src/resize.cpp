@@ -59,7 +59,7 @@ void Resizer::prepare(Size source) {
 
 void Resizer::fill_row(const ImageView& frame, int row, std::int16_t* filled) const {
   const std::uint8_t* pixels = frame.data + frame.stride * row;
-  // The last pixel has no right neighbour; its weight is zero, any will do.
+  // The last pixel has no right neighbour; the weight of any substitute is zero.
   const int last = 3 * (source_.width - 1);
   for (std::size_t i = 0; i < left_.size(); ++i) {
     const std::uint8_t* left = pixels + left_[i];
@@ -85,7 +85,7 @@ void Resizer::operator()(ImageView frame, std::uint8_t* target) {
   if (size != source_) {
     prepare(size);
   }
-  // Which source rows the two buffers hold: neighbours in the target share most of them.
+  // Source rows in the two buffers; neighbouring target rows share most of them.
   int first_row = -1;
   int second_row = -1;
   for (std::size_t row = 0; row < rows_.at.size(); ++row, target += row_bytes) {
@@ -151,7 +151,7 @@ void AreaResizer::whole(const std::uint8_t* image, Size size, std::uint8_t* targ
   const auto row_bytes = 3 * static_cast<std::size_t>(size.width);
   sums_.resize(row_bytes);
   for (int y = 0; y < target_.height; ++y) {
-    // Down the columns first: that vectorises.
+    // Rows are added first, which vectorises.
     std::fill(sums_.begin(), sums_.end(), 0);
     for (int row = 0; row < tall; ++row, image += row_bytes) {
       for (std::size_t i = 0; i < row_bytes; ++i) {

@@ -9,7 +9,7 @@
 
 namespace rvos_edge {
 
-/// Where one output pixel of a bilinear resize looks, and with what weight: neighbours `at` and `at + 1`.
+/// Source neighbours `at` and `at + 1` of each output pixel of a bilinear resize, and their weights.
 struct Taps {
   std::vector<int> at;
   /// Weight of the second neighbour.
@@ -17,11 +17,11 @@ struct Taps {
 };
 
 /// Taps along an axis, as OpenCV computes them (half-pixel centres, no antialiasing).
-/// @param clamp  Keep both neighbours inside the source (columns); rows are clamped by whoever reads them.
+/// @param clamp  Keep both neighbours inside the source (columns); for rows the caller clamps.
 [[nodiscard]] Taps linear_taps(int source, int target, bool clamp);
 
-/// Resizes frames to the network's input: bilinear, without antialiasing, the aspect ratio is not kept. Equal to
-/// `cv2.resize(..., INTER_LINEAR)` on uint8, whose weights have 11 bits and whose rows are rounded in between.
+/// Resizes frames to the network's input: bilinear, without antialiasing, not keeping the aspect ratio. Equal to
+/// `cv2.resize(..., INTER_LINEAR)` on uint8, which uses weights of 11 bits and rounds between columns and rows.
 class Resizer {
  public:
   explicit Resizer(Size target) : target_(target) {}
@@ -52,7 +52,7 @@ class AreaResizer {
   void operator()(const std::uint8_t* image, Size size, std::uint8_t* target);
 
  private:
-  /// A share of a source pixel in a target pixel.
+  /// Weight of a source pixel in a target pixel.
   struct Share {
     int source;
     int target;

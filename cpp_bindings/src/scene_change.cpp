@@ -9,13 +9,7 @@
 namespace rvos_edge {
 namespace {
 
-/// Frames whose median difference is what this video usually shows.
-constexpr std::size_t recent_frames = 5;
-/// A cut differs by this multiple of it: a steady fast pan does not.
-constexpr double unusual = 2.0;
-/// Correlation above which two thumbnails show the same picture: a flash or the camera's exposure, not a cut.
-constexpr double similar = 0.7;
-
+namespace constants = flow_constants;
 using Thumbnail = SceneChange::Thumbnail;
 
 double median(const std::deque<double>& values) {
@@ -25,7 +19,7 @@ double median(const std::deque<double>& values) {
   return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
-/// -1 to 1; 0 where one of them shows nothing at all.
+/// Correlation coefficient, -1 to 1; 0 if a thumbnail is of one grey level.
 double correlation(const Thumbnail& a, const Thumbnail& b) {
   const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / static_cast<double>(a.size());
   const double mean_b = std::accumulate(b.begin(), b.end(), 0.0) / static_cast<double>(b.size());
@@ -80,12 +74,12 @@ std::optional<Change> SceneChange::look(const std::uint8_t* image, Size size) {
     sum += std::abs(now_[i] - before_[i]);
   }
   const double mean = static_cast<double>(sum) / static_cast<double>(cells);
-  const bool strange = !recent_.empty() && mean > unusual * median(recent_);
+  const bool unusual = !recent_.empty() && mean > constants::unusual * median(recent_);
   recent_.push_back(mean);
-  if (recent_.size() > recent_frames) {
+  if (recent_.size() > constants::recent) {
     recent_.pop_front();
   }
-  return Change{mean, strange && correlation(now_, before_) < similar};
+  return Change{mean, unusual && correlation(now_, before_) < constants::similar};
 }
 
 int SceneChange::moved() const {

@@ -1,5 +1,5 @@
 /// @file
-/// How a frame differs from the one before: whether the scene was cut, and whether anything moved.
+/// Difference of a frame from the one before: scene cuts and motion.
 #pragma once
 
 #include <array>
@@ -7,35 +7,36 @@
 #include <deque>
 #include <optional>
 
+#include "flow_constants.hpp"
 #include "resize.hpp"
 #include "rvos_edge/image.hpp"
 
 namespace rvos_edge {
 
-/// A frame against the one before.
+/// Difference of a frame from the one before.
 struct Change {
   /// Mean absolute difference of the thumbnails, in grey levels.
   double mean = 0;
-  /// Whether that much is out of the ordinary in this video, and the picture another one.
+  /// The difference is unusual for this video, and the frames do not correlate.
   bool cut = false;
 };
 
-/// Compares frames by thumbnails of 32 x 18 cells: in their means the noise of a camera is nearly gone.
+/// Compares frames by grey thumbnails of 32 x 18 cells, whose means hardly show a camera's noise.
 class SceneChange {
  public:
   SceneChange();
   /// Forget the video.
   void reset() noexcept;
-  /// Compare the next frame, uint8 [h,w,3] of always the same size; none for the first one.
+  /// Compare the next frame, uint8 [h,w,3] of always the same size; none for the first frame.
   std::optional<Change> look(const std::uint8_t* image, Size size);
-  /// Grey levels by which the most changed cell differs from the frame before or from the marked one. The latter finds
-  /// what creeps. A change of the light as a whole is no motion.
+  /// Largest change of a cell, in grey levels, from the frame before or from the marked frame, which shows slow motion.
+  /// The median change is subtracted first: a change of light is not motion.
   [[nodiscard]] int moved() const;
-  /// Remember the frame that was looked at last, for `moved`.
+  /// Mark the last frame, for `moved`.
   void mark() noexcept { marked_ = now_; }
 
-  static constexpr int width = 32;
-  static constexpr int height = 18;
+  static constexpr int width = flow_constants::width;
+  static constexpr int height = flow_constants::height;
   static constexpr std::size_t cells = std::size_t{width} * height;
   using Thumbnail = std::array<std::uint8_t, cells>;
 

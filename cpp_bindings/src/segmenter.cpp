@@ -21,7 +21,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Pairs = std::vector<std::pair<std::string, std::string>>;
 
-/// Appends milliseconds between laps.
+/// Appends the milliseconds between laps.
 class Stopwatch {
  public:
   explicit Stopwatch(std::vector<Timing>& timings) : timings_(timings) {}
@@ -30,7 +30,7 @@ class Stopwatch {
     timings_.push_back({stage, std::chrono::duration<double, std::milli>(now - mark_).count()});
     mark_ = now;
   }
-  /// Leave out what was measured elsewhere since the last lap.
+  /// Exclude the time since the last lap, which was measured elsewhere.
   void resume() { mark_ = Clock::now(); }
 
  private:
@@ -51,7 +51,7 @@ bool is_floating(DType dtype) noexcept {
   return dtype == DType::float32 || dtype == DType::float16;
 }
 
-/// float32 [1,2,h,w]: every position's own x (column) and y (row).
+/// float32 [1,2,h,w]: x (column) and y (row) of every position.
 std::vector<float> identity_grid(const Shape& shape) {
   std::vector<float> grid(count(shape));
   const auto height = static_cast<std::size_t>(shape[2]);
@@ -76,7 +76,14 @@ class Segmenter::Impl {
   void reset();
   [[nodiscard]] std::vector<std::string> queries() const;
   [[nodiscard]] const Bundle& bundle() const noexcept { return bundle_; }
-  [[nodiscard]] const Backend& backend() const noexcept { return *backend_; }
+  [[nodiscard]] const std::string& backend_name() const noexcept { return backend_->name(); }
+  [[nodiscard]] std::string backend_reason() const;
+  [[nodiscard]] std::vector<std::string> check_queries(const std::vector<std::string>& queries) const;
+  [[nodiscard]] float threshold() const;
+  void set_threshold(float threshold);
+  [[nodiscard]] std::optional<int> iterations() const;
+  void set_iterations(int iterations);
+  void set_keep_flow(bool keep);
 
  private:
   void prepare_flow();
@@ -90,7 +97,7 @@ class Segmenter::Impl {
   void swap_states(const Pairs& states);
 
   Bundle bundle_;
-  // The graphs are bound to it: it must be destroyed after them.
+  // Destroyed after the graphs, which are bound to it.
   std::unique_ptr<Backend> backend_;
   Board& board_;
   FlowOptions flow_;
@@ -99,7 +106,7 @@ class Segmenter::Impl {
   std::vector<std::string> answer_;
   std::unique_ptr<TextEncoder> encoder_;
   Resizer resize_;
-  /// The network's input where the slot cannot be written in place.
+  /// The network's input if the slot cannot be written in place.
   std::vector<std::uint8_t> image_;
   Postprocessor postprocess_;
   std::optional<FlowPolicy> policy_;
@@ -114,6 +121,7 @@ Segmenter::Impl::Impl(const Bundle& bundle, std::unique_ptr<Backend> backend, co
     : bundle_(bundle), backend_(std::move(backend)), board_(backend_->board()), flow_(options.flow),
       resize_(bundle.manifest().size), postprocess_(options.threshold) {
   check_flow_options(flow_);
+  check_threshold(options.threshold);
   const Manifest& manifest = bundle_.manifest();
   const bool use_flow = manifest.flow.has_value() && flow_.enabled;
   vision_ = manifest.vision_graphs();
@@ -181,7 +189,7 @@ void Segmenter::Impl::prepare_flow() {
 }
 
 void Segmenter::Impl::set_queries(const std::vector<std::string>& queries) {
-  std::vector<std::string> normalised = check_queries(queries);
+  std::vector<std::string> normalised = rvos_edge::check_queries(queries);
   const std::vector<HostTensor> vectors = encoder_->encode(normalised);
   const std::lock_guard<FairMutex> lock(mutex_);
   board_.resize(queries_symbol, static_cast<std::int64_t>(normalised.size()));
@@ -202,7 +210,7 @@ void Segmenter::Impl::step(const ImageView& frame, Result& result) {
   try {
     run_frame(frame, result);
   } catch (...) {
-    // Half a frame leaves the states neither here nor there.
+    // Half a frame leaves the states inconsistent.
     forget();
     throw;
   }
@@ -216,6 +224,47 @@ void Segmenter::Impl::reset() {
 std::vector<std::string> Segmenter::Impl::queries() const {
   const std::lock_guard<FairMutex> lock(mutex_);
   return queries_;
+}
+
+std::string Segmenter::Impl::backend_reason() const {
+  const std::lock_guard<FairMutex> lock(mutex_);
+  return backend_->reason();
+}
+
+std::vector<std::string> Segmenter::Impl::check_queries(const std::vector<std::string>& queries) const {
+  return encoder_->check(queries);
+}
+
+float Segmenter::Impl::threshold() const {
+  const std::lock_guard<FairMutex> lock(mutex_);
+  return postprocess_.threshold();
+}
+
+void Segmenter::Impl::set_threshold(float threshold) {
+  check_threshold(threshold);
+  const std::lock_guard<FairMutex> lock(mutex_);
+  postprocess_.set_threshold(threshold);
+}
+
+std::optional<int> Segmenter::Impl::iterations() const {
+  const std::lock_guard<FairMutex> lock(mutex_);
+  return policy_ ? std::optional(policy_->iterations()) : std::nullopt;
+}
+
+void Segmenter::Impl::set_iterations(int iterations) {
+  if (!policy_) {
+    throw UserError(ErrorCode::invalid_argument, "there is no flow to set iterations of; open a bundle that has flow.");
+  }
+  FlowOptions wanted;
+  wanted.iterations = iterations;
+  check_flow_options(wanted);
+  const std::lock_guard<FairMutex> lock(mutex_);
+  policy_->set_iterations(iterations);
+}
+
+void Segmenter::Impl::set_keep_flow(bool keep) {
+  const std::lock_guard<FairMutex> lock(mutex_);
+  flow_.keep_flow = keep;
 }
 
 void Segmenter::Impl::forget() noexcept {
@@ -251,7 +300,7 @@ void Segmenter::Impl::run_frame(const ImageView& frame, Result& result) {
   }
   clock.lap("preprocess");
   backend_->frame(key, [this, &decision](const Lap& lap) { work(decision, lap); });
-  // Copies: the board's buffers are overwritten by the next frame.
+  // Copied, because the next frame overwrites the board's buffers.
   result.margins.resize(board_.shape(margin_output));
   board_.read_float(margin_output, result.margins.data());
   if (flow_.keep_flow && board_.contains(flow_output)) {
@@ -306,7 +355,7 @@ void Segmenter::Impl::work_flow(const FlowDecision& decision, const Lap& lap) {
     board_.zero(flow_output);
   }
   if (decision.encode) {
-    // The next frame finds this one's features.
+    // The next frame reads this frame's features.
     swap_states(frame_states_);
   }
 }
@@ -323,7 +372,7 @@ void Segmenter::Impl::run_graph(const char* name, const Lap& lap) {
 }
 
 Segmenter::Segmenter(const Bundle& bundle, const Options& options) {
-  // A replayed frame has no times by stage, from which the time for flow could be told.
+  // A replayed frame has no times by stage, which `hold_fps` needs.
   BackendOptions start{options.device, options.threads, !options.flow.hold_fps, {}};
   if (options.backend != "auto") {
     impl_ = std::make_unique<Impl>(bundle, open_backend(options.backend, bundle, start), options);
@@ -337,7 +386,7 @@ Segmenter::Segmenter(const Bundle& bundle, const Options& options) {
       impl_ = std::make_unique<Impl>(bundle, open_backend(candidate.name, bundle, start), options);
       return;
     } catch (const UserError& error) {
-      // Where nothing is left to fall back to, what it says is for the user.
+      // The last candidate's error is the user's.
       const bool elsewhere = error.code() == ErrorCode::engine || error.code() == ErrorCode::unsupported_backend;
       if (!elsewhere || &candidate == &candidates.back()) {
         throw;
@@ -383,11 +432,35 @@ const Bundle& Segmenter::bundle() const noexcept {
 }
 
 const std::string& Segmenter::backend_name() const noexcept {
-  return impl_->backend().name();
+  return impl_->backend_name();
 }
 
-const std::string& Segmenter::backend_reason() const noexcept {
-  return impl_->backend().reason();
+std::string Segmenter::backend_reason() const {
+  return impl_->backend_reason();
+}
+
+std::vector<std::string> Segmenter::check_queries(const std::vector<std::string>& queries) const {
+  return impl_->check_queries(queries);
+}
+
+float Segmenter::threshold() const {
+  return impl_->threshold();
+}
+
+void Segmenter::set_threshold(float threshold) {
+  impl_->set_threshold(threshold);
+}
+
+std::optional<int> Segmenter::iterations() const {
+  return impl_->iterations();
+}
+
+void Segmenter::set_iterations(int iterations) {
+  impl_->set_iterations(iterations);
+}
+
+void Segmenter::set_keep_flow(bool keep) {
+  impl_->set_keep_flow(keep);
 }
 
 }  // namespace rvos_edge

@@ -11,11 +11,11 @@
 
 namespace rvos_edge {
 
-/// Hashes what it is fed.
+/// An incremental hash.
 class Sha256 {
  public:
   void update(const void* data, std::size_t bytes) noexcept;
-  /// The digest in hexadecimal; the object is spent.
+  /// The digest in hexadecimal; the object cannot be used afterwards.
   [[nodiscard]] std::string hex();
 
  private:
@@ -29,7 +29,7 @@ class Sha256 {
 
 /// Hexadecimal sha256 of bytes.
 [[nodiscard]] std::string sha256_of(std::string_view bytes);
-/// Hexadecimal sha256 of a file; empty where it cannot be read.
+/// Hexadecimal sha256 of a file; empty if it cannot be read.
 [[nodiscard]] std::string sha256_of_file(const std::filesystem::path& path);
 
 }  // namespace rvos_edge

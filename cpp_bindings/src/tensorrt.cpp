@@ -1,5 +1,5 @@
-// TensorRT and TensorRT-RTX: engines on an NVIDIA GPU, a whole frame of them as one CUDA graph. Only calls that both
-// have, from TensorRT 10.3 (JetPack 6.2) on.
+// TensorRT and TensorRT-RTX: engines on an NVIDIA GPU, a whole frame as one CUDA graph. Uses only calls that TensorRT
+// has since 10.3 (JetPack 6.2), and the runtime configuration of RTX.
 #include <NvInfer.h>
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <mutex>
+#include <random>
 #include <utility>
 
 #include "backends.hpp"
@@ -36,16 +37,17 @@ constexpr std::array<std::pair<DType, nvinfer1::DataType>, 4> data_types = {{
     {DType::float32, nvinfer1::DataType::kFLOAT},
 }};
 
-/// Keeps the last error for the sentence about it; TensorRT calls it from whatever thread works.
+/// Keeps the last error for messages; TensorRT may call it from any thread.
 class Log final : public nvinfer1::ILogger {
  public:
   void log(Severity severity, const char* message) noexcept override {
     if (severity == Severity::kERROR || severity == Severity::kINTERNAL_ERROR) {
       try {
         const std::lock_guard<std::mutex> lock(mutex_);
+        ++errors_;
         last_ = one_line(message, 300);
       } catch (...) {
-        // Without memory there is no reason to give.
+        // Without memory the reason is lost.
       }
     }
   }
@@ -54,13 +56,103 @@ class Log final : public nvinfer1::ILogger {
     const std::lock_guard<std::mutex> lock(mutex_);
     return last_.empty() ? "no reason given" : last_;
   }
+  /// Number of errors so far.
+  [[nodiscard]] int errors() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return errors_;
+  }
 
  private:
   mutable std::mutex mutex_;
   std::string last_;
+  int errors_ = 0;
 };
 
-/// What the graphs of a backend share.
+/// Makes execution contexts of an engine, whose scratch memory the caller provides.
+///
+/// TensorRT-RTX compiles kernels for the GPU when it makes a context. A runtime cache beside the engine keeps them; it
+/// is the file that the Python runtime uses.
+class ContextMaker {
+ public:
+  using Context = std::unique_ptr<nvinfer1::IExecutionContext>;
+  static constexpr auto strategy = nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED;
+
+#ifdef RVOS_EDGE_WITH_TENSORRT_RTX
+  ContextMaker(nvinfer1::ICudaEngine& engine, std::filesystem::path engine_path)
+      : engine_(engine), path_(engine_path.replace_extension(".runtime-cache")), config_(engine.createRuntimeConfig()) {
+    if (!config_) {
+      return;
+    }
+    config_->setExecutionContextAllocationStrategy(strategy);
+    // A captured frame would keep the generic kernels that run until those for its shapes are compiled.
+    config_->setDynamicShapesKernelSpecializationStrategy(nvinfer1::DynamicShapesKernelSpecializationStrategy::kEAGER);
+    cache_.reset(config_->createRuntimeCache());
+    if (cache_) {
+      std::ifstream file(path_, std::ios::binary);
+      const std::vector<char> kept{std::istreambuf_iterator<char>(file), {}};
+      // TensorRT ignores a cache of another GPU or version.
+      static_cast<void>(!kept.empty() && cache_->deserialize(kept.data(), kept.size()));
+      static_cast<void>(config_->setRuntimeCache(*cache_));
+    }
+  }
+
+  Context make() {
+    unsaved_ = true;
+    return Context(config_ ? engine_.createExecutionContext(config_.get()) : nullptr);
+  }
+
+  /// Write the cache if a context was made since. An error costs only the time to compile again.
+  void save() {
+    if (!cache_ || !std::exchange(unsaved_, false)) {
+      return;
+    }
+    const std::unique_ptr<nvinfer1::IHostMemory> bytes(cache_->serialize());
+    if (!bytes) {
+      return;
+    }
+    // Renamed when whole; other processes may write the same cache.
+    const std::filesystem::path part = path_.string() + "." + std::to_string(std::random_device{}()) + ".part";
+    std::ofstream file(part, std::ios::binary);
+    file.write(static_cast<const char*>(bytes->data()), static_cast<std::streamsize>(bytes->size()));
+    file.close();
+    std::error_code failed;
+    if (file) {
+      std::filesystem::rename(part, path_, failed);
+    }
+    if (!file || failed) {
+      std::filesystem::remove(part, failed);
+    }
+  }
+
+ private:
+  nvinfer1::ICudaEngine& engine_;
+  std::filesystem::path path_;
+  std::unique_ptr<nvinfer1::IRuntimeConfig> config_;
+  std::unique_ptr<nvinfer1::IRuntimeCache> cache_;
+  bool unsaved_ = false;
+#else
+  ContextMaker(nvinfer1::ICudaEngine& engine, const std::filesystem::path& /*engine_path*/) : engine_(engine) {}
+  Context make() {
+    return Context(engine_.createExecutionContext(strategy));
+  }
+  void save() {}
+
+ private:
+  nvinfer1::ICudaEngine& engine_;
+#endif
+};
+
+/// Tell if a context can be captured. Only TensorRT-RTX from 1.2 on can tell; others try.
+template <class Context>
+auto is_capturable(Context& context, cudaStream_t stream, int) -> decltype(context.isStreamCapturable(stream)) {
+  return context.isStreamCapturable(stream);
+}
+template <class Context>
+bool is_capturable(Context& /*context*/, cudaStream_t /*stream*/, long) {
+  return true;
+}
+
+/// Parts that the graphs of a backend share.
 struct Shared {
   std::shared_ptr<Device> device;
   Log& log;
@@ -87,11 +179,12 @@ std::vector<const Board::Slot*> slots_of(const GraphSpec& spec, const Board& boa
 
 /// An engine whose inputs and outputs are slots.
 ///
-/// One context per combination of buffers, because a context must not be changed once a graph was captured from it.
+/// There is one context per combination of buffers, because a context must not change after a graph was captured from
+/// it.
 class TensorRtGraph final : public Graph {
  public:
   TensorRtGraph(std::string path, const GraphSpec& spec, std::unique_ptr<nvinfer1::ICudaEngine> engine, Shared shared)
-      : path_(std::move(path)), engine_(std::move(engine)), shared_(std::move(shared)),
+      : path_(std::move(path)), engine_(std::move(engine)), contexts_(*engine_, path_), shared_(std::move(shared)),
         slots_(slots_of(spec, shared_.board)), inputs_(spec.inputs.size()) {}
 
   void run() override {
@@ -104,8 +197,21 @@ class TensorRtGraph final : public Graph {
     must(bound.context->enqueueV3(shared_.device->stream()), "cannot be run", "start again, or use device 'cpu'");
   }
 
+  /// Check that the contexts can be part of a CUDA graph.
+  /// @throws UserError  TensorRT-RTX says that they cannot.
+  void check_capture() const {
+    for (const Bound& bound : bound_) {
+      if (!is_capturable(*bound.context, shared_.device->stream(), 0)) {
+        throw UserError(ErrorCode::engine, path_ + " cannot be part of a CUDA graph.");
+      }
+    }
+  }
+
+  /// Keep what TensorRT-RTX compiled.
+  void save_cache() { contexts_.save(); }
+
  private:
-  /// A context with the addresses of one combination of buffers: the one thing that changes is its scratch memory.
+  /// A context with the addresses of one combination of buffers; only its scratch memory changes.
   struct Bound {
     std::vector<BufferPtr> buffers;
     std::unique_ptr<nvinfer1::IExecutionContext> context;
@@ -130,7 +236,7 @@ class TensorRtGraph final : public Graph {
     };
     bound_.erase(std::remove_if(bound_.begin(), bound_.end(), dead), bound_.end());
     Bound bound;
-    bound.context.reset(engine_->createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED));
+    bound.context = contexts_.make();
     must(bound.context != nullptr, "gets no execution context");
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       const Board::Slot& slot = *slots_[i];
@@ -145,7 +251,10 @@ class TensorRtGraph final : public Graph {
            "takes no address for '" + slot.spec.name + "'");
       bound.buffers.push_back(slot.buffer);
     }
+    const int errors = shared_.log.errors();
     bound.needs = bound.context->updateDeviceMemorySizeForShapes();
+    // 0 means either that no scratch memory is needed or that the call failed, which TensorRT logs.
+    must(bound.needs != 0 || shared_.log.errors() == errors, "does not tell its scratch memory");
     bound_.push_back(std::move(bound));
     return bound_.back();
   }
@@ -158,13 +267,14 @@ class TensorRtGraph final : public Graph {
 
   std::string path_;
   std::unique_ptr<nvinfer1::ICudaEngine> engine_;
+  ContextMaker contexts_;
   Shared shared_;
   std::vector<const Board::Slot*> slots_;
   std::size_t inputs_;
   std::vector<Bound> bound_;
 };
 
-/// Verify that an engine has the tensors that the manifest says.
+/// Verify that an engine has the tensors of the manifest.
 void check_tensors(const std::string& path, const nvinfer1::ICudaEngine& engine, const GraphSpec& spec) {
   using Mode = nvinfer1::TensorIOMode;
   std::vector<std::string> found;
@@ -208,7 +318,7 @@ void check_tensors(const std::string& path, const nvinfer1::ICudaEngine& engine,
   }
 }
 
-/// The text graph runs once per query and its inputs change length: it stays on the host.
+/// Backend of the text graph, which runs once per query, with inputs of changing length: it stays on the host.
 std::unique_ptr<Backend> make_host(const BackendOptions& options) {
 #if defined(RVOS_EDGE_WITH_ONNXRUNTIME)
   return make_onnxruntime(options);
@@ -229,18 +339,29 @@ std::string version_text() {
          std::to_string(version % 100);
 }
 
-/// A bundle's engines on the GPU of this machine, made by `rvos-edge build`; the text graph stays on the host.
+/// Engines of a bundle, built by `rvos-edge build` for this machine's GPU; the text graph stays on the host.
 class TensorRtBackend final : public Backend {
  public:
   TensorRtBackend(const Bundle& bundle, const BackendOptions& options)
       : bundle_(bundle), gpu_(open_gpu()), version_(version_text()),
         name_(std::string(product) + " " + version_ + " (" + gpu_.name + ")"),
-        asked_(options.reason.empty() ? std::string(flavour) + " was asked for" : options.reason), reason_(asked_),
+        asked_(options.reason.empty() ? std::string(flavour) + " was requested" : options.reason), reason_(asked_),
         runtime_(nvinfer1::createInferRuntime(log_)), device_(std::make_shared<Device>()),
         board_([device = device_](DType dtype, const Shape& shape) -> BufferPtr {
           return std::make_shared<DeviceBuffer>(device, dtype, shape);
         }),
-        scratch_(device_), frames_(device_, board_, scratch_, options.record), host_(make_host(options)) {
+        scratch_(device_), frames_(device_, board_, scratch_, options.record,
+                                   {[this] {
+                                      for (const TensorRtGraph* graph : graphs_) {
+                                        graph->check_capture();
+                                      }
+                                    },
+                                    [this] {
+                                      for (TensorRtGraph* graph : graphs_) {
+                                        graph->save_cache();
+                                      }
+                                    }}),
+        host_(make_host(options)) {
     if (!runtime_) {
       throw UserError(ErrorCode::unsupported_backend,
                       std::string(product) + " cannot be started (" + log_.reason() + "); use device 'cpu'.");
@@ -267,8 +388,10 @@ class TensorRtBackend final : public Backend {
         board_.declare(tensor);
       }
     }
-    return std::make_unique<TensorRtGraph>(path.string(), spec, std::move(engine),
-                                           Shared{device_, log_, board_, scratch_});
+    auto graph = std::make_unique<TensorRtGraph>(path.string(), spec, std::move(engine),
+                                                 Shared{device_, log_, board_, scratch_});
+    graphs_.push_back(graph.get());
+    return graph;
   }
 
   std::unique_ptr<HostGraph> load_host(const std::filesystem::path& path, const GraphSpec& spec) override {
@@ -297,6 +420,8 @@ class TensorRtBackend final : public Backend {
   std::shared_ptr<Device> device_;
   Board board_;
   Scratch scratch_;
+  /// The loaded graphs, which live as long as frames are run.
+  std::vector<TensorRtGraph*> graphs_;
   DeviceFrames frames_;
   std::unique_ptr<Backend> host_;
 };

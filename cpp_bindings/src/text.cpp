@@ -104,12 +104,25 @@ const TextEncoder::Vectors& TextEncoder::one(const std::string& query, std::size
   return recent_.back().second;
 }
 
-TextEncoder::Vectors TextEncoder::run(const std::string& query, std::size_t number) {
-  const std::vector<std::int64_t> ids = tokenizer_.encode(decode_utf8(query));
-  if (ids.size() > max_tokens_) {
-    throw bad("query " + std::to_string(number) + " has " + std::to_string(ids.size()) + " tokens and this bundle takes at most " +
-              std::to_string(max_tokens_) + "; shorten it.");
+std::vector<std::string> TextEncoder::check(const std::vector<std::string>& queries) const {
+  std::vector<std::string> normalised = check_queries(queries);
+  for (std::size_t i = 0; i < normalised.size(); ++i) {
+    static_cast<void>(tokens(normalised[i], i + 1));
   }
+  return normalised;
+}
+
+std::vector<std::int64_t> TextEncoder::tokens(const std::string& query, std::size_t number) const {
+  std::vector<std::int64_t> ids = tokenizer_.encode(decode_utf8(query));
+  if (ids.size() > max_tokens_) {
+    throw bad("query " + std::to_string(number) + " has " + std::to_string(ids.size()) +
+              " tokens and this bundle takes at most " + std::to_string(max_tokens_) + "; shorten it.");
+  }
+  return ids;
+}
+
+TextEncoder::Vectors TextEncoder::run(const std::string& query, std::size_t number) {
+  const std::vector<std::int64_t> ids = tokens(query, number);
   std::vector<HostTensor> inputs;
   for (const TensorSpec& spec : inputs_) {
     inputs.push_back(row_of(spec.name, spec.name == ids_input ? ids : std::vector<std::int64_t>(ids.size(), 1)));

@@ -25,6 +25,10 @@ class TextEncoder {
   /// @param entries  Queries kept in memory.
   TextEncoder(const Bundle& bundle, std::unique_ptr<HostGraph> graph, std::size_t entries = 1024);
 
+  /// Normalise queries and count their tokens, without encoding them.
+  /// @throws UserError  As `check_queries` and `encode`.
+  [[nodiscard]] std::vector<std::string> check(const std::vector<std::string>& queries) const;
+
   /// Encode normalised queries, at least one.
   /// @return  lang1, lang2, ..., each [Q,c_i], in the order of the queries.
   /// @throws UserError  A query has more tokens than the bundle takes.
@@ -36,6 +40,7 @@ class TextEncoder {
 
   const Vectors& one(const std::string& query, std::size_t number);
   [[nodiscard]] Vectors run(const std::string& query, std::size_t number);
+  [[nodiscard]] std::vector<std::int64_t> tokens(const std::string& query, std::size_t number) const;
 
   Tokenizer tokenizer_;
   std::unique_ptr<HostGraph> graph_;

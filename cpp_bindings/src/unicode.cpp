@@ -29,7 +29,7 @@ std::size_t decode_one(std::string_view bytes, std::size_t at, char32_t& code) n
     return at + i < bytes.size() ? static_cast<unsigned char>(bytes[at + i]) : 0U;
   };
   const std::uint32_t lead = byte(0);
-  const std::size_t length = lead < 0x80                     ? 1
+  const std::size_t length = lead < 0x80                    ? 1
                              : is_between(lead, 0xC2, 0xDF) ? 2
                              : is_between(lead, 0xE0, 0xEF) ? 3
                              : is_between(lead, 0xF0, 0xF4) ? 4

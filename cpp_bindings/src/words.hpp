@@ -1,5 +1,5 @@
 /// @file
-/// What the sentences about engines are put together from; lists look as Python writes them.
+/// Pieces of messages about tensors and engines.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace rvos_edge {
 
-/// What an engine said, on one line and at most `most` characters of it.
+/// An engine's message on one line, cut to `most` characters.
 [[nodiscard]] inline std::string one_line(const std::string& text, std::size_t most) {
   std::istringstream words(text);
   std::string line;

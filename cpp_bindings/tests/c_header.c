@@ -1,4 +1,4 @@
-/* The C header must be C: compiled, never run. */
+/* Compiles the C header as C; not run. */
 #include "rvos_edge/rvos_edge.h"
 
 rvos_status rvos_test_c_header(rvos_error* error);

@@ -1,5 +1,5 @@
 /// @file
-/// What is refused, and how.
+/// Expectations on errors.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 
 namespace tiny {
 
-/// Expects a UserError of a code whose sentence contains a text.
+/// Expect a UserError with a code and a message that contains a text.
 template <class Work>
 void expect_refused(rvos_edge::ErrorCode code, const std::string& text, Work work) {
   try {

@@ -130,11 +130,8 @@ FlowOptions flow_options(const Json& json) {
   options.enabled = json.value("enabled", options.enabled);
   number("iterations", options.iterations);
   options.every = json.value("every", options.every);
-  options.warm_start = json.value("warm_start", options.warm_start);
-  number("scene_cut", options.scene_cut);
   number("still", options.still);
   number("hold_fps", options.hold_fps);
-  options.keep_frames = json.value("keep_frames", options.keep_frames);
   options.keep_flow = json.value("keep_flow", options.keep_flow);
   return options;
 }

@@ -1,4 +1,4 @@
-// Pixels and the flow policy. Both are compared with OpenCV and Python by tests/cpp_bindings/test_parts.py.
+// Pixels and the flow policy. tests/cpp_bindings/test_parts.py compares them with OpenCV and Python.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -105,13 +105,15 @@ TEST(Policy, StartsWithZeroAndKeepsBetween) {
 }
 
 TEST(Policy, ComputesWhatThereIsTimeFor) {
-  Deadline deadline(24, 4);
+  FrameBudget budget(24, 4);
   for (int i = 0; i < 5; ++i) {
-    deadline.observe({{"backbone", 30.0}, {"flow_encode", 4.0}, {"flow_step", 12.0}}, 4);
+    budget.observe({{"backbone", 30.0}, {"flow_encode", 4.0}, {"flow_step", 12.0}}, 4);
   }
-  const Allowance allowed = deadline.allow();
+  const Allowance allowed = budget.allow();
   EXPECT_EQ(allowed.iterations, 2);
   EXPECT_FALSE(allowed.late);
+  budget.set_most(1);
+  EXPECT_EQ(budget.allow().iterations, 1);
 }
 
 TEST(Policy, RefusesOptionsOutOfRange) {
@@ -124,11 +126,9 @@ TEST(Policy, RefusesOptionsOutOfRange) {
   check_flow_options({});
   refused("iterations", [](FlowOptions& o) { o.iterations = 0; });
   refused("every", [](FlowOptions& o) { o.every = 0; });
-  refused("scene_cut", [](FlowOptions& o) { o.scene_cut = -1; });
   refused("still", [](FlowOptions& o) { o.still = std::numeric_limits<double>::infinity(); });
   refused("hold_fps", [](FlowOptions& o) { o.hold_fps = std::numeric_limits<double>::quiet_NaN(); });
   refused("hold_fps", [](FlowOptions& o) { o.hold_fps = 1001; });
-  refused("keep_frames", [](FlowOptions& o) { o.keep_frames = -1; });
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The shipped bundle on OpenVINO. Its masks are compared with Python's by tests/cpp_bindings/test_parity.py.
+// The shipped bundle on OpenVINO. tests/cpp_bindings/test_parity.py compares its masks with Python's.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -21,7 +21,7 @@ using tiny::expect_refused;
 
 const char* const bundle_path = RVOS_EDGE_TEST_BUNDLE;
 
-/// A picture that moves: something for the flow to find.
+/// An image of a moving pattern.
 std::vector<std::uint8_t> picture(int height, int width, int shift) {
   std::vector<std::uint8_t> image(count({height, width, 3}));
   for (int y = 0; y < height; ++y) {
@@ -40,7 +40,7 @@ TEST(OpenVino, StepsWhileQueriesChange) {
   options.backend = "openvino";
   Segmenter segmenter(Bundle::open(bundle_path), options);
   EXPECT_EQ(segmenter.backend_name().find("OpenVINO 20"), 0U);
-  EXPECT_EQ(segmenter.backend_reason(), "OpenVINO was asked for");
+  EXPECT_EQ(segmenter.backend_reason(), "OpenVINO was requested");
   segmenter.set_queries({"the dog on the left"});
   std::atomic<bool> done{false};
   std::thread other([&] {
@@ -111,7 +111,7 @@ TEST(OpenVino, RefusesAFileThatIsNoGraph) {
   options.backend = "openvino";
   const Bundle bundle = Bundle::open(folder.path());
 #ifdef __SANITIZE_ADDRESS__
-  // OpenVINO asks all of its readers; that of TensorFlow loses eight bytes when it is unloaded.
+  // OpenVINO tries all of its readers; that of TensorFlow leaks eight bytes when it is unloaded.
   const __lsan::ScopedDisabler disabled;
 #endif
   expect_refused(ErrorCode::engine, "backbone.onnx cannot be loaded by OpenVINO (",

@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstring>
+#include <limits>
 #include <thread>
 
 #include "expect.hpp"
@@ -150,6 +152,30 @@ TEST_F(Segment, RefusesABundleThatTheWiringLetsPass) {
   });
 }
 
+TEST_F(Segment, ChangesItsSettingsBetweenFrames) {
+  Segmenter segmenter = open();
+  segmenter.set_queries({"dog"});
+  EXPECT_EQ(segmenter.check_queries({" a  dog "}), Names{"a dog"});
+  expect_refused(ErrorCode::bad_query, "query 1 has 9 tokens",
+                 [&] { static_cast<void>(segmenter.check_queries({"a a a a a a a"})); });
+  static_cast<void>(segmenter.step(frame(130)));
+  EXPECT_EQ(segmenter.iterations(), tiny::iterations);
+  segmenter.set_iterations(5);
+  segmenter.set_threshold(2.5F);
+  segmenter.set_keep_flow(true);
+  const Result result = segmenter.step(frame(130));
+  EXPECT_EQ(result.decision->iterations, 5);
+  EXPECT_EQ(result.masks[0], 0);
+  EXPECT_EQ(result.flow.shape(), (Shape{2, 9, 16}));
+  EXPECT_EQ(segmenter.threshold(), 2.5F);
+  expect_refused(ErrorCode::invalid_argument, "a threshold must be a finite number",
+                 [&] { segmenter.set_threshold(std::numeric_limits<float>::quiet_NaN()); });
+  expect_refused(ErrorCode::invalid_argument, "flow option 'iterations'", [&] { segmenter.set_iterations(0); });
+  Segmenter without = open({}, false);
+  EXPECT_EQ(without.iterations(), std::nullopt);
+  expect_refused(ErrorCode::invalid_argument, "there is no flow", [&] { without.set_iterations(3); });
+}
+
 TEST_F(Segment, TakesQueriesFromAnotherThread) {
   Segmenter segmenter = open();
   segmenter.set_queries({"dog"});
@@ -223,11 +249,22 @@ TEST(C, ReportsInsteadOfThrowing) {
   rvos_options options = {};
   EXPECT_EQ(rvos_segmenter_create(bundle, &options, &segmenter, &error), RVOS_INVALID_ARGUMENT);
   EXPECT_NE(std::strstr(error.message, "rvos_options_init"), nullptr);
+  // A program of an older header, whose structure ends after `threads`, keeps the memory behind it.
+  options.flow_every = -7;
+  rvos_options_init_sized(&options, offsetof(rvos_options, threshold));
+  EXPECT_EQ(options.flow_every, -7);
+  options.backend = "caffe";
+  EXPECT_EQ(rvos_segmenter_create(bundle, &options, &segmenter, &error), RVOS_UNSUPPORTED_BACKEND) << error.message;
+  options.struct_size = sizeof options + 8;
+  EXPECT_EQ(rvos_segmenter_create(bundle, &options, &segmenter, &error), RVOS_INVALID_ARGUMENT);
   rvos_options_init(&options);
+  EXPECT_EQ(options.flow_every, 1);
   options.backend = "caffe";
   EXPECT_EQ(rvos_segmenter_create(bundle, &options, &segmenter, &error), RVOS_UNSUPPORTED_BACKEND);
   EXPECT_EQ(rvos_segmenter_set_queries(nullptr, nullptr, 0, &error), RVOS_INVALID_ARGUMENT);
   EXPECT_EQ(rvos_segmenter_reset(nullptr, nullptr), RVOS_INVALID_ARGUMENT);
+  EXPECT_EQ(rvos_segmenter_set_threshold(nullptr, 0, nullptr), RVOS_INVALID_ARGUMENT);
+  EXPECT_EQ(rvos_segmenter_set_iterations(nullptr, 1, nullptr), RVOS_INVALID_ARGUMENT);
   rvos_segmenter_destroy(nullptr);
   rvos_bundle_destroy(bundle);
   rvos_result* result = rvos_result_create();

@@ -41,7 +41,7 @@ float* floats(Board& board, const char* name) {
   return static_cast<float*>(board.buffer(name).host());
 }
 
-/// One graph: what it computes is decided by its name.
+/// A graph whose computation depends on its name.
 class TinyGraph final : public Graph {
  public:
   TinyGraph(std::string name, Board& board, Journal& journal)
@@ -74,7 +74,7 @@ class TinyGraph final : public Graph {
   }
 
  private:
-  /// The blue of every cell's corner, from -128 to 127.
+  /// c2: the blue of every cell's corner, from -128 to 127.
   void see() {
     const auto* image = static_cast<const std::uint8_t*>(board_.buffer("image").host());
     for (std::size_t i = 0; i < cells; ++i) {
@@ -84,7 +84,7 @@ class TinyGraph final : public Graph {
     }
   }
 
-  /// What is seen, times the number of words.
+  /// margin: c2 times the number of words.
   void gate() {
     const auto queries = static_cast<std::size_t>(board_.shape("margin")[0]);
     for (std::size_t query = 0; query < queries; ++query) {

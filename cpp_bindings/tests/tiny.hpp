@@ -1,5 +1,5 @@
 /// @file
-/// A bundle whose graphs are arithmetic in C++: every wire can be followed, and no engine is needed.
+/// A bundle whose graphs are computed in C++, so that tests need no engine.
 #pragma once
 
 #include <atomic>
@@ -20,7 +20,7 @@ inline constexpr int width = 64;
 inline constexpr int stride = 4;
 inline constexpr int iterations = 3;
 
-/// A folder of its own that goes away with the object.
+/// A temporary folder, removed with the object.
 class Folder {
  public:
   Folder();
@@ -36,23 +36,23 @@ class Folder {
 void write_file(const std::filesystem::path& path, const std::string& bytes);
 [[nodiscard]] std::string read_file(const std::filesystem::path& path);
 
-/// manifest.json of the bundle, with the hashes of what `write_bundle` writes.
+/// manifest.json of the bundle, with the hashes of the files of `write_bundle`.
 [[nodiscard]] Json manifest(bool flow = true);
 /// tokenizer.json of a few words.
 [[nodiscard]] std::string tokenizer();
-/// Write the bundle; `changed` in place of its manifest.
+/// Write the bundle, with `changed` as its manifest.
 void write_bundle(const std::filesystem::path& folder, const Json& changed = manifest());
 
-/// What happened in a backend.
+/// Events in a backend.
 struct Journal {
-  /// Graphs in the order in which they ran.
+  /// Graphs in running order.
   std::vector<std::string> runs;
   std::atomic<int> texts{0};
   /// Name of the graph that fails, once.
   std::string fails;
 };
 
-/// Runs the arithmetic; `journal` must outlive it.
+/// A backend for the bundle; `journal` must outlive it.
 [[nodiscard]] std::unique_ptr<rvos_edge::Backend> make_backend(Journal& journal);
 
 }  // namespace tiny

@@ -10,16 +10,16 @@ from statistics import median_low
 from rvos_edge.bundle import FLOW_GRAPHS
 
 _STEP = "flow_step"
-_WINDOW = 9
-"""Frames behind an estimate: a median over them does not see single outliers."""
-_FEWEST = 5
-"""Measured frames before anything is decided: the first ones load and warm up."""
-_PATIENCE = 15
-"""Frames in a row that must leave room for more before more is computed ..."""
-_ROOM = 0.85
-"""... within this share of the budget; less is computed as soon as the whole of it is exceeded."""
-_FORGET = 150
-"""Frames without flow after which its old measurements count no more and it is tried again."""
+WINDOW = 9
+"""Frames in the median that estimates a stage's time."""
+FEWEST = 5
+"""Measured frames before the first decision."""
+PATIENCE = 15
+"""Frames in a row that must have room for more flow before more is computed."""
+ROOM = 0.85
+"""Share of the budget within which there is room for more; all of it must be exceeded for less."""
+FORGET = 150
+"""Frames without flow after which its measurements are dropped and flow is tried again."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class FrameBudget:
         iterations: Flow updates of a frame that has all the time it wants.
 
     Example:
-        >>> deadline = Deadline(fps=24, iterations=4)
+        >>> budget = FrameBudget(fps=24, iterations=4)
         >>> for _ in range(5):
-        ...     deadline.observe({"backbone": 30.0, "flow_encode": 4.0, "flow_step": 12.0}, iterations=4)
-        >>> deadline.allow()   # 30 + 4 + 4 * 3 ms are more than 1000 / 24, with two updates they are not
+        ...     budget.observe({"backbone": 30.0, "flow_encode": 4.0, "flow_step": 12.0}, iterations=4)
+        >>> budget.allow()   # 30 + 4 + 4 * 3 ms are more than 1000 / 24, with two updates they are not
         Allowance(iterations=2, late=False)
     """
 
@@ -58,9 +58,9 @@ class FrameBudget:
         """Milliseconds per frame."""
         self._most = iterations
         self._level = iterations
-        self._always: deque[float] = deque(maxlen=_WINDOW)
-        self._once: deque[float] = deque(maxlen=_WINDOW)
-        self._step: deque[float] = deque(maxlen=_WINDOW)
+        self._always: deque[float] = deque(maxlen=WINDOW)
+        self._once: deque[float] = deque(maxlen=WINDOW)
+        self._step: deque[float] = deque(maxlen=WINDOW)
         self._without = 0
         self._calm = 0
         self._room = iterations
@@ -87,21 +87,21 @@ class FrameBudget:
             self._once.append((sum(timings.values()) - always - step) / always)
             self._step.append(step / iterations / always)
         self._without = 0 if iterations else self._without + 1
-        if self._without == _FORGET:
+        if self._without == FORGET:
             self._once.clear()
             self._step.clear()
 
     def allow(self) -> Allowance:
         """Decide on the next frame; call it once per frame."""
-        if len(self._always) < _FEWEST:
+        if len(self._always) < FEWEST:
             return Allowance(self._level, False)
-        fits, fits_well = self._affordable(self.budget), self._affordable(_ROOM * self.budget)
+        fits, fits_well = self._affordable(self.budget), self._affordable(ROOM * self.budget)
         if fits < self._level:
             self._level = fits
             self._settle()
         elif fits_well > self._level:
             self._calm, self._room = self._calm + 1, min(self._room, fits_well)
-            if self._calm >= _PATIENCE:
+            if self._calm >= PATIENCE:
                 # Doubling: soon back where it was, and a first attempt is a cheap one.
                 self._level = min(self._room, max(1, 2 * self._level))
                 self._settle()

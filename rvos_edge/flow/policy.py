@@ -13,10 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from rvos_edge.flow.frame_budget import Allowance, FrameBudget
 from rvos_edge.flow.scene_change import Change, SceneChange
 
-_CALM_FRAMES = 3
-"""Frames in a row without motion before the flow is left out ..."""
-_RESTLESS = 1.5
-"""... and the multiple of ``still`` that must move before it is computed again: noise near the threshold is neither."""
+SCENE_CUT = 30.0
+"""Mean absolute difference of successive thumbnails, in grey levels, above which another scene is a cut."""
+CALM_FRAMES = 3
+"""Frames in a row without motion before the flow is left out."""
+RESTLESS = 1.5
+"""Multiple of ``still`` that must move before flow is computed again, so that noise does not switch it on and off."""
+KEEP_FRAMES = 4
+"""With ``hold_fps``: frames for which a flow that there is no time to renew is kept; then it is zero."""
 
 
 class FlowOptions(BaseModel):
@@ -35,19 +39,12 @@ class FlowOptions(BaseModel):
     """Update steps per computed flow; None takes the bundle's number."""
     every: int = Field(default=1, ge=1)
     """Compute the flow on every n-th frame and keep it between."""
-    warm_start: bool = True
-    """Start from the last computed flow instead of zero."""
-    scene_cut: float | None = Field(default=30.0, ge=0, allow_inf_nan=False)
-    """Mean absolute difference of successive thumbnails, in grey levels, above which another picture is a cut: the
-    flow starts anew. None: there are no cuts."""
     still: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Grey levels that no cell of a thumbnail of 32 x 18 may exceed in its change if nothing is to be moving: the flow
     is then zero and not computed. About 3 leaves room for a camera's noise; None never looks."""
     hold_fps: float | None = Field(default=None, gt=0, le=1000, allow_inf_nan=False)
     """Frames per second to hold by computing less flow: fewer updates first, then none. It is the segmenter's own time
     that is held; drawing and writing come on top."""
-    keep_frames: int = Field(default=4, ge=0)
-    """With ``hold_fps``: for so many frames the flow that there is no time to renew is kept; then it is zero."""
     keep_flow: bool = False
     """Put the flow into every result."""
 
@@ -124,11 +121,11 @@ class FlowPolicy:
             size: Height and width of the frame it was made from.
         """
         options = self._options
-        change = self._scene.look(image) if options.scene_cut is not None or options.still is not None else None
+        change = self._scene.look(image)
         allowed = Allowance(self._iterations, False) if self._deadline is None else self._deadline.allow()
         known, self._size = self._size, size
         self._since += 1
-        start = _start(known, size, change, options)
+        start = _start(known, size, change)
         if start is not None:
             self._scene.mark()
             self._calm = 0
@@ -154,7 +151,7 @@ class FlowPolicy:
             self._deadline.observe(timings, iterations=decision.iterations)
 
     def _run(self, allowed: Allowance) -> FlowDecision:
-        warm = self._computed and self._options.warm_start
+        warm = self._computed
         self._computed, self._since = True, 0
         self._scene.mark()
         fewer = allowed.iterations < self._iterations
@@ -167,24 +164,22 @@ class FlowPolicy:
         return FlowDecision("zero", reason, encode=allowed.iterations > 0, late=allowed.late)
 
     def _skip(self, reason: str, allowed: Allowance) -> FlowDecision:
-        if not self._computed or self._since > self._options.keep_frames:
+        if not self._computed or self._since > KEEP_FRAMES:
             return self._zero(reason, allowed)
         return FlowDecision("keep", reason, encode=allowed.iterations > 0, late=allowed.late)
 
     def _rests(self, still: float) -> bool:
-        threshold = still * (_RESTLESS if self._calm >= _CALM_FRAMES else 1.0)
+        threshold = still * (RESTLESS if self._calm >= CALM_FRAMES else 1.0)
         self._calm = self._calm + 1 if self._scene.moved() <= threshold else 0
-        return self._calm >= _CALM_FRAMES
+        return self._calm >= CALM_FRAMES
 
 
-def _start(
-    known: tuple[int, int] | None, size: tuple[int, int], change: Change | None, options: FlowOptions
-) -> str | None:
-    """Why the flow starts anew on this frame, if it does."""
+def _start(known: tuple[int, int] | None, size: tuple[int, int], change: Change | None) -> str | None:
+    """The reason to start the flow anew on this frame, or None."""
     if known is None:
         return "first frame"
     if known != size:
         return "the frame's size changed"
-    if change is not None and options.scene_cut is not None and change.cut and change.mean > options.scene_cut:
+    if change is not None and change.cut and change.mean > SCENE_CUT:
         return "scene cut"
     return None

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_WIDTH, _HEIGHT = 32, 18
-_RECENT = 5
-"""Frames whose median difference is what this video usually shows."""
-_UNUSUAL = 2.0
-"""A cut differs by this multiple of it: a steady fast pan does not."""
-_SIMILAR = 0.7
-"""Correlation above which two thumbnails show the same picture: a flash or the camera's exposure, not a cut."""
+WIDTH, HEIGHT = 32, 18
+RECENT = 5
+"""Frames in the median difference that a cut is compared with."""
+UNUSUAL = 2.0
+"""Multiple of that median above which a frame may be a cut; a steady fast pan stays below."""
+SIMILAR = 0.7
+"""Correlation above which two thumbnails show the same scene: a flash or a change of exposure."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class SceneChange:
     """
 
     def __init__(self) -> None:
-        self._colour = np.empty((_HEIGHT, _WIDTH, 3), np.uint8)
-        self._now = np.empty((_HEIGHT, _WIDTH), np.uint8)
+        self._colour = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+        self._now = np.empty((HEIGHT, WIDTH), np.uint8)
         self._before = np.empty_like(self._now)
         self._marked = np.empty_like(self._now)
-        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._recent: deque[float] = deque(maxlen=RECENT)
         self.reset()
 
     def reset(self) -> None:
@@ -58,7 +58,7 @@ class SceneChange:
     def look(self, image: NDArray[np.uint8]) -> Change | None:
         """Compare the next frame, uint8 [h,w,3] of always the same size; None for the first one."""
         self._now, self._before = self._before, self._now
-        cv2.resize(image, (_WIDTH, _HEIGHT), dst=self._colour, interpolation=cv2.INTER_AREA)
+        cv2.resize(image, (WIDTH, HEIGHT), dst=self._colour, interpolation=cv2.INTER_AREA)
         cv2.cvtColor(self._colour, cv2.COLOR_BGR2GRAY, dst=self._now)
         if not self._started:
             self._started = True
@@ -66,9 +66,9 @@ class SceneChange:
             self.mark()
             return None
         mean = float(cv2.norm(self._now, self._before, cv2.NORM_L1)) / self._now.size
-        unusual = bool(self._recent) and mean > _UNUSUAL * median(self._recent)
+        unusual = bool(self._recent) and mean > UNUSUAL * median(self._recent)
         self._recent.append(mean)
-        return Change(mean, unusual and _correlation(self._now, self._before) < _SIMILAR)
+        return Change(mean, unusual and _correlation(self._now, self._before) < SIMILAR)
 
     def moved(self) -> int:
         """Grey levels by which the most changed cell differs from the frame before or from the marked one.

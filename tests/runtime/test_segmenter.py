@@ -21,6 +21,7 @@ from support.tiny_bundle import ITERATIONS, Reference, write_tiny_bundle
 
 import rvos_edge
 from rvos_edge import FlowOptions, Result, Segmenter, UserError
+from rvos_edge.flow.policy import KEEP_FRAMES
 from rvos_edge.preprocess import Postprocessor
 
 QUERIES = ["the red ball", "a black car on the left"]
@@ -76,11 +77,10 @@ def _assert_same(result: Result, margins: NDArray[Any], flow: NDArray[Any], fram
         assert 0.1 < mask.mean() < 0.9  # neither side of the test is trivial
 
 
-@pytest.mark.parametrize("warm", [True, False])
 @pytest.mark.parametrize("iterations", [None, 1, 4])
-def test_the_chain_is_the_reference(tiny: Path, warm: bool, iterations: int | None) -> None:
-    segmenter = _open(tiny, FlowOptions(warm_start=warm, iterations=iterations, keep_flow=True))
-    reference = Reference(warm=warm, iterations=iterations or ITERATIONS)
+def test_the_chain_is_the_reference(tiny: Path, iterations: int | None) -> None:
+    segmenter = _open(tiny, FlowOptions(iterations=iterations, keep_flow=True))
+    reference = Reference(iterations=iterations or ITERATIONS)
     for index, frame in enumerate(_video(5)):
         result = segmenter.step(frame)
         margins, flow = reference.step(frame, QUERIES)
@@ -114,12 +114,12 @@ def test_a_still_picture_costs_no_flow(tiny: Path) -> None:
 
 def test_what_there_is_no_time_for_is_kept_then_zero(tiny: Path) -> None:
     """No machine holds a thousand frames per second in this way: a graph that sleeps sees to it."""
-    segmenter, reference = (_open(tiny, FlowOptions(hold_fps=1000, keep_frames=2, keep_flow=True)), Reference())
+    segmenter, reference = (_open(tiny, FlowOptions(hold_fps=1000, keep_flow=True)), Reference())
     aspp = segmenter._graphs["aspp"]
     run = aspp.run
     aspp.run = lambda: (time.sleep(0.002), run())[1]  # type: ignore[method-assign]
-    modes = ["zero", *["run"] * 4, "keep", "keep", "zero", "zero"]
-    for frame, mode in zip(_video(9), modes, strict=True):
+    modes = ["zero", *["run"] * 4, *["keep"] * KEEP_FRAMES, "zero", "zero"]
+    for frame, mode in zip(_video(len(modes)), modes, strict=True):
         result = segmenter.step(frame)
         _assert_same(result, *reference.step(frame, QUERIES, flow=mode), frame)
         assert result.decision is not None

@@ -32,7 +32,7 @@ class Probe:
 
 def find_probe() -> Probe | None:
     """The executable, or None where the C++ library has not been built."""
-    built = Path(__file__).resolve().parents[1] / "cpp_bindings/build/release/tests/rvos_edge_probe"
+    built = Path(__file__).resolve().parents[2] / "cpp_bindings/build/release/tests/rvos_edge_probe"
     path = Path(os.environ.get(VARIABLE, built))
     return Probe(path) if path.is_file() else None
 

@@ -1,5 +1,5 @@
 /// @file
-/// The bundle: a directory of ONNX graphs with a manifest; the contract between export and every runtime.
+/// The bundle: a directory of ONNX graphs with a manifest. It is the contract between export and every runtime.
 #pragma once
 
 #include <cstdint>
@@ -12,29 +12,30 @@
 #include <utility>
 #include <vector>
 
+#include "rvos_edge/api.h"
 #include "rvos_edge/image.hpp"
 
 namespace rvos_edge {
 
-/// The format of the bundles that this library reads.
+/// Newest bundle format that this library reads.
 inline constexpr int format_version = 3;
-/// Its bundles are read too: they have no `boundary` graph.
+/// Oldest bundle format that this library reads.
 inline constexpr int oldest_format_version = 2;
 
 /// Element type of a tensor.
 enum class DType { uint8, int64, float16, float32 };
 
 /// NumPy's name of a type: "uint8", "int64", "float16", "float32".
-[[nodiscard]] std::string_view dtype_name(DType dtype) noexcept;
+[[nodiscard]] RVOS_EDGE_API std::string_view dtype_name(DType dtype) noexcept;
 /// Bytes per element.
-[[nodiscard]] std::size_t dtype_bytes(DType dtype) noexcept;
+[[nodiscard]] RVOS_EDGE_API std::size_t dtype_bytes(DType dtype) noexcept;
 
-/// What a graph computes in. The file states float32 or float16; bfloat16 is a float32 file and leave to be narrower.
+/// Arithmetic of a graph. bfloat16 is a float32 file that may be computed in bfloat16.
 enum class Arithmetic { float32, float16, bfloat16 };
 
 /// An extent: fixed, or symbolic ("Q" queries, "L" tokens).
 struct Dim {
-  /// The extent; of no meaning where there is a symbol.
+  /// The extent; unused if there is a symbol.
   std::int64_t extent = 0;
   /// Empty for a fixed extent.
   std::string symbol;
@@ -63,9 +64,9 @@ struct GraphSpec {
   std::vector<TensorSpec> inputs;
   std::vector<TensorSpec> outputs;
   Arithmetic precision = Arithmetic::float32;
-  /// How the weights are stored: "float32", "float16" or "int8"; they are widened when the graph is loaded.
+  /// Storage of the weights: "float32", "float16" or "int8"; they are widened when the graph is loaded.
   std::string weights = "float32";
-  /// 2 x multiply-add of one run (one query for `gating`, 20 tokens for `text`).
+  /// Operations of one run, counting a multiply-add as two (one query for `gating`, 20 tokens for `text`).
   std::int64_t flops = 0;
   std::int64_t weight_bytes = 0;
 };
@@ -73,7 +74,7 @@ struct GraphSpec {
 /// Graphs by name, in the order of the manifest.
 using Graphs = std::vector<std::pair<std::string, GraphSpec>>;
 
-/// What the tokenizer must do.
+/// The tokenizer's file and limit.
 struct TextSpec {
   std::string tokenizer = "tokenizer.json";
   std::string sha256;
@@ -81,18 +82,18 @@ struct TextSpec {
   int max_tokens = 0;
 };
 
-/// Flow defaults; the runtime may change the iterations, the rest is fixed by the graphs.
+/// Flow settings of the bundle. The runtime may change the iterations; the rest is fixed by the graphs.
 struct FlowSpec {
   int iterations = 0;
   /// The flow is computed on the image reduced by this factor; the `flow` tensor is in pixels of the image.
   int scale = 0;
 };
 
-/// manifest.json: what a runtime needs to know about the graphs beside it.
-struct Manifest {
+/// Contents of manifest.json that a runtime uses.
+struct RVOS_EDGE_API Manifest {
   std::string name;
   std::string preset;
-  /// False for a network put together from the weights of its parts: its masks mean nothing.
+  /// False for a network assembled from pretrained parts, whose masks are meaningless.
   bool trained = true;
   /// Height and width of `image`, uint8 [H,W,3] BGR; normalisation is inside the graphs.
   Size size;
@@ -103,59 +104,59 @@ struct Manifest {
   Graphs graphs;
   /// Input and output whose buffers swap after a run: `fmap_prev` takes `fmap` at the end of a frame.
   std::vector<std::pair<std::string, std::string>> states;
-  /// Further input sizes, "HxW" -> its own graphs; `text` is shared.
+  /// Further input sizes, "HxW" -> graphs; `text` is shared.
   std::vector<std::pair<std::string, Graphs>> sizes;
-  /// Most queries that engines with fixed profiles are made for.
+  /// Largest number of queries that engines with fixed profiles are built for.
   int max_queries = 64;
   std::vector<std::string> licences;
 
   /// A graph by its name, or null.
   [[nodiscard]] const GraphSpec* find(std::string_view graph) const noexcept;
-  /// A graph by its name; throws std::out_of_range where there is none.
+  /// A graph by its name; throws std::out_of_range if there is none.
   [[nodiscard]] const GraphSpec& graph(std::string_view wanted) const;
-  /// The graphs that see a frame, in the order in which they run: `backbone` and `aspp`, or `vision`.
+  /// Graphs that encode a frame, in running order: `backbone` and `aspp`, or `vision`.
   [[nodiscard]] std::vector<std::string> vision_graphs() const;
-  /// The graphs that answer the queries, in the order in which they run: `gating` and, where there is one, `boundary`;
-  /// the last one gives the margin.
+  /// Graphs that decode the queries, in running order: `gating` and, if the bundle has it, `boundary`. The last one
+  /// outputs the margin.
   [[nodiscard]] std::vector<std::string> answer_graphs() const;
-  /// Whether any graph may be computed in bfloat16.
+  /// True if any graph may be computed in bfloat16.
   [[nodiscard]] bool allows_bfloat16() const noexcept;
 };
 
 /// "288x512": height first, as in the options.
-[[nodiscard]] std::string format_size(Size size);
+[[nodiscard]] RVOS_EDGE_API std::string format_size(Size size);
 
-/// Read manifest.json alone, without looking at the files beside it; UserError where it is missing, unreadable or of
-/// another format version.
-[[nodiscard]] Manifest read_manifest(const std::filesystem::path& root);
+/// Read manifest.json without checking the files beside it.
+/// @throws UserError  It is missing, unreadable or of another format version.
+[[nodiscard]] RVOS_EDGE_API Manifest read_manifest(const std::filesystem::path& root);
 
-/// Verify that every graph input is fed by a tensor of the same name, dtype and shape; UserError names the one that is
-/// not.
-void check_wiring(const Manifest& manifest, const std::filesystem::path& root);
+/// Verify that every graph input is fed by a tensor of the same name, dtype and shape.
+/// @throws UserError  An input is not; the message names it.
+RVOS_EDGE_API void check_wiring(const Manifest& manifest, const std::filesystem::path& root);
 
-/// An opened, verified bundle. A value: copies share the manifest, and may be used by several threads.
+/// An opened and verified bundle. Copies share the manifest, and may be used by several threads.
 ///
 ///     auto bundle = rvos_edge::Bundle::open("my-bundle");
 ///     rvos_edge::Segmenter segmenter(bundle);
-class Bundle {
+class RVOS_EDGE_API Bundle {
  public:
-  /// Read and verify a bundle directory: the files of one input size, which are what a runtime loads.
+  /// Read and verify a bundle directory: the files of one input size.
   ///
-  /// @param path  The directory.
-  /// @param size  Height and width of the input, one of those it was exported for; none for its first.
-  /// @throws UserError  It is missing, damaged, of another format version, lacks the size, names a file outside
+  /// @param path  The directory, a name in UTF-8.
+  /// @param size  Height and width of the input, one that the bundle was exported for; none for its first.
+  /// @throws UserError  The bundle is missing, damaged, of another format version, lacks the size, uses a file outside
   ///                    itself, or its wiring does not close.
   [[nodiscard]] static Bundle open(const std::filesystem::path& path, std::optional<Size> size = std::nullopt);
 
   /// The directory.
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
-  /// Its manifest, as the chosen input size sees it.
+  /// The manifest, with the graphs of the chosen input size.
   [[nodiscard]] const Manifest& manifest() const noexcept { return *manifest_; }
   /// Path of a graph's ONNX file.
   [[nodiscard]] std::filesystem::path graph_path(std::string_view name) const;
   /// Path of tokenizer.json.
   [[nodiscard]] std::filesystem::path tokenizer_path() const;
-  /// sha256 over the hashes of all files: the key of anything computed with this bundle.
+  /// sha256 over the hashes of all files: a key for anything computed with this bundle.
   [[nodiscard]] std::string fingerprint() const;
 
  private:

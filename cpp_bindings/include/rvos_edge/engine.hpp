@@ -1,8 +1,8 @@
 /// @file
-/// What every inference backend offers: a board of named tensors and graphs bound to it.
+/// The interface of inference backends: a board of named tensors and graphs bound to it.
 ///
-/// Only who writes a backend needs this; who segments includes segmenter.hpp alone. Nothing here locks: a backend and
-/// its board are used by one thread at a time, which is what `Segmenter` sees to.
+/// Needed only to write a backend; to segment, include segmenter.hpp. Nothing here locks: `Segmenter` makes sure that
+/// one thread at a time uses a backend and its board.
 #pragma once
 
 #include <cstddef>
@@ -19,14 +19,15 @@
 #include <utility>
 #include <vector>
 
+#include "rvos_edge/api.h"
 #include "rvos_edge/bundle.hpp"
 #include "rvos_edge/flow.hpp"
 #include "rvos_edge/image.hpp"
 
 namespace rvos_edge {
 
-/// One tensor's memory, on the host or on a device, zeroed when it is made. Its identity is its address as an object.
-class Buffer {
+/// Memory of one tensor, on the host or on a device, zeroed when it is made. The object's address is its identity.
+class RVOS_EDGE_API Buffer {
  public:
   Buffer(DType dtype, Shape shape) : dtype_(dtype), shape_(std::move(shape)) {}
   Buffer(const Buffer&) = delete;
@@ -38,13 +39,13 @@ class Buffer {
   /// Size of the contents.
   [[nodiscard]] std::size_t bytes() const noexcept { return count(shape_) * dtype_bytes(dtype_); }
 
-  /// Where the data lies, on the backend's device; the same for the whole life of the buffer.
+  /// Address of the data on the backend's device; constant for the life of the buffer.
   [[nodiscard]] virtual void* address() noexcept = 0;
-  /// The same memory where the host may read and write it in place, else null.
+  /// The same memory if the host may read and write it in place, else null.
   [[nodiscard]] virtual void* host() noexcept = 0;
-  /// Copy `bytes()` bytes of host memory into the buffer; they may be reused when it returns.
+  /// Copy `bytes()` bytes of host memory into the buffer; they may be reused when the call returns.
   virtual void write(const void* data) = 0;
-  /// The contents in host memory, valid until the next run, write, read or swap; waits where the backend runs ahead.
+  /// The contents in host memory, valid until the next run, write, read or swap; waits for queued work.
   [[nodiscard]] virtual const void* read() = 0;
   /// Fill with zeros.
   virtual void zero() = 0;
@@ -56,8 +57,8 @@ class Buffer {
   Shape shape_;
 };
 
-/// A buffer in host memory, aligned to 64 bytes, which an engine reads and writes in place. Backends may add to it.
-class HostBuffer : public Buffer {
+/// A buffer in host memory, aligned to 64 bytes, which an engine reads and writes in place.
+class RVOS_EDGE_API HostBuffer : public Buffer {
  public:
   HostBuffer(DType dtype, const Shape& shape);
 
@@ -75,21 +76,21 @@ class HostBuffer : public Buffer {
   std::unique_ptr<std::byte, Free> data_;
 };
 
-/// Buffers are shared with whatever was prepared for them (a binding, a recorded frame), so that an address cannot be
-/// reused while something still knows it.
+/// Buffers are shared with whatever was prepared for them (a binding, a recorded frame), so that an address is not
+/// reused while it is still known.
 using BufferPtr = std::shared_ptr<Buffer>;
 
 /// The slots that join the graphs: an output feeds the input of the same name.
 ///
 /// A slot is a name, a buffer is memory; `swap` exchanges the buffers of two slots. Extents may be symbolic ("Q"
 /// queries): `resize` gives a symbol its extent and reallocates the slots that use it. Nothing else allocates.
-/// Using an unknown name, or unequal shapes, is a fault of the caller: std::out_of_range, std::invalid_argument.
-class Board {
+/// Unknown names throw std::out_of_range, unequal shapes std::invalid_argument.
+class RVOS_EDGE_API Board {
  public:
-  /// Makes a zeroed buffer of the backend.
+  /// Function that makes a zeroed buffer of the backend.
   using Allocate = std::function<BufferPtr(DType, const Shape&)>;
 
-  /// A slot: its address stays the same for the life of the board, its buffer does not.
+  /// A slot. Its address is constant for the life of the board; its buffer is not.
   struct Slot {
     TensorSpec spec;
     BufferPtr buffer;
@@ -99,11 +100,12 @@ class Board {
 
   /// Make a zeroed slot; declaring the same slot again changes nothing. A new symbol has extent 1.
   void declare(const TensorSpec& spec);
-  /// Give `symbol` an extent; slots that use it are reallocated, zeroed, when it changes. Strong guarantee.
+  /// Give `symbol` an extent; slots that use it are reallocated, zeroed, when it changes. After an exception the board
+  /// is as before.
   void resize(const std::string& symbol, std::int64_t extent);
   /// Exchange the buffers of two slots of equal dtype and shape.
   void swap(std::string_view first, std::string_view second);  // NOLINT(bugprone-exception-escape): not of boards
-  /// Copy an array of the slot's shape into it; float32 is rounded where the slot is float16.
+  /// Copy an array of the slot's shape into it; float32 is rounded if the slot is float16.
   void write(std::string_view name, const void* data, DType dtype, const Shape& shape);
   /// Copy a floating-point slot into `target`, float32 of the slot's size, widening float16.
   void read_float(std::string_view name, float* target);
@@ -112,9 +114,9 @@ class Board {
   /// Copy one slot into another of equal dtype and shape.
   void copy(std::string_view source, std::string_view target);
 
-  /// Which buffer each slot holds: what swaps change.
+  /// The buffer that each slot holds.
   [[nodiscard]] std::map<std::string, BufferPtr> arrangement() const;
-  /// Give each slot the buffer that it held when `arrangement` was taken.
+  /// Give each slot the buffer that it held when the arrangement was taken.
   void arrange(const std::map<std::string, BufferPtr>& arrangement);
 
   [[nodiscard]] bool contains(std::string_view name) const noexcept;
@@ -124,7 +126,7 @@ class Board {
   [[nodiscard]] const Shape& shape(std::string_view name) const { return slot(name).buffer->shape(); }
   /// The buffer that a slot holds now.
   [[nodiscard]] Buffer& buffer(std::string_view name) const { return *slot(name).buffer; }
-  /// All live buffers: what a graph prepared for any other buffer may be forgotten.
+  /// All buffers in slots; whatever a graph prepared for other buffers may be dropped.
   [[nodiscard]] std::set<const Buffer*> buffers() const;
 
  private:
@@ -137,10 +139,10 @@ class Board {
 };
 
 /// A loaded graph whose inputs and outputs are slots of a board.
-class Graph {
+class RVOS_EDGE_API Graph {
  public:
   virtual ~Graph() = default;
-  /// Run on the buffers that the slots hold now; reading an output waits for it where the backend runs ahead.
+  /// Run on the buffers that the slots hold now. The run may only be queued; reading an output waits for it.
   virtual void run() = 0;
 };
 
@@ -153,7 +155,7 @@ struct HostTensor {
 };
 
 /// A loaded graph that runs on host arrays of any extent: the text graph, once per query.
-class HostGraph {
+class RVOS_EDGE_API HostGraph {
  public:
   virtual ~HostGraph() = default;
   /// Run on named arrays and return the outputs in the order of the manifest.
@@ -166,12 +168,12 @@ struct Timing {
   double milliseconds = 0;
 };
 
-/// Called with the name of a stage at its end.
+/// Function called with the name of a stage at its end.
 using Lap = std::function<void(const char* stage)>;
 
-/// All that the work of a frame depends on: frames of equal keys do the same work in the same order.
+/// Everything that the work of a frame depends on: frames of equal keys do the same work in the same order.
 struct FrameKey {
-  /// None where the bundle has no flow, or it is switched off.
+  /// None without flow.
   std::optional<FlowAction> action;
   bool warm = false;
   int iterations = 0;
@@ -183,32 +185,32 @@ struct FrameKey {
 };
 
 /// Loads graphs and owns the board they share.
-class Backend {
+class RVOS_EDGE_API Backend {
  public:
   virtual ~Backend() = default;
 
-  /// For people, such as "OpenVINO 2026.4.1 (cpu)".
+  /// Backend, version and device, for people, such as "OpenVINO 2026.4.1 (cpu)".
   [[nodiscard]] virtual const std::string& name() const noexcept = 0;
-  /// Why this backend and device were chosen, in a few words.
+  /// Reason for the choice of backend and device. `frame` may change it, so hold the lock of `frame` to read it.
   [[nodiscard]] virtual const std::string& reason() const noexcept = 0;
-  /// The tensors of all graphs of this backend.
+  /// Tensors of all graphs of this backend.
   [[nodiscard]] virtual Board& board() noexcept = 0;
 
   /// Load a graph, declare its slots on the board and bind it to them. The graph must not outlive the backend.
-  /// @param name  Its name in the bundle, for engines that are kept by name.
-  /// @throws UserError  The file cannot be loaded or disagrees with `spec`; the sentence names the file.
+  /// @param name  The graph's name in the bundle, for engines that are kept by name.
+  /// @throws UserError  The file cannot be loaded or disagrees with `spec`; the message names the file.
   [[nodiscard]] virtual std::unique_ptr<Graph> load(const std::string& name, const std::filesystem::path& path,
                                                     const GraphSpec& spec) = 0;
-  /// Load a graph that is not joined to the board; it may be run by another thread than the board's graphs.
+  /// Load a graph that is not joined to the board and may run on another thread than the board's graphs.
   /// @throws UserError  As `load`.
   [[nodiscard]] virtual std::unique_ptr<HostGraph> load_host(const std::filesystem::path& path,
                                                              const GraphSpec& spec) = 0;
 
-  /// Runs graphs and copies, zeroes and swaps slots, in an order that depends on the frame's key alone. It touches
-  /// nothing else, and neither reads nor writes a slot: it may be called twice, or not at all where the backend replays
-  /// what it recorded for the same key.
+  /// Function that runs graphs and copies, zeroes and swaps slots in an order that depends only on the frame's key. It
+  /// neither reads nor writes a slot, because it may be called twice, or not at all if the backend replays a recorded
+  /// frame of the same key.
   using Work = std::function<void(const Lap&)>;
-  /// Do the work of one frame; reading a slot afterwards waits for it. Here: the work is called, and timed.
+  /// Do the work of one frame; reading a slot afterwards waits for it. The default calls and times the work.
   virtual void frame(const FrameKey& key, const Work& work);
   /// Append milliseconds by stage of the last frame, in the order they ran; waits for its end.
   virtual void timings(std::vector<Timing>& target);
@@ -217,27 +219,28 @@ class Backend {
   std::vector<Timing> timings_;
 };
 
-/// How to start a backend.
+/// Options of a backend.
 struct BackendOptions {
   /// "auto", "cpu" or "cuda".
   std::string device = "auto";
   /// CPU threads; none for one per physical core.
   std::optional<int> threads;
-  /// Let a GPU replay whole frames; false to have every stage timed.
+  /// Let a GPU replay whole frames; false times every stage.
   bool record = true;
-  /// Why this one; that it was asked for when empty.
+  /// Reason for the choice; empty if the caller named the backend.
   std::string reason;
 };
 
 /// Names of all backends: "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx".
-[[nodiscard]] std::vector<std::string> backend_names();
+[[nodiscard]] RVOS_EDGE_API std::vector<std::string> backend_names();
 
-/// The backends that are built into this library and can run a bundle on a device ("auto", "cpu" or "cuda").
-[[nodiscard]] std::vector<std::string> available_backends(const Bundle& bundle, const std::string& device = "auto");
+/// Backends that are built into this library and can run a bundle on a device ("auto", "cpu" or "cuda").
+[[nodiscard]] RVOS_EDGE_API std::vector<std::string> available_backends(const Bundle& bundle,
+                                                                        const std::string& device = "auto");
 
 /// Start a backend by its name.
-/// @throws UserError  It is unknown or not built in, cannot use the device, or an option is out of range.
-[[nodiscard]] std::unique_ptr<Backend> open_backend(const std::string& name, const Bundle& bundle,
-                                                    const BackendOptions& options = {});
+/// @throws UserError  The backend is unknown or not built in, cannot use the device, or an option is out of range.
+[[nodiscard]] RVOS_EDGE_API std::unique_ptr<Backend> open_backend(const std::string& name, const Bundle& bundle,
+                                                                  const BackendOptions& options = {});
 
 }  // namespace rvos_edge

@@ -1,13 +1,15 @@
 /// @file
-/// How much optical flow is computed, and what was decided about it.
+/// Options of the optical flow, and the decision taken on each frame.
 #pragma once
 
 #include <optional>
 #include <string>
 
+#include "rvos_edge/api.h"
+
 namespace rvos_edge {
 
-/// How much flow is worth computing. Values out of range are refused where the segmenter is made.
+/// How much flow to compute. Values out of range are refused when the segmenter is made.
 struct FlowOptions {
   /// False: no flow graph is loaded and the flow is zero.
   bool enabled = true;
@@ -15,19 +17,12 @@ struct FlowOptions {
   std::optional<int> iterations;
   /// Compute the flow on every n-th frame and keep it between; at least 1.
   int every = 1;
-  /// Start from the last computed flow instead of zero.
-  bool warm_start = true;
-  /// Mean absolute difference of successive thumbnails, in grey levels, above which another picture is a cut: the flow
-  /// starts anew. None: there are no cuts.
-  std::optional<double> scene_cut = 30.0;
-  /// Grey levels that no cell of a thumbnail of 32 x 18 may exceed in its change if nothing is to be moving: the flow
-  /// is then zero and not computed. About 3 leaves room for a camera's noise; none never looks.
+  /// Largest change of a cell of a 32 x 18 thumbnail, in grey levels, at which nothing moves: the flow is then zero and
+  /// not computed. About 3 allows for a camera's noise; none never checks.
   std::optional<double> still;
-  /// Frames per second to hold by computing less flow, above 0 and at most 1000: fewer updates first, then none. It is
-  /// the segmenter's own time that is held; drawing and writing come on top.
+  /// Frames per second to hold, above 0 and at most 1000, by computing less flow: fewer updates, then none. This bounds
+  /// the time of `step`; drawing and writing come on top.
   std::optional<double> hold_fps;
-  /// With `hold_fps`: for so many frames the flow that there is no time to renew is kept; then it is zero.
-  int keep_frames = 4;
   /// Put the flow into every result.
   bool keep_flow = false;
 };
@@ -36,18 +31,18 @@ struct FlowOptions {
 enum class FlowAction { run, keep, zero };
 
 /// "run", "keep" or "zero".
-[[nodiscard]] const char* flow_action_name(FlowAction action) noexcept;
+[[nodiscard]] RVOS_EDGE_API const char* flow_action_name(FlowAction action) noexcept;
 
-/// What was done about the flow of one frame.
+/// Decision on the flow of one frame.
 struct FlowDecision {
   FlowAction action = FlowAction::zero;
-  /// In a few words.
+  /// Reason for the action, for people.
   std::string reason;
   /// Updates of a "run", else 0.
   int iterations = 0;
-  /// With "run": start from the coordinates of the last run instead of the identity grid.
+  /// With "run": start from the last flow instead of zero.
   bool warm = false;
-  /// Whether the frame's features are computed, for this frame's flow or for the next one's.
+  /// The frame's features are computed, for its own flow or the next frame's.
   bool encode = true;
   /// With `hold_fps`: the frame takes too long even without flow.
   bool late = false;

@@ -1,5 +1,5 @@
 /// @file
-/// Pixels in and arrays out.
+/// Images that the caller owns, and arrays that the library returns.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@ using Shape = std::vector<std::int64_t>;
   return elements;
 }
 
-/// Height and width in pixels: height first, as everywhere.
+/// Height and width in pixels, height first.
 struct Size {
   int height = 0;
   int width = 0;
@@ -31,14 +31,14 @@ struct Size {
   friend bool operator!=(const Size& a, const Size& b) noexcept { return !(a == b); }
 };
 
-/// A frame that belongs to the caller: uint8 [height, width, channels], BGR, rows `stride` bytes apart.
+/// A frame of the caller's: uint8 [height, width, channels], BGR, rows `stride` bytes apart.
 ///
-/// Nothing is owned or kept: the memory must stay valid and unchanged until the call that takes it returns.
+/// A view owns nothing. The memory must stay valid and unchanged until the call that takes the view returns.
 struct ImageView {
   const std::uint8_t* data = nullptr;
   int height = 0;
   int width = 0;
-  /// 3: blue, green, red. Anything else is refused with a sentence.
+  /// 3: blue, green, red. Other numbers are refused.
   int channels = 3;
   /// Bytes from one row to the next; 0 for rows without gaps.
   std::ptrdiff_t stride = 0;
@@ -46,13 +46,13 @@ struct ImageView {
 
 /// A dense array in row-major order that owns its memory. Unlike `std::vector`, growing does not fill it.
 ///
-/// Movable, not copyable. Not safe for concurrent use, as any container.
+/// Movable, not copyable. Not safe for concurrent use.
 template <class T>
 class Array {
  public:
   Array() = default;
 
-  /// Give it a shape. The contents are undefined afterwards; memory is reused where it suffices.
+  /// Change the shape. The contents are undefined afterwards; memory is reused if it suffices.
   void resize(Shape shape) {
     const std::size_t elements = count(shape);
     if (elements > capacity_ || !data_) {
@@ -62,7 +62,7 @@ class Array {
     shape_ = std::move(shape);
   }
 
-  /// Give up the memory, for a foreign owner such as a NumPy array; the array is empty afterwards.
+  /// Release the memory to another owner, such as a NumPy array; the array is empty afterwards.
   [[nodiscard]] std::unique_ptr<T[]> release() noexcept {
     shape_.clear();
     capacity_ = 0;

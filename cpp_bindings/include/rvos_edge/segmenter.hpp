@@ -1,5 +1,5 @@
 /// @file
-/// Frames and queries in, masks out.
+/// The segmenter: frames and queries in, masks out.
 ///
 ///     rvos_edge::Segmenter segmenter(rvos_edge::Bundle::open("my-bundle"));
 ///     segmenter.set_queries({"the dog on the left", "a red ball"});
@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "rvos_edge/api.h"
 #include "rvos_edge/bundle.hpp"
 #include "rvos_edge/engine.hpp"
 #include "rvos_edge/error.hpp"
@@ -23,7 +24,7 @@
 
 namespace rvos_edge {
 
-/// How to segment.
+/// Options of a segmenter.
 struct Options {
   /// "auto" for the fastest that works, or a name such as "openvino" (`backend_names`).
   std::string backend = "auto";
@@ -31,48 +32,48 @@ struct Options {
   std::string device = "auto";
   /// CPU threads, at least 1; none for one per physical core.
   std::optional<int> threads;
-  /// How much flow to compute.
+  /// Optical flow: how much, and when.
   FlowOptions flow;
   /// Logit above which a pixel belongs to the object.
   float threshold = 0.0F;
 };
 
-/// The masks of one frame. It owns everything it holds; handing the same one to `step` again reuses the memory.
+/// Masks of one frame. A result owns its arrays; passing it to `step` again reuses their memory.
 struct Result {
-  /// What was asked for, in the order of the first axis of the arrays.
+  /// The queries, in the order of the first axis of the arrays.
   std::vector<std::string> queries;
   /// [Q,H,W] at the size of the frame; 1 where the object is, else 0.
   Array<std::uint8_t> masks;
   /// [Q,h,w], object minus background logit at the network's resolution.
   Array<float> margins;
-  /// [Q], mean object probability over the mask, 0 for an empty mask.
+  /// [Q], mean object probability over the mask; 0 for an empty mask.
   Array<float> scores;
-  /// Milliseconds by stage, in the order they ran; a stage that did not run is absent. Where a GPU replays a recorded
-  /// frame the graphs are one stage, `graph`.
+  /// Milliseconds by stage, in the order they ran; a stage that did not run is absent. A frame that a GPU replays has
+  /// one stage, `graph`, for all graphs.
   std::vector<Timing> timings;
-  /// Whether optical flow was computed on this frame.
+  /// True if optical flow was computed on this frame.
   bool flow_used = false;
-  /// [2,h,w], pixels of the network's input, this frame to the previous one; without a shape unless asked for.
+  /// [2,h,w], flow from this frame to the previous one in pixels of the network's input; empty without `keep_flow`.
   Array<float> flow;
   /// Number of the frame since the last reset.
   std::int64_t index = 0;
-  /// What was done about the flow and why; none where there is none.
+  /// Decision on the flow and its reason; none without flow.
   std::optional<FlowDecision> decision;
 };
 
 /// Segments what the queries name, frame after frame of one video.
 ///
-/// Thread rules: methods may be called from several threads; one at a time works, the others wait. Encoding a new query
-/// does not hold up `step`: only the exchange of the vectors does. Moving or destroying a segmenter while another
-/// thread is inside it is a fault of the caller. Segmenters share nothing with each other.
-class Segmenter {
+/// Thread safety: methods may be called from several threads; one works at a time and the others wait. Encoding a new
+/// query does not delay `step`; only the exchange of the vectors does. A segmenter must not be moved or destroyed while
+/// another thread uses it. Segmenters share nothing with each other.
+class RVOS_EDGE_API Segmenter {
  public:
   /// Load the graphs of a bundle with the backend that the options name.
   /// @throws UserError  The backend or the device cannot be used, an option is out of range, or a graph cannot be
-  /// loaded.
+  ///                    loaded.
   explicit Segmenter(const Bundle& bundle, const Options& options = {});
 
-  /// The same with a backend of one's own; `backend`, `device` and `threads` of the options are not looked at.
+  /// Load the graphs with a given backend; `backend`, `device` and `threads` of the options are ignored.
   Segmenter(const Bundle& bundle, std::unique_ptr<Backend> backend, const Options& options = {});
 
   Segmenter(Segmenter&&) noexcept;
@@ -81,31 +82,48 @@ class Segmenter {
   Segmenter& operator=(const Segmenter&) = delete;
   ~Segmenter();
 
-  /// Say what to segment from the next frame on; the video's state stays. On an error the old queries stay.
-  /// @param queries  UTF-8 sentences, at least one; surrounding and repeated whitespace does not matter.
-  /// @throws UserError  There is no query, or one is empty, too long or not valid Unicode.
+  /// Set the queries from the next frame on; the state of the video stays. After an error the old queries stay.
+  /// @param queries  English sentences in UTF-8, at least one; surrounding and repeated whitespace is ignored.
+  /// @throws UserError  There is no query, or one is empty, too long or not English text.
   void set_queries(const std::vector<std::string>& queries);
 
+  /// Normalised queries, as `set_queries` would take them. Nothing changes, and no frame is waited for.
+  /// @throws UserError  As `set_queries`.
+  [[nodiscard]] std::vector<std::string> check_queries(const std::vector<std::string>& queries) const;
+
   /// Segment the next frame.
-  /// @param frame  uint8 [H,W,3] BGR, of any size; another size than the last frame's starts the flow anew. Not kept.
-  /// @throws UserError  The frame is null or of another form, or no queries are set. Where an engine fails halfway the
-  ///                    video is forgotten, and the next frame is a first one.
+  /// @param frame  uint8 [H,W,3] BGR, of any size; a new size starts the flow anew. Not kept after the call.
+  /// @throws UserError  The frame is null or of another form, or no queries are set. If an engine fails, the video is
+  ///                    forgotten and the next frame is a first frame.
   [[nodiscard]] Result step(const ImageView& frame);
 
-  /// The same into a result whose memory is reused; after an error its contents are undefined.
+  /// Segment the next frame into a result whose memory is reused; after an error its contents are undefined.
   void step(const ImageView& frame, Result& result);
 
   /// Forget the video: the next frame is a first frame. The queries stay.
   void reset();
 
-  /// What is being segmented: a copy, because another thread may be changing it.
+  /// Logit above which a pixel belongs to the object.
+  [[nodiscard]] float threshold() const;
+  /// Set the threshold from the next frame on.
+  /// @throws UserError  It is not finite.
+  void set_threshold(float threshold);
+  /// Updates per computed flow; none without flow.
+  [[nodiscard]] std::optional<int> iterations() const;
+  /// Set the updates per computed flow from the next frame on; the state of the video stays.
+  /// @throws UserError  The number is less than 1, or no flow is computed.
+  void set_iterations(int iterations);
+  /// Choose whether results carry the flow from the next frame on.
+  void set_keep_flow(bool keep);
+
+  /// The current queries, normalised.
   [[nodiscard]] std::vector<std::string> queries() const;
-  /// What was opened.
+  /// The opened bundle.
   [[nodiscard]] const Bundle& bundle() const noexcept;
   /// Backend and device, for people.
   [[nodiscard]] const std::string& backend_name() const noexcept;
-  /// Why that backend and device were chosen.
-  [[nodiscard]] const std::string& backend_reason() const noexcept;
+  /// Reason for the choice of backend and device; a backend may add to it while it runs.
+  [[nodiscard]] std::string backend_reason() const;
 
  private:
   class Impl;

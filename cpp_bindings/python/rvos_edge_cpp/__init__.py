@@ -6,7 +6,7 @@ Example:
     >>> segmenter.set_queries(["the dog on the left"])
     >>> masks = segmenter.step(frame).masks  # frame: uint8 [H,W,3] BGR
 
-Beside the Python runtime, ``rvos_edge.open(runtime="cpp")`` opens this one.
+With the package ``rvos_edge``, ``rvos_edge.open(runtime="cpp")`` uses this module.
 """
 
 try:
@@ -21,7 +21,7 @@ try:
     )
 except ImportError as error:
     raise ImportError(
-        f"rvos_edge_cpp cannot be loaded ({error}); it fits the OpenVINO that it was built against: build it again, "
+        f"rvos_edge_cpp cannot be loaded ({error}); it needs the OpenVINO that it was built against: build it again, "
         "with pip install --force-reinstall --no-deps ./cpp_bindings"
     ) from error
 

@@ -11,7 +11,7 @@ class UserError(ValueError):
     """Bad input; `rvos_edge.UserError` itself where that package is installed."""
 
 class FlowOptions:
-    """How much flow is worth computing; see `rvos_edge.FlowOptions`."""
+    """How much flow to compute; see `rvos_edge.FlowOptions`."""
 
     def __init__(
         self,
@@ -19,11 +19,8 @@ class FlowOptions:
         enabled: bool = True,
         iterations: int | None = None,
         every: int = 1,
-        warm_start: bool = True,
-        scene_cut: float | None = 30.0,
         still: float | None = None,
         hold_fps: float | None = None,
-        keep_frames: int = 4,
         keep_flow: bool = False,
     ) -> None: ...
     @property
@@ -33,20 +30,14 @@ class FlowOptions:
     @property
     def every(self) -> int: ...
     @property
-    def warm_start(self) -> bool: ...
-    @property
-    def scene_cut(self) -> float | None: ...
-    @property
     def still(self) -> float | None: ...
     @property
     def hold_fps(self) -> float | None: ...
     @property
-    def keep_frames(self) -> int: ...
-    @property
     def keep_flow(self) -> bool: ...
 
 class FlowDecision:
-    """What was done about the flow of one frame; see `rvos_edge.flow.policy.FlowDecision`."""
+    """Decision on the flow of one frame; see `rvos_edge.flow.policy.FlowDecision`."""
 
     @property
     def action(self) -> Literal["run", "keep", "zero"]: ...
@@ -62,11 +53,11 @@ class FlowDecision:
     def late(self) -> bool: ...
 
 class Result:
-    """The masks of one frame; the arrays are the caller's."""
+    """Masks of one frame; the arrays belong to the caller."""
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """What was asked for, in the order of the first axis of the arrays."""
+        """The queries, in the order of the first axis of the arrays."""
     @property
     def masks(self) -> NDArray[np.bool_]:
         """bool [Q,H,W] at the size of the frame."""
@@ -81,21 +72,21 @@ class Result:
         """Milliseconds by stage, in the order they ran."""
     @property
     def flow_used(self) -> bool:
-        """Whether optical flow was computed on this frame."""
+        """True if optical flow was computed on this frame."""
     @property
     def flow(self) -> NDArray[np.float32] | None:
-        """float32 [2,h,w], pixels of the network's input; None unless asked for."""
+        """float32 [2,h,w], pixels of the network's input; None without `keep_flow`."""
     @property
     def index(self) -> int:
         """Number of the frame since the last reset."""
     @property
     def decision(self) -> FlowDecision | None:
-        """What was done about the flow and why; None where there is none."""
+        """Decision on the flow and its reason; None without flow."""
 
 class Segmenter:
     """Segments what the queries name, frame after frame of one video.
 
-    Methods may be called from several threads: one at a time works, the others wait. Python's lock is free meanwhile.
+    Methods may be called from several threads; one works at a time and the others wait, without holding Python's lock.
     """
 
     def __init__(
@@ -111,20 +102,34 @@ class Segmenter:
     ) -> None:
         """Open a bundle directory and load its graphs; the arguments are those of `rvos_edge.open`."""
     def set_queries(self, queries: Sequence[str]) -> None:
-        """Say what to segment from the next frame on; on an error the old queries stay."""
+        """Set the queries from the next frame on; after an error the old queries stay."""
+    def check_queries(self, queries: Sequence[str]) -> tuple[str, ...]:
+        """Normalised queries, as `set_queries` would take them; nothing changes."""
+    @property
+    def threshold(self) -> float:
+        """Logit above which a pixel belongs to the object."""
+    def set_threshold(self, threshold: float) -> None:
+        """Set the threshold from the next frame on."""
+    @property
+    def iterations(self) -> int | None:
+        """Updates per computed flow; None without flow."""
+    def set_iterations(self, iterations: int) -> None:
+        """Set the updates per computed flow from the next frame on."""
+    def set_keep_flow(self, keep: bool) -> None:
+        """Choose whether results carry the flow from the next frame on."""
     def step(self, frame: NDArray[np.uint8]) -> Result:
-        """Segment the next frame, uint8 [H,W,3] BGR; read in place where its rows are in order."""
+        """Segment the next frame, uint8 [H,W,3] BGR; read in place if its rows are contiguous."""
     def reset(self) -> None:
         """Forget the video: the next frame is a first frame. The queries stay."""
     @property
     def queries(self) -> tuple[str, ...]:
-        """What is being segmented."""
+        """The current queries, normalised."""
     @property
     def backend_name(self) -> str:
         """Backend and device, for people."""
     @property
     def backend_reason(self) -> str:
-        """Why that backend and device were chosen."""
+        """Reason for the choice of backend and device."""
 
 def available_backends(bundle: str | os.PathLike[str], device: str = "auto") -> tuple[str, ...]:
-    """The backends that are built in and can run a bundle on a device."""
+    """Backends that are built in and can run a bundle on a device."""

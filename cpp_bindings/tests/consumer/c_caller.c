@@ -1,4 +1,4 @@
-/* The C header is C: this file is compiled as such. */
+/* A C program that uses the C interface. */
 #include <rvos_edge/rvos_edge.h>
 #include <string.h>
 

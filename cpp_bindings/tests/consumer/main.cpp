@@ -1,4 +1,4 @@
-// consumer BUNDLE: one grey frame through the installed library; without a bundle only that it refuses a missing one.
+// consumer [BUNDLE]: runs one grey frame through the installed library; without a bundle it only checks an error.
 #include <cstdint>
 #include <iostream>
 #include <rvos_edge/segmenter.hpp>

@@ -1,5 +1,5 @@
-// A CUDA device without a GPU: memory is the host's, streams are queues that run only when somebody waits, and what may
-// not happen during a capture ends it. It keeps the promises that CUDA keeps and no others.
+// A CUDA device without a GPU: memory is the host's, streams are queues that run only when a caller waits, and
+// forbidden calls end a capture. It guarantees no more than CUDA does.
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -18,6 +18,7 @@ struct World {
   int objects = 0;
   int devices = 1;
   bool refuse_capture = false;
+  bool refuse_memory_size = false;
   cudaStream_t captured = nullptr;
   std::vector<std::string> calls;
   float time = 0;
@@ -50,7 +51,7 @@ struct CUgraphExec_st {
 
 namespace {
 
-/// Calls that wait or allocate: during a capture they are refused, and spoil it.
+/// Calls that wait or allocate are refused during a capture, and invalidate it.
 bool spoils_capture() {
   if (world().captured != nullptr) {
     world().captured->broken = true;
@@ -91,7 +92,7 @@ cudaError_t allocate(void** memory, std::size_t bytes) {
     return cudaErrorStreamCaptureUnsupported;
   }
   *memory = std::malloc(bytes);
-  // Fresh memory holds anything.
+  // The contents of new memory are undefined.
   std::memset(*memory, 0xCD, bytes);
   world().memory[*memory] = bytes;
   return cudaSuccess;
@@ -127,6 +128,12 @@ void note(std::string call) {
 }
 void refuse_capture(bool refuse) {
   world().refuse_capture = refuse;
+}
+void refuse_memory_size(bool refuse) {
+  world().refuse_memory_size = refuse;
+}
+bool memory_size_refused() {
+  return world().refuse_memory_size;
 }
 void set_devices(int devices) {
   world().devices = devices;

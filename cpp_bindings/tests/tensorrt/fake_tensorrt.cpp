@@ -1,9 +1,14 @@
-// TensorRT without a GPU: an engine's file holds the path of an ONNX file, which OpenVINO runs on the memory of the
-// fake CUDA. Contexts are as strict as the real ones: every address and every free extent must be set, scratch memory
-// must be there, the first run after a change cannot be captured, and a context that was changed ruins the graphs
-// captured from it.
+// TensorRT without a GPU: an engine file holds the path of an ONNX file, which OpenVINO runs on the memory of the fake
+// CUDA. Contexts are as strict as the real ones: every address and every dynamic shape must be set, scratch memory must
+// exist, the first run after a change cannot be captured, and a changed context invalidates the graphs captured from
+// it.
+//
+// As TensorRT-RTX it also compiles: a context can be captured only if its kernels are compiled eagerly, and if the
+// engine was built with REQUIRE_USER_ALLOCATION or has fixed shapes. An engine file that ends with runtime_allocation
+// was built without that flag.
 #include <NvInfer.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -30,6 +35,7 @@ struct Model {
   std::vector<std::string> names;
   std::size_t inputs = 0;
   ILogger& logger;
+  bool allocates = false;
 
   [[nodiscard]] std::size_t index(const std::string& tensor) const {
     return static_cast<std::size_t>(std::find(names.begin(), names.end(), tensor) - names.begin());
@@ -38,8 +44,20 @@ struct Model {
 
 class FakeContext final : public IExecutionContext {
  public:
-  explicit FakeContext(std::shared_ptr<Model> model)
-      : model_(std::move(model)), request_(model_->compiled.create_infer_request()) {}
+  FakeContext(std::shared_ptr<Model> model, bool eager)
+      : model_(std::move(model)), request_(model_->compiled.create_infer_request()), eager_(eager) {}
+
+  /// Works as the method of TensorRT-RTX; a run during a capture is refused otherwise.
+  [[nodiscard]] bool capturable() const noexcept {
+    const bool dynamic = std::any_of(model_->ports.begin(), model_->ports.end(),
+                                     [](const auto& port) { return port.get_partial_shape().is_dynamic(); });
+    return !dynamic || (eager_ && !model_->allocates);
+  }
+#ifdef TRT_MAJOR_RTX
+  bool isStreamCapturable(cudaStream_t /*stream*/) const noexcept override {
+    return capturable();
+  }
+#endif
 
   bool setInputShape(const char* name, const Dims& dims) noexcept override {
     change();
@@ -54,8 +72,12 @@ class FakeContext final : public IExecutionContext {
   }
 
   std::size_t updateDeviceMemorySizeForShapes() noexcept override {
-    // Graphs with more tensors need more, so that the scratch memory has to grow over the first frame.
-    needs_ = 256 * model_->names.size();
+    if (fakes::memory_size_refused() || !shapes_are_set()) {
+      refuse("the shapes are not complete");
+      return 0;
+    }
+    // Graphs with more tensors need more, so that scratch memory grows during the first frame. One graph needs none.
+    needs_ = model_->name == "flow_up" ? 0 : 256 * model_->names.size();
     return needs_;
   }
 
@@ -70,26 +92,33 @@ class FakeContext final : public IExecutionContext {
     if (addresses_.size() != model_->names.size()) {
       return refuse("a tensor has no address");
     }
-    for (std::size_t i = 0; i < model_->inputs; ++i) {
-      if (model_->ports[i].get_partial_shape().is_dynamic() && shapes_.count(model_->names[i]) == 0) {
-        return refuse("an input has no shape");
-      }
+    if (!shapes_are_set()) {
+      return refuse("an input has no shape");
     }
-    if (needs_ == 0 || scratch_size_ < needs_ || !fakes::is_memory(scratch_, needs_)) {
+    if (needs_ != 0 && (scratch_size_ < needs_ || !fakes::is_memory(scratch_, needs_))) {
       return refuse("there is too little scratch memory");
     }
-    if (fakes::capturing(stream) && !warm_) {
+    if (fakes::capturing(stream) && (!warm_ || !capturable())) {
       return refuse("operation not permitted when stream is capturing");
     }
     warm_ = true;
     fakes::enqueue(stream, [this, version = version_, life = std::weak_ptr<int>(life_)] {
-      // The context must be there, and as it was.
+      // The context must exist, unchanged.
       return !life.expired() && version == version_ && infer();
     });
     return true;
   }
 
  private:
+  [[nodiscard]] bool shapes_are_set() const {
+    for (std::size_t i = 0; i < model_->inputs; ++i) {
+      if (model_->ports[i].get_partial_shape().is_dynamic() && shapes_.count(model_->names[i]) == 0) {
+        return false;
+      }
+    }
+    return true;
+  }
+
   bool refuse(const std::string& why) {
     model_->logger.log(ILogger::Severity::kERROR, (model_->name + ": " + why).c_str());
     return false;
@@ -101,7 +130,9 @@ class FakeContext final : public IExecutionContext {
   }
 
   bool infer() {
-    std::memset(scratch_, 0xAB, needs_);
+    if (needs_ != 0) {
+      std::memset(scratch_, 0xAB, needs_);
+    }
     for (std::size_t i = 0; i < model_->inputs; ++i) {
       const auto& port = model_->ports[i];
       const std::string& name = model_->names[i];
@@ -126,6 +157,7 @@ class FakeContext final : public IExecutionContext {
 
   std::shared_ptr<Model> model_;
   ov::InferRequest request_;
+  bool eager_;
   std::map<std::string, void*> addresses_;
   std::map<std::string, ov::Shape> shapes_;
   void* scratch_ = nullptr;
@@ -135,6 +167,65 @@ class FakeContext final : public IExecutionContext {
   bool warm_ = false;
   std::shared_ptr<int> life_ = std::make_shared<int>();
 };
+
+#ifdef TRT_MAJOR_RTX
+constexpr bool lazy_by_default = true;
+
+class FakeMemory final : public IHostMemory {
+ public:
+  explicit FakeMemory(std::string bytes) : bytes_(std::move(bytes)) {}
+  void* data() const noexcept override { return const_cast<char*>(bytes_.data()); }
+  std::size_t size() const noexcept override { return bytes_.size(); }
+
+ private:
+  std::string bytes_;
+};
+
+/// Names of the engines whose kernels are compiled, between commas.
+class FakeCache final : public IRuntimeCache {
+ public:
+  IHostMemory* serialize() const noexcept override { return new FakeMemory("kernels:" + names_); }
+  bool deserialize(const void* blob, std::size_t size) noexcept override {
+    const std::string bytes(static_cast<const char*>(blob), size);
+    if (bytes.rfind("kernels:", 0) != 0) {
+      return false;
+    }
+    names_ = bytes.substr(8);
+    return true;
+  }
+  void compile(const std::string& name) const {
+    if (names_.find("," + name + ",") == std::string::npos) {
+      fakes::note("compile " + name);
+      names_ += "," + name + ",";
+    }
+  }
+
+ private:
+  mutable std::string names_;
+};
+
+class FakeConfig final : public IRuntimeConfig {
+ public:
+  void setExecutionContextAllocationStrategy(ExecutionContextAllocationStrategy strategy) noexcept override {
+    user_managed = strategy == ExecutionContextAllocationStrategy::kUSER_MANAGED;
+  }
+  void
+  setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy strategy) noexcept override {
+    eager = strategy == DynamicShapesKernelSpecializationStrategy::kEAGER;
+  }
+  IRuntimeCache* createRuntimeCache() const noexcept override { return new FakeCache; }
+  bool setRuntimeCache(const IRuntimeCache& given) noexcept override {
+    cache = static_cast<const FakeCache*>(&given);
+    return true;
+  }
+
+  bool user_managed = false;
+  bool eager = false;
+  const FakeCache* cache = nullptr;
+};
+#else
+constexpr bool lazy_by_default = false;
+#endif
 
 class FakeEngine final : public ICudaEngine {
  public:
@@ -158,8 +249,21 @@ class FakeEngine final : public ICudaEngine {
     return dims;
   }
   IExecutionContext* createExecutionContext(ExecutionContextAllocationStrategy strategy) noexcept override {
-    return strategy == ExecutionContextAllocationStrategy::kUSER_MANAGED ? new FakeContext(model_) : nullptr;
+    const bool user_managed = strategy == ExecutionContextAllocationStrategy::kUSER_MANAGED;
+    return user_managed ? new FakeContext(model_, !lazy_by_default) : nullptr;
   }
+#ifdef TRT_MAJOR_RTX
+  IRuntimeConfig* createRuntimeConfig() noexcept override {
+    return new FakeConfig;
+  }
+  IExecutionContext* createExecutionContext(IRuntimeConfig* given) noexcept override {
+    const auto& config = static_cast<const FakeConfig&>(*given);
+    if (config.cache != nullptr) {
+      config.cache->compile(model_->name);
+    }
+    return config.user_managed ? new FakeContext(model_, config.eager) : nullptr;
+  }
+#endif
 
  private:
   std::shared_ptr<Model> model_;
@@ -171,8 +275,11 @@ class FakeRuntime final : public IRuntime {
 
   ICudaEngine* deserializeCudaEngine(const void* blob, std::size_t size) noexcept override {
     try {
-      const std::filesystem::path path(std::string(static_cast<const char*>(blob), size));
-      auto model = std::make_shared<Model>(Model{path.stem().string(), {}, {}, {}, 0, logger_});
+      std::string text(static_cast<const char*>(blob), size);
+      const std::string mark = " runtime_allocation";
+      const bool allocates = text.size() > mark.size() && text.substr(text.size() - mark.size()) == mark;
+      const std::filesystem::path path(allocates ? text.substr(0, text.size() - mark.size()) : text);
+      auto model = std::make_shared<Model>(Model{path.stem().string(), {}, {}, {}, 0, logger_, allocates});
       model->compiled = core_.compile_model(path.string(), "CPU", ov::hint::inference_precision(ov::element::f32));
       for (const auto& port : model->compiled.inputs()) {
         model->ports.push_back(port);
@@ -203,5 +310,9 @@ nvinfer1::IRuntime* nvinfer1::createInferRuntime(ILogger& logger) noexcept {
 }
 
 extern "C" std::int32_t getInferLibVersion() noexcept {
+#ifdef TRT_MAJOR_RTX
+  return 10701;
+#else
   return 100300;
+#endif
 }

@@ -1,5 +1,5 @@
 /// @file
-/// What tests ask of the fakes, and the fake TensorRT of the fake CUDA.
+/// Functions of the fakes for the tests, and of the fake CUDA for the fake TensorRT.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -10,22 +10,25 @@
 
 namespace fakes {
 
-/// Everything of CUDA that was not given back: memory, streams, events, graphs.
+/// Number of CUDA objects that were not released: memory, streams, events, graphs.
 [[nodiscard]] int held();
 /// Names of the calls since the last `forget_calls`, in order: "launch", "capture", "execute <engine>", ...
 [[nodiscard]] const std::vector<std::string>& calls();
 void forget_calls();
 void note(std::string call);
-/// Whether capturing fails from now on.
+/// Make captures fail from now on.
 void refuse_capture(bool refuse);
-/// How many devices there are.
+/// Make updateDeviceMemorySizeForShapes fail from now on, as it does for incomplete shapes.
+void refuse_memory_size(bool refuse);
+[[nodiscard]] bool memory_size_refused();
+/// Set the number of devices.
 void set_devices(int devices);
 
-/// Whether a stream's work is being recorded.
+/// True if a stream's work is being recorded.
 [[nodiscard]] bool capturing(cudaStream_t stream);
-/// Queue or record work. It runs as late as it may: when somebody waits. False is an error that whoever waits gets.
+/// Queue or record work. It runs as late as possible: when a caller waits, which gets an error if it returns false.
 void enqueue(cudaStream_t stream, std::function<bool()> work);
-/// Whether so many bytes of device or pinned memory are there.
+/// True if an address is that of at least so many bytes of device or pinned memory.
 [[nodiscard]] bool is_memory(const void* address, std::size_t bytes);
 
 }  // namespace fakes

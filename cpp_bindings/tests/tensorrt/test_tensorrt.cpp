@@ -1,5 +1,5 @@
-// The TensorRT backend without a GPU, on the shipped bundle: the masks are those of OpenVINO, which runs the fake
-// engines.
+// The TensorRT backend without a GPU, on the shipped bundle: its masks are those of OpenVINO, which runs the fake
+// engines. Compiled twice, for TensorRT and for TensorRT-RTX.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,6 +19,16 @@ using Json = nlohmann::json;
 using rvos_edge::Bundle;
 using rvos_edge::Segmenter;
 
+#ifdef RVOS_EDGE_WITH_TENSORRT_RTX
+const std::string flavour = "tensorrt-rtx";
+const std::string version = "1.7.1";
+const std::string product = "TensorRT-RTX 1.7.1";
+#else
+const std::string flavour = "tensorrt";
+const std::string version = "10.3.0";
+const std::string product = "TensorRT 10.3.0";
+#endif
+
 constexpr int height = 288;
 constexpr int width = 512;
 
@@ -26,7 +36,7 @@ constexpr int width = 512;
 class TensorRt : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("rvos-edge-tensorrt-" + std::to_string(getpid()));
+    folder_ = fs::temp_directory_path() / ("rvos-edge-" + flavour + "-" + std::to_string(getpid()));
     fs::remove_all(folder_);
     fs::create_directories(folder_ / "engines");
     for (const auto& file : fs::directory_iterator(RVOS_EDGE_TEST_BUNDLE)) {
@@ -42,16 +52,17 @@ class TensorRt : public testing::Test {
     }
     fakes::set_devices(1);
     fakes::refuse_capture(false);
+    fakes::refuse_memory_size(false);
     fakes::forget_calls();
   }
 
   void TearDown() override { fs::remove_all(folder_); }
 
   void write_engine(const Bundle& bundle, const std::string& name, const rvos_edge::GraphSpec& spec,
-                    const std::string& gpu = "Fake Orin") {
+                    const std::string& gpu = "Fake Orin", const std::string& mark = "") {
     const fs::path entry = folder_ / "engines" / ("of-" + name);
     fs::create_directories(entry);
-    const std::string plan = bundle.graph_path(name).string();
+    const std::string plan = bundle.graph_path(name).string() + mark;
     std::ofstream(entry / (name + ".engine")) << plan;
     Json shapes = Json::object();
     for (const auto& tensor : spec.inputs) {
@@ -64,8 +75,8 @@ class TensorRt : public testing::Test {
     const char* precisions[] = {"float32", "float16", "bfloat16"};
     const Json key = {{"graph", name},
                       {"onnx_sha256", spec.sha256},
-                      {"flavour", "tensorrt"},
-                      {"version", "10.3.0.26"},
+                      {"flavour", flavour},
+                      {"version", version + ".26"},
                       {"gpu", gpu},
                       {"capabilities", {"87"}},
                       {"shapes", shapes},
@@ -83,7 +94,7 @@ class TensorRt : public testing::Test {
 
   [[nodiscard]] std::string refusal() const {
     try {
-      static_cast<void>(open("tensorrt"));
+      static_cast<void>(open(flavour));
     } catch (const rvos_edge::UserError& error) {
       return error.what();
     }
@@ -126,8 +137,8 @@ long count_calls(const std::string& call) {
 TEST_F(TensorRt, GivesTheMasksOfOpenVinoAndReplaysFrames) {
   {
     Segmenter expected = open("openvino");
-    Segmenter found = open("tensorrt");
-    EXPECT_EQ(found.backend_name(), "TensorRT 10.3.0 (Fake Orin)");
+    Segmenter found = open(flavour);
+    EXPECT_EQ(found.backend_name(), product + " (Fake Orin)");
     for (Segmenter* segmenter : {&expected, &found}) {
       segmenter->set_queries({"the red ball"});
     }
@@ -142,19 +153,18 @@ TEST_F(TensorRt, GivesTheMasksOfOpenVinoAndReplaysFrames) {
       const rvos_edge::Result result = found.step({image.data(), height, width});
       expect_equal(result, expected.step({image.data(), height, width}));
       if (t == 6) {
-        // Three updates leave the buffers as they were on every second frame: from the third of them on there is
-        // nothing to do but to launch what was recorded.
+        // Three updates restore the buffers on every second frame: from the third of these on, frames are replayed.
         EXPECT_EQ(fakes::calls(), std::vector<std::string>{"launch"});
         ASSERT_EQ(result.timings.size(), 3U);
         EXPECT_EQ(result.timings[1].stage, "graph");
       }
       if (t == 7) {
-        // Other buffers: the work is done plainly again.
+        // The buffers are new: the frame runs plainly again.
         EXPECT_EQ(count_calls("launch"), 0);
         EXPECT_EQ(count_calls("execute gating"), 1);
       }
     }
-    EXPECT_EQ(found.backend_reason(), "tensorrt was asked for");
+    EXPECT_EQ(found.backend_reason(), flavour + " was requested");
   }
   EXPECT_EQ(fakes::held(), 0);
 }
@@ -162,7 +172,7 @@ TEST_F(TensorRt, GivesTheMasksOfOpenVinoAndReplaysFrames) {
 TEST_F(TensorRt, GoesOnPlainlyWhereACaptureFails) {
   fakes::refuse_capture(true);
   Segmenter expected = open("openvino");
-  Segmenter found = open("tensorrt");
+  Segmenter found = open(flavour);
   for (Segmenter* segmenter : {&expected, &found}) {
     segmenter->set_queries({"the red ball"});
   }
@@ -178,7 +188,7 @@ TEST_F(TensorRt, GoesOnPlainlyWhereACaptureFails) {
 TEST_F(TensorRt, TimesEveryStageWhereARateIsHeld) {
   rvos_edge::FlowOptions flow;
   flow.hold_fps = 1.0;
-  Segmenter segmenter = open("tensorrt", flow);
+  Segmenter segmenter = open(flavour, flow);
   segmenter.set_queries({"the red ball"});
   rvos_edge::Result result;
   for (int t = 0; t < 4; ++t) {
@@ -199,7 +209,7 @@ TEST_F(TensorRt, SaysWhatIsMissing) {
   EXPECT_EQ(refusal(), bundle +
                            ": the engine of graph 'gating' was made for GPU Another GPU and not Fake Orin; run: "
                            "rvos-edge build " +
-                           bundle + " --target tensorrt");
+                           bundle + " --target " + flavour);
   write_engine(opened, "gating", opened.manifest().graph("gating"), "");
   EXPECT_EQ(refusal(), "");
   std::ofstream(folder_ / "engines/of-gating/gating.engine") << "changed";
@@ -211,11 +221,61 @@ TEST_F(TensorRt, SaysWhatIsMissing) {
                        "use a machine with an NVIDIA GPU and its driver, or device 'cpu'.");
 }
 
+TEST_F(TensorRt, ReportsAFailedMemorySize) {
+  fakes::refuse_memory_size(true);
+  Segmenter segmenter = open(flavour);
+  segmenter.set_queries({"the red ball"});
+  const auto image = draw(0);
+  try {
+    static_cast<void>(segmenter.step({image.data(), height, width}));
+    ADD_FAILURE() << "the error was taken for an engine without scratch memory";
+  } catch (const rvos_edge::UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("does not tell its scratch memory (backbone: the shapes"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
+#ifdef RVOS_EDGE_WITH_TENSORRT_RTX
+TEST_F(TensorRt, KeepsCompiledKernels) {
+  for (const long compiled : {1L, 0L}) {
+    fakes::forget_calls();
+    Segmenter segmenter = open(flavour);
+    segmenter.set_queries({"the red ball"});
+    for (int t = 0; t < 2; ++t) {
+      const auto image = draw(t);
+      static_cast<void>(segmenter.step({image.data(), height, width}));
+    }
+    EXPECT_EQ(count_calls("compile gating"), compiled);
+    EXPECT_EQ(count_calls("compile flow_step"), compiled);
+  }
+  EXPECT_TRUE(fs::is_regular_file(folder_ / "engines/of-gating/gating.runtime-cache"));
+  std::ofstream(folder_ / "engines/of-gating/gating.runtime-cache") << "of another version";
+  Segmenter segmenter = open(flavour);
+  segmenter.set_queries({"the red ball"});
+  const auto image = draw(0);
+  EXPECT_EQ(segmenter.step({image.data(), height, width}).index, 0);
+}
+
+TEST_F(TensorRt, DoesNotCaptureEnginesThatAllocate) {
+  const Bundle opened = Bundle::open(folder_);
+  write_engine(opened, "gating", opened.manifest().graph("gating"), "Fake Orin", " runtime_allocation");
+  Segmenter segmenter = open(flavour);
+  segmenter.set_queries({"the red ball"});
+  for (int t = 0; t < 5; ++t) {
+    const auto image = draw(t);
+    static_cast<void>(segmenter.step({image.data(), height, width}));
+  }
+  EXPECT_EQ(count_calls("capture"), 0);
+  EXPECT_NE(segmenter.backend_reason().find("gating.engine cannot be part of a CUDA graph"), std::string::npos);
+}
+#endif
+
 TEST_F(TensorRt, FallsBackToTheCpu) {
   fs::remove_all(folder_ / "engines");
   const Segmenter segmenter = open("auto");
   EXPECT_NE(segmenter.backend_name().find("OpenVINO"), std::string::npos);
-  EXPECT_EQ(segmenter.backend_reason().rfind("tensorrt cannot be used (", 0), 0U);
+  EXPECT_EQ(segmenter.backend_reason().rfind(flavour + " cannot be used (", 0), 0U);
 }
 
 }  // namespace

@@ -57,13 +57,10 @@ def _word(options: FlowOptions, frames: Sequence[Image]) -> str:
     ("options", "frames", "expected"),
     [
         (FlowOptions(), [A] * 4, "zrRR"),
-        (FlowOptions(warm_start=False), [A] * 4, "zrrr"),
         (FlowOptions(every=3), [A] * 9, "zrkkRkkRk"),
         # A cut starts anew, also between two computed frames.
         (FlowOptions(), [A, A, A, B, B, B], "zrRzrR"),
         (FlowOptions(every=2), [A, A, A, A, B, B, B], "zrkRzrk"),
-        (FlowOptions(scene_cut=None), [A, B, A], "zrR"),
-        (FlowOptions(scene_cut=200), [A, B, A], "zrR"),
         # A flash or the camera's exposure is no cut.
         (FlowOptions(), [A, A, _brighter(A, 1.6), A, _brighter(A, 0.4)], "zrRRR"),
     ],
@@ -156,7 +153,6 @@ def test_reset_and_another_size_start_anew() -> None:
         {"still": float("nan")},
         {"hold_fps": 0},
         {"hold_fps": float("inf")},
-        {"keep_frames": -1},
         {"nonsense": 1},
     ],
 )

@@ -1,5 +1,5 @@
-// The part of TensorRT that the library calls, declared as TensorRT 10.3 to 11 declare it (there the functions are not
-// virtual, which makes no difference to who calls them). fake_tensorrt.cpp implements it.
+// The part of TensorRT that the library calls, declared as TensorRT 10.3 to 11 declare it (their functions are not
+// virtual, which makes no difference to callers), and that of TensorRT-RTX 1.7. fake_tensorrt.cpp implements it.
 #pragma once
 
 #include <cstddef>
@@ -36,7 +36,38 @@ class IExecutionContext {
   virtual std::size_t updateDeviceMemorySizeForShapes() noexcept = 0;
   virtual void setDeviceMemoryV2(void* memory, std::int64_t size) noexcept = 0;
   virtual bool enqueueV3(cudaStream_t stream) noexcept = 0;
+#ifdef TRT_MAJOR_RTX
+  virtual bool isStreamCapturable(cudaStream_t stream) const noexcept = 0;
+#endif
 };
+
+#ifdef TRT_MAJOR_RTX
+enum class DynamicShapesKernelSpecializationStrategy : std::int32_t { kLAZY = 0, kEAGER = 1, kNONE = 2 };
+
+class IHostMemory {
+ public:
+  virtual ~IHostMemory() noexcept = default;
+  virtual void* data() const noexcept = 0;
+  virtual std::size_t size() const noexcept = 0;
+};
+
+class IRuntimeCache {
+ public:
+  virtual ~IRuntimeCache() noexcept = default;
+  virtual IHostMemory* serialize() const noexcept = 0;
+  virtual bool deserialize(const void* blob, std::size_t size) noexcept = 0;
+};
+
+class IRuntimeConfig {
+ public:
+  virtual ~IRuntimeConfig() noexcept = default;
+  virtual void setExecutionContextAllocationStrategy(ExecutionContextAllocationStrategy strategy) noexcept = 0;
+  virtual void
+  setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy strategy) noexcept = 0;
+  virtual IRuntimeCache* createRuntimeCache() const noexcept = 0;
+  virtual bool setRuntimeCache(const IRuntimeCache& cache) noexcept = 0;
+};
+#endif
 
 class ICudaEngine {
  public:
@@ -47,6 +78,10 @@ class ICudaEngine {
   virtual DataType getTensorDataType(const char* name) const noexcept = 0;
   virtual Dims getTensorShape(const char* name) const noexcept = 0;
   virtual IExecutionContext* createExecutionContext(ExecutionContextAllocationStrategy strategy) noexcept = 0;
+#ifdef TRT_MAJOR_RTX
+  virtual IRuntimeConfig* createRuntimeConfig() noexcept = 0;
+  virtual IExecutionContext* createExecutionContext(IRuntimeConfig* config) noexcept = 0;
+#endif
 };
 
 class IRuntime {

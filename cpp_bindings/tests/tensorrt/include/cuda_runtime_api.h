@@ -1,5 +1,5 @@
-// The part of CUDA's runtime that the library calls, declared as CUDA 12 and 13 declare it, so that the TensorRT
-// backend is checked and run where there is no CUDA. fake_cuda.cpp implements it.
+// The part of CUDA's runtime that the library calls, declared as CUDA 12 and 13 declare it, to compile and run the
+// TensorRT backend without CUDA. fake_cuda.cpp implements it.
 #pragma once
 
 #include <cstddef>
