@@ -10,20 +10,6 @@ are listed below, and every noun is filed under the nearest of them.
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-KINDS = tuple(
-    """person,animal,bird,fish,insect,reptile,snake,lizard,turtle,frog,spider,crab,butterfly,beetle,dog,cat,bear,fox,
-wolf,horse,sheep,goat,cow,pig,deer,antelope,rabbit,squirrel,rodent,monkey,ape,seal,whale,shark,duck,parrot,owl,eagle,
-hawk,penguin,swan,goose,chicken,elephant,camel,terrier,retriever,spaniel,hound,poodle,setter,shepherd dog,mastiff,
-big cat,shellfish,worm,snail,vehicle,car,truck,bus,van,train,boat,ship,sailboat,aircraft,airplane,bicycle,motorcycle,
-cart,wagon,sled,spacecraft,furniture,chair,table,bed,sofa,bench,cabinet,lamp,clothing,hat,cap,helmet,shoe,boot,coat,
-jacket,dress,skirt,sweater,shirt,trouser,glove,scarf,necktie,swimsuit,glasses,watch,jewelry,musical instrument,guitar,
-piano,drum,horn,flute,tool,knife,hammer,saw,pen,machine,engine,computer,telephone,camera,clock,screen,container,bottle,
-bag,box,basket,bowl,cup,glass,jar,pot,pan,bucket,barrel,can,spoon,plate,food,fruit,vegetable,bread,cake,sandwich,drink,
-meat,dessert,plant,flower,tree,mushroom,nut,building,house,church,shop,tower,bridge,fence,wall,roof,door,window,weapon,
-gun,sword,ball,toy,doll,game,racket,sign,book,paper,rug,curtain,towel,blanket,pillow,umbrella,tent,flag,rope,chain,
-wheel,ladder,stick,lock,key,light,candle,brush,mask,statue,boulder,mountain""".replace("\n", "").split(",")
-=======
 import argparse
 import json
 import os
@@ -70,19 +56,9 @@ cake<baked_goods chair<furniture couch potted_plant=>plant bed<furniture dining_
 mouse<device remote<device keyboard<device cell_phone=cellular_telephone microwave<appliance oven<appliance
 toaster<appliance sink<fixture refrigerator book<product clock vase scissors teddy_bear hair_drier
 toothbrush<brush""".split()  # noqa: SIM905
-# Of these kinds every short word is kept, of plants and food only those of one word, of others what is often said.
-_WIDE = (
-    "animal",
-    "vehicle",
-    "musical instrument",
-    "clothing",
-    "furniture",
-    "toy",
-    "weapon",
-    "plant",
-    "food",
->>>>>>> a594832 (WordNet's nouns with plain kinds as one small file, and the script that makes it)
-)
+# Of these kinds every noun of at most two words is kept, or of one; of all others only what is often said.
+_PAIRS = ("animal", "vehicle", "musical instrument", "clothing", "furniture", "toy", "weapon")
+_SINGLES = ("person", "flower", "fruit", "vegetable", "food")
 # ImageNet's names that torchvision changed, or that alone leave open which meaning is meant.
 _CLASSES = {
     "crane bird": "crane<bird",
@@ -110,9 +86,7 @@ class _Entry:
 
     @classmethod
     def parse(cls, text: str) -> _Entry:
-        match = re.fullmatch(
-            r"([^=<>]+)(=?)([^<>]*)(?:<([^>]+))?(?:>(.+))?", text.replace("_", " ")
-        )
+        match = re.fullmatch(r"([^=<>]+)(=?)([^<>]*)(?:<([^>]+))?(?:>(.+))?", text.replace("_", " "))
         assert match is not None
         name, renamed, lemma, hypernym, kind = match.groups()
         return cls(name, lemma if renamed else name, hypernym or "physical entity", kind or "")
@@ -148,9 +122,7 @@ class WordNet:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.senses = {row[0].replace("_", " "): _offsets(row) for row in self._rows("index.noun")}
-        self.words = set(self.senses).union(
-            *({row[0] for row in self._rows(f"index.{p}")} for p in ("adj", "verb"))
-        )
+        self.words = set(self.senses).union(*({row[0] for row in self._rows(f"index.{p}")} for p in ("adj", "verb")))
         counts = {row[0]: int(row[2]) for row in self._rows("cntlist.rev")}
         self.synsets = {int(row[0]): _parse_synset(row, counts) for row in self._rows("data.noun")}
 
@@ -158,17 +130,13 @@ class WordNet:
         try:
             lines = (self.folder / name).read_text(encoding="utf-8").splitlines()
         except OSError as error:
-            raise UserError(
-                f"{self.folder} has no {name}; install Debian's wordnet-base and give --dict"
-            ) from error
+            raise UserError(f"{self.folder} has no {name}; install Debian's wordnet-base and give --dict") from error
         return [line.split(" | ")[0].split() for line in lines if not line.startswith("  ")]
 
     @cached_property
     def plurals(self) -> dict[str, str]:
         """Irregular plurals, each with its singular."""
-        return {
-            row[0].replace("_", " "): row[1].replace("_", " ") for row in self._rows("noun.exc")
-        }
+        return {row[0].replace("_", " "): row[1].replace("_", " ") for row in self._rows("noun.exc")}
 
     def ancestors(self, offset: int) -> list[int]:
         """A synset and its hypernyms of all paths, nearest first."""
@@ -183,21 +151,16 @@ class WordNet:
     def find(self, entry: _Entry) -> int | None:
         """The synset that an entry speaks of; None where there is none."""
         for offset in self.senses.get(entry.lemma, ()):
-            above = {
-                name for one in self.ancestors(offset)[1:] for name in self.synsets[one].lemmas
-            }
+            above = {name for one in self.ancestors(offset)[1:] for name in self.synsets[one].lemmas}
             if not self.synsets[offset].instance and entry.hypernym in above:
                 return offset
         return None
 
     def is_plain(self, lemma: str) -> bool:
-        """The words of a lemma are English: not those of the Latin name of a species."""
+        """Whether a lemma is a singular of English words, and not the Latin name of a species."""
         parts = re.split(r"[ -]", lemma)
-        return (
-            all(part in self.words for part in parts)
-            and "." not in lemma
-            and len({*parts}) == len(parts)
-        )
+        plural = len(lemma) > 4 and lemma.endswith("s") and lemma[:-1] in self.senses
+        return all(part in self.words for part in parts) and len({*parts}) == len(parts) and not plural
 
     def imagenet(self, names: Sequence[str]) -> list[int]:
         """The synsets of ImageNet's classes, of which only the first lemma is known.
@@ -205,9 +168,7 @@ class WordNet:
         The classes are sorted by the offsets of their synsets, so of each name's meanings the one is taken that lets
         the whole list ascend (the most names, then the most that are their synset's usual word).
         """
-        best: list[
-            tuple[float, int, int, int]
-        ] = []  # score, offset, place, index of the entry before
+        best: list[tuple[float, int, int, int]] = []  # score, offset, place, index of the entry before
         for place, name in enumerate(names):
             entry = _Entry.parse(_CLASSES.get(name, name.lower()))
             known = [self.find(entry)] if name in _CLASSES else self.senses.get(entry.lemma, ())
@@ -231,9 +192,7 @@ class WordNet:
             out[best[at][2]] = best[at][1]
             at = best[at][3]
         if len(out) != len(names):
-            raise UserError(
-                f"WordNet lacks {[n for i, n in enumerate(names) if i not in out]}; take that of Debian"
-            )
+            raise UserError(f"WordNet lacks {[n for i, n in enumerate(names) if i not in out]}; take that of Debian")
         return [out[place] for place in range(len(names))]
 
 
@@ -269,20 +228,14 @@ class _Table:
 
     def plain(self, offset: int) -> list[str]:
         """The English words of a synset."""
-        return [
-            lemma for lemma in self.wordnet.synsets[offset].lemmas if self.wordnet.is_plain(lemma)
-        ]
+        return [lemma for lemma in self.wordnet.synsets[offset].lemmas if self.wordnet.is_plain(lemma)]
 
     def parents(self, kinds: int) -> list[int]:
         """The row of each row's nearest kind, -1 where there is none; the kinds are the first rows."""
         names = {self.words[row][0]: row for row in range(kinds)}
         out = []
         for row, offset in enumerate(self.offsets):
-            higher = (
-                []
-                if offset is None
-                else [self.row.get(o, kinds) for o in self.wordnet.ancestors(offset)[1:]]
-            )
+            higher = [] if offset is None else [self.row.get(o, kinds) for o in self.wordnet.ancestors(offset)[1:]]
             nearest = next((one for one in higher if one < kinds), -1)
             out.append(names[self.kinds[row]] if row in self.kinds else nearest)
         return out
@@ -294,10 +247,9 @@ def build(wordnet: WordNet, names: Sequence[str]) -> dict[str, object]:
     kinds = len([table.add_entry(_Entry.parse(text)) for text in _KINDS])
     entries = [_Entry.parse(text) for text in _CATEGORIES]
     categories = {entry.name: table.add_entry(entry) for entry in entries}
+    said = {row for name, row in categories.items() if name != "mouse"}  # alone, it is the animal
     imagenet = [
-        table.add(
-            offset, list(dict.fromkeys((_called(name), *table.plain(offset))))
-        )
+        table.add(offset, list(dict.fromkeys((_called(name), *table.plain(offset)))))
         for offset, name in zip(wordnet.imagenet(names), names, strict=True)
     ]
     _add_common(table, kinds)
@@ -307,7 +259,7 @@ def build(wordnet: WordNet, names: Sequence[str]) -> dict[str, object]:
         "parents": table.parents(kinds),
         "categories": categories,
         "imagenet": imagenet,
-        "senses": _senses(table, set(categories.values())),
+        "senses": _senses(table, said),
         "plurals": _plurals(wordnet, table.words),
     }
 
@@ -316,13 +268,13 @@ def _add_common(table: _Table, kinds: int) -> None:
     """Further nouns that people say: words whose usual meaning is a thing of one of the kinds."""
     wordnet = table.wordnet
     all_kinds = {offset for offset in table.offsets[:kinds] if offset is not None}
-    wide, narrow = ({table.offsets[row] for row in range(kinds) if table.words[row][0] in names} for names in
-                    (_WIDE[:-2], _WIDE[-2:]))  # fmt: skip
+    pairs = {table.offsets[row] for row in range(kinds) if table.words[row][0] in _PAIRS}
+    singles = {table.offsets[row] for row in range(kinds) if table.words[row][0] in _SINGLES}
     for offset, synset in wordnet.synsets.items():
         ancestors = set(wordnet.ancestors(offset))
         if synset.instance or offset in table.row or not all_kinds & ancestors:
             continue
-        longest = 2 if wide & ancestors else 1 if narrow & ancestors else 0
+        longest = 2 if pairs & ancestors else 1 if singles & ancestors else 0
         words = [
             lemma
             for lemma, count in zip(synset.lemmas, synset.counts, strict=True)
@@ -373,9 +325,7 @@ def _parse_synset(row: Sequence[str], counts: dict[str, int]) -> Synset:
     keys = [f"{word.lower()}%1:{row[1]}:{number:02d}::" for word, number in words]
     return Synset(
         lemmas=tuple(word.replace("_", " ").lower() for word, _ in words),
-        parents=tuple(
-            int(target) for kind, target, part, _ in pointers if kind in ("@", "@i") and part == "n"
-        ),
+        parents=tuple(int(target) for kind, target, part, _ in pointers if kind in ("@", "@i") and part == "n"),
         counts=tuple(counts.get(key, 0) for key in keys),
         instance=any(kind == "@i" for kind, *_ in pointers),
     )
@@ -402,9 +352,7 @@ def main() -> None:
     names = list(resnet.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
     content = {"notice": _notice(options.dict), **build(wordnet, names)}
     part = options.output.with_name(f".{options.output.name}.part")
-    part.write_text(
-        json.dumps(content, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    part.write_text(json.dumps(content, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(part, options.output)
     print(f"{options.output}: {options.output.stat().st_size} bytes")
 
