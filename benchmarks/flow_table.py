@@ -13,7 +13,6 @@ import argparse
 import itertools
 import statistics
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,33 +130,32 @@ def measure(
     videos = [video for video in clips.videos if clips.queries(video) and clips.annotated(video)]
     if not videos:
         raise UserError(f"{clips.root}: this split has no annotations to score against; choose another --split.")
-    with tempfile.TemporaryDirectory() as cache:
-        runs = {setting.label: _Run(setting, bundle, Path(cache)) for setting in chosen}
-        first = [clips.image(videos[0], index) for index in range(min(_WARM_UP, len(clips.frames(videos[0]))))]
-        times: dict[str, list[float]] = {label: [] for label in (DEFAULT, "no flow") if label in runs}
-        for label in times:
-            runs[label].start(clips, videos[0])
-        for image, (label, found) in itertools.product(first, times.items()):
-            found.append(_milliseconds(runs[label].segmenter.step(image)))
-        if len(times) == 2:
-            # The first frame has no flow, and both load what they need.
-            default, without = (values[len(values) // 4 :] for values in times.values())
-            runs |= {setting.label: _Run(setting, bundle, Path(cache)) for setting in deadlines(default, without)}
-        order, turn = list(runs.values()), 0
-        for video in videos:
-            for run in order:
-                run.start(clips, video)
-            frames, scored = range(len(clips.frames(video)))[:limit], set(clips.annotated(video))
-            hidden = console is None or not console.is_terminal
-            for index in track(frames, video, console=console, disable=hidden):
-                image = clips.image(video, index)
-                truth = clips.masks(video, index) if index in scored and index % every_frame == 0 else None
-                turn += 1
-                for run in order[turn % len(order) :] + order[: turn % len(order)]:
-                    run.step(image, truth)
-                _compare_flow(runs)
-            if console is not None:
-                console.print(f"{video}: {len(frames)} frames")
+    runs = {setting.label: _Run(setting, bundle) for setting in chosen}
+    first = [clips.image(videos[0], index) for index in range(min(_WARM_UP, len(clips.frames(videos[0]))))]
+    times: dict[str, list[float]] = {label: [] for label in (DEFAULT, "no flow") if label in runs}
+    for label in times:
+        runs[label].start(clips, videos[0])
+    for image, (label, found) in itertools.product(first, times.items()):
+        found.append(_milliseconds(runs[label].segmenter.step(image)))
+    if len(times) == 2:
+        # The first frame has no flow, and both load what they need.
+        default, without = (values[len(values) // 4 :] for values in times.values())
+        runs |= {setting.label: _Run(setting, bundle) for setting in deadlines(default, without)}
+    order, turn = list(runs.values()), 0
+    for video in videos:
+        for run in order:
+            run.start(clips, video)
+        frames, scored = range(len(clips.frames(video)))[:limit], set(clips.annotated(video))
+        hidden = console is None or not console.is_terminal
+        for index in track(frames, video, console=console, disable=hidden):
+            image = clips.image(video, index)
+            truth = clips.masks(video, index) if index in scored and index % every_frame == 0 else None
+            turn += 1
+            for run in order[turn % len(order) :] + order[: turn % len(order)]:
+                run.step(image, truth)
+            _compare_flow(runs)
+        if console is not None:
+            console.print(f"{video}: {len(frames)} frames")
     return {label: run.row for label, run in runs.items()}
 
 
@@ -178,10 +176,10 @@ def as_markdown(rows: dict[str, SettingRow]) -> str:
 
 
 class _Run:
-    def __init__(self, setting: Setting, bundle: Path | None, cache: Path) -> None:
+    def __init__(self, setting: Setting, bundle: Path | None) -> None:
         options = setting.options.model_copy(update={"keep_flow": True})
         path = setting.bundle or bundle
-        self.segmenter: SegmenterProtocol = open_segmenter(path, device="cpu", flow=options, cache_dir=cache)
+        self.segmenter: SegmenterProtocol = open_segmenter(path, device="cpu", flow=options)
         self.row = SettingRow()
         self.flow: NDArray[np.float32] | None = None
         self._keys: list[tuple[str, str]] = []

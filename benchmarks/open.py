@@ -9,10 +9,10 @@ from rvos_edge.segmenter import Segmenter
 
 
 def open_run(bundle: Bundle, backend: str, *, device: str, threads: int | None) -> tuple[Segmenter, Backend]:
-    """Load the graphs; queries are encoded anew, never taken from a cache.
+    """Load the graphs of a bundle.
 
     Raises:
         UserError: The backend is unknown, not installed, or cannot run the bundle.
     """
     opened = open_backend(backend, device=device, threads=threads, bundle=bundle)
-    return Segmenter(bundle=bundle, backend=opened, cache_dir=None), opened
+    return Segmenter(bundle=bundle, backend=opened), opened

@@ -1,4 +1,4 @@
-"""The C++ runtime behind the interface of ``Segmenter``; it comes as a package of its own, ``rvos_edge_cpp``."""
+"""The C++ runtime behind ``SegmenterProtocol``; it is installed apart, as the package ``rvos_edge_cpp``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load_runtime() -> ModuleType:
     """Import ``rvos_edge_cpp``.
 
     Raises:
-        UserError: It is not installed, or its libraries cannot be loaded.
+        UserError: The package is not installed, or its libraries cannot be loaded.
     """
     try:
         return import_module(_MODULE)
@@ -38,7 +38,7 @@ def load_runtime() -> ModuleType:
 
 
 class CppSegmenter:
-    """Segments with the C++ runtime: the same bundle, the same masks, Python's lock free while it works.
+    """Segments with the C++ runtime: the same bundle and the same masks; ``step`` releases the GIL.
 
     Example:
         >>> segmenter = rvos_edge.open("bundle", runtime="cpp")
@@ -54,14 +54,13 @@ class CppSegmenter:
         device: str = "auto",
         backend: str = "auto",
         flow: FlowOptions | None = None,
-        cache_dir: str | Path | None = None,
         threads: int | None = None,
         threshold: float = 0.0,
     ) -> None:
         """Load the graphs; the arguments are those of ``rvos_edge.open``.
 
         Raises:
-            UserError: As ``rvos_edge.open``.
+            UserError: The errors of ``rvos_edge.open``, or the C++ package is not installed.
         """
         cpp = load_runtime()
         self._path = path
@@ -72,14 +71,13 @@ class CppSegmenter:
             device=device,
             backend=backend,
             flow=cpp.FlowOptions(**(flow or FlowOptions()).model_dump()),
-            cache_dir=None if cache_dir is None else Path(cache_dir),
             threads=threads,
             threshold=threshold,
         )
 
     @cached_property
     def bundle(self) -> Bundle:
-        """The opened bundle, as Python reads it."""
+        """The opened bundle, read again by Python on first use."""
         return Bundle.open(self._path, size=self._size)
 
     @property
@@ -90,12 +88,12 @@ class CppSegmenter:
 
     @property
     def backend_name(self) -> str:
-        """Runtime, backend and device, for people."""
+        """Name of the runtime, its backend and device, to be shown to people."""
         return f"C++, {self._cpp.backend_name}"
 
     @property
     def backend_reason(self) -> str:
-        """The reason for the choice of backend and device."""
+        """Reason for the choice of backend and device."""
         return str(self._cpp.backend_reason)
 
     @property
@@ -105,37 +103,37 @@ class CppSegmenter:
 
     @property
     def iterations(self) -> int | None:
-        """Updates per computed flow; None without flow."""
+        """Refinement iterations per computed flow; None if no flow is computed."""
         found: int | None = self._cpp.iterations
         return found
 
     def set_threshold(self, threshold: float) -> None:
-        """Set the threshold, in logits, from the next frame on; UserError as in ``Segmenter``."""
+        """Set the threshold, in logits, from the next frame on; errors as in ``Segmenter``."""
         self._cpp.set_threshold(threshold)
 
     def set_iterations(self, iterations: int) -> None:
-        """Set the updates per computed flow from the next frame on; UserError as in ``Segmenter``."""
+        """Set the refinement iterations per computed flow from the next frame on; errors as in ``Segmenter``."""
         self._cpp.set_iterations(iterations)
 
     def set_keep_flow(self, keep: bool) -> None:
-        """Choose whether results carry the flow from the next frame on."""
+        """Choose if results contain the flow, from the next frame on."""
         self._cpp.set_keep_flow(keep)
 
     def check_queries(self, queries: Sequence[str]) -> tuple[str, ...]:
-        """Normalised queries, as ``set_queries`` would take them; UserError as in ``Segmenter``."""
+        """Normalise queries and check that ``set_queries`` would accept them; errors as in ``Segmenter``."""
         found: tuple[str, ...] = self._cpp.check_queries(queries)
         return found
 
     def set_queries(self, queries: Sequence[str]) -> None:
-        """Set the queries from the next frame on; UserError as in ``Segmenter``."""
+        """Set the queries from the next frame on; errors as in ``Segmenter``."""
         self._cpp.set_queries(queries)
 
     def reset(self) -> None:
-        """Forget the video: the next frame is a first frame. The queries stay."""
+        """Forget the video, so that the next frame is a first frame; the queries stay."""
         self._cpp.reset()
 
     def step(self, frame: NDArray[np.uint8]) -> Result:
-        """Segment the next frame; UserError as in ``Segmenter``."""
+        """Segment the next frame; errors as in ``Segmenter``."""
         found = self._cpp.step(frame)
         return Result(
             found.queries,

@@ -1,4 +1,4 @@
-"""Opening a bundle: ``rvos_edge.open``."""
+"""The function behind ``rvos_edge.open``: a bundle, a backend and a runtime become a segmenter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.segmenter import Segmenter
-from rvos_edge.text import default_cache_dir
 
 
 def open_segmenter(
@@ -21,7 +20,6 @@ def open_segmenter(
     device: str = "auto",
     backend: str = "auto",
     flow: FlowOptions | None = None,
-    cache_dir: str | Path | None = None,
     threads: int | None = None,
     threshold: float = 0.0,
     runtime: str = "python",
@@ -30,14 +28,14 @@ def open_segmenter(
 
     Args:
         path: The bundle's directory; None for the bundle that comes with the package.
-        size: Height and width of the network's input, one that the bundle was exported for; None for its first.
+        size: Height and width of the network's input, one of those that the bundle was exported for;
+            None for the first.
         device: "auto", "cpu" or "cuda".
-        backend: "auto" for the fastest that works, or a name such as "onnxruntime" (``engines.choose.BACKENDS``).
-        flow: How much flow to compute; None for the defaults.
-        cache_dir: Folder for caches; None for $RVOS_EDGE_CACHE or the user's cache folder.
+        backend: "auto" for the fastest that works, or one of ``rvos_edge.engines.registry.BACKENDS``.
+        flow: Options of the optical flow; None for the defaults.
         threads: CPU threads; None for one per physical core.
         threshold: Logit above which a pixel belongs to the object.
-        runtime: "python", or "cpp" for the C++ runtime behind the same interface, where it is installed.
+        runtime: "python", or "cpp" for the C++ runtime behind the same interface; a package of its own.
 
     Raises:
         UserError: The bundle is damaged, or the backend, the device or the runtime cannot be used.
@@ -53,22 +51,14 @@ def open_segmenter(
             device=device,
             backend=backend,
             flow=flow,
-            cache_dir=cache_dir,
             threads=threads,
             threshold=threshold,
         )
     bundle = Bundle.open(shipped_bundle() if path is None else path, size=size)
-    caches = default_cache_dir() if cache_dir is None else Path(cache_dir)
 
     def load(chosen: Backend) -> Segmenter:
-        return Segmenter(
-            bundle=bundle,
-            backend=chosen,
-            cache_dir=None if caches is None else caches / "text",
-            flow=flow,
-            threshold=threshold,
-        )
+        return Segmenter(bundle=bundle, backend=chosen, flow=flow, threshold=threshold)
 
-    # A replayed frame has no times by stage, from which the time for flow could be told.
+    # A frame that a GPU replays is not timed by stage, and the frame budget needs the time of the flow.
     record = flow is None or flow.hold_fps is None
     return open_best(bundle, load, backend=backend, device=device, threads=threads, record=record)

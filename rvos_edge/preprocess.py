@@ -1,4 +1,4 @@
-"""From frames to the network's input, and from margins back to masks of the frame's size."""
+"""Resizing: frames to the input of the network, and margins to masks at the size of the frame."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rvos_edge.errors import UserError
 
 
 def check_frame(frame: Any) -> tuple[int, int]:
-    """Height and width of a frame.
+    """Check a frame and return its height and width.
 
     Raises:
-        UserError: It is not uint8 [H,W,3] with H, W >= 1; the sentence gives its dtype and shape.
+        UserError: The frame is not uint8 [H,W,3] with H, W >= 1; the message gives its dtype and shape.
     """
     if not isinstance(frame, np.ndarray):
         raise UserError(f"a frame must be a uint8 array [H,W,3] in BGR, not {type(frame).__name__}.")
@@ -27,13 +27,14 @@ def check_frame(frame: Any) -> tuple[int, int]:
 
 
 class Preprocessor:
-    """Resizes frames to the network's input, into a buffer of its own.
+    """Resizes frames to the input size of the network, into a buffer that is reused.
 
-    Bilinear without antialiasing, the aspect ratio is not kept: what every runtime of a bundle does.
+    Bilinear without antialiasing; the aspect ratio is not kept. Every runtime of a bundle must do the same
+    (docs/bundle.md).
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
-        """Prepare for images of ``size`` (height, width)."""
+        """Allocate the buffer for images of ``size`` (height, width)."""
         self._size = size
         self._image = np.empty((*size, 3), np.uint8)
 
@@ -44,7 +45,7 @@ class Preprocessor:
             frame: uint8 [H,W,3].
 
         Returns:
-            uint8 [h,w,3]: valid until the next call; the frame itself where it fits already.
+            uint8 [h,w,3], valid until the next call; the frame itself if it already has that size.
         """
         frame = np.ascontiguousarray(frame)
         if frame.shape[:2] == self._size:
@@ -55,19 +56,19 @@ class Preprocessor:
 
 
 class Postprocessor:
-    """Upsamples margins to the frame's size and thresholds them.
+    """Upsamples margins to the size of the frame and thresholds them.
 
-    Bilinear as PyTorch's ``interpolate(align_corners=False)``; because upsampling is linear, ``margin > 0`` is the
-    argmax over the upsampled background and object logits.
+    Bilinear, as PyTorch's ``interpolate(align_corners=False)``. Because upsampling is linear, ``margin > 0`` is the
+    argmax over the upsampled background and object logits (the inference rule of the paper: supplement, section 1).
     """
 
     def __init__(self, threshold: float = 0.0) -> None:
-        """Set the threshold, in logits; 0 is an object probability of one half."""
+        """Set the threshold in logits; 0 is an object probability of one half."""
         self.threshold = threshold
         self._upsampled = np.empty((0, 0), np.float32)
 
     def masks(self, margins: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.bool_]:
-        """Masks at the size of the frame.
+        """Upsample and threshold margins.
 
         Args:
             margins: float32 [Q,h,w], object minus background logit.
@@ -85,7 +86,7 @@ class Postprocessor:
         return masks
 
     def scores(self, margins: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Mean object probability over each mask.
+        """Average the object probability over each mask.
 
         Args:
             margins: float32 [Q,h,w].
@@ -97,6 +98,6 @@ class Postprocessor:
         for index, margin in enumerate(margins):
             inside = margin[margin > self.threshold]
             if inside.size:
-                # tanh cannot overflow, and is the same function.
+                # Equal to the sigmoid, but tanh cannot overflow.
                 scores[index] = np.mean(0.5 + 0.5 * np.tanh(0.5 * inside))
         return scores

@@ -13,7 +13,7 @@ from rvos_edge.result import Result
 
 
 class SegmenterProtocol(Protocol):
-    """Segments what the queries name, frame after frame of one video.
+    """Segments the objects that the queries name, frame after frame of one video.
 
     ``Segmenter`` (Python) and ``CppSegmenter`` (C++) implement it; ``rvos_edge.open`` returns it.
     """
@@ -30,12 +30,12 @@ class SegmenterProtocol(Protocol):
 
     @property
     def backend_name(self) -> str:
-        """Backend and device, for people."""
+        """Name of the backend and its device, to be shown to people."""
         ...
 
     @property
     def backend_reason(self) -> str:
-        """The reason for the choice of backend and device."""
+        """Reason for the choice of backend and device."""
         ...
 
     @property
@@ -45,53 +45,53 @@ class SegmenterProtocol(Protocol):
 
     @property
     def iterations(self) -> int | None:
-        """Updates per computed flow; None without flow."""
+        """Refinement iterations per computed flow; None if no flow is computed."""
         ...
 
     def set_threshold(self, threshold: float) -> None:
         """Set the threshold, in logits, from the next frame on.
 
         Raises:
-            UserError: The threshold is not finite.
+            UserError: ``threshold`` is not finite.
         """
         ...
 
     def set_iterations(self, iterations: int) -> None:
-        """Set the updates per computed flow from the next frame on; the state of the video stays.
+        """Set the refinement iterations per computed flow from the next frame on; the state of the video is kept.
 
         Raises:
-            UserError: The number is less than 1, or no flow is computed.
+            UserError: ``iterations`` is less than 1, or no flow is computed.
         """
         ...
 
     def set_keep_flow(self, keep: bool) -> None:
-        """Choose whether results carry the flow from the next frame on."""
+        """Choose if results contain the flow, from the next frame on."""
         ...
 
     def check_queries(self, queries: Sequence[str]) -> tuple[str, ...]:
-        """Normalised queries, as ``set_queries`` would take them; nothing changes and no frame is waited for.
+        """Normalise queries and check that ``set_queries`` would accept them; the current queries stay.
 
         Raises:
-            UserError: As ``set_queries``.
+            UserError: The errors of ``set_queries``.
         """
         ...
 
     def set_queries(self, queries: Sequence[str]) -> None:
-        """Set the queries from the next frame on; the state of the video stays. After an error the old queries stay.
+        """Set the queries from the next frame on; the state of the video is kept. After an error the old queries stay.
 
         Raises:
-            UserError: There is no query, or one is empty or too long.
+            UserError: There is no query or too many, or one is empty or too long.
         """
         ...
 
     def reset(self) -> None:
-        """Forget the video: the next frame is a first frame. The queries stay."""
+        """Forget the video, so that the next frame is a first frame; the queries stay."""
         ...
 
     def step(self, frame: NDArray[np.uint8]) -> Result:
         """Segment the next frame, uint8 [H,W,3] BGR of any size.
 
         Raises:
-            UserError: The frame is not such an array, or no queries are set.
+            UserError: The frame has another dtype or shape, no queries are set, or a graph fails.
         """
         ...

@@ -1,4 +1,4 @@
-"""Frames and queries in, masks out: the graphs of a bundle chained over a video."""
+"""The segmenter: the graphs of a bundle chained over a video, from frames and queries to masks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +25,16 @@ from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.preprocess import Postprocessor, Preprocessor, check_frame
 from rvos_edge.result import Result
-from rvos_edge.text import TextEncoder, check_queries
+from rvos_edge.text import TextEncoder
 
 _GRID = "coords_start"
-"""Slot of the identity grid, which cold starts copy to the coordinates."""
+"""Slot of the identity grid, from which a cold start of the flow copies its coordinates."""
 
 
 class Segmenter:
-    """Segments what the queries name, frame after frame of one video.
+    """Segments the objects that the queries name, frame after frame of one video.
 
-    Methods may be called from several threads: one at a time works, the others wait.
+    Methods may be called from several threads; a lock lets one run at a time.
 
     Example:
         >>> segmenter = rvos_edge.open("bundle")
@@ -49,17 +48,15 @@ class Segmenter:
         *,
         bundle: Bundle,
         backend: Backend,
-        cache_dir: Path | None = None,
         flow: FlowOptions | None = None,
         threshold: float = 0.0,
     ) -> None:
-        """Load the graphs; ``rvos_edge.open`` chooses the arguments.
+        """Load the graphs. Most callers use ``rvos_edge.open``, which chooses the backend.
 
         Args:
             bundle: An opened bundle.
-            backend: Where its graphs run.
-            cache_dir: Folder of the cache of encoded queries; None for no cache on disk.
-            flow: None for the defaults.
+            backend: Runs the graphs.
+            flow: Options of the optical flow; None for the defaults.
             threshold: Logit above which a pixel belongs to the object.
 
         Raises:
@@ -76,7 +73,7 @@ class Segmenter:
             name: backend.load(bundle.graph_path(name), manifest.graphs[name]) for name in names
         }
         text = backend.load_host(bundle.graph_path(TEXT_GRAPH), manifest.graphs[TEXT_GRAPH])
-        self._encoder = TextEncoder(bundle=bundle, graph=text, cache_dir=cache_dir)
+        self._encoder = TextEncoder(bundle=bundle, graph=text)
         self._preprocess = Preprocessor(manifest.size)
         self._postprocess = Postprocessor(threshold)
         self._keep_flow = options.keep_flow
@@ -95,17 +92,17 @@ class Segmenter:
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """What is being segmented."""
+        """The current queries, normalised."""
         return self._queries
 
     @property
     def backend_name(self) -> str:
-        """Backend and device, for people."""
+        """Name of the backend and its device, to be shown to people."""
         return self._backend.name
 
     @property
     def backend_reason(self) -> str:
-        """Why that backend and device were chosen."""
+        """Reason for the choice of backend and device."""
         return self._backend.reason
 
     @property
@@ -115,14 +112,14 @@ class Segmenter:
 
     @property
     def iterations(self) -> int | None:
-        """Updates per computed flow that are wanted; None where no flow is computed."""
+        """Refinement iterations per computed flow; None if no flow is computed."""
         return None if self._policy is None else self._policy.iterations
 
     def set_threshold(self, threshold: float) -> None:
         """Set the threshold, in logits, from the next frame on.
 
         Raises:
-            UserError: It is not a finite number.
+            UserError: ``threshold`` is not finite.
         """
         if not math.isfinite(threshold):
             raise UserError(f"a threshold of {threshold} separates nothing; give a finite number, such as 0.")
@@ -130,38 +127,44 @@ class Segmenter:
             self._postprocess.threshold = threshold
 
     def set_iterations(self, iterations: int) -> None:
-        """Set the updates per computed flow from the next frame on; the video's state stays.
+        """Set the refinement iterations per computed flow from the next frame on; the state of the video is kept.
 
         Raises:
-            UserError: It is less than 1, or no flow is computed.
+            UserError: ``iterations`` is less than 1, or no flow is computed.
         """
         if self._policy is None:
-            raise UserError("there is no flow to set iterations of; open a bundle that has flow, with flow enabled.")
+            raise UserError(
+                "no flow is computed, so it has no iterations; open a bundle with flow, and leave flow enabled."
+            )
         if iterations < 1:
-            raise UserError(f"{iterations} iterations compute no flow; give at least 1.")
+            raise UserError(
+                f"flow needs at least 1 iteration, not {iterations}; to compute none, open with flow disabled."
+            )
         with self._lock:
             self._policy.set_iterations(iterations)
 
     def set_keep_flow(self, keep: bool) -> None:
-        """Say whether results carry the flow from the next frame on."""
+        """Choose if results contain the flow, from the next frame on."""
         with self._lock:
             self._keep_flow = keep
 
     def check_queries(self, queries: Sequence[str]) -> tuple[str, ...]:
-        """Queries as ``set_queries`` would take them, normalised; nothing changes, and no frame is waited for.
+        """Normalise queries and check that ``set_queries`` would accept them; the current queries stay.
+
+        Tokenizes but does not encode, and does not wait for a frame that is being computed.
 
         Raises:
-            UserError: As ``set_queries``.
+            UserError: The errors of ``set_queries``.
         """
         return self._encoder.check(queries)
 
     def set_queries(self, queries: Sequence[str]) -> None:
-        """Say what to segment from the next frame on; the video's state stays. On an error the old queries stay.
+        """Set the queries from the next frame on; the state of the video is kept. After an error the old queries stay.
 
         Raises:
-            UserError: There is no query, or one is empty or too long.
+            UserError: There is no query or too many, or one is empty or too long.
         """
-        normalised = check_queries(queries)
+        normalised = self._encoder.check(queries)
         vectors = self._encoder.encode(normalised)
         with self._lock:
             self._board.resize(QUERIES, len(normalised))
@@ -171,7 +174,7 @@ class Segmenter:
             self._queries = normalised
 
     def reset(self) -> None:
-        """Forget the video: the next frame is a first frame. The queries stay."""
+        """Forget the video, so that the next frame is a first frame; the queries stay."""
         with self._lock:
             self._forget()
 
@@ -179,10 +182,13 @@ class Segmenter:
         """Segment the next frame.
 
         Args:
-            frame: uint8 [H,W,3] BGR, of any size; another size than the last frame's starts the flow anew.
+            frame: uint8 [H,W,3] BGR, of any size. A size that differs from the last frame's restarts the flow.
+
+        Returns:
+            Masks bool [Q,H,W] with scores, margins and timings.
 
         Raises:
-            UserError: The frame is not such an array, or no queries are set.
+            UserError: The frame has another dtype or shape, no queries are set, or a graph fails.
         """
         size = check_frame(frame)
         with self._lock:
@@ -191,7 +197,7 @@ class Segmenter:
             try:
                 return self._step(frame, size)
             except BaseException:
-                # Half a frame leaves the states neither here nor there.
+                # An interrupted frame leaves the recurrent states inconsistent.
                 self._forget()
                 raise
 
@@ -223,11 +229,11 @@ class Segmenter:
         return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index, decision)
 
     def _key(self, decision: FlowDecision | None) -> tuple[str, bool, int, bool] | None:
-        """All that ``_work`` depends on."""
+        """Key of ``_work``: equal keys run the same graphs in the same order."""
         return None if decision is None else (decision.action, decision.warm, decision.iterations, decision.encode)
 
     def _work(self, decision: FlowDecision | None, lap: Lap) -> None:
-        """What the backend does for a frame: only graphs and slots, because it may record it and replay that."""
+        """Run the graphs of one frame. Touches graphs and slots only, because the backend may record and replay it."""
         for name in self.bundle.manifest.vision_graphs:
             self._run(name, lap)
         if decision is not None:
@@ -252,7 +258,7 @@ class Segmenter:
         elif decision.action == "zero":
             board.zero(FLOW_OUTPUT)
         if decision.encode:
-            # The next frame finds this one's features.
+            # The next frame compares its features with this frame's.
             for state, source in self._frame_states:
                 board.swap(state, source)
 
@@ -262,7 +268,7 @@ class Segmenter:
 
 
 class _Clock:
-    """Collects milliseconds between laps."""
+    """Stopwatch: milliseconds by stage, each measured from the end of the stage before."""
 
     def __init__(self) -> None:
         self.timings: dict[str, float] = {}
@@ -274,13 +280,13 @@ class _Clock:
         self._mark = now
 
     def insert(self, timings: Mapping[str, float]) -> None:
-        """Take over what was measured elsewhere since the last lap."""
+        """Add stages that the backend timed since the last lap."""
         self.timings.update(timings)
         self._mark = time.perf_counter()
 
 
 def _identity_grid(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """float32 [1,2,h,w]: every position's own x (column) and y (row)."""
+    """Identity grid float32 [1,2,h,w]: channel 0 holds each pixel's column x, channel 1 its row y."""
     height, width = shape[2:]
     ys, xs = np.mgrid[:height, :width]
     return np.stack([xs, ys])[None].astype(np.float32)

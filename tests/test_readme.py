@@ -17,7 +17,7 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 3
+    assert len(EXAMPLES) >= 2
     assert "rvos_edge.stream(" in "".join(EXAMPLES)
 
 
@@ -30,7 +30,7 @@ def test_example(
     tiny = write_tiny_bundle(tmp_path / "my-bundle")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RVOS_EDGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("rvos_edge.segmenter.shipped_bundle", lambda: tiny)
+    monkeypatch.setattr("rvos_edge.opening.shipped_bundle", lambda: tiny)
     writer = cv2.VideoWriter("clip.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (96, 64))
     for frame in itertools.islice(SyntheticCamera(seed=1, size=(64, 96)), 4):
         writer.write(frame.image)

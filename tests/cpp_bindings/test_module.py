@@ -30,7 +30,7 @@ Pair = tuple[Segmenter, Segmenter]
 
 def open_both(bundle: Path, cache: Path, **options: Any) -> Pair:
     """The Python and the C++ runtime with one backend, in float32 and with one setting of threads."""
-    shared: dict[str, Any] = {"backend": "openvino", "threads": 2, "cache_dir": cache, **options}
+    shared: dict[str, Any] = {"backend": "openvino", "threads": 2, **options}
     return rvos_edge.open(bundle, **shared), rvos_edge.open(bundle, runtime="cpp", **shared)
 
 
@@ -162,7 +162,7 @@ def test_the_same_refusal_of_queries(tiny_pair: Pair, queries: Any) -> None:
     "options", [{"backend": "magic"}, {"device": "tpu"}, {"device": "cuda"}, {"threads": 0}, {"size": (1, 2)}]
 )
 def test_the_same_refusal_to_open(tiny: Path, tmp_path: Path, options: dict[str, Any]) -> None:
-    shared: dict[str, Any] = {"backend": "openvino", "cache_dir": tmp_path, **options}
+    shared: dict[str, Any] = {"backend": "openvino", **options}
     expected = sentence(lambda: rvos_edge.open(tiny, **shared))
     assert sentence(lambda: rvos_edge.open(tiny, runtime="cpp", **shared)) == expected
 
@@ -198,7 +198,7 @@ def test_frames_that_lie_otherwise(tiny_pair: Pair) -> None:
 
 
 def test_results_outlive_what_made_them(tiny: Path, tmp_path: Path) -> None:
-    segmenter = rvos_edge.open(tiny, runtime="cpp", cache_dir=tmp_path, flow=rvos_edge.FlowOptions(keep_flow=True))
+    segmenter = rvos_edge.open(tiny, runtime="cpp", flow=rvos_edge.FlowOptions(keep_flow=True))
     segmenter.set_queries(["the red ball", "a dog"])
     frames = [frame.image for frame in SyntheticCamera(seed=2, size=(80, 120), frames=4)]
     results = [segmenter.step(frame) for frame in frames]
@@ -216,7 +216,7 @@ def test_results_outlive_what_made_them(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_step_leaves_the_lock_to_others(tiny: Path, tmp_path: Path) -> None:
-    segmenter = rvos_edge.open(tiny, runtime="cpp", cache_dir=tmp_path)
+    segmenter = rvos_edge.open(tiny, runtime="cpp")
     segmenter.set_queries(["the red ball"])
     frame = np.zeros((1080, 1920, 3), np.uint8)
     waiting, go, ran = threading.Event(), threading.Lock(), threading.Lock()
@@ -247,7 +247,7 @@ def test_step_leaves_the_lock_to_others(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_queries_change_under_way(tiny: Path, tmp_path: Path) -> None:
-    segmenter = rvos_edge.open(tiny, runtime="cpp", cache_dir=tmp_path)
+    segmenter = rvos_edge.open(tiny, runtime="cpp")
     segmenter.set_queries(["the red ball"])
     choices = (["the red ball"], ["a dog", "the red ball"], ["a cat", "a dog", "a bird"])
     stop = threading.Event()
@@ -270,7 +270,7 @@ def test_queries_change_under_way(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_the_module_alone(tiny: Path, tmp_path: Path) -> None:
-    segmenter = cpp.Segmenter(tiny, backend="openvino", cache_dir=tmp_path, flow=cpp.FlowOptions(enabled=False))
+    segmenter = cpp.Segmenter(tiny, backend="openvino", flow=cpp.FlowOptions(enabled=False))
     segmenter.set_queries(["the red ball"])
     result = segmenter.step(np.zeros((64, 96, 3), np.uint8))
     assert (result.masks.shape, result.masks.dtype, result.flow, result.decision) == ((1, 64, 96), np.bool_, None, None)

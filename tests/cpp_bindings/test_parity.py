@@ -83,7 +83,7 @@ def check(probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow:
     """Run both and compare."""
     options = flow or FlowOptions()
     found = run_cpp(probe, bundle, steps, options, folder)
-    segmenter = rvos_edge.open(bundle, backend="openvino", flow=options, cache_dir=folder / "cache")
+    segmenter = rvos_edge.open(bundle, backend="openvino", flow=options)
     worst, some = 1.0, 0
     for step, result in zip(steps, found, strict=True):
         if step.reset:

@@ -70,8 +70,7 @@ def test_empty_masks_score_zero(tmp_path: Path) -> None:
     assert run_demo(segmenter, tmp_path, frames=4, seed=1, size=SIZE, console=Console(quiet=True)).mean_iou == 0.0
 
 
-def test_files_hold_what_they_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RVOS_EDGE_CACHE", str(tmp_path / "cache"))
+def test_files_hold_what_they_should(tmp_path: Path) -> None:
     segmenter = rvos_edge.open(write_tiny_bundle(tmp_path / "tiny"), device="cpu", threads=1)
     # The tiny tokenizer does not know every word, which does not matter: unknown ones share a vector.
     report = run_demo(segmenter, tmp_path / "out", frames=6, size=SIZE, console=Console(quiet=True))

@@ -33,11 +33,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("RVOS_EDGE_CACHE", str(tmp_path / "cache"))
-
-
 def _open(
     bundle: Path, flow: FlowOptions | None = KEEP, queries: list[str] | None = None, *, backend: str = "onnxruntime"
 ) -> Segmenter:

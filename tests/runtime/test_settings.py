@@ -31,7 +31,6 @@ def open_tiny(tmp_path_factory: pytest.TempPathFactory) -> Open:
             bundle,
             backend="onnxruntime",
             threads=1,
-            cache_dir=folder / "cache",
             flow=FlowOptions(**options),
             threshold=threshold,
         )

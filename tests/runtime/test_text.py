@@ -1,9 +1,8 @@
-"""Queries become language vectors once; the caches never change an answer."""
+"""Language vectors: encoded once per query and kept in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from rvos_edge.bundle import Bundle
 from rvos_edge.engines.base import HostGraph
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
-from rvos_edge.text import TextEncoder, default_cache_dir
+from rvos_edge.text import TextEncoder
 
 
 class CountingGraph:
@@ -40,8 +39,8 @@ def graph(bundle: Bundle) -> CountingGraph:
     return CountingGraph(backend.load_host(bundle.graph_path("text"), bundle.manifest.graphs["text"]))
 
 
-def _encoder(bundle: Bundle, graph: CountingGraph, cache: Path | None = None, **limits: int) -> TextEncoder:
-    return TextEncoder(bundle=bundle, graph=graph, cache_dir=cache, **limits)
+def _encoder(bundle: Bundle, graph: CountingGraph, **limits: int) -> TextEncoder:
+    return TextEncoder(bundle=bundle, graph=graph, **limits)
 
 
 def test_vectors_are_stacked_in_the_order_of_the_queries(bundle: Bundle, graph: CountingGraph) -> None:
@@ -77,58 +76,41 @@ def test_memory_forgets_the_least_recently_used(bundle: Bundle, graph: CountingG
     assert graph.runs == 4
 
 
-def test_the_disk_remembers_across_encoders(bundle: Bundle, graph: CountingGraph, tmp_path: Path) -> None:
-    cache = tmp_path / "made" / "on demand"
-    first = _encoder(bundle, graph, cache).encode(["a dog"])
-    second = _encoder(bundle, graph, cache).encode(["a dog"])
-    assert graph.runs == 1
-    np.testing.assert_array_equal(first["lang1"], second["lang1"])
-    assert [path.suffix for path in cache.iterdir()] == [".npz"]
+def test_too_many_queries_are_refused(bundle: Bundle, graph: CountingGraph) -> None:
+    limit = bundle.manifest.max_queries
+    _encoder(bundle, graph).check(["a dog"] * limit)
+    with pytest.raises(UserError, match=f"{limit + 1} queries are more than the {limit}"):
+        _encoder(bundle, graph).encode(["a dog"] * (limit + 1))
+    assert graph.runs == 0
 
 
-@pytest.mark.parametrize("damage", ["empty", "garbage", "half", "nan", "shape", "pickle"])
-def test_a_corrupt_file_is_a_miss(bundle: Bundle, graph: CountingGraph, tmp_path: Path, damage: str) -> None:
-    expected = _encoder(bundle, graph, tmp_path).encode(["a dog"])
-    (path,) = tmp_path.iterdir()
-    vectors: dict[str, Any] = {name: array[0] for name, array in expected.items()}
-    if damage == "empty":
-        path.write_bytes(b"")
-    elif damage == "garbage":
-        path.write_bytes(b"PK\x03\x04 not really")
-    elif damage == "half":
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    elif damage == "pickle":
-        np.savez(path, **vectors | {"lang1": np.array([{}], dtype=object)})
-    else:
-        wrong = np.full(4, np.nan, np.float32) if damage == "nan" else np.zeros(5, np.float32)
-        np.savez(path, **vectors | {"lang1": wrong})
-    again = _encoder(bundle, graph, tmp_path).encode(["a dog"])
-    assert graph.runs == 2
-    np.testing.assert_array_equal(again["lang1"], expected["lang1"])
-    _encoder(bundle, graph, tmp_path).encode(["a dog"])  # the miss mended the file
-    assert graph.runs == 2
+class PanicException(BaseException):
+    """Stands in for the exception of the same name that pyo3 raises when Rust code panics."""
 
 
-def test_an_unusable_folder_is_no_error(bundle: Bundle, graph: CountingGraph, tmp_path: Path) -> None:
-    blocked = tmp_path / "a file"
-    blocked.write_text("not a folder")
-    assert _encoder(bundle, graph, blocked).encode(["a dog"])["lang1"].shape == (1, 4)
-
-
-def test_the_disk_cache_is_bounded(bundle: Bundle, graph: CountingGraph, tmp_path: Path) -> None:
-    encoder = _encoder(bundle, graph, tmp_path, disk_entries=4)
-    for word in ("dog", "cat", "ball", "car", "person", "red", "left"):
-        encoder.encode([word])
-        assert len(list(tmp_path.iterdir())) <= 4
-
-
-def test_another_bundle_has_its_own_entries(
-    bundle: Bundle, graph: CountingGraph, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize("error", [PanicException("index out of bounds"), ValueError("no merges")])
+def test_a_tokenizer_that_panics_is_refused(
+    bundle: Bundle, graph: CountingGraph, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    other = Bundle.open(write_tiny_bundle(tmp_path_factory.mktemp("other"), flow=False))
-    _encoder(bundle, graph, tmp_path).encode(["a dog"])
-    _encoder(other, graph, tmp_path).encode(["a dog"])
-    assert graph.runs == 2
+    class Tokenizer:
+        def encode(self, _: str) -> None:
+            raise error
+
+    encoder = _encoder(bundle, graph)
+    monkeypatch.setattr(encoder, "_tokenizer", Tokenizer())
+    with pytest.raises(UserError, match=r"tokenizer\.json is not a usable tokenizer"):
+        encoder.check(["a dog"])
+
+
+def test_ctrl_c_in_the_tokenizer_passes(bundle: Bundle, graph: CountingGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tokenizer:
+        def encode(self, _: str) -> None:
+            raise KeyboardInterrupt
+
+    encoder = _encoder(bundle, graph)
+    monkeypatch.setattr(encoder, "_tokenizer", Tokenizer())
+    with pytest.raises(KeyboardInterrupt):
+        encoder.check(["a dog"])
 
 
 @pytest.mark.parametrize("query", ["", "   ", "\n\t"])
@@ -157,17 +139,8 @@ def test_a_long_query_is_refused_and_not_cut(bundle: Bundle, graph: CountingGrap
     ("queries", "match"),
     [([], "no query"), ("a dog", "must be a list"), ([3], "not int"), (["a \ud800 dog"], "not valid Unicode")],
 )
-def test_what_is_no_list_of_sentences_is_refused(
+def test_queries_that_are_not_a_list_of_sentences_are_refused(
     bundle: Bundle, graph: CountingGraph, queries: Any, match: str
 ) -> None:
     with pytest.raises(UserError, match=match):
         _encoder(bundle, graph).encode(queries)
-
-
-def test_the_cache_folder_is_the_users_or_the_one_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("RVOS_EDGE_CACHE", str(tmp_path))
-    assert default_cache_dir() == tmp_path
-    monkeypatch.delenv("RVOS_EDGE_CACHE")
-    folder = default_cache_dir()
-    assert folder is not None
-    assert folder.name == "rvos-edge"

@@ -27,12 +27,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def open_tiny(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Segmenter]:
+def open_tiny(tiny: Path) -> Callable[..., Segmenter]:
     """Opens the tiny bundle; keywords are options of the flow."""
-    cache = tmp_path_factory.mktemp("cache")
 
     def opener(**flow: Any) -> Segmenter:
-        return rvos_edge.open(tiny, backend="onnxruntime", threads=1, cache_dir=cache, flow=FlowOptions(**flow))
+        return rvos_edge.open(tiny, backend="onnxruntime", threads=1, flow=FlowOptions(**flow))
 
     return opener
 

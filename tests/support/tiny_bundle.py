@@ -5,7 +5,7 @@ the margin on the flow and on the words.
 
 Example:
     >>> path = write_tiny_bundle(tmp_path / "tiny")
-    >>> segmenter = rvos_edge.open(path, cache_dir=tmp_path / "cache")
+    >>> segmenter = rvos_edge.open(path)
     >>> reference = Reference(path)
 """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -54,7 +53,7 @@ class BundlePredictor:
 
 @contextlib.contextmanager
 def open_predictor(checkpoint: Path | None, bundle: Path | None, *, backend: str) -> Iterator[Predictor]:
-    """Load the one that is not None; ``backend`` runs a bundle (``engines.choose.BACKENDS``).
+    """Load the one that is not None; ``backend`` runs a bundle (``engines.registry.BACKENDS``).
 
     Raises:
         UserError: It is missing or damaged.
@@ -62,9 +61,7 @@ def open_predictor(checkpoint: Path | None, bundle: Path | None, *, backend: str
     if checkpoint is not None:
         yield TorchSegmenter(load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu")
         return
-    # Its own cache: what is judged is the bundle, not what an earlier run left behind.
-    with tempfile.TemporaryDirectory() as folder:
-        yield BundlePredictor(open_segmenter(bundle, backend=backend, cache_dir=folder))
+    yield BundlePredictor(open_segmenter(bundle, backend=backend))
 
 
 def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:
