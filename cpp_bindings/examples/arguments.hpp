@@ -1,5 +1,5 @@
 /// @file
-/// `--name value` options, with sentences for the wrong ones.
+/// Parser for `--name value` options.
 #pragma once
 
 #include <algorithm>
@@ -22,14 +22,14 @@ using rvos_edge::UserError;
   return {ErrorCode::invalid_argument, sentence};
 }
 
-/// One option: its name without the dashes, whether a value follows, and what it is.
+/// One option: its name without the dashes, whether it takes a value, and its help.
 struct Option {
   std::string name;
   bool has_value;
   std::string help;
 };
 
-/// The command line, taken apart.
+/// The parsed command line.
 class Arguments {
  public:
   Arguments(int argc, char** argv, std::vector<Option> known) : known_(std::move(known)) {

@@ -21,7 +21,7 @@ struct Disc {
   std::uint8_t colour[3];
 };
 
-/// A ground whose texture moves with the camera, one pixel per frame.
+/// Draw a textured background that moves with the camera, one pixel per frame.
 std::uint8_t ground(int x, int y, int channel) {
   const double wave = std::sin(0.11 * x) + std::sin(0.07 * y) + std::sin(0.05 * (x + y + 40 * channel));
   return static_cast<std::uint8_t>(std::lround(120 + 25 * wave));
@@ -50,7 +50,7 @@ Clip draw_clip(rvos_edge::Size size, int frames) {
       for (int x = 0; x < size.width; ++x) {
         const Disc* inside = nullptr;
         for (const Disc& disc : discs) {
-          // They leave on one side and come back on the other.
+          // Shapes that leave on one side return on the other.
           const double away = std::remainder(x - disc.x, size.width);
           inside = std::hypot(away, y - disc.y) < disc.radius ? &disc : inside;
         }

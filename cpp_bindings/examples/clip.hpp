@@ -1,5 +1,5 @@
 /// @file
-/// The frames of a benchmark: read or drawn before anything is timed.
+/// Frames of a benchmark, read or drawn before the measurement.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,12 @@ namespace rvos_edge_examples {
 
 /// Frames in memory, uint8 [H,W,3] BGR, of one size.
 struct Clip {
-  /// Of the source, without folders.
+  /// Name of the source, without folders.
   std::string name;
   rvos_edge::Size size;
   std::vector<std::vector<std::uint8_t>> images;
 
-  /// The frame at `index` of an endless clip that turns back at its ends, so that nothing ever jumps.
+  /// The frame at `index` of an endless clip that plays forwards and backwards, so that it has no jumps.
   [[nodiscard]] rvos_edge::ImageView at(int index) const;
 };
 

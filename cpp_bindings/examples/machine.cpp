@@ -24,7 +24,7 @@ using Json = nlohmann::ordered_json;
 std::string read(const fs::path& path) {
   std::ifstream file(path);
   std::string text{std::istreambuf_iterator<char>(file), {}};
-  // Files of the device tree end with a zero byte.
+  // Files of the device tree end with NUL.
   text.erase(std::find(text.begin(), text.end(), '\0'), text.end());
   const auto end = text.find_last_not_of(" \n\t");
   return end == std::string::npos ? "" : text.substr(0, end + 1);
@@ -64,7 +64,7 @@ Json read_machine(bool uses_gpu) {
   const std::string memory = field(read("/proc/meminfo"), R"(MemTotal:\s*(\d+) kB)");
   const std::string model = read("/proc/device-tree/model");
   const bool jetson = model.find("Jetson") != std::string::npos;
-  // The driver says it without a tool.
+  // Provided by the driver.
   std::string gpu = jetson ? model : "";
   for (const fs::path& folder : folders("/proc/driver/nvidia/gpus", "")) {
     gpu = gpu.empty() ? field(read(folder / "information"), R"(Model:\s*([^\n]+))") : gpu;
@@ -89,7 +89,7 @@ Json read_state() {
   Json temperatures = Json::object();
   for (const fs::path& zone : folders("/sys/class/thermal", "thermal_zone")) {
     const std::string degrees = read(zone / "temp");
-    // A zone that is switched off fails to read, or says something below freezing.
+    // A zone that is switched off cannot be read, or reports a temperature below 0.
     if (is_number(degrees)) {
       const std::string name = read(zone / "type");
       const std::string number = zone.filename().string().substr(12);
@@ -100,7 +100,7 @@ Json read_state() {
 }
 
 double process_age() {
-  // The 22nd field, after the name, which may hold anything, and its bracket.
+  // The 22nd field. The name before may contain any characters, so search for its closing bracket.
   const std::string text = read("/proc/self/stat");
   std::istringstream fields(text.substr(std::min(text.rfind(')') + 1, text.size())));
   std::string value;

@@ -8,7 +8,7 @@
 namespace rvos_edge_examples {
 namespace {
 
-/// BGR, told apart also by people who do not see all colours (after Okabe and Ito).
+/// BGR colours that colour-blind people can distinguish (Okabe and Ito).
 const std::array<cv::Scalar, 7> colours = {
     {{0, 159, 230}, {233, 180, 86}, {115, 158, 0}, {66, 228, 240}, {178, 114, 0}, {0, 94, 213}, {167, 121, 204}}};
 
@@ -26,7 +26,7 @@ void draw_mask(cv::Mat& frame, const cv::Mat& mask, const cv::Scalar& colour, do
   cv::drawContours(frame, contours, -1, colour, std::max(1, std::min(frame.rows, frame.cols) / 400), cv::LINE_AA);
 }
 
-/// cv::putText draws ASCII alone; a question mark stands for every other character.
+/// Replace characters other than ASCII, which cv::putText cannot draw, by question marks.
 std::string ascii(const std::string& text) {
   std::string out;
   for (const char byte : text) {
@@ -45,7 +45,7 @@ std::string ascii(const std::string& text) {
 void draw_overlay(cv::Mat& frame, const rvos_edge::Result& result, double opacity) {
   const auto pixels = static_cast<std::size_t>(frame.rows) * static_cast<std::size_t>(frame.cols);
   for (std::size_t i = 0; i < result.queries.size(); ++i) {
-    // OpenCV wants a pointer that it may write to, and does not.
+    // cv::Mat takes a mutable pointer, but the data is only read.
     auto* data = const_cast<std::uint8_t*>(result.masks.data() + i * pixels);
     draw_mask(frame, cv::Mat(frame.rows, frame.cols, CV_8U, data), colours[i % colours.size()], opacity);
   }

@@ -1,4 +1,4 @@
-// Measure a bundle on this machine; the result is the JSON of `rvos-edge bench`, which compares and draws it.
+// Measure a bundle on this machine. The result is the JSON of `rvos-edge bench`, which can compare it.
 //
 //     rvos_bench --bundle my-bundle --backend openvino --json result.json
 //     rvos-edge bench --compare python.json result.json
@@ -27,9 +27,9 @@ using rvos_edge_examples::bad_option;
 using rvos_edge_examples::Clip;
 using Clock = std::chrono::steady_clock;
 
-/// Frames that a backend takes before the next one's turn.
+/// Frames per turn: the backends take turns.
 constexpr int turn = 10;
-/// Frames of a fresh process after which its memory is looked at.
+/// Frames after which the memory of the process is measured.
 constexpr int fresh_frames = 8;
 
 double seconds_since(Clock::time_point start) {
@@ -40,7 +40,7 @@ double rounded(double value, double digits) {
   return std::round(value * digits) / digits;
 }
 
-/// Linear interpolation between the measured values, as NumPy does it.
+/// Percentile with linear interpolation, as in NumPy.
 double percentile(const std::vector<double>& sorted, double share) {
   const double place = share * static_cast<double>(sorted.size() - 1);
   const auto below = static_cast<std::size_t>(place);
@@ -55,7 +55,7 @@ Json percentiles(std::vector<double> milliseconds) {
           {"p99", rounded(percentile(milliseconds, 0.99), 1e3)}};
 }
 
-/// A backend and its times so far, in microseconds.
+/// A backend and its times, in microseconds.
 class Entrant {
  public:
   Entrant(const rvos_edge::Bundle& bundle, std::string backend, const rvos_edge::Options& options)
@@ -68,7 +68,7 @@ class Entrant {
     segmenter_.step(clip.at(index), result_);
     const double took = seconds_since(start);
     for (const rvos_edge::Timing& timing : result_.timings) {
-      // A stage that comes late, such as flow after a cut, was absent so far.
+      // A stage that first runs now, such as flow, was absent in earlier frames.
       stages_.try_emplace(timing.stage, frames_.size(), Json());
     }
     for (auto& [stage, times] : stages_) {
@@ -150,7 +150,7 @@ Json bundle_facts(const rvos_edge::Bundle& bundle) {
           {"precision", precision}};
 }
 
-/// Different sentences; what they say does not matter to the time.
+/// Different sentences; their meaning does not affect the time.
 std::vector<std::string> make_queries(int number) {
   const char* colours[] = {"red", "blue", "green", "black", "white", "yellow", "brown", "grey"};
   const char* things[] = {"dog", "car", "ball", "person", "horse", "bird", "boat", "cat"};
@@ -171,7 +171,7 @@ std::string now_utc() {
   return text;
 }
 
-/// A file whole or not at all.
+/// Write a file under a temporary name and rename it when it is complete.
 void write_file(const fs::path& path, const std::string& text) {
   const fs::path part = path.parent_path() / ("." + path.filename().string() + ".part");
   std::ofstream file(part, std::ios::binary);
@@ -263,7 +263,7 @@ int run(const Arguments& arguments) {
     uses_gpu = uses_gpu || entrant->segmenter().backend_name().find("cpu") == std::string::npos;
   }
   if (entrants.size() == 1) {
-    // With several backends in one process these would belong to none of them.
+    // With several backends in one process these figures could not be attributed.
     runs[0]["start_up"] = {{"starts", 1},
                            {"total_s", before_main + open_s + queries_s + first_frame_s},
                            {"imports_s", before_main},
@@ -305,19 +305,18 @@ int run(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   return rvos_edge_examples::guarded([&] {
-    const Arguments arguments(
-        argc, argv,
-        {{"bundle", true, "Bundle directory."},
-         {"backend", true, "A name such as openvino; repeatable; all that work here if left out."},
-         {"size", true, "Network input as HxW, one that the bundle has."},
-         {"queries", true, "So many sentences at once (1)."},
-         {"frames", true, "Measured frames (200)."},
-         {"warmup", true, "Frames before them (20)."},
-         {"source", true, "A video, read before anything is timed; shapes are drawn if left out."},
-         {"threads", true, "CPU threads; one per physical core if left out."},
-         {"device", true, "auto, cpu or cuda."},
-         {"json", true, "Write the result here."},
-         {"help", false, "This."}});
+    const Arguments arguments(argc, argv,
+                              {{"bundle", true, "Bundle directory."},
+                               {"backend", true, "Backend such as openvino; repeatable; all usable ones if left out."},
+                               {"size", true, "Network input as HxW, one that the bundle has."},
+                               {"queries", true, "Number of queries (1)."},
+                               {"frames", true, "Measured frames (200)."},
+                               {"warmup", true, "Frames before them (20)."},
+                               {"source", true, "Video, read before the measurement; drawn shapes if left out."},
+                               {"threads", true, "CPU threads; one per physical core if left out."},
+                               {"device", true, "auto, cpu or cuda."},
+                               {"json", true, "Write the result here."},
+                               {"help", false, "Show this help."}});
     if (arguments.has("help")) {
       arguments.print_help("rvos_bench: measure a bundle on this machine.");
       return 0;

@@ -28,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 
 std::atomic<bool> interrupted{false};
 
-/// Frames of a file, each of them; or of a camera, the newest, and older ones are dropped and counted.
+/// Every frame of a file, or the newest frame of a camera; dropped frames are counted.
 class Source {
  public:
   explicit Source(const std::string& name) {
@@ -60,7 +60,7 @@ class Source {
     }
     std::unique_lock<std::mutex> lock(mutex_);
     while (!fresh_ && !ended_ && !interrupted) {
-      // A signal wakes nobody: look again now and then.
+      // A signal does not wake the thread, so check regularly.
       arrived_.wait_for(lock, std::chrono::milliseconds(100));
     }
     if (!fresh_) {
@@ -105,7 +105,7 @@ class Source {
   std::atomic<int> dropped_{0};
 };
 
-/// A video under a temporary name until it is whole.
+/// A video file with a temporary name until it is complete.
 class VideoFile {
  public:
   VideoFile(fs::path path, double fps) : path_(std::move(path)), fps_(fps) {
@@ -127,7 +127,7 @@ class VideoFile {
     writer_.write(frame);
   }
 
-  /// Give the file its name; without a frame there is none.
+  /// Rename the complete file; without frames it is removed.
   void finish() {
     if (writer_.isOpened()) {
       writer_.release();
@@ -142,7 +142,7 @@ class VideoFile {
   cv::VideoWriter writer_;
 };
 
-/// Show a frame; false where the user has seen enough.
+/// Show a frame; returns false when the user quits.
 bool show(const cv::Mat& frame) {
   try {
     cv::imshow("rvos_stream", frame);
@@ -160,7 +160,7 @@ double median(std::vector<double> values) {
 }
 
 int run(const Arguments& arguments) {
-  // What goes wrong is said here, in one sentence.
+  // Errors are reported by this program, in one sentence.
   cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);
   const std::vector<std::string> queries = arguments.all("query");
   const std::string source_name = arguments.text("source", "");
@@ -223,16 +223,16 @@ int main(int argc, char** argv) {
     const Arguments arguments(argc, argv,
                               {{"bundle", true, "Bundle directory."},
                                {"source", true, "Video file, URL, or a camera's number."},
-                               {"query", true, "What to segment; repeat it for several objects."},
+                               {"query", true, "Object to segment; repeatable."},
                                {"output", true, "Write the overlay video here (.mp4)."},
                                {"window", false, "Show the overlay; q ends it."},
-                               {"frames", true, "Stop after so many frames."},
+                               {"frames", true, "Number of frames after which to stop."},
                                {"size", true, "Network input as HxW, one that the bundle has."},
                                {"backend", true, "auto for the fastest that works, or a name such as openvino."},
                                {"device", true, "auto, cpu or cuda."},
                                {"threads", true, "CPU threads; one per physical core if left out."},
-                               {"no-flow", false, "Do without motion."},
-                               {"help", false, "This."}});
+                               {"no-flow", false, "Do not use optical flow."},
+                               {"help", false, "Show this help."}});
     if (arguments.has("help")) {
       arguments.print_help("rvos_stream: segment what the queries name, frame after frame.");
       return 0;

@@ -25,6 +25,7 @@ struct PyResult {
   nb::object masks;
   nb::object margins;
   nb::object scores;
+  nb::object presence;
   nb::dict timings;
   bool flow_used = false;
   nb::object flow;
@@ -46,6 +47,7 @@ PyResult to_python(rv::Result& result) {
   out.masks = rvos_edge_python::to_bool(result.masks);
   out.margins = rvos_edge_python::to_float(result.margins);
   out.scores = rvos_edge_python::to_float(result.scores);
+  out.presence = result.presence.size() == 0 ? nb::none() : rvos_edge_python::to_float(result.presence);
   for (const rv::Timing& timing : result.timings) {
     out.timings[timing.stage.c_str()] = timing.milliseconds;
   }
@@ -182,6 +184,8 @@ void bind_segmenter(nb::module_& m) {
       .def_ro("masks", &PyResult::masks, "bool [Q,H,W] at the size of the frame.")
       .def_ro("margins", &PyResult::margins, "float32 [Q,h,w], object minus background logit.")
       .def_ro("scores", &PyResult::scores, "float32 [Q], mean object probability over the mask.")
+      .def_ro("presence", &PyResult::presence,
+              "float32 [Q], probability that the query's object is in the frame; None without a presence head.")
       .def_ro("timings", &PyResult::timings, "Milliseconds by stage, in the order they ran.")
       .def_ro("flow_used", &PyResult::flow_used, "True if optical flow was computed on this frame.")
       .def_ro("flow", &PyResult::flow, "float32 [2,h,w]; None without keep_flow.")

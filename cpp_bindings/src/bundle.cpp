@@ -197,6 +197,12 @@ std::vector<std::string> Manifest::answer_graphs() const {
   return names;
 }
 
+bool Manifest::has_presence() const noexcept {
+  const GraphSpec* gating = find(gating_graph);
+  return gating != nullptr && std::any_of(gating->outputs.begin(), gating->outputs.end(),
+                                          [](const TensorSpec& spec) { return spec.name == presence_output; });
+}
+
 bool Manifest::allows_bfloat16() const noexcept {
   return std::any_of(graphs.begin(), graphs.end(),
                      [](const auto& entry) { return entry.second.precision == Arithmetic::bfloat16; });

@@ -239,6 +239,10 @@ const float* rvos_result_scores(const rvos_result* result) {
   return result == nullptr ? nullptr : result->value.scores.data();
 }
 
+const float* rvos_result_presence(const rvos_result* result) {
+  return result == nullptr || result->value.presence.size() == 0 ? nullptr : result->value.presence.data();
+}
+
 const float* rvos_result_flow(const rvos_result* result, int32_t* height, int32_t* width) {
   return result == nullptr ? nullptr : extents(result->value.flow, height, width);
 }

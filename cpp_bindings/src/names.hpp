@@ -20,6 +20,8 @@ inline constexpr const char* gating_graph = "gating";
 inline constexpr const char* boundary_graph = "boundary";
 inline constexpr const char* frame_input = "image";
 inline constexpr const char* margin_output = "margin";
+/// Optional output of gating: probability that a query's object is in the frame.
+inline constexpr const char* presence_output = "presence";
 inline constexpr const char* flow_output = "flow";
 inline constexpr const char* flow_coords = "coords";
 /// Slot of the identity grid, which is copied to the coordinates to start from zero flow.

@@ -158,6 +158,11 @@ void Segmenter::Impl::check_slots() const {
   if (margin == nullptr || !has_rows_per_query(*margin) || margin->shape.size() != 3 || !is_floating(margin->dtype)) {
     refuse(margin_output);
   }
+  const TensorSpec* presence = find_tensor(manifest.graph(gating_graph).outputs, presence_output);
+  if (presence != nullptr &&
+      (!has_rows_per_query(*presence) || presence->shape.size() != 1 || !is_floating(presence->dtype))) {
+    refuse(presence_output);
+  }
   for (const TensorSpec& vector : manifest.graph(text_graph).outputs) {
     if (!has_rows_per_query(vector) || !is_floating(vector.dtype)) {
       refuse(vector.name.c_str());
@@ -190,6 +195,7 @@ void Segmenter::Impl::prepare_flow() {
 
 void Segmenter::Impl::set_queries(const std::vector<std::string>& queries) {
   std::vector<std::string> normalised = rvos_edge::check_queries(queries);
+  encoder_->check_number(normalised.size());
   const std::vector<HostTensor> vectors = encoder_->encode(normalised);
   const std::lock_guard<FairMutex> lock(mutex_);
   board_.resize(queries_symbol, static_cast<std::int64_t>(normalised.size()));
@@ -303,6 +309,12 @@ void Segmenter::Impl::run_frame(const ImageView& frame, Result& result) {
   // Copied, because the next frame overwrites the board's buffers.
   result.margins.resize(board_.shape(margin_output));
   board_.read_float(margin_output, result.margins.data());
+  if (bundle_.manifest().has_presence()) {
+    result.presence.resize(board_.shape(presence_output));
+    board_.read_float(presence_output, result.presence.data());
+  } else {
+    result.presence = {};
+  }
   if (flow_.keep_flow && board_.contains(flow_output)) {
     const Shape& shape = board_.shape(flow_output);
     result.flow.resize({shape.begin() + 1, shape.end()});

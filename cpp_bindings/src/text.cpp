@@ -69,7 +69,15 @@ std::vector<std::string> check_queries(const std::vector<std::string>& queries) 
 TextEncoder::TextEncoder(const Bundle& bundle, std::unique_ptr<HostGraph> graph, std::size_t entries)
     : tokenizer_(Tokenizer::from_file(bundle.tokenizer_path())), graph_(std::move(graph)),
       inputs_(bundle.manifest().graph(text_graph).inputs),
-      max_tokens_(static_cast<std::size_t>(bundle.manifest().text.max_tokens)), entries_(entries) {}
+      max_tokens_(static_cast<std::size_t>(bundle.manifest().text.max_tokens)),
+      max_queries_(static_cast<std::size_t>(bundle.manifest().max_queries)), entries_(entries) {}
+
+void TextEncoder::check_number(std::size_t queries) const {
+  if (queries > max_queries_) {
+    throw bad("there are " + std::to_string(queries) + " queries and this bundle takes at most " +
+              std::to_string(max_queries_) + " at once; give fewer.");
+  }
+}
 
 std::vector<HostTensor> TextEncoder::encode(const std::vector<std::string>& queries) {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -106,6 +114,7 @@ const TextEncoder::Vectors& TextEncoder::one(const std::string& query, std::size
 
 std::vector<std::string> TextEncoder::check(const std::vector<std::string>& queries) const {
   std::vector<std::string> normalised = check_queries(queries);
+  check_number(normalised.size());
   for (std::size_t i = 0; i < normalised.size(); ++i) {
     static_cast<void>(tokens(normalised[i], i + 1));
   }

@@ -25,8 +25,12 @@ class TextEncoder {
   /// @param entries  Queries kept in memory.
   TextEncoder(const Bundle& bundle, std::unique_ptr<HostGraph> graph, std::size_t entries = 1024);
 
-  /// Normalise queries and count their tokens, without encoding them.
-  /// @throws UserError  As `check_queries` and `encode`.
+  /// Check a number of queries.
+  /// @throws UserError  The bundle takes fewer.
+  void check_number(std::size_t queries) const;
+
+  /// Normalise queries and check their number and their tokens, without encoding them.
+  /// @throws UserError  As `check_queries`, `check_number` and `encode`.
   [[nodiscard]] std::vector<std::string> check(const std::vector<std::string>& queries) const;
 
   /// Encode normalised queries, at least one.
@@ -46,6 +50,7 @@ class TextEncoder {
   std::unique_ptr<HostGraph> graph_;
   std::vector<TensorSpec> inputs_;
   std::size_t max_tokens_;
+  std::size_t max_queries_;
   std::size_t entries_;
   std::mutex mutex_;
   /// Least recently used first.

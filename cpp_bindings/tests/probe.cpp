@@ -202,6 +202,9 @@ void run() {
     for (const Timing& timing : result.timings) {
       line["timings"][timing.stage] = timing.milliseconds;
     }
+    if (result.presence.size() != 0) {
+      line["presence"] = std::vector<float>(result.presence.begin(), result.presence.end());
+    }
     if (result.decision) {
       line["decision"] = to_json(*result.decision);
     }

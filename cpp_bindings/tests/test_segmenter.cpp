@@ -56,6 +56,26 @@ TEST_F(Segment, AnswersEveryQuery) {
   EXPECT_EQ(dark.index, 1);
 }
 
+TEST_F(Segment, HandsOnThePresence) {
+  tiny::Json manifest = tiny::manifest();
+  manifest["format_version"] = 4;
+  auto& outputs = manifest["graphs"]["gating"]["outputs"];
+  outputs.push_back({{"name", "presence"}, {"dtype", "float32"}, {"shape", {"Q"}}});
+  tiny::write_bundle(folder_.path(), manifest);
+  Segmenter segmenter(Bundle::open(folder_.path()), tiny::make_backend(journal_));
+  segmenter.set_queries({"dog", "the red ball"});
+  Result result = segmenter.step(frame(130));
+  EXPECT_EQ(std::vector<float>(result.presence.begin(), result.presence.end()), (std::vector<float>{0.5F, 0.25F}));
+  Segmenter without = open();
+  without.set_queries({"dog"});
+  without.step(frame(130), result);
+  EXPECT_EQ(result.presence.size(), 0U);
+  outputs[1]["shape"] = {"Q", 2};
+  tiny::write_bundle(folder_.path(), manifest);
+  const Bundle wrong = Bundle::open(folder_.path());
+  expect_refused(ErrorCode::bad_bundle, "tensor 'presence'", [&] { Segmenter(wrong, tiny::make_backend(journal_)); });
+}
+
 TEST_F(Segment, RunsWhatTheDecisionSays) {
   Options options;
   options.flow.keep_flow = true;
@@ -104,6 +124,8 @@ TEST_F(Segment, KeepsTheOldQueriesOnAnError) {
   segmenter.set_queries({"dog"});
   expect_refused(ErrorCode::bad_query, "query 2 is empty", [&] { segmenter.set_queries({"a", ""}); });
   EXPECT_EQ(segmenter.queries(), Names{"dog"});
+  expect_refused(ErrorCode::bad_query, "there are 65 queries and this bundle takes at most 64 at once; give fewer.",
+                 [&] { segmenter.set_queries(Names(65, "dog")); });
   expect_refused(ErrorCode::bad_frame, "null pointer", [&] { static_cast<void>(segmenter.step({})); });
   EXPECT_EQ(segmenter.step(frame(1)).index, 0);
 }
@@ -271,6 +293,7 @@ TEST(C, ReportsInsteadOfThrowing) {
   EXPECT_EQ(rvos_result_queries(result), 0U);
   EXPECT_EQ(rvos_result_masks(result, &height, &width), nullptr);
   EXPECT_EQ(height, 0);
+  EXPECT_EQ(rvos_result_presence(result), nullptr);
   EXPECT_EQ(rvos_result_timing(result, 0, nullptr), nullptr);
   rvos_result_destroy(result);
 }

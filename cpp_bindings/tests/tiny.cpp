@@ -91,6 +91,9 @@ class TinyGraph final : public Graph {
       for (std::size_t i = 0; i < cells; ++i) {
         floats(board_, "margin")[query * cells + i] = floats(board_, "c2")[i] * floats(board_, "lang1")[2 * query];
       }
+      if (board_.contains("presence")) {
+        floats(board_, "presence")[query] = 1 / (1 + floats(board_, "lang1")[2 * query]);
+      }
     }
   }
 

@@ -1,6 +1,6 @@
 """Write src/flow_constants.hpp: the constants of the flow policy, which both runtimes take from the Python modules.
 
-    python tools/flow_constants.py > src/flow_constants.hpp
+python tools/flow_constants.py > src/flow_constants.hpp
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from support.cpp_probe import Probe
@@ -131,4 +133,32 @@ def test_flow_settings(probe: Probe, tmp_path: Path, flow: dict[str, Any]) -> No
 def test_a_bundle_without_flow(probe: Probe, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "tiny", flow=False)
     steps = [Step(frame.image, ("a dog",)) for frame in SyntheticCamera(seed=2, size=(64, 96), frames=3)]
+    check(probe, bundle, steps, tmp_path)
+
+
+def with_presence(bundle: Path) -> Path:
+    """Give the gating graph of a tiny bundle an output ``presence``: the logistic function of the mean margin."""
+    path = bundle / "gating.onnx"
+    model = onnx.load(path)
+    model.graph.node.append(
+        onnx.helper.make_node("ReduceMean", ["margin", "presence_axes"], ["presence_mean"], keepdims=0)
+    )
+    model.graph.node.append(onnx.helper.make_node("Sigmoid", ["presence_mean"], ["presence"]))
+    model.graph.initializer.append(onnx.helper.make_tensor("presence_axes", onnx.TensorProto.INT64, [2], [1, 2]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("presence", onnx.TensorProto.FLOAT, ["Q"]))
+    onnx.save(model, path)
+    document = json.loads((bundle / "manifest.json").read_text())
+    gating = document["graphs"]["gating"]
+    gating["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    gating["outputs"].append({"name": "presence", "dtype": "float32", "shape": ["Q"]})
+    (bundle / "manifest.json").write_text(json.dumps(document))
+    return bundle
+
+
+def test_presence(probe: Probe, tmp_path: Path) -> None:
+    bundle = with_presence(write_tiny_bundle(tmp_path / "tiny"))
+    steps = [Step(frame.image, ("a dog", "the red ball")) for frame in SyntheticCamera(seed=2, size=(64, 96), frames=3)]
+    for result in run_cpp(probe, bundle, steps, FlowOptions(), tmp_path):
+        expected = 1 / (1 + np.exp(-result["margins"].mean((1, 2))))
+        np.testing.assert_allclose(result["presence"], expected, atol=1e-5)
     check(probe, bundle, steps, tmp_path)

@@ -16,7 +16,6 @@ from rvos_edge.bundle import shipped_bundle
 from rvos_edge.errors import UserError
 from rvos_edge.text import check_queries
 
-
 TOKENIZER = shipped_bundle() / "tokenizer.json"
 READABLE = [chr(code) for code in (*range(0x180), *range(0x300, 0x370), *range(0x2010, 0x2028))]
 """All characters of a query that C++ reads: Latin letters, their accents, typographic punctuation."""
@@ -104,7 +103,16 @@ def test_added_tokens(probe: Probe, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["  the\tdog \n on\u3000the left\x1f ", "plain", "\x00", "", " \u2003\x1c ", "x" * 101, "a \ud800 dog", "don't \udfff"],
+    [
+        "  the\tdog \n on\u3000the left\x1f ",
+        "plain",
+        "\x00",
+        "",
+        " \u2003\x1c ",
+        "x" * 101,
+        "a \ud800 dog",
+        "don't \udfff",
+    ],
     ids=ascii,
 )
 def test_the_same_queries_are_taken(probe: Probe, query: str) -> None:
@@ -115,7 +123,9 @@ def test_the_same_queries_are_taken(probe: Probe, query: str) -> None:
         assert found.startswith("error bad_query: ")
 
 
-@pytest.mark.parametrize("query", ["the \u72d7", "\u0441\u043e\u0431\u0430\u043a\u0430", "a dog \U0001f436", "a\u200bb"], ids=ascii)
+@pytest.mark.parametrize(
+    "query", ["the \u72d7", "\u0441\u043e\u0431\u0430\u043a\u0430", "a dog \U0001f436", "a\u200bb"], ids=ascii
+)
 def test_other_scripts_are_refused(probe: Probe, query: str) -> None:
     (found,) = probe.lines("queries", data=hexadecimal([query]))
     assert found.startswith("error bad_query: query 1 has the character U+")

@@ -55,13 +55,15 @@ class FakeContext:
         self._scratch = (address, nbytes)
 
     def update_device_memory_size_for_shapes(self) -> int:
-        assert self._specified(), "the shapes come first"
+        if not self._specified() or self._engine.silent:
+            self._engine._refuse("the shapes are not complete")
+            return 0
         # Graphs with more inputs need more, so that the scratch memory has to grow over the first frames.
         self._needs = 256 * len(self._shapes)
         return self._needs
 
     def is_stream_capturable(self, stream: int) -> bool:
-        return self._engine.capturable
+        return self._engine.capturable and (self._engine.fixed or not self._engine.allocates)
 
     def execute_async_v3(self, stream: int) -> bool:
         engine, cuda = self._engine, self._engine.cuda
@@ -98,6 +100,9 @@ class FakeContext:
         self._warm = False
 
 
+_ALLOCATES = " allocates at run time"
+
+
 class FakeEngine:
     """A deserialised engine."""
 
@@ -107,10 +112,15 @@ class FakeEngine:
         self.session = _session(str(path))
         self.broken = False
         self.capturable = True
+        self.silent = False
+        """True: the size of the scratch memory is not told."""
+        self.allocates = False
+        """True: built without REQUIRE_USER_ALLOCATION, which only matters for dynamic shapes."""
         self.contexts = 0
         self._logger = logger
         self._items = [*self.session.get_inputs(), *self.session.get_outputs()]
         self.num_io_tensors = len(self._items)
+        self.fixed = all(isinstance(dim, int) for item in self._items for dim in item.shape)
 
     def get_tensor_name(self, index: int) -> str:
         return str(self._items[index].name)
@@ -194,6 +204,10 @@ def fake_tensorrt(cuda: FakeCuda, *, rtx: bool = False) -> Any:
 
     class Config:
         num_compute_capabilities = 0
+        user_allocation = False
+
+        def set_flag(self, flag: str) -> None:
+            self.user_allocation = self.user_allocation or flag == "user allocation"
 
         def add_optimization_profile(self, profile: Any) -> None: ...
 
@@ -212,7 +226,8 @@ def fake_tensorrt(cuda: FakeCuda, *, rtx: bool = False) -> Any:
             return SimpleNamespace(set_shape=lambda *_: None)
 
         def build_serialized_network(self, network: Network, config: Config) -> bytes:
-            return network.path.encode()
+            allocates = rtx and not config.user_allocation
+            return f"{network.path}{_ALLOCATES if allocates else ''}".encode()
 
     class OnnxParser:
         def __init__(self, network: Network, logger: Any) -> None:
@@ -227,11 +242,13 @@ def fake_tensorrt(cuda: FakeCuda, *, rtx: bool = False) -> Any:
             self._logger = logger
 
         def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine | None:
-            path = Path(plan.decode(errors="replace"))
+            text = plan.decode(errors="replace")
+            path = Path(text.removesuffix(_ALLOCATES))
             if not path.is_file():
                 self._logger.log(1, "the plan is of another version")
                 return None
             engines[path.stem] = FakeEngine(cuda, self._logger, path)
+            engines[path.stem].allocates = text.endswith(_ALLOCATES)
             return engines[path.stem]
 
     trt = SimpleNamespace(
@@ -248,6 +265,7 @@ def fake_tensorrt(cuda: FakeCuda, *, rtx: bool = False) -> Any:
     )
     if rtx:
         trt.IRuntimeCache = FakeCache
+        trt.BuilderFlag = SimpleNamespace(REQUIRE_USER_ALLOCATION="user allocation")
         trt.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
         trt.ComputeCapability = SimpleNamespace(SM86="86")
     return trt

@@ -2,8 +2,8 @@
 #
 #     cmake -S cpp_bindings -B build-jetson --toolchain cpp_bindings/cmake/toolchains/aarch64-linux-gnu.cmake
 #
-# RVOS_EDGE_SYSROOT is a copy of the board's file system (its /usr and /opt suffice): there the TensorRT, CUDA, OpenVINO
-# and ONNX Runtime of the board are looked for. Without it only what needs none of them is built.
+# RVOS_EDGE_SYSROOT is a copy of the board's file system (/usr and /opt suffice), where TensorRT, CUDA, OpenVINO and ONNX
+# Runtime are searched. Without it the library is built without them.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
@@ -19,6 +19,6 @@ if(RVOS_EDGE_SYSROOT)
 endif()
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
-# Headers alone, such as nlohmann_json, may be this machine's; libraries may not.
+# Header-only packages such as nlohmann_json may come from the build machine; libraries may not.
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE BOTH)
 set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE BOTH)

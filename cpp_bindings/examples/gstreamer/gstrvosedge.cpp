@@ -1,9 +1,9 @@
-// A GStreamer element that tints what its queries name:
+// A GStreamer element that tints the objects that its queries name:
 //
 //     gst-launch-1.0 v4l2src ! videoconvert ! rvosedge bundle=my-bundle query="the red cup;a hand" ! videoconvert !
 //     autovideosink
 //
-// Frames are BGR and are drawn on in place. A skeleton for one's own element: what is done with the masks is in `tint`.
+// Frames are BGR and changed in place. To write your own element, change `tint`.
 #include <gst/gst.h>
 #include <gst/video/gstvideofilter.h>
 #include <gst/video/video.h>
@@ -20,10 +20,10 @@
 
 namespace {
 
-/// BGR, one per query and over again.
+/// BGR colours of the queries, used cyclically.
 constexpr guint8 colours[][3] = {{0, 159, 230}, {233, 180, 86}, {115, 158, 0}, {66, 228, 240}, {178, 114, 0}};
 
-/// What the properties say and what they led to; GObject zeroes its instances, so this one is made and deleted by hand.
+/// The properties and the objects made from them. GObject zeroes its instances, so this struct is allocated by hand.
 struct State {
   std::mutex mutex;  // properties may be set from any thread
   std::string bundle;

@@ -18,7 +18,7 @@
 namespace rvos_edge {
 
 /// Newest bundle format that this library reads.
-inline constexpr int format_version = 3;
+inline constexpr int format_version = 4;
 /// Oldest bundle format that this library reads.
 inline constexpr int oldest_format_version = 2;
 
@@ -119,6 +119,8 @@ struct RVOS_EDGE_API Manifest {
   /// Graphs that decode the queries, in running order: `gating` and, if the bundle has it, `boundary`. The last one
   /// outputs the margin.
   [[nodiscard]] std::vector<std::string> answer_graphs() const;
+  /// True if `gating` outputs the presence of each query.
+  [[nodiscard]] bool has_presence() const noexcept;
   /// True if any graph may be computed in bfloat16.
   [[nodiscard]] bool allows_bfloat16() const noexcept;
 };

@@ -130,6 +130,8 @@ RVOS_EDGE_API const uint8_t* rvos_result_masks(const rvos_result* result, int32_
 RVOS_EDGE_API const float* rvos_result_margins(const rvos_result* result, int32_t* height, int32_t* width);
 /** float [Q], mean object probability over the mask. */
 RVOS_EDGE_API const float* rvos_result_scores(const rvos_result* result);
+/** float [Q], probability that the query's object is in the frame; NULL if the bundle has no presence head. */
+RVOS_EDGE_API const float* rvos_result_presence(const rvos_result* result);
 /** float [2, height, width], pixels of the network's input; NULL unless `flow_keep_flow`. */
 RVOS_EDGE_API const float* rvos_result_flow(const rvos_result* result, int32_t* height, int32_t* width);
 /** Index of the frame since the last reset. */

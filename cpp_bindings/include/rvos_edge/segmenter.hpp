@@ -48,6 +48,8 @@ struct Result {
   Array<float> margins;
   /// [Q], mean object probability over the mask; 0 for an empty mask.
   Array<float> scores;
+  /// [Q], probability that the query's object is in the frame; empty if the bundle has no presence head.
+  Array<float> presence;
   /// Milliseconds by stage, in the order they ran; a stage that did not run is absent. A frame that a GPU replays has
   /// one stage, `graph`, for all graphs.
   std::vector<Timing> timings;

@@ -68,6 +68,9 @@ class Result:
     def scores(self) -> NDArray[np.float32]:
         """float32 [Q], mean object probability over the mask, 0 for an empty mask."""
     @property
+    def presence(self) -> NDArray[np.float32] | None:
+        """float32 [Q], probability that the query's object is in the frame; None without a presence head."""
+    @property
     def timings(self) -> dict[str, float]:
         """Milliseconds by stage, in the order they ran."""
     @property

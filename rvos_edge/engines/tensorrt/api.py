@@ -134,6 +134,13 @@ def limit_workspace(trt: ModuleType, config: Any, mebibytes: int | None) -> None
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, mebibytes << 20)
 
 
+def require_user_allocation(trt: ModuleType, config: Any) -> None:
+    """Forbid allocations at run time, if the flavour has the flag: engines that allocate cannot be captured."""
+    flag = getattr(getattr(trt, "BuilderFlag", None), "REQUIRE_USER_ALLOCATION", None)
+    if flag is not None:
+        config.set_flag(flag)
+
+
 def use_timing_cache(config: Any, path: Path | None) -> Any | None:
     """Start from the timings of earlier builds on this GPU; returns the cache to be saved, or None."""
     if path is None or not hasattr(config, "create_timing_cache"):

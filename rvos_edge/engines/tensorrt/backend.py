@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rvos_edge.bundle import FLOW_GRAPHS, Bundle, GraphSpec, TensorSpec
+from rvos_edge.bundle import Bundle, GraphSpec, TensorSpec
 from rvos_edge.engines.base import Lap
 from rvos_edge.engines.board import Board
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend, OrtHostGraph
@@ -50,7 +50,6 @@ class TensorRtGraph:
         device: CudaDevice,
         board: Board[DeviceBuffer],
         scratch: Scratch,
-        side: bool,
     ) -> None:
         self.inputs: tuple[TensorSpec, ...] = spec.inputs
         self.outputs: tuple[TensorSpec, ...] = spec.outputs
@@ -60,7 +59,6 @@ class TensorRtGraph:
         self._device = device
         self._board = board
         self._scratch = scratch
-        self._side = side
         self._names = tuple(tensor.name for tensor in (*spec.inputs, *spec.outputs))
         self._bound: dict[tuple[DeviceBuffer, ...], _Bound] = {}
 
@@ -72,7 +70,6 @@ class TensorRtGraph:
         """
         key = tuple(map(self._board.buffer, self._names))
         bound = self._bound.get(key) or self._bind(key)
-        self._device.choose(side=self._side)
         scratch = self._scratch.at_least(bound.needs)
         if scratch is not bound.scratch and scratch is not None:
             bound.context.set_device_memory(scratch.address, scratch.nbytes)
@@ -87,7 +84,7 @@ class TensorRtGraph:
         """
         for bound in self._bound.values():
             able = getattr(bound.context, "is_stream_capturable", None)
-            if able is not None and not able(self._device.main):
+            if able is not None and not able(self._device.stream):
                 raise CudaError(f"{self._path} cannot be part of a CUDA graph.")
 
     def _bind(self, key: tuple[DeviceBuffer, ...]) -> _Bound:
@@ -102,7 +99,11 @@ class TensorRtGraph:
                 )
         for name, buffer in zip(self._names, key, strict=True):
             self._must(context.set_tensor_address(name, buffer.address), f"takes no address for '{name}'")
-        bound = _Bound(context, context.update_device_memory_size_for_shapes())
+        errors = len(self._log.errors)
+        needs = context.update_device_memory_size_for_shapes()
+        # 0 means either that no scratch memory is needed or that the call failed, which TensorRT logs.
+        self._must(needs > 0 or len(self._log.errors) == errors, "does not tell its scratch memory")
+        bound = _Bound(context, needs)
         self._bound[key] = bound
         return bound
 
@@ -129,7 +130,6 @@ class TensorRtBackend:
         flavour: api.Flavour,
         build: bool = True,
         record: bool = True,
-        side_stream: bool = False,
         threads: int | None = None,
         reason: str = "",
         cuda: Cuda | None = None,
@@ -141,7 +141,6 @@ class TensorRtBackend:
             flavour: "tensorrt" or "tensorrt-rtx".
             build: False to refuse where an engine is missing instead of building it.
             record: Replay frames as CUDA graphs.
-            side_stream: Let the flow run beside the vision graphs, on a stream of its own.
             threads: CPU threads of the text graph.
             reason: Why this backend; that it was asked for when empty.
             cuda: For tests.
@@ -160,15 +159,14 @@ class TensorRtBackend:
         self._log = api.Log(self._trt)
         self._runtime = self._trt.Runtime(self._log.logger)
         # Nothing below may refer back to this object: memory is given back when it goes, not when a cycle is found.
-        self._device = device = CudaDevice(cuda, side_stream=side_stream)
+        self._device = device = CudaDevice(cuda)
         self.board: Board[DeviceBuffer] = Board(partial(DeviceBuffer, device))
         self._graphs = graphs = list[TensorRtGraph]()
         self._scratch = Scratch(device)
-        self._side_scratch = Scratch(device) if side_stream else self._scratch
         self._frames = DeviceFrames(
             device,
             self.board,
-            (self._scratch, self._side_scratch),
+            self._scratch,
             record=record,
             before_capture=partial(_check_capture, graphs),
             after_first=partial(_save_caches, graphs),
@@ -193,7 +191,6 @@ class TensorRtBackend:
         _check_tensors(self._trt, engine_path, engine, spec)
         for tensor in (*spec.inputs, *spec.outputs):
             self.board.declare(tensor)
-        side = names[0] in FLOW_GRAPHS
         graph = TensorRtGraph(
             engine_path,
             spec,
@@ -201,8 +198,7 @@ class TensorRtBackend:
             log=self._log,
             device=self._device,
             board=self.board,
-            scratch=self._side_scratch if side else self._scratch,
-            side=side,
+            scratch=self._scratch,
         )
         self._graphs.append(graph)
         return graph

@@ -173,6 +173,7 @@ def build_plan(job: BuildJob, report: Report) -> bytes:
     config = builder.create_builder_config()
     api.aim_at(trt, config, job.options.capabilities)
     api.limit_workspace(trt, config, job.options.workspace)
+    api.require_user_allocation(trt, config)
     monitor = api.progress_monitor(trt, report)
     if monitor is not None:
         config.progress_monitor = monitor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ class DeviceFrames:
     have left there. When a capture fails, for whatever reason, frames are launched plainly from then on.
 
     Example:
-        >>> frames = DeviceFrames(device, board, [scratch])  # doctest: +SKIP
+        >>> frames = DeviceFrames(device, board, scratch)  # doctest: +SKIP
         >>> frames.run("every frame", lambda lap: graph.run())  # doctest: +SKIP
     """
 
@@ -46,7 +46,7 @@ class DeviceFrames:
         self,
         device: CudaDevice,
         board: Board[DeviceBuffer],
-        scratches: Sequence[Scratch],
+        scratch: Scratch,
         *,
         record: bool = True,
         before_capture: Callable[[], None] = lambda: None,
@@ -57,7 +57,7 @@ class DeviceFrames:
         Args:
             device: Where the work is queued.
             board: The slots that the work uses.
-            scratches: The working memory that it uses.
+            scratch: The working memory that it uses.
             record: False to launch every frame plainly.
             before_capture: Raises where a capture would go wrong.
             after_first: Called when a frame has run plainly to its end.
@@ -66,7 +66,7 @@ class DeviceFrames:
         """Why frames are not recorded any more; empty while nothing went wrong."""
         self._device = device
         self._board = board
-        self._scratches = scratches
+        self._scratch = scratch
         self._record = record
         self._before_capture = before_capture
         self._after_first = after_first
@@ -85,7 +85,7 @@ class DeviceFrames:
             self._plain(work)
             return
         before = self._board.arrangement()
-        whole = (key, *self._scratch(), *before.values())
+        whole = (key, self._scratch.buffer, *before.values())
         recording = self._known.get(whole)
         if recording is None:
             self._first(whole, work)
@@ -101,11 +101,8 @@ class DeviceFrames:
         """Milliseconds by stage of the last frame, from the device's own clock; waits for its end."""
         return self._clock.read()
 
-    def _scratch(self) -> tuple[DeviceBuffer | None, ...]:
-        return tuple(scratch.buffer for scratch in self._scratches)
-
     def _first(self, whole: tuple[Any, ...], work: Callable[[Lap], None]) -> None:
-        live = {*self._scratch(), *self._board.buffers()}
+        live = {self._scratch.buffer, *self._board.buffers()}
         for known in [known for known in self._known if not live.issuperset(known[1:])]:
             del self._known[known]
         self._plain(work)
@@ -126,11 +123,11 @@ class DeviceFrames:
             raise
 
     def _queue(self, work: Callable[[Lap], None], lap: Lap) -> None:
-        self._device.begin_frame()
+        self._device.in_frame = True
         try:
             work(lap)
         finally:
-            self._device.end_frame()
+            self._device.in_frame = False
 
     def _capture(self, recording: _Recording, before: Arrangement, work: Callable[[Lap], None]) -> None:
         try:
@@ -148,7 +145,7 @@ class DeviceFrames:
             self._plain(work)
 
     def _captured(self, work: Callable[[Lap], None]) -> int:
-        cuda, stream = self._device.cuda, self._device.main
+        cuda, stream = self._device.cuda, self._device.stream
         self._before_capture()
         cuda.begin_capture(stream)
         try:
@@ -165,45 +162,38 @@ class DeviceFrames:
 
     def _launch(self, executable: int) -> None:
         self._clock.start()
-        self._device.cuda.launch(executable, self._device.main)
+        self._device.cuda.launch(executable, self._device.stream)
         self._clock.lap(GRAPH_STAGE)
 
 
 class _EventClock:
-    """Times of stages by events; a stage begins when all that it waits for has ended."""
+    """Times of stages by events on the stream."""
 
     def __init__(self, device: CudaDevice) -> None:
         self._device = device
         self._events: list[int] = []
         self._used = 0
-        self._last: dict[int, int] = {}
-        self._stages: list[tuple[str, set[int], int]] = []
+        self._stages: list[str] = []
 
     def start(self) -> None:
         self._used = 0
         self._stages.clear()
-        start = self._mark()
-        self._last = {self._device.main: start, self._device.side: start}
+        self._mark()
 
     def lap(self, name: str) -> None:
-        stream = self._device.stream
-        event = self._mark()
-        # The main stream waits for the side stream, not the other way round.
-        starts = set(self._last.values()) if stream == self._device.main else {self._last[stream]}
-        self._stages.append((name, starts, event))
-        self._last[stream] = event
+        self._mark()
+        self._stages.append(name)
 
     def read(self) -> dict[str, float]:
         if not self._stages:
             return {}
         self._device.synchronize()
         elapsed = self._device.cuda.elapsed
-        return {name: min(elapsed(start, end) for start in starts) for name, starts, end in self._stages}
+        return {name: elapsed(self._events[i], self._events[i + 1]) for i, name in enumerate(self._stages)}
 
-    def _mark(self) -> int:
+    def _mark(self) -> None:
         if self._used == len(self._events):
             self._events.append(self._device.event(self, timed=True))
         event = self._events[self._used]
         self._used += 1
         self._device.cuda.record(event, self._device.stream)
-        return event

@@ -1,4 +1,4 @@
-"""Tensors in the memory of a CUDA device, and the streams on which they are worked."""
+"""Tensors in the memory of a CUDA device, and the stream that works on them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,15 @@ _RING = 2
 
 
 class CudaDevice:
-    """One device's memory and streams; everything is given back with its owner, or at the latest with this object.
-
-    Work goes to ``stream``. That is the main stream, and within a frame the side stream while ``choose`` says so, where
-    there is one: it begins at the frame's start, and the main stream waits for it before going on.
+    """Memory and stream of one device; everything is released with its owner, or at the latest with this object.
 
     Example:
         >>> device = Device(open_cuda())  # doctest: +SKIP
         >>> buffer = DeviceBuffer(device, "float32", (2, 3))  # doctest: +SKIP
     """
 
-    def __init__(self, cuda: Cuda, *, side_stream: bool = False) -> None:
-        """Make the streams.
+    def __init__(self, cuda: Cuda) -> None:
+        """Make the stream.
 
         Raises:
             CudaError: CUDA fails.
@@ -42,11 +39,7 @@ class CudaDevice:
         # A finalizer may run at any moment, also while a graph is captured: it only notes what can be given back.
         self._dead: deque[tuple[str, int]] = deque()
         weakref.finalize(self, _release_all, self._held)
-        self.main = self.hold(self, "stream", cuda.create_stream(), cuda.destroy_stream)
-        self.side = self.hold(self, "stream", cuda.create_stream(), cuda.destroy_stream) if side_stream else self.main
-        self.stream = self.main
-        self._fork, self._join = self.event(self, timed=False), self.event(self, timed=False)
-        self._forked = False
+        self.stream = self.hold(self, "stream", cuda.create_stream(), cuda.destroy_stream)
 
     def hold(self, owner: object, kind: str, handle: int, release: Callable[[int], None]) -> int:
         """Have ``release(handle)`` called some time after ``owner`` is gone."""
@@ -78,37 +71,7 @@ class CudaDevice:
 
     def synchronize(self) -> None:
         """Wait for all work."""
-        self.cuda.synchronize(self.main)
-
-    def begin_frame(self) -> None:
-        """Let the side stream start from here."""
-        self.in_frame = True
-        if self.side != self.main:
-            self.cuda.record(self._fork, self.main)
-            self._forked = False
-
-    def choose(self, *, side: bool) -> None:
-        """Send the next work to the side stream, or, after joining the two, to the main one.
-
-        Outside a frame, or without a side stream, everything stays on the main stream.
-        """
-        wanted = self.side if side and self.in_frame else self.main
-        if wanted == self.stream:
-            return
-        if wanted == self.side:
-            if self._forked:
-                self.cuda.record(self._fork, self.main)
-            self.cuda.wait(self.side, self._fork)
-            self._forked = True
-        else:
-            self.cuda.record(self._join, self.side)
-            self.cuda.wait(self.main, self._join)
-        self.stream = wanted
-
-    def end_frame(self) -> None:
-        """Join the streams."""
-        self.in_frame = False
-        self.choose(side=False)
+        self.cuda.synchronize(self.stream)
 
 
 class DeviceBuffer:

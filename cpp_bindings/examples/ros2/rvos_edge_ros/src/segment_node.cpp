@@ -38,7 +38,7 @@ class SegmentNode : public rclcpp::Node {
       ready_ = true;
     }
     labels_ = create_publisher<Image>("labels", rclcpp::SensorDataQoS());
-    // A queue of one: only the newest image is worth its time.
+    // A queue of one, so that only the newest image is processed.
     images_ = create_subscription<Image>("image", rclcpp::SensorDataQoS().keep_last(1),
                                          [this](Image::ConstSharedPtr image) { segment(*image); });
     queries_ = create_subscription<String>("query", 1, [this](String::ConstSharedPtr query) { ask(query->data); });
@@ -68,7 +68,7 @@ class SegmentNode : public rclcpp::Node {
     }
   }
 
-  /// BGR of an image; none where it is damaged or of another encoding.
+  /// An image as BGR; none if it is damaged or of another encoding.
   std::optional<rvos_edge::ImageView> look(const Image& image) {
     const bool rgb = image.encoding == "rgb8";
     const std::size_t row = std::size_t{3} * image.width;
