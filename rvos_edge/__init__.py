@@ -2,19 +2,28 @@
 
 Example:
     >>> import rvos_edge
-    >>> segmenter = rvos_edge.open()
-    >>> segmenter.set_queries(["the dog on the left"])
-    >>> result = segmenter.step(frame)  # uint8 [H,W,3] BGR
+    >>> segmenter = rvos_edge.open()  # doctest: +SKIP
+    >>> segmenter.set_queries(["the dog on the left"])  # doctest: +SKIP
+    >>> result = segmenter.step(frame)  # uint8 [H,W,3] BGR  # doctest: +SKIP
 
-    >>> for frame, result in rvos_edge.stream("clip.mp4", queries=["the dog on the left"]):
+    >>> for frame, result in rvos_edge.stream("clip.mp4", queries=["the dog on the left"]):  # doctest: +SKIP
     ...     print(frame.index, result.masks.shape)
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rvos_edge.errors import UserError
+
+# ONNX Runtime (since 1.29) and OpenVINO report to their makers when they are imported, and keep an identity of the
+# machine in the user's home. Both are switched off here, because every import of this package passes through here
+# before it loads either of them. A host program that set the variable or loaded the telemetry itself keeps its choice.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# OpenVINO has no such variable; where its telemetry cannot be imported it uses an empty class of its own.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from rvos_edge.flow.policy import FlowOptions

@@ -1,17 +1,89 @@
-"""What libraries would report about their users."""
+"""No library that the runtime loads reports about its user, keeps an identity of the machine or opens a connection.
+
+ONNX Runtime (since 1.29) and OpenVINO do all three by default where ``CI`` is not set.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
+from support.tiny_bundle import write_tiny_bundle
+
+RUN = ["run", "--source", "synthetic", "--frames", "3", "--query", "the dog", "--backend"]
+OPEN = "import sys, rvos_edge; rvos_edge.open(sys.argv[1], backend='{}').set_queries(['the dog'])"
 
 
-def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
-    """Its telemetry would start a thread and fork a process when it is imported."""
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
+
+
+@cache
+def _tracer() -> list[str]:
+    """Command that records connections, or nothing where strace is missing or may not trace."""
+    strace = shutil.which("strace")
+    if strace is None or subprocess.run([strace, "-qq", "-o", os.devnull, "true"], check=False).returncode:
+        return []
+    return [strace, "-f", "-qq", "-e", "trace=connect,sendto"]
+
+
+def _run(arguments: list[str], folder: Path, **environment: str) -> None:
+    """Run Python as a user does: a home of its own, not in CI. Fail if anything is left behind or sent."""
+    home, temporary, trace = folder / "home", folder / "tmp", folder / "trace"
+    home.mkdir()
+    temporary.mkdir()
+    clean = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "VIRTUAL_ENV") if name in os.environ}
+    clean |= {"HOME": str(home), "TMPDIR": str(temporary), "LANG": "C.UTF-8", **environment}
+    tracer = [*_tracer(), "-o", str(trace)] if _tracer() else []
+    done = subprocess.run(
+        [*tracer, sys.executable, *arguments], capture_output=True, text=True, env=clean, cwd=folder, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [path for place in (home, temporary) for path in place.rglob("*")]
+    calls = trace.read_text() if trace.exists() else ""
+    addresses = re.findall(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"', calls)
+    assert not [a or b for a, b in addresses if not a.startswith("127.") and b != "::1"]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_run_leaves_nothing_and_connects_to_nobody(tiny: Path, tmp_path: Path, backend: str) -> None:
+    pytest.importorskip(backend)
+    _run(["-m", "rvos_edge.cli", *RUN, backend, "--bundle", str(tiny)], tmp_path)
+
+
+def test_inspect_leaves_nothing_and_connects_to_nobody(tiny: Path, tmp_path: Path) -> None:
+    _run(["-m", "rvos_edge.cli", "inspect", str(tiny)], tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_open_leaves_nothing_and_connects_to_nobody(tiny: Path, tmp_path: Path, backend: str) -> None:
+    pytest.importorskip(backend)
+    _run(["-c", OPEN.format(backend), str(tiny)], tmp_path)
+
+
+@pytest.mark.parametrize("library", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("ours", ["rvos_edge", "rvos_edge.errors", "rvos_edge.bundle"])
+def test_any_import_of_ours_is_early_enough(tmp_path: Path, library: str, ours: str) -> None:
+    """A host program may import the library itself, after any module of this package."""
+    pytest.importorskip(library)
+    _run(["-c", f"import {ours}, {library}"], tmp_path)
+
+
+@pytest.mark.parametrize("wish", ["0", "1"])
+def test_the_wish_of_the_host_stays(tmp_path: Path, wish: str) -> None:
+    code = f"import os, rvos_edge; assert os.environ['ORT_DISABLE_TELEMETRY'] == '{wish}'"
+    _run(["-c", code], tmp_path, ORT_DISABLE_TELEMETRY=wish)
+
+
+def test_openvino_starts_no_process_when_it_is_imported(tmp_path: Path) -> None:
+    """Its telemetry would start a thread and fork a process beside the threads of the host."""
     pytest.importorskip("openvino")
     code = (
         "import threading, multiprocessing\n"
@@ -21,6 +93,4 @@ def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
         "assert threading.active_count() == 1, threading.enumerate()\n"
         "assert not started\n"
     )
-    environment = {**os.environ, "HOME": str(tmp_path), "CI": ""}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-    assert not list(tmp_path.iterdir()), "and it keeps no identity of the user's"
+    _run(["-c", code], tmp_path)
