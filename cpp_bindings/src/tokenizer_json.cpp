@@ -20,7 +20,7 @@ using Json = nlohmann::json;
 
 /// Nesting of JSON that is read; a tokenizer has 5 levels.
 constexpr int deepest = 32;
-constexpr std::int64_t highest_id = std::numeric_limits<std::int32_t>::max();
+constexpr std::uint64_t highest_id = std::numeric_limits<std::int32_t>::max();
 
 /// A member, or null if it is missing or null.
 const Json* member(const Json& object, const char* name) {
@@ -45,7 +45,7 @@ bool flag_of(const Json& object, const char* name, bool otherwise) {
 }
 
 std::int64_t id_of(const Json& value) {
-  if (!value.is_number_unsigned() || value > highest_id) {
+  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > highest_id) {
     refuse("a token id is not an integer from 0 to 2147483647");
   }
   return value.get<std::int64_t>();

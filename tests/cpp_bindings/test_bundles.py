@@ -73,7 +73,6 @@ BAD_BUNDLE = {
     "fed by nothing": at("graphs.aspp.inputs.0.name", "c6"),
     "fed otherwise": at("graphs.aspp.inputs.0.shape.1", "C"),
     "fed another dtype": at("graphs.aspp.inputs.0.dtype", "float16"),
-    "without flow": at("flow", None),
     "hash": at("graphs.backbone.sha256", "0" * 64),
     "leaves": at("graphs.backbone.file", "../backbone.onnx"),
     "absolute": at("graphs.backbone.file", "/etc/passwd"),

@@ -100,7 +100,7 @@ class DeviceBuffer:
         if self._incoming is None:
             self._incoming = _Pinned(self._device, self)
         cuda = self._device.cuda
-        cuda.download(self._incoming.address, self.address, self.nbytes, self._device.main)
+        cuda.download(self._incoming.address, self.address, self.nbytes, self._device.stream)
         self._device.synchronize()
         view = self._incoming.array.view()
         view.flags.writeable = False
@@ -150,7 +150,7 @@ class _PinnedRing:
         self._ring = deque(_Pinned(device, buffer) for _ in range(_RING))
 
     def send(self, array: NDArray[Any], target: DeviceBuffer) -> None:
-        cuda, stream = self._device.cuda, self._device.main
+        cuda, stream = self._device.cuda, self._device.stream
         pinned = self._ring[0]
         self._ring.rotate()
         cuda.synchronize_event(pinned.sent)
