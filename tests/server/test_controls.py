@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import cv2
 import numpy as np
 import pytest
 from support.served import Pictures, Serve, picture, wait_until
@@ -18,7 +17,6 @@ from rvos_edge.segmenter import Segmenter
 from rvos_edge.server.controls import LiveSegmenter, ServerControls, Settings
 from rvos_edge.server.player import Choice, Player
 from rvos_edge.server.rendering import draw_picture, encode_jpeg, fit, flow_colours
-from rvos_edge.server.uploads import container
 from rvos_edge.streaming.sources import Frame, Source
 
 
@@ -29,14 +27,13 @@ def test_edits_between_two_frames_are_done_once(open_tiny: Callable[..., Segment
     live = LiveSegmenter(segmenter, controls)
     assert live.step(picture(0)).queries == ("the dog",)
     for number in range(50):
-        controls.set_queries([f"the dog {number}"])
-        controls.change({"iterations": 1 + number % 5})
+        controls.edit([f"the dog {number}"], {"iterations": 1 + number % 5})
     assert segmenter.queries == ("the dog",)
     result = live.step(picture(1))
     assert result.queries == ("the dog 49",)
     assert result.decision is not None
     assert result.decision.iterations == 5
-    assert controls.shown.revision == controls.wanted.revision == 100
+    assert controls.shown.revision == controls.wanted.revision == 50
 
 
 def test_edits_do_not_interrupt_the_video(open_tiny: Callable[..., Segmenter]) -> None:
@@ -48,7 +45,7 @@ def test_edits_do_not_interrupt_the_video(open_tiny: Callable[..., Segmenter]) -
     live = LiveSegmenter(edited, controls)
     for index in range(4):
         if index == 2:
-            controls.set_queries(["a cat"])
+            controls.edit(["a cat"])
         expected, got = plain.step(picture(index)), live.step(picture(index))
     assert np.array_equal(expected.margins, got.margins)
 
@@ -58,7 +55,7 @@ def test_without_queries_the_picture_is_bare_and_the_next_one_starts_anew(open_t
     controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
     assert live.step(picture(0)).masks.shape == (0, 96, 128)
-    controls.set_queries(["the dog"])
+    controls.edit(["the dog"])
     result = live.step(picture(1))
     assert result.masks.shape == (1, 96, 128)
     assert result.decision is not None
@@ -74,7 +71,7 @@ def test_an_edit_that_cannot_be_done_leaves_what_was(
     segmenter.set_queries(["the dog"])
     controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
-    controls.set_queries(["a cat"])
+    controls.edit(["a cat"])
 
     def fail(queries: object) -> None:
         raise UserError("the engine takes no more; use fewer.")
@@ -85,8 +82,35 @@ def test_an_edit_that_cannot_be_done_leaves_what_was(
     assert controls.wanted.queries == ("the dog",)
     live.step(picture(1))
     assert controls.error  # until the next edit
-    controls.change({"opacity": 1.0})
+    controls.edit(settings={"opacity": 1.0})
     assert controls.error == ""
+
+
+def test_an_edit_is_taken_whole_or_not_at_all(open_tiny: Callable[..., Segmenter]) -> None:
+    segmenter = open_tiny()
+    segmenter.set_queries(["the dog"])
+    controls = ServerControls(segmenter)
+    for queries, settings in ((["a cat"], {"opacity": 7}), (["a cat", " "], {"opacity": 0.1})):
+        with pytest.raises(UserError):
+            controls.edit(queries, settings)
+        assert (controls.wanted.queries, controls.wanted.settings.opacity) == (("the dog",), 0.5)
+
+
+def test_an_edit_that_fails_halfway_is_undone(
+    open_tiny: Callable[..., Segmenter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = open_tiny()
+    segmenter.set_queries(["the dog"])
+    controls = ServerControls(segmenter)
+    live = LiveSegmenter(segmenter, controls)
+    controls.edit(["a cat"], {"threshold": 1.0})
+
+    def fail(threshold: float) -> None:
+        raise UserError("the engine takes no threshold; leave it at 0.")
+
+    monkeypatch.setattr(segmenter, "set_threshold", fail)
+    assert live.step(picture(0)).queries == ("the dog",)
+    assert segmenter.queries == ("the dog",)
 
 
 def test_waiting_for_an_edit() -> None:
@@ -97,7 +121,7 @@ def test_waiting_for_an_edit() -> None:
 
     controls = ServerControls(Nothing())  # type: ignore[arg-type]
     assert not controls.wait_for_edit(controls.wanted.revision, 0.01)
-    threading.Timer(0.05, lambda: controls.change({"paused": True})).start()
+    threading.Timer(0.05, lambda: controls.edit(settings={"paused": True})).start()
     assert controls.wait_for_edit(0, 10)
 
 
@@ -115,7 +139,7 @@ def test_a_source_that_breaks_waits_for_another_one(serve: Serve) -> None:
     served = serve("the dog", source=Breaking)
     wait_until(lambda: served.live.status()["state"] == "waiting")
     assert "unplugged" in served.request("GET", "/api/status").json["trouble"]
-    assert served.live.figures.frames == 3
+    assert served.live.telemetry.frames == 3
     assert served.request("PUT", "/api/source", {"source": "synthetic"}).status == 200
     assert served.after(2).masks.shape[1:] == (288, 512)
     assert served.live.status()["trouble"] == ""
@@ -174,9 +198,9 @@ def test_times_grow_over_everything_that_is_played() -> None:
 
 def test_without_repeat_the_stream_ends_with_its_file(serve: Serve) -> None:
     served = serve("the dog", source=lambda: Pictures(4), repeat=False)
-    wait_until(lambda: served.live.figures.frames == 4)
+    wait_until(lambda: served.live.telemetry.frames == 4)
     time.sleep(0.05)
-    assert served.live.figures.frames == 4
+    assert served.live.telemetry.frames == 4
 
 
 def test_a_pause_holds_the_frame_and_shows_edits_on_it(serve: Serve) -> None:
@@ -184,12 +208,12 @@ def test_a_pause_holds_the_frame_and_shows_edits_on_it(serve: Serve) -> None:
     revision = served.request("PUT", "/api/settings", {"paused": True}).json["revision"]
     wait_until(lambda: served.live.controls.shown.revision == revision)
     time.sleep(0.05)
-    frames, held = served.live.figures.frames, served.live.sink.shown
+    frames, held = served.live.telemetry.frames, served.live.sink.shown
     assert held is not None
     time.sleep(0.1)
-    assert served.live.figures.frames == frames
+    assert served.live.telemetry.frames == frames
     served.request("PUT", "/api/queries", {"queries": ["a cat"]})
-    wait_until(lambda: served.live.figures.frames == frames + 1)
+    wait_until(lambda: served.live.telemetry.frames == frames + 1)
     shown = served.live.sink.shown
     assert shown is not None
     assert np.array_equal(shown.frame.image, held.frame.image)
@@ -264,12 +288,3 @@ def test_flow_is_shown_on_the_usual_wheel() -> None:
     assert up[1] < 90
     assert up[2] > 200
     assert np.isfinite(flow_colours(np.full((2, 3, 3), np.nan, np.float32))).all()
-
-
-def test_containers_are_known_by_their_first_bytes() -> None:
-    assert container(b"\0\0\0\x20ftypisom") == ".mp4"
-    assert container(b"\x1aE\xdf\xa3....webm") == ".webm"
-    assert container(b"\x1aE\xdf\xa3....matroska") == ".mkv"
-    assert container(b"RIFF\0\0\0\0AVI LIST") == ".avi"
-    for other in (b"", b"#EXTM3U\n", b"RIFF\0\0\0\0WAVE", cv2.imencode(".png", picture(0))[1].tobytes()):
-        assert container(other) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from support.served import Serve, Served, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
 
@@ -176,6 +178,28 @@ def test_a_message_of_100_000_characters_ends_its_connection_alone(serve: Serve)
         assert ask(other, {"queries": ["a cat"]})["type"] == "taken"
 
 
+def test_an_edit_with_a_bad_half_changes_nothing(dog: Served) -> None:
+    with page(dog) as connection:
+        told = ask(connection, {"id": 4, "queries": ["a cat"], "settings": {"opacity": 7}})
+    assert (told["type"], told["id"]) == ("refused", 4)
+    assert dog.after(2).queries == ("the dog",)
+
+
+@pytest.mark.parametrize("open_socket", [viewer, page])
+@pytest.mark.parametrize("frame", [Frame(Opcode.BINARY, b"next"), Frame(Opcode.TEXT, b"\xff\xfe")])
+def test_messages_that_are_no_text_close_their_socket_quietly(
+    dog: Served, caplog: pytest.LogCaptureFixture, open_socket: Callable[..., ClientConnection], frame: Frame
+) -> None:
+    with open_socket(dog) as connection:
+        connection.recv(10)
+        connection.socket.sendall(frame.serialize(mask=True))
+        with pytest.raises(ConnectionClosed) as closed:
+            drain(connection)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1003  # unsupported data
+    assert caplog.records == []
+
+
 def test_200_edits_are_taken_and_only_the_newest_is_done(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     from rvos_edge.text import TextEncoder
 
@@ -189,7 +213,7 @@ def test_200_edits_are_taken_and_only_the_newest_is_done(serve: Serve, monkeypat
         return run(self, query)
 
     monkeypatch.setattr(TextEncoder, "_run", counted)
-    frames = served.live.figures.frames
+    frames = served.live.telemetry.frames
     with page(served) as connection:
         start = time.perf_counter()
         for number in range(200):
@@ -202,7 +226,7 @@ def test_200_edits_are_taken_and_only_the_newest_is_done(serve: Serve, monkeypat
         seconds = time.perf_counter() - start
     assert all(told["type"] == "taken" for told in taken)
     assert served.settle(taken[-1]["revision"]).queries == ("a red ball",)
-    done = served.live.figures.frames - frames
+    done = served.live.telemetry.frames - frames
     assert len(encoded) <= done + 1  # one at most per frame, whatever was typed in between
     assert len(encoded) < 150, f"{len(encoded)} of 201 were encoded in {seconds:.1f} s and {done} frames"
 
