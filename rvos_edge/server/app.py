@@ -22,7 +22,7 @@ from rvos_edge import __version__
 from rvos_edge.errors import UserError
 from rvos_edge.server import routes, sockets
 from rvos_edge.server.address import Address, check_token, listen
-from rvos_edge.server.connections import HttpProtocol, PageServer, SocketProtocol
+from rvos_edge.server.connections import HttpProtocol, PageServer
 from rvos_edge.server.guard import Guard
 from rvos_edge.server.live import Live
 from rvos_edge.server.single_image import BusyError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _PAGE = Path(__file__).with_name("page")
 _PATIENCE = 10.0
 """Seconds for the server to start, and to end."""
-_SILENT = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
+_SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
 """FastAPI's own telemetry, switched off: nothing leaves the machine."""
 _DESCRIPTION = (
     "A stream that is being segmented, and single pictures. Two WebSockets go with it: /api/frames sends JPEG "
@@ -74,7 +74,7 @@ class LiveServer:
             application(live, token=token),
             loop="asyncio",
             http=HttpProtocol,
-            ws=SocketProtocol,
+            ws="websockets-sansio",
             ws_max_size=sockets.LONGEST_MESSAGE,
             ws_per_message_deflate=False,
             log_config=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +12,6 @@ import h11
 import uvicorn
 from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from rvos_edge.server.address import network_of
 
@@ -61,21 +61,13 @@ class HttpProtocol(H11Protocol):
         return len(waiting) >= excess
 
 
+def _not_about_text(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Invalid UTF-8 sequence")
+
+
 async def _refuse(scope: Any, receive: Any, send: Any) -> None:
     sentence = "too many connections are open; close some, or try again soon."
     await JSONResponse({"error": sentence}, 503, {"connection": "close"})(scope, receive, send)
-
-
-class SocketProtocol(WebSocketsSansIOProtocol):
-    """WebSocket connection that hands on text that is not UTF-8 as bytes: uvicorn logs a traceback for it."""
-
-    def send_receive_event_to_app(self) -> None:
-        if self.curr_msg_data_type == "text":
-            try:
-                b"".join(self.frames).decode()
-            except UnicodeDecodeError:
-                self.curr_msg_data_type = "bytes"
-        super().send_receive_event_to_app()
 
 
 class PageServer(uvicorn.Server):
@@ -84,6 +76,8 @@ class PageServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._unsent: dict[Any, tuple[int, float]] = {}
+        # A client's text that is not UTF-8 closes its WebSocket; uvicorn logs a traceback for each.
+        logging.getLogger("uvicorn.error").addFilter(_not_about_text)
 
     async def on_tick(self, counter: int) -> bool:
         """End what is overdue, once a second."""

@@ -21,9 +21,9 @@ from rvos_edge.server.address import network_of
 LONGEST_JSON = 64 << 10
 """Bytes of a body whose route names no other limit."""
 BODY_SECONDS = 15.0
-"""Time for a body, and for each further part of it ..."""
+"""Longest wait for the next part of a body, and time for the whole of it ..."""
 SLOWEST_BODY = 16 << 10
-"""... to which every so many bytes add a second."""
+"""... which grows by a second with this number of bytes."""
 GUESS_SECONDS = 1.0
 """Time between two tokens that are compared for one address, after a wrong one."""
 _LONGEST_WAIT = 10.0

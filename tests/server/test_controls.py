@@ -1,4 +1,4 @@
-"""Edits of a running stream, the player of sources, and the pictures that are made."""
+"""Edits of a running stream, the player of sources, and drawn pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rvos_edge.server.rendering import draw_picture, encode_jpeg, fit, flow_colo
 from rvos_edge.streaming.sources import Frame, Source
 
 
-def test_edits_between_two_frames_are_done_once(open_tiny: Callable[..., Segmenter]) -> None:
+def test_edits_between_two_frames_are_applied_once(open_tiny: Callable[..., Segmenter]) -> None:
     segmenter = open_tiny()
     segmenter.set_queries(["the dog"])
     controls = ServerControls(segmenter)
@@ -37,7 +37,7 @@ def test_edits_between_two_frames_are_done_once(open_tiny: Callable[..., Segment
 
 
 def test_edits_do_not_interrupt_the_video(open_tiny: Callable[..., Segmenter]) -> None:
-    """Words alone change: the flow goes on from the frame before."""
+    """Only words change: the flow continues from the frame before."""
     plain, edited = open_tiny(), open_tiny()
     plain.set_queries(["a cat"])
     edited.set_queries(["the dog"])
@@ -50,7 +50,9 @@ def test_edits_do_not_interrupt_the_video(open_tiny: Callable[..., Segmenter]) -
     assert np.array_equal(expected.margins, got.margins)
 
 
-def test_without_queries_the_picture_is_bare_and_the_next_one_starts_anew(open_tiny: Callable[..., Segmenter]) -> None:
+def test_without_queries_the_picture_is_bare_and_the_video_starts_again_later(
+    open_tiny: Callable[..., Segmenter],
+) -> None:
     segmenter = open_tiny()
     controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
@@ -64,7 +66,7 @@ def test_without_queries_the_picture_is_bare_and_the_next_one_starts_anew(open_t
         live.step(np.zeros((4, 4), np.uint8))
 
 
-def test_an_edit_that_cannot_be_done_leaves_what_was(
+def test_an_edit_that_cannot_be_applied_changes_nothing(
     open_tiny: Callable[..., Segmenter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segmenter = open_tiny()
@@ -126,7 +128,7 @@ def test_waiting_for_an_edit() -> None:
 
 
 class Breaking(Pictures):
-    """Breaks off after three frames."""
+    """Source that fails after three frames."""
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in super().__iter__():
@@ -146,7 +148,7 @@ def test_a_source_that_breaks_waits_for_another_one(serve: Serve) -> None:
 
 
 class Empty(Pictures):
-    """Ends before it begins."""
+    """Source without frames."""
 
     def __iter__(self) -> Iterator[Frame]:
         return iter(())
@@ -173,7 +175,7 @@ def test_a_file_starts_again_as_another_video(serve: Serve) -> None:
     assert [result.index for result in served.collector.results[:10]] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
-def test_times_grow_over_everything_that_is_played() -> None:
+def test_timestamps_grow_across_sources() -> None:
     class Timed(Source):
         def __iter__(self) -> Iterator[Frame]:
             for index in range(3):
@@ -239,10 +241,10 @@ def test_files_are_played_at_their_own_speed() -> None:
     player = Player(choice, source, controls, restarted=lambda: None, repeat=False)
     times = [(frame.index, time.perf_counter()) for frame in player]
     assert [index for index, _ in times] == list(range(6))
-    assert times[-1][1] - times[0][1] >= 0.09  # never faster; slower is the machine's right
+    assert times[-1][1] - times[0][1] >= 0.09  # never faster; a slow machine may be slower
 
 
-def test_views() -> None:
+def test_settings_choose_what_is_drawn() -> None:
     image = picture(0)
     masks = np.zeros((1, 96, 128), bool)
     masks[0, 20:60, 30:90] = True
@@ -274,7 +276,7 @@ def test_pictures_of_any_size_are_drawn(size: tuple[int, int]) -> None:
 
 
 def test_flow_is_shown_on_the_usual_wheel() -> None:
-    """Baker et al.: what moves right is red, left cyan, down yellow-green, up violet; what rests is white."""
+    """Baker et al.: motion to the right is red, left cyan, down yellow-green, up violet; no motion is white."""
     flow = np.zeros((2, 1, 5), np.float32)
     # To the previous frame, so the other way round.
     flow[:, 0, 1], flow[:, 0, 2], flow[:, 0, 3], flow[:, 0, 4] = (-9, 0), (9, 0), (0, -9), (0, 9)

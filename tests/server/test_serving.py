@@ -1,4 +1,4 @@
-"""The options --serve and --token of the command line."""
+"""Options --serve and --token of the command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(tiny: Path, *arguments: str) -> Result:
         ((), "there is no --query"),
     ],
 )
-def test_what_is_refused(tiny: Path, arguments: tuple[str, ...], words: str) -> None:
+def test_bad_options_are_refused(tiny: Path, arguments: tuple[str, ...], words: str) -> None:
     result = run(tiny, *arguments)
     assert result.exit_code == 2, result.output
     assert result.stderr.count("\n") == 1
@@ -69,7 +69,7 @@ def test_serve_may_stand_alone(monkeypatch: pytest.MonkeyPatch, arguments: list[
     assert seen == [expected]
 
 
-def test_without_the_extra_it_says_what_to_install(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rvos_edge.server.app", None)
     monkeypatch.delitem(sys.modules, "uvicorn", raising=False)
     monkeypatch.setattr(sys, "meta_path", [_Missing("uvicorn"), *sys.meta_path])

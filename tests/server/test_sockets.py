@@ -1,4 +1,4 @@
-"""Viewers and pages over WebSockets: what they get, what they ask, and that they slow nothing down."""
+"""WebSockets: pictures for viewers, status and edits for pages; neither slows the stream down."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def ask(connection: ClientConnection, edit: dict[str, Any] | str) -> dict[str, A
 
 
 def drain(connection: ClientConnection) -> None:
-    """Read until the connection ends."""
+    """Read until the connection ends, which raises."""
     while True:
         connection.recv(10)
 
 
 def stalled(served: Served, messages: bytes = b"") -> socket.socket:
-    """A viewer that asks and never reads: its window is small and fills at once."""
+    """Viewer that asks and never reads; its receive window is small and fills at once."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", served.port))
@@ -85,7 +85,7 @@ def test_a_viewer_of_a_paused_stream_sees_the_last_picture(serve: Serve) -> None
 
 
 def test_viewers_that_stop_reading_do_not_slow_the_loop(serve: Serve) -> None:
-    """The same stream with and without them, in turns; the best of each, because other programs only slow."""
+    """The best rate with and without stalled viewers, in turns, because other programs only slow it down."""
     served = serve("the dog")
     served.after(20)
     asks = b"\x81\x80\0\0\0\0" * 100  # empty messages: "next"
@@ -112,7 +112,7 @@ def test_viewers_that_stop_reading_do_not_slow_the_loop(serve: Serve) -> None:
     assert max(held) > 0.6 * max(alone)
 
 
-def test_viewers_that_come_and_go_leave_nothing(dog: Served) -> None:
+def test_viewers_that_leave_are_not_counted(dog: Served) -> None:
     for number in range(12):
         with viewer(dog) as connection:
             if number % 2:
@@ -186,9 +186,11 @@ def test_an_edit_with_a_bad_half_changes_nothing(dog: Served) -> None:
 
 
 @pytest.mark.parametrize("open_socket", [viewer, page])
-@pytest.mark.parametrize("frame", [Frame(Opcode.BINARY, b"next"), Frame(Opcode.TEXT, b"\xff\xfe")])
+@pytest.mark.parametrize(
+    ("frame", "code"), [(Frame(Opcode.BINARY, b"next"), 1003), (Frame(Opcode.TEXT, b"\xff\xfe"), 1007)]
+)
 def test_messages_that_are_no_text_close_their_socket_quietly(
-    dog: Served, caplog: pytest.LogCaptureFixture, open_socket: Callable[..., ClientConnection], frame: Frame
+    dog: Served, caplog: pytest.LogCaptureFixture, open_socket: Callable[..., ClientConnection], frame: Frame, code: int
 ) -> None:
     with open_socket(dog) as connection:
         connection.recv(10)
@@ -196,7 +198,7 @@ def test_messages_that_are_no_text_close_their_socket_quietly(
         with pytest.raises(ConnectionClosed) as closed:
             drain(connection)
     assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1003  # unsupported data
+    assert closed.value.rcvd.code == code
     assert caplog.records == []
 
 
@@ -231,7 +233,7 @@ def test_200_edits_are_taken_and_only_the_newest_is_done(serve: Serve, monkeypat
     assert len(encoded) < 150, f"{len(encoded)} of 201 were encoded in {seconds:.1f} s and {done} frames"
 
 
-def test_words_of_any_script_come_back_as_they_were_sent(serve: Serve) -> None:
+def test_queries_in_any_script_are_kept(serve: Serve) -> None:
     served = serve("the dog")
     queries = [
         "الكلب الأحمر على اليسار",
@@ -249,7 +251,7 @@ def test_words_of_any_script_come_back_as_they_were_sent(serve: Serve) -> None:
     assert served.request("GET", "/api/snapshot").status == 200  # drawn, in whatever letters there are
 
 
-def test_sockets_are_guarded_like_the_rest(serve: Serve) -> None:
+def test_sockets_need_token_and_origin(serve: Serve) -> None:
     served = serve(token="correct horse")
     for open_socket in (viewer, page):
         with pytest.raises(InvalidStatus, match="401"), open_socket(served):
