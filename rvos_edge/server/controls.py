@@ -210,7 +210,6 @@ class LiveSegmenter:
 def explain(error: Mapping[str, Any]) -> str:
     """One error of pydantic as a sentence."""
     where = ".".join(str(part) for part in error["loc"])[:40] or "the body"
-    where = where.encode("utf-8", "backslashreplace").decode()  # a name in JSON may be half a surrogate pair
     message = str(error["msg"])
     if error["type"] == "extra_forbidden":
         return f"'{where}' is not known here; leave it out."
