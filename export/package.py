@@ -241,6 +241,7 @@ def _manifest(
             "discriminant": config.discriminant,
             "sureness": config.sureness,
             "boundary": config.boundary,
+            "presence": config.presence,
             "channels": list(config.channels),
             "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
             "frame_flops": frame_flops(graphs, flow.iterations if flow else 0),

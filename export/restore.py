@@ -85,6 +85,7 @@ def _config(manifest: Manifest, card: dict[str, Any]) -> ModelConfig:
     facts = {name: network[name] for name in ("fusion", "flow")}
     # Bundles from before there was a choice have none of these.
     added: dict[str, str | int] = {"naming": False, "discriminant": False, "sureness": False, "boundary": "none"}
+    added["presence"] = False
     facts |= {name: network.get(name, absent) for name, absent in added.items()}
     return model_config(manifest.preset, **{"size": manifest.size, **changes, **facts})
 

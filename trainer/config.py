@@ -72,6 +72,8 @@ class TrainConfig(RunConfig):
     """Leave the backbone up to C2 as it is."""
     freeze_backbone_norm: bool = False
     """Keep the backbone's batch statistics: small batches would spoil them."""
+    freeze_norm: bool = False
+    """Keep the batch statistics of every part: a fine-tuned network then begins as exactly the one it starts from."""
     flow_dropout: float = Field(default=0.0, ge=0, le=1)
     """Probability that a sample's flow is zeroed, so that frames whose flow is skipped are known (design section 2)."""
     sentence_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -173,10 +175,48 @@ class NamingConfig(RunConfig):
         return self
 
 
-Config = TrainConfig | MlmConfig | NamingConfig
-_TASKS: dict[object, type[TrainConfig] | type[MlmConfig] | type[NamingConfig]] = {
+class PresenceConfig(RunConfig):
+    """The presence head of a finished network (beyond the paper); see ``tasks.presence``."""
+
+    task: Literal["presence"]
+    init_from: str
+    """The checkpoint directory of the network."""
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Nothing: the network is the checkpoint's."""
+    classifier: str | None = None
+    """Where the ImageNet classifier comes from with which the word map begins, as ``weights.backbone`` of a training
+    run; random if left out, as it must be where the backbone is no EfficientNet-Lite0."""
+    data: DataConfig
+    held_out: DataConfig
+    """The mixture on which the probabilities are calibrated: of pictures kept from training."""
+    samples: int = Field(gt=0)
+    """So many samples are seen, once, and a quarter as many held-out ones."""
+    batch: int = Field(default=8, ge=1)
+    rows: int = Field(default=256, ge=1)
+    """Sentences of a step of the head."""
+    epochs: int = Field(default=12, ge=1)
+    lr: float = Field(default=0.001, gt=0)
+    words_lr: float = Field(default=0.1, ge=0)
+    """Multiple of ``lr`` for the word map."""
+    weight_decay: float = Field(default=0.02, ge=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Of features and language vectors."""
+    flow_dropout: float = Field(default=0.35, ge=0, le=1)
+    workers: int = Field(default=0, ge=0)
+    """Loader processes."""
+
+    @model_validator(mode="after")
+    def _there_are_samples_for_a_batch(self) -> PresenceConfig:
+        if self.samples < 4 * self.batch:
+            raise ValueError(f"samples must be at least four batches, {4 * self.batch}, got {self.samples}")
+        return self
+
+
+Config = TrainConfig | MlmConfig | NamingConfig | PresenceConfig
+_TASKS: dict[object, type[TrainConfig] | type[MlmConfig] | type[NamingConfig] | type[PresenceConfig]] = {
     "mlm": MlmConfig,
     "naming": NamingConfig,
+    "presence": PresenceConfig,
 }
 
 
@@ -205,7 +245,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _override(document, override)
     config: Config = parse_config(_TASKS.get(document.get("task"), TrainConfig), document, str(file))
-    config.model_config_of()
+    if not isinstance(config, PresenceConfig):
+        config.model_config_of()
     return config
 
 

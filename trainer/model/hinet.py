@@ -16,6 +16,7 @@ from rvos_edge.trainer.model.flow import FLOW_SCALES, FLOW_STRIDE, FlowNetwork
 from rvos_edge.trainer.model.interaction import Interaction, VisionBranch
 from rvos_edge.trainer.model.language import LanguageProjections, LanguageVectors, SentenceEncoder
 from rvos_edge.trainer.model.motion import MotionEncoder, motion_image
+from rvos_edge.trainer.model.presence import Presence
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary, ModelConfig
 from rvos_edge.trainer.model.refine.appearance import fisher_logits
 from rvos_edge.trainer.model.refine.classifier_prior import CLASSIFIER_CHANNELS, ClassifierPrior
@@ -82,6 +83,9 @@ class HINet(nn.Module):
             self.naming = ClassifierPrior(
                 in_channels=self.backbone.channels[-1], sentence_channels=config.text.hidden_size
             )
+        self.presence: Presence | None = None
+        if config.presence:
+            self.presence = Presence(in_channels=self.backbone.channels[-1], language_channels=config.channels)
         self.boundary: GuidedFilter | None = None
         self._decoder_stride = strides[0]
         self.set_boundary(config.boundary)
@@ -123,10 +127,16 @@ class HINet(nn.Module):
         self.boundary = GuidedFilter() if boundary == "guided" else None
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4, ASPP's V4 and, with ``naming``, C5."""
-        c2, c3, c4, c5 = self.backbone((image.float() - self.mean) / self.std)
+        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4, ASPP's V4 and, with ``naming`` or
+        ``presence``, C5."""
+        c2, c3, c4, c5 = self.features(image)
         levels = (c2, c3, c4, self.aspp(c5))
-        return levels if self.naming is None else (*levels, c5)
+        return levels if self.naming is None and self.presence is None else (*levels, c5)
+
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2..C5, the backbone's alone."""
+        levels: tuple[Tensor, ...] = self.backbone((image.float() - self.mean) / self.std)
+        return levels
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> LanguageVectors:
         """Tokens int64 [N,L] -> l_1..l_4 and, with ``naming``, l_5, each [N,c_i]."""
@@ -201,6 +211,26 @@ class HINet(nn.Module):
             margin = margin + fisher_logits(draw(margin), sure, levels[:3], flow if self.motion is not None else None)
         margin = draw(margin)
         return torch.stack([-margin / 2, margin / 2], dim=2)
+
+    def present(
+        self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors, logits: Tensor
+    ) -> Tensor:
+        """Probability that what each query names is in the frame, float32 [B,Q]; it never changes the masks.
+
+        Args:
+            levels: As ``encode_image`` gives them.
+            flow: As for ``condition``.
+            language: l_1..l_4, each [B,Q,c_i]; what follows is not used.
+            logits: What ``decode`` answers, [B,Q,2,h,w].
+
+        Raises:
+            ValueError: The network has no presence head.
+        """
+        if self.presence is None:
+            raise ValueError("this network has no presence head; train one with task: presence")
+        margin = logits[:, :, 1].float() - logits[:, :, 0].float()
+        seen = flow if self.motion is not None else None
+        return torch.sigmoid(self.presence(margin, levels[4], seen, language[:4]))
 
     def refine(self, image: Tensor, logits: Tensor) -> Tensor:
         """Logits of ``decode`` -> logits [B,Q,2,H/stride,W/stride] along the image's edges.

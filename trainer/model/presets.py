@@ -96,6 +96,8 @@ class ModelConfig(StrictModel):
     naming: bool = False
     """A map of where the sentence's kind of thing is, from the image encoder's classifier, moves the margin (beyond the
     paper; ``trainer.naming`` trains it)."""
+    presence: bool = False
+    """A head says whether what a sentence names is there at all (beyond the paper; ``tasks.presence`` trains it)."""
     discriminant: bool = False
     """What looks and moves like the first guess of the object, rather than like its surroundings, joins it (beyond the
     paper)."""
