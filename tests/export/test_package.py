@@ -278,3 +278,29 @@ def test_what_to_export_must_be_clear(arguments: tuple[str, ...], sentence: str,
 
 def _invoke(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("fusion", ["hierarchical", "single"])
+def test_a_presence_head_is_an_output_of_gating(fusion: str, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", fusion=fusion, presence=True)
+    opened = Bundle.open(export_bundle(checkpoint, tmp_path / "bundle"))
+    (found,) = (spec for spec in opened.manifest.graphs["gating"].outputs if spec.name == "presence")
+    assert (found.dtype, found.shape) == ("float32", ("Q",))
+    segmenter = rvos_edge.open(opened.path, device="cpu")
+    queries = ["the red ball", "a dog"]
+    segmenter.set_queries(queries)
+    frame = next(iter(SyntheticCamera(seed=7, size=opened.manifest.size))).image
+    presence = segmenter.step(frame).presence
+    assert presence is not None
+    loaded = load_checkpoint(checkpoint)
+    theirs = TorchSegmenter(loaded)
+    theirs.set_queries(queries)
+    theirs.margins(frame)
+    assert theirs.presence is not None
+    assert np.allclose(presence, theirs.presence, atol=1e-3)
+
+
+def test_without_the_head_nothing_is_said_of_presence(bundle: Path) -> None:
+    segmenter = rvos_edge.open(bundle, device="cpu")
+    segmenter.set_queries(["a dog"])
+    assert segmenter.step(np.zeros((64, 96, 3), np.uint8)).presence is None
