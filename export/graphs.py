@@ -20,10 +20,9 @@ from rvos_edge.export.flow_update import ContextShare, Update
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.hinet import HINet
 
-LANGUAGE = ("lang1", "lang2", "lang3", "lang4", "lang5")
-"""The last one asks ``naming``; a network without it has four."""
+LANGUAGE = ("lang1", "lang2", "lang3", "lang4")
 LEVELS = ("c2", "c3", "c4", "v4", "c5")
-"""As in ``LANGUAGE``."""
+"""The last one is read by the presence head."""
 COARSE = "coarse"
 """What ``gating`` calls its margin where ``boundary`` gives a finer one."""
 STATES = {"fmap_prev": "fmap", "hidden": "hidden_next", "coords": "coords_next"}
@@ -88,7 +87,7 @@ class _Vision(_Part):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         *levels, c5 = self.backbone(image)
         seen = (*levels, self.model.aspp(c5))
-        return seen if self.model.naming is None and self.model.presence is None else (*seen, c5)
+        return seen if self.model.presence is None else (*seen, c5)
 
 
 class _FlowEncode(_Part):
@@ -136,7 +135,7 @@ class _FlowUp(_Part):
 
 
 class _Gating(_Part):
-    """c2, c3, c4, v4, c5, flow, lang1..5 (those the configuration uses) -> margin [Q,h,w] and, where there is such
+    """c2, c3, c4, v4, c5, flow, lang1..4 (those the configuration uses) -> margin [Q,h,w] and, where there is such
     a head, presence [Q]."""
 
     def __init__(self, model: HINet, inputs: tuple[str, ...]) -> None:
@@ -192,20 +191,19 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[ExportGraph, ...]
         model: As ``precision.narrowed`` gives it: its parts' types are the graphs' types.
         fuse: Make one graph, ``vision``, of backbone and ASPP.
     """
-    spoken = LANGUAGE[: len(model.language_channels)]
     vision = [
         ExportGraph("backbone", _Backbone(model), ("image",), ("c2", "c3", "c4", "c5"), {}),
         ExportGraph("aspp", _Aspp(model), ("c5",), ("v4",), {}),
     ]
     if fuse:
-        seen = 5 if model.naming is not None or model.presence is not None else 4
+        seen = 4 if model.presence is None else 5
         vision = [ExportGraph("vision", _Vision(model), ("image",), LEVELS[:seen], {})]
     graphs = [
         ExportGraph(
             "text",
             _Text(model),
             ("input_ids", "attention_mask"),
-            spoken,
+            LANGUAGE,
             {"input_ids": {1: "L"}, "attention_mask": {1: "L"}},
         ),
         *vision,
@@ -230,11 +228,10 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[ExportGraph, ...]
             ),
             ExportGraph("flow_up", _FlowUp(model), _flow_up_inputs(model), ("flow",), {}),
         ]
-    naming, presence = model.naming is not None, model.presence is not None
-    # The presence head reads every language vector, whichever the masks are made of.
-    spoken_to = {*model.used_levels, *((4,) if naming else ()), *(range(4) if presence else ())}
-    levels = tuple(LEVELS[index] for index in (*model.used_levels, *((4,) if naming or presence else ())))
-    language = tuple(LANGUAGE[index] for index in sorted(spoken_to))
+    presence = model.presence is not None
+    # The presence head reads every language vector, whichever the masks are made of, and C5.
+    levels = tuple(LEVELS[index] for index in (*model.used_levels, *((4,) if presence else ())))
+    language = LANGUAGE if presence else tuple(LANGUAGE[index] for index in model.used_levels)
     inputs = (*levels, *(("flow",) if model.flow is not None else ()), *language)
     rows = {name: {0: "Q"} for name in language}
     margin = MARGIN_OUTPUT if model.boundary is None else COARSE

@@ -237,7 +237,6 @@ def _manifest(
             "backbone_stride": config.backbone.stride,
             "fusion": config.fusion,
             "flow": config.flow,
-            "naming": config.naming,
             "discriminant": config.discriminant,
             "sureness": config.sureness,
             "boundary": config.boundary,

@@ -49,7 +49,7 @@ POLICY: dict[str, Policy] = {
     "flow_step": Policy("float16", "bfloat16", "positions, flow", "place and flow apart: fractions survive"),
     "flow_up": Policy("float16", "float32", "positions, convex sums", "weighs motions; a thousandth of the arithmetic"),
     "gating": Policy(
-        "float16", "bfloat16", "motion image, prior, margin, presence", "means over all pixels add up small numbers"
+        "float16", "bfloat16", "motion image, margin, presence", "means over all pixels add up small numbers"
     ),
     "boundary": Policy("float32", "float32", "all", "variances are differences of near numbers"),
 }
@@ -94,8 +94,6 @@ def narrowed(model: HINet, precision: Precision) -> HINet:
     for part in (*seen, narrow.interaction, narrow.decoder, narrow.presence):
         if part is not None:
             part.half()
-    if narrow.naming is not None:
-        narrow.naming.hidden.half()  # what turns the sentence into words belongs to the text graph
     if narrow.flow is not None:
         narrow.flow.raft.half()
     return narrow

@@ -138,43 +138,6 @@ class MlmConfig(RunConfig):
     weight_decay: float = Field(default=0.01, ge=0)
 
 
-class NamingConfig(RunConfig):
-    """Words for what a finished network's image encoder can tell apart (beyond the paper); see ``naming``."""
-
-    task: Literal["naming"]
-    init_from: str
-    """The checkpoint directory of the network; of ``model``, but for ``naming``."""
-    classifier: str = "package"
-    """Where the encoder's ImageNet weights come from, as ``weights.backbone`` of a training run."""
-    data: DataConfig
-    samples: int = Field(gt=0)
-    """So many samples are seen, once; they are held in memory, about half a megabyte each."""
-    batch: int = Field(default=16, ge=2)
-    iterations: int = Field(gt=0)
-    lr: float = Field(default=0.002, gt=0)
-    weight_decay: float = Field(default=0.02, ge=0)
-    reworded: float = Field(default=0.6, ge=0, le=1)
-    """Share of the sentences that are said otherwise: with another look, deed or surroundings."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Of the encoder's channels, all places of a frame at once, and of the sentence vectors."""
-    distil: float = Field(default=1.0, ge=0)
-    """Weight of what the classifier says about the names of its own classes."""
-    workers: int = Field(default=0, ge=0)
-    """Loader processes."""
-
-    @model_validator(mode="after")
-    def _there_are_samples_for_a_batch(self) -> NamingConfig:
-        if self.samples < self.batch:
-            raise ValueError(f"samples must be at least batch, {self.batch}, got {self.samples}")
-        return self
-
-    @model_validator(mode="after")
-    def _the_network_has_naming(self) -> NamingConfig:
-        if self.model.get("naming") is not True:
-            raise ValueError("task: naming makes a network with it; set model.naming to true")
-        return self
-
-
 class PresenceConfig(RunConfig):
     """The presence head of a finished network (beyond the paper); see ``tasks.presence``."""
 
@@ -212,10 +175,9 @@ class PresenceConfig(RunConfig):
         return self
 
 
-Config = TrainConfig | MlmConfig | NamingConfig | PresenceConfig
-_TASKS: dict[object, type[TrainConfig] | type[MlmConfig] | type[NamingConfig] | type[PresenceConfig]] = {
+Config = TrainConfig | MlmConfig | PresenceConfig
+_TASKS: dict[object, type[TrainConfig] | type[MlmConfig] | type[PresenceConfig]] = {
     "mlm": MlmConfig,
-    "naming": NamingConfig,
     "presence": PresenceConfig,
 }
 

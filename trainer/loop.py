@@ -253,10 +253,8 @@ class Trainer:
             model.sentence.requires_grad_(False).eval()
         if model.flow is not None:
             model.flow.eval()
-        if model.naming is not None:
-            model.naming.requires_grad_(False)  # it has a task of its own
         if model.presence is not None:
-            model.presence.requires_grad_(False)  # and so has this
+            model.presence.requires_grad_(False)  # it has a task of its own
         if config.freeze_early:
             for module in model.backbone.early():
                 module.requires_grad_(False).eval()
