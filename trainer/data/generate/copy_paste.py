@@ -201,7 +201,7 @@ def _pastable(picture: Picture, instance: Instance) -> bool:
     x0, y0, x1, y1 = instance.box
     whole = x0 > 2 and y0 > 2 and x1 < width - 2 and y1 < height - 2
     large = instance.area > 0.02 * height * width and min(x1 - x0, y1 - y0) > 36
-    one_part = len(instance.polygons) == 1 or bool(instance.counts)
+    one_part = len(instance.polygons) == 1
     # A thin share of its box is mostly a part of something, or something behind bars.
     solid = instance.area > 0.3 * (x1 - x0) * (y1 - y0)
     return whole and large and one_part and solid and not instance.crowd and instance.category not in _NOT_PASTED

@@ -24,9 +24,6 @@ from rvos_edge.trainer.data.transforms import Augmentation, CropView, random_vie
 
 # Smaller instances are ignored rather than named; so are those of which the view shows too little.
 _SMALLEST, _SHOWN = 0.005, 0.3
-# The category of data sets whose objects have no names, and what is said of them.
-SALIENT = "object"
-_SALIENT = ("the object", "the main object", "an object", "the thing that stands out")
 # COCO annotates about a dozen of a crowd; from this many on, more of the kind may be there without annotation.
 _CROWD = 10
 
@@ -174,9 +171,6 @@ class CocoDataset:
             if area == 0:
                 continue
             too_small = area < _SMALLEST * mask.size or area < _SHOWN * instance.area * scale
-            if instance.category == SALIENT and not instance.crowd:
-                things.append(Thing(mask=mask, sentences=_SALIENT, cut=touches_border(mask)))
-                continue
             if instance.crowd or too_small or instance.category not in vocabulary.COCO_CATEGORIES:
                 ignore |= mask
                 uncertain.add(instance.category)
