@@ -175,7 +175,36 @@ class PresenceConfig(RunConfig):
         return self
 
 
-Config = TrainConfig | MlmConfig | PresenceConfig
+class AverageConfig(StrictModel):
+    """The mean of checkpoints that began with the same one; see ``tasks.average``."""
+
+    name: str
+    task: Literal["average"]
+    of: list[str] = Field(min_length=1)
+    """Checkpoint directories."""
+    shift: float = 0.0
+    """Added to the margin."""
+
+
+class StagesConfig(StrictModel):
+    """Trainings one after another; see ``tasks.stages``."""
+
+    name: str
+    shared: dict[str, Any] = Field(default_factory=dict)
+    """A place for what several stages have in common, by YAML's anchors."""
+    stages: list[TrainConfig | AverageConfig | PresenceConfig] = Field(min_length=1)
+    """Each with a name of its own. ``stage:NAME`` stands for the checkpoint of an earlier one, ``stage:NAME/000600``
+    for a snapshot of it, in ``init_from`` and ``of``."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> StagesConfig:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"every stage needs a name of its own, got {', '.join(names)}")
+        return self
+
+
+Config = TrainConfig | MlmConfig | PresenceConfig | StagesConfig
 _TASKS: dict[object, type[TrainConfig] | type[MlmConfig] | type[PresenceConfig]] = {
     "mlm": MlmConfig,
     "presence": PresenceConfig,
@@ -206,7 +235,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{file} does not hold a mapping of keys; see the configurations that come with the package.")
     for override in overrides:
         _override(document, override)
-    config: Config = parse_config(_TASKS.get(document.get("task"), TrainConfig), document, str(file))
+    if "stages" in document:
+        return parse_config(StagesConfig, document, str(file))
+    config: TrainConfig | MlmConfig | PresenceConfig = parse_config(
+        _TASKS.get(document.get("task"), TrainConfig), document, str(file)
+    )
     if not isinstance(config, PresenceConfig):
         config.model_config_of()
     return config

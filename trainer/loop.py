@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 
@@ -77,7 +77,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
         trainer = Trainer(config, checkpoint, total=config.steps(data.epoch), device=device)
         if training is not None:
             trainer.load_state(training)
-        first(lambda: _write_config(config, output))
+        first(lambda: write_config(config, output))
         _run(trainer, data, checkpoint, output, console, resumed=resume)
     return path
 
@@ -312,7 +312,8 @@ def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> 
         raise UserError(f"{output} was made with another {keys}; resume it with {output / 'config.json'}.")
 
 
-def _write_config(config: TrainConfig, output: Path) -> None:
+def write_config(config: BaseModel, output: Path) -> None:
+    """Keep a configuration as ``config.json`` of its run's folder."""
     temporary = output / ".config.json.part"
     try:
         output.mkdir(parents=True, exist_ok=True)

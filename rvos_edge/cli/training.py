@@ -28,7 +28,7 @@ def train(
 
     With `task: mlm` its text model, with `task: presence` the presence head of a finished network.
     """
-    from rvos_edge.trainer.config import MlmConfig, PresenceConfig, load_config
+    from rvos_edge.trainer.config import MlmConfig, PresenceConfig, StagesConfig, load_config
 
     if output is not None and resume is not None:
         raise UserError("--output and --resume name the same folder; give --resume alone to continue a run.")
@@ -53,6 +53,10 @@ def train(
             if resume is not None:
                 raise UserError(f"task: presence is not resumed, it is short; remove {resume} and start again.")
             checkpoint = train_presence(settings, folder)
+        elif isinstance(settings, StagesConfig):
+            from rvos_edge.trainer.tasks.stages import train_stages
+
+            checkpoint = train_stages(settings, folder)
         else:
             from rvos_edge.trainer.loop import train as train_network
 

@@ -201,7 +201,7 @@ def calibrate(head: Presence, rows: Rows) -> None:
         optimizer.zero_grad()
         each = F.binary_cross_entropy_with_logits(scale * logit + shift, rows.present, reduction="none")
         loss = (each * weight).mean()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
