@@ -150,12 +150,13 @@ class _Gating(_Part):
         levels = [named.get(name, tensors[0]) for name in LEVELS]
         last = named[LANGUAGE[3]]
         language = tuple(named.get(name, last).unsqueeze(0).to(_dtype(self.model.decoder)) for name in LANGUAGE)
-        logits = self.model.decode(levels, named.get("flow"), language).float()
+        answer = self.model.answer(*self.model.condition(levels, named.get("flow")), language)
+        logits = self.model.complete(answer, levels, named.get("flow")).float()
         # Upsampling is linear: the upsampled margin's sign is the argmax of the upsampled logits, at half the cost.
         margin = logits[0, :, 1] - logits[0, :, 0]
         if self.model.presence is None:
             return (margin,)
-        return margin, self.model.present(levels, named.get("flow"), language, logits)[0]
+        return margin, self.model.present(levels, named.get("flow"), language, answer)[0]
 
 
 class _Boundary(_Part):

@@ -238,7 +238,6 @@ def _manifest(
             "fusion": config.fusion,
             "flow": config.flow,
             "discriminant": config.discriminant,
-            "sureness": config.sureness,
             "boundary": config.boundary,
             "presence": config.presence,
             "channels": list(config.channels),

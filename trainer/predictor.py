@@ -79,10 +79,10 @@ class TorchSegmenter:
         image = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
         self.flow = self._flow(image.float())
         levels = self.model.encode_image(image)
-        logits = self.model.decode(levels, self.flow, self._language)
+        answer = self.model.answer(*self.model.condition(levels, self.flow), self._language)
         if self.model.presence is not None:
-            self.presence = self.model.present(levels, self.flow, self._language, logits)[0].cpu().numpy()
-        logits = self.model.refine(image, logits)[0]
+            self.presence = self.model.present(levels, self.flow, self._language, answer)[0].cpu().numpy()
+        logits = self.model.refine(image, self.model.complete(answer, levels, self.flow))[0]
         margin: Tensor = logits[:, 1] - logits[:, 0]
         return margin
 

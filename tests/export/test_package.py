@@ -110,15 +110,15 @@ def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Pat
 
 
 @pytest.mark.parametrize("arguments", [("--fp16",), ("--bf16", "--fuse")])
-def test_refinements_and_presence_are_exported(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_presence_is_exported_in_narrow_types(arguments: tuple[str, ...], tmp_path: Path) -> None:
     backbone = {"name": "efficientnet_lite0", "stride": 16}
     checkpoint = write_checkpoint(
-        tmp_path / "checkpoint", backbone=backbone, presence=True, discriminant=True, sureness=True
+        tmp_path / "checkpoint", backbone=backbone, presence=True
     )
     done = _invoke("export", checkpoint, "--output", tmp_path / "refined", *arguments)
     assert done.exit_code == 0, done.output
     manifest = Bundle.open(tmp_path / "refined").manifest
-    assert (manifest.network["presence"], manifest.network["sureness"]) == (True, True)
+    assert manifest.network["presence"] is True
     assert "c5" in {tensor.name for tensor in manifest.graphs["gating"].inputs}
     theirs = TorchSegmenter(load_checkpoint(checkpoint))
     for backend in ("onnxruntime", "openvino"):

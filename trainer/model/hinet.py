@@ -19,7 +19,6 @@ from rvos_edge.trainer.model.motion import MotionEncoder, motion_image
 from rvos_edge.trainer.model.presence import Presence
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary, ModelConfig
 from rvos_edge.trainer.model.refine.appearance import fisher_logits
-from rvos_edge.trainer.model.refine.confidence import confidence, shift_threshold
 from rvos_edge.trainer.model.refine.guided_filter import GuidedFilter
 
 
@@ -184,20 +183,18 @@ class HINet(nn.Module):
         return shaped
 
     def decode(self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors) -> Tensor:
-        """C2, C3, C4, V4, flow and l_i -> logits [B,Q,2,h,w].
+        """C2, C3, C4, V4, flow and l_i -> logits [B,Q,2,h,w]: ``condition``, ``answer``, ``complete``."""
+        return self.complete(self.answer(*self.condition(levels, flow), language), levels, flow)
 
-        ``condition``, ``answer`` and then, where the configuration has them, ``discriminant`` and ``sureness``.
-        Training does without these: the loss is that of the decoder's own logits.
+    def complete(self, logits: Tensor, levels: Sequence[Tensor], flow: Tensor | None) -> Tensor:
+        """Logits of ``answer`` -> logits [B,Q,2,h,w], with what looks and moves like them where that is set.
+
+        Training does without this: the loss is that of the decoder's own logits.
         """
-        logits = self.answer(*self.condition(levels, flow), language)
-        if not (self.config.discriminant or self.config.sureness):
+        if not self.config.discriminant:
             return logits
         margin = logits[:, :, 1].float() - logits[:, :, 0].float()
-        sure = confidence(margin)
-        draw = shift_threshold if self.config.sureness else _as_it_is
-        if self.config.discriminant:
-            margin = margin + fisher_logits(draw(margin), sure, levels[:3], flow if self.motion is not None else None)
-        margin = draw(margin)
+        margin = margin + fisher_logits(margin, levels[:3], flow if self.motion is not None else None)
         return torch.stack([-margin / 2, margin / 2], dim=2)
 
     def present(
@@ -209,7 +206,7 @@ class HINet(nn.Module):
             levels: As ``encode_image`` gives them.
             flow: As for ``condition``.
             language: l_1..l_4, each [B,Q,c_i].
-            logits: What ``decode`` answers, [B,Q,2,h,w].
+            logits: What ``answer`` gives, [B,Q,2,h,w]: completed ones know less of absent things.
 
         Raises:
             ValueError: The network has no presence head.
@@ -234,7 +231,3 @@ class HINet(nn.Module):
     def forward(self, image: Tensor, flow: Tensor | None, language: LanguageVectors) -> Tensor:
         """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.] and l_i [B,Q,c_i] -> logits [B,Q,2,H/stride,W/stride]."""
         return self.refine(image, self.decode(self.encode_image(image), flow, language))
-
-
-def _as_it_is(margin: Tensor) -> Tensor:
-    return margin

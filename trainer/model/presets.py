@@ -98,8 +98,6 @@ class ModelConfig(StrictModel):
     discriminant: bool = False
     """What looks and moves like the first guess of the object, rather than like its surroundings, joins it (beyond the
     paper)."""
-    sureness: bool = False
-    """The line between object and background moves with how sure the network is (beyond the paper)."""
     boundary: Boundary = "none"
     """``guided``: masks are drawn along the image's edges, at twice the decoder's resolution (beyond the paper)."""
 
@@ -151,7 +149,6 @@ _PRESETS: dict[str, ModelConfig] = {
         separable_levels=2,
         position=True,
         discriminant=True,
-        sureness=True,
         boundary="guided",
     ),
     "test": ModelConfig(
