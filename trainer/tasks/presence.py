@@ -29,6 +29,7 @@ from rvos_edge.trainer.data.loader import batches
 from rvos_edge.trainer.distributed.global_batch import SharedDropout
 from rvos_edge.trainer.loop import autocast_dtype
 from rvos_edge.trainer.losses.objective import SentenceCache
+from rvos_edge.trainer.metrics import reliability
 from rvos_edge.trainer.model.backbone import Classifier, load_classifier
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presence import Presence
@@ -37,7 +38,6 @@ _LEAST_SHARE = 0.002
 """A named thing of which less of the frame shows counts as neither present nor absent."""
 _RIDGE = 0.1
 """Of the word map's start, as a share of the mean square of the language vectors."""
-_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def train_presence(config: PresenceConfig, output: Path, *, console: Console | N
     kept = collect(checkpoint, config.held_out, config, samples=config.samples // 4, console=console)
     fit(head, seen, config)
     calibrate(head, kept)
-    figures = reliability(head, kept)
+    figures = judged(head, kept)
     console.print(f"presence on held-out pictures: {json.dumps(figures)}", soft_wrap=True)
     checkpoint.card["presence"] = figures
     save_checkpoint(path, checkpoint)
@@ -213,34 +213,10 @@ def calibrate(head: Presence, rows: Rows) -> None:
 
 
 @torch.no_grad()
-def reliability(head: Presence, rows: Rows) -> dict[str, float]:
-    """Area under the ROC curve, expected calibration error over ten bins, and what is called present at 0.5."""
+def judged(head: Presence, rows: Rows) -> dict[str, float]:
+    """``metrics.reliability`` of the head on rows."""
     probability = torch.sigmoid(_logits(head, rows))
-    return reliability_of(probability.numpy().astype(np.float64), rows.present.numpy() > 0)
-
-
-def reliability_of(probability: np.ndarray, present: np.ndarray) -> dict[str, float]:
-    """How good probabilities [N] are, given what was present, bool [N]; both answers count alike.
-
-    Returns:
-        ``auc``: Area under the ROC curve. ``ece``: Expected calibration error over ten bins of equal width. ``found``
-        and ``false``: shares of the true and of the absent sentences that are called present at 0.5. ``true`` and
-        ``absent``: their numbers.
-    """
-    weight = np.where(present, 0.5 / max(present.sum(), 1), 0.5 / max((~present).sum(), 1))
-    bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
-    gaps = [abs(float((weight * (present - probability))[bins == index].sum())) for index in range(_BINS)]
-    order = np.argsort(np.argsort(probability, kind="stable"), kind="stable") + 1.0
-    pairs = float(present.sum()) * float((~present).sum())
-    ranked = float(order[present].sum()) - float(present.sum()) * (float(present.sum()) + 1) / 2
-    return {
-        "auc": round(ranked / max(pairs, 1.0), 4),
-        "ece": round(sum(gaps), 4),
-        "found": round(float((probability[present] > 0.5).mean()), 4),
-        "false": round(float((probability[~present] > 0.5).mean()), 4),
-        "true": int(present.sum()),
-        "absent": int((~present).sum()),
-    }
+    return reliability(probability.numpy().astype(np.float64), rows.present.numpy() > 0)
 
 
 @dataclass(frozen=True)

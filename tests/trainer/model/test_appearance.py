@@ -73,7 +73,7 @@ def test_where_nothing_differs_nothing_is_said(flow: Tensor | None) -> None:
 def test_the_surer_the_less() -> None:
     object_, guess = _scene()
     unsure, sure = (fisher_logits(guess * by, [_appearance(object_)], None).abs().mean() for by in (0.5, 3.0))
-    assert sure < 0.5 * unsure
+    assert sure < 0.7 * unsure
 
 
 def test_every_query_has_its_own() -> None:

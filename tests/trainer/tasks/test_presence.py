@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -17,7 +16,7 @@ from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import small_tokenizer
 from rvos_edge.trainer.model.presence import Presence
 from rvos_edge.trainer.model.presets import model_config
-from rvos_edge.trainer.tasks.presence import Rows, calibrate, fit, reliability, reliability_of, train_presence
+from rvos_edge.trainer.tasks.presence import Rows, calibrate, fit, judged, train_presence
 
 _SYNTHETIC = {"sources": [{"kind": "synthetic", "share": 1.0}], "queries": 4, "absent_share": 0.5}
 
@@ -94,24 +93,15 @@ def test_what_moves_is_read_from_the_flow() -> None:
 def test_it_learns_which_sentences_are_true_and_how_sure_it_may_be() -> None:
     head, rows = _head(), _rows()
     config = _config(Path("unused"), rows=64, epochs=60, words_lr=1.0, lr=0.003, dropout=0.0)
-    before = reliability(head, rows)
+    before = judged(head, rows)
     fit(head, rows, config)
     with torch.no_grad():  # far too sure of itself
         head.decide[-1].weight.mul_(8)  # type: ignore[operator]
         head.decide[-1].bias.mul_(8)  # type: ignore[operator]
     calibrate(head, rows)
-    after = reliability(head, rows)
+    after = judged(head, rows)
     assert before["auc"] < 0.7 < 0.9 < after["auc"]
     assert after["ece"] < 0.05
-
-
-def test_reliability_of_known_probabilities() -> None:
-    present = np.array([True, True, False, False])
-    perfect = reliability_of(np.array([1.0, 1.0, 0.0, 0.0]), present)
-    assert (perfect["auc"], perfect["ece"], perfect["found"], perfect["false"]) == (1.0, 0.0, 1.0, 0.0)
-    blind = reliability_of(np.full(4, 0.9), present)
-    assert blind["ece"] == pytest.approx(0.4)
-    assert blind["false"] == 1.0
 
 
 def test_the_network_itself_stays_as_it_is(tmp_path: Path) -> None:
