@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from rvos_edge import __version__
 from rvos_edge.errors import UserError
@@ -27,6 +27,7 @@ LARGEST_FRAME = 16 << 20
 """Bytes of a picture to segment."""
 LIMITS = {("POST", "/api/frame"): LARGEST_FRAME, ("POST", "/api/clips"): LARGEST_CLIP}
 """Bytes of a body, by method and path, where more than a short JSON is expected."""
+_NO_JSON = "the body is not JSON; see /api/openapi.json for what belongs here."
 _Found = TypeVar("_Found")
 
 
@@ -61,18 +62,13 @@ def live_of(connection: HTTPConnection) -> Live:
 LiveStream = Annotated[Live, Depends(live_of)]
 
 
-def _refusals(**reasons: str) -> dict[int | str, dict[str, Any]]:
-    """Descriptions of error statuses, such as ``_404="..."``."""
-    return {int(status[1:]): {"model": Refusal, "description": reason} for status, reason in reasons.items()}
-
-
 def _binary(*kinds: str) -> dict[str, Any]:
     """Description of a body that is no JSON, by its media types."""
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}
     return {"requestBody": {"required": True, "content": content}}
 
 
-router = APIRouter(responses=_refusals(_413="The body is too long.", _422="Something in the request is wrong."))
+router = APIRouter(responses={"default": {"model": Refusal, "description": "An error, in one sentence."}})
 
 
 @router.get("/api/health")
@@ -89,7 +85,7 @@ async def status(live: LiveStream) -> dict[str, Any]:
     return live.status()
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(live: LiveStream) -> Response:
     """Metrics in Prometheus' text format."""
     return Response(live.telemetry.exposition(), media_type="text/plain; version=0.0.4")
@@ -125,7 +121,7 @@ async def put_settings(body: Settings, live: LiveStream) -> dict[str, Any]:
 @router.post(
     "/api/frame",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}, "application/json": {}}}, **_refusals(_503="Others are waiting.")},
+    responses={200: {"content": {"image/png": {}, "application/json": {}}}},
     openapi_extra=_binary("image/jpeg", "image/png"),
 )
 async def post_frame(
@@ -144,11 +140,7 @@ async def post_frame(
         return JSONResponse(await run_in_threadpool(live.single_images.segment, data, queries, threshold, as_coco))
 
 
-@router.get(
-    "/api/snapshot",
-    response_class=Response,
-    responses={200: {"content": {"image/png": {}}}, **_refusals(_404="There is no picture yet.")},
-)
+@router.get("/api/snapshot", response_class=Response, responses={200: {"content": {"image/png": {}}}})
 async def snapshot(live: LiveStream) -> Response:
     """The newest picture with its masks."""
     shown = live.sink.shown
@@ -169,7 +161,7 @@ async def sources(live: LiveStream) -> dict[str, Any]:
     return {"sources": live.source_rows(), "playing": live.player.choice.id}
 
 
-@router.put("/api/source", responses=_refusals(_404="There is no such source."))
+@router.put("/api/source")
 async def put_source(body: SourceChoice, live: LiveStream) -> dict[str, Any]:
     """Play another source."""
     choice = _find(live.library.find, body.source, "source")
@@ -196,7 +188,7 @@ async def post_clip(
     return {"source": choice.id, "name": choice.name}
 
 
-@router.delete("/api/clips/{clip}", responses=_refusals(_404="There is no such clip."))
+@router.delete("/api/clips/{clip}")
 async def delete_clip(clip: str, live: LiveStream) -> dict[str, Any]:
     """Remove an uploaded video."""
     choice = _find(live.library.find, clip, "clip")
@@ -204,7 +196,7 @@ async def delete_clip(clip: str, live: LiveStream) -> dict[str, Any]:
     return {"removed": choice.id}
 
 
-@router.post("/api/recording", responses=_refusals(_409="A recording is running."))
+@router.post("/api/recording")
 async def start_recording(live: LiveStream) -> dict[str, Any]:
     """Start to record."""
     # A file is recorded at its own speed, a camera as fast as its pictures come.
@@ -212,17 +204,13 @@ async def start_recording(live: LiveStream) -> dict[str, Any]:
     return {"recording": await _or_conflict(live.recorder.start, fps or ASSUMED_FPS)}
 
 
-@router.delete("/api/recording", responses=_refusals(_409="No recording is running."))
+@router.delete("/api/recording")
 async def stop_recording(live: LiveStream) -> dict[str, Any]:
     """Stop recording."""
     return {"recording": await _or_conflict(live.recorder.stop)}
 
 
-@router.get(
-    "/api/recordings/{name}",
-    response_class=FileResponse,
-    responses={200: {"content": {"video/mp4": {}}}, **_refusals(_404="There is no such recording.")},
-)
+@router.get("/api/recordings/{name}", response_class=FileResponse, responses={200: {"content": {"video/mp4": {}}}})
 async def get_recording(name: str, live: LiveStream) -> Response:
     """A finished recording."""
     path: Path = _find(live.recorder.path, name, "recording")
@@ -231,22 +219,18 @@ async def get_recording(name: str, live: LiveStream) -> Response:
 
 async def answer_error(request: Request, error: Exception) -> Response:
     """Answer every error with one sentence."""
-    status, headers = 500, None
-    sentence = "the server failed on this request; see its log."
+    status, sentence, headers = 500, "the server failed on this request; see its log.", None
     if isinstance(error, HTTPException):
-        status, headers, sentence = error.status_code, error.headers, error.detail
-        if sentence == "Not Found":
-            sentence = "there is nothing here; see /api/openapi.json for what there is."
-        elif sentence == "Method Not Allowed":
-            sentence = f"{request.method} is not possible here; see /api/openapi.json for what is."
-        elif sentence == "There was an error parsing the body":
-            sentence = "the body is not JSON; see /api/openapi.json for what belongs here."
+        status, headers = error.status_code, error.headers
+        sentence = {
+            "Not Found": "there is nothing here; see /api/openapi.json for what there is.",
+            "Method Not Allowed": f"{request.method} is not possible here; see /api/openapi.json for what is.",
+            "There was an error parsing the body": _NO_JSON,
+        }.get(error.detail, error.detail)
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        if first["type"] == "json_invalid":
-            status, sentence = 400, "the body is not JSON; see /api/openapi.json for what belongs here."
-        else:
-            status, sentence = 422, explain({**first, "loc": first["loc"][1:]})
+        known = first["type"] != "json_invalid"
+        status, sentence = (422, explain({**first, "loc": first["loc"][1:]})) if known else (400, _NO_JSON)
     elif isinstance(error, UserError):
         status, sentence = 422, str(error)
     elif isinstance(error, BusyError):

@@ -285,7 +285,7 @@ def test_openapi_describes_every_route(dog: Served) -> None:
     text = json.dumps(document)
     for reference in [part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]]:
         assert reference in document["components"]["schemas"]
-    assert document["paths"]["/api/frame"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
+    assert set(document["paths"]["/api/frame"]["post"]["responses"]) == {"200", "default"}
     for path in ("/docs", "/redoc"):  # their pages would load scripts from elsewhere
         assert dog.request("GET", path).status == 404
     assert b"//" not in dog.request("GET", "/").body
