@@ -313,10 +313,9 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
         written = fed.setdefault(state, fed[source].model_copy(update={"name": state}))
         if (written.dtype, written.shape) != (fed[source].dtype, fed[source].shape):
             raise UserError(f"{root}: state '{state}' cannot swap with '{source}', they differ; export it again.")
-    read = {spec.name for name in (*manifest.vision_graphs, *FLOW_GRAPHS) for spec in _inputs(manifest, name)}
-    for name in (FRAME_INPUT, *((FLOW_COORDS,) if manifest.flow else ())):
-        if name not in read:
-            raise UserError(f"{root}: no graph reads '{name}'; export the bundle again.")
+    for tensor, readers in ((FRAME_INPUT, manifest.vision_graphs), (FLOW_COORDS, ("flow_step",) * bool(manifest.flow))):
+        if readers and tensor not in {spec.name for name in readers for spec in manifest.graphs[name].inputs}:
+            raise UserError(f"{root}: no graph of {', '.join(readers)} reads '{tensor}'; export the bundle again.")
     for name, shape in _FORMS.items() if manifest.flow else [(MARGIN_OUTPUT, _FORMS[MARGIN_OUTPUT])]:
         if name not in fed:
             raise UserError(f"{root}: no graph produces '{name}'; export the bundle again.")
@@ -335,10 +334,6 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
                     f"{root}: input '{spec.name}' of graph '{name}' is {spec.dtype}{list(spec.shape)} but is fed "
                     f"{source_spec.dtype}{list(source_spec.shape)}; export it again."
                 )
-
-
-def _inputs(manifest: Manifest, graph: str) -> tuple[TensorSpec, ...]:
-    return manifest.graphs[graph].inputs if graph in manifest.graphs else ()
 
 
 def read_manifest(root: Path) -> Manifest:

@@ -140,7 +140,7 @@ class Segmenter:
             )
         if not 1 <= iterations <= MAX_ITERATIONS:
             raise UserError(
-                f"flow takes 1 to {MAX_ITERATIONS} iterations, not {iterations}; to compute none, open with flow disabled."
+                f"flow takes 1 to {MAX_ITERATIONS} iterations, not {iterations}; to compute none, disable the flow."
             )
         with self._lock:
             self._policy.set_iterations(iterations)
