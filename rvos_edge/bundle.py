@@ -24,7 +24,7 @@ from rvos_edge.strict import StrictModel
 
 FORMAT_VERSION = 4
 OLDEST_VERSION = 2
-"""Oldest format version that is read: up to 2 there is no ``boundary`` graph, up to 3 ``gating`` gives no ``presence``."""
+"""Oldest format version that is read: 2 has no ``boundary`` graph, 2 and 3 have no output ``presence``."""
 _MOST_BYTES = 1 << 22
 """Size limit of manifest.json; the shipped one has 18 kB."""
 _MOST_ELEMENTS = 1 << 30
@@ -188,7 +188,7 @@ class Manifest(StrictModel):
 
     @property
     def has_presence(self) -> bool:
-        """Whether ``gating`` says how probably each query is in the frame."""
+        """True if ``gating`` estimates the probability that each query is in the frame."""
         return any(spec.name == PRESENCE_OUTPUT for spec in self.graphs[GATING_GRAPH].outputs)
 
     @property
@@ -322,6 +322,8 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
         found = fed[name]
         if len(found.shape) != len(shape) or found.shape[: len(shape) - 2] != shape[:-2] or "float" not in found.dtype:
             raise UserError(f"{root}: '{name}' is {found.dtype}{list(found.shape)}; export the bundle again.")
+    if PRESENCE_OUTPUT in fed and fed[PRESENCE_OUTPUT].shape != (QUERIES,):
+        raise UserError(f"{root}: 'presence' is {list(fed[PRESENCE_OUTPUT].shape)}; export the bundle again.")
     for name, graph in manifest.graphs.items():
         for spec in graph.inputs:
             if name == TEXT_GRAPH and spec.name in TEXT_INPUTS:
