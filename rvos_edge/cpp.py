@@ -145,6 +145,7 @@ class CppSegmenter:
             found.flow,
             found.index,
             _decision(found.decision),
+            found.presence,
         )
 
 

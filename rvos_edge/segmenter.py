@@ -16,12 +16,14 @@ from rvos_edge.bundle import (
     FLOW_OUTPUT,
     FRAME_INPUT,
     MARGIN_OUTPUT,
+    PRESENCE_OUTPUT,
     QUERIES,
     TEXT_GRAPH,
     Bundle,
 )
 from rvos_edge.engines.base import Backend, Graph, Lap
 from rvos_edge.errors import UserError
+from rvos_edge.flow.constants import MAX_ITERATIONS
 from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.preprocess import Postprocessor, Preprocessor, check_frame
 from rvos_edge.result import Result
@@ -130,15 +132,15 @@ class Segmenter:
         """Set the refinement iterations per computed flow from the next frame on; the state of the video is kept.
 
         Raises:
-            UserError: ``iterations`` is less than 1, or no flow is computed.
+            UserError: ``iterations`` is not between 1 and 100, or no flow is computed.
         """
         if self._policy is None:
             raise UserError(
                 "no flow is computed, so it has no iterations; open a bundle with flow, and leave flow enabled."
             )
-        if iterations < 1:
+        if not 1 <= iterations <= MAX_ITERATIONS:
             raise UserError(
-                f"flow needs at least 1 iteration, not {iterations}; to compute none, open with flow disabled."
+                f"flow takes 1 to {MAX_ITERATIONS} iterations, not {iterations}; to compute none, disable the flow."
             )
         with self._lock:
             self._policy.set_iterations(iterations)
@@ -215,6 +217,9 @@ class Segmenter:
         self._backend.frame(self._key(decision), lambda lap: self._work(decision, lap))
         # Copies: the board's buffers are overwritten by the next frame.
         margins = self._board.read(MARGIN_OUTPUT).astype(np.float32)
+        presence = None
+        if self.bundle.manifest.has_presence:
+            presence = self._board.read(PRESENCE_OUTPUT).astype(np.float32)
         flow = None
         if self._keep_flow and FLOW_OUTPUT in self._board:
             flow = self._board.read(FLOW_OUTPUT)[0].astype(np.float32)
@@ -226,7 +231,7 @@ class Segmenter:
             self._policy.observe(clock.timings, decision)
         flow_used = decision is not None and decision.action == "run"
         index, self._index = self._index, self._index + 1
-        return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index, decision)
+        return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index, decision, presence)
 
     def _key(self, decision: FlowDecision | None) -> tuple[str, bool, int, bool] | None:
         """Key of ``_work``: equal keys run the same graphs in the same order."""

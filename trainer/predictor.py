@@ -28,6 +28,8 @@ class TorchSegmenter:
     Attributes:
         flow: What the last frame's motion image was made of, float32 [1,2,h,w] in pixels of the network's input, this
             frame to the previous one; zeros on a first frame, None before it and where the network has no flow.
+        presence: float32 [Q], probability that what each query names is in the last frame; None before the first one
+            and where the network has no presence head.
 
     Example:
         >>> segmenter = TorchSegmenter(load_checkpoint(Path("runs/edge/checkpoint")))  # doctest: +SKIP
@@ -46,6 +48,7 @@ class TorchSegmenter:
     def reset(self) -> None:
         """Forget the previous frame."""
         self.flow: Tensor | None = None
+        self.presence: NDArray[np.float32] | None = None
         self._fmap: Tensor | None = None
         self._coords: Tensor | None = None
 
@@ -75,7 +78,11 @@ class TorchSegmenter:
         resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
         image = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
         self.flow = self._flow(image.float())
-        logits = self.model(image, self.flow, self._language)[0]
+        levels = self.model.encode_image(image)
+        answer = self.model.answer(*self.model.condition(levels, self.flow), self._language)
+        if self.model.presence is not None:
+            self.presence = self.model.present(levels, self.flow, self._language, answer)[0].cpu().numpy()
+        logits = self.model.refine(image, self.model.complete(answer, levels, self.flow))[0]
         margin: Tensor = logits[:, 1] - logits[:, 0]
         return margin
 

@@ -46,7 +46,8 @@ const char* flow_action_name(FlowAction action) noexcept {
 }
 
 void check_flow_options(const FlowOptions& options) {
-  check(!options.iterations || *options.iterations >= 1, "iterations", "at least 1");
+  check(!options.iterations || (*options.iterations >= 1 && *options.iterations <= constants::max_iterations),
+        "iterations", "from 1 to 100");
   check(options.every >= 1, "every", "at least 1");
   check(!options.still || (std::isfinite(*options.still) && *options.still >= 0), "still",
         "a number of grey levels, 0 or more");

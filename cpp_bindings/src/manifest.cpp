@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "flow_constants.hpp"
 #include "rvos_edge/error.hpp"
 #include "unicode.hpp"
 
@@ -18,10 +19,10 @@ using Json = nlohmann::ordered_json;
 /// Nesting of JSON that is read; a manifest has 7 levels.
 constexpr int deepest = 32;
 /// Upper bounds that no real network comes near: a damaged number must not become an endless frame.
-constexpr std::int64_t most_iterations = 100;
-constexpr std::int64_t most_tokens = 512;
+constexpr std::int64_t most_tokens = 65536;
 constexpr std::int64_t most_queries = 4096;
 constexpr std::int64_t most_pixels = 16384;
+constexpr std::int64_t largest_scale = 64;
 
 /// A field that is wrong, and what it should be.
 struct Invalid {
@@ -208,8 +209,8 @@ std::optional<FlowSpec> read_flow(const Value& value) {
   }
   Object object(value);
   FlowSpec spec;
-  spec.iterations = static_cast<int>(object.need("iterations").integer(1, most_iterations));
-  spec.scale = static_cast<int>(object.need("scale").integer(1, most_pixels));
+  spec.iterations = static_cast<int>(object.need("iterations").integer(1, flow_constants::max_iterations));
+  spec.scale = static_cast<int>(object.need("scale").integer(1, largest_scale));
   object.done();
   return spec;
 }

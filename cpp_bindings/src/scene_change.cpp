@@ -76,7 +76,7 @@ std::optional<Change> SceneChange::look(const std::uint8_t* image, Size size) {
   const double mean = static_cast<double>(sum) / static_cast<double>(cells);
   const bool unusual = !recent_.empty() && mean > constants::unusual * median(recent_);
   recent_.push_back(mean);
-  if (recent_.size() > constants::recent) {
+  if (recent_.size() > constants::recent_frames) {
     recent_.pop_front();
   }
   return Change{mean, unusual && correlation(now_, before_) < constants::similar};

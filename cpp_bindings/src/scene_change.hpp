@@ -35,8 +35,8 @@ class SceneChange {
   /// Mark the last frame, for `moved`.
   void mark() noexcept { marked_ = now_; }
 
-  static constexpr int width = flow_constants::width;
-  static constexpr int height = flow_constants::height;
+  static constexpr int width = flow_constants::thumbnail_width;
+  static constexpr int height = flow_constants::thumbnail_height;
   static constexpr std::size_t cells = std::size_t{width} * height;
   using Thumbnail = std::array<std::uint8_t, cells>;
 

@@ -125,6 +125,7 @@ TEST(Policy, RefusesOptionsOutOfRange) {
   };
   check_flow_options({});
   refused("iterations", [](FlowOptions& o) { o.iterations = 0; });
+  refused("iterations", [](FlowOptions& o) { o.iterations = 101; });
   refused("every", [](FlowOptions& o) { o.every = 0; });
   refused("still", [](FlowOptions& o) { o.still = std::numeric_limits<double>::infinity(); });
   refused("hold_fps", [](FlowOptions& o) { o.hold_fps = std::numeric_limits<double>::quiet_NaN(); });

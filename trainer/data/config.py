@@ -45,7 +45,7 @@ class DavisSource(StrictModel):
     kind: Literal["davis", "davis16"]
     root: str
     expressions: str | None = None
-    videos: Literal["train", "val"] | list[str] = "train"
+    videos: Literal["train", "val", "all"] | list[str] = "train"
     share: float = Field(gt=0)
 
 
@@ -107,8 +107,8 @@ class CocoSource(StrictModel):
 
     kind: Literal["coco"]
     root: str
-    split: Literal["all", "train"] = "train"
-    """``train`` leaves out the pictures that the swap test asks about."""
+    split: Literal["all", "train", "held_out"] = "train"
+    """``train`` leaves out the pictures that the swap test asks about, ``held_out`` keeps only those."""
     share: float = Field(gt=0)
 
 

@@ -80,19 +80,22 @@ def arrange(
         sample: what a data set drew, with pairs that are present and pairs that are absent in any order.
         queries: how many pairs the result has.
         rng: decides which pairs and their order.
-        absent_share: the expected share of absent pairs when there are enough of both kinds.
+        absent_share: the expected share of absent pairs when there are enough of both kinds; with 0 there are none
+            unless nothing is present.
         spare: so many further pairs follow, of those that are left, whichever they are.
     """
     filled = sample.masks.any(axis=(1, 2))
     present = _spread(sample, rng.permutation(np.flatnonzero(filled)))
     absent = rng.permutation(np.flatnonzero(~filled)).tolist()
+    if present and not absent_share:
+        absent = []
     wanted = min(int(rng.binomial(queries, absent_share)), queries - 1) if present else queries
     wanted = max(wanted, queries - len(present))
     chosen = absent[:wanted]
     chosen = present[: queries - len(chosen)] + chosen
     while len(chosen) < queries:
         chosen.append(chosen[int(rng.integers(len(chosen)))])
-    left = [i for i in range(len(sample.expressions)) if i not in chosen]
+    left = [i for i in sorted((*present, *absent)) if i not in chosen]
     order = rng.permutation(np.asarray(chosen))
     if spare:
         order = np.concatenate([order, np.resize(rng.permutation(left or chosen), spare)])

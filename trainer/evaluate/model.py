@@ -33,10 +33,11 @@ class Predictor(Protocol):
 
 
 class BundlePredictor:
-    """A bundle's runtime as a ``Predictor``; nothing but the masks is used."""
+    """A bundle's runtime as a ``Predictor``; nothing but the masks and the presence is used."""
 
     def __init__(self, segmenter: SegmenterProtocol) -> None:
         self.segmenter = segmenter
+        self.presence: NDArray[np.float32] | None = None
 
     def reset(self) -> None:
         """Forget the video."""
@@ -48,7 +49,9 @@ class BundlePredictor:
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """uint8 [H,W,3] BGR -> bool [Q,H,W]."""
-        return self.segmenter.step(frame).masks
+        result = self.segmenter.step(frame)
+        self.presence = result.presence
+        return result.masks
 
 
 @contextlib.contextmanager

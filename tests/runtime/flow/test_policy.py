@@ -84,8 +84,8 @@ def test_iterations_are_the_bundles_unless_given() -> None:
     assert [decision.iterations for decision in _decide(FlowOptions(iterations=6), [A] * 3)] == [0, 6, 6]
 
 
-def test_features_are_made_for_those_who_read_them() -> None:
-    """The flow of frame 4 compares it with frame 3; nobody looks at frame 2."""
+def test_features_are_computed_only_if_a_flow_reads_them() -> None:
+    """The flow of frame 4 compares it with frame 3; no flow reads the features of frame 2."""
     decisions = _decide(FlowOptions(every=3), [A] * 6)
     assert [decision.encode for decision in decisions] == [True, True, False, True, True, False]
 
@@ -106,7 +106,7 @@ def test_a_small_thing_that_moves_is_seen_at_once() -> None:
     assert _word(FlowOptions(still=3), [*moving, *stopped, *away]) == "zrRRRR" + "RRzzzz" + "rRR"
 
 
-def test_what_creeps_is_not_missed_for_ever() -> None:
+def test_slow_motion_is_found_in_the_end() -> None:
     creeping = [_with_ball(100 + 0.125 * index) for index in range(80)]
     scene = SceneChange()
     for frame in creeping:
@@ -153,6 +153,7 @@ def test_reset_and_another_size_start_anew() -> None:
         {"still": float("nan")},
         {"hold_fps": 0},
         {"hold_fps": float("inf")},
+        {"iterations": 101},
         {"nonsense": 1},
     ],
 )
