@@ -83,7 +83,6 @@ class MixtureDataset(Dataset[Sample]):
         child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
         for attempt in range(1, _TRIES + 1):
             try:
-                sample = self._draw(child, index if attempt == 1 else None, rng)
                 sample = self._say(child, index if attempt == 1 else None, rng)
                 return arrange(sample, self.queries, rng, absent_share=self.absent_share, spare=self.spare)
             except DamagedFileError as error:
