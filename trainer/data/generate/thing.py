@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import cv2
 import numpy as np
@@ -100,7 +99,7 @@ def dominant_colour(image: NDArray[np.uint8], mask: NDArray[np.bool_], category:
 
 def _coat(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str | None:
     """The colour of an animal, RGB uint8 [H,W,3]: one of those that coats have, where most of it agrees."""
-    colour = colour_name(cast("NDArray[np.uint8]", image[mask][:, ::-1]))
+    colour = colour_name(image[mask][:, ::-1])
     return colour if colour in ("black", "white", "brown", "gray") else None
 
 
