@@ -132,8 +132,8 @@ class ComposedDataset:
                 _still(flow, mask, camera)
                 move(flow, mask, motion, rng)
                 colour = dominant_colour(image, mask, part.category) if part.category else None
-                known = {"names": part.names, "traits": part.traits, "cut": touches_border(mask)}
-                pasted.append(Thing(mask, part.category, part.sentences, colour, motion, **known))
+                cut = touches_border(mask)
+                pasted.append(Thing(mask, part.category, part.sentences, colour, motion, cut, part.names, part.traits))
         # A sentence of the picture was true while its thing was the only one of its kind.
         added = {t.category for t in pasted}
         things = [replace(t, sentences=()) if t.category and t.category in added else t for t in things]
