@@ -14,11 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rvos_edge.atomic import PendingFile
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import mark_png
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.loop import Stepper, Summary, run_stream
 from rvos_edge.streaming.overlay import contact_sheet
-from rvos_edge.streaming.sinks import PendingFile, VideoSink, open_sinks
+from rvos_edge.streaming.sinks import VideoSink, open_sinks
 from rvos_edge.streaming.sources import SYNTHETIC_FPS, Frame, SyntheticSource
 
 if TYPE_CHECKING:
@@ -225,7 +227,7 @@ class _SheetSink:
 
     def close(self) -> None:
         _, content = cv2.imencode(".png", contact_sheet(self._images, _SHEET_COLUMNS, self._captions))
-        self._file.partial.write_bytes(content.tobytes())
+        self._file.partial.write_bytes(mark_png(content.tobytes()))
         self._file.commit()
 
     def abort(self) -> None:
