@@ -184,7 +184,7 @@ class DataConfig(StrictModel):
     flow: str = "runs/flow"
     """Where the flow of the videos is stored."""
     held_out: bool = False
-    """Never say the words of ``configs/held-out.yaml``, on which the model is judged as on words it was not taught."""
+    """Never say the words of ``generate/held_out.yaml``, on which the model is judged as on words it was not taught."""
     licences: list[str] = Field(default_factory=list)
     """Licences of the data, for the model card."""
 
