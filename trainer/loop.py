@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 
-from rvos_edge.atomic import recover
+from rvos_edge.atomic import new_file, recover
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, save_checkpoint
@@ -314,11 +314,9 @@ def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> 
 
 def write_config(config: BaseModel, output: Path) -> None:
     """Keep a configuration as ``config.json`` of its run's folder."""
-    temporary = output / ".config.json.part"
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        temporary.replace(output / "config.json")
+        with new_file(output / "config.json") as temporary:
+            temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"Cannot write into {output} ({error.strerror}); free some space or choose another folder."

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rvos_edge.bundle import parse_size
-from rvos_edge.cli.app import BundleOption, DeviceOption, app
+from rvos_edge.cli.application import BundleOption, DeviceOption, app
 from rvos_edge.errors import UserError
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from rvos_edge.bundle import parse_size
-from rvos_edge.cli.app import DeviceOption, app
+from rvos_edge.cli.application import DeviceOption, app
 from rvos_edge.errors import UserError
 
 if TYPE_CHECKING:
