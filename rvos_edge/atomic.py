@@ -144,7 +144,7 @@ def new_directory(path: Path, *, cache: bool = False) -> Iterator[Path]:
 
     Args:
         path: The directory.
-        cache: Replace whatever is there: for a place that is this program's alone.
+        cache: Replace whatever is there, also beside another run: for a place that is this program's alone.
 
     Raises:
         UserError: Another run writes there, or what lies there is not ours.
@@ -167,7 +167,8 @@ def new_directory(path: Path, *, cache: bool = False) -> Iterator[Path]:
     temporary, lock = _temporary(target), None
     new_parents = [parent for parent in target.parents if not parent.exists()]
     try:
-        _remove_leftovers(target)
+        if not cache:
+            _remove_leftovers(target)
         temporary.mkdir(parents=True)
         lock = _lock(temporary, path)
         yield temporary
