@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-_URL = re.compile(r"\b(?!csi:)([a-z][a-z0-9+.-]*)://(\S+?)(['\"),;:.]*)(?=\s|$)", re.IGNORECASE)
+_URL = re.compile(r"\b(?!csi:)([a-z][a-z0-9+.-]{0,15})://(\S+)", re.IGNORECASE)
+_AFTER = "'\"),;:."
+"""Characters that end a clause around a URL and not the URL."""
 
 
 def hide_secrets(text: str) -> str:
@@ -23,10 +25,11 @@ def hide_secrets(text: str) -> str:
 
 
 def _hidden(match: re.Match[str]) -> str:
-    scheme, rest, end = match.groups()
+    scheme, text = match.groups()
+    rest = text.rstrip(_AFTER)
     address, question, query = rest.rpartition("@")[2].partition("?")
     if scheme.lower().startswith("rtmp"):
         host, *path = address.split("/")
         address = "/".join([host, *path[:1], "***"] if len(path) > 1 else [host, *("***" for part in path if part)])
     query = re.sub(r"=[^&#]*|^[^=&]+$", lambda value: "=***" if value[0].startswith("=") else "***", query)
-    return f"{scheme}://{address}{question}{query}{end}"
+    return f"{scheme}://{address}{question}{query}{text[len(rest) :]}"

@@ -63,7 +63,7 @@ def run_single(options: RunOptions) -> None:
 
 
 def _check_outputs(options: RunOptions) -> None:
-    """Refuse outputs that would replace the source, the bundle or what is not ours, before anything is loaded."""
+    """Refuse outputs that would replace the source, the bundle or other files, before anything is loaded."""
     inputs = [*source_files(options.source), shipped_bundle() if options.bundle is None else options.bundle]
     files = [target for target in (*options.targets, options.json, options.rle) if target not in (None, "-")]
     check_outputs([file for file in files if file is not None and not STREAM_URL.match(file)], inputs)

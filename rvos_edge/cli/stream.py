@@ -26,7 +26,7 @@ def run(
     output: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where the overlay goes: a video (.mp4), rtmp:// or rtsp:// (by ffmpeg), /dev/videoN (v4l2loopback), "
+            help="Place of the overlay: a video (.mp4), rtmp:// or rtsp:// (by ffmpeg), /dev/videoN (v4l2loopback), "
             "- for raw frames on stdout; may be repeated."
         ),
     ] = None,
@@ -62,7 +62,7 @@ def run(
         float | None, typer.Option(help="Hold so many frames per second by computing less flow.")
     ] = None,
     flow: Annotated[bool, typer.Option("--flow/--no-flow", help="Use motion.")] = True,
-    opacity: Annotated[float, typer.Option(help="Of the masks in the video, 0 to 1.")] = 0.5,
+    opacity: Annotated[float, typer.Option(help="Opacity of the masks in the video, 0 to 1.")] = 0.5,
     workers: Annotated[int | None, typer.Option(help="Many files: processes that share them and the cores.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Many files: skip those that an earlier run finished.")
@@ -94,7 +94,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder of demo.mp4 and demo.png.")] = Path("rvos-edge-demo"),
     bundle: BundleOption = None,
     frames: Annotated[int, typer.Option(help="Length of the clip.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the synthetic camera.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic camera.")] = 2,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
 ) -> None:

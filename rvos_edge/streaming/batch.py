@@ -32,7 +32,7 @@ class BatchRow(TypedDict):
     """One file of a batch, in words and numbers that every process and machine can pass on.
 
     Keys: source (path), name (stem, the name of its outputs), frames and seconds (0 before), error (empty: fine) and
-    bad_input (whether the error is the file's fault rather than ours).
+    bad_input (true if the file is at fault, not the program).
     """
 
     source: str
@@ -55,10 +55,10 @@ class BatchJob:
         json: Folder of JSON lines, NAME.jsonl.
         rle: Folder of COCO run lengths, NAME.rle.jsonl.
         overlap: The rule for pixels that several queries claim.
-        frames: Of each file, None for all.
-        opacity: Of the masks in the videos.
+        frames: Frames of each file, None for all.
+        opacity: Opacity of the masks in the videos, 0 to 1.
         size: Height and width of the network's input, None for the bundle's first.
-        device: As for ``rvos_edge.open``, and so on.
+        device: See ``rvos_edge.open``, also for the rest.
     """
 
     queries: tuple[str, ...]

@@ -124,7 +124,7 @@ def plan(
     """Prepare a batch: all rows, those that are not finished yet, and the ledger.
 
     Raises:
-        UserError: The job cannot be done, or an output is an input or is not ours to replace.
+        UserError: The job cannot be done, or an output would replace an input or another program's file.
     """
     check_folders(job)
     rows = make_rows(files)

@@ -216,12 +216,12 @@ def run_stream(
         frames: Stop after so many, None for all.
         on_result: See `OnResult`.
         needs_overlay: True to draw overlays, None to draw them if a sink wants them.
-        opacity: Of the masks in the overlay, 0 to 1; `controls` have their own.
+        opacity: Opacity of the masks in the overlay, 0 to 1; `controls` have their own.
         keep_partial: False aborts the sinks after any error, also of one of them, or Ctrl-C, which then goes on to the
             caller.
         overlap: The rule for pixels that several queries claim, in everything that comes after the segmenter.
         tell: Takes a sentence when a sink had to end before the stream.
-        controls: Consulted before each frame; None for a stream that nobody steers.
+        controls: Consulted before each frame; None for a stream without controls.
         meter: Counts the frames, for a display that reads it meanwhile.
 
     Raises:

@@ -52,13 +52,13 @@ def terminate_as_interrupt() -> Iterator[None]:
     A handler of the caller stays, and so does nohup's wish that SIGHUP be ignored.
     """
     main = threading.current_thread() is threading.main_thread()
-    ours = [number for number in _ENDING if main and signal.getsignal(number) is signal.SIG_DFL]
-    for number in ours:
+    taken = [number for number in _ENDING if main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
         signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        for number in ours:
+        for number in taken:
             signal.signal(number, signal.SIG_DFL)
 
 

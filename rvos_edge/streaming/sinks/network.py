@@ -40,7 +40,7 @@ class FfmpegSink:
 
     Attributes:
         dropped: Overlays that were replaced by a newer one before they were sent.
-        restarts: How often ffmpeg was started again.
+        restarts: Times that ffmpeg was started again.
 
     Raises:
         UserError: There is no ffmpeg.
@@ -107,7 +107,7 @@ class FfmpegSink:
             self.restarts += 1
 
     def _send(self) -> str:
-        """Start ffmpeg and feed it until it ends, or we do; returns its complaint."""
+        """Start ffmpeg and feed it until it or the stream ends; returns its complaint."""
         assert self._size is not None
         try:
             program = Program(self.command(self._size), reads=True)

@@ -27,7 +27,7 @@ CLOSED = 0x100
 """The code that closing the window with the mouse stands for, which no key has."""
 _NO_KEY = -1
 _WAIT_MS = 5
-"""Of several keys within one wait OpenCV with Qt reports the last."""
+"""Milliseconds; of several keys within one wait, OpenCV with Qt reports the last."""
 _GLANCE = 0.01
 _TIMEOUT = 3.0
 

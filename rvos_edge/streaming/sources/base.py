@@ -61,9 +61,9 @@ class Source(ABC):
     Attributes:
         name: For messages and reports.
         fps: Frames per second as the source states them, None if it does not.
-        live: True if frames arrive by themselves and are dropped when nobody takes them.
+        live: True if frames arrive by themselves and are dropped when they are not taken in time.
         length: Number of frames as the source states it, None if unknown or endless.
-        dropped: Live frames that were replaced by a newer one before anybody took them.
+        dropped: Live frames that were replaced by a newer one before they were taken.
         reconnects: Times that a live source was lost and came back.
     """
 
@@ -111,7 +111,7 @@ class SourceOptions:
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV and its FFmpeg from writing to stderr: what goes wrong becomes a UserError of ours."""
+    """Keep OpenCV and its FFmpeg from writing to stderr: its callers raise a UserError instead."""
     level = _LOGGING.getLogLevel()
     _LOGGING.setLogLevel(0)
     try:

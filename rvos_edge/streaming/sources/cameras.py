@@ -137,7 +137,7 @@ class PipeCapture:
 
     Args:
         command: Program and arguments.
-        layout: Of the frames.
+        layout: Layout of the frames.
     """
 
     def __init__(self, command: list[str], layout: RawFormat) -> None:
@@ -152,7 +152,7 @@ class PipeCapture:
         self._program.end()
 
     def said(self) -> str:
-        """What the program complained of last."""
+        """The last line on the program's stderr."""
         return self._program.said()
 
 

@@ -43,7 +43,7 @@ class VideoFile(Source):
 
     Args:
         capture: Opened.
-        name: Of the file.
+        name: Name of the file.
         tell: Takes the number of damaged frames.
 
     Raises:
