@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rvos_edge.atomic import make_folders
+from rvos_edge.atomic import make_folders, remove_folders
 from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_inputs, check_outputs, check_replaceable, names_path
@@ -46,7 +46,7 @@ class Ledger:
         if path is None:
             return
         check_replaceable(path)
-        make_folders(path.parent)
+        remove_folders(make_folders(path.parent))  # a place that cannot be written is refused at once
         with names_path(path):
             lines, size = _read(path) if resume else ([], 0)
             # A head without rows is no work that could be lost.
@@ -71,6 +71,7 @@ class Ledger:
         """
         line = _line({"part": part, "name": name, "row": row})
         if self.path is not None:
+            make_folders(self.path.parent)
             with names_path(self.path), self.path.open("ab" if self._rows else "wb") as file:
                 file.write(line if self._rows else self._head + line)
                 file.flush()

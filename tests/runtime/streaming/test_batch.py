@@ -336,7 +336,7 @@ def test_two_files_of_one_stem_are_refused(tmp_path: Path) -> None:
         (("--json", "-"), "--json -: many files need a folder"),
         (("--masks", "file"), "file is a file"),
         (("--masks", "out", "--workers", 0), "0 workers"),
-        (("--masks", "out", "--frames", 0), "at least 1 frame"),
+        (("--masks", "out", "--frames", 0), "0 frames cannot be segmented; ask for at least 1"),
         (("--masks", "out", "--query", " "), "query 2 is empty"),
         (("--masks", "out", "--query", "the red ball " * 20), "has 62 tokens"),
         (("--masks", "out", "--backend", "abacus"), "backend 'abacus' is unknown"),
