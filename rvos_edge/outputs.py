@@ -33,6 +33,7 @@ _DOCUMENTS = (
     {"model", "command"},  # eval --json
     {"format_version", "made", "tool", "machine", "runs"},  # bench --json
     {"task", "init_from", "checkpoint_every"},  # the config.json of a training run
+    {"name", "stages"},  # and of one in several stages
 )
 """Keys by which a JSON document, or the first of several lines, is known."""
 _FOLDERS = (
