@@ -40,7 +40,7 @@ class BenchmarkClip:
         """The frame at ``index`` of an endless clip that turns back at its ends, so that nothing ever jumps.
 
         Example:
-            >>> clip = Clip("three", [np.full((1, 1, 3), value, np.uint8) for value in range(3)])
+            >>> clip = BenchmarkClip("three", [np.full((1, 1, 3), value, np.uint8) for value in range(3)])
             >>> [int(clip.at(index)[0, 0, 0]) for index in range(7)]
             [0, 1, 2, 1, 0, 1, 2]
         """

@@ -9,6 +9,7 @@ from rvos_edge.benchmarks.compare import END_TO_END, compare_runs
 from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun, LatencyPercentiles
 from rvos_edge.benchmarks.show import busy_warning, interval, state_line, verdict
 from rvos_edge.bundle import format_size
+from rvos_edge.outputs import GENERATOR
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1c1e21; --faint: #5f6670; --line: #d8dce1; --warn: #8a5a00; }
@@ -43,7 +44,7 @@ def render_page(result: BenchmarkResult) -> str:
     stages = list(dict.fromkeys(name for run in result.runs for name in run.stages))
     parts = [
         "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
+        f'<html lang="en"><head><meta charset="utf-8">{GENERATOR}',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",

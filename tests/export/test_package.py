@@ -112,9 +112,7 @@ def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Pat
 @pytest.mark.parametrize("arguments", [("--fp16",), ("--bf16", "--fuse")])
 def test_presence_is_exported_in_narrow_types(arguments: tuple[str, ...], tmp_path: Path) -> None:
     backbone = {"name": "efficientnet_lite0", "stride": 16}
-    checkpoint = write_checkpoint(
-        tmp_path / "checkpoint", backbone=backbone, presence=True
-    )
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, presence=True)
     done = _invoke("export", checkpoint, "--output", tmp_path / "refined", *arguments)
     assert done.exit_code == 0, done.output
     manifest = Bundle.open(tmp_path / "refined").manifest

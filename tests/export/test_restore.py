@@ -81,9 +81,7 @@ def test_how_masks_are_drawn_is_restored_too(checkpoint: Path, tmp_path: Path) -
 
 def test_refinements_and_presence_are_restored(tmp_path: Path) -> None:
     backbone = {"name": "efficientnet_lite0", "stride": 16}
-    checkpoint = write_checkpoint(
-        tmp_path / "checkpoint", backbone=backbone, presence=True, discriminant=True
-    )
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, presence=True, discriminant=True)
     before = load_checkpoint(checkpoint)
     before.card["config"] = {"model": {"preset": "test", "backbone": backbone}}
     save_checkpoint(checkpoint, before)

@@ -17,7 +17,10 @@ from rich.progress import track
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.flow_cache import FlowCache, FlowKey
+from rvos_edge.trainer.data.generate.captions import read_captions
 from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
+from rvos_edge.trainer.data.generate.held_out import load_held_out
+from rvos_edge.trainer.data.generate.instance_names import read_names
 from rvos_edge.trainer.data.generate.synthetic import SyntheticDataset
 from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.data.readers.a2d import A2dClips
@@ -102,13 +105,26 @@ class JhmdbSource(StrictModel):
         raise ValueError("J-HMDB-Sentences is for evaluation only; train on a2d and evaluate on jhmdb")
 
 
-class CocoSource(StrictModel):
-    """COCO images as static clips with made-up motion."""
+class CocoFiles(StrictModel):
+    """A folder of images with instances as COCO's, and what else is known of them."""
 
-    kind: Literal["coco"]
     root: str
     split: Literal["all", "train", "held_out"] = "train"
     """``train`` leaves out the pictures that the swap test asks about, ``held_out`` keeps only those."""
+    lone_only: bool = False
+    """An image with one annotation was annotated for that object alone, so nothing is absent from it."""
+    names: str | None = None
+    """Narrower names of the instances, made with ``python -m rvos_edge.trainer.data.generate.instance_names``."""
+    captions: str | None = None
+    """Sentences about the images: JSON, a list of them for each file name."""
+    labels: str | None = None
+    """A folder of images of garment numbers, with ``labels.json`` beside it."""
+
+
+class CocoSource(CocoFiles):
+    """COCO images as static clips with made-up motion."""
+
+    kind: Literal["coco"]
     share: float = Field(gt=0)
 
 
@@ -116,9 +132,12 @@ class ComposedSource(StrictModel):
     """COCO objects pasted into COCO and DAVIS frames, several candidates each."""
 
     kind: Literal["composed"]
-    coco: str
+    coco: str | CocoFiles
+    """Pictures that lend backgrounds and objects."""
+    objects: list[CocoFiles] = Field(default_factory=list)
+    """Further pictures that lend objects."""
     split: Literal["all", "train"] = "train"
-    """Which COCO pictures lend backgrounds and objects."""
+    """Which pictures of ``coco`` when it is a folder's name."""
     davis: str | None = None
     expressions: str | None = None
     davis_backgrounds: float = Field(default=0.5, ge=0, le=1)
@@ -126,6 +145,8 @@ class ComposedSource(StrictModel):
     """Probability that the first pasted object is one that people ride, most of them with a rider."""
     grounds: float = Field(default=0.0, ge=0, le=1)
     """Probability that a pasted object is mirrored by water below it, or casts a shadow."""
+    rows: float = Field(default=0.0, ge=0, le=1)
+    """Probability that two to five people or animals of one kind stand in a row."""
     share: float = Field(gt=0)
 
 
@@ -162,6 +183,8 @@ class DataConfig(StrictModel):
     """Probability of a mirrored view, with left and right exchanged in its sentences."""
     flow: str = "runs/flow"
     """Where the flow of the videos is stored."""
+    held_out: bool = False
+    """Never say the words of ``generate/held_out.yaml``, on which the model is judged as on words it was not taught."""
     licences: list[str] = Field(default_factory=list)
     """Licences of the data, for the model card."""
 
@@ -198,19 +221,23 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
         elif isinstance(source, RefCocoSource):
             child = ClipsDataset(_open_refcoco(source), still=True, distractors=sentences, **frame._asdict())
         elif isinstance(source, CocoSource):
-            child = CocoDataset(source.root, distractors=sentences, split=source.split, **frame._asdict())
+            child = _open_coco(source, frame, config, sentences)
         elif isinstance(source, ComposedSource):
-            coco = CocoDataset(source.coco, split=source.split, **frame._asdict())
+            files = (
+                source.coco if isinstance(source.coco, CocoFiles) else CocoFiles(root=source.coco, split=source.split)
+            )
             davis = None
             if source.davis is not None:
                 videos = Davis16Clips(source.davis, split="train", expressions=source.expressions)
                 davis = _with_flow("davis", videos, frame, config, model, console)
             child = ComposedDataset(
-                coco=coco,
+                coco=_open_coco(files, frame, config),
+                objects=[_open_coco(one, frame, config) for one in source.objects],
                 davis=davis,
                 davis_backgrounds=source.davis_backgrounds,
                 riders=source.riders,
                 grounds=source.grounds,
+                rows=source.rows,
             )
         elif isinstance(source, SyntheticSourceConfig):
             child = SyntheticDataset(**frame._asdict())
@@ -225,6 +252,7 @@ def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Conso
         seed=seed,
         absent_share=config.absent_share,
         spare=config.spare_queries,
+        leave_out=load_held_out().says if config.held_out else None,
     )
     total = sum(share for _, share in shares)
     mixture.shares = tuple((name, round(share / total, 4)) for name, share in shares)
@@ -303,6 +331,20 @@ def _open_refcoco(source: RefCocoSource) -> RefCocoClips:
         expressions=source.expressions,
         annotations=source.annotations,
         images=source.images,
+    )
+
+
+def _open_coco(files: CocoFiles, frame: _Frame, config: DataConfig, distractors: Sequence[str] = ()) -> CocoDataset:
+    return CocoDataset(
+        files.root,
+        distractors=distractors,
+        split=files.split,
+        lone_only=files.lone_only,
+        names=read_names(Path(files.names)) if files.names else None,
+        captions=read_captions(Path(files.captions)) if files.captions else None,
+        labels=files.labels,
+        held_out=load_held_out() if config.held_out else None,
+        **frame._asdict(),
     )
 
 

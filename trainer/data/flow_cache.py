@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.images import read_image
 
@@ -183,13 +183,11 @@ class FlowCache:
         self._path(video, ".json").unlink(missing_ok=True)
         for suffix in (".npy", ".json"):
             final = self._path(video, suffix)
-            temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-            with temporary.open("wb") as file:
+            with new_file(final) as temporary, temporary.open("wb") as file:
                 if suffix == ".npy":
                     np.save(file, array, allow_pickle=False)
                 else:
                     file.write(json.dumps(facts, indent=1).encode())
-            os.replace(temporary, final)
 
 
 def _digest(frames: Sequence[Path]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import cv2
@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.images import DamagedFileError
-from rvos_edge.trainer.data.sample import Countable, Drawable, Sample, arrange
+from rvos_edge.trainer.data.sample import Countable, Drawable, Sample, arrange, keep
 
+_MUTE = 100
 _TRIES = 8
 """Samples in a row that may be damaged: with more, something is wrong with the whole data set."""
 
@@ -35,6 +36,7 @@ class MixtureDataset(Dataset[Sample]):
         seed: the run's seed.
         absent_share: expected share of absent sentences where there are enough present ones.
         spare: further pairs per sample, after the others.
+        leave_out: tells which sentences are never drawn.
 
     Example:
         >>> data = MixtureDataset([(davis, 0.4), (coco, 0.6)], length=8000, queries=4, seed=0)  # doctest: +SKIP
@@ -51,6 +53,7 @@ class MixtureDataset(Dataset[Sample]):
         seed: int,
         absent_share: float = 0.25,
         spare: int = 0,
+        leave_out: Callable[[str], bool] | None = None,
     ) -> None:
         weights = np.array([weight for _, weight in children], np.float64)
         if not len(weights) or (weights < 0).any() or weights.sum() <= 0:
@@ -59,7 +62,7 @@ class MixtureDataset(Dataset[Sample]):
             raise UserError(f"queries ({queries}) and length ({length}) must be at least 1, spare ({spare}) 0")
         self.children = [child for child, _ in children]
         self.length, self.queries, self.seed, self.absent_share = (length, queries, seed, absent_share)
-        self.spare = spare
+        self.spare, self.leave_out = spare, leave_out
         self._cumulative = np.cumsum(weights / weights.sum())
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
@@ -80,10 +83,7 @@ class MixtureDataset(Dataset[Sample]):
         child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
         for attempt in range(1, _TRIES + 1):
             try:
-                sample = self._draw(child, index if attempt == 1 else None, rng)
-                # Something must be said of it; without absent sentences, something true.
-                while not (sample.expressions if self.absent_share else sample.masks.any()):
-                    sample = self._draw(child, None, rng)
+                sample = self._say(child, index if attempt == 1 else None, rng)
                 return arrange(sample, self.queries, rng, absent_share=self.absent_share, spare=self.spare)
             except DamagedFileError as error:
                 if attempt == _TRIES:
@@ -92,6 +92,18 @@ class MixtureDataset(Dataset[Sample]):
                 warnings.warn(f"{error}; another sample takes its place", stacklevel=2)
                 rng = np.random.default_rng([self.seed, index, attempt])
         raise AssertionError("unreachable")
+
+    def _say(self, child: int, index: int | None, rng: np.random.Generator) -> Sample:
+        """A sample of which something may be said; where no absent sentences are asked for, something true."""
+        for _ in range(_MUTE):
+            drawn = self._draw(child, index, rng)
+            sample = drawn
+            if self.leave_out is not None:
+                sample = keep(drawn, [not self.leave_out(sentence) for sentence in drawn.expressions])
+            if sample.masks.any() or (self.absent_share and sample.expressions and sample is drawn):
+                return sample
+            index = None
+        raise UserError(f"{_MUTE} frames in a row hold nothing that may be named: check the annotations and held_out")
 
     def _draw(self, child: int, index: int | None, rng: np.random.Generator) -> Sample:
         """The sample of an index, or just any."""

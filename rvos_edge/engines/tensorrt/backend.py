@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: engines on an NVIDIA GPU, a whole frame of them as one CUDA graph."""
+"""The backend for TensorRT and TensorRT-RTX: engines on an NVIDIA GPU, whole frames as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REBUILD = "delete it, and it will be built again"
 
 @dataclass(eq=False)
 class _Bound:
-    """A context with the addresses of one combination of buffers: the one thing that changes is its scratch memory."""
+    """A context bound to one combination of buffers; only its scratch memory changes."""
 
     context: Any
     needs: int
@@ -37,7 +37,7 @@ class _Bound:
 class TensorRtGraph:
     """An engine whose inputs and outputs are slots.
 
-    One context per combination of buffers, because a context must not be changed once a graph was captured from it.
+    It has one context per combination of buffers, because a context must not change after a capture.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class TensorRtGraph:
         """Queue a run on the buffers that the slots hold now.
 
         Raises:
-            UserError: TensorRT refuses; the sentence names the engine.
+            UserError: TensorRT fails; the message names the engine.
         """
         key = tuple(map(self._board.buffer, self._names))
         bound = self._bound.get(key) or self._bind(key)
@@ -77,10 +77,10 @@ class TensorRtGraph:
         self._must(bound.context.execute_async_v3(self._device.stream), "cannot be run", REMEDY)
 
     def check_capture(self) -> None:
-        """Refuse a capture that TensorRT-RTX says would fail.
+        """Ask TensorRT-RTX if a capture would succeed.
 
         Raises:
-            CudaError: The sentence names the engine.
+            CudaError: It would fail; the message names the engine.
         """
         for bound in self._bound.values():
             able = getattr(bound.context, "is_stream_capturable", None)
@@ -113,9 +113,9 @@ class TensorRtGraph:
 
 
 class TensorRtBackend:
-    """A bundle's engines on the GPU of this machine; the text graph stays on the host, in ONNX Runtime.
+    """Runs the engines of a bundle on the GPU of this machine, and the text graph in ONNX Runtime on the host.
 
-    Engines are taken from the bundle's cache, and built where none fits.
+    Engines are taken from the cache of the bundle and built if none fits.
 
     Example:
         >>> bundle = Bundle.open("bundle")  # doctest: +SKIP
@@ -134,16 +134,16 @@ class TensorRtBackend:
         reason: str = "",
         cuda: Cuda | None = None,
     ) -> None:
-        """Start TensorRT and see that there are engines.
+        """Start TensorRT and find or build the engines.
 
         Args:
-            bundle: Whose engines.
+            bundle: Bundle whose engines are run.
             flavour: "tensorrt" or "tensorrt-rtx".
-            build: False to refuse where an engine is missing instead of building it.
+            build: False to refuse if an engine is missing instead of building it.
             record: Replay frames as CUDA graphs.
             threads: CPU threads of the text graph.
-            reason: Why this backend; that it was asked for when empty.
-            cuda: For tests.
+            reason: Reason for the choice of this backend; empty for "it was asked for".
+            cuda: Replacement for CUDA in tests.
 
         Raises:
             UserError: TensorRT, a driver or a GPU is missing, or there is no engine and none can be built.
@@ -158,7 +158,7 @@ class TensorRtBackend:
         self._reason = reason or f"{flavour} was asked for"
         self._log = api.Log(self._trt)
         self._runtime = self._trt.Runtime(self._log.logger)
-        # Nothing below may refer back to this object: memory is given back when it goes, not when a cycle is found.
+        # Nothing below may refer back to this object, so that memory is freed with it and not by the garbage collector.
         self._device = device = CudaDevice(cuda)
         self.board: Board[DeviceBuffer] = Board(partial(DeviceBuffer, device))
         self._graphs = graphs = list[TensorRtGraph]()
@@ -175,12 +175,12 @@ class TensorRtBackend:
 
     @property
     def reason(self) -> str:
-        """Why this backend, and why frames are not replayed where that went wrong."""
+        """Reason for the choice of this backend and, if it failed, for frames not being replayed."""
         problem = self._frames.problem
         return f"{self._reason}, without CUDA graphs ({problem})" if problem else self._reason
 
     def load(self, path: Path, spec: GraphSpec) -> TensorRtGraph:
-        """Load the engine of one of the bundle's graphs, declare its slots; UserError names what cannot be loaded."""
+        """Load the engine of a graph of the bundle and declare its slots; a ``UserError`` names a file that fails."""
         names = [name for name, known in self._bundle.manifest.graphs.items() if known == spec]
         if not names or names[0] not in self._paths:
             raise UserError(f"{path} has no engine, because it is no graph of {self._bundle.path}; open that bundle.")
@@ -204,20 +204,20 @@ class TensorRtBackend:
         return graph
 
     def load_host(self, path: Path, spec: GraphSpec) -> OrtHostGraph:
-        """Load a graph that runs on host arrays; UserError names a file that cannot be loaded."""
+        """Load a graph that runs on host arrays; a ``UserError`` names a file that cannot be loaded."""
         return self._host.load_host(path, spec)
 
     def frame(self, key: Hashable, work: Callable[[Lap], None]) -> None:
-        """Queue a frame's work, or its recording."""
+        """Queue the work of a frame, or replay its recording."""
         self._frames.run(key, work)
 
     def timings(self) -> dict[str, float]:
-        """Milliseconds by stage of the last frame; one stage, ``graph``, where it was replayed."""
+        """Return the milliseconds by stage of the last frame; a replayed frame is one stage, ``graph``."""
         return self._frames.timings()
 
 
 def find_engines(bundle: Bundle, flavour: api.Flavour, *, build: bool = True) -> dict[str, Path]:
-    """Engines for the GPU of this machine: those built for its compute capability elsewhere, or else its own.
+    """Find engines for the GPU of this machine: built elsewhere for its compute capability, or else here.
 
     Raises:
         UserError: There is no GPU, or there is no engine and none can be built.

@@ -103,7 +103,6 @@ def test_one_stream_carries_everything(opened: Open) -> None:
     streams = {call[-1] for call in cuda.calls[start:] if call[0] in ("execute", "upload", "copy", "fill", "download")}
     assert len(streams) == 1
     assert cuda.names().count("create_stream") == 1
-    assert "wait" not in cuda.names()
 
 
 def test_a_frame_is_captured_after_it_ran_and_then_replayed(opened: Open) -> None:
@@ -130,7 +129,7 @@ def test_a_frame_is_captured_after_it_ran_and_then_replayed(opened: Open) -> Non
         assert result.timings["graph"] > 0
 
 
-def test_nothing_is_made_in_steady_state(opened: Open) -> None:
+def test_nothing_is_allocated_in_steady_state(opened: Open) -> None:
     segmenter, cuda = opened()
     for frame in FRAMES * 2:
         segmenter.step(frame)
@@ -221,9 +220,7 @@ def test_an_engine_that_cannot_be_captured_is_run_plainly(bundle: Bundle, opened
 def test_an_engine_that_does_not_tell_its_scratch_memory_is_refused(opened: Open) -> None:
     segmenter, cuda = opened()
     cuda.trt.engines["gating"].silent = True  # type: ignore[attr-defined]
-    with pytest.raises(
-        UserError, match=r"gating\.engine does not tell its scratch memory \(gating: the shapes are not"
-    ):
+    with pytest.raises(UserError, match=r"gating\.engine does not tell its scratch memory \(gating: the shapes are not"):
         segmenter.step(FRAMES[0])
 
 
@@ -237,7 +234,7 @@ def test_engines_of_tensorrt_rtx_do_not_allocate_and_are_captured(
     for frame in FRAMES[:5]:
         segmenter.step(frame)
     assert "launch" in cuda.names()
-    assert segmenter.backend_reason == "tensorrt-rtx was asked for"
+    assert "without CUDA graphs" not in segmenter.backend_reason
 
 
 def test_errors_become_sentences_and_the_next_video_works(bundle: Bundle, opened: Open) -> None:
@@ -255,7 +252,7 @@ def test_errors_become_sentences_and_the_next_video_works(bundle: Bundle, opened
     np.testing.assert_array_equal(segmenter.step(FRAMES[0]).margins, expected)
 
 
-def test_everything_is_given_back(opened: Open) -> None:
+def test_all_resources_are_released(opened: Open) -> None:
     segmenter, cuda = opened()
     for frame in FRAMES:
         segmenter.step(frame)
@@ -285,7 +282,7 @@ def test_a_slot_is_not_touched_by_the_host_within_a_frame(bundle: Bundle, machin
         backend.frame("write", lambda lap: board.write("v4", np.zeros(board.shape("v4"), np.float32)))
 
 
-def test_what_tensorrt_rtx_compiles_is_kept(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
+def test_kernels_that_tensorrt_rtx_compiles_are_cached(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
     cuda = machine(rtx=True)
     for _ in range(2):
         backend = TensorRtBackend(bundle=bundle, flavour="tensorrt-rtx")
