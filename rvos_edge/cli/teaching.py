@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rvos_edge.cli.app import BackendOption, BundleOption, DeviceOption, app
+from rvos_edge.cli.application import BackendOption, BundleOption, DeviceOption, app
 
 
 @app.command()
