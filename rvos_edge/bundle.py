@@ -32,7 +32,7 @@ _MOST_ELEMENTS = 1 << 30
 
 Arithmetic = Literal["float32", "float16", "bfloat16"]
 DType = Literal["uint8", "int64", "float16", "float32"]
-# The limits below are far from anything real: they end a damaged or hostile manifest before it is acted upon.
+# Limits far beyond any real bundle, so that a damaged or hostile manifest is refused before it is used.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/+ -]{1,100}$")]
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,1000}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
@@ -51,6 +51,13 @@ FLOW_GRAPHS = ("flow_encode", "flow_context", "flow_step", "flow_up")
 GATING_GRAPH = "gating"
 BOUNDARY_GRAPH = "boundary"
 """Optional graph that aligns the output of ``gating`` with the edges of the image."""
+TEACH_GRAPH = "teach"
+"""Where there is one: loss and gradient in the language vectors of one query, for learning on the device."""
+TARGET, WEIGHT, LOSS, GRADIENT = "target", "weight", "loss", "grad"
+"""Tensors of ``teach``: the wanted mask and each pixel's weight, float32 [1,1,h,w]; the loss [1]; ``grad1``, ..."""
+TEACH_INPUTS = frozenset({TARGET, WEIGHT})
+HOST_GRAPHS = (TEXT_GRAPH, TEACH_GRAPH)
+"""Run on the host now and then, not with every frame."""
 QUERIES = "Q"
 """Symbolic extent of every tensor with one row per query."""
 FRAME_INPUT = "image"
@@ -174,7 +181,14 @@ class Manifest(StrictModel):
     tools: dict[Name, Line]
     checkpoint: Line
     checkpoint_sha256: Line
+    network_id: Annotated[str, Field(max_length=64)] = ""
+    """Hash of the network's weights: the same in float32, float16 and int8 bundles of a checkpoint."""
     licences: tuple[Line, ...]
+
+    @property
+    def identity(self) -> str:
+        """The network that a taught query belongs to: ``network_id``, or the checkpoint's hash in older bundles."""
+        return self.network_id or self.checkpoint_sha256
 
     @property
     def vision_graphs(self) -> tuple[str, ...]:
@@ -266,7 +280,7 @@ def at_size(manifest: Manifest, size: tuple[int, int], root: Path) -> Manifest:
 
 def frame_flops(graphs: Mapping[str, GraphSpec], iterations: int) -> int:
     """Floating-point operations of one frame with flow and one query."""
-    runs = {TEXT_GRAPH: 0, "flow_step": iterations}
+    runs = {**dict.fromkeys(HOST_GRAPHS, 0), "flow_step": iterations}
     return sum(spec.flops * runs.get(name, 1) for name, spec in graphs.items())
 
 
@@ -326,11 +340,15 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
         raise UserError(f"{root}: 'presence' is {list(fed[PRESENCE_OUTPUT].shape)}; export the bundle again.")
     for name, graph in manifest.graphs.items():
         for spec in graph.inputs:
-            if name == TEXT_GRAPH and spec.name in TEXT_INPUTS:
+            if (name == TEXT_GRAPH and spec.name in TEXT_INPUTS) or (name == TEACH_GRAPH and spec.name in TEACH_INPUTS):
                 continue
             source_spec = fed.get(spec.name)
             if source_spec is None:
                 raise UserError(f"{root}: input '{spec.name}' of graph '{name}' is fed by nothing; export it again.")
+            if name == TEACH_GRAPH:
+                # It takes one query, in float32 whatever the other graphs compute in.
+                shape = tuple(1 if dim == QUERIES else dim for dim in source_spec.shape)
+                source_spec = source_spec.model_copy(update={"dtype": "float32", "shape": shape})
             if (source_spec.dtype, source_spec.shape) != (spec.dtype, spec.shape):
                 raise UserError(
                     f"{root}: input '{spec.name}' of graph '{name}' is {spec.dtype}{list(spec.shape)} but is fed "
@@ -349,9 +367,7 @@ def read_manifest(root: Path) -> Manifest:
         if not path.is_file():
             raise UserError(f"{root} is not a bundle: it has no manifest.json; make one with 'rvos-edge export'.")
         if path.stat().st_size > _MOST_BYTES:
-            raise UserError(
-                f"{path} is larger than {_MOST_BYTES >> 20} MiB: it is no manifest; export the bundle again."
-            )
+            raise UserError(f"{path} is larger than {_MOST_BYTES >> 20} MiB and no manifest; export the bundle again.")
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document.get("format_version") if isinstance(document, dict) else None
         if version is not None and version not in range(OLDEST_VERSION, FORMAT_VERSION + 1):

@@ -256,7 +256,7 @@ Manifest read(const Json& document) {
   for (const char* unused : {"network", "mean", "std", "tools", "checkpoint", "checkpoint_sha256"}) {
     static_cast<void>(object.need(unused));
   }
-  for (const char* unused : {"reference", "proofs"}) {
+  for (const char* unused : {"reference", "proofs", "network_id"}) {
     object.may(unused, [](const Value&) {});
   }
   object.done();

@@ -18,6 +18,8 @@ inline constexpr const char* flow_up = "flow_up";
 inline constexpr const char* gating_graph = "gating";
 /// Optional: refines the output of gating along the image's edges.
 inline constexpr const char* boundary_graph = "boundary";
+/// Optional: learns queries from shown frames.
+inline constexpr const char* teach_graph = "teach";
 inline constexpr const char* frame_input = "image";
 inline constexpr const char* margin_output = "margin";
 /// Optional output of gating: probability that a query's object is in the frame.

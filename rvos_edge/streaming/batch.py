@@ -18,6 +18,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.opening import open_segmenter
 from rvos_edge.outputs import check_name
+from rvos_edge.queries import read_queries
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.loop import run_stream
 from rvos_edge.streaming.sinks import JsonSink, MaskSink, RleSink, Sink, VideoSink, open_sinks
@@ -48,7 +49,7 @@ class BatchJob:
     """The work to do on every file; can be pickled.
 
     Attributes:
-        queries: Expressions to segment.
+        queries: Expressions to segment; ``@FILE`` is a taught query.
         bundle: The bundle's directory, None for the one that comes with the package.
         output: Folder of overlay videos, NAME.mp4.
         masks: Folder of folders of masks, NAME/00000.png.
@@ -76,6 +77,8 @@ class BatchJob:
     threads: int | None = None
     flow: FlowOptions | None = None
     runtime: str = "python"
+    keep_absent: bool = False
+    adapt: str = "off"
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -120,8 +123,10 @@ class FileProcessor:
             flow=job.flow,
             threads=job.threads,
             runtime=job.runtime,
+            keep_absent=job.keep_absent,
+            adapt=job.adapt,
         )
-        self._segmenter.set_queries(job.queries)
+        self._segmenter.set_queries(read_queries(job.queries))
         self.backend_name = self._segmenter.backend_name
 
     def __call__(self, row: BatchRow) -> BatchRow:

@@ -44,6 +44,8 @@ class EvalOptions:
         expressions: The sentences; the data set's own file when None. Any JSON in the form of Refer-YouTube-VOS.
         every: Score every n-th frame (J and F); all are seen.
         protocol: Which frames count, see ``Rules``.
+        teach: Show so many frames of each object of a video, evenly spread, and score the others; bundles only.
+        adapt: "once" lets queries settle on their own masks, as the runtime does; bundles only.
         masks: Folder for the predicted masks.
         json: Where the figures go. While the evaluation runs, those of the finished videos lie beside it, in
             NAME.partial.jsonl.
@@ -61,6 +63,8 @@ class EvalOptions:
     expressions: Path | None = None
     every: int = 1
     protocol: str = "unsupervised"
+    teach: int = 0
+    adapt: str = "off"
     masks: Path | None = None
     json: Path | None = None
     resume: bool = True
@@ -92,7 +96,9 @@ def evaluate(options: EvalOptions, *, console: Console | None = None) -> dict[st
     folder = options.checkpoint or options.bundle or Path()
     figures: dict[str, Any] = {"model": folder.resolve().name, "command": _command(options)}
     try:
-        with open_predictor(options.checkpoint, options.bundle, backend=options.backend) as predictor:
+        with open_predictor(
+            options.checkpoint, options.bundle, backend=options.backend, adapt=options.adapt
+        ) as predictor:
             figures |= _run(options, predictor, ledger, console)
     except KeyboardInterrupt:
         if ledger.path is not None and len(ledger):
@@ -117,7 +123,7 @@ def _run(options: EvalOptions, predictor: Predictor, ledger: Ledger, console: Co
     with progress_bar(console) as progress:
         if dataset in SOURCES and options.root is not None:
             clips = open_clips(dataset, options.root, options.split, options.expressions)
-            rules = Rules(options.every, options.protocol, masks)
+            rules = Rules(options.every, options.protocol, masks, options.teach)
             result = evaluate_clips(predictor, clips, dataset, rules=rules, ledger=ledger, progress=progress)
             figures[dataset] = {"split": options.split or SOURCES[dataset].split, **result}
             info = find_attributes(options.root) if dataset == "davis16" else None
@@ -153,6 +159,10 @@ def _check(options: EvalOptions) -> None:
         raise UserError(f"--masks keeps the masks of one data set of videos; leave it out for {options.dataset}.")
     if options.protocol not in PROTOCOLS:
         raise UserError(f"Unknown --protocol '{options.protocol}'; choose one of {', '.join(PROTOCOLS)}.")
+    if options.checkpoint is not None and (options.teach or options.adapt != "off"):
+        raise UserError("--teach and --adapt are the runtime's; export the checkpoint and give --bundle.")
+    if options.teach and options.dataset not in SOURCES:
+        raise UserError(f"--teach shows frames of one data set of videos; leave it out for {options.dataset}.")
     if options.every < 1:
         raise UserError(f"--every must be at least 1, not {options.every}: it scores every n-th frame.")
     for option, folder in (("--root", options.root), ("--coco", options.coco)):
@@ -174,7 +184,7 @@ def _beside(path: Path | None) -> Path | None:
 def _facts(options: EvalOptions) -> dict[str, Any]:
     """What must be the same for an interrupted evaluation to go on: the model, the options and the sentences."""
     facts: dict[str, Any] = {"model": model_hash(options.checkpoint, options.bundle), "version": __version__}
-    for name in ("backend", "dataset", "split", "every", "protocol"):
+    for name in ("backend", "dataset", "split", "every", "protocol", "teach", "adapt"):
         facts[name] = getattr(options, name)
     for name in ("root", "coco", "masks", "expressions"):
         path = getattr(options, name)

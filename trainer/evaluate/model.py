@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.opening import open_segmenter
 from rvos_edge.protocol import SegmenterProtocol
+from rvos_edge.queries import Query
+from rvos_edge.segmenter import Segmenter
 from rvos_edge.trainer.checkpoint import load_checkpoint
 from rvos_edge.trainer.predictor import TorchSegmenter
+
+Asked = Query
+"""A sentence or a taught query, as ``set_queries`` takes it; data sets call their expressions queries."""
 
 
 class Predictor(Protocol):
@@ -25,8 +30,21 @@ class Predictor(Protocol):
     def reset(self) -> None:
         """Forget the video; the next frame is a first frame. The queries stay."""
 
-    def set_queries(self, queries: Sequence[str]) -> None:
+    def set_queries(self, queries: Sequence[Asked]) -> None:
         """Say what to segment from the next frame on."""
+
+    def teach(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        masks: Sequence[NDArray[np.bool_]],
+        previous: Sequence[NDArray[np.uint8] | None],
+        sentence: str,
+    ) -> Asked:
+        """A query that is taught what the frames show, as ``Segmenter.teach``.
+
+        Raises:
+            UserError: This predictor cannot.
+        """
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """uint8 [H,W,3] BGR -> bool [Q,H,W] at the frame's size."""
@@ -43,19 +61,33 @@ class BundlePredictor:
         """Forget the video."""
         self.segmenter.reset()
 
-    def set_queries(self, queries: Sequence[str]) -> None:
+    def set_queries(self, queries: Sequence[Asked]) -> None:
         """Say what to segment."""
         self.segmenter.set_queries(queries)
+
+    def teach(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        masks: Sequence[NDArray[np.bool_]],
+        previous: Sequence[NDArray[np.uint8] | None],
+        sentence: str,
+    ) -> Asked:
+        """A query that is taught what the frames show."""
+        if not isinstance(self.segmenter, Segmenter):
+            raise UserError("--teach needs the Python runtime; leave --runtime out.")
+        return self.segmenter.teach(frames, masks, like=sentence, previous=previous)
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """uint8 [H,W,3] BGR -> bool [Q,H,W]."""
         result = self.segmenter.step(frame)
-        self.presence = result.presence
+        self.presence = result.presence if self.segmenter.bundle.manifest.has_presence else None
         return result.masks
 
 
 @contextlib.contextmanager
-def open_predictor(checkpoint: Path | None, bundle: Path | None, *, backend: str) -> Iterator[Predictor]:
+def open_predictor(
+    checkpoint: Path | None, bundle: Path | None, *, backend: str, adapt: str = "off"
+) -> Iterator[Predictor]:
     """Load the one that is not None; ``backend`` runs a bundle (``engines.registry.BACKENDS``).
 
     Raises:
@@ -64,7 +96,7 @@ def open_predictor(checkpoint: Path | None, bundle: Path | None, *, backend: str
     if checkpoint is not None:
         yield TorchSegmenter(load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu")
         return
-    yield BundlePredictor(open_segmenter(bundle, backend=backend))
+    yield BundlePredictor(open_segmenter(bundle, backend=backend, adapt=adapt))
 
 
 def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:

@@ -16,7 +16,7 @@ from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, Query
 from rvos_edge.trainer.data.readers.davis16 import SCENERY
 from rvos_edge.trainer.evaluate.masks import MaskFolder, VideoMasks
-from rvos_edge.trainer.evaluate.model import Predictor
+from rvos_edge.trainer.evaluate.model import Asked, Predictor
 from rvos_edge.trainer.evaluate.scorers import (
     Metrics,
     ObjectsScorer,
@@ -53,11 +53,13 @@ class Rules:
         protocol: "unsupervised" scores every frame, as referring work does; "semi-supervised" drops the first and the
             last of each video, as the benchmark does where the first mask is given.
         masks: Where predicted masks are kept, if anywhere.
+        teach: Show so many frames of each object, evenly spread, and score the others.
     """
 
     every: int = 1
     protocol: str = "unsupervised"
     masks: MaskFolder | None = None
+    teach: int = 0
 
 
 def evaluate_clips(
@@ -119,7 +121,8 @@ def evaluate_clips(
         rows[video] = row
         if progress is not None and task is not None:
             progress.update(task, completed=done)
-    return {**_totals(dataset, rows), "protocol": rules.protocol, "every": rules.every, "videos": _brief(rows)}
+    how = {"protocol": rules.protocol, "every": rules.every, **({"teach": rules.teach} if rules.teach else {})}
+    return {**_totals(dataset, rows), **how, "videos": _brief(rows)}
 
 
 def _judge(
@@ -130,10 +133,17 @@ def _judge(
     sparse = isinstance(judge, OverlapScorer)
     scored = _scored(clips.annotated(video), len(names), rules)
     runs = _runs(scored) if sparse else [range(len(names))]
+    taught: dict[int, Asked] = {}
+    if rules.teach:
+        shown = _spread(clips.annotated(video), rules.teach)
+        taught = _teach(predictor, clips, video, queries, shown)
+        scored -= set(shown)
     total, done = len(judge.passes) * sum(map(len, runs)), 0
     with contextlib.nullcontext() if rules.masks is None else rules.masks.video(video) as kept:
         for number, chosen in enumerate(judge.passes):
-            sentences = [queries[i].expression if i < len(queries) else str(foreign) for i in chosen]
+            sentences: list[Asked] = [
+                taught.get(i, queries[i].expression) if i < len(queries) else str(foreign) for i in chosen
+            ]
             different = list(dict.fromkeys(sentences))
             places = [different.index(sentence) for sentence in sentences]
             predictor.set_queries(different)
@@ -149,7 +159,32 @@ def _judge(
                     yield done / total
 
 
+def _spread(annotated: Sequence[int], count: int) -> list[int]:
+    """``count`` of the annotated frames, evenly spread; all when there are fewer."""
+    places = ((np.arange(count) + 0.5) * len(annotated) / count).astype(int)
+    return sorted({annotated[place] for place in places})
+
+
+def _teach(
+    predictor: Predictor, clips: AnnotatedClips, video: str, queries: Sequence[Query], shown: Sequence[int]
+) -> dict[int, Asked]:
+    """By the query's number, what is asked instead: each object shown on the same frames.
+
+    An object that none of them shows keeps its sentence.
+    """
+    frames = [clips.image(video, index) for index in shown]
+    before = [clips.image(video, index - 1) if index else None for index in shown]
+    taught: dict[int, Asked] = {}
+    for number, query in enumerate(queries):
+        masks = [_truth(clips, video, index, [number])[0] for index in shown]
+        if any(mask.any() for mask in masks):
+            taught[number] = predictor.teach(frames, masks, before, query.expression)
+    return taught
+
+
 def _check(rules: Rules, measure: str) -> None:
+    if rules.teach < 0:
+        raise UserError(f"--teach must not be negative, got {rules.teach}: it shows so many frames of each object.")
     if rules.every < 1:
         raise UserError(f"--every must be at least 1, not {rules.every}: it scores every n-th frame.")
     if rules.protocol not in PROTOCOLS:

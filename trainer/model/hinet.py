@@ -91,6 +91,11 @@ class HINet(nn.Module):
         return self._decoder_stride if self.boundary is None else self._decoder_stride // 2
 
     @property
+    def decoder_stride(self) -> int:
+        """Pixels of the image per pixel of the decoder's own logits."""
+        return self._decoder_stride
+
+    @property
     def language_channels(self) -> tuple[int, ...]:
         """Widths of what ``encode_text`` gives, c_1..c_4."""
         return self.config.channels
