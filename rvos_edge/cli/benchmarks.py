@@ -32,7 +32,6 @@ def bench(
     json: Annotated[
         Path | None, typer.Option(help="Write the result here; in a folder, under a name by machine and date.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with pictures here.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Measure nothing: compare two results, A and B.")
     ] = None,
@@ -74,6 +73,6 @@ def bench(
         starts=starts,
     )
     if roofline is None:
-        report.measure(options, json=json, html=html)
+        report.measure(options, json=json)
     else:
-        report.roofline(roofline, options, result=result, json=json, html=html)
+        report.roofline(roofline, options, result=result, json=json)

@@ -1,4 +1,4 @@
-"""One or several data sets as an endless, exactly repeatable one."""
+"""Several data sets as one endless, exactly reproducible data set."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ from rvos_edge.trainer.data.readers.images import DamagedFileError
 from rvos_edge.trainer.data.sample import Countable, Drawable, Sample, arrange
 
 _TRIES = 8
-"""Samples in a row that may be damaged: with more, something is wrong with the whole data set."""
+"""Largest number of damaged samples in a row; more means that the data set itself is damaged."""
 
 
 class MixtureDataset(Dataset[Sample]):
-    """Draw from children by weight; sample ``i`` depends on (seed, i) alone, whatever the workers' order.
+    """Samples from data sets by weight; sample ``i`` depends on (seed, i) alone, whatever the order of the workers.
 
-    A single child with a known number of frames is gone through in epochs, each frame once in a new order every time.
+    A single data set of known length is drawn in epochs: each frame once per epoch, in a new order every time.
 
-    A damaged file does not end a run of hours: its sample is replaced by another of the same child, with a warning
-    that names the file. The replacement too depends on (seed, i) alone, so a resumed run draws the same.
+    A damaged file does not end training: another sample of the same data set replaces it, with a warning that names
+    the file. The replacement also depends on (seed, i) alone, so a resumed run draws the same.
 
     Args:
-        children: (data set, weight) pairs.
-        length: how many indices there are (steps times batch size); to resume, start the sampler later.
-        queries: pairs per sample.
-        seed: the run's seed.
-        absent_share: expected share of absent sentences where there are enough present ones.
-        spare: further pairs per sample, after the others.
+        children: Pairs of data set and weight.
+        length: Number of samples (iterations times batch size).
+        queries: Number of (expression, mask) pairs per sample.
+        seed: Seed of the run.
+        absent_share: Expected share of absent expressions where there are enough present ones.
+        spare: Number of further pairs per sample, after the others.
+        shares: Names and shares of the children, for the model card.
+
+    Raises:
+        UserError: A number or weight is out of range.
 
     Example:
         >>> data = MixtureDataset([(davis, 0.4), (coco, 0.6)], length=8000, queries=4, seed=0)  # doctest: +SKIP
@@ -51,6 +55,7 @@ class MixtureDataset(Dataset[Sample]):
         seed: int,
         absent_share: float = 0.25,
         spare: int = 0,
+        shares: tuple[tuple[str, float], ...] = (),
     ) -> None:
         weights = np.array([weight for _, weight in children], np.float64)
         if not len(weights) or (weights < 0).any() or weights.sum() <= 0:
@@ -59,13 +64,13 @@ class MixtureDataset(Dataset[Sample]):
             raise UserError(f"queries ({queries}) and length ({length}) must be at least 1, spare ({spare}) 0")
         self.children = [child for child, _ in children]
         self.length, self.queries, self.seed, self.absent_share = (length, queries, seed, absent_share)
-        self.spare = spare
+        self.spare, self.shares = spare, shares
         self._cumulative = np.cumsum(weights / weights.sum())
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     @property
     def epoch(self) -> int | None:
-        """Samples of an epoch: the frames of the single child; None where there is no such thing."""
+        """Samples of an epoch: the frames of the single data set; None for several, or for one without a length."""
         only = self.children[0]
         return len(only) if len(self.children) == 1 and isinstance(only, Countable) else None
 
@@ -76,7 +81,7 @@ class MixtureDataset(Dataset[Sample]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
-        # `side` and the clip keep a child of weight 0 from ever being drawn.
+        # side="right": a data set of weight 0 is never drawn.
         child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
         for attempt in range(1, _TRIES + 1):
             try:
@@ -85,13 +90,13 @@ class MixtureDataset(Dataset[Sample]):
             except DamagedFileError as error:
                 if attempt == _TRIES:
                     raise UserError(f"{error} ({_TRIES} samples in a row could not be read)") from error
-                # Python shows equal warnings once, so a file drawn again and again is named once.
+                # Python shows equal warnings once: a file that is drawn repeatedly is named once.
                 warnings.warn(f"{error}; another sample takes its place", stacklevel=2)
                 rng = np.random.default_rng([self.seed, index, attempt])
         raise AssertionError("unreachable")
 
     def _draw(self, child: int, index: int | None, rng: np.random.Generator) -> Sample:
-        """The sample of an index, or just any."""
+        """The sample of an index, or with None a random one."""
         if index is None or self.epoch is None:
             return self.children[child].draw(rng)
         return cast("Countable", self.children[child]).draw_at(self._position(index, self.epoch), rng)
@@ -100,13 +105,13 @@ class MixtureDataset(Dataset[Sample]):
         """The frame that sample ``index`` shows."""
         epoch, place = divmod(index, frames)
         if self._order is None or self._order[0] != epoch:
-            # The last numbers tell this generator from the samples' own.
+            # The last two numbers distinguish this generator from those of the samples.
             self._order = epoch, np.random.default_rng([self.seed, epoch, 0, 1]).permutation(frames)
         return int(self._order[1][place])
 
 
 def quiet_worker(worker: int) -> None:
-    """A DataLoader's ``worker_init_fn``: one thread per worker for OpenCV and torch."""
+    """``worker_init_fn`` of a DataLoader: one thread per worker for OpenCV and PyTorch."""
     del worker
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -17,13 +17,14 @@ from rich.progress import Progress
 
 from rvos_edge.errors import UserError
 from rvos_edge.synthetic.camera import SyntheticCamera
+from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
 from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame
 from rvos_edge.trainer.data.generate.synthetic import EVALUATION_SEEDS
 from rvos_edge.trainer.data.generate.templates import Pair, describe
 from rvos_edge.trainer.data.readers.coco import CocoDataset
-from rvos_edge.trainer.data.readers.davis16 import DavisDataset
+from rvos_edge.trainer.data.readers.davis16 import SCENERY, Davis16Clips
 from rvos_edge.trainer.data.transforms import Augmentation
 from rvos_edge.trainer.evaluate.ledger import Metrics
 from rvos_edge.trainer.evaluate.model import Predictor
@@ -255,10 +256,9 @@ def _disjoint(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
     return bool(np.count_nonzero(one & other) <= _OVERLAP * smaller)
 
 
-def _backgrounds(root: Path | None, expressions: Path | None) -> DavisDataset | None:
+def _backgrounds(root: Path | None, expressions: Path | None) -> ClipsDataset | None:
     """The held-out videos, for backgrounds and foregrounds of the composed frames."""
     if root is None:
         return None
-    return DavisDataset(
-        root, size=_SIZE, flow_size=_FLOW_SIZE, expressions=expressions, videos="val", augmentation=Augmentation.none()
-    )
+    clips = Davis16Clips(root, split="val", expressions=expressions)
+    return ClipsDataset(clips, size=_SIZE, flow_size=_FLOW_SIZE, scenery=SCENERY, augmentation=Augmentation.none())

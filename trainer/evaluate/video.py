@@ -209,8 +209,7 @@ def _region_judge(video: str, queries: Sequence[Query], foreign: str | None) -> 
     if foreign is None:
         return RegionScorer(queries)
     own = [query.expression for query in queries]
-    present = frozenset(filter(None, SCENERY.get(video, "").split(",")))
-    present = present.union(*(vocabulary.concepts(sentence) for sentence in own))
+    present = SCENERY.get(video, frozenset()).union(*(vocabulary.concepts(sentence) for sentence in own))
     return RegionScorer(queries, foreign=foreign, absent=vocabulary.surely_absent(foreign, present, own))
 
 

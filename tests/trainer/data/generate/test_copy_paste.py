@@ -11,11 +11,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
 from rvos_edge.trainer.data.generate.templates import describe
 from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.data.readers.coco import CocoDataset
-from rvos_edge.trainer.data.readers.davis16 import DavisDataset
+from rvos_edge.trainer.data.readers.davis16 import SCENERY, Davis16Clips
 from rvos_edge.trainer.data.sample import IGNORE, Sample, arrange, collate
 from rvos_edge.trainer.data.transforms import Augmentation
 
@@ -42,8 +43,9 @@ class Flat:
 def composed(shared: Path) -> ComposedDataset:
     plain = Augmentation.none()
     coco = CocoDataset(shared / "data" / "coco-small", size=SIZE, flow_size=FLOW, augmentation=plain)
-    root = shared / "data" / "davis2016-train"
-    return ComposedDataset(coco=coco, davis=DavisDataset(root, size=SIZE, flow_size=FLOW, augmentation=plain))
+    clips = Davis16Clips(shared / "data" / "davis2016-train", split="train")
+    davis = ClipsDataset(clips, size=SIZE, flow_size=FLOW, scenery=SCENERY, augmentation=plain)
+    return ComposedDataset(coco=coco, davis=davis)
 
 
 def test_pasted_things_do_not_overlap_and_keep_most_of_themselves(composed: ComposedDataset) -> None:
