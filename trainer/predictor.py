@@ -1,4 +1,4 @@
-"""The network in PyTorch behind the runtime's interface: the reference that exported bundles are compared with."""
+"""The network in PyTorch behind the runtime's interface; the reference for exported bundles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import Checkpoint
-from rvos_edge.trainer.model.flow import identity_grid
+from rvos_edge.trainer.model.flow import FlowStream
 from rvos_edge.trainer.model.language import LanguageVectors, tokenize
 
 
@@ -26,8 +26,8 @@ class TorchSegmenter:
         device: A torch device.
 
     Attributes:
-        flow: What the last frame's motion image was made of, float32 [1,2,h,w] in pixels of the network's input, this
-            frame to the previous one; zeros on a first frame, None before it and where the network has no flow.
+        flow: Flow of the last frame to the previous one, float32 [1,2,h,w] in pixels of the network's input; zeros on a
+            first frame, None before it and for a network without flow.
 
     Example:
         >>> segmenter = TorchSegmenter(load_checkpoint(Path("runs/edge/checkpoint")))  # doctest: +SKIP
@@ -46,15 +46,14 @@ class TorchSegmenter:
     def reset(self) -> None:
         """Forget the previous frame."""
         self.flow: Tensor | None = None
-        self._fmap: Tensor | None = None
-        self._coords: Tensor | None = None
+        self._stream = FlowStream(self.model.flow) if self.model.flow is not None else None
 
     @torch.inference_mode()
     def set_queries(self, queries: Sequence[str]) -> None:
-        """Encode the queries; each may be any sentence.
+        """Encode the queries.
 
         Raises:
-            UserError: There is none.
+            UserError: There are no queries.
         """
         if not queries:
             raise UserError("There is no query; give at least one sentence.")
@@ -64,7 +63,7 @@ class TorchSegmenter:
 
     @torch.inference_mode()
     def margins(self, frame: NDArray[np.uint8]) -> Tensor:
-        """uint8 [H,W,3] BGR -> object minus background logit, float32 [Q,h,w].
+        """Frame uint8 [H,W,3] BGR -> object minus background logit, float32 [Q,h,w].
 
         Raises:
             UserError: No queries are set.
@@ -74,31 +73,18 @@ class TorchSegmenter:
         height, width = self.size
         resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
         image = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
-        self.flow = self._flow(image.float())
+        self.flow = self._stream.step(image.float()) if self._stream is not None else None
         logits = self.model(image, self.flow, self._language)[0]
         margin: Tensor = logits[:, 1] - logits[:, 0]
         return margin
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """uint8 [H,W,3] BGR -> bool [Q,H,W] at the frame's size."""
+        """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size.
+
+        Raises:
+            UserError: No queries are set.
+        """
         margin = self.margins(frame)
         up = F.interpolate(margin[None], size=frame.shape[:2], mode="bilinear", align_corners=False)[0]
         masks: NDArray[np.bool_] = (up > 0).cpu().numpy()
         return masks
-
-    def _flow(self, image: Tensor) -> Tensor | None:
-        network = self.model.flow
-        if network is None:
-            return None
-        prepared = network.prepare(image)
-        fmap, previous = network.encode(prepared), self._fmap
-        self._fmap = fmap
-        if previous is None or self._coords is None:
-            self._coords = identity_grid(fmap)
-            height, width = self.size
-            return image.new_zeros(1, 2, height // network.field_scale, width // network.field_scale)
-        pyramid = network.correlate(fmap, previous)
-        hidden, context = network.context(prepared)
-        for _ in range(network.iterations):
-            hidden, self._coords = network.step(pyramid, hidden, context, self._coords)
-        return network.upsample(hidden, self._coords)
