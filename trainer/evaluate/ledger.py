@@ -1,4 +1,4 @@
-"""What an evaluation has finished so far, so that an interrupted one goes on after its last video."""
+"""Results of the finished parts of an evaluation, from which an interrupted one continues."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Metrics = dict[str, Any]
 
 
 class EvaluationLedger:
-    """Figures by part ("davis16") and name (a video): a file of one JSON line each, or memory alone.
+    """Results by part ("davis16") and name (a video), one JSON line each in a file, or in memory alone.
 
-    A line is on the disk before the next video starts; one that a crash cut short is dropped. JSON gives numbers back
-    exactly, so that a resumed evaluation ends with the same figures.
+    A line is on the disk before the next video starts; a line that a crash truncated is dropped. JSON preserves numbers
+    exactly, so that a resumed evaluation ends with the same results.
 
     Args:
         path: The file; None keeps everything in memory.
-        facts: The model and the options: the first line of the file.
-        resume: Go on with what the file holds; otherwise start anew.
+        facts: Model and options, the first line of the file.
+        resume: Continue from the file; False starts anew.
 
     Raises:
         UserError: The file holds an evaluation of another model or with other options, or cannot be written.
 
     Example:
-        >>> ledger = Ledger(None, {"split": "val"})
+        >>> ledger = EvaluationLedger(None, {"split": "val"})
         >>> ledger.put("davis16", "bear", {"j": 0.5})
         {'j': 0.5}
         >>> ledger.get("davis16", "bear"), ledger.get("davis16", "boat")
@@ -45,7 +45,7 @@ class EvaluationLedger:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             lines, size = _read(path) if resume else ([], 0)
-            # A head without rows is no work that could be lost.
+            # A head without rows may be overwritten.
             if len(lines) > 1:
                 _check(path, lines[0], json.loads(self._head))
                 self._rows = {(line["part"], line["name"]): line["row"] for line in lines[1:]}
@@ -55,11 +55,11 @@ class EvaluationLedger:
         return len(self._rows)
 
     def get(self, part: str, name: str) -> Metrics | None:
-        """The row of a finished video, else None."""
+        """The row of a finished video; None if it is not finished."""
         return self._rows.get((part, name))
 
     def put(self, part: str, name: str, row: Metrics) -> Metrics:
-        """Keep the row of a finished video; returns it as it will be read back.
+        """Store the row of a finished video and return it as it will be read back.
 
         Raises:
             UserError: The file cannot be written.
@@ -84,7 +84,7 @@ def _line(value: Mapping[str, Any]) -> bytes:
 
 
 def _read(path: Path) -> tuple[list[Any], int]:
-    """The whole lines of the file and the bytes that they take."""
+    """The complete lines of the file and their size in bytes."""
     lines: list[Any] = []
     size = 0
     for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:

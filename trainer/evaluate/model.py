@@ -1,4 +1,4 @@
-"""What is judged: a checkpoint or a bundle behind the same three methods."""
+"""Checkpoints and bundles behind one interface."""
 
 from __future__ import annotations
 
@@ -20,43 +20,41 @@ from rvos_edge.trainer.predictor import TorchSegmenter
 
 
 class Predictor(Protocol):
-    """Segments what sentences name, frame after frame of one video."""
+    """Segments the frames of a video by its queries."""
 
     def reset(self) -> None:
-        """Forget the video; the next frame is a first frame. The queries stay."""
+        """Forget the previous frame; the queries stay."""
 
     def set_queries(self, queries: Sequence[str]) -> None:
-        """Say what to segment from the next frame on."""
+        """Set the queries of the following frames."""
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """uint8 [H,W,3] BGR -> bool [Q,H,W] at the frame's size."""
+        """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size."""
 
 
 class BundlePredictor:
-    """A bundle's runtime as a ``Predictor``; nothing but the masks is used."""
+    """A bundle's runtime as a ``Predictor``."""
 
     def __init__(self, segmenter: SegmenterProtocol) -> None:
         self.segmenter = segmenter
-
-    def reset(self) -> None:
-        """Forget the video."""
-        self.segmenter.reset()
-
-    def set_queries(self, queries: Sequence[str]) -> None:
-        """Say what to segment."""
-        self.segmenter.set_queries(queries)
+        self.reset, self.set_queries = segmenter.reset, segmenter.set_queries
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """uint8 [H,W,3] BGR -> bool [Q,H,W]."""
+        """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size."""
         return self.segmenter.step(frame).masks
 
 
 @contextlib.contextmanager
 def open_predictor(checkpoint: Path | None, bundle: Path | None, *, backend: str) -> Iterator[Predictor]:
-    """Load the one that is not None; ``backend`` runs a bundle (``engines.registry.BACKENDS``).
+    """Load a checkpoint or a bundle, whichever is not None.
+
+    Args:
+        checkpoint: Checkpoint directory.
+        bundle: Bundle directory.
+        backend: Backend of the bundle (``engines.registry.BACKENDS``).
 
     Raises:
-        UserError: It is missing or damaged.
+        UserError: The directory is missing or damaged.
     """
     if checkpoint is not None:
         yield TorchSegmenter(load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu")
@@ -65,10 +63,10 @@ def open_predictor(checkpoint: Path | None, bundle: Path | None, *, backend: str
 
 
 def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:
-    """A SHA-256 that changes whenever the model does; a bundle's manifest holds the hashes of its graphs.
+    """SHA-256 of a checkpoint's files, or of a bundle's manifest, which holds the hashes of its graphs.
 
     Raises:
-        UserError: The files are missing.
+        UserError: A file is missing.
     """
     names = ("manifest.json",) if bundle is not None else ("config.json", "model.safetensors", "tokenizer.json")
     folder = bundle or checkpoint or Path()
