@@ -55,5 +55,7 @@ class DevicePeak:
         return 1e12 * rates[arithmetic]
 
 
-DEVICES = tuple(DevicePeak(**row) for row in json.loads(Path(__file__).with_name("devices.json").read_text(encoding="utf-8")))
+DEVICES = tuple(
+    DevicePeak(**row) for row in json.loads(Path(__file__).with_name("devices.json").read_text(encoding="utf-8"))
+)
 """The devices of ``devices.json``, from the slowest to the fastest of each kind."""

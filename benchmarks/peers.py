@@ -199,8 +199,8 @@ def print_report(report: PeerReport, console: Console) -> None:
     for standing in report.whole:
         if standing.iou is not None and standing.iou < LEAST_IOU:
             console.print(
-                f"The masks of {escape(standing.name)} agree with PyTorch's only to {standing.iou:.3f} IoU: the weights "
-                "are stored in eight bits, or untrained (margins are then noise around zero), or the graphs are wrong.",
+                f"The masks of {escape(standing.name)} agree with PyTorch's only to {standing.iou:.3f} IoU: weights are "
+                "stored in eight bits, or untrained (margins are then noise around zero), or the graphs are wrong.",
                 style="red",
             )
 
@@ -305,7 +305,9 @@ def _main() -> None:
     parser.add_argument("--size", help="network input as HxW; the checkpoint's if left out")
     parser.add_argument("--frames", type=int, default=20, help="measured frames")
     parser.add_argument("--warmup", type=int, default=4, help="frames before them")
-    parser.add_argument("--backend", action="append", default=[], help="backend of the runtime; repeatable; default all")
+    parser.add_argument(
+        "--backend", action="append", default=[], help="backend of the runtime; repeatable; default all"
+    )
     parser.add_argument("--skip", action="append", default=[], help=f"{', '.join(KINDS)}; repeatable")
     parser.add_argument("--threads", type=int, help="CPU threads of every peer")
     given = parser.parse_args()

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from support.fake_clips import FakeClips
 from support.tiny_bundle import write_tiny_bundle
 
-from rvos_edge.benchmarks.flow_table import DEFAULT, SettingRow, as_markdown, frame_rate_settings, main, measure, settings
+from rvos_edge.benchmarks.flow_table import (
+    DEFAULT,
+    SettingRow,
+    as_markdown,
+    frame_rate_settings,
+    main,
+    measure,
+    settings,
+)
 from rvos_edge.trainer.data.readers.base import Query
 
 FRAMES = 9
