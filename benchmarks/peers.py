@@ -199,8 +199,8 @@ def print_report(report: PeerReport, console: Console) -> None:
     for standing in report.whole:
         if standing.iou is not None and standing.iou < LEAST_IOU:
             console.print(
-                f"The masks of {escape(standing.name)} agree with PyTorch's only to {standing.iou:.3f} IoU: weights are "
-                "stored in eight bits, or untrained (margins are then noise around zero), or the graphs are wrong.",
+                f"The masks of {escape(standing.name)} agree with PyTorch's only to {standing.iou:.3f} IoU: weights "
+                "are stored in eight bits, or untrained (margins are then noise around zero), or the graphs are wrong.",
                 style="red",
             )
 

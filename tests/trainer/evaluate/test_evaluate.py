@@ -179,18 +179,18 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
     earlier = page.index("500 iterations of 2 frames: coco 100 %")
     assert earlier < page.index("900 iterations of 8 frames, stopped early (of 1200): davis 60 %, synthetic 40 %")
     assert "DAVIS: CC BY-NC" in page
-    assert "not be used commercially" in page
+    assert "for non-commercial use" in page
     assert "rvos-edge eval --dataset davis16 --bundle tiny --root davis --every 4" in page
     row = {"share": 0.75, "named_wins": 0.8, "pairs": 8, "frames": 4, "absent_foreground": 0.02}
     write_card(bundle, {"swap": {"coco": row, "overall": row}}, {})
     page = (bundle / "README.md").read_text()
     assert "held-out COCO images: 8 pairs | 75.0 | 80.0 | 2.0 |" in page
-    assert "not new to it" not in page
+    assert "those of the swap test included" not in page
     assert "not recorded" in page
     sources = [{"kind": "coco", "root": "coco"}]
     before = {"iterations": 1, "config": {"data": {"sources": sources}}}
     write_card(bundle, {"swap": {"coco": row, "overall": row}}, {"iterations": 2, "history": [before]})
-    assert "not new to it" in (bundle / "README.md").read_text()
+    assert "those of the swap test included" in (bundle / "README.md").read_text()
     (bundle / "card.json").write_text("{")
     with pytest.raises(UserError, match=r"card\.json"):
         card_facts(bundle)
