@@ -48,7 +48,7 @@ class TrainingReport:
         if self._folder is not None:
             try:
                 purge = self._start + 1 if self._start else None
-                self._events = SummaryWriter(str(self._folder), purge_step=purge)  # type: ignore[no-untyped-call]
+                self._events = SummaryWriter(str(self._folder), purge_step=purge)
             except OSError as error:
                 self._give_up(error)
         self._bar.start()

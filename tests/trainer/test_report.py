@@ -172,7 +172,7 @@ def test_a_bundle_stands_beside_the_checkpoints_and_is_no_column(tmp_path: Path,
     )
     table = json.loads((page.parent / "report.json").read_text())
     assert [run["name"] for run in table["runs"]] == ["static", "shipped"]
-    assert "answered by \N{LEFT DOUBLE QUOTATION MARK}shipped\N{RIGHT DOUBLE QUOTATION MARK} (" in page.read_text()
+    assert "segmented by \N{LEFT DOUBLE QUOTATION MARK}shipped\N{RIGHT DOUBLE QUOTATION MARK} (" in page.read_text()
     assert "no flow (fusion: hierarchical, flow: none)" not in page.read_text(), "the static model is there"
     assert f"--bundle {bundle}" in table["command"]
 
