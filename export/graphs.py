@@ -15,15 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rvos_edge.bundle import MARGIN_OUTPUT
+from rvos_edge.bundle import MARGIN_OUTPUT, PRESENCE_OUTPUT
 from rvos_edge.export.flow_update import ContextShare, Update
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.hinet import HINet
 
-LANGUAGE = ("lang1", "lang2", "lang3", "lang4", "lang5")
-"""The last one asks ``naming``; a network without it has four."""
+LANGUAGE = ("lang1", "lang2", "lang3", "lang4")
 LEVELS = ("c2", "c3", "c4", "v4", "c5")
-"""As in ``LANGUAGE``."""
+"""The last one is read by the presence head."""
 COARSE = "coarse"
 """What ``gating`` calls its margin where ``boundary`` gives a finer one."""
 STATES = {"fmap_prev": "fmap", "hidden": "hidden_next", "coords": "coords_next"}
@@ -88,7 +87,7 @@ class _Vision(_Part):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         *levels, c5 = self.backbone(image)
         seen = (*levels, self.model.aspp(c5))
-        return seen if self.model.naming is None else (*seen, c5)
+        return seen if self.model.presence is None else (*seen, c5)
 
 
 class _FlowEncode(_Part):
@@ -136,13 +135,14 @@ class _FlowUp(_Part):
 
 
 class _Gating(_Part):
-    """c2, c3, c4, v4, c5, flow, lang1..5 (those the configuration uses) -> margin [Q,h,w]."""
+    """c2, c3, c4, v4, c5, flow, lang1..4 (those the configuration uses) -> margin [Q,h,w] and, where there is such
+    a head, presence [Q]."""
 
     def __init__(self, model: HINet, inputs: tuple[str, ...]) -> None:
         super().__init__(model)
         self.inputs = inputs
 
-    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         named = dict(zip(self.inputs, tensors, strict=True))
         if "c2" in named:
             named["c2"] = named["c2"].permute(0, 3, 1, 2)
@@ -150,9 +150,13 @@ class _Gating(_Part):
         levels = [named.get(name, tensors[0]) for name in LEVELS]
         last = named[LANGUAGE[3]]
         language = tuple(named.get(name, last).unsqueeze(0).to(_dtype(self.model.decoder)) for name in LANGUAGE)
-        logits = self.model.decode(levels, named.get("flow"), language)[0].float()
+        answer = self.model.answer(*self.model.condition(levels, named.get("flow")), language)
+        logits = self.model.complete(answer, levels, named.get("flow")).float()
         # Upsampling is linear: the upsampled margin's sign is the argmax of the upsampled logits, at half the cost.
-        return (logits[:, 1] - logits[:, 0],)
+        margin = logits[0, :, 1] - logits[0, :, 0]
+        if self.model.presence is None:
+            return (margin,)
+        return margin, self.model.present(levels, named.get("flow"), language, answer)[0]
 
 
 class _Boundary(_Part):
@@ -188,19 +192,19 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[ExportGraph, ...]
         model: As ``precision.narrowed`` gives it: its parts' types are the graphs' types.
         fuse: Make one graph, ``vision``, of backbone and ASPP.
     """
-    spoken = LANGUAGE[: len(model.language_channels)]
     vision = [
         ExportGraph("backbone", _Backbone(model), ("image",), ("c2", "c3", "c4", "c5"), {}),
         ExportGraph("aspp", _Aspp(model), ("c5",), ("v4",), {}),
     ]
     if fuse:
-        vision = [ExportGraph("vision", _Vision(model), ("image",), LEVELS[: len(spoken)], {})]
+        seen = 4 if model.presence is None else 5
+        vision = [ExportGraph("vision", _Vision(model), ("image",), LEVELS[:seen], {})]
     graphs = [
         ExportGraph(
             "text",
             _Text(model),
             ("input_ids", "attention_mask"),
-            spoken,
+            LANGUAGE,
             {"input_ids": {1: "L"}, "attention_mask": {1: "L"}},
         ),
         *vision,
@@ -225,13 +229,15 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[ExportGraph, ...]
             ),
             ExportGraph("flow_up", _FlowUp(model), _flow_up_inputs(model), ("flow",), {}),
         ]
-    used = (*model.used_levels, *((4,) if model.naming is not None else ()))
-    levels = tuple(LEVELS[index] for index in used)
-    language = tuple(LANGUAGE[index] for index in used)
+    presence = model.presence is not None
+    # The presence head reads every language vector, whichever the masks are made of, and C5.
+    levels = tuple(LEVELS[index] for index in (*model.used_levels, *((4,) if presence else ())))
+    language = LANGUAGE if presence else tuple(LANGUAGE[index] for index in model.used_levels)
     inputs = (*levels, *(("flow",) if model.flow is not None else ()), *language)
     rows = {name: {0: "Q"} for name in language}
     margin = MARGIN_OUTPUT if model.boundary is None else COARSE
-    graphs.append(ExportGraph("gating", _Gating(model, inputs), inputs, (margin,), rows))
+    outputs = (margin, PRESENCE_OUTPUT) if presence else (margin,)
+    graphs.append(ExportGraph("gating", _Gating(model, inputs), inputs, outputs, rows))
     if model.boundary is not None:
         graphs.append(
             ExportGraph(

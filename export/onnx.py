@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.export import Dim
 from torch.utils.flop_counter import FlopCounterMode
 
-from rvos_edge.bundle import MARGIN_OUTPUT, TensorSpec
+from rvos_edge.bundle import MARGIN_OUTPUT, PRESENCE_OUTPUT, TensorSpec
 from rvos_edge.errors import UserError
 from rvos_edge.export.graphs import COARSE, ExportGraph
 
@@ -23,7 +23,7 @@ OPSET = 18
 """Later opsets change operators such as GridSample in ways that TensorRT does not follow."""
 
 MAX_QUERIES = 256
-_ROWS = frozenset({COARSE, MARGIN_OUTPUT})
+_ROWS = frozenset({COARSE, MARGIN_OUTPUT, PRESENCE_OUTPUT})
 """Outputs with one row per query."""
 _DTYPES = {torch.uint8: "uint8", torch.int64: "int64", torch.float16: "float16", torch.float32: "float32"}
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rvos_edge.bundle import FLOW_COORDS, FLOW_OUTPUT, MARGIN_OUTPUT, Arithmetic
+from rvos_edge.bundle import FLOW_COORDS, FLOW_OUTPUT, MARGIN_OUTPUT, PRESENCE_OUTPUT, Arithmetic
 from rvos_edge.export.graphs import COARSE, LANGUAGE, STATES
 from rvos_edge.trainer.model.hinet import HINet
 
@@ -49,7 +49,7 @@ POLICY: dict[str, Policy] = {
     "flow_step": Policy("float16", "bfloat16", "positions, flow", "place and flow apart: fractions survive"),
     "flow_up": Policy("float16", "float32", "positions, convex sums", "weighs motions; a thousandth of the arithmetic"),
     "gating": Policy(
-        "float16", "bfloat16", "motion image, prior, margin", "means over all pixels add up small numbers"
+        "float16", "bfloat16", "motion image, margin, presence", "means over all pixels add up small numbers"
     ),
     "boundary": Policy("float32", "float32", "all", "variances are differences of near numbers"),
 }
@@ -64,7 +64,9 @@ def arithmetic(graph: str, precision: Precision) -> Arithmetic:
     return policy.float16 if precision == "float16" else policy.bfloat16
 
 
-_WIDE_WIRES = frozenset({FLOW_COORDS, STATES[FLOW_COORDS], FLOW_OUTPUT, COARSE, MARGIN_OUTPUT, *LANGUAGE})
+_WIDE_WIRES = frozenset(
+    {FLOW_COORDS, STATES[FLOW_COORDS], FLOW_OUTPUT, COARSE, MARGIN_OUTPUT, PRESENCE_OUTPUT, *LANGUAGE}
+)
 
 
 def wire_dtype(name: str, precision: Precision) -> torch.dtype:
@@ -88,11 +90,10 @@ def narrowed(model: HINet, precision: Precision) -> HINet:
     if precision != "float16":
         return model
     narrow = copy.deepcopy(model)
-    for part in (narrow.backbone, narrow.aspp, narrow.vision, narrow.interaction, narrow.motion, narrow.decoder):
+    seen = (narrow.backbone, narrow.aspp, narrow.vision, narrow.motion)
+    for part in (*seen, narrow.interaction, narrow.decoder, narrow.presence):
         if part is not None:
             part.half()
-    if narrow.naming is not None:
-        narrow.naming.hidden.half()  # ``words`` is part of the text graph
     if narrow.flow is not None:
         narrow.flow.raft.half()
     return narrow

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rvos_edge.errors import UserError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 OLDEST_VERSION = 2
-"""Its bundles are read too: they have no ``boundary`` graph."""
+"""Its bundles are read too: they have no ``boundary`` graph, and up to version 3 ``gating`` gives no ``presence``."""
 
 Arithmetic = Literal["float32", "float16", "bfloat16"]
 DType = Literal["uint8", "int64", "float16", "float32"]
@@ -40,6 +40,8 @@ QUERIES = "Q"
 """The symbolic extent of every tensor with one row per query."""
 FRAME_INPUT = "image"
 MARGIN_OUTPUT = "margin"
+PRESENCE_OUTPUT = "presence"
+"""Of ``gating``, where the network has a presence head: probability that what is asked for is in the frame."""
 FLOW_OUTPUT = "flow"
 FLOW_COORDS = "coords"
 
@@ -160,6 +162,11 @@ class Manifest(_Strict):
     def answer_graphs(self) -> tuple[str, ...]:
         """The graphs that answer the queries, in the order in which they run; the last one gives the margin."""
         return (GATING_GRAPH, BOUNDARY_GRAPH) if BOUNDARY_GRAPH in self.graphs else (GATING_GRAPH,)
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether ``gating`` says how probably each query is in the frame."""
+        return any(spec.name == PRESENCE_OUTPUT for spec in self.graphs[GATING_GRAPH].outputs)
 
     @property
     def allows_bfloat16(self) -> bool:
@@ -308,9 +315,9 @@ def read_manifest(root: Path) -> Manifest:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document.get("format_version") if isinstance(document, dict) else None
-        if version is not None and version not in (OLDEST_VERSION, FORMAT_VERSION):
+        if version is not None and version not in range(OLDEST_VERSION, FORMAT_VERSION + 1):
             raise UserError(
-                f"{path} has format version {version}, this runtime reads {OLDEST_VERSION} and {FORMAT_VERSION}; "
+                f"{path} has format version {version}, this runtime reads {OLDEST_VERSION} to {FORMAT_VERSION}; "
                 "export it again."
             )
         return Manifest.model_validate(document)

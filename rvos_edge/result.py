@@ -32,6 +32,8 @@ class Result:
         flow: float32 [2,h,w], pixels of the network's input, this frame to the previous one; None unless asked for.
         index: Number of the frame since the last reset.
         decision: What was done about the flow and why; None where there is none.
+        presence: float32 [Q], probability that what each query names is in the frame; None where the bundle has no
+            presence head.
     """
 
     queries: tuple[str, ...]
@@ -43,6 +45,7 @@ class Result:
     flow: NDArray[np.float32] | None
     index: int
     decision: FlowDecision | None = None
+    presence: NDArray[np.float32] | None = None
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
         """Arrays with one row per query.

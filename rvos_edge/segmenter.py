@@ -16,6 +16,7 @@ from rvos_edge.bundle import (
     FLOW_OUTPUT,
     FRAME_INPUT,
     MARGIN_OUTPUT,
+    PRESENCE_OUTPUT,
     QUERIES,
     TEXT_GRAPH,
     Bundle,
@@ -215,6 +216,9 @@ class Segmenter:
         self._backend.frame(self._key(decision), lambda lap: self._work(decision, lap))
         # Copies: the board's buffers are overwritten by the next frame.
         margins = self._board.read(MARGIN_OUTPUT).astype(np.float32)
+        presence = None
+        if self.bundle.manifest.has_presence:
+            presence = self._board.read(PRESENCE_OUTPUT).astype(np.float32)
         flow = None
         if self._keep_flow and FLOW_OUTPUT in self._board:
             flow = self._board.read(FLOW_OUTPUT)[0].astype(np.float32)
@@ -226,7 +230,7 @@ class Segmenter:
             self._policy.observe(clock.timings, decision)
         flow_used = decision is not None and decision.action == "run"
         index, self._index = self._index, self._index + 1
-        return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index, decision)
+        return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index, decision, presence)
 
     def _key(self, decision: FlowDecision | None) -> tuple[str, bool, int, bool] | None:
         """Key of ``_work``: equal keys run the same graphs in the same order."""

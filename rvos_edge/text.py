@@ -20,7 +20,7 @@ _SHOWN_CHARACTERS = 40
 _LONGEST_WORD = 100
 
 Vectors = dict[str, NDArray[Any]]
-"""Language vectors by name: lang1 .. lang4 and, where the network has it, lang5, each [c_i]."""
+"""Language vectors by name: lang1 .. lang4, each [c_i]."""
 
 
 def normalise_query(query: str) -> str:

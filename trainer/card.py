@@ -124,7 +124,9 @@ def _part(card: Mapping[str, Any]) -> str:
     extent = f" of {size[0]}x{size[1]}" if size else ""
     if "samples" in card:
         frames = f"{card['batch']} out of {card['samples']} frames{extent}"
-        return f"- then `naming`, alone: {card['iterations']} iterations of {frames}: {shares}"
+        if "presence" in card:
+            return f"- then the presence head, alone: {card['samples']} frames{extent}: {shares}"
+        return f"- then a prior that has since been left out: {card['iterations']} iterations of {frames}: {shares}"
     return f"- {card['iterations']} iterations of {card.get('batch', '?')} frames{extent}{early}: {shares}"
 
 

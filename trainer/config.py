@@ -72,6 +72,8 @@ class TrainConfig(RunConfig):
     """Leave the backbone up to C2 as it is."""
     freeze_backbone_norm: bool = False
     """Keep the backbone's batch statistics: small batches would spoil them."""
+    freeze_norm: bool = False
+    """Keep the batch statistics of every part: a fine-tuned network then begins as exactly the one it starts from."""
     flow_dropout: float = Field(default=0.0, ge=0, le=1)
     """Probability that a sample's flow is zeroed, so that frames whose flow is skipped are known (design section 2)."""
     sentence_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -136,47 +138,76 @@ class MlmConfig(RunConfig):
     weight_decay: float = Field(default=0.01, ge=0)
 
 
-class NamingConfig(RunConfig):
-    """Words for what a finished network's image encoder can tell apart (beyond the paper); see ``naming``."""
+class PresenceConfig(RunConfig):
+    """The presence head of a finished network (beyond the paper); see ``tasks.presence``."""
 
-    task: Literal["naming"]
+    task: Literal["presence"]
     init_from: str
-    """The checkpoint directory of the network; of ``model``, but for ``naming``."""
-    classifier: str = "package"
-    """Where the encoder's ImageNet weights come from, as ``weights.backbone`` of a training run."""
+    """The checkpoint directory of the network."""
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Nothing: the network is the checkpoint's."""
+    classifier: str | None = None
+    """Where the ImageNet classifier comes from with which the word map begins, as ``weights.backbone`` of a training
+    run; random if left out, as it must be where the backbone is no EfficientNet-Lite0."""
     data: DataConfig
+    held_out: DataConfig
+    """The mixture on which the probabilities are calibrated: of pictures kept from training."""
     samples: int = Field(gt=0)
-    """So many samples are seen, once; they are held in memory, about half a megabyte each."""
-    batch: int = Field(default=16, ge=2)
-    iterations: int = Field(gt=0)
-    lr: float = Field(default=0.002, gt=0)
+    """So many samples are seen, once, and a quarter as many held-out ones."""
+    batch: int = Field(default=8, ge=1)
+    rows: int = Field(default=256, ge=1)
+    """Sentences of a step of the head."""
+    epochs: int = Field(default=12, ge=1)
+    lr: float = Field(default=0.001, gt=0)
+    words_lr: float = Field(default=0.1, ge=0)
+    """Multiple of ``lr`` for the word map."""
     weight_decay: float = Field(default=0.02, ge=0)
-    reworded: float = Field(default=0.6, ge=0, le=1)
-    """Share of the sentences that are said otherwise: with another look, deed or surroundings."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Of the encoder's channels, all places of a frame at once, and of the sentence vectors."""
-    distil: float = Field(default=1.0, ge=0)
-    """Weight of what the classifier says about the names of its own classes."""
+    """Of features and language vectors."""
+    flow_dropout: float = Field(default=0.35, ge=0, le=1)
     workers: int = Field(default=0, ge=0)
     """Loader processes."""
 
     @model_validator(mode="after")
-    def _there_are_samples_for_a_batch(self) -> NamingConfig:
-        if self.samples < self.batch:
-            raise ValueError(f"samples must be at least batch, {self.batch}, got {self.samples}")
+    def _there_are_samples_for_a_batch(self) -> PresenceConfig:
+        if self.samples < 4 * self.batch:
+            raise ValueError(f"samples must be at least four batches, {4 * self.batch}, got {self.samples}")
         return self
+
+
+class AverageConfig(StrictModel):
+    """The mean of checkpoints that began with the same one; see ``tasks.average``."""
+
+    name: str
+    task: Literal["average"]
+    of: list[str] = Field(min_length=1)
+    """Checkpoint directories."""
+    shift: float = 0.0
+    """Added to the margin."""
+
+
+class StagesConfig(StrictModel):
+    """Trainings one after another; see ``tasks.stages``."""
+
+    name: str
+    shared: dict[str, Any] = Field(default_factory=dict)
+    """A place for what several stages have in common, by YAML's anchors."""
+    stages: list[TrainConfig | AverageConfig | PresenceConfig] = Field(min_length=1)
+    """Each with a name of its own. ``stage:NAME`` stands for the checkpoint of an earlier one, ``stage:NAME/000600``
+    for a snapshot of it, in ``init_from`` and ``of``."""
 
     @model_validator(mode="after")
-    def _the_network_has_naming(self) -> NamingConfig:
-        if self.model.get("naming") is not True:
-            raise ValueError("task: naming makes a network with it; set model.naming to true")
+    def _names_differ(self) -> StagesConfig:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"every stage needs a name of its own, got {', '.join(names)}")
         return self
 
 
-Config = TrainConfig | MlmConfig | NamingConfig
-_TASKS: dict[object, type[TrainConfig] | type[MlmConfig] | type[NamingConfig]] = {
+Config = TrainConfig | MlmConfig | PresenceConfig | StagesConfig
+_TASKS: dict[object, type[TrainConfig] | type[MlmConfig] | type[PresenceConfig]] = {
     "mlm": MlmConfig,
-    "naming": NamingConfig,
+    "presence": PresenceConfig,
 }
 
 
@@ -204,8 +235,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{file} does not hold a mapping of keys; see the configurations that come with the package.")
     for override in overrides:
         _override(document, override)
-    config: Config = parse_config(_TASKS.get(document.get("task"), TrainConfig), document, str(file))
-    config.model_config_of()
+    if "stages" in document:
+        return parse_config(StagesConfig, document, str(file))
+    config: TrainConfig | MlmConfig | PresenceConfig = parse_config(
+        _TASKS.get(document.get("task"), TrainConfig), document, str(file)
+    )
+    if not isinstance(config, PresenceConfig):
+        config.model_config_of()
     return config
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 
@@ -77,7 +77,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
         trainer = Trainer(config, checkpoint, total=config.steps(data.epoch), device=device)
         if training is not None:
             trainer.load_state(training)
-        first(lambda: _write_config(config, output))
+        first(lambda: write_config(config, output))
         _run(trainer, data, checkpoint, output, console, resumed=resume)
     return path
 
@@ -218,6 +218,7 @@ class Trainer:
             "model": self.model.state_dict() if self.averaged is not None else None,
             "sentences": self.objective.sentences.state(),
             "alignment": self.objective.alignment.state_dict() if self.objective.alignment is not None else None,
+            "distillation": self.objective.distillation.state() if self.objective.distillation is not None else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -229,6 +230,8 @@ class Trainer:
         self.objective.sentences.load_state(state["sentences"])
         if self.objective.alignment is not None:
             self.objective.alignment.load_state_dict(state["alignment"])
+        if self.objective.distillation is not None:
+            self.objective.distillation.load_state(state["distillation"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty where the run began without fp16
             self.scaler.load_state_dict(state["scaler"])
@@ -250,15 +253,15 @@ class Trainer:
             model.sentence.requires_grad_(False).eval()
         if model.flow is not None:
             model.flow.eval()
-        if model.naming is not None:
-            model.naming.requires_grad_(False)  # it has a task of its own
+        if model.presence is not None:
+            model.presence.requires_grad_(False)  # it has a task of its own
         if config.freeze_early:
             for module in model.backbone.early():
                 module.requires_grad_(False).eval()
         if config.optimizer.backbone_lr == 0:
             model.backbone.requires_grad_(False)
-        if config.freeze_backbone_norm:
-            for module in model.backbone.modules():
+        if config.freeze_norm or config.freeze_backbone_norm:
+            for module in (model if config.freeze_norm else model.backbone).modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.eval()
 
@@ -309,7 +312,8 @@ def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> 
         raise UserError(f"{output} was made with another {keys}; resume it with {output / 'config.json'}.")
 
 
-def _write_config(config: TrainConfig, output: Path) -> None:
+def write_config(config: BaseModel, output: Path) -> None:
+    """Keep a configuration as ``config.json`` of its run's folder."""
     temporary = output / ".config.json.part"
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
 import cv2
 import numpy as np
@@ -203,3 +204,30 @@ def _disk(radius: int) -> NDArray[np.uint8]:
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     inside: NDArray[np.bool_] = x * x + y * y <= radius * radius
     return inside.astype(np.uint8)
+
+
+_BINS: Final = 10
+
+
+def reliability(probability: NDArray[np.floating], present: NDArray[np.bool_]) -> dict[str, float]:
+    """How good probabilities [N] are, given what was present, bool [N]; both answers count alike.
+
+    Returns:
+        ``auc``: Area under the ROC curve. ``ece``: Expected calibration error over ten bins of equal width. ``found``
+        and ``false``: shares of the true and of the absent sentences that are called present at 0.5. ``true`` and
+        ``absent``: their numbers.
+    """
+    weight = np.where(present, 0.5 / max(present.sum(), 1), 0.5 / max((~present).sum(), 1))
+    bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
+    gaps = [abs(float((weight * (present - probability))[bins == index].sum())) for index in range(_BINS)]
+    order = np.argsort(np.argsort(probability, kind="stable"), kind="stable") + 1.0
+    pairs = float(present.sum()) * float((~present).sum())
+    ranked = float(order[present].sum()) - float(present.sum()) * (float(present.sum()) + 1) / 2
+    return {
+        "auc": round(ranked / max(pairs, 1.0), 4),
+        "ece": round(sum(gaps), 4),
+        "found": round(float((probability[present] > 0.5).mean()), 4),
+        "false": round(float((probability[~present] > 0.5).mean()), 4),
+        "true": int(present.sum()),
+        "absent": int((~present).sum()),
+    }

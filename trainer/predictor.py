@@ -28,6 +28,8 @@ class TorchSegmenter:
     Attributes:
         flow: Flow of the last frame to the previous one, float32 [1,2,h,w] in pixels of the network's input; zeros on a
             first frame, None before it and for a network without flow.
+        presence: Probability that what each query names is in the last frame, float32 [Q]; None before the first frame
+            and for a network without a presence head.
 
     Example:
         >>> segmenter = TorchSegmenter(load_checkpoint(Path("runs/edge/checkpoint")))  # doctest: +SKIP
@@ -46,6 +48,7 @@ class TorchSegmenter:
     def reset(self) -> None:
         """Forget the previous frame."""
         self.flow: Tensor | None = None
+        self.presence: NDArray[np.float32] | None = None
         self._stream = FlowStream(self.model.flow) if self.model.flow is not None else None
 
     @torch.inference_mode()
@@ -74,7 +77,11 @@ class TorchSegmenter:
         resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
         image = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
         self.flow = self._stream.step(image.float()) if self._stream is not None else None
-        logits = self.model(image, self.flow, self._language)[0]
+        levels = self.model.encode_image(image)
+        answer = self.model.answer(*self.model.condition(levels, self.flow), self._language)
+        if self.model.presence is not None:
+            self.presence = self.model.present(levels, self.flow, self._language, answer)[0].cpu().numpy()
+        logits = self.model.refine(image, self.model.complete(answer, levels, self.flow))[0]
         margin: Tensor = logits[:, 1] - logits[:, 0]
         return margin
 

@@ -377,11 +377,13 @@ Manifest parse_manifest(std::string_view json, const std::filesystem::path& path
   try {
     const Json document = Json::parse(json.begin(), json.end());
     const auto version = document.is_object() ? document.find("format_version") : document.end();
-    if (document.is_object() && version != document.end() && !version->is_null() && *version != format_version &&
-        *version != oldest_format_version) {
+    const auto readable = [](const Json& number) {
+      return number.is_number_integer() && number >= oldest_format_version && number <= format_version;
+    };
+    if (document.is_object() && version != document.end() && !version->is_null() && !readable(*version)) {
       const std::string found = version->is_string() ? version->get<std::string>() : version->dump();
       throw refuse(" has format version " + found + ", this runtime reads " + std::to_string(oldest_format_version) +
-                   " and " + std::to_string(format_version) + "; export it again.");
+                   " to " + std::to_string(format_version) + "; export it again.");
     }
     return read(document);
   } catch (const Json::exception& error) {

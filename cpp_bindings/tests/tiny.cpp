@@ -205,7 +205,7 @@ Json manifest(bool flow) {
     states = {{"fmap_prev", "fmap"}, {"hidden", "hidden_next"}, {"coords", "coords_next"}};
   }
   graphs["gating"] = graph("gating", seen, Json::array({tensor("margin", {"Q", cells_high, cells_wide})}));
-  return {{"format_version", 3},
+  return {{"format_version", 4},
           {"name", "tiny"},
           {"preset", "test"},
           {"network", {{"flow", flow ? "both" : "none"}}},

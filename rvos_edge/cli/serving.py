@@ -1,4 +1,4 @@
-"""The options of the live page, shared by the commands that serve it."""
+"""Options of the live page, shared by the commands that serve it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TokenOption = Annotated[
 
 
 class ServingCommand(TyperCommand):
-    """A command whose ``--serve`` may stand alone, for which Typer has no option."""
+    """Command whose ``--serve`` may stand alone, for which Typer has no option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         completed: list[str] = []
@@ -44,10 +44,10 @@ class ServingCommand(TyperCommand):
 
 
 def check_serving(serve: str | None, token: str | None) -> None:
-    """Refuse what cannot be served before anything is loaded.
+    """Check the options of the page before anything is loaded.
 
     Raises:
-        UserError: The address is not one, or needs a token.
+        UserError: ``serve`` is not an address, or needs a token.
     """
     if serve is not None:
         check_token(parse_address(serve), token)
@@ -66,18 +66,18 @@ def serving(
     opacity: float,
     console: Console,
 ) -> Iterator[tuple[Stepper, Source, list[Sink]]]:
-    """What the loop is to run: with ``serve`` a stream that the page steers, otherwise what was given.
+    """Segmenter, source and sinks for the loop: with ``serve`` a stream that the page steers, otherwise those given.
 
     Args:
-        serve: The value of ``--serve``.
-        token: The value of ``--token``.
-        segmenter: With its queries.
-        source: Opened.
-        reopen: Opens it again.
+        serve: Value of ``--serve``.
+        token: Value of ``--token``.
+        segmenter: Segmenter with its queries.
+        source: Opened source.
+        reopen: Opens the source again.
         stills: Opens a segmenter without flow.
-        sinks: The other sinks; where there are any, the stream ends with its file instead of starting again.
-        opacity: To start with.
-        console: Gets the address of the page.
+        sinks: Other sinks; where there are any, the stream ends with its file instead of starting again.
+        opacity: Initial opacity of the masks.
+        console: Prints the address of the page, without the token.
 
     Raises:
         UserError: The address cannot be used.
@@ -85,7 +85,8 @@ def serving(
     if serve is None:
         yield segmenter, source, list(sinks)
         return
-    from rvos_edge.server.app import Live, LiveServer
+    from rvos_edge.server.app import LiveServer
+    from rvos_edge.server.live import Live
 
     live = Live(segmenter, source, reopen=reopen, stills=stills, repeat=not sinks, opacity=opacity)
     try:
@@ -96,5 +97,6 @@ def serving(
             sink.abort()
         raise
     with server:
-        console.print(f"The page is at [link={server.url}]{server.url}[/link]; Ctrl-C ends it.", soft_wrap=True)
+        asking = " and asks for the token" if token else ""
+        console.print(f"The page is at [link={server.url}]{server.url}[/link]{asking}; Ctrl-C ends it.", soft_wrap=True)
         yield live.segmenter, live.player, [live.sink, *sinks]

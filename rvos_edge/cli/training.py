@@ -26,9 +26,9 @@ def train(
 ) -> None:
     """Train a network and leave a checkpoint; under torchrun on several GPUs.
 
-    With `task: mlm` its text model, with `task: naming` what a finished network knows of words.
+    With `task: mlm` its text model, with `task: presence` the presence head of a finished network.
     """
-    from rvos_edge.trainer.config import MlmConfig, NamingConfig, load_config
+    from rvos_edge.trainer.config import MlmConfig, PresenceConfig, StagesConfig, load_config
 
     if output is not None and resume is not None:
         raise UserError("--output and --resume name the same folder; give --resume alone to continue a run.")
@@ -47,12 +47,16 @@ def train(
         typer.echo(f"Wrote {text}; train with it by: rvos-edge train CONFIG --set weights.text={text}")
         return
     try:
-        if isinstance(settings, NamingConfig):
-            from rvos_edge.trainer.tasks.classifier_prior import train_naming
+        if isinstance(settings, PresenceConfig):
+            from rvos_edge.trainer.tasks.presence import train_presence
 
             if resume is not None:
-                raise UserError(f"task: naming is not resumed, it is short; remove {resume} and start again.")
-            checkpoint = train_naming(settings, folder)
+                raise UserError(f"task: presence is not resumed, it is short; remove {resume} and start again.")
+            checkpoint = train_presence(settings, folder)
+        elif isinstance(settings, StagesConfig):
+            from rvos_edge.trainer.tasks.stages import train_stages
+
+            checkpoint = train_stages(settings, folder)
         else:
             from rvos_edge.trainer.loop import train as train_network
 

@@ -1,4 +1,4 @@
-"""Where to listen, and who may connect: loopback for anyone on the machine, anything else for holders of a token."""
+"""Addresses to listen on: loopback for anyone on the machine, all others for holders of a token."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _WRITTEN = re.compile(r"(?:(?P<host>[A-Za-z0-9._-]+)|\[(?P<six>[0-9A-Fa-f:.]+)\]
 
 @dataclass(frozen=True)
 class Address:
-    """A host and a TCP port; port 0 is any that is free."""
+    """Host and TCP port; port 0 is any that is free."""
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can connect."""
+        """True if only this machine can connect."""
         if self.host == "localhost":
             return True
         try:
@@ -37,10 +37,10 @@ class Address:
 
 
 def parse_address(written: str) -> Address:
-    """``HOST:PORT``, ``HOST`` or ``PORT``; an IPv6 address stands in brackets.
+    """Address written as ``HOST:PORT``, ``HOST`` or ``PORT``; an IPv6 address stands in brackets.
 
     Raises:
-        UserError: It is written otherwise.
+        UserError: The text is none of these; the message does not repeat it, because it may hold a password.
 
     Example:
         >>> parse_address("8080"), parse_address("[::1]:9000")
@@ -50,15 +50,15 @@ def parse_address(written: str) -> Address:
     match = _WRITTEN.fullmatch(f":{written}" if written.isdecimal() else written)
     port = int(match["port"] or DEFAULT_PORT) if match else 0
     if match is None or not written or port > 65535:
-        raise UserError(f"--serve {written}: write it as HOST:PORT, for example 127.0.0.1:{DEFAULT_PORT}.")
+        raise UserError(f"--serve is not an address; write it as HOST:PORT, for example 127.0.0.1:{DEFAULT_PORT}.")
     return Address(match["six"] or match["host"] or DEFAULT_HOST, port)
 
 
 def check_token(address: Address, token: str | None) -> None:
-    """Refuse what would let strangers in.
+    """Check that strangers cannot get in.
 
     Raises:
-        UserError: The address is not loopback and there is no token, or the token is too easily guessed.
+        UserError: The address is not loopback and there is no token, or the token is too short to be a secret.
     """
     if token is None and not address.loopback:
         raise UserError(
@@ -66,11 +66,11 @@ def check_token(address: Address, token: str | None) -> None:
             f"{DEFAULT_HOST}."
         )
     if token is not None and (len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
-        raise UserError(f"the token is no safe one; give at least {_SHORTEST_TOKEN} printable ASCII characters.")
+        raise UserError(f"the token is too easily guessed; give at least {_SHORTEST_TOKEN} printable ASCII characters.")
 
 
 def listen(address: Address) -> socket.socket:
-    """A listening socket; its port is bound when this returns, so that a taken one is told before any work.
+    """Listening socket, bound already, so that a taken port is refused before any work.
 
     Raises:
         UserError: The address cannot be bound.
@@ -91,3 +91,18 @@ def listen(address: Address) -> socket.socket:
             f"--serve {address} cannot be used: {error.strerror or error}; choose another address or port."
         ) from error
     return listener
+
+
+def network_of(client: tuple[str, int] | None) -> str:
+    """Network that limits count as one client: an IPv4 address, or the /64 of an IPv6 address.
+
+    Example:
+        >>> network_of(("203.0.113.7", 5000)), network_of(("2001:db8::7", 5000))
+        ('203.0.113.7', '2001:db8::')
+    """
+    if client is None or ":" not in client[0]:
+        return client[0] if client else ""
+    address = ipaddress.IPv6Address(client[0].partition("%")[0])
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(address) >> 64 << 64))

@@ -1,4 +1,4 @@
-"""From the streaming loop to the viewers: the newest picture, drawn and encoded once for all of them."""
+"""The newest picture, drawn and encoded once for all viewers."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _QUALITY = 82
 _WIDEST = 1280
-"""Pixels that a viewer gets at most: enough for a page, and small enough for a phone's network."""
+"""Longest side of a picture, in pixels: enough for a page, and small enough for a phone's network."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A frame with all that its picture is made of."""
+    """A frame with its result and the settings to draw it."""
 
     frame: Frame
     result: Result
     settings: Settings
 
     def draw(self, *, legend: bool = False) -> NDArray[np.uint8]:
-        """The picture, uint8 [H,W,3] BGR."""
+        """Draw the picture, uint8 [H,W,3] BGR."""
         return draw_picture(self.frame.image, self.result, self.settings, legend=legend)
 
 
 class Hub:
-    """Holds the newest picture for any number of viewers: each takes it when it is ready, and misses what came between.
+    """Holds the newest picture for any number of viewers; a viewer takes it when ready and misses those in between.
 
-    Its methods belong to one event loop, except ``publish`` and ``viewers``.
+    All methods but ``publish`` must be called from one event loop.
+
+    Attributes:
+        viewers: Number of viewers that are connected.
     """
 
     def __init__(self) -> None:
@@ -52,17 +55,17 @@ class Hub:
         self._waiting: set[asyncio.Future[None]] = set()
 
     def attach(self) -> None:
-        """Belong to the running event loop."""
+        """Use the running event loop from now on."""
         self._loop = asyncio.get_running_loop()
 
     def publish(self, picture: bytes) -> None:
-        """Replace the newest picture, from any thread."""
+        """Replace the newest picture; may be called from any thread."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._set, picture)
 
     async def newer(self, seen: int) -> tuple[int, bytes]:
-        """Number and bytes of a picture newer than number ``seen``; waits for it."""
+        """Wait for a picture newer than number ``seen``; returns its number and its JPEG bytes."""
         while self._newest[0] <= seen:
             future = asyncio.get_running_loop().create_future()
             self._waiting.add(future)
@@ -80,12 +83,12 @@ class Hub:
 
 
 class PageSink:
-    """The sink of the live page. The loop only hands over a frame; a thread draws and encodes it if anybody watches.
+    """Sink of the live page. The loop only hands over a frame; a thread draws and encodes it if there are viewers.
 
     Args:
-        controls: Say what is drawn.
-        source: What is played; its drops are counted.
-        figures: Counts the frames.
+        controls: Settings to draw with.
+        source: Source that is played; its dropped frames are counted.
+        telemetry: Counts the frames.
         recorder: Gets every frame while it runs.
         hub: Gets the pictures.
     """
@@ -93,11 +96,11 @@ class PageSink:
     wants_overlay = False
 
     def __init__(
-        self, controls: ServerControls, source: Source, figures: Telemetry, recorder: Recorder, hub: Hub
+        self, controls: ServerControls, source: Source, telemetry: Telemetry, recorder: Recorder, hub: Hub
     ) -> None:
         self._controls = controls
         self._source = source
-        self._figures = figures
+        self._telemetry = telemetry
         self._recorder = recorder
         self._hub = hub
         self._news = threading.Condition()
@@ -114,7 +117,7 @@ class PageSink:
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         shown = Shown(frame, result, self._controls.shown.settings)
-        self._figures.add(frame, result, self._source.dropped)
+        self._telemetry.add(frame, result, self._source.dropped)
         if self._recorder.running:
             self._recorder.write(frame, result, shown.draw(legend=True))
         with self._news:
@@ -122,7 +125,7 @@ class PageSink:
             self._news.notify()
 
     def show_again(self) -> None:
-        """Draw the newest frame for somebody who has not seen it."""
+        """Draw the newest frame again, for a new viewer."""
         with self._news:
             self._fresh = self._shown is not None
             self._news.notify()
@@ -148,5 +151,5 @@ class PageSink:
                 continue
             try:
                 self._hub.publish(encode_jpeg(fit(shown.draw(), _WIDEST), _QUALITY))
-            except Exception:  # the next picture may be another matter
+            except Exception:  # the next picture may succeed
                 _LOG.exception("a picture could not be drawn")

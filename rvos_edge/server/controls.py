@@ -1,4 +1,4 @@
-"""What people want of a running stream, and the segmenter that does it from frame to frame."""
+"""Edits of a running stream, and the segmenter that applies them from frame to frame."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from rvos_edge.result import Result
 
 MOST_QUERIES = 16
-"""Of the page; a bundle may take fewer."""
+"""Limit of the page; a bundle may take fewer."""
 
 
 class Settings(BaseModel):
-    """What can be set while a stream runs."""
+    """Settings that can be changed while a stream runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     threshold: float = Field(default=0.0, ge=-10, le=10, allow_inf_nan=False)
     """Logit above which a pixel belongs to an object; 0 is a probability of one half."""
     opacity: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
-    """Of the masks in the picture."""
+    """Opacity of the masks in the picture."""
     iterations: int | None = Field(default=None, ge=1, le=32)
     """Updates per computed flow; null where the stream computes none."""
     mask: bool = True
@@ -45,12 +45,12 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Everything that is wanted of the next frame.
+    """Queries and settings of the next frame.
 
     Attributes:
-        queries: Normalised; none for the bare picture.
-        settings: See ``Settings``.
-        revision: Grows with every edit.
+        queries: Normalised queries; empty for the bare picture.
+        settings: All settings.
+        revision: Number that grows with every edit.
     """
 
     queries: tuple[str, ...]
@@ -59,17 +59,18 @@ class Wanted:
 
 
 class ServerControls:
-    """Takes edits from any thread, as often as they come; the stream takes over the newest before each frame.
+    """Takes edits from any thread; the stream applies the newest before each frame.
 
-    An edit is checked when it comes and done when the next frame does: hundreds in between cost nothing.
+    An edit is checked when it comes and applied with the next frame: hundreds in between cost nothing. It is taken
+    whole or refused whole.
 
     Args:
-        segmenter: Checks queries, and gives the settings to start with.
-        opacity: To start with.
+        segmenter: Checks queries, and gives the initial settings.
+        opacity: Initial opacity of the masks.
 
     Attributes:
-        shown: What the last frame was made with.
-        error: Why the last edit could not be done although it was taken, empty otherwise.
+        shown: Queries and settings of the last frame.
+        error: Reason why the last edit that was taken could not be applied; empty otherwise.
     """
 
     def __init__(self, segmenter: SegmenterProtocol, *, opacity: float = 0.5) -> None:
@@ -81,43 +82,42 @@ class ServerControls:
 
     @property
     def wanted(self) -> Wanted:
-        """What the next frame is made with."""
+        """Queries and settings of the next frame."""
         return self._wanted
 
-    def set_queries(self, queries: Sequence[str]) -> int:
-        """Ask for other queries, or with none for the bare picture; returns the revision.
+    def edit(self, queries: Sequence[str] | None = None, settings: Mapping[str, Any] | None = None) -> int:
+        """Ask for other queries, for some other settings, or for both; returns the revision.
+
+        Args:
+            queries: All queries; an empty list for the bare picture, None to keep them.
+            settings: The settings to change, by name.
 
         Raises:
-            UserError: One is empty or too long, or there are too many; the old ones stay.
+            UserError: A query is empty or too long, there are too many, a setting is unknown or out of range; nothing
+                is changed then.
         """
-        if isinstance(queries, (list, tuple)) and len(queries) > MOST_QUERIES:
+        if queries is not None and len(queries) > MOST_QUERIES:
             raise UserError(f"{len(queries)} queries are too many at once; give at most {MOST_QUERIES}.")
-        checked = self._segmenter.check_queries(queries) if len(queries) else ()
+        checked = self._segmenter.check_queries(queries) if queries else None if queries is None else ()
         with self._changed:
-            return self._set(Wanted(checked, self._wanted.settings, self._wanted.revision + 1))
-
-    def change(self, changes: Mapping[str, Any]) -> int:
-        """Change some of the settings; returns the revision.
-
-        Raises:
-            UserError: A name is unknown or a value out of range; all settings stay.
-        """
-        with self._changed:
-            settings = self._validate(changes)
-            return self._set(Wanted(self._wanted.queries, settings, self._wanted.revision + 1))
+            before = self._wanted
+            changed = self._validate(settings) if settings is not None else before.settings
+            if checked is None:
+                checked = before.queries
+            return self._set(Wanted(checked, changed, before.revision + 1))
 
     def wait_for_edit(self, since: int, timeout: float) -> bool:
-        """Wait until something newer than revision ``since`` is wanted, or for ``timeout`` seconds."""
+        """Wait for an edit after revision ``since``, at most ``timeout`` seconds; True if one came."""
         with self._changed:
             return self._changed.wait_for(lambda: self._wanted.revision != since, timeout)
 
     def wake(self) -> None:
-        """End every ``wait_for_edit`` that has not been answered, by an edit that changes nothing."""
+        """End every ``wait_for_edit`` by an edit that changes nothing."""
         with self._changed:
             self._set(Wanted(self._wanted.queries, self._wanted.settings, self._wanted.revision + 1))
 
     def refuse(self, wanted: Wanted, message: str) -> None:
-        """Go back to what was shown where ``wanted`` could not be done, unless something newer is wanted."""
+        """Go back to what was shown because ``wanted`` could not be applied, unless a newer edit came."""
         with self._changed:
             if self._wanted.revision == wanted.revision:
                 self._set(Wanted(self.shown.queries, self.shown.settings, wanted.revision + 1), message)
@@ -132,7 +132,7 @@ class ServerControls:
         try:
             settings = Settings.model_validate({**before.model_dump(), **changes})
         except ValidationError as error:
-            raise UserError(explain(error)) from error
+            raise UserError(explain(error.errors()[0])) from error
         if before.iterations is None and (settings.iterations is not None or settings.flow):
             raise UserError("this stream computes no flow; leave flow and iterations alone, or start it with flow.")
         if before.iterations is not None and settings.iterations is None:
@@ -141,11 +141,11 @@ class ServerControls:
 
 
 class LiveSegmenter:
-    """A segmenter for the streaming loop that does what the controls want, from the next frame on.
+    """Segmenter for the streaming loop that applies edits before each frame.
 
     Args:
-        segmenter: Nobody else changes its settings.
-        controls: Made for it.
+        segmenter: The segmenter; only this object changes its settings.
+        controls: The edits, made for this segmenter.
     """
 
     def __init__(self, segmenter: SegmenterProtocol, controls: ServerControls) -> None:
@@ -155,22 +155,26 @@ class LiveSegmenter:
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """What the last frame was asked for."""
+        """Queries of the last frame."""
         return self._done.queries
 
     def set_queries(self, queries: Sequence[str]) -> None:
-        """As the page would."""
-        self._controls.set_queries(queries)
+        """Ask for other queries, like an edit on the page.
+
+        Raises:
+            UserError: A query is empty or too long, or there are too many.
+        """
+        self._controls.edit(queries)
 
     def reset(self) -> None:
         """Forget the video."""
         self._segmenter.reset()
 
     def step(self, frame: NDArray[np.uint8]) -> Result:
-        """Do what is wanted, then segment; without queries the result has no masks.
+        """Apply the newest edit, then segment; without queries the result has no masks.
 
         Raises:
-            UserError: As ``Segmenter.step``; an edit that cannot be done is told in ``ServerControls.error`` instead.
+            UserError: The frame is no uint8 [H,W,3]; an edit that cannot be applied sets ``ServerControls.error``.
         """
         wanted = self._controls.wanted
         if wanted.revision != self._done.revision:
@@ -180,33 +184,36 @@ class LiveSegmenter:
         return result
 
     def _adjust(self, wanted: Wanted) -> Wanted:
-        segmenter, done = self._segmenter, self._done
-        settings = wanted.settings
+        done = self._done
         try:
-            if wanted.queries and wanted.queries != segmenter.queries:
-                segmenter.set_queries(wanted.queries)
-            if settings.threshold != segmenter.threshold:
-                segmenter.set_threshold(settings.threshold)
-            if settings.iterations is not None and settings.iterations != segmenter.iterations:
-                segmenter.set_iterations(settings.iterations)
-            segmenter.set_keep_flow(settings.flow)
+            self._apply(wanted)
         except UserError as error:
+            self._apply(done)  # some of the edit may be done already
             self._controls.refuse(wanted, str(error))
             return done
         if bool(wanted.queries) != bool(done.queries):
             # The frames between were not seen: the next one has no previous frame.
-            segmenter.reset()
+            self._segmenter.reset()
         return wanted
 
+    def _apply(self, wanted: Wanted) -> None:
+        segmenter, settings = self._segmenter, wanted.settings
+        if wanted.queries and wanted.queries != segmenter.queries:
+            segmenter.set_queries(wanted.queries)
+        if settings.threshold != segmenter.threshold:
+            segmenter.set_threshold(settings.threshold)
+        if settings.iterations is not None and settings.iterations != segmenter.iterations:
+            segmenter.set_iterations(settings.iterations)
+        segmenter.set_keep_flow(settings.flow)
 
-def explain(error: ValidationError) -> str:
-    """The first thing that a model found wrong, as a sentence."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the body"
-    message = str(first["msg"])
-    if first["type"] == "extra_forbidden":
-        return f"'{where[:40]}' is not known here; leave it out."
-    return f"{where[:40]}: {message[:1].lower()}{message[1:]}."
+
+def explain(error: Mapping[str, Any]) -> str:
+    """One error of pydantic as a sentence."""
+    where = ".".join(str(part) for part in error["loc"])[:40] or "the body"
+    message = str(error["msg"])
+    if error["type"] == "extra_forbidden":
+        return f"'{where}' is not known here; leave it out."
+    return f"{where}: {message[:1].lower()}{message[1:]}."
 
 
 def _nothing(frame: NDArray[np.uint8]) -> Result:

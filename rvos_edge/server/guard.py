@@ -1,10 +1,12 @@
-"""Who may talk to the server: holders of the token, or this machine alone; pages of our own origin; not at length."""
+"""The guard before the application: tokens, hosts, origins, and the length and duration of bodies."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -14,6 +16,17 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rvos_edge.server.address import network_of
+
+LONGEST_JSON = 64 << 10
+"""Bytes of a body whose route names no other limit."""
+BODY_SECONDS = 15.0
+"""Longest wait for the next part of a body, and time for the whole of it ..."""
+SLOWEST_BODY = 16 << 10
+"""... which grows by a second with this number of bytes."""
+GUESS_SECONDS = 1.0
+"""Time between two tokens that are compared for one address, after a wrong one."""
+_LONGEST_WAIT = 10.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LONGEST_TOKEN_FORM = 4096
@@ -36,44 +49,44 @@ _ASK = """<!doctype html><html lang="en"><meta charset="utf-8">
 
 
 class Guard:
-    """ASGI middleware around everything.
+    """ASGI middleware around the application.
 
     Args:
-        app: What is guarded.
-        token: Whoever shows it may do everything; None lets in whoever asks for this machine by a loopback name,
+        app: The application.
+        token: Secret that opens everything; None lets in every request that names this machine by a loopback name,
             which a page that rebinds its own name to 127.0.0.1 does not.
-        limit: Bytes that a body may have, by method and path.
+        limits: Bytes of a body, by method and path.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, limit: Callable[[str, str], int]) -> None:
+    def __init__(self, app: ASGIApp, *, token: str | None, limits: Mapping[tuple[str, str], int]) -> None:
         self._app = app
         self._token = token
-        self._limit = limit
+        self._limits = limits
         # The token itself stays out of the browser's store.
         self._session = secrets.token_urlsafe(32)
+        self._next_guess: dict[str, float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or pass on."""
+        """Refuse the request, or pass it on."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         send = _with_headers(send)
         answer = await self._answer(scope, headers, receive)
-        if answer is not None:
-            await answer(scope, receive, send)
-            return
-        if scope["type"] == "http":
-            limit = self._limit(scope["method"], scope["path"])
+        if answer is None and scope["type"] == "http":
+            limit = self._limits.get((scope["method"], scope["path"]), LONGEST_JSON)
             stated = headers.get("content-length", "0")
-            if stated.isdigit() and int(stated) > limit:
-                await _refuse(413, _too_long(limit))(scope, receive, send)
-                return
-            receive = _limited(receive, limit)
-        await self._app(scope, receive, send)
+            if stated.isdigit() and int(stated[:20]) > limit:
+                answer = _refuse(413, _too_long(limit))
+            receive = _bounded(receive, limit)
+            if scope["method"] == "PUT":
+                # The API takes nothing but JSON here; curl -d calls it a form.
+                MutableHeaders(scope=scope)["content-type"] = "application/json"
+        await (answer or self._app)(scope, receive, send)
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive) -> Response | None:
-        """A refusal, or what has to do with the token; None to go on."""
+        """The refusal, or the answer that belongs to the token; None to go on."""
         host = headers.get("host", "").lower()
         if self._token is None and _name(host) not in _LOOPBACK:
             return _refuse(403, "this address is not one that is served; ask for localhost or 127.0.0.1.")
@@ -86,33 +99,57 @@ class Guard:
         return await self._check_token(scope, headers, receive, self._token)
 
     async def _check_token(self, scope: Scope, headers: Headers, receive: Receive, token: str) -> Response | None:
-        scheme, _, shown = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and _same(shown.strip(), token):
-            return None
         cookie = f"rvos-edge-{(scope.get('server') or ('', 0))[1]}"
         if _same(cookie_parser(headers.get("cookie", "")).get(cookie, ""), self._session):
             return None
         path, shown = scope["path"], ""
-        if scope["type"] == "http":
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            shown = bearer.strip()
+        elif scope["type"] == "http":
             if path in ("/page/style.css", "/page/icon.svg"):
                 return None
             if path == "/session" and scope["method"] == "POST":
                 shown = await _form_token(scope, receive)
             elif path == "/" and scope["method"] == "GET":
                 shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if shown and _same(shown, token):
-            response = RedirectResponse("/", status_code=303)
-            response.set_cookie(cookie, self._session, httponly=True, samesite="strict")
-            return response
+        if shown:
+            if not await self._may_guess(network_of(scope.get("client"))):
+                wait = {"retry-after": str(int(_LONGEST_WAIT))}
+                return _refuse(429, "too many wrong tokens came from this address; wait a while.", wait)
+            if _same(shown, token):
+                if scheme.lower() == "bearer":
+                    return None
+                response = RedirectResponse("/", status_code=303)
+                response.set_cookie(cookie, self._session, httponly=True, samesite="strict")
+                return response
+            self._note_wrong(network_of(scope.get("client")))
         if path in ("/", "/session"):
             return HTMLResponse(_ASK % ("<p role=alert>That is not the token.</p>" if shown else ""), 401)
         needed = "a token is needed; send it as 'Authorization: Bearer TOKEN'."
         return _refuse(401, needed, {"www-authenticate": "Bearer"})
 
+    async def _may_guess(self, network: str) -> bool:
+        """Wait for this network's turn; False where too many of it are waiting already."""
+        turn = self._next_guess.get(network, 0.0)
+        wait = turn - time.monotonic()
+        if wait > _LONGEST_WAIT:
+            return False
+        if wait > 0:
+            self._next_guess[network] = turn + GUESS_SECONDS
+            await asyncio.sleep(wait)
+        return True
+
+    def _note_wrong(self, network: str) -> None:
+        now = time.monotonic()
+        if len(self._next_guess) > 1000:
+            self._next_guess = {known: turn for known, turn in self._next_guess.items() if turn > now}
+        self._next_guess[network] = max(self._next_guess.get(network, 0.0), now + GUESS_SECONDS)
+
 
 async def _form_token(scope: Scope, receive: Receive) -> str:
     try:
-        body = await Request(scope, _limited(receive, _LONGEST_TOKEN_FORM)).body()
+        body = await Request(scope, _bounded(receive, _LONGEST_TOKEN_FORM)).body()
     except HTTPException:
         return "?"
     return parse_qs(body.decode("latin-1")).get("token", ["?"])[0]
@@ -135,19 +172,27 @@ def _too_long(limit: int) -> str:
     return f"the body is too long: at most {limit:,} bytes are taken here."
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    """A body may state no length, or a wrong one."""
-    taken = 0
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """A receive function that ends bodies that are too long, whatever length they state, or too slow."""
+    taken, ended = 0, False
+    start = time.monotonic()
 
-    async def counted() -> Message:
-        nonlocal taken
-        message = await receive()
+    async def bounded() -> Message:
+        nonlocal taken, ended
+        if ended:
+            return await receive()
+        left = start + BODY_SECONDS + taken / SLOWEST_BODY - time.monotonic()
+        try:
+            message = await asyncio.wait_for(receive(), min(left, BODY_SECONDS))
+        except asyncio.TimeoutError as error:
+            raise HTTPException(408, "the body came too slowly; send it again.") from error
         taken += len(message.get("body", b""))
+        ended = not message.get("more_body", False)
         if taken > limit:
             raise HTTPException(413, _too_long(limit))
         return message
 
-    return counted
+    return bounded
 
 
 def _with_headers(send: Send) -> Send:

@@ -1,4 +1,4 @@
-"""One source that plays others: what the page chooses, paced, paused and from the start again."""
+"""A source that plays the sources chosen on the page: at their own speed, paused, and again from the start."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from rvos_edge.streaming.sources import Frame, Source
 _LOG = logging.getLogger(__name__)
 ASSUMED_FPS = 25.0
 _GLANCE = 0.2
-"""Seconds after which a waiting stream looks up, so that Ctrl-C reaches it everywhere."""
+"""Seconds between two looks of a waiting stream, so that Ctrl-C reaches it everywhere."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Something that can be played.
+    """A source that can be played.
 
     Attributes:
-        id: Of the API.
-        name: For people.
+        id: Name in the API.
+        name: Name for people.
         open: Opens it, from its start.
-        uploaded: Whether it came through the page, and can be removed there.
+        uploaded: True if it came through the page, and can be removed there.
     """
 
     id: str
@@ -39,19 +39,19 @@ class Choice:
 class Player(Source):
     """Plays one choice after another for as long as the stream runs.
 
-    Files and the synthetic camera are played no faster than their own speed. Where a pause holds a frame, every edit
-    hands it out once more, so that it is seen.
+    Files and the synthetic camera are played no faster than their own speed. While a pause holds a frame, every edit
+    yields it once more, so that the edit is seen.
 
     Args:
-        choice: The first one.
-        source: Opened already; closing it stays with the caller.
-        controls: Say when to pause.
+        choice: The first choice.
+        source: Its source, opened already; the caller closes it.
+        controls: Edits, which pause the stream.
         restarted: Called before the first frame of every choice.
-        repeat: A file that ends starts again, and what breaks off waits for another choice; otherwise the stream ends.
+        repeat: Start a file again at its end, and after an error wait for another choice; otherwise the stream ends.
 
     Attributes:
-        choice: What is playing.
-        trouble: Why nothing is playing, empty otherwise.
+        choice: The choice that is playing.
+        trouble: Reason why nothing is playing; empty otherwise.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Player(Source):
         self._running = False
 
     def play(self, choice: Choice) -> None:
-        """Play something else from the next frame on.
+        """Play another choice from the next frame on.
 
         Raises:
-            UserError: It cannot be opened; what plays goes on.
+            UserError: The choice cannot be opened; the current one goes on.
         """
         source = choice.open()
         with self._lock:
@@ -94,7 +94,7 @@ class Player(Source):
                 self._mine.close()
 
     def close(self) -> None:
-        """Stop, from any thread; what was chosen on the page is closed with it."""
+        """Stop, from any thread; sources that the page chose are closed."""
         with self._lock:
             self._closed = True
             waiting, self._next = self._next, None
@@ -119,7 +119,7 @@ class Player(Source):
                     self.dropped = before + source.dropped
                     number, played = next(index), played + 1
                     name = frame.name if frame.index == number else f"{number:05d}"
-                    # One film for those who write it, whatever is played and held in it.
+                    # Sinks write one video, whatever is played and held in it.
                     latest = max(latest, offset + frame.timestamp)
                     yield replace(frame, index=number, name=name, timestamp=latest)
             except UserError as error:
@@ -134,7 +134,7 @@ class Player(Source):
                 return
 
     def _await_source(self) -> Source | None:
-        """What to play next; waits where nothing can be played, None when closed."""
+        """The next source to play; waits while there is none, None when closed."""
         while not self._closed:
             seen = self._controls.wanted.revision
             with self._lock:
@@ -149,7 +149,7 @@ class Player(Source):
         return None
 
     def _start_again(self) -> bool:
-        """Open what ended once more; False ends the stream."""
+        """Open the source that ended once more; False ends the stream."""
         if not self._repeat or self._closed:
             return False
         if not self.trouble:
@@ -178,7 +178,7 @@ class Player(Source):
             yield from self._hold(frame)
             if self._over:
                 return
-            # Neither a pause nor a slow machine is made up for by hurrying.
+            # The time of a pause or of a slow machine is not caught up.
             start = max(start, time.perf_counter() - frame.timestamp)
 
     def _hold(self, frame: Frame) -> Iterator[Frame]:

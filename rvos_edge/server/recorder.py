@@ -31,13 +31,13 @@ _EVERY = 50
 
 @dataclass(frozen=True)
 class RecordingState:
-    """Of the recorder.
+    """State of the recorder.
 
     Attributes:
-        running: Whether frames are taken.
-        seconds: Since the start, 0 otherwise.
+        running: True while frames are recorded.
+        seconds: Time since the start; 0 if not running.
         files: Names of the finished recordings, the oldest first.
-        trouble: Why the last one stopped by itself, empty otherwise.
+        trouble: Reason why the last one stopped by itself; empty otherwise.
     """
 
     running: bool
@@ -47,9 +47,12 @@ class RecordingState:
 
 
 class Recorder:
-    """Writes what viewers see as mp4 files into a folder, which belongs to somebody else.
+    """Writes the pictures that viewers see as mp4 files.
 
-    Whatever goes wrong ends the recording, never the stream.
+    An error ends the recording, never the stream.
+
+    Args:
+        folder: Existing folder for the files; its owner removes it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,12 +69,12 @@ class Recorder:
 
     @property
     def running(self) -> bool:
-        """Whether frames are wanted."""
+        """True while frames are recorded."""
         return self._sink is not None
 
     @property
     def state(self) -> RecordingState:
-        """For the page."""
+        """State for the page."""
         with self._lock:
             seconds = time.monotonic() - self._started if self._sink else 0.0
             return RecordingState(self._sink is not None, seconds, tuple(self._files), self._trouble)
@@ -108,7 +111,7 @@ class Recorder:
             return self._path.name
 
     def write(self, frame: Frame, result: Result, picture: NDArray[np.uint8]) -> None:
-        """Take a frame if a recording is running; ``picture`` is what is recorded, uint8 [H,W,3] BGR."""
+        """Record a frame if a recording is running; ``picture`` is its drawing, uint8 [H,W,3] BGR."""
         with self._lock:
             if self._sink is None:
                 return
@@ -123,7 +126,7 @@ class Recorder:
                 self._finish(f"the recording stopped: {error}")
 
     def close(self) -> None:
-        """Finish what is running."""
+        """Finish a running recording."""
         with self._lock:
             if self._sink is not None:
                 self._finish()

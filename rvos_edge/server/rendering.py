@@ -1,4 +1,4 @@
-"""The picture that viewers see: the frame or its optical flow, with the masks over it."""
+"""Pictures for viewers: the frame or its optical flow, with the masks over it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 _FEWEST_PIXELS = 4.0
-"""Motion that has the full colour at least: noise in a still scene stays pale."""
+"""Smallest motion with the full colour, in pixels: noise in a still scene stays pale."""
 _STEPS = 128
 """Steps of the colour table from no motion to full motion."""
 
 
 def draw_picture(image: Image, result: Result, settings: Settings, *, legend: bool = False) -> Image:
-    """Draw what the settings ask for.
+    """Draw a frame as the settings say.
 
     Args:
         image: uint8 [H,W,3] BGR, the frame that ``result`` belongs to; not changed.
-        result: With its flow where the flow is to be seen; without, the picture stays.
-        settings: Say what is drawn.
+        result: Result of the frame; without a flow the frame itself is drawn.
+        settings: Settings of the view.
         legend: List colour, query and score in the picture.
 
     Returns:
@@ -43,14 +43,14 @@ def draw_picture(image: Image, result: Result, settings: Settings, *, legend: bo
 
 
 def flow_colours(flow: NDArray[np.float32]) -> Image:
-    """Motion as colour on the usual wheel (Baker et al., 2007): the hue says whereto, the strength how far.
+    """Motion as colour on the usual wheel (Baker et al., 2007): hue is the direction, strength the distance.
 
     Args:
-        flow: float32 [2,h,w] pixels, from this frame to the previous one; it is shown the other way round, as motion
-            towards this frame.
+        flow: float32 [2,h,w] pixels, from this frame to the previous one; its opposite is shown, the motion that led
+            to this frame.
 
     Returns:
-        uint8 [h,w,3] BGR; white does not move.
+        uint8 [h,w,3] BGR; white is no motion.
     """
     motion = np.nan_to_num(-flow, nan=0.0, posinf=0.0, neginf=0.0)
     length = np.sqrt(motion[0] ** 2 + motion[1] ** 2)
@@ -61,7 +61,7 @@ def flow_colours(flow: NDArray[np.float32]) -> Image:
 
 @lru_cache(maxsize=1)
 def _wheel_table() -> Image:
-    """uint8 [2n+1,2n+1,3] BGR: the colour of a motion by y and x."""
+    """Colours by y and x of the motion, uint8 [2n+1,2n+1,3] BGR."""
     wheel = _wheel()
     y, x = np.mgrid[-_STEPS : _STEPS + 1, -_STEPS : _STEPS + 1] / _STEPS
     place = (np.arctan2(-y, -x) / np.pi + 1) / 2 * (len(wheel) - 1)
@@ -73,7 +73,7 @@ def _wheel_table() -> Image:
 
 
 def _wheel() -> NDArray[np.float64]:
-    """float64 [55,3] RGB, 0 to 1: red, yellow, green, cyan, blue, magenta, in as many steps as the eye tells apart."""
+    """Colours of the wheel, float64 [55,3] RGB from 0 to 1: red, yellow, green, cyan, blue, magenta and between."""
     corners = ((1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 1), (1, 0, 0))
     steps = (15, 6, 4, 11, 13, 6)
     parts = [
@@ -84,7 +84,7 @@ def _wheel() -> NDArray[np.float64]:
 
 
 def fit(image: Image, widest: int) -> Image:
-    """uint8 [H,W,3], made smaller where it is wider or higher than so many pixels."""
+    """Shrink an image, uint8 [H,W,3], whose longest side has more than ``widest`` pixels."""
     height, width = image.shape[:2]
     scale = widest / max(height, width)
     if scale >= 1:
@@ -94,6 +94,6 @@ def fit(image: Image, widest: int) -> Image:
 
 
 def encode_jpeg(image: Image, quality: int) -> bytes:
-    """uint8 [H,W,3] BGR as JPEG; quality is 1 to 100."""
+    """Encode an image, uint8 [H,W,3] BGR, as JPEG with a quality of 1 to 100."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()

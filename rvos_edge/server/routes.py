@@ -1,36 +1,44 @@
-"""The HTTP API of a running stream."""
+"""The HTTP API of a live stream."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import cv2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from fastapi import APIRouter, Depends, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from rvos_edge import __version__
 from rvos_edge.errors import UserError
 from rvos_edge.server.controls import Settings, explain
-from rvos_edge.server.openapi import Operation, describe
+from rvos_edge.server.live import Live
 from rvos_edge.server.player import ASSUMED_FPS
-from rvos_edge.server.single_image import BusyError, as_coco, as_png, decode_picture
+from rvos_edge.server.single_image import BusyError, as_coco, as_png
 from rvos_edge.server.uploads import LARGEST_CLIP
-
-if TYPE_CHECKING:
-    from rvos_edge.server.app import Live
 
 LARGEST_FRAME = 16 << 20
 """Bytes of a picture to segment."""
-_FORMATS = ("png", "coco")
-_Model = TypeVar("_Model", bound=BaseModel)
+LIMITS = {("POST", "/api/frame"): LARGEST_FRAME, ("POST", "/api/clips"): LARGEST_CLIP}
+"""Bytes of a body, by method and path, where more than a short JSON is expected."""
+_NO_JSON = "the body is not JSON; see /api/openapi.json for what belongs here."
+_Found = TypeVar("_Found")
+
+
+class Refusal(BaseModel):
+    """The reason of a refusal, in one sentence."""
+
+    error: str
 
 
 class Queries(BaseModel):
-    """All queries, in the order of their colours; none shows the bare picture."""
+    """All queries, in the order of their colours; an empty list shows the bare picture."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -38,231 +46,209 @@ class Queries(BaseModel):
 
 
 class SourceChoice(BaseModel):
-    """What to play."""
+    """The source to play."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     source: str = Field(description="An id of /api/sources.")
 
 
-class Api:
-    """Handlers of one running stream.
+def live_of(connection: HTTPConnection) -> Live:
+    """The stream that a request or WebSocket belongs to."""
+    live: Live = connection.app.state.live
+    return live
 
-    Args:
-        live: The stream and all that belongs to it.
-        token: Whether a token is needed, for the description.
 
-    Attributes:
-        operations: Every route with its description.
-    """
+LiveStream = Annotated[Live, Depends(live_of)]
 
-    def __init__(self, live: Live, *, token: bool) -> None:
-        self._live = live
-        self.operations = self._operations()
-        self._document = describe(self.operations, token=token)
 
-    def limit(self, method: str, path: str) -> int:
-        """Bytes that a body may have."""
-        found = (known.limit for known in self.operations if (known.method, known.path) == (method, path))
-        return next(found, min(known.limit for known in self.operations))
+def _binary(*kinds: str) -> dict[str, Any]:
+    """Description of a body that is no JSON, by its media types."""
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}
+    return {"requestBody": {"required": True, "content": content}}
 
-    def _operations(self) -> list[Operation]:
-        picture = ("image/jpeg", "image/png")
-        video = ("video/mp4", "video/webm", "video/x-matroska", "video/x-msvideo", "application/octet-stream")
-        asked: dict[str, dict[str, Any]] = {
-            "query": {"type": "array", "items": {"type": "string"}, "description": "The stream's if left out."},
-            "threshold": {"type": "number", "default": 0, "description": "In logits."},
-            "format": {"enum": list(_FORMATS), "default": "png", "description": "png: indexed; coco: run lengths."},
-        }
-        named = {"name": {"type": "string", "description": "What to call it."}}
-        missing = {404: "There is no such thing."}
-        return [
-            Operation("GET", "/api/health", "Whether the stream runs.", self.health),
-            Operation("GET", "/api/status", "Everything that the page shows.", self.status),
-            Operation("GET", "/api/queries", "What is being segmented, with colours and scores.", self.get_queries),
-            Operation("PUT", "/api/queries", "Replace all queries from the next frame on.", self.put_queries, Queries),
-            Operation("GET", "/api/settings", "The settings.", self.get_settings),
-            Operation(
-                "PUT", "/api/settings", "Change some settings; those left out stay.", self.put_settings, Settings
-            ),
-            Operation(
-                "POST",
-                "/api/frame",
-                "Segment one picture, apart from the stream.",
-                self.post_frame,
-                picture,
-                ("image/png", "application/json"),
-                asked,
-                LARGEST_FRAME,
-                {503: "Others are waiting already; try again soon."},
-            ),
-            Operation(
-                "GET",
-                "/api/snapshot",
-                "The newest picture with its masks.",
-                self.snapshot,
-                returns=("image/png",),
-                errors={404: "There is no picture yet."},
-            ),
-            Operation("GET", "/api/sources", "What can be played.", self.sources),
-            Operation("PUT", "/api/source", "Play something else.", self.put_source, SourceChoice, errors=missing),
-            Operation("POST", "/api/clips", "Upload a video.", self.post_clip, video, query=named, limit=LARGEST_CLIP),
-            Operation("DELETE", "/api/clips/{clip}", "Remove an uploaded video.", self.delete_clip, errors=missing),
-            Operation("POST", "/api/recording", "Start to record.", self.start_recording, errors={409: "It runs."}),
-            Operation("DELETE", "/api/recording", "Stop recording.", self.stop_recording, errors={409: "None runs."}),
-            Operation(
-                "GET",
-                "/api/recordings/{name}",
-                "A finished recording.",
-                self.get_recording,
-                returns=("video/mp4",),
-                errors=missing,
-            ),
-            Operation("GET", "/metrics", "Metrics in Prometheus' text format.", self.metrics, returns=("text/plain",)),
-            Operation("GET", "/api/openapi.json", "This description.", self.document),
-        ]
 
-    async def document(self, request: Request) -> Response:
-        return JSONResponse(self._document)
+router = APIRouter(responses={"default": {"model": Refusal, "description": "An error, in one sentence."}})
 
-    async def health(self, request: Request) -> Response:
-        status = self._live.status()
-        names = ("state", "frames", "fps", "bundle", "backend")
-        return JSONResponse({"status": "ok", "version": __version__, **{name: status[name] for name in names}})
 
-    async def status(self, request: Request) -> Response:
-        return JSONResponse(self._live.status())
+@router.get("/api/health")
+async def health(live: LiveStream) -> dict[str, Any]:
+    """Tell that the stream runs."""
+    status = live.status()
+    names = ("state", "frames", "fps", "bundle", "backend")
+    return {"status": "ok", "version": __version__, **{name: status[name] for name in names}}
 
-    async def metrics(self, request: Request) -> Response:
-        return PlainTextResponse(self._live.figures.exposition(), media_type="text/plain; version=0.0.4")
 
-    async def get_queries(self, request: Request) -> Response:
-        return JSONResponse({"queries": self._live.query_rows(), "revision": self._live.controls.wanted.revision})
+@router.get("/api/status")
+async def status(live: LiveStream) -> dict[str, Any]:
+    """Everything that the page shows."""
+    return live.status()
 
-    async def put_queries(self, request: Request) -> Response:
-        body = await _read(request, Queries)
-        revision = self._live.controls.set_queries(body.queries)
-        return JSONResponse({"queries": self._live.query_rows(), "revision": revision})
 
-    async def get_settings(self, request: Request) -> Response:
-        wanted = self._live.controls.wanted
-        return JSONResponse({**wanted.settings.model_dump(), "revision": wanted.revision})
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(live: LiveStream) -> Response:
+    """Metrics in Prometheus' text format."""
+    return Response(live.telemetry.exposition(), media_type="text/plain; version=0.0.4")
 
-    async def put_settings(self, request: Request) -> Response:
-        body = await _read(request, Settings)
-        revision = self._live.controls.change(body.model_dump(exclude_unset=True))
-        return JSONResponse({**self._live.controls.wanted.settings.model_dump(), "revision": revision})
 
-    async def post_frame(self, request: Request) -> Response:
-        asked = request.query_params
-        queries = asked.getlist("query") or list(self._live.controls.wanted.queries)
-        form = asked.get("format", "png")
-        if form not in _FORMATS:
-            raise UserError(f"format: {form[:40]!r} is not made; ask for {' or '.join(_FORMATS)}.")
-        try:
-            threshold = float(asked.get("threshold", 0))
-        except ValueError as error:
-            raise UserError("threshold: it is not a number; give one such as 0.5.") from error
-        data = await request.body()
+@router.get("/api/queries")
+async def get_queries(live: LiveStream) -> dict[str, Any]:
+    """The queries that are segmented, with colours and scores."""
+    return {"queries": live.query_rows(), "revision": live.controls.wanted.revision}
 
-        def segment() -> Response:
-            result = self._live.stills.segment(decode_picture(data), queries, threshold)
-            return JSONResponse(as_coco(result)) if form == "coco" else Response(as_png(result), media_type="image/png")
 
-        try:
-            return await run_in_threadpool(segment)
-        except BusyError as error:
-            raise HTTPException(
-                503, "other pictures are waiting already; try again soon.", {"retry-after": "1"}
-            ) from error
+@router.put("/api/queries")
+async def put_queries(body: Queries, live: LiveStream) -> dict[str, Any]:
+    """Replace all queries from the next frame on."""
+    revision = live.controls.edit(body.queries)
+    return {"queries": live.query_rows(), "revision": revision}
 
-    async def snapshot(self, request: Request) -> Response:
-        shown = self._live.sink.shown
-        if shown is None:
-            raise HTTPException(404, "there is no picture yet; wait for the first frame.")
 
-        def draw() -> bytes:
-            return cv2.imencode(".png", shown.draw(legend=True))[1].tobytes()
+@router.get("/api/settings")
+async def get_settings(live: LiveStream) -> dict[str, Any]:
+    """The settings."""
+    wanted = live.controls.wanted
+    return {**wanted.settings.model_dump(), "revision": wanted.revision}
 
-        headers = {"content-disposition": f'attachment; filename="rvos-edge-{shown.frame.index:06d}.png"'}
+
+@router.put("/api/settings")
+async def put_settings(body: Settings, live: LiveStream) -> dict[str, Any]:
+    """Change some settings; those left out stay."""
+    live.controls.edit(settings=body.model_dump(exclude_unset=True))
+    return await get_settings(live)
+
+
+@router.post(
+    "/api/frame",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}, "application/json": {}}}},
+    openapi_extra=_binary("image/jpeg", "image/png"),
+)
+async def post_frame(
+    request: Request,
+    live: LiveStream,
+    query: Annotated[list[str] | None, Query(description="What to segment; the stream's queries if left out.")] = None,
+    threshold: Annotated[float, Query(allow_inf_nan=False, description="In logits.")] = 0.0,
+    format: Annotated[Literal["png", "coco"], Query(description="png: indexed; coco: run lengths.")] = "png",
+) -> Response:
+    """Segment one picture, apart from the stream."""
+    queries = query or list(live.controls.wanted.queries)
+    async with live.single_images.receive(request.stream()) as data:
+        if format == "png":
+            png = await run_in_threadpool(live.single_images.segment, data, queries, threshold, as_png)
+            return Response(png, media_type="image/png")
+        return JSONResponse(await run_in_threadpool(live.single_images.segment, data, queries, threshold, as_coco))
+
+
+@router.get("/api/snapshot", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+async def snapshot(live: LiveStream) -> Response:
+    """The newest picture with its masks."""
+    shown = live.sink.shown
+    if shown is None:
+        raise HTTPException(404, "there is no picture yet; wait for the first frame.")
+
+    def draw() -> bytes:
+        return cv2.imencode(".png", shown.draw(legend=True))[1].tobytes()
+
+    headers = {"content-disposition": f'attachment; filename="rvos-edge-{shown.frame.index:06d}.png"'}
+    async with live.drawing:
         return Response(await run_in_threadpool(draw), media_type="image/png", headers=headers)
 
-    async def sources(self, request: Request) -> Response:
-        return JSONResponse({"sources": self._live.source_rows(), "playing": self._live.player.choice.id})
 
-    async def put_source(self, request: Request) -> Response:
-        body = await _read(request, SourceChoice)
-        choice = _found(self._live.library.find, body.source, "source")
-        await run_in_threadpool(self._live.player.play, choice)
-        return JSONResponse({"source": choice.id, "name": choice.name})
+@router.get("/api/sources")
+async def sources(live: LiveStream) -> dict[str, Any]:
+    """The sources that can be played."""
+    return {"sources": live.source_rows(), "playing": live.player.choice.id}
 
-    async def post_clip(self, request: Request) -> Response:
-        library = self._live.library
-        upload = await run_in_threadpool(library.start)
-        try:
-            async for chunk in request.stream():
-                await run_in_threadpool(upload.write, chunk)
-        except BaseException:
-            upload.discard()
-            raise
-        choice = await run_in_threadpool(library.add, upload, request.query_params.get("name", "clip"))
-        return JSONResponse({"source": choice.id, "name": choice.name})
 
-    async def delete_clip(self, request: Request) -> Response:
-        choice = _found(self._live.library.find, request.path_params["clip"], "clip")
-        await run_in_threadpool(self._live.library.remove, choice)
-        return JSONResponse({"removed": choice.id})
+@router.put("/api/source")
+async def put_source(body: SourceChoice, live: LiveStream) -> dict[str, Any]:
+    """Play another source."""
+    choice = _find(live.library.find, body.source, "source")
+    await run_in_threadpool(live.player.play, choice)
+    return {"source": choice.id, "name": choice.name}
 
-    async def start_recording(self, request: Request) -> Response:
-        player, measured = self._live.player, self._live.figures.fps
-        # A file at its own speed, a camera as fast as its pictures come.
-        fps = measured if player.live else player.fps
-        name = await _or_conflict(self._live.recorder.start, fps or ASSUMED_FPS)
-        return JSONResponse({"recording": name})
 
-    async def stop_recording(self, request: Request) -> Response:
-        return JSONResponse({"recording": await _or_conflict(self._live.recorder.stop)})
+@router.post(
+    "/api/clips",
+    openapi_extra=_binary("video/mp4", "video/webm", "video/x-matroska", "video/x-msvideo", "application/octet-stream"),
+)
+async def post_clip(
+    request: Request, live: LiveStream, name: Annotated[str, Query(description="Name to show.")] = "clip"
+) -> dict[str, Any]:
+    """Upload a video."""
+    upload = await run_in_threadpool(live.library.start)
+    try:
+        async for chunk in request.stream():
+            await run_in_threadpool(upload.write, chunk)
+        choice = await run_in_threadpool(live.library.add, upload, name)
+    except BaseException:
+        upload.discard()
+        raise
+    return {"source": choice.id, "name": choice.name}
 
-    async def get_recording(self, request: Request) -> Response:
-        path: Path = _found(self._live.recorder.path, request.path_params["name"], "recording")
-        return FileResponse(path, media_type="video/mp4", filename=f"rvos-edge-{path.name}")
+
+@router.delete("/api/clips/{clip}")
+async def delete_clip(clip: str, live: LiveStream) -> dict[str, Any]:
+    """Remove an uploaded video."""
+    choice = _find(live.library.find, clip, "clip")
+    await run_in_threadpool(live.library.remove, choice)
+    return {"removed": choice.id}
+
+
+@router.post("/api/recording")
+async def start_recording(live: LiveStream) -> dict[str, Any]:
+    """Start to record."""
+    # A file is recorded at its own speed, a camera as fast as its pictures come.
+    fps = live.telemetry.fps if live.player.live else live.player.fps
+    return {"recording": await _or_conflict(live.recorder.start, fps or ASSUMED_FPS)}
+
+
+@router.delete("/api/recording")
+async def stop_recording(live: LiveStream) -> dict[str, Any]:
+    """Stop recording."""
+    return {"recording": await _or_conflict(live.recorder.stop)}
+
+
+@router.get("/api/recordings/{name}", response_class=FileResponse, responses={200: {"content": {"video/mp4": {}}}})
+async def get_recording(name: str, live: LiveStream) -> Response:
+    """A finished recording."""
+    path: Path = _find(live.recorder.path, name, "recording")
+    return FileResponse(path, media_type="video/mp4", filename=f"rvos-edge-{path.name}")
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
-    """Every error as one sentence."""
+    """Answer every error with one sentence."""
+    status, sentence, headers = 500, "the server failed on this request; see its log.", None
     if isinstance(error, HTTPException):
+        status, headers = error.status_code, error.headers
         sentence = {
-            404: "there is nothing here; see /api for what there is.",
-            405: f"{request.method} is not possible here; see /api for what is.",
-        }.get(error.status_code, "")
-        told = error.detail if error.detail not in ("Not Found", "Method Not Allowed") else sentence
-        return JSONResponse({"error": told}, error.status_code, error.headers)
-    if isinstance(error, UserError):
-        return JSONResponse({"error": str(error)}, 422)
-    if isinstance(error, ClientDisconnect):
-        return JSONResponse({"error": "the request broke off."}, 400)
-    return JSONResponse({"error": "the server failed on this request; see its log."}, 500)
+            "Not Found": "there is nothing here; see /api/openapi.json for what there is.",
+            "Method Not Allowed": f"{request.method} is not possible here; see /api/openapi.json for what is.",
+            "There was an error parsing the body": _NO_JSON,
+        }.get(error.detail, error.detail)
+    elif isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        known = first["type"] != "json_invalid"
+        status, sentence = (422, explain({**first, "loc": first["loc"][1:]})) if known else (400, _NO_JSON)
+    elif isinstance(error, UserError):
+        status, sentence = 422, str(error)
+    elif isinstance(error, BusyError):
+        status, sentence, headers = 503, "other pictures are waiting already; try again soon.", {"retry-after": "1"}
+    elif isinstance(error, ClientDisconnect):
+        status, sentence = 400, "the request broke off."
+    return JSONResponse({"error": sentence}, status, headers)
 
 
-async def _read(request: Request, model: type[_Model]) -> _Model:
-    body = await request.body()
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
-            raise HTTPException(400, "the body is not JSON; see /api for what belongs here.") from error
-        raise UserError(explain(error)) from error
-
-
-def _found(find: Any, name: str, what: str) -> Any:
+def _find(find: Callable[[str], _Found], name: str, what: str) -> _Found:
     try:
         return find(name)
     except KeyError as error:
         raise HTTPException(404, f"there is no {what} of that name; ask for the list.") from error
 
 
-async def _or_conflict(action: Any, *arguments: Any) -> str:
+async def _or_conflict(action: Callable[..., str], *arguments: float) -> str:
     try:
-        return str(await run_in_threadpool(action, *arguments))
+        return await run_in_threadpool(action, *arguments)
     except UserError as error:
         raise HTTPException(409, str(error)) from error

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.result import mask_boxes
 from rvos_edge.server.controls import MOST_QUERIES
-from rvos_edge.server.telemetry import bounding_box
 from rvos_edge.streaming.sinks import encode_rle, indexed_png, label_image
 
 if TYPE_CHECKING:
     from rvos_edge.protocol import SegmenterProtocol
     from rvos_edge.result import Result
 
-LARGEST_PICTURE = 40_000_000
-"""Pixels: a small file can name a size that no memory holds."""
-_BUSY = 4
-"""Pictures that may wait."""
+LARGEST_PICTURE = 16_000_000
+"""Pixels: a small file can state a size that no memory holds."""
+_MOST_WAITING = 4
+_MOST_RECEIVED = 64 << 20
+"""Bytes of all pictures that are being received or wait."""
+_Answer = TypeVar("_Answer")
 
 
 class BusyError(Exception):
@@ -33,6 +36,8 @@ class BusyError(Exception):
 class SingleImages:
     """Segments single pictures with a segmenter of its own, so that none becomes the video's previous frame.
 
+    One picture at a time is decoded, segmented and encoded; the others wait as the bytes that were sent.
+
     Args:
         opener: Opens the segmenter, without flow: a single picture has none. Called with the first picture.
     """
@@ -41,18 +46,44 @@ class SingleImages:
         self._opener = opener
         self._segmenter: SegmenterProtocol | None = None
         self._lock = threading.Lock()
-        self._places = threading.BoundedSemaphore(_BUSY + 1)
+        self._places = threading.BoundedSemaphore(_MOST_WAITING + 1)
+        self._received = 0
 
-    def segment(self, image: NDArray[np.uint8], queries: Sequence[str], threshold: float) -> Result:
+    @asynccontextmanager
+    async def receive(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
+        """The bytes of a picture, which count against the limit of all pictures until the context ends.
+
+        Raises:
+            BusyError: The pictures that are being received would take too much memory.
+        """
+        data = bytearray()
+        try:
+            async for chunk in chunks:
+                self._received += len(chunk)
+                data += chunk
+                if self._received > _MOST_RECEIVED:
+                    raise BusyError
+            yield data
+        finally:
+            self._received -= len(data)
+
+    def segment(
+        self,
+        data: bytes | bytearray,
+        queries: Sequence[str],
+        threshold: float,
+        encode: Callable[[Result], _Answer],
+    ) -> _Answer:
         """Segment one picture.
 
         Args:
-            image: uint8 [H,W,3] BGR.
+            data: A JPEG or PNG.
             queries: What to segment.
             threshold: In logits.
+            encode: Makes the answer of the result.
 
         Raises:
-            UserError: Of the queries or the threshold.
+            UserError: The picture, a query or the threshold cannot be taken.
             BusyError: Others are waiting already.
         """
         if len(queries) > MOST_QUERIES:
@@ -61,22 +92,23 @@ class SingleImages:
             raise BusyError
         try:
             with self._lock:
+                image = decode_picture(data)
                 if self._segmenter is None:
                     self._segmenter = self._opener()
                 segmenter = self._segmenter
                 segmenter.set_queries(queries)
                 segmenter.set_threshold(threshold)
                 segmenter.reset()
-                return segmenter.step(image)
+                return encode(segmenter.step(image))
         finally:
             self._places.release()
 
 
-def decode_picture(data: bytes) -> NDArray[np.uint8]:
-    """A JPEG or PNG as uint8 [H,W,3] BGR.
+def decode_picture(data: bytes | bytearray) -> NDArray[np.uint8]:
+    """Decode a JPEG or PNG to uint8 [H,W,3] BGR; its size is read from the header first.
 
     Raises:
-        UserError: It is neither, is damaged, or is too large.
+        UserError: The data is neither, is damaged, or states too many pixels.
     """
     size = picture_size(data)
     if size is None:
@@ -95,8 +127,8 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(image, dtype=np.uint8)
 
 
-def picture_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width as the header of a JPEG or PNG states them, None for anything else."""
+def picture_size(data: bytes | bytearray) -> tuple[int, int] | None:
+    """Height and width that the header of a JPEG or PNG states; None for anything else."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
         return (height, width) if height and width else None
@@ -116,22 +148,24 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
 
 
 def as_png(result: Result) -> bytes:
-    """One indexed PNG: 0 is background, i+1 is query i, a later query over an earlier one."""
+    """Indexed PNG of a result: 0 is background, i+1 is query i, a later query over an earlier one."""
     return indexed_png(label_image(result.masks))
 
 
 def as_coco(result: Result) -> dict[str, Any]:
-    """Every mask whole, as COCO has it, in its compressed run lengths."""
+    """Masks of a result in COCO's form: ``bbox`` is x, y, width, height or null; masks are compressed run lengths."""
     height, width = result.masks.shape[1:]
     objects = [
         {
             "text": text,
             "score": round(float(score), 4) if np.isfinite(score) else None,
             "area": int(np.count_nonzero(mask)),
-            "bbox": bounding_box(mask),
+            "bbox": [x0, y0, x1 - x0, y1 - y0] if x1 else None,
             "segmentation": {"size": [height, width], "counts": encode_rle(mask)},
         }
-        for text, score, mask in zip(result.queries, result.scores, result.masks, strict=True)
+        for text, score, mask, (x0, y0, x1, y1) in zip(
+            result.queries, result.scores, result.masks, mask_boxes(result.masks).tolist(), strict=True
+        )
     ]
     timings = {stage: round(milliseconds, 3) for stage, milliseconds in result.timings.items()}
     return {"size": [height, width], "objects": objects, "timings_ms": timings}

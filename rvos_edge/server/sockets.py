@@ -1,31 +1,33 @@
-"""The WebSockets: pictures to viewers, status to pages, edits from them."""
+"""The WebSockets: pictures to viewers, the status to pages, edits from pages."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rvos_edge.errors import UserError
 from rvos_edge.server.controls import explain
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from rvos_edge.server.app import Live
+from rvos_edge.server.live import Live
+from rvos_edge.server.routes import LiveStream
 
 MOST_VIEWERS = 32
 LONGEST_MESSAGE = 64 << 10
-"""Bytes of what a page may send at once; the connection of one that sends more is closed."""
+"""Bytes of one message of a client; a longer one closes its connection."""
 _IN_FLIGHT = 2
 """Pictures on their way to a viewer: one being shown while the next one travels."""
 _EVERY = 0.25
-"""Seconds between two looks at the status."""
+"""Seconds between two messages with the status."""
 _TOO_MANY = 1013  # "try again later"
+_NO_TEXT = 1003  # "unsupported data"
+
+router = APIRouter()
 
 
 class Edit(BaseModel):
@@ -38,91 +40,91 @@ class Edit(BaseModel):
     settings: dict[str, Any] | None = None
 
 
-class Sockets:
-    """The two endpoints; each has two tasks per connection, and either ends with the other."""
+@router.websocket("/api/frames")
+async def send_frames(socket: WebSocket, live: LiveStream) -> None:
+    """Send pictures: always the newest, one for each message of the viewer, after two that need none.
 
-    def __init__(self, live: Live) -> None:
-        self._live = live
-        self._pages = 0
+    A viewer that asks for none gets none, and costs nothing.
+    """
+    hub = live.hub
+    if hub.viewers >= MOST_VIEWERS:
+        await socket.close(_TOO_MANY, "too many viewers")
+        return
+    await socket.accept()
+    asked = _Credit(_IN_FLIGHT)
 
-    async def frames(self, socket: WebSocket) -> None:
-        """Pictures: the newest one for each message of the viewer, after a first few that need none.
+    async def listen() -> None:
+        while await _text(socket) is not None:
+            asked.add()
 
-        A viewer that asks for none gets none, and costs nothing.
-        """
-        hub = self._live.hub
-        if hub.viewers >= MOST_VIEWERS:
-            await socket.close(_TOO_MANY, "too many viewers")
-            return
-        await socket.accept()
-        asked = _Credit(_IN_FLIGHT)
+    async def show() -> None:
+        seen = 0
+        while True:
+            await asked.take()
+            seen, picture = await hub.newer(seen)
+            await socket.send_bytes(picture)
 
-        async def listen() -> None:
-            while True:
-                message = await socket.receive()
-                if message["type"] != "websocket.receive":
-                    return
-                asked.add()
+    hub.viewers += 1
+    live.sink.show_again()
+    try:
+        await _first_of(listen(), show())
+    finally:
+        hub.viewers -= 1
 
-        async def show() -> None:
-            seen = 0
-            while True:
-                await asked.take()
-                seen, picture = await hub.newer(seen)
-                await socket.send_bytes(picture)
 
-        hub.viewers += 1
-        self._live.sink.show_again()
-        try:
-            await _first_of(listen(), show())
-        finally:
-            hub.viewers -= 1
+@router.websocket("/api/live")
+async def exchange_edits(socket: WebSocket, live: LiveStream) -> None:
+    """Send the status four times a second, and answers to edits."""
+    if live.pages >= MOST_VIEWERS:
+        await socket.close(_TOO_MANY, "too many pages")
+        return
+    await socket.accept()
 
-    async def live(self, socket: WebSocket) -> None:
-        """Status whenever it changes, and answers to edits."""
-        if self._pages >= MOST_VIEWERS:
-            await socket.close(_TOO_MANY, "too many pages")
-            return
-        await socket.accept()
-
-        async def listen() -> None:
-            while True:
-                answer = self._take(await socket.receive_text())
-                await socket.send_text(json.dumps(answer, ensure_ascii=False))
-                if answer["type"] == "taken":
-                    await tell()
-
-        async def tell() -> None:
-            await socket.send_text(json.dumps({"type": "status", **self._live.status()}, ensure_ascii=False))
-
-        async def look() -> None:
-            while True:
+    async def listen() -> None:
+        while (message := await _text(socket)) is not None:
+            answer = _take(live, message)
+            await socket.send_text(json.dumps(answer, ensure_ascii=False))
+            if answer["type"] == "taken":
                 await tell()
-                await asyncio.sleep(_EVERY)
 
-        self._pages += 1
-        try:
-            await _first_of(listen(), look())
-        finally:
-            self._pages -= 1
+    async def tell() -> None:
+        await socket.send_text(json.dumps({"type": "status", **live.status()}, ensure_ascii=False))
 
-    def _take(self, message: str) -> dict[str, Any]:
-        controls, edit = self._live.controls, Edit()
-        try:
-            edit = Edit.model_validate_json(message)
-            if edit.queries is not None:
-                controls.set_queries(edit.queries)
-            if edit.settings is not None:
-                controls.change(edit.settings)
-        except ValidationError as error:
-            return {"type": "refused", "id": edit.id, "error": explain(error)}
-        except UserError as error:
-            return {"type": "refused", "id": edit.id, "error": str(error)}
-        return {"type": "taken", "id": edit.id, "revision": controls.wanted.revision}
+    async def look() -> None:
+        while True:
+            await tell()
+            await asyncio.sleep(_EVERY)
+
+    live.pages += 1
+    try:
+        await _first_of(listen(), look())
+    finally:
+        live.pages -= 1
+
+
+def _take(live: Live, message: str) -> dict[str, Any]:
+    edit = Edit()
+    try:
+        edit = Edit.model_validate_json(message)
+        revision = live.controls.edit(edit.queries, edit.settings)
+    except ValidationError as error:
+        return {"type": "refused", "id": edit.id, "error": explain(error.errors()[0])}
+    except UserError as error:
+        return {"type": "refused", "id": edit.id, "error": str(error)}
+    return {"type": "taken", "id": edit.id, "revision": revision}
+
+
+async def _text(socket: WebSocket) -> str | None:
+    """The next message; None at the end, which a message that is no text brings about."""
+    message = await socket.receive()
+    text: str | None = message.get("text")
+    if message["type"] == "websocket.receive" and text is None:
+        await socket.close(_NO_TEXT, "send text")
+    return text
 
 
 class _Credit:
-    """How many pictures a viewer may be sent."""
+    """The number of pictures that a viewer may be sent."""
 
     def __init__(self, most: int) -> None:
         self._most = self._left = most
@@ -140,7 +142,7 @@ class _Credit:
 
 
 async def _first_of(*work: Awaitable[None]) -> None:
-    """Until one of them ends, the others end with it; that the other side is gone is no error."""
+    """Wait until one of them ends, then end the others; a client that is gone is no error."""
     tasks = [asyncio.ensure_future(part) for part in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

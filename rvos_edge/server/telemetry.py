@@ -1,4 +1,4 @@
-"""What a stream has done so far: the figures of the page, and the metrics for Prometheus."""
+"""Counts and times of a stream: the figures of the page, and the metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from rvos_edge.streaming.sources import Frame
 
 _RECENT = 60
-"""Frames that the page's figures are of."""
+"""Frames that the page's figures cover."""
 _SECONDS = (0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -27,11 +26,13 @@ class Telemetry:
     """Counts frames; may be read from any thread.
 
     Args:
-        viewers: Says how many there are.
+        viewers: Returns the number of viewers.
 
     Attributes:
-        frames: So far.
-        objects: Of the last frame, one per query: text, score (null where it is no number), area (share of the frame).
+        frames: Number of frames so far.
+        objects: One row per query of the last frame: text, score (null where it is no number), area (share of the
+            frame).
+        requests: Counter of answered requests, by method, route and status.
     """
 
     def __init__(self, viewers: Callable[[], int]) -> None:
@@ -66,7 +67,13 @@ class Telemetry:
         Gauge("rvos_edge_frames_per_second", "Over the last frames.", registry=registry).set_function(lambda: self.fps)
 
     def add(self, frame: Frame, result: Result, dropped: int) -> None:
-        """Count a frame that was segmented just now; ``dropped`` is the source's count so far."""
+        """Count a frame that was segmented just now.
+
+        Args:
+            frame: The frame.
+            result: Its result.
+            dropped: Frames that the source has dropped so far.
+        """
         now = time.perf_counter()
         latency = now - frame.captured
         areas = np.count_nonzero(result.masks, axis=(1, 2)) / max(1, result.masks[0].size if len(result.masks) else 1)
@@ -104,7 +111,7 @@ class Telemetry:
             return 1 / usual if usual > 0 else 0.0
 
     def summary(self) -> dict[str, Any]:
-        """For the page, as JSON: milliseconds, medians over the last frames."""
+        """Figures of the page, as JSON: milliseconds, medians over the last frames."""
         fps = self.fps
         with self._lock:
             latencies = np.percentile(self._latencies, (50, 95)) if self._latencies else (0.0, 0.0)
@@ -122,16 +129,10 @@ class Telemetry:
             }
 
     def exposition(self) -> bytes:
-        """The metrics in Prometheus' text format."""
+        """Metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
-def bounding_box(mask: Any) -> list[int] | None:
-    """[x, y, width, height] in pixels of a mask bool [H,W], as COCO has it; None where it is empty."""
-    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return [x, y, width, height] if width else None
-
-
 def _number(score: Any) -> float | None:
-    """JSON has no NaN."""
+    """The score for JSON, which has no NaN."""
     return round(float(score), 4) if np.isfinite(score) else None

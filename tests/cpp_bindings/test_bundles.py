@@ -39,7 +39,7 @@ CHANGES = {
     "missing": at("stride", ...),
     "extra": at("colour", "red"),
     "extra inside": at("graphs.aspp.colour", 1),
-    "version": at("format_version", 4),
+    "version": at("format_version", 5),
     "version as text": at("format_version", "two"),
     "no version": at("format_version", ...),
     "text for a number": at("stride", "wide"),

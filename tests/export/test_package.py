@@ -110,21 +110,17 @@ def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Pat
 
 
 @pytest.mark.parametrize("arguments", [("--fp16",), ("--bf16", "--fuse")])
-def test_words_for_what_the_encoder_knows_are_exported(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """Inside the graphs there are: C5 and a fifth language vector go to ``gating``."""
+def test_presence_is_exported_in_narrow_types(arguments: tuple[str, ...], tmp_path: Path) -> None:
     backbone = {"name": "efficientnet_lite0", "stride": 16}
-    checkpoint = write_checkpoint(
-        tmp_path / "checkpoint", backbone=backbone, naming=True, discriminant=True, sureness=True
-    )
-    done = _invoke("export", checkpoint, "--output", tmp_path / "named", *arguments)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, presence=True)
+    done = _invoke("export", checkpoint, "--output", tmp_path / "refined", *arguments)
     assert done.exit_code == 0, done.output
-    manifest = Bundle.open(tmp_path / "named").manifest
-    assert (manifest.network["naming"], manifest.network["sureness"]) == (True, True)
-    assert [tensor.name for tensor in manifest.graphs["text"].outputs][-1] == "lang5"
-    assert {"c5", "lang5"} <= {tensor.name for tensor in manifest.graphs["gating"].inputs}
+    manifest = Bundle.open(tmp_path / "refined").manifest
+    assert manifest.network["presence"] is True
+    assert "c5" in {tensor.name for tensor in manifest.graphs["gating"].inputs}
     theirs = TorchSegmenter(load_checkpoint(checkpoint))
     for backend in ("onnxruntime", "openvino"):
-        ours = rvos_edge.open(tmp_path / "named", device="cpu", backend=backend)
+        ours = rvos_edge.open(tmp_path / "refined", device="cpu", backend=backend)
         theirs.reset()
         for segmenter in (ours, theirs):
             segmenter.set_queries(["the red ball", "a dog"])
@@ -278,3 +274,29 @@ def test_what_to_export_must_be_clear(arguments: tuple[str, ...], sentence: str,
 
 def _invoke(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("fusion", ["hierarchical", "single"])
+def test_a_presence_head_is_an_output_of_gating(fusion: str, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", fusion=fusion, presence=True)
+    opened = Bundle.open(export_bundle(checkpoint, tmp_path / "bundle"))
+    (found,) = (spec for spec in opened.manifest.graphs["gating"].outputs if spec.name == "presence")
+    assert (found.dtype, found.shape) == ("float32", ("Q",))
+    segmenter = rvos_edge.open(opened.path, device="cpu")
+    queries = ["the red ball", "a dog"]
+    segmenter.set_queries(queries)
+    frame = next(iter(SyntheticCamera(seed=7, size=opened.manifest.size))).image
+    presence = segmenter.step(frame).presence
+    assert presence is not None
+    loaded = load_checkpoint(checkpoint)
+    theirs = TorchSegmenter(loaded)
+    theirs.set_queries(queries)
+    theirs.margins(frame)
+    assert theirs.presence is not None
+    assert np.allclose(presence, theirs.presence, atol=1e-3)
+
+
+def test_without_the_head_nothing_is_said_of_presence(bundle: Path) -> None:
+    segmenter = rvos_edge.open(bundle, device="cpu")
+    segmenter.set_queries(["a dog"])
+    assert segmenter.step(np.zeros((64, 96, 3), np.uint8)).presence is None

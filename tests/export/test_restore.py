@@ -79,20 +79,19 @@ def test_how_masks_are_drawn_is_restored_too(checkpoint: Path, tmp_path: Path) -
     assert load_checkpoint(restore_checkpoint(old, tmp_path / "plain")).model.config.boundary == "none"
 
 
-def test_words_for_what_the_encoder_knows_are_restored(tmp_path: Path) -> None:
+def test_refinements_and_presence_are_restored(tmp_path: Path) -> None:
     backbone = {"name": "efficientnet_lite0", "stride": 16}
-    checkpoint = write_checkpoint(
-        tmp_path / "checkpoint", backbone=backbone, naming=True, discriminant=True, sureness=True
-    )
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, presence=True, discriminant=True)
     before = load_checkpoint(checkpoint)
-    before.card["config"] = {"model": {"preset": "test", "backbone": backbone, "naming": True}}
+    before.card["config"] = {"model": {"preset": "test", "backbone": backbone}}
     save_checkpoint(checkpoint, before)
     bundle = export_bundle(checkpoint, tmp_path / "bundle")
     after = load_checkpoint(restore_checkpoint(bundle, tmp_path / "restored"))
     assert after.model.config == before.model.config
-    assert after.model.naming is not None
-    assert before.model.naming is not None
-    torch.testing.assert_close(after.model.naming.words.weight, before.model.naming.words.weight, rtol=1e-3, atol=1e-3)
+    assert after.model.presence is not None
+    assert before.model.presence is not None
+    ours, theirs = after.model.presence.words.weight, before.model.presence.words.weight
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 def test_training_starts_where_evaluation_stands(restored: Path) -> None:

@@ -1,4 +1,4 @@
-"""Streams on the tiny bundle that are served, and ended after the test."""
+"""Served streams on the tiny bundle, ended after each test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import rvos_edge
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.server.address import Address
-from rvos_edge.server.app import Live, LiveServer
+from rvos_edge.server.app import LiveServer
+from rvos_edge.server.live import Live
 from rvos_edge.streaming.loop import run_stream
 from rvos_edge.streaming.sources import Source
 
@@ -28,7 +29,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def open_tiny(tiny: Path) -> Callable[..., Segmenter]:
-    """Opens the tiny bundle; keywords are options of the flow."""
+    """A function that opens the tiny bundle; its keywords are options of the flow."""
 
     def opener(**flow: Any) -> Segmenter:
         return rvos_edge.open(tiny, backend="onnxruntime", threads=1, flow=FlowOptions(**flow))
@@ -38,7 +39,7 @@ def open_tiny(tiny: Path) -> Callable[..., Segmenter]:
 
 @contextmanager
 def starting(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
-    """Starts streams that are served, and ends them."""
+    """A function that starts and serves streams; all end with the context."""
     started: list[tuple[LiveServer, threading.Thread, Served]] = []
 
     def start(
@@ -59,7 +60,7 @@ def starting(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
             live.close()
             raise
         collector = Collector(keep)
-        served = Served(live, server.address.port, server.url, collector, server.close)
+        served = Served(live, server, collector)
 
         def loop() -> None:
             try:
@@ -86,13 +87,13 @@ def starting(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
 
 @pytest.fixture
 def serve(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
-    """Starts streams that are served, and ends them after the test."""
+    """A function that starts and serves streams; all end after the test."""
     with starting(open_tiny) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
 def dog(open_tiny: Callable[..., Segmenter]) -> Iterator[Served]:
-    """One stream for all tests that leave it as it was: it looks for "the dog"."""
+    """One stream with the query "the dog", for all tests that leave it unchanged."""
     with starting(open_tiny) as start:
         yield start("the dog")

@@ -1,10 +1,13 @@
-"""The HTTP API on a running stream."""
+"""The HTTP API of a running stream."""
 
 from __future__ import annotations
 
 import json
 import socket
+import struct
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,16 @@ from support.served import Pictures, Serve, Served, picture, wait_until, write_c
 
 from rvos_edge.errors import UserError
 from rvos_edge.segmenter import Segmenter
-from rvos_edge.server import uploads
+from rvos_edge.server import single_image, uploads
 from rvos_edge.server.address import Address, check_token, parse_address
-from rvos_edge.server.single_image import picture_size
+from rvos_edge.server.single_image import decode_picture, picture_size
 from rvos_edge.streaming.sinks import encode_rle
 
 JSON = {"content-type": "application/json"}
+
+
+def mp4_box(name: str, content: bytes = b"") -> bytes:
+    return struct.pack(">I", 8 + len(content)) + name.encode() + content
 
 
 def encoded(index: int = 3, suffix: str = ".png") -> bytes:
@@ -57,8 +64,9 @@ def test_queries_are_read_and_replaced_while_the_stream_runs(serve: Serve) -> No
         ({"query": ["a dog"]}, 422, "queries: field required"),
         ({"queries": ["a dog"], "color": 1}, 422, "'color' is not known"),
         (b"{not json", 400, "not JSON"),
-        (b"", 400, "not JSON"),
-        (b'{"queries": ["\\ud800"]}', 400, "not JSON"),
+        (b"[" * 60_000, 400, "not JSON"),
+        (b"", 422, "the body: field required"),
+        (b'{"queries": ["\\ud800"]}', 422, "not valid Unicode"),
         ({"queries": ["q" * 100_000]}, 413, "at most 65,536 bytes"),
         ({"queries": ["\N{DOG FACE}" * 100_000]}, 413, "at most 65,536 bytes"),
     ],
@@ -108,6 +116,7 @@ def test_settings_reach_the_next_frame(serve: Serve) -> None:
         ({"opacity": -0.1}, "opacity: "),
         ({"paused": 1}, "paused: "),
         ({"gamma": 2}, "'gamma' is not known here"),
+        (b'{"\\ud800": 2}', "the body: input should be a valid string"),
         ([], "the body: "),
     ],
 )
@@ -167,7 +176,7 @@ def test_posted_frames_do_not_disturb_the_video(serve: Serve, open_tiny: Callabl
     alone.set_queries(["the dog"])
     expected = [alone.step(picture(index % 40)).margins for index in range(80)]
     served = serve("the dog", source=lambda: Pictures(80), repeat=False, keep=80)
-    while served.live.figures.frames < 80:
+    while served.live.telemetry.frames < 80:
         assert served.request("POST", "/api/frame?query=a+cat", encoded(11)).status == 200
     wait_until(lambda: len(served.collector.results) == 80)
     for result, margins in zip(served.collector.results, expected, strict=True):
@@ -184,7 +193,7 @@ def test_posted_frames_do_not_disturb_the_video(serve: Serve, open_tiny: Callabl
         ("/api/frame?query=", encoded(), 422, "query 1 is empty"),
         ("/api/frame?threshold=high", encoded(), 422, "threshold"),
         ("/api/frame?threshold=nan", encoded(), 422, "threshold"),
-        ("/api/frame?format=bmp", encoded(), 422, "png or coco"),
+        ("/api/frame?format=bmp", encoded(), 422, "'png' or 'coco'"),
     ],
 )
 def test_bad_frames(dog: Served, path: str, body: bytes, status: int, words: str) -> None:
@@ -192,6 +201,37 @@ def test_bad_frames(dog: Served, path: str, body: bytes, status: int, words: str
     assert answer.status == status
     assert words in answer.error
     dog.after(1)
+
+
+def test_pictures_are_decoded_one_at_a_time(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve()
+    decoding = threading.Semaphore(1)
+
+    def decode(data: bytes) -> Any:
+        assert decoding.acquire(blocking=False)
+        try:
+            return decode_picture(data)
+        finally:
+            decoding.release()
+
+    monkeypatch.setattr(single_image, "decode_picture", decode)
+    with ThreadPoolExecutor(12) as pool:
+        statuses = list(pool.map(lambda _: served.request("POST", "/api/frame", encoded()).status, range(12)))
+    assert set(statuses) <= {200, 503}
+    assert 200 in statuses
+
+
+def test_pictures_that_are_being_received_are_limited_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve()
+    monkeypatch.setattr(single_image, "_MOST_RECEIVED", 1000)
+    head = b"POST /api/frame HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(head + bytes(900))
+        wait_until(lambda: served.live.single_images._received == 900)
+        answer = served.request("POST", "/api/frame", bytes(101))
+        assert (answer.status, "waiting already" in answer.error) == (503, True)
+    wait_until(lambda: served.live.single_images._received == 0)
+    assert "not a JPEG" in served.request("POST", "/api/frame", bytes(101)).error
 
 
 def test_a_frame_that_is_too_long_is_refused_by_its_stated_length(dog: Served) -> None:
@@ -202,7 +242,7 @@ def test_a_frame_that_is_too_long_is_refused_by_its_stated_length(dog: Served) -
     assert told.startswith(b"HTTP/1.1 413")
 
 
-def test_health_status_snapshot_and_what_is_not_there(dog: Served) -> None:
+def test_health_status_snapshot_and_missing_routes(dog: Served) -> None:
     dog.after(2)
     health = dog.request("GET", "/api/health").json
     assert (health["status"], health["state"], health["bundle"]) == ("ok", "playing", "tiny")
@@ -233,7 +273,7 @@ def test_metrics_are_in_prometheus_form(dog: Served) -> None:
     assert families["rvos_edge_queries"].samples[0].value == 1
 
 
-def test_what_is_served_is_described(dog: Served) -> None:
+def test_openapi_describes_every_route(dog: Served) -> None:
     dog.after(1)
     document = dog.request("GET", "/api/openapi.json").json
     assert document["openapi"] == "3.1.0"
@@ -245,7 +285,10 @@ def test_what_is_served_is_described(dog: Served) -> None:
     text = json.dumps(document)
     for reference in [part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]]:
         assert reference in document["components"]["schemas"]
-    assert "http" not in dog.request("GET", "/api").body.decode().replace("http-equiv", "")  # nothing from elsewhere
+    assert set(document["paths"]["/api/frame"]["post"]["responses"]) == {"200", "default"}
+    for path in ("/docs", "/redoc"):  # their pages would load scripts from elsewhere
+        assert dog.request("GET", path).status == 404
+    assert b"//" not in dog.request("GET", "/").body
 
 
 def test_clips_are_uploaded_played_and_removed(serve: Serve, tmp_path: Path) -> None:
@@ -270,12 +313,19 @@ def test_clips_are_uploaded_played_and_removed(serve: Serve, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"no video", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n/etc/passwd\n", b"ffconcat version 1.0\nfile /etc/passwd\n"],
+    [
+        b"",
+        b"no video",
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n/etc/passwd\n",
+        b"ffconcat version 1.0\nfile /etc/passwd\n",
+        b"\0\0\0\x20ftypisom" + bytes(500),
+    ],
 )
 def test_only_videos_are_kept(dog: Served, body: bytes) -> None:
     answer = dog.request("POST", "/api/clips", body)
     assert (answer.status, "mp4" in answer.error) == (422, True)
-    broken = dog.request("POST", "/api/clips?name=cut.mp4", b"\0\0\0\x20ftypisom" + bytes(500))
+    empty = mp4_box("ftyp", b"isom") + mp4_box("moov", mp4_box("mvhd") + mp4_box("trak")) + mp4_box("mdat", body)
+    broken = dog.request("POST", "/api/clips?name=cut.mp4", empty)
     assert (broken.status, "cut.mp4 holds no video" in broken.error) == (422, True)
     assert list(dog.live.library.folder.iterdir()) == []
     dog.after(1)
@@ -307,6 +357,30 @@ def test_clips_are_limited_in_size_and_number(serve: Serve, tmp_path: Path, monk
     monkeypatch.setattr(uploads, "_SPARE", 1 << 62)
     assert "nearly full" in served.request("POST", "/api/clips", video).error
     assert len(list(served.live.library.folder.iterdir())) == 1
+
+
+def test_uploads_that_are_being_received_count(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve()
+    head = b"POST /api/clips HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    monkeypatch.setattr(uploads, "_ALL_CLIPS", 1000)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(head + bytes(900))
+        wait_until(lambda: sum(served.live.library._sizes.values()) == 900)
+        assert "larger than" in served.request("POST", "/api/clips", bytes(101)).error
+        monkeypatch.setattr(uploads, "_MOST_CLIPS", 1)
+        assert "no more are kept" in served.request("POST", "/api/clips", bytes(1)).error
+    wait_until(lambda: not served.live.library._sizes)
+
+
+def test_clips_have_a_largest_frame_and_duration(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve()
+    video = write_clip(tmp_path / "a.mp4")
+    monkeypatch.setattr(uploads, "_LARGEST_FRAME", 64 * 48 - 1)
+    assert "64 x 48 pixels" in served.request("POST", "/api/clips", video).error
+    monkeypatch.setattr(uploads, "_LARGEST_FRAME", 64 * 48)
+    monkeypatch.setattr(uploads, "_LONGEST_CLIP", 0.1)
+    assert "send at most 0.1 s" in served.request("POST", "/api/clips", video).error
+    assert list(served.live.library.folder.iterdir()) == []
 
 
 def test_pages_cannot_name_paths_of_the_server(dog: Served) -> None:
@@ -353,7 +427,7 @@ def test_a_recording_that_cannot_go_on_does_not_end_the_stream(serve: Serve, mon
     served.after(2)
 
 
-def test_a_page_of_another_origin_changes_nothing(serve: Serve) -> None:
+def test_requests_of_another_origin_change_nothing(serve: Serve) -> None:
     served = serve("the dog")
     body = {"queries": ["a cat"]}
     for origin in ("http://evil.example", "null", f"http://127.0.0.1:{served.port + 1}"):
@@ -363,7 +437,7 @@ def test_a_page_of_another_origin_changes_nothing(serve: Serve) -> None:
     assert served.request("PUT", "/api/queries", body, {"origin": own}).status == 200
 
 
-def test_a_name_that_was_bound_to_loopback_is_not_served(dog: Served) -> None:
+def test_foreign_host_names_are_refused(dog: Served) -> None:
     for host in ("evil.example", f"evil.example:{dog.port}", "127.0.0.1.evil.example", ""):
         answer = dog.request("GET", "/api/status", headers={"host": host})
         assert (answer.status, "localhost" in answer.error) == (403, True)
@@ -374,7 +448,7 @@ def test_a_name_that_was_bound_to_loopback_is_not_served(dog: Served) -> None:
 def test_the_token_is_asked_for(serve: Serve) -> None:
     token = "correct horse"
     served = serve(token=token)
-    assert served.url == f"http://127.0.0.1:{served.port}/?token={token.replace(' ', '%20')}"
+    assert served.url == f"http://127.0.0.1:{served.port}/"
     for headers in ({}, {"authorization": "Bearer wrong horse"}, {"authorization": "Basic x"}, {"cookie": "a=b"}):
         answer = served.request("GET", "/api/status", headers=headers)
         assert (answer.status, "token" in answer.error) == (401, True)
@@ -412,7 +486,7 @@ def test_addresses(written: str, address: Address) -> None:
 
 
 @pytest.mark.parametrize("written", ["", "a b", "host:", "host:99999", "host:port", "::1", "http://host:80/"])
-def test_addresses_that_are_none(written: str) -> None:
+def test_invalid_addresses_are_refused(written: str) -> None:
     with pytest.raises(UserError, match="write it as HOST:PORT"):
         parse_address(written)
 
@@ -427,7 +501,7 @@ def test_beyond_loopback_only_with_a_token() -> None:
         check_token(Address("127.0.0.1"), "short")
 
 
-def test_a_taken_port_is_told_in_a_sentence(serve: Serve) -> None:
+def test_a_taken_port_is_refused(serve: Serve) -> None:
     served = serve()
     with pytest.raises(UserError, match="cannot be used"):
         serve(address=Address(port=served.port))

@@ -1,4 +1,4 @@
-"""Edits of a running stream, the player of sources, and the pictures that are made."""
+"""Edits of a running stream, the player of sources, and drawn pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import cv2
 import numpy as np
 import pytest
 from support.served import Pictures, Serve, picture, wait_until
@@ -18,29 +17,27 @@ from rvos_edge.segmenter import Segmenter
 from rvos_edge.server.controls import LiveSegmenter, ServerControls, Settings
 from rvos_edge.server.player import Choice, Player
 from rvos_edge.server.rendering import draw_picture, encode_jpeg, fit, flow_colours
-from rvos_edge.server.uploads import container
 from rvos_edge.streaming.sources import Frame, Source
 
 
-def test_edits_between_two_frames_are_done_once(open_tiny: Callable[..., Segmenter]) -> None:
+def test_edits_between_two_frames_are_applied_once(open_tiny: Callable[..., Segmenter]) -> None:
     segmenter = open_tiny()
     segmenter.set_queries(["the dog"])
     controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
     assert live.step(picture(0)).queries == ("the dog",)
     for number in range(50):
-        controls.set_queries([f"the dog {number}"])
-        controls.change({"iterations": 1 + number % 5})
+        controls.edit([f"the dog {number}"], {"iterations": 1 + number % 5})
     assert segmenter.queries == ("the dog",)
     result = live.step(picture(1))
     assert result.queries == ("the dog 49",)
     assert result.decision is not None
     assert result.decision.iterations == 5
-    assert controls.shown.revision == controls.wanted.revision == 100
+    assert controls.shown.revision == controls.wanted.revision == 50
 
 
 def test_edits_do_not_interrupt_the_video(open_tiny: Callable[..., Segmenter]) -> None:
-    """Words alone change: the flow goes on from the frame before."""
+    """Only words change: the flow continues from the frame before."""
     plain, edited = open_tiny(), open_tiny()
     plain.set_queries(["a cat"])
     edited.set_queries(["the dog"])
@@ -48,17 +45,19 @@ def test_edits_do_not_interrupt_the_video(open_tiny: Callable[..., Segmenter]) -
     live = LiveSegmenter(edited, controls)
     for index in range(4):
         if index == 2:
-            controls.set_queries(["a cat"])
+            controls.edit(["a cat"])
         expected, got = plain.step(picture(index)), live.step(picture(index))
     assert np.array_equal(expected.margins, got.margins)
 
 
-def test_without_queries_the_picture_is_bare_and_the_next_one_starts_anew(open_tiny: Callable[..., Segmenter]) -> None:
+def test_without_queries_the_picture_is_bare_and_the_video_starts_again_later(
+    open_tiny: Callable[..., Segmenter],
+) -> None:
     segmenter = open_tiny()
     controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
     assert live.step(picture(0)).masks.shape == (0, 96, 128)
-    controls.set_queries(["the dog"])
+    controls.edit(["the dog"])
     result = live.step(picture(1))
     assert result.masks.shape == (1, 96, 128)
     assert result.decision is not None
@@ -67,14 +66,14 @@ def test_without_queries_the_picture_is_bare_and_the_next_one_starts_anew(open_t
         live.step(np.zeros((4, 4), np.uint8))
 
 
-def test_an_edit_that_cannot_be_done_leaves_what_was(
+def test_an_edit_that_cannot_be_applied_changes_nothing(
     open_tiny: Callable[..., Segmenter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segmenter = open_tiny()
     segmenter.set_queries(["the dog"])
     controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
-    controls.set_queries(["a cat"])
+    controls.edit(["a cat"])
 
     def fail(queries: object) -> None:
         raise UserError("the engine takes no more; use fewer.")
@@ -85,8 +84,35 @@ def test_an_edit_that_cannot_be_done_leaves_what_was(
     assert controls.wanted.queries == ("the dog",)
     live.step(picture(1))
     assert controls.error  # until the next edit
-    controls.change({"opacity": 1.0})
+    controls.edit(settings={"opacity": 1.0})
     assert controls.error == ""
+
+
+def test_an_edit_is_taken_whole_or_not_at_all(open_tiny: Callable[..., Segmenter]) -> None:
+    segmenter = open_tiny()
+    segmenter.set_queries(["the dog"])
+    controls = ServerControls(segmenter)
+    for queries, settings in ((["a cat"], {"opacity": 7}), (["a cat", " "], {"opacity": 0.1})):
+        with pytest.raises(UserError):
+            controls.edit(queries, settings)
+        assert (controls.wanted.queries, controls.wanted.settings.opacity) == (("the dog",), 0.5)
+
+
+def test_an_edit_that_fails_halfway_is_undone(
+    open_tiny: Callable[..., Segmenter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = open_tiny()
+    segmenter.set_queries(["the dog"])
+    controls = ServerControls(segmenter)
+    live = LiveSegmenter(segmenter, controls)
+    controls.edit(["a cat"], {"threshold": 1.0})
+
+    def fail(threshold: float) -> None:
+        raise UserError("the engine takes no threshold; leave it at 0.")
+
+    monkeypatch.setattr(segmenter, "set_threshold", fail)
+    assert live.step(picture(0)).queries == ("the dog",)
+    assert segmenter.queries == ("the dog",)
 
 
 def test_waiting_for_an_edit() -> None:
@@ -97,12 +123,12 @@ def test_waiting_for_an_edit() -> None:
 
     controls = ServerControls(Nothing())  # type: ignore[arg-type]
     assert not controls.wait_for_edit(controls.wanted.revision, 0.01)
-    threading.Timer(0.05, lambda: controls.change({"paused": True})).start()
+    threading.Timer(0.05, lambda: controls.edit(settings={"paused": True})).start()
     assert controls.wait_for_edit(0, 10)
 
 
 class Breaking(Pictures):
-    """Breaks off after three frames."""
+    """Source that fails after three frames."""
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in super().__iter__():
@@ -115,14 +141,14 @@ def test_a_source_that_breaks_waits_for_another_one(serve: Serve) -> None:
     served = serve("the dog", source=Breaking)
     wait_until(lambda: served.live.status()["state"] == "waiting")
     assert "unplugged" in served.request("GET", "/api/status").json["trouble"]
-    assert served.live.figures.frames == 3
+    assert served.live.telemetry.frames == 3
     assert served.request("PUT", "/api/source", {"source": "synthetic"}).status == 200
     assert served.after(2).masks.shape[1:] == (288, 512)
     assert served.live.status()["trouble"] == ""
 
 
 class Empty(Pictures):
-    """Ends before it begins."""
+    """Source without frames."""
 
     def __iter__(self) -> Iterator[Frame]:
         return iter(())
@@ -149,7 +175,7 @@ def test_a_file_starts_again_as_another_video(serve: Serve) -> None:
     assert [result.index for result in served.collector.results[:10]] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
-def test_times_grow_over_everything_that_is_played() -> None:
+def test_timestamps_grow_across_sources() -> None:
     class Timed(Source):
         def __iter__(self) -> Iterator[Frame]:
             for index in range(3):
@@ -174,9 +200,9 @@ def test_times_grow_over_everything_that_is_played() -> None:
 
 def test_without_repeat_the_stream_ends_with_its_file(serve: Serve) -> None:
     served = serve("the dog", source=lambda: Pictures(4), repeat=False)
-    wait_until(lambda: served.live.figures.frames == 4)
+    wait_until(lambda: served.live.telemetry.frames == 4)
     time.sleep(0.05)
-    assert served.live.figures.frames == 4
+    assert served.live.telemetry.frames == 4
 
 
 def test_a_pause_holds_the_frame_and_shows_edits_on_it(serve: Serve) -> None:
@@ -184,12 +210,12 @@ def test_a_pause_holds_the_frame_and_shows_edits_on_it(serve: Serve) -> None:
     revision = served.request("PUT", "/api/settings", {"paused": True}).json["revision"]
     wait_until(lambda: served.live.controls.shown.revision == revision)
     time.sleep(0.05)
-    frames, held = served.live.figures.frames, served.live.sink.shown
+    frames, held = served.live.telemetry.frames, served.live.sink.shown
     assert held is not None
     time.sleep(0.1)
-    assert served.live.figures.frames == frames
+    assert served.live.telemetry.frames == frames
     served.request("PUT", "/api/queries", {"queries": ["a cat"]})
-    wait_until(lambda: served.live.figures.frames == frames + 1)
+    wait_until(lambda: served.live.telemetry.frames == frames + 1)
     shown = served.live.sink.shown
     assert shown is not None
     assert np.array_equal(shown.frame.image, held.frame.image)
@@ -215,10 +241,10 @@ def test_files_are_played_at_their_own_speed() -> None:
     player = Player(choice, source, controls, restarted=lambda: None, repeat=False)
     times = [(frame.index, time.perf_counter()) for frame in player]
     assert [index for index, _ in times] == list(range(6))
-    assert times[-1][1] - times[0][1] >= 0.09  # never faster; slower is the machine's right
+    assert times[-1][1] - times[0][1] >= 0.09  # never faster; a slow machine may be slower
 
 
-def test_views() -> None:
+def test_settings_choose_what_is_drawn() -> None:
     image = picture(0)
     masks = np.zeros((1, 96, 128), bool)
     masks[0, 20:60, 30:90] = True
@@ -250,7 +276,7 @@ def test_pictures_of_any_size_are_drawn(size: tuple[int, int]) -> None:
 
 
 def test_flow_is_shown_on_the_usual_wheel() -> None:
-    """Baker et al.: what moves right is red, left cyan, down yellow-green, up violet; what rests is white."""
+    """Baker et al.: motion to the right is red, left cyan, down yellow-green, up violet; no motion is white."""
     flow = np.zeros((2, 1, 5), np.float32)
     # To the previous frame, so the other way round.
     flow[:, 0, 1], flow[:, 0, 2], flow[:, 0, 3], flow[:, 0, 4] = (-9, 0), (9, 0), (0, -9), (0, 9)
@@ -264,12 +290,3 @@ def test_flow_is_shown_on_the_usual_wheel() -> None:
     assert up[1] < 90
     assert up[2] > 200
     assert np.isfinite(flow_colours(np.full((2, 3, 3), np.nan, np.float32))).all()
-
-
-def test_containers_are_known_by_their_first_bytes() -> None:
-    assert container(b"\0\0\0\x20ftypisom") == ".mp4"
-    assert container(b"\x1aE\xdf\xa3....webm") == ".webm"
-    assert container(b"\x1aE\xdf\xa3....matroska") == ".mkv"
-    assert container(b"RIFF\0\0\0\0AVI LIST") == ".avi"
-    for other in (b"", b"#EXTM3U\n", b"RIFF\0\0\0\0WAVE", cv2.imencode(".png", picture(0))[1].tobytes()):
-        assert container(other) is None

@@ -1,10 +1,11 @@
-"""Viewers and pages over WebSockets: what they get, what they ask, and that they slow nothing down."""
+"""WebSockets: pictures for viewers, status and edits for pages; neither slows the stream down."""
 
 from __future__ import annotations
 
 import json
 import socket
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from support.served import Serve, Served, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
 
@@ -31,13 +33,13 @@ def ask(connection: ClientConnection, edit: dict[str, Any] | str) -> dict[str, A
 
 
 def drain(connection: ClientConnection) -> None:
-    """Read until the connection ends."""
+    """Read until the connection ends, which raises."""
     while True:
         connection.recv(10)
 
 
 def stalled(served: Served, messages: bytes = b"") -> socket.socket:
-    """A viewer that asks and never reads: its window is small and fills at once."""
+    """Viewer that asks and never reads; its receive window is small and fills at once."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", served.port))
@@ -83,7 +85,7 @@ def test_a_viewer_of_a_paused_stream_sees_the_last_picture(serve: Serve) -> None
 
 
 def test_viewers_that_stop_reading_do_not_slow_the_loop(serve: Serve) -> None:
-    """The same stream with and without them, in turns; the best of each, because other programs only slow."""
+    """The best rate with and without stalled viewers, in turns, because other programs only slow it down."""
     served = serve("the dog")
     served.after(20)
     asks = b"\x81\x80\0\0\0\0" * 100  # empty messages: "next"
@@ -110,7 +112,7 @@ def test_viewers_that_stop_reading_do_not_slow_the_loop(serve: Serve) -> None:
     assert max(held) > 0.6 * max(alone)
 
 
-def test_viewers_that_come_and_go_leave_nothing(dog: Served) -> None:
+def test_viewers_that_leave_are_not_counted(dog: Served) -> None:
     for number in range(12):
         with viewer(dog) as connection:
             if number % 2:
@@ -176,6 +178,30 @@ def test_a_message_of_100_000_characters_ends_its_connection_alone(serve: Serve)
         assert ask(other, {"queries": ["a cat"]})["type"] == "taken"
 
 
+def test_an_edit_with_a_bad_half_changes_nothing(dog: Served) -> None:
+    with page(dog) as connection:
+        told = ask(connection, {"id": 4, "queries": ["a cat"], "settings": {"opacity": 7}})
+    assert (told["type"], told["id"]) == ("refused", 4)
+    assert dog.after(2).queries == ("the dog",)
+
+
+@pytest.mark.parametrize("open_socket", [viewer, page])
+@pytest.mark.parametrize(
+    ("frame", "code"), [(Frame(Opcode.BINARY, b"next"), 1003), (Frame(Opcode.TEXT, b"\xff\xfe"), 1007)]
+)
+def test_messages_that_are_no_text_close_their_socket_quietly(
+    dog: Served, caplog: pytest.LogCaptureFixture, open_socket: Callable[..., ClientConnection], frame: Frame, code: int
+) -> None:
+    with open_socket(dog) as connection:
+        connection.recv(10)
+        connection.socket.sendall(frame.serialize(mask=True))
+        with pytest.raises(ConnectionClosed) as closed:
+            drain(connection)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == code
+    assert caplog.records == []
+
+
 def test_200_edits_are_taken_and_only_the_newest_is_done(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     from rvos_edge.text import TextEncoder
 
@@ -189,7 +215,7 @@ def test_200_edits_are_taken_and_only_the_newest_is_done(serve: Serve, monkeypat
         return run(self, query)
 
     monkeypatch.setattr(TextEncoder, "_run", counted)
-    frames = served.live.figures.frames
+    frames = served.live.telemetry.frames
     with page(served) as connection:
         start = time.perf_counter()
         for number in range(200):
@@ -202,12 +228,12 @@ def test_200_edits_are_taken_and_only_the_newest_is_done(serve: Serve, monkeypat
         seconds = time.perf_counter() - start
     assert all(told["type"] == "taken" for told in taken)
     assert served.settle(taken[-1]["revision"]).queries == ("a red ball",)
-    done = served.live.figures.frames - frames
+    done = served.live.telemetry.frames - frames
     assert len(encoded) <= done + 1  # one at most per frame, whatever was typed in between
     assert len(encoded) < 150, f"{len(encoded)} of 201 were encoded in {seconds:.1f} s and {done} frames"
 
 
-def test_words_of_any_script_come_back_as_they_were_sent(serve: Serve) -> None:
+def test_queries_in_any_script_are_kept(serve: Serve) -> None:
     served = serve("the dog")
     queries = [
         "الكلب الأحمر على اليسار",
@@ -225,7 +251,7 @@ def test_words_of_any_script_come_back_as_they_were_sent(serve: Serve) -> None:
     assert served.request("GET", "/api/snapshot").status == 200  # drawn, in whatever letters there are
 
 
-def test_sockets_are_guarded_like_the_rest(serve: Serve) -> None:
+def test_sockets_need_token_and_origin(serve: Serve) -> None:
     served = serve(token="correct horse")
     for open_socket in (viewer, page):
         with pytest.raises(InvalidStatus, match="401"), open_socket(served):

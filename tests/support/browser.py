@@ -48,7 +48,7 @@ def find_chromium() -> str | None:
 
 
 def poll(condition: Callable[[], Any], *, within: float = 15.0, what: str = "it") -> Any:
-    """What ``condition`` returns as soon as that is true."""
+    """Value of ``condition`` as soon as it is true."""
     deadline = time.monotonic() + within
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what} did not come about within {within:g} s"
@@ -57,7 +57,7 @@ def poll(condition: Callable[[], Any], *, within: float = 15.0, what: str = "it"
 
 
 class Browser:
-    """A Chromium with a profile of its own in ``folder``, from entering to leaving."""
+    """Chromium with a profile of its own in ``folder``; it runs between entering and leaving."""
 
     def __init__(self, program: str, folder: Path) -> None:
         self._profile = folder / "profile"
@@ -96,10 +96,10 @@ class Browser:
 
 
 class Page:
-    """A tab.
+    """Tab of the browser.
 
     Attributes:
-        troubles: What the page wrote to the console as an error, and what it did not catch.
+        troubles: Errors in the console, and uncaught exceptions.
     """
 
     def __init__(self, socket: ClientConnection) -> None:
@@ -120,13 +120,13 @@ class Page:
                 return result
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression; promises are waited for."""
+        """Value of a JavaScript expression; promises are awaited."""
         told = self.do("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in told, told["exceptionDetails"]
         return told["result"].get("value")
 
     def wait(self, script: str, *, within: float = 15.0) -> Any:
-        """The value of an expression, no object, as soon as it is true."""
+        """Value of an expression as soon as it is true; not an object."""
 
         def attempt() -> Any:
             try:
@@ -137,7 +137,7 @@ class Page:
         return poll(attempt, within=within, what=script)
 
     def type(self, selector: str, text: str) -> None:
-        """Type into an element in place of what stands there, and press Enter."""
+        """Replace the text of an element by typing, and press Enter."""
         self.run(f"document.querySelector({json.dumps(selector)}).select()")
         self.run(f"document.querySelector({json.dumps(selector)}).focus()")
         self.do("Input.insertText", text=text)
@@ -159,7 +159,7 @@ class Page:
             self.do("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        """Write what is seen, or the whole page, as a PNG."""
+        """Write the visible part or the whole page as a PNG."""
         told = self.do("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(told["data"]))
 

@@ -1,4 +1,4 @@
-"""A stream that is served, and ways to talk to it; `tests/server/conftest.py` starts it."""
+"""A served stream and ways to talk to it; `tests/server/conftest.py` starts it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.result import Result
-from rvos_edge.server.app import Live
+from rvos_edge.server.app import LiveServer
+from rvos_edge.server.live import Live
 from rvos_edge.streaming.sources import Frame, Source
 
 SIZE = (96, 128)
@@ -39,7 +40,7 @@ def write_clip(path: Path, frames: int = 6) -> bytes:
 
 
 class Pictures(Source):
-    """So many pictures, or without end, as fast as they are taken."""
+    """Source of `frames` pictures, or without end, as fast as they are taken."""
 
     def __init__(self, frames: int | None = None, *, name: str = "pictures") -> None:
         super().__init__(name=name, fps=25.0, length=frames)
@@ -56,7 +57,7 @@ class Pictures(Source):
 
 
 class Collector:
-    """A sink that keeps results: all of them on request, else the newest."""
+    """Sink that keeps the newest `keep` results."""
 
     wants_overlay = False
 
@@ -77,7 +78,7 @@ class Collector:
 
 @dataclass
 class Answer:
-    """Of a request."""
+    """Answer to a request."""
 
     status: int
     headers: Mapping[str, str]
@@ -89,7 +90,7 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The sentence of a refusal."""
+        """Sentence of a refusal."""
         told: str = self.json["error"]
         assert told.endswith(".")
         assert "\n" not in told
@@ -98,21 +99,34 @@ class Answer:
 
 @dataclass
 class Served:
-    """A stream that runs, and is served."""
+    """Stream that runs and is served."""
 
     live: Live
-    port: int
-    url: str
+    page_server: LiveServer
     collector: Collector
-    stop: Callable[[], None]
     errors: list[BaseException] = field(default_factory=list)
 
+    @property
+    def port(self) -> int:
+        return self.page_server.address.port
+
+    @property
+    def url(self) -> str:
+        return self.page_server.url
+
     def request(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, *, encode: bool = True
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        sender: str = "127.0.0.1",
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        """Send a request from the loopback address `sender`; a body that is not bytes goes as JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20, source_address=(sender, 0))
         try:
-            if body is not None and not isinstance(body, bytes) and encode:
+            if body is not None and not isinstance(body, bytes):
                 body = json.dumps(body).encode()
             connection.request(method, path, body, dict(headers or {}))
             answer = connection.getresponse()
@@ -121,12 +135,12 @@ class Served:
             connection.close()
 
     def settle(self, revision: int) -> Result:
-        """The first result that is sure to be made with a revision."""
+        """First result that certainly has this revision of queries and settings."""
         wait_until(lambda: self.live.controls.shown.revision >= revision)
         return self.after(1)
 
     def after(self, frames: int) -> Result:
-        """The result so many frames later."""
+        """Result `frames` frames later."""
         target = self.collector.count + frames
         wait_until(lambda: self.collector.count >= target)
         return self.collector.results[-1]

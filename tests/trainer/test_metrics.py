@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 from support.drawn_masks import REAL, random_sequence, real_sequence
 
-from rvos_edge.trainer.metrics import IouMeter, boundary_accuracy, combine_objects, region_similarity, statistics
+from rvos_edge.trainer.metrics import (
+    IouMeter,
+    boundary_accuracy,
+    combine_objects,
+    region_similarity,
+    reliability,
+    statistics,
+)
 
 # By sequence: mean, recall and decay of J, then of F.
 PUBLIC = {
@@ -206,3 +213,12 @@ def test_iou_meter() -> None:
     assert numbers["mean_iou"] == pytest.approx((1 + 1 / 3) / 2)
     assert numbers["precision@0.5"] == 0.5
     assert numbers["precision@0.9"] == 0.5
+
+
+def test_reliability_of_known_probabilities() -> None:
+    present = np.array([True, True, False, False])
+    perfect = reliability(np.array([1.0, 1.0, 0.0, 0.0]), present)
+    assert (perfect["auc"], perfect["ece"], perfect["found"], perfect["false"]) == (1.0, 0.0, 1.0, 0.0)
+    blind = reliability(np.full(4, 0.9), present)
+    assert blind["ece"] == pytest.approx(0.4)
+    assert blind["false"] == 1.0

@@ -86,6 +86,9 @@ class MixtureDataset(Dataset[Sample]):
         for attempt in range(1, _TRIES + 1):
             try:
                 sample = self._draw(child, index if attempt == 1 else None, rng)
+                # Something must be said of it; without absent sentences, something true.
+                while not (sample.expressions if self.absent_share else sample.masks.any()):
+                    sample = self._draw(child, None, rng)
                 return arrange(sample, self.queries, rng, absent_share=self.absent_share, spare=self.spare)
             except DamagedFileError as error:
                 if attempt == _TRIES:

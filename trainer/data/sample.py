@@ -81,19 +81,22 @@ def arrange(
         sample: The sample, with present and absent pairs in any order.
         queries: Number of pairs of the result.
         rng: Chooses the pairs and their order.
-        absent_share: the expected share of absent pairs when there are enough of both kinds.
-        spare: so many further pairs follow, of those that are left, whichever they are.
+        absent_share: Expected share of absent pairs where there are enough of both kinds; with 0 there are none unless
+            nothing is present.
+        spare: Number of further pairs, taken from the rest.
     """
     filled = sample.masks.any(axis=(1, 2))
     present = _spread(sample, rng.permutation(np.flatnonzero(filled)))
     absent = rng.permutation(np.flatnonzero(~filled)).tolist()
+    if present and not absent_share:
+        absent = []
     wanted = min(int(rng.binomial(queries, absent_share)), queries - 1) if present else queries
     wanted = max(wanted, queries - len(present))
     chosen = absent[:wanted]
     chosen = present[: queries - len(chosen)] + chosen
     while len(chosen) < queries:
         chosen.append(chosen[int(rng.integers(len(chosen)))])
-    left = [i for i in range(len(sample.expressions)) if i not in chosen]
+    left = [i for i in sorted((*present, *absent)) if i not in chosen]
     order = rng.permutation(np.asarray(chosen))
     if spare:
         order = np.concatenate([order, np.resize(rng.permutation(left or chosen), spare)])

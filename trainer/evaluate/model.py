@@ -38,10 +38,13 @@ class BundlePredictor:
     def __init__(self, segmenter: SegmenterProtocol) -> None:
         self.segmenter = segmenter
         self.reset, self.set_queries = segmenter.reset, segmenter.set_queries
+        self.presence: NDArray[np.float32] | None = None
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size."""
-        return self.segmenter.step(frame).masks
+        result = self.segmenter.step(frame)
+        self.presence = result.presence
+        return result.masks
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rvos_edge.trainer.distributed.global_batch import SharedDropout
 from rvos_edge.trainer.losses.alignment import Alignment
+from rvos_edge.trainer.losses.distillation import Distillation
 from rvos_edge.trainer.losses.segmentation import LossConfig, segmentation_loss
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import LanguageVectors, tokenize
@@ -45,6 +46,8 @@ class Objective(nn.Module):
         self.model, self.loss, self.queries = model, loss, queries
         self.sentences = SentenceCache(model, tokenizer, frozen=frozen_text, dropout=SharedDropout(sentence_dropout))
         self.alignment = Alignment(channels=model.config.aspp_channels) if loss.alignment else None
+        # No module of this one: its weights are neither trained nor saved.
+        self.distillation = Distillation(model) if loss.distillation else None
 
     def extra(self) -> list[nn.Parameter]:
         """Weights beyond the network's; they are trained and then thrown away."""
@@ -53,11 +56,20 @@ class Objective(nn.Module):
     def forward(self, image: Tensor, flow: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
         """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.], masks uint8 [B,Q+S,H,W], B lists of Q+S strings -> scalar."""
         language = self.sentences(expressions)
-        visions, motions = self.model.condition(self.model.encode_image(image), flow)
+        features = self.model.features(image)
+        visions, motions = self.model.condition((*features[:3], self.model.aspp(features[3])), flow)
         decoded = tuple(level[:, : self.queries] for level in language)
-        loss = segmentation_loss(
-            self.model.answer(visions, motions, decoded), masks[:, : self.queries].contiguous(), self.loss
-        )
+        spoken = None
+        if self.distillation is not None:
+            words = self.distillation.draw(len(image), self.loss.distilled_words)
+            spoken = self.sentences.vectors(words)
+            pairs = zip(decoded, self.model.language(spoken), strict=True)
+            decoded = tuple(torch.cat(pair, dim=1) for pair in pairs)
+        logits = self.model.answer(visions, motions, decoded)
+        loss = segmentation_loss(logits[:, : self.queries], masks[:, : self.queries].contiguous(), self.loss)
+        if self.distillation is not None and spoken is not None:
+            kept = self.distillation(logits[:, self.queries :], features, flow, spoken)
+            loss = loss + self.loss.distillation * kept
         if self.alignment is not None:
             # The top level is the last vision in every fusion.
             loss = loss + self.loss.alignment * self.alignment(visions[-1], language[3], masks, expressions)
@@ -73,11 +85,15 @@ class SentenceCache:
 
     def __call__(self, expressions: Sequence[Sequence[str]]) -> LanguageVectors:
         """B lists of Q expressions -> l_i [B,Q,c_i]."""
+        levels: LanguageVectors = self.model.language(self.dropout(self.vectors(expressions)))
+        return levels
+
+    def vectors(self, expressions: Sequence[Sequence[str]]) -> Tensor:
+        """B lists of Q expressions -> sentence vectors [B,Q,c_s]."""
         flat = [text for row in expressions for text in row]
         vectors = self._cached(flat) if self.frozen else self._encode(flat)
-        shaped = self.dropout(vectors.unflatten(0, (len(expressions), -1)))  # type: ignore[no-untyped-call]
-        levels: LanguageVectors = self.model.language(shaped)
-        return levels
+        shaped: Tensor = vectors.unflatten(0, (len(expressions), -1))  # type: ignore[no-untyped-call]
+        return shaped
 
     def state(self) -> dict[str, Any]:
         """What is cached; plain values and tensors."""

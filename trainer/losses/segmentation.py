@@ -24,6 +24,10 @@ class LossConfig(StrictModel):
     """Weight of the Dice term (beyond the paper)."""
     alignment: float = Field(default=0.0, ge=0)
     """Weight of the loss that ties sentences to regions (beyond the paper; see ``alignment``)."""
+    distillation: float = Field(default=0.0, ge=0)
+    """Weight of what keeps words that the data does not name (beyond the paper; see ``distillation``)."""
+    distilled_words: int = Field(default=3, ge=1)
+    """Words a frame that ``distillation`` asks for."""
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tensor:

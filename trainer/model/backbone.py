@@ -276,8 +276,12 @@ def load_classifier(source: str) -> Classifier:
     }
     if not {"0.weight", "1.weight"} <= set(hidden) or not {"_fc.weight", "_fc.bias"} <= set(state):
         raise UserError(f"{file} holds no classifier of EfficientNet-Lite0; give the official checkpoint as it is.")
-    names = list(resnet.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
-    return Classifier(hidden, state["_fc.weight"], state["_fc.bias"], names)
+    return Classifier(hidden, state["_fc.weight"], state["_fc.bias"], imagenet_names())
+
+
+def imagenet_names() -> list[str]:
+    """The names of ImageNet's thousand classes, in their order."""
+    return list(resnet.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def _weights_file(source: str) -> Path:

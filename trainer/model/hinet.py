@@ -16,10 +16,9 @@ from rvos_edge.trainer.model.flow import FLOW_SCALES, FLOW_STRIDE, FlowNetwork
 from rvos_edge.trainer.model.interaction import Interaction, VisionBranch
 from rvos_edge.trainer.model.language import LanguageProjections, LanguageVectors, SentenceEncoder
 from rvos_edge.trainer.model.motion import MotionEncoder, motion_image
+from rvos_edge.trainer.model.presence import Presence
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary, ModelConfig
 from rvos_edge.trainer.model.refine.appearance import fisher_logits
-from rvos_edge.trainer.model.refine.classifier_prior import CLASSIFIER_CHANNELS, ClassifierPrior
-from rvos_edge.trainer.model.refine.confidence import confidence, shift_threshold
 from rvos_edge.trainer.model.refine.guided_filter import GuidedFilter
 
 
@@ -77,11 +76,9 @@ class HINet(nn.Module):
         self.decoder = Decoder(
             channels=channels, widths=config.decoder_channels, separable_levels=config.separable_levels
         )
-        self.naming: ClassifierPrior | None = None
-        if config.naming:
-            self.naming = ClassifierPrior(
-                in_channels=self.backbone.channels[-1], sentence_channels=config.text.hidden_size
-            )
+        self.presence: Presence | None = None
+        if config.presence:
+            self.presence = Presence(in_channels=self.backbone.channels[-1], language_channels=config.channels)
         self.boundary: GuidedFilter | None = None
         self._decoder_stride = strides[0]
         self.set_boundary(config.boundary)
@@ -95,8 +92,8 @@ class HINet(nn.Module):
 
     @property
     def language_channels(self) -> tuple[int, ...]:
-        """Widths of what ``encode_text`` gives: c_1..c_4 and, with ``naming``, that of l_5."""
-        return (*self.config.channels, *((CLASSIFIER_CHANNELS,) if self.naming is not None else ()))
+        """Widths of what ``encode_text`` gives, c_1..c_4."""
+        return self.config.channels
 
     @property
     def size_multiple(self) -> int:
@@ -123,16 +120,19 @@ class HINet(nn.Module):
         self.boundary = GuidedFilter() if boundary == "guided" else None
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4, ASPP's V4 and, with ``naming``, C5."""
-        c2, c3, c4, c5 = self.backbone((image.float() - self.mean) / self.std)
-        levels = (c2, c3, c4, self.aspp(c5))
-        return levels if self.naming is None else (*levels, c5)
+        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4, ASPP's V4 and C5."""
+        c2, c3, c4, c5 = self.features(image)
+        return c2, c3, c4, self.aspp(c5), c5
+
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2..C5, the backbone's alone."""
+        levels: tuple[Tensor, ...] = self.backbone((image.float() - self.mean) / self.std)
+        return levels
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> LanguageVectors:
-        """Tokens int64 [N,L] -> l_1..l_4 and, with ``naming``, l_5, each [N,c_i]."""
-        sentence = self.sentence(input_ids, attention_mask)
-        levels: LanguageVectors = self.language(sentence)
-        return levels if self.naming is None else (*levels, self.naming.encode_text(sentence))
+        """Tokens int64 [N,L] -> l_1..l_4, each [N,c_i]."""
+        levels: LanguageVectors = self.language(self.sentence(input_ids, attention_mask))
+        return levels
 
     def condition(
         self, levels: Sequence[Tensor], flow: Tensor | None
@@ -167,7 +167,7 @@ class HINet(nn.Module):
         Args:
             visions: V_i of the used levels.
             motions: U_i of the used levels.
-            language: l_1..l_4, each [B,Q,c_i]; what follows is not used.
+            language: l_1..l_4, each [B,Q,c_i].
 
         Returns:
             Logits float [B,Q,2,h,w] at the first used level's stride: background, object.
@@ -183,24 +183,39 @@ class HINet(nn.Module):
         return shaped
 
     def decode(self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors) -> Tensor:
-        """C2, C3, C4, V4 (and C5), flow and l_i -> logits [B,Q,2,h,w].
+        """C2, C3, C4, V4, flow and l_i -> logits [B,Q,2,h,w]: ``condition``, ``answer``, ``complete``."""
+        return self.complete(self.answer(*self.condition(levels, flow), language), levels, flow)
 
-        ``condition``, ``answer`` and then, where the configuration has them, ``naming``, ``discriminant`` and
-        ``confidence``. Training does without these: the loss is that of the decoder's own logits.
+    def complete(self, logits: Tensor, levels: Sequence[Tensor], flow: Tensor | None) -> Tensor:
+        """Logits of ``answer`` -> logits [B,Q,2,h,w], with what looks and moves like them where that is set.
+
+        Training does without this: the loss is that of the decoder's own logits.
         """
-        logits = self.answer(*self.condition(levels, flow), language)
-        if self.naming is None and not (self.config.discriminant or self.config.sureness):
+        if not self.config.discriminant:
             return logits
         margin = logits[:, :, 1].float() - logits[:, :, 0].float()
-        sure = confidence(margin)
-        draw = shift_threshold if self.config.sureness else _as_it_is
-        if self.naming is not None:
-            prior = self.naming.prior(self.naming(levels[4], language[4]), sure)
-            margin = margin + F.interpolate(prior, size=margin.shape[-2:], mode="bilinear", align_corners=False)
-        if self.config.discriminant:
-            margin = margin + fisher_logits(draw(margin), sure, levels[:3], flow if self.motion is not None else None)
-        margin = draw(margin)
+        margin = margin + fisher_logits(margin, levels[:3], flow if self.motion is not None else None)
         return torch.stack([-margin / 2, margin / 2], dim=2)
+
+    def present(
+        self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors, logits: Tensor
+    ) -> Tensor:
+        """Probability that what each query names is in the frame, float32 [B,Q]; it never changes the masks.
+
+        Args:
+            levels: As ``encode_image`` gives them.
+            flow: As for ``condition``.
+            language: l_1..l_4, each [B,Q,c_i].
+            logits: What ``answer`` gives, [B,Q,2,h,w]: completed ones know less of absent things.
+
+        Raises:
+            ValueError: The network has no presence head.
+        """
+        if self.presence is None:
+            raise ValueError("this network has no presence head; train one with task: presence")
+        margin = logits[:, :, 1].float() - logits[:, :, 0].float()
+        seen = flow if self.motion is not None else None
+        return torch.sigmoid(self.presence(margin, levels[4], seen, language))
 
     def refine(self, image: Tensor, logits: Tensor) -> Tensor:
         """Logits of ``decode`` -> logits [B,Q,2,H/stride,W/stride] along the image's edges.
@@ -216,7 +231,3 @@ class HINet(nn.Module):
     def forward(self, image: Tensor, flow: Tensor | None, language: LanguageVectors) -> Tensor:
         """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.] and l_i [B,Q,c_i] -> logits [B,Q,2,H/stride,W/stride]."""
         return self.refine(image, self.decode(self.encode_image(image), flow, language))
-
-
-def _as_it_is(margin: Tensor) -> Tensor:
-    return margin

@@ -93,14 +93,11 @@ class ModelConfig(StrictModel):
     """So many of the finest levels use depthwise-separable convolutions: they hold most of the pixels."""
     position: bool = False
     """Two coordinate channels join ASPP's features, so that place words can be followed (beyond the paper)."""
-    naming: bool = False
-    """A map of where the sentence's kind of thing is, from the image encoder's classifier, moves the margin (beyond the
-    paper; ``trainer.naming`` trains it)."""
+    presence: bool = False
+    """A head says whether what a sentence names is there at all (beyond the paper; ``tasks.presence`` trains it)."""
     discriminant: bool = False
     """What looks and moves like the first guess of the object, rather than like its surroundings, joins it (beyond the
     paper)."""
-    sureness: bool = False
-    """The line between object and background moves with how sure the network is (beyond the paper)."""
     boundary: Boundary = "none"
     """``guided``: masks are drawn along the image's edges, at twice the decoder's resolution (beyond the paper)."""
 
@@ -115,8 +112,6 @@ class ModelConfig(StrictModel):
             raise ValueError(f"size must be multiples of 32, got {self.size[0]}x{self.size[1]}")
         if self.flow != "none" and self.raft is None:
             raise ValueError(f"flow: {self.flow} needs a raft section")
-        if self.naming and self.backbone.name != "efficientnet_lite0":
-            raise ValueError(f"naming needs the classifier of efficientnet_lite0, got backbone {self.backbone.name}")
         return self
 
 
@@ -154,7 +149,6 @@ _PRESETS: dict[str, ModelConfig] = {
         separable_levels=2,
         position=True,
         discriminant=True,
-        sureness=True,
         boundary="guided",
     ),
     "test": ModelConfig(

@@ -17,8 +17,8 @@
 namespace rvos_edge {
 
 /// The format of the bundles that this library reads.
-inline constexpr int format_version = 3;
-/// Its bundles are read too: they have no `boundary` graph.
+inline constexpr int format_version = 4;
+/// Bundles from here on are read too: this one has no `boundary` graph, and up to 3 `gating` gives no `presence`.
 inline constexpr int oldest_format_version = 2;
 
 /// Element type of a tensor.

@@ -1,6 +1,6 @@
 const RETRY = 1000;
 
-/** The socket of the status and of edits; it connects again by itself. */
+/** WebSocket for the status and for edits; reconnects by itself. */
 export function connect({ onStatus, onLost }) {
   let socket;
   let next = 1;
@@ -24,12 +24,12 @@ export function connect({ onStatus, onLost }) {
       waiting.clear();
       onLost();
       setTimeout(open, RETRY);
-      // A server that was started anew does not know this browser any more.
+      // A server that was restarted does not know this browser any more.
       fetch("/api/health").then((answer) => answer.status === 401 && location.reload(), () => {});
     };
   }
 
-  /** Send an edit; resolves to its revision, or rejects with the sentence why it is refused. */
+  /** Send an edit; resolves to its revision, or rejects with the reason of the refusal. */
   function send(edit) {
     return new Promise((resolve, reject) => {
       if (socket.readyState !== WebSocket.OPEN) {
@@ -46,7 +46,7 @@ export function connect({ onStatus, onLost }) {
   return { send };
 }
 
-/** A request to the API; throws the server's sentence. */
+/** Request to the API; throws the server's reason. */
 export async function request(method, path, body) {
   const options = { method };
   if (body !== undefined) {

@@ -14,7 +14,7 @@ const stateSource = document.querySelector("#state-source");
 const veil = document.querySelector("#veil");
 let said = "";
 
-/** Tell the user something that went wrong; an empty sentence takes it back. */
+/** Show an error to the user; an empty sentence removes it. */
 function say(sentence) {
   said = sentence;
   show(sentence);
@@ -74,7 +74,7 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("input:not([type=checkbox]):not([type=radio]):not([type=file]), textarea");
   if (event.key === "Escape" && typing) event.target.blur();
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  // The space bar presses the button or the box that has the focus.
+  // The space bar presses the button or checkbox that has the focus.
   if (event.key === " " && event.target.matches("button, input, a, label")) return;
   if (/^[1-9]$/.test(event.key)) {
     const input = document.querySelectorAll("#queries input")[Number(event.key) - 1];

@@ -1,6 +1,6 @@
 const PAUSE = 350;
 
-/** The list of queries: edited in place while typing, added and removed. */
+/** List of queries: edited in place while typing, added and removed. */
 export function startQueries(link, say) {
   const list = document.querySelector("#queries");
   const form = document.querySelector("#add");

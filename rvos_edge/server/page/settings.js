@@ -10,7 +10,7 @@ const SLIDERS = {
   iterations: { read: (value) => value, show: (value) => value, unit: "" },
 };
 
-/** Sliders and toggles; what is being moved here is not moved by others. */
+/** Sliders and toggles; one that the user is moving ignores edits of others. */
 export function startSettings(link, say) {
   const toggles = [...document.querySelectorAll(".toggles input")];
   let settled = 0;

@@ -2,7 +2,7 @@ import { request } from "./link.js";
 
 const LARGEST = 256 * 1024 * 1024;
 
-/** What can be played, and uploads. */
+/** List of sources, and uploads. */
 export function startSources(say) {
   const list = document.querySelector("#sources");
   const chooser = document.querySelector("#clip");
@@ -34,7 +34,7 @@ export function startSources(say) {
       say(`${file.name} has ${Math.round(file.size / 2 ** 20)} MiB, more than ${LARGEST / 2 ** 20}; send a shorter clip.`);
       return;
     }
-    // fetch tells no progress of what it sends.
+    // fetch reports no progress of uploads.
     const sending = new XMLHttpRequest();
     sending.open("POST", `/api/clips?name=${encodeURIComponent(file.name)}`);
     sending.setRequestHeader("Content-Type", "application/octet-stream");

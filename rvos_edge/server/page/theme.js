@@ -1,6 +1,6 @@
 const THEMES = ["auto", "light", "dark"];
 
-/** Automatic, light or dark; remembered in this browser. */
+/** Colour theme: automatic, light or dark; remembered in this browser. */
 export function startTheme() {
   const button = document.querySelector("#theme");
   let theme = localStorage.getItem("rvos-edge-theme") ?? "auto";

@@ -6,13 +6,13 @@ const backend = document.querySelector("#backend");
 
 const round = (value) => (value < 10 ? value.toFixed(1) : Math.round(value).toString());
 
-/** A bar per stage, all to one scale. */
+/** Bars for the time of each stage, all to one scale. */
 export function showTiming(status) {
   fps.textContent = status.fps.toFixed(1);
   latency.innerHTML = `${round(status.latency_ms.p50)}<small>ms</small>`;
-  latency.title = `95 of 100 frames within ${round(status.latency_ms.p95)} ms`;
+  latency.title = `95 of 100 frames take at most ${round(status.latency_ms.p95)} ms`;
   dropped.textContent = status.live ? status.dropped : "–";
-  dropped.title = status.live ? "" : "Nothing is dropped of a file";
+  dropped.title = status.live ? "" : "No frames of a file are dropped";
   backend.textContent = `${status.bundle} on ${status.backend}`;
   const rows = Object.entries(status.stages_ms);
   const longest = Math.max(1e-6, ...rows.map(([, value]) => value));

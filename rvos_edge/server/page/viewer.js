@@ -1,6 +1,6 @@
 const RETRY = 1000;
 
-/** Shows the pictures on a canvas and asks for the next one only when one is drawn: a slow viewer is never behind. */
+/** Canvas with the newest picture; the next one is requested when one is drawn, so that a slow viewer never lags. */
 export function startViewer(canvas) {
   const context = canvas.getContext("2d", { alpha: false });
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rvos_edge.trainer.model.motion import relative_magnitude
-from rvos_edge.trainer.model.refine.confidence import confidence_weight
 
 _FURTHEST = 2.0
 """Standard deviations from the middle between the two classes, at which each discriminant is cut."""
@@ -68,12 +67,34 @@ def discriminant(features: Tensor, inside: Tensor, *, floor: float = 0.0) -> Ten
     return scores.unflatten(-1, features.shape[-2:])  # type: ignore[no-any-return,no-untyped-call]
 
 
-def fisher_logits(guess: Tensor, sure: Tensor, levels: Sequence[Tensor], flow: Tensor | None) -> Tensor:
+def confidence(margin: Tensor) -> Tensor:
+    """Margins [...,h,w] -> the mean over what is above zero, [...,1,1]; zero where nothing is.
+
+    Example:
+        >>> confidence(torch.tensor([[5.2, 5.2, 1.0, -3.0]]))
+        tensor([[3.8000]])
+    """
+    inside = (margin > 0).to(margin.dtype)
+    share = inside.mean(dim=(-2, -1), keepdim=True).clamp(min=1e-6)
+    return (margin * inside).mean(dim=(-2, -1), keepdim=True) / share
+
+
+def confidence_weight(sure: Tensor, *, ends: tuple[float, float], weights: tuple[float, float]) -> Tensor:
+    """What something else counts beside the decoder: from one weight to the other between the ends of its confidence.
+
+    Example:
+        >>> confidence_weight(torch.tensor([0.0, 2.0, 9.0]), ends=(1.5, 2.5), weights=(1.0, 0.5))
+        tensor([1.0000, 0.7500, 0.5000])
+    """
+    (unsure, certain), (most, least) = ends, weights
+    return most + (least - most) * ((sure - unsure) / (certain - unsure)).clamp(0, 1)
+
+
+def fisher_logits(guess: Tensor, levels: Sequence[Tensor], flow: Tensor | None) -> Tensor:
     """What is added to the margin, float32 [B,Q,h,w].
 
     Args:
         guess: The margin as it is, [B,Q,h,w].
-        sure: The decoder's ``confidence``, [B,Q,1,1].
         levels: Features of the image, each [B,c,.,.]; their mean counts.
         flow: [B,2,.,.] in pixels, zeros where it was not computed; None without flow.
     """
@@ -87,7 +108,7 @@ def fisher_logits(guess: Tensor, sure: Tensor, levels: Sequence[Tensor], flow: T
     if flow is not None:
         speed = _resized(torch.log1p(relative_magnitude(flow)), size)
         total = total + discriminant(speed, inside, floor=_STEADY).clamp(-_FURTHEST, _FURTHEST)
-    return confidence_weight(sure, ends=(_UNSURE, _SURE), weights=(_MOST, _LEAST)) * total
+    return confidence_weight(confidence(guess), ends=(_UNSURE, _SURE), weights=(_MOST, _LEAST)) * total
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -4,7 +4,8 @@ The decoder answers at a quarter of the image's resolution. Within a window, an 
 linear function of colour, fitted to what the decoder says there and then read at twice its resolution (He et al.,
 "Guided image filtering", 2010, and "Fast guided filter", 2015). Unlike there, a fit counts by the share of the
 variance that it explains; for the rest the decoder's answer stays, or masks would shrink wherever colour says nothing.
-There is nothing to train: what small networks learnt in this place they learnt by heart (docs/notes/experiments.md, 13).
+There is nothing to train: what small networks learnt in this place they learnt by heart
+(docs/notes/experiments.md, 13).
 """
 
 from __future__ import annotations

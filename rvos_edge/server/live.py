@@ -1,0 +1,116 @@
+"""A stream that can be watched and steered while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rvos_edge.server.broadcast import Hub, PageSink
+from rvos_edge.server.controls import LiveSegmenter, ServerControls
+from rvos_edge.server.player import Choice, Player
+from rvos_edge.server.recorder import Recorder
+from rvos_edge.server.single_image import SingleImages
+from rvos_edge.server.telemetry import Telemetry
+from rvos_edge.server.uploads import Library
+from rvos_edge.streaming.overlay import query_colours
+from rvos_edge.streaming.sources import Source
+
+if TYPE_CHECKING:
+    from rvos_edge.protocol import SegmenterProtocol
+
+
+class Live:
+    """A stream with everything that the page and the API read and change; the streaming loop runs it.
+
+    Args:
+        segmenter: Segments the stream. Its settings belong to this object from now on.
+        source: The opened source that plays first; the caller closes it.
+        reopen: Opens that source from its start again.
+        stills: Opens another segmenter, without flow, for single pictures.
+        repeat: Start a file again at its end.
+        opacity: Initial opacity of the masks, 0 to 1.
+
+    Attributes:
+        segmenter: The segmenter to give to the loop.
+        player: The source to give to the loop.
+        sink: The sink to give to the loop, among others.
+        pages: Number of pages that are connected.
+        drawing: Snapshots that may be drawn at a time; each takes the memory of several pictures.
+    """
+
+    def __init__(
+        self,
+        segmenter: SegmenterProtocol,
+        source: Source,
+        *,
+        reopen: Callable[[], Source],
+        stills: Callable[[], SegmenterProtocol],
+        repeat: bool = True,
+        opacity: float = 0.5,
+    ) -> None:
+        self.bundle, self.backend = segmenter.bundle.manifest.name, segmenter.backend_name
+        self.controls = ServerControls(segmenter, opacity=opacity)
+        self.segmenter = LiveSegmenter(segmenter, self.controls)
+        first = Choice("start", source.name, reopen)
+        self.library = Library(first)
+        self.player = Player(first, source, self.controls, restarted=self.segmenter.reset, repeat=repeat)
+        self.hub = Hub()
+        self.pages = 0
+        self.drawing = asyncio.Semaphore(2)
+        self.telemetry = Telemetry(lambda: self.hub.viewers)
+        self.recorder = Recorder(self.library.folder)
+        self.single_images = SingleImages(stills)
+        self.sink = PageSink(self.controls, self.player, self.telemetry, self.recorder, self.hub)
+
+    def close(self) -> None:
+        """Stop playing, finish a recording and remove the temporary folder; a second call does nothing."""
+        self.player.close()
+        self.sink.close()
+        self.library.close()
+
+    def query_rows(self) -> list[dict[str, Any]]:
+        """The wanted queries with their colours, and with scores where the last frame has them."""
+        known = {row["text"]: row for row in self.telemetry.objects}
+        rows = []
+        for index, text in enumerate(self.controls.wanted.queries):
+            fill, line = (_css(colour) for colour in query_colours(index))
+            row = known.get(text, {"text": text, "score": None, "area": None})
+            rows.append({**row, "fill": fill, "line": line})
+        return rows
+
+    def source_rows(self) -> list[dict[str, Any]]:
+        """Every source that can be played."""
+        return [{"id": known.id, "name": known.name, "uploaded": known.uploaded} for known in self.library.choices]
+
+    def status(self) -> dict[str, Any]:
+        """Everything that the page shows, as JSON."""
+        wanted, player, recording = self.controls.wanted, self.player, self.recorder.state
+        state = "waiting" if player.trouble else "paused" if wanted.settings.paused else "playing"
+        if state == "playing" and not self.telemetry.frames:
+            state = "starting"
+        return {
+            "state": state,
+            "trouble": player.trouble or self.controls.error,
+            "revision": wanted.revision,
+            "shown": self.controls.shown.revision,
+            "queries": self.query_rows(),
+            "settings": wanted.settings.model_dump(),
+            "source": player.choice.id,
+            "live": player.live,
+            "sources": self.source_rows(),
+            "recording": {
+                "running": recording.running,
+                "seconds": round(recording.seconds, 1),
+                "files": list(recording.files),
+                "trouble": recording.trouble,
+            },
+            "viewers": self.hub.viewers,
+            "bundle": self.bundle,
+            "backend": self.backend,
+            **self.telemetry.summary(),
+        }
+
+
+def _css(bgr: tuple[int, int, int]) -> str:
+    return f"#{bgr[2]:02x}{bgr[1]:02x}{bgr[0]:02x}"

@@ -1,0 +1,131 @@
+"""The presence head: what it reads, and that it learns to tell true sentences from absent ones."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rvos_edge.trainer.config import PresenceConfig
+from rvos_edge.trainer.model.hinet import HINet
+from rvos_edge.trainer.model.language import small_tokenizer
+from rvos_edge.trainer.model.presence import Presence
+from rvos_edge.trainer.model.presets import model_config
+from rvos_edge.trainer.tasks.presence import Rows, calibrate, fit, judged, train_presence
+
+_SYNTHETIC = {"sources": [{"kind": "synthetic", "share": 1.0}], "queries": 4, "absent_share": 0.5}
+
+
+def _config(checkpoint: Path, **changes: object) -> PresenceConfig:
+    document = {
+        "name": "head",
+        "task": "presence",
+        "init_from": str(checkpoint),
+        "data": _SYNTHETIC,
+        "held_out": _SYNTHETIC,
+        "samples": 16,
+        "batch": 4,
+        "rows": 8,
+        **changes,
+    }
+    return PresenceConfig.model_validate(document)
+
+
+def _checkpoint(path: Path) -> Path:
+    torch.manual_seed(0)
+    save_checkpoint(path, Checkpoint(HINet(config=model_config("test")), small_tokenizer(512)))
+    return path
+
+
+def _head() -> Presence:
+    torch.manual_seed(0)
+    return Presence(in_channels=6, language_channels=(2, 2)).eval()
+
+
+def _rows(count: int = 600) -> Rows:
+    """Sentences that are true exactly where the features inside of the mask agree with them."""
+    generator = torch.Generator().manual_seed(3)
+    inside, language = torch.randn(count, 6, generator=generator), torch.randn(count, 4, generator=generator)
+    present = ((inside[:, 0] > 0) == (language[:, 0] > 0)).float()
+    return Rows(inside, torch.zeros(count, 6), torch.zeros(count, 8), language, present)
+
+
+def test_it_reads_features_inside_and_outside_of_the_mask() -> None:
+    margin = torch.full((1, 1, 8, 8), -9.0)
+    margin[..., :4] = 9.0
+    features = torch.zeros(1, 6, 4, 4)
+    features[..., :2] = 5.0
+    inside, outside, facts = _head().pool(margin, features, None)
+    assert torch.allclose(inside, torch.tensor(5.0), atol=0.01)
+    assert torch.allclose(outside, torch.tensor(0.0), atol=0.01)
+    sure, area = facts[0, 0, :2]
+    assert float(sure) == pytest.approx(1.0, abs=1e-3)
+    assert float(area) == pytest.approx(0.5)
+
+
+def test_an_empty_mask_gives_numbers() -> None:
+    found = _head()(torch.full((1, 2, 8, 8), -300.0), torch.ones(1, 6, 4, 4), torch.zeros(1, 2, 8, 8), _language())
+    assert torch.isfinite(found).all()
+
+
+def test_a_query_does_not_depend_on_the_others() -> None:
+    head, features = _head(), torch.randn(1, 6, 4, 4)
+    margin, language = torch.randn(1, 3, 8, 8), tuple(torch.randn(1, 3, 2) for _ in range(2))
+    together = head(margin, features, None, language)
+    alone = head(margin[:, 1:2], features, None, tuple(level[:, 1:2] for level in language))
+    assert torch.allclose(together[:, 1:2], alone, atol=1e-5)
+
+
+def test_what_moves_is_read_from_the_flow() -> None:
+    margin = torch.full((1, 1, 8, 8), -9.0)
+    margin[..., :4] = 9.0
+    flow = torch.zeros(1, 2, 8, 8)
+    flow[..., :4] = 6.0
+    still, moving = (_head().pool(margin, torch.ones(1, 6, 4, 4), field)[2][0, 0] for field in (0 * flow, flow))
+    assert float(moving[6]) > float(still[6]) + 0.5
+
+
+def test_it_learns_which_sentences_are_true_and_how_sure_it_may_be() -> None:
+    head, rows = _head(), _rows()
+    config = _config(Path("unused"), rows=64, epochs=60, words_lr=1.0, lr=0.003, dropout=0.0)
+    before = judged(head, rows)
+    fit(head, rows, config)
+    with torch.no_grad():  # far too sure of itself
+        head.decide[-1].weight.mul_(8)  # type: ignore[operator]
+        head.decide[-1].bias.mul_(8)  # type: ignore[operator]
+    calibrate(head, rows)
+    after = judged(head, rows)
+    assert before["auc"] < 0.7 < 0.9 < after["auc"]
+    assert after["ece"] < 0.05
+
+
+def test_the_network_itself_stays_as_it_is(tmp_path: Path) -> None:
+    start = _checkpoint(tmp_path / "start")
+    path = train_presence(_config(start), tmp_path / "run", console=Console(file=io.StringIO()))
+    before, after = load_checkpoint(start).model, load_checkpoint(path).model
+    assert after.presence is not None
+    assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
+    assert set(load_checkpoint(path).card["presence"]) >= {"auc", "ece"}
+    image, flow = torch.rand(1, 3, 64, 96) * 255, torch.zeros(1, 2, 64, 96)
+    language = tuple(torch.randn(1, 2, width) for width in after.language_channels)
+    levels = after.encode_image(image)
+    logits = after.decode(levels, flow, language)
+    assert torch.equal(logits, before.decode(before.encode_image(image), flow, language))
+    found = after.present(levels, flow, language, logits)
+    assert found.shape == (1, 2)
+    assert ((found > 0) & (found < 1)).all()
+
+
+def test_a_run_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoint").mkdir(parents=True)
+    with pytest.raises(UserError, match="already holds a checkpoint"):
+        train_presence(_config(tmp_path), tmp_path / "run")
+
+
+def _language() -> tuple[torch.Tensor, ...]:
+    return torch.ones(1, 2, 2), torch.ones(1, 2, 2)

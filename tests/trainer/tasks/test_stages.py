@@ -1,0 +1,87 @@
+"""One configuration, several trainings: each goes on from an earlier one, and an interrupted run goes on."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.checkpoint import load_checkpoint
+from rvos_edge.trainer.config import StagesConfig, load_config
+from rvos_edge.trainer.tasks import stages
+from rvos_edge.trainer.tasks.stages import train_stages
+
+_SYNTHETIC = {"sources": [{"kind": "synthetic", "share": 1.0}], "queries": 2}
+
+
+def _stage(name: str, **changes: Any) -> dict[str, Any]:
+    return {"name": name, "model": {"preset": "test"}, "data": _SYNTHETIC, "iterations": 2, "batch": 2, **changes}
+
+
+def _config(folder: Path, *more: dict[str, Any]) -> StagesConfig:
+    document = {"name": "chain", "stages": [_stage("first", keep_every=1), *more]}
+    path = folder / "chain.yaml"
+    path.write_text(yaml.safe_dump(document))
+    config = load_config(path)
+    assert isinstance(config, StagesConfig)
+    return config
+
+
+def _run(config: StagesConfig, output: Path) -> tuple[Path, str]:
+    console = Console(file=io.StringIO(), width=200)
+    path = train_stages(config, output, console=console)
+    assert isinstance(console.file, io.StringIO)
+    return path, console.file.getvalue()
+
+
+def test_stages_follow_one_another_and_are_not_done_twice(tmp_path: Path) -> None:
+    held_out = {**_SYNTHETIC, "absent_share": 0.5}
+    config = _config(
+        tmp_path,
+        _stage("second", init_from="stage:first"),
+        {"name": "mean", "task": "average", "of": ["stage:first/000001", "stage:second"]},
+        {"name": "head", "task": "presence", "init_from": "stage:mean", "data": held_out, "held_out": held_out,
+         "samples": 8, "batch": 2, "rows": 4, "epochs": 1},
+    )  # fmt: skip
+    path, said = _run(config, tmp_path / "run")
+    assert path == tmp_path / "run" / "head" / "checkpoint"
+    assert load_checkpoint(path).model.presence is not None
+    for name in ("first", "second", "mean", "head"):
+        assert f"stage {name}: 0." in said
+    _, again = _run(config, tmp_path / "run")
+    assert again.count("done before") == 4
+
+
+def test_an_interrupted_stage_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = _config(tmp_path, _stage("second", init_from="stage:first"))
+    resumed: list[bool] = []
+    train = stages.train
+
+    def stopped(run: Any, output: Path, *, resume: bool = False, console: Console | None = None) -> Path:
+        resumed.append(resume)
+        if output.name == "second" and not resume:
+            train(run.model_copy(update={"iterations": 1}), output, console=console)
+            raise KeyboardInterrupt
+        return train(run.model_copy(update={"iterations": 1 if resume else 2}), output, resume=resume, console=console)
+
+    monkeypatch.setattr(stages, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        _run(config, tmp_path / "run")
+    _run(config, tmp_path / "run")
+    assert resumed == [False, False, True]
+
+
+def test_only_earlier_stages_can_be_named(tmp_path: Path) -> None:
+    config = _config(tmp_path, _stage("second", init_from="stage:third"), _stage("third"))
+    with pytest.raises(UserError, match="no earlier stage 'third'; the stages before are first"):
+        _run(config, tmp_path / "run")
+
+
+def test_two_stages_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a name of its own"):
+        _config(tmp_path, _stage("first"))

@@ -1,0 +1,95 @@
+"""A training-only loss that keeps the words which the training data does not name (beyond the paper).
+
+A network that is fine-tuned on a hundred categories answers every other word with less and less: the vocabulary
+narrows. Here the network as it was before training answers a few random words on every frame, and the one that is
+trained must answer them the same (Hinton et al., "Distilling the knowledge in a neural network", 2015; learning
+without forgetting, Li and Hoiem, ECCV 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rvos_edge.trainer.data.generate import vocabulary
+from rvos_edge.trainer.model.backbone import imagenet_names
+from rvos_edge.trainer.model.hinet import HINet
+from rvos_edge.trainer.model.language import LanguageVectors
+
+_KINDS = (
+    *("an animal", "a pet", "a bird", "an insect", "a fish", "a reptile", "a wild animal", "a farm animal", "a mammal"),
+    *("a vehicle", "a car", "a boat", "an aircraft", "a machine", "a tool", "a toy", "a piece of furniture", "food"),
+    *("a plant", "clothing", "a person", "somebody", "a musical instrument", "a piece of sports equipment"),
+    *("the moving object", "something moving", "the main object", "the thing in the middle", "what moves"),
+)
+
+
+class Distillation:
+    """Cross-entropy between the answers of a network before and while it is trained.
+
+    The backbone is shared: it must not be trained.
+
+    Args:
+        model: The network to be trained, as it is now.
+        words: Sentences of which some are asked on every frame; ImageNet's names and their kinds by default.
+
+    Example:
+        >>> from rvos_edge.trainer.model.presets import model_config
+        >>> model = HINet(config=model_config("test")).eval()
+        >>> image, flow, sentence = torch.zeros(1, 3, 64, 96), torch.zeros(1, 2, 64, 96), torch.ones(1, 2, 32)
+        >>> answer = model.answer(*model.condition(model.encode_image(image), flow), model.language(sentence))
+        >>> loss = Distillation(model)(answer, model.features(image), flow, sentence)
+        >>> abs(float(loss)) < 1e-6  # the network is still what it was
+        True
+    """
+
+    def __init__(self, model: HINet, words: Sequence[str] | None = None) -> None:
+        self.words = tuple(words) if words is not None else default_words()
+        # Backbone, text model and flow are not copied: they stay as they are.
+        shared = (model.backbone, model.sentence, model.flow)
+        memo = {id(module): module for module in shared if module is not None}
+        self.teacher: HINet = deepcopy(model, memo).eval().requires_grad_(False)
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights that answered before, without what is shared."""
+        shared = ("backbone.", "sentence.", "flow.")
+        return {key: value for key, value in self.teacher.state_dict().items() if not key.startswith(shared)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from ``state()``."""
+        self.teacher.load_state_dict(state, strict=False)
+
+    def draw(self, frames: int, count: int) -> list[list[str]]:
+        """``count`` words for each of ``frames`` frames, by torch's generator."""
+        drawn = torch.randint(len(self.words), (frames, count)).tolist()
+        return [[self.words[index] for index in row] for row in drawn]
+
+    def __call__(self, logits: Tensor, features: Sequence[Tensor], flow: Tensor | None, sentence: Tensor) -> Tensor:
+        """The loss of a batch, a scalar: the mean divergence over pixels and words, zero where the answers agree.
+
+        Args:
+            logits: What the trained network answers, [B,K,2,h,w].
+            features: C2..C5 of the frames.
+            flow: As ``HINet.condition`` takes it.
+            sentence: Sentence vectors of the words, [B,K,c_s].
+        """
+        with torch.no_grad():
+            levels = (*features[:3], self.teacher.aspp(features[3]))
+            language: LanguageVectors = self.teacher.language(sentence)
+            told = _margin(self.teacher.answer(*self.teacher.condition(levels, flow), language))
+        answer, truth = _margin(logits), torch.sigmoid(told)
+        least = F.binary_cross_entropy_with_logits(told, truth)
+        return F.binary_cross_entropy_with_logits(answer, truth) - least
+
+
+def default_words() -> tuple[str, ...]:
+    """ImageNet's thousand names with their articles, and kinds of things."""
+    return (*(vocabulary.article(name) for name in imagenet_names()), *_KINDS)
+
+
+def _margin(logits: Tensor) -> Tensor:
+    return (logits[:, :, 1] - logits[:, :, 0]).float()

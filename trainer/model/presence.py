@@ -1,0 +1,101 @@
+"""Whether what a sentence names is in the frame at all, beside the mask that fits it best (beyond the paper).
+
+A mask network that is taught to answer absent things with nothing answers unknown words with nothing. So the mask
+answers "which of what is here fits best", and this head, trained apart on a network that no longer changes, answers
+"does it fit". It reads the language vectors l_1..l_4 and no sentence: a query that was learned from pictures has none.
+Its word map begins as the image encoder's own ImageNet classifier (``trainer.tasks.presence``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rvos_edge.trainer.model.motion import relative_magnitude
+
+SEEN_CHANNELS = 1280
+"""Width of the hidden layer of every EfficientNet-Lite's classifier."""
+_JOINT, _HIDDEN = 32, 32
+_FACTS = 8
+_LARGEST_LOGIT = 20.0
+"""Margins and scores are cut here, so that float16 holds what is made of them."""
+
+
+class Presence(nn.Module):
+    """Margin, features, motion and language of a query -> the logit that what it names is in the frame.
+
+    Args:
+        in_channels: Channels of C5.
+        language_channels: c_1..c_4.
+
+    Example:
+        >>> head = Presence(in_channels=8, language_channels=(2, 2)).eval()
+        >>> language = (torch.ones(1, 3, 2), torch.ones(1, 3, 2))
+        >>> head(torch.randn(1, 3, 16, 24), torch.randn(1, 8, 2, 3), torch.zeros(1, 2, 32, 48), language).shape
+        torch.Size([1, 3])
+    """
+
+    def __init__(self, *, in_channels: int, language_channels: Sequence[int]) -> None:
+        super().__init__()
+        self.seen = nn.Linear(in_channels, SEEN_CHANNELS)
+        self.words = nn.Linear(sum(language_channels), SEEN_CHANNELS)
+        self.joint = nn.Linear(SEEN_CHANNELS, _JOINT, bias=False)
+        self.decide = nn.Sequential(nn.Linear(_FACTS + _JOINT + 2, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 1))
+
+    def forward(self, margin: Tensor, features: Tensor, flow: Tensor | None, language: Sequence[Tensor]) -> Tensor:
+        """The logits of a batch, float32 [B,Q].
+
+        Args:
+            margin: The decoder's, object minus background, [B,Q,h,w].
+            features: C5, [B,c,h5,w5].
+            flow: [B,2,.,.] in pixels, zeros where it was not computed; None without flow.
+            language: l_1..l_4, each [B,Q,c_i].
+        """
+        return self.judge(*self.pool(margin, features, flow), torch.cat(tuple(language), dim=-1))
+
+    def pool(self, margin: Tensor, features: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """What is read of a frame: C5 inside and outside of the masks, each [B,Q,c], and facts float32 [B,Q,8]."""
+        margin = margin.float().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
+        share = torch.sigmoid(margin)
+        coarse = F.interpolate(share, size=features.shape[-2:], mode="area")
+        places = features.flatten(2).transpose(1, 2)
+        inside, outside = _mean(coarse, places), _mean(1 - coarse, places)
+        drawn = (margin > 0).float()
+        area = drawn.mean(dim=(2, 3))
+        sure = ((2 * share - 1) * drawn).mean(dim=(2, 3)) / area.clamp(min=1e-4)
+        peak = margin.flatten(2).amax(dim=2)
+        mean = margin.mean(dim=(2, 3))
+        motion = self._motion(share, flow)
+        facts = (sure, area, torch.log(area + 1e-3), share.mean(dim=(2, 3)), peak / 10, mean / 10, *motion)
+        return inside, outside, torch.stack(facts, dim=-1)
+
+    def judge(self, inside: Tensor, outside: Tensor, facts: Tensor, language: Tensor) -> Tensor:
+        """What ``pool`` gives and language vectors [B,Q,c_1+..+c_4] -> logits, float32 [B,Q]."""
+        words = self.words(language.to(inside.dtype))
+        here, there = self.seen(inside).clamp(0, 6) * words, self.seen(outside).clamp(0, 6) * words
+        scores = [
+            product.float().sum(-1, keepdim=True).clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT) for product in (here, there)
+        ]
+        read = torch.cat([facts, *scores], dim=-1).to(inside.dtype)
+        logit: Tensor = self.decide(torch.cat([read, self.joint(here)], dim=-1))
+        return logit.squeeze(-1).float()
+
+    @staticmethod
+    def _motion(share: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean log speed against the camera inside and outside of the masks, each float32 [B,Q]."""
+        if flow is None:
+            nothing = torch.zeros_like(share[:, :, 0, 0])
+            return nothing, nothing
+        speed = F.interpolate(torch.log1p(relative_magnitude(flow)), size=share.shape[-2:], mode="area")
+        own, rest = share.mean(dim=(2, 3)).clamp(min=1e-4), (1 - share).mean(dim=(2, 3)).clamp(min=1e-4)
+        return (share * speed).mean(dim=(2, 3)) / own, ((1 - share) * speed).mean(dim=(2, 3)) / rest
+
+
+def _mean(weights: Tensor, places: Tensor) -> Tensor:
+    """Weights [B,Q,h,w] and features [B,h*w,c] -> weighted means [B,Q,c]."""
+    flat = weights.flatten(2)
+    flat = flat / flat.sum(dim=-1, keepdim=True).clamp(min=1e-2)
+    return torch.matmul(flat.to(places.dtype), places)

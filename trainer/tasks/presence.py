@@ -1,0 +1,251 @@
+"""Train the presence head of a finished network: is what a sentence names in the frame at all?
+
+The network is not changed. It answers true and absent sentences on a number of samples, once; what the head reads of
+them is kept, and the head is fitted to that in a minute. Its word map begins as ImageNet's classifier, told by the
+language vectors of its classes' names, so that it knows words which no data set here names. In the end one number
+scales and one shifts its logits, so that on pictures kept from training a probability is what it says (Platt, 1999).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.card import training_history
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rvos_edge.trainer.config import PresenceConfig
+from rvos_edge.trainer.data.config import DataConfig, build_mixture
+from rvos_edge.trainer.data.generate import vocabulary
+from rvos_edge.trainer.data.loader import batches
+from rvos_edge.trainer.distributed.global_batch import SharedDropout
+from rvos_edge.trainer.loop import autocast_dtype
+from rvos_edge.trainer.losses.objective import SentenceCache
+from rvos_edge.trainer.metrics import reliability
+from rvos_edge.trainer.model.backbone import Classifier, load_classifier
+from rvos_edge.trainer.model.hinet import HINet
+from rvos_edge.trainer.model.presence import Presence
+
+_LEAST_SHARE = 0.002
+"""A named thing of which less of the frame shows counts as neither present nor absent."""
+_RIDGE = 0.1
+"""Of the word map's start, as a share of the mean square of the language vectors."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the head reads, a row for each sentence on each frame.
+
+    Attributes:
+        inside: C5 inside the mask, [N,c].
+        outside: C5 outside of it, [N,c].
+        facts: Of the mask, float32 [N,8].
+        language: l_1..l_4 in one, [N,c_1+..+c_4].
+        present: Whether the sentence is true of the frame, float32 [N].
+    """
+
+    inside: Tensor
+    outside: Tensor
+    facts: Tensor
+    language: Tensor
+    present: Tensor
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    def __getitem__(self, index: Tensor) -> Rows:
+        return Rows(*(getattr(self, item.name)[index] for item in fields(self)))
+
+
+def train_presence(config: PresenceConfig, output: Path, *, console: Console | None = None) -> Path:
+    """Give a finished network its presence head.
+
+    Args:
+        config: The run.
+        output: Its folder; the new checkpoint lies in ``output/checkpoint``.
+        console: Where the progress bars are drawn.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        UserError: A checkpoint, data folder or weights file is missing or does not fit, or the output exists already.
+    """
+    console = console or Console(stderr=True)
+    path = output / "checkpoint"
+    if path.exists():
+        raise UserError(f"{path} already holds a checkpoint; choose another --output, or remove it.")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    checkpoint = _with_head(load_checkpoint(Path(config.init_from)), config)
+    head = checkpoint.model.presence
+    assert head is not None
+    if config.classifier is not None:
+        start_from_classifier(head, checkpoint, load_classifier(config.classifier))
+    seen = collect(checkpoint, config.data, config, samples=config.samples, console=console)
+    kept = collect(checkpoint, config.held_out, config, samples=config.samples // 4, console=console)
+    fit(head, seen, config)
+    calibrate(head, kept)
+    figures = judged(head, kept)
+    console.print(f"presence on held-out pictures: {json.dumps(figures)}", soft_wrap=True)
+    checkpoint.card["presence"] = figures
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+def start_from_classifier(head: Presence, checkpoint: Checkpoint, classifier: Classifier) -> None:
+    """Begin with ImageNet's classifier, its last layer as a linear function of its names' language vectors."""
+    conv, norm = (
+        classifier.hidden["0.weight"].flatten(1),
+        {k[2:]: v for k, v in classifier.hidden.items() if k[0] == "1"},
+    )
+    scale = norm["weight"] / torch.sqrt(norm["running_var"] + 1e-3)
+    names = [vocabulary.article(name) for name in classifier.names]
+    with torch.no_grad():
+        cache = SentenceCache(checkpoint.model, checkpoint.tokenizer, frozen=True, dropout=SharedDropout(0.0))
+        spoken = torch.cat([torch.cat(cache([names[i : i + 100]]), -1)[0] for i in range(0, len(names), 100)])
+        mean = spoken.mean(0)
+        apart = spoken - mean
+        weights = classifier.weight - classifier.weight.mean(0)
+        ridge = _RIDGE * apart.square().sum(1).mean() * torch.eye(apart.shape[1])
+        mapped = torch.linalg.solve(apart.t() @ apart + ridge, apart.t() @ weights)
+        head.seen.weight.copy_(conv * scale.unsqueeze(1))
+        head.seen.bias.copy_(norm["bias"] - norm["running_mean"] * scale)
+        head.words.weight.copy_(mapped.t())
+        head.words.bias.copy_(-mean @ mapped)
+
+
+@torch.no_grad()
+def collect(
+    checkpoint: Checkpoint, data: DataConfig, config: PresenceConfig, *, samples: int, console: Console
+) -> Rows:
+    """What the head reads of a mixture's first samples."""
+    model = checkpoint.model.eval()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mixture = build_mixture(data, model, config.seed, console=console)
+    feed = batches(mixture, _Feed(data, config.batch, config.workers), start=0, stop=samples // config.batch)
+    sentences = SentenceCache(model, checkpoint.tokenizer, frozen=True, dropout=SharedDropout(0.0))
+    precision = autocast_dtype(config.amp, device)
+    parts: list[Rows] = []
+    for batch in track(
+        feed, "presence samples", samples // config.batch, console=console, disable=not console.is_terminal
+    ):
+        language = sentences(batch.expressions)
+        moved = torch.rand(len(batch.flow), 1, 1, 1) >= config.flow_dropout
+        flow = (batch.flow * moved).to(device)
+        with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
+            image = batch.image.to(device).float().contiguous(memory_format=torch.channels_last)
+            features = model.features(image)
+            logits = model.answer(*model.condition((*features[:3], model.aspp(features[3])), flow), language)
+        assert model.presence is not None
+        margin = logits[:, :, 1].float() - logits[:, :, 0].float()
+        read = model.presence.pool(margin, features[3].float(), flow)
+        share = (batch.masks == 1).float().mean((2, 3))
+        known = (share == 0) | (share >= _LEAST_SHARE)
+        row = Rows(*read, torch.cat(language, -1), (share > 0).float().to(device))
+        parts.append(row[known.to(device)])
+    model.cpu()
+    return Rows(*(torch.cat([getattr(part, item.name) for part in parts]).cpu() for item in fields(Rows)))
+
+
+def fit(head: Presence, rows: Rows, config: PresenceConfig) -> None:
+    """Fit the head to rows by binary cross-entropy, both answers counting alike."""
+    head.train()
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [*head.joint.parameters(), *head.decide.parameters()], "lr": config.lr},
+            # The word map knows more words than the rows have: small steps.
+            {"params": [*head.seen.parameters(), *head.words.parameters()], "lr": config.lr * config.words_lr},
+        ],
+        weight_decay=config.weight_decay,
+    )
+    total = max(1, config.epochs * (len(rows) // config.rows))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    weight = _balance(rows.present)
+    for _ in range(total):
+        chosen = torch.randint(len(rows), (config.rows,))
+        part = rows[chosen]
+        logit = head.judge(
+            F.dropout(part.inside.float(), config.dropout),
+            F.dropout(part.outside.float(), config.dropout),
+            part.facts,
+            F.dropout(part.language.float(), config.dropout),
+        )
+        loss = (F.binary_cross_entropy_with_logits(logit, part.present, reduction="none") * weight[chosen]).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    head.eval()
+
+
+def calibrate(head: Presence, rows: Rows) -> None:
+    """Scale and shift the head's logits so that its probabilities hold where half of the sentences are true."""
+    with torch.no_grad():
+        logit = _logits(head, rows)
+    scale, shift = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
+    optimizer = torch.optim.LBFGS([scale, shift], max_iter=100)
+    weight = _balance(rows.present)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        each = F.binary_cross_entropy_with_logits(scale * logit + shift, rows.present, reduction="none")
+        loss = (each * weight).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    last = head.decide[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.weight.mul_(scale)
+        last.bias.mul_(scale).add_(shift)
+
+
+@torch.no_grad()
+def judged(head: Presence, rows: Rows) -> dict[str, float]:
+    """``metrics.reliability`` of the head on rows."""
+    probability = torch.sigmoid(_logits(head, rows))
+    return reliability(probability.numpy().astype(np.float64), rows.present.numpy() > 0)
+
+
+@dataclass(frozen=True)
+class _Feed:
+    data: DataConfig
+    batch: int
+    workers: int
+
+
+def _logits(head: Presence, rows: Rows) -> Tensor:
+    return head.judge(rows.inside.float(), rows.outside.float(), rows.facts, rows.language.float())
+
+
+def _balance(present: Tensor) -> Tensor:
+    """Weights of mean 1 with which both answers count alike, float32 [N]."""
+    share = present.mean().clamp(0.02, 0.98)
+    return torch.where(present > 0, 0.5 / share, 0.5 / (1 - share))
+
+
+def _with_head(loaded: Checkpoint, config: PresenceConfig) -> Checkpoint:
+    """The same network with a new presence head, and a card that says what was done to it."""
+    model = HINet(config=loaded.model.config.model_copy(update={"presence": True}))
+    state = {key: value for key, value in loaded.model.state_dict().items() if not key.startswith("presence.")}
+    model.load_state_dict(state, strict=False)
+    card = {
+        "name": config.name,
+        "config": json.loads(config.model_dump_json()),
+        "samples": config.samples,
+        "batch": config.batch,
+        "history": training_history(loaded.card),
+    }
+    return Checkpoint(model.eval(), loaded.tokenizer, card)

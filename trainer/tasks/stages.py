@@ -1,0 +1,85 @@
+"""Several trainings one after another, out of one configuration: each stage goes on from what an earlier one left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.checkpoint import load_training_state
+from rvos_edge.trainer.config import AverageConfig, PresenceConfig, StagesConfig, TrainConfig
+from rvos_edge.trainer.loop import train, write_config
+from rvos_edge.trainer.tasks.average import average_checkpoints
+from rvos_edge.trainer.tasks.presence import train_presence
+
+PREFIX = "stage:"
+"""Before the name of an earlier stage, with or without one of its snapshots: ``stage:words/000600``."""
+
+
+def train_stages(config: StagesConfig, output: Path, *, console: Console | None = None) -> Path:
+    """Run the stages that are not done yet, and say how long each took.
+
+    Args:
+        config: The stages.
+        output: Their folder; each has one of its own in it, called by its name. The same call goes on with an
+            interrupted run.
+        console: Where progress is shown.
+
+    Returns:
+        The last stage's checkpoint.
+
+    Raises:
+        UserError: As the stages raise, or a stage is named that does not come earlier.
+    """
+    console = console or Console(stderr=True)
+    write_config(config, output)
+    path = output
+    done: list[str] = []
+    for stage in config.stages:
+        folder = output / stage.name
+        path = folder / "checkpoint"
+        run = _run_of(stage, folder, lambda text, earlier=tuple(done): _resolved(text, output, earlier), console)
+        if run is None:
+            console.print(f"stage {stage.name}: done before")
+        else:
+            began = time.monotonic()
+            run()
+            console.print(f"stage {stage.name}: {(time.monotonic() - began) / 60:.1f} minutes")
+        done.append(stage.name)
+    return path
+
+
+def _run_of(
+    stage: TrainConfig | AverageConfig | PresenceConfig,
+    folder: Path,
+    resolve: Callable[[str], str],
+    console: Console,
+) -> Callable[[], object] | None:
+    """What is to be done for a stage; None where it is done."""
+    path = folder / "checkpoint"
+    if isinstance(stage, AverageConfig):
+        of = [Path(resolve(one)) for one in stage.of]
+        return None if path.exists() else lambda: average_checkpoints(of, path, shift=stage.shift)
+    if isinstance(stage, PresenceConfig):
+        head = stage.model_copy(update={"init_from": resolve(stage.init_from)})
+        return None if path.exists() else lambda: train_presence(head, folder, console=console)
+    start = None if stage.init_from is None else resolve(stage.init_from)
+    network = stage.model_copy(update={"init_from": start})
+    if not path.exists():
+        return lambda: train(network, folder, console=console)
+    if stage.iterations is not None and load_training_state(path)["iteration"] >= stage.iterations:
+        return None
+    return lambda: train(network, folder, resume=True, console=console)
+
+
+def _resolved(text: str, output: Path, earlier: tuple[str, ...]) -> str:
+    """``stage:NAME`` and ``stage:NAME/SNAPSHOT`` as paths; anything else is a path already."""
+    if not text.startswith(PREFIX):
+        return text
+    name, _, snapshot = text.removeprefix(PREFIX).partition("/")
+    if name not in earlier:
+        raise UserError(f"{text}: there is no earlier stage '{name}'; the stages before are {', '.join(earlier)}.")
+    return str(output / name / (f"snapshots/{snapshot}" if snapshot else "checkpoint"))
