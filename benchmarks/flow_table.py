@@ -82,7 +82,6 @@ def settings(bundles: Iterable[tuple[str, Path]] = ()) -> list[Setting]:
         Setting(DEFAULT, FlowOptions()),
         Setting("no flow", FlowOptions(enabled=False)),
         *(Setting(_iterations(n), FlowOptions(iterations=n)) for n in counts),
-        *(Setting(f"{_iterations(n)}, cold", FlowOptions(iterations=n, warm_start=False)) for n in counts),
         *(Setting(f"every {n} frames", FlowOptions(every=n)) for n in (2, 3, 4)),
         Setting("1 iteration, every 3 frames", FlowOptions(iterations=1, every=3)),
         Setting("still at 12 grey levels", FlowOptions(still=12)),

@@ -1,176 +1,199 @@
 """The bundle: a directory of ONNX graphs with a manifest; the contract between export and every runtime.
 
-Opening a bundle verifies the format version, the hashes and that the wiring closes: every graph input is a frame
-input, a state, a language vector or an output of the same name, dtype and shape.
+docs/bundle.md describes the format. Opening a bundle verifies the format version, the hashes and the wiring: every
+graph input must be a frame input, a state, a language vector or an output of the same name, dtype and shape.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from rvos_edge.errors import UserError
+from rvos_edge.flow.constants import MAX_ITERATIONS
+from rvos_edge.strict import StrictModel
 
 FORMAT_VERSION = 4
 OLDEST_VERSION = 2
-"""Its bundles are read too: they have no ``boundary`` graph, and up to version 3 ``gating`` gives no ``presence``."""
+"""Oldest format version that is read: 2 has no ``boundary`` graph, 2 and 3 have no output ``presence``."""
+_MOST_BYTES = 1 << 22
+"""Size limit of manifest.json; the shipped one has 18 kB."""
+_MOST_ELEMENTS = 1 << 30
+"""Size limit of one tensor."""
 
 Arithmetic = Literal["float32", "float16", "bfloat16"]
 DType = Literal["uint8", "int64", "float16", "float32"]
-Dim = int | str
+# The limits below are far from anything real: they end a damaged or hostile manifest before it is acted upon.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/+ -]{1,100}$")]
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,1000}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=10**18)]
+Side = Annotated[int, Field(ge=1, le=1 << 14)]
+Dim = Annotated[int, Field(ge=1, le=_MOST_ELEMENTS)] | Name
 """A fixed extent, or a symbolic one: "Q" queries, "L" tokens."""
 
 TEXT_GRAPH = "text"
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask"})
 VISION_GRAPHS = ("backbone", "aspp")
 FUSED_VISION_GRAPH = "vision"
-"""In place of the two, where they were exported as one."""
+"""Graph that replaces ``backbone`` and ``aspp`` if they were exported as one."""
 FLOW_GRAPHS = ("flow_encode", "flow_context", "flow_step", "flow_up")
 GATING_GRAPH = "gating"
 BOUNDARY_GRAPH = "boundary"
-"""Where there is one: draws what ``gating`` gives along the image's edges."""
+"""Optional graph that aligns the output of ``gating`` with the edges of the image."""
 QUERIES = "Q"
-"""The symbolic extent of every tensor with one row per query."""
+"""Symbolic extent of every tensor with one row per query."""
 FRAME_INPUT = "image"
 MARGIN_OUTPUT = "margin"
 PRESENCE_OUTPUT = "presence"
-"""Of ``gating``, where the network has a presence head: probability that what is asked for is in the frame."""
+"""Output of ``gating`` in networks with a presence head: probability that the queried object is in the frame."""
 FLOW_OUTPUT = "flow"
 FLOW_COORDS = "coords"
+_FORMS: dict[str, tuple[Any, ...]] = {
+    MARGIN_OUTPUT: (QUERIES, "h", "w"),
+    FLOW_OUTPUT: (1, 2, "h", "w"),
+    FLOW_COORDS: (1, 2, "h", "w"),
+}
+"""Shapes that the runtime relies on, up to the extents of the image plane."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TensorSpec(_Strict):
+class TensorSpec(StrictModel):
     """Name, dtype and shape of a graph input or output."""
 
-    name: str
+    name: Name
     dtype: DType
-    shape: tuple[Dim, ...]
+    shape: Annotated[tuple[Dim, ...], Field(max_length=8)]
+
+    @model_validator(mode="after")
+    def _fits_in_memory(self) -> TensorSpec:
+        if math.prod(dim for dim in self.shape if isinstance(dim, int)) > _MOST_ELEMENTS:
+            raise ValueError(f"a tensor has at most {_MOST_ELEMENTS} elements")
+        return self
 
 
-class Parity(_Strict):
-    """The worst difference of a graph's outputs from those of PyTorch in float32 for the same inputs."""
+class Parity(StrictModel):
+    """Largest difference between a graph's outputs and those of PyTorch in float32 on the same inputs."""
 
     max_abs: float
     relative_l2: float
     cosine: float
 
 
-class Proof(_Strict):
-    """What one backend was found to compute: each graph by itself, and the chain on consecutive frames."""
+class Proof(StrictModel):
+    """Measured agreement of one backend with PyTorch: each graph by itself, and the chain on consecutive frames."""
 
-    backend: str
+    backend: Line
     """Backend, version and device."""
-    note: str = ""
-    """What the figures do not cover, such as float16 nodes that ran in float32."""
-    graphs: dict[str, Parity]
+    note: Line = ""
+    """Limits of the measurement, such as float16 nodes that ran in float32."""
+    graphs: dict[Name, Parity]
     mask_iou: float | None = Field(ge=0, le=1)
-    """IoU of the masks with PyTorch's over ``frames`` frames; None where only the graphs were compared."""
-    frames: int
-    source: str
+    """IoU of the masks with PyTorch's over ``frames`` frames; None if only the graphs were compared."""
+    frames: Count
+    source: Line
 
 
-class GraphSpec(_Strict):
+class GraphSpec(StrictModel):
     """One ONNX graph of the bundle."""
 
-    file: str
-    sha256: str
+    file: FileName
+    sha256: Sha256
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     precision: Arithmetic = "float32"
-    """What it computes in. The file states float32 or float16; bfloat16 is a float32 file and leave to be narrower."""
+    """Arithmetic of the graph. bfloat16: a float32 file that a backend may also compute in bfloat16."""
     weights: Literal["float32", "float16", "int8"] = "float32"
-    """How the weights are stored; they are widened to what the file computes in when the graph is loaded."""
-    flops: int = Field(ge=0)
+    """Storage of the weights; they are widened to the arithmetic of the file when the graph is loaded."""
+    flops: Count
     """2 x multiply-add of one run (one query for ``gating``, 20 tokens for ``text``)."""
-    weight_bytes: int = Field(ge=0)
+    weight_bytes: Count
 
 
-class TextSpec(_Strict):
-    """What the tokenizer must do."""
+class TextSpec(StrictModel):
+    """The tokenizer and its limit."""
 
-    tokenizer: str = "tokenizer.json"
-    sha256: str
-    max_tokens: int = Field(gt=2)
+    tokenizer: FileName = "tokenizer.json"
+    sha256: Sha256
+    max_tokens: int = Field(gt=2, le=1 << 16)
     """Longest query in tokens, [CLS] and [SEP] included."""
 
 
-class FlowSpec(_Strict):
-    """Flow defaults; the runtime may change the iterations, the rest is fixed by the graphs."""
+class FlowSpec(StrictModel):
+    """Defaults of the optical flow; the runtime may change the iterations, the scale is fixed by the graphs."""
 
-    iterations: int = Field(ge=1)
-    scale: int = Field(ge=1)
+    iterations: int = Field(ge=1, le=MAX_ITERATIONS)
+    scale: int = Field(ge=1, le=64)
     """The flow is computed on the image reduced by this factor; the ``flow`` tensor is in pixels of the image."""
 
 
-class ReferenceSpec(_Strict):
-    """Tensors of PyTorch in float32 that any backend can be compared with (``verify``)."""
+class ReferenceSpec(StrictModel):
+    """File with tensors computed by PyTorch in float32, to compare a backend with (``rvos-edge verify``)."""
 
-    file: str
-    sha256: str
+    file: FileName
+    sha256: Sha256
 
 
-class Manifest(_Strict):
-    """manifest.json: everything a runtime needs to know about the graphs beside it."""
+class Manifest(StrictModel):
+    """The contents of manifest.json: all facts that a runtime needs about the graphs beside it."""
 
-    format_version: int
-    name: str
-    preset: str
+    format_version: int = Field(ge=OLDEST_VERSION, le=FORMAT_VERSION)
+    name: Line
+    preset: Line
     trained: bool = True
-    """False for a network put together from the weights of its parts: its masks mean nothing."""
-    network: dict[str, str | int | float | bool | list[int]]
-    size: tuple[int, int]
+    """False for a network assembled from pretrained parts without training: its masks mean nothing."""
+    network: dict[Name, str | int | float | bool | list[int]]
+    size: tuple[Side, Side]
     """Height and width of ``image``, uint8 [H,W,3] BGR; normalisation is inside the graphs."""
-    stride: int
+    stride: Side
     """Pixels of ``image`` per pixel of ``margin``."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     text: TextSpec
     flow: FlowSpec | None
-    graphs: dict[str, GraphSpec]
-    states: dict[str, str]
+    graphs: dict[Name, GraphSpec]
+    states: dict[Name, Name]
     """Input -> output whose buffers swap after a run: ``fmap_prev`` takes ``fmap`` at the end of a frame."""
-    sizes: dict[str, dict[str, GraphSpec]] = {}
-    """Further input sizes, ``HxW`` -> its own graphs; ``text`` is shared."""
-    max_queries: int = Field(default=64, ge=1)
-    """Most queries that engines with fixed profiles are made for."""
+    sizes: dict[Name, dict[Name, GraphSpec]] = Field(default_factory=dict)
+    """Further input sizes, ``HxW`` -> graphs of that size; ``text`` is shared."""
+    max_queries: int = Field(default=64, ge=1, le=1 << 12)
+    """Largest number of queries at once."""
     reference: ReferenceSpec | None = None
-    """For the size of ``size``."""
-    proofs: dict[str, Proof] = {}
-    """By backend; written at export and by ``verify``."""
-    tools: dict[str, str]
-    checkpoint: str
-    checkpoint_sha256: str
-    licences: tuple[str, ...]
+    """Reference of the first size."""
+    proofs: dict[Name, Proof] = Field(default_factory=dict)
+    """Proofs by backend; written at export and by ``rvos-edge verify``."""
+    tools: dict[Name, Line]
+    checkpoint: Line
+    checkpoint_sha256: Line
+    licences: tuple[Line, ...]
 
     @property
     def vision_graphs(self) -> tuple[str, ...]:
-        """The graphs that see a frame, in the order in which they run."""
+        """Graphs that read the frame, in the order in which they run."""
         return (FUSED_VISION_GRAPH,) if FUSED_VISION_GRAPH in self.graphs else VISION_GRAPHS
 
     @property
     def answer_graphs(self) -> tuple[str, ...]:
-        """The graphs that answer the queries, in the order in which they run; the last one gives the margin."""
+        """Graphs that answer the queries, in the order in which they run; the last one gives the margin."""
         return (GATING_GRAPH, BOUNDARY_GRAPH) if BOUNDARY_GRAPH in self.graphs else (GATING_GRAPH,)
 
     @property
     def has_presence(self) -> bool:
-        """Whether ``gating`` says how probably each query is in the frame."""
+        """True if ``gating`` estimates the probability that each query is in the frame."""
         return any(spec.name == PRESENCE_OUTPUT for spec in self.graphs[GATING_GRAPH].outputs)
 
     @property
     def allows_bfloat16(self) -> bool:
-        """Whether any graph may be computed in bfloat16."""
+        """True if any graph may be computed in bfloat16."""
         return any(spec.precision == "bfloat16" for spec in self.graphs.values())
 
 
@@ -188,14 +211,15 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path, *, size: tuple[int, int] | None = None) -> Bundle:
-        """Read and verify a bundle directory: the files of one input size, which are what a runtime loads.
+        """Read and verify a bundle directory and the files of one input size.
 
         Args:
             path: The directory.
-            size: Height and width of the input, one of those it was exported for; None for its first.
+            size: Height and width of the input, one of those that it was exported for; None for the first.
 
         Raises:
-            UserError: It is missing, damaged, of another format version, lacks the size, or its wiring does not close.
+            UserError: The bundle is missing, damaged, of another format version, lacks the size, or its wiring does
+                not close.
         """
         root = Path(path)
         manifest = read_manifest(root)
@@ -203,6 +227,7 @@ class Bundle:
             manifest = at_size(manifest, size, root)
         for name, graph in manifest.graphs.items():
             check_file(root, graph.file, graph.sha256, f"graph '{name}'")
+            _check_self_contained(root / graph.file)
         check_file(root, manifest.text.tokenizer, manifest.text.sha256, "the tokenizer")
         check_wiring(manifest, root)
         return cls(root, manifest)
@@ -218,13 +243,13 @@ class Bundle:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the hashes of all files: the key of anything computed with this bundle."""
+        """sha256 over the hashes of all files; the key of anything computed with this bundle."""
         hashes = [graph.sha256 for _, graph in sorted(self.manifest.graphs.items())]
         return hashlib.sha256("".join([*hashes, self.manifest.text.sha256]).encode()).hexdigest()
 
 
 def at_size(manifest: Manifest, size: tuple[int, int], root: Path) -> Manifest:
-    """The manifest as one of its other input sizes sees it; its own reference and proofs are for ``size`` alone.
+    """Select an input size of a manifest; reference and proofs belong to the first size and are dropped for others.
 
     Raises:
         UserError: The bundle was not exported for that size.
@@ -240,18 +265,18 @@ def at_size(manifest: Manifest, size: tuple[int, int], root: Path) -> Manifest:
 
 
 def frame_flops(graphs: Mapping[str, GraphSpec], iterations: int) -> int:
-    """FLOPs of one frame with flow and one query."""
+    """Floating-point operations of one frame with flow and one query."""
     runs = {TEXT_GRAPH: 0, "flow_step": iterations}
     return sum(spec.flops * runs.get(name, 1) for name, spec in graphs.items())
 
 
 def format_size(size: tuple[int, int]) -> str:
-    """``(288, 512)`` -> ``"288x512"``: height first, as in the options."""
+    """Format a size as in the options, height first: ``(288, 512)`` -> ``"288x512"``."""
     return f"{size[0]}x{size[1]}"
 
 
 def shipped_bundle() -> Path:
-    """Directory of the ``edge`` bundle that comes with the package."""
+    """Directory of the ``edge`` bundle that is part of the package."""
     return Path(__file__).parent / "bundles" / "edge"
 
 
@@ -268,7 +293,7 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
     """Verify that every graph input is fed by a tensor of the same name, dtype and shape.
 
     Raises:
-        UserError: A graph is missing or a tensor is not fed; the sentence names it.
+        UserError: A graph is missing, or a tensor is not fed or has another form than the runtime expects.
     """
     required = [TEXT_GRAPH, *manifest.vision_graphs, *(FLOW_GRAPHS if manifest.flow else ()), GATING_GRAPH]
     for name in required:
@@ -278,7 +303,9 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
     height, width = manifest.size
     fed[FRAME_INPUT] = TensorSpec(name=FRAME_INPUT, dtype="uint8", shape=(height, width, 3))
     for graph in manifest.graphs.values():
-        fed.update({spec.name: spec for spec in graph.outputs})
+        for spec in graph.outputs:
+            if fed.setdefault(spec.name, spec) != spec:
+                raise UserError(f"{root}: two graphs produce different '{spec.name}'; export it again.")
     for state, source in manifest.states.items():
         if source not in fed:
             raise UserError(f"{root}: state '{state}' takes '{source}', which no graph produces; export it again.")
@@ -286,9 +313,17 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
         written = fed.setdefault(state, fed[source].model_copy(update={"name": state}))
         if (written.dtype, written.shape) != (fed[source].dtype, fed[source].shape):
             raise UserError(f"{root}: state '{state}' cannot swap with '{source}', they differ; export it again.")
-    for name in (MARGIN_OUTPUT, *((FLOW_OUTPUT, FLOW_COORDS) if manifest.flow else ())):
+    for tensor, readers in ((FRAME_INPUT, manifest.vision_graphs), (FLOW_COORDS, ("flow_step",) * bool(manifest.flow))):
+        if readers and tensor not in {spec.name for name in readers for spec in manifest.graphs[name].inputs}:
+            raise UserError(f"{root}: no graph of {', '.join(readers)} reads '{tensor}'; export the bundle again.")
+    for name, shape in _FORMS.items() if manifest.flow else [(MARGIN_OUTPUT, _FORMS[MARGIN_OUTPUT])]:
         if name not in fed:
             raise UserError(f"{root}: no graph produces '{name}'; export the bundle again.")
+        found = fed[name]
+        if len(found.shape) != len(shape) or found.shape[: len(shape) - 2] != shape[:-2] or "float" not in found.dtype:
+            raise UserError(f"{root}: '{name}' is {found.dtype}{list(found.shape)}; export the bundle again.")
+    if PRESENCE_OUTPUT in fed and fed[PRESENCE_OUTPUT].shape != (QUERIES,):
+        raise UserError(f"{root}: 'presence' is {list(fed[PRESENCE_OUTPUT].shape)}; export the bundle again.")
     for name, graph in manifest.graphs.items():
         for spec in graph.inputs:
             if name == TEXT_GRAPH and spec.name in TEXT_INPUTS:
@@ -304,51 +339,92 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
 
 
 def read_manifest(root: Path) -> Manifest:
-    """manifest.json alone, without looking at the files beside it.
+    """Read manifest.json without looking at the files beside it.
 
     Raises:
-        UserError: It is missing, unreadable or of another format version.
+        UserError: The manifest is missing, damaged, too large or of another format version.
     """
     path = root / "manifest.json"
-    if not path.is_file():
-        raise UserError(f"{root} is not a bundle: it has no manifest.json; make one with 'rvos-edge export'.")
     try:
+        if not path.is_file():
+            raise UserError(f"{root} is not a bundle: it has no manifest.json; make one with 'rvos-edge export'.")
+        if path.stat().st_size > _MOST_BYTES:
+            raise UserError(
+                f"{path} is larger than {_MOST_BYTES >> 20} MiB: it is no manifest; export the bundle again."
+            )
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document.get("format_version") if isinstance(document, dict) else None
         if version is not None and version not in range(OLDEST_VERSION, FORMAT_VERSION + 1):
             raise UserError(
-                f"{path} has format version {version}, this runtime reads {OLDEST_VERSION} to {FORMAT_VERSION}; "
-                "export it again."
+                f"{path} has format version {_shorten(version)}, this runtime reads {OLDEST_VERSION} and "
+                f"{FORMAT_VERSION}; export it again."
             )
         return Manifest.model_validate(document)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}); export the bundle again.") from error
+    except UserError:
+        raise
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: '{where}': {first['msg'].lower()}; export the bundle again.") from error
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = _shorten(".".join(map(str, first["loc"])))
+        raise UserError(f"{path}: '{where}': {_shorten(first['msg'].lower())}; export the bundle again.") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply; export the bundle again.") from error
+    except (
+        ValueError,
+        OSError,
+        RuntimeError,
+    ) as error:  # no JSON, endless numbers, no UTF-8; unreadable, links in a ring
+        raise UserError(f"{path} is not readable JSON ({_shorten(error)}); export the bundle again.") from error
 
 
 def check_file(root: Path, name: str, sha256: str, what: str) -> None:
-    """Verify that a file of a bundle lies inside it and is what the manifest says.
+    """Verify that a file lies inside its bundle and has the hash that the manifest states.
 
     Raises:
-        UserError: It is not; ``what`` names it in the sentence.
+        UserError: The file is outside, missing, unreadable or damaged; ``what`` names it in the message.
     """
     path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"{root}: {what} names '{name}', which leaves the bundle; do not use this bundle.")
-    if not path.is_file():
-        raise UserError(f"{root}: {what} ({name}) is missing; copy the whole bundle or export it again.")
-    if sha256_of(path) != sha256:
+    try:
+        if Path(name).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
+            raise UserError(f"{root}: {what} names '{name}', which leaves the bundle; do not use this bundle.")
+        if not path.is_file():
+            raise UserError(f"{root}: {what} ({name}) is missing; copy the whole bundle or export it again.")
+        found = sha256_of(path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a ring, before Python 3.13
+        raise UserError(
+            f"{root}: {what} ({name}) cannot be read ({_shorten(error)}); copy the whole bundle or export it again."
+        ) from error
+    if found != sha256:
         raise UserError(f"{path} does not match its sha256 in manifest.json: it is damaged; copy or export it again.")
 
 
+def _check_self_contained(path: Path) -> None:
+    """Refuse an ONNX file whose weights lie in another file: the hashes would not cover that one.
+
+    External data is an entry with the key "location" (string, field 1) in the file's protocol buffers, whose tag and
+    length may be written with padding.
+    """
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            return  # cannot be mapped; refused when it is loaded
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            at = -1
+            while (at := content.find(b"location", at + 1)) >= 0:
+                if re.search(
+                    rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)$", content[max(0, at - 24) : at], re.DOTALL
+                ):
+                    raise UserError(f"{path} keeps weights in another file, which a bundle may not; export it again.")
+
+
+def _shorten(value: object) -> str:
+    """One short line for a message."""
+    return " ".join(str(value).split())[:100]
+
+
 def parse_size(size: str) -> tuple[int, int]:
-    """``"288x512"`` -> (288, 512).
+    """Parse a size written as in the options: ``"288x512"`` -> (288, 512).
 
     Raises:
-        UserError: It is written otherwise.
+        UserError: The text has another form.
     """
     match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", size)
     if not match:

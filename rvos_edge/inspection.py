@@ -1,4 +1,4 @@
-"""What is in a bundle, as a table or as JSON: ``rvos-edge inspect``."""
+"""The contents of a bundle as tables or as JSON, for ``rvos-edge inspect``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "u8",
 
 
 def as_json(bundle: Bundle) -> str:
-    """The manifest, its fingerprint, the engines and the bytes on disk, as one JSON document."""
+    """Return the manifest, fingerprint, engines and file sizes as one JSON document."""
     document: dict[str, Any] = bundle.manifest.model_dump(mode="json")
     files = {name: (bundle.path / spec.file).stat().st_size for name, spec in bundle.manifest.graphs.items()}
     engines = [entry.key.model_dump(mode="json") for _, entry in EngineCache(bundle).entries()]
@@ -40,17 +40,19 @@ def print_bundle(bundle: Bundle, console: Console) -> None:
 
 
 def proof_table(manifest: Manifest, name: str, proof: Proof) -> Table:
-    """A proof beside the tolerances."""
+    """Build a table of a proof and its tolerances."""
     caption = "" if proof.mask_iou is None else f"mask IoU {proof.mask_iou:.4f} over {proof.frames} frames: "
     caption += proof.source + (f"; {proof.note}" if proof.note else "")
-    table = Table(title=f"{name}: {escape(proof.backend)}", caption=escape(caption), title_justify="left")
+    table = Table(title=escape(f"{name}: {proof.backend}"), caption=escape(caption), title_justify="left")
     table.add_column("graph", no_wrap=True)
     for column in ("in", "weights"):
         table.add_column(column)
     for column in ("max abs", "relative L2", "allowed", "cosine"):
         table.add_column(column, justify="right")
     for graph, parity in proof.graphs.items():
-        spec = manifest.graphs[graph]
+        spec = manifest.graphs.get(graph)
+        if spec is None:
+            continue  # a proof of a graph that is not in the bundle proves nothing
         limit = tolerance(spec)
         colour = "green" if parity.relative_l2 <= limit else "red"
         table.add_row(
@@ -72,7 +74,7 @@ def _facts(path: Path, manifest: Manifest) -> str:
         f"{path}: {manifest.name}, preset {manifest.preset}, format {manifest.format_version}"
         + ("" if manifest.trained else "; not trained, its masks mean nothing"),
         f"input {sizes} uint8 BGR, masks at 1/{manifest.stride}"
-        + (", along the image's edges" if manifest.network.get("boundary") == "guided" else "")
+        + (", aligned with the edges of the image" if manifest.network.get("boundary") == "guided" else "")
         + f", up to {manifest.max_queries} queries",
         f"flow: {flow.iterations} iterations at 1/{flow.scale} of the input" if flow else "no flow",
     ]
@@ -80,7 +82,7 @@ def _facts(path: Path, manifest: Manifest) -> str:
 
 
 def _graphs(manifest: Manifest) -> Table:
-    table = Table(show_footer=True, caption="GFLOP: of a run; at the foot, of a frame with one query")
+    table = Table(show_footer=True, caption="GFLOP of one run; last line: of a frame with one query")
     for column in ("graph", "writes", "in", "stored"):
         table.add_column(column, no_wrap=True)
     specs = manifest.graphs.values()

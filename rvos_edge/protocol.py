@@ -60,7 +60,7 @@ class SegmenterProtocol(Protocol):
         """Set the refinement iterations per computed flow from the next frame on; the state of the video is kept.
 
         Raises:
-            UserError: ``iterations`` is less than 1, or no flow is computed.
+            UserError: ``iterations`` is not between 1 and 100, or no flow is computed.
         """
         ...
 

@@ -23,6 +23,7 @@ from rvos_edge.bundle import (
 )
 from rvos_edge.engines.base import Backend, Graph, Lap
 from rvos_edge.errors import UserError
+from rvos_edge.flow.constants import MAX_ITERATIONS
 from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.preprocess import Postprocessor, Preprocessor, check_frame
 from rvos_edge.result import Result
@@ -131,15 +132,15 @@ class Segmenter:
         """Set the refinement iterations per computed flow from the next frame on; the state of the video is kept.
 
         Raises:
-            UserError: ``iterations`` is less than 1, or no flow is computed.
+            UserError: ``iterations`` is not between 1 and 100, or no flow is computed.
         """
         if self._policy is None:
             raise UserError(
                 "no flow is computed, so it has no iterations; open a bundle with flow, and leave flow enabled."
             )
-        if iterations < 1:
+        if not 1 <= iterations <= MAX_ITERATIONS:
             raise UserError(
-                f"flow needs at least 1 iteration, not {iterations}; to compute none, open with flow disabled."
+                f"flow takes 1 to {MAX_ITERATIONS} iterations, not {iterations}; to compute none, disable the flow."
             )
         with self._lock:
             self._policy.set_iterations(iterations)

@@ -206,7 +206,7 @@ def _disk(radius: int) -> NDArray[np.uint8]:
     return inside.astype(np.uint8)
 
 
-_BINS: Final = 10
+_RELIABILITY_BINS: Final = 10
 
 
 def reliability(probability: NDArray[np.floating], present: NDArray[np.bool_]) -> dict[str, float]:
@@ -218,8 +218,8 @@ def reliability(probability: NDArray[np.floating], present: NDArray[np.bool_]) -
         ``absent``: their numbers.
     """
     weight = np.where(present, 0.5 / max(present.sum(), 1), 0.5 / max((~present).sum(), 1))
-    bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
-    gaps = [abs(float((weight * (present - probability))[bins == index].sum())) for index in range(_BINS)]
+    bins = np.minimum((probability * _RELIABILITY_BINS).astype(int), _RELIABILITY_BINS - 1)
+    gaps = [abs(float((weight * (present - probability))[bins == index].sum())) for index in range(_RELIABILITY_BINS)]
     order = np.argsort(np.argsort(probability, kind="stable"), kind="stable") + 1.0
     pairs = float(present.sum()) * float((~present).sum())
     ranked = float(order[present].sum()) - float(present.sum()) * (float(present.sum()) + 1) / 2

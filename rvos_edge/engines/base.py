@@ -1,4 +1,4 @@
-"""What every inference backend offers: a board of tensors and graphs bound to it."""
+"""Protocols of an inference backend: a board of tensors and graphs bound to its slots."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ class Graph(Protocol):
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """Slots it reads."""
+        """Slots that the graph reads."""
         ...
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """Slots it writes."""
+        """Slots that the graph writes."""
         ...
 
     def run(self) -> None:
-        """Run on the buffers that the slots hold now; reading an output waits for it where the backend runs ahead."""
+        """Run on the buffers that the slots hold now; on an asynchronous backend, reading an output waits for it.
+
+        Raises:
+            UserError: The graph fails; the message names its file.
+        """
         ...
 
 
@@ -39,7 +43,11 @@ class HostGraph(Protocol):
     """A loaded graph that runs on host arrays of any extent: the text graph, once per query."""
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run on named arrays and return the named outputs."""
+        """Run on named arrays and return the named outputs.
+
+        Raises:
+            UserError: The graph fails; the message names its file.
+        """
         ...
 
 
@@ -48,12 +56,12 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """For people, such as ``ONNX Runtime (cpu)``."""
+        """Name to be shown to people, such as ``ONNX Runtime (cpu)``."""
         ...
 
     @property
     def reason(self) -> str:
-        """Why this backend and device were chosen, in a few words."""
+        """Reason for the choice of backend and device, in a few words."""
         ...
 
     @property
@@ -73,18 +81,18 @@ class Backend(Protocol):
         """Load a graph that is not joined to the board.
 
         Raises:
-            UserError: As ``load``.
+            UserError: The errors of ``load``.
         """
         ...
 
     def frame(self, key: Hashable, work: Callable[[Lap], None]) -> None:
-        """Do the work of one frame; reading a slot afterwards waits for it.
+        """Do the work of one frame; reading a slot afterwards waits for its end.
 
         Args:
-            key: Whatever decides what ``work`` does; the buffers that the slots hold need not be part of it.
-            work: Runs graphs and copies, zeroes and swaps slots, in an order that depends on ``key`` alone. It touches
-                nothing else, and neither reads nor writes a slot: it may be called twice, or not at all where the
-                backend replays what it recorded for the same key.
+            key: Everything that decides which graphs ``work`` runs; the buffers that the slots hold are not part of it.
+            work: Runs graphs and copies, zeroes and swaps slots, in an order that depends on ``key`` alone. It neither
+                reads nor writes a slot and has no other effect: it may be called twice, or not at all when the backend
+                replays a recording for the same key.
         """
         ...
 
@@ -94,12 +102,12 @@ class Backend(Protocol):
 
 
 class HostFrames:
-    """The frames of a backend whose graphs are done when ``run`` returns: the work is called, and timed."""
+    """Frames of a synchronous backend, whose graphs are done when ``run`` returns: calls the work and times it."""
 
     _timings: Mapping[str, float] = MappingProxyType({})
 
     def frame(self, key: Hashable, work: Callable[[Lap], None]) -> None:
-        """Call ``work``; ``key`` is of no use here."""
+        """Call ``work``; ``key`` is not used."""
         timings: dict[str, float] = {}
         mark = time.perf_counter()
 

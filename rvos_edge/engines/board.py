@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from rvos_edge.bundle import TensorSpec
+from rvos_edge.errors import UserError
 
 
 class Buffer(Protocol):
@@ -20,12 +21,12 @@ class Buffer(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Extents."""
+        """Shape of the tensor."""
         ...
 
     @property
     def address(self) -> int:
-        """Where the data lies, on the backend's device."""
+        """Address of the data on the device of the backend."""
         ...
 
     def write(self, array: NDArray[Any]) -> None:
@@ -55,21 +56,26 @@ class Board(Generic[B]):
     queries): ``resize`` gives a symbol its extent and reallocates the slots that use it. Nothing else allocates.
 
     Example:
-        >>> board.write("image", image)
-        >>> graph.run()
-        >>> board.swap("fmap", "fmap_prev")
-        >>> margin = board.read("margin")
+        >>> board.write("image", image)  # doctest: +SKIP
+        >>> graph.run()  # doctest: +SKIP
+        >>> board.swap("fmap", "fmap_prev")  # doctest: +SKIP
+        >>> margin = board.read("margin")  # doctest: +SKIP
     """
 
     def __init__(self, allocate: Callable[[str, tuple[int, ...]], B]) -> None:
-        """Make an empty board; ``allocate(dtype, shape)`` returns a zeroed buffer of the backend."""
+        """Create an empty board; ``allocate(dtype, shape)`` returns a zeroed buffer of the backend."""
         self._allocate = allocate
         self._specs: dict[str, TensorSpec] = {}
         self._buffers: dict[str, B] = {}
         self._extents: dict[str, int] = {}
 
     def declare(self, spec: TensorSpec) -> None:
-        """Make a zeroed slot; declaring the same slot again changes nothing. A new symbol has extent 1."""
+        """Create a zeroed slot; declaring the same slot again changes nothing. A new symbol has extent 1.
+
+        Raises:
+            UserError: There is not enough memory.
+            ValueError: A slot of that name has another dtype or shape.
+        """
         known = self._specs.setdefault(spec.name, spec)
         if known != spec:
             raise ValueError(f"slot '{spec.name}' is {known} and cannot become {spec}")
@@ -105,7 +111,7 @@ class Board(Generic[B]):
         buffer.write(array)
 
     def read(self, name: str) -> NDArray[Any]:
-        """A slot's contents, valid until the next run, write or swap; copy what must outlive it."""
+        """Return the contents of a slot, valid until the next run, write or swap; copy what must outlive it."""
         return self._buffers[name].read()
 
     def zero(self, name: str) -> None:
@@ -117,27 +123,27 @@ class Board(Generic[B]):
         self._buffers[target].copy_from(self._buffers[source])
 
     def arrangement(self) -> dict[str, B]:
-        """Which buffer each slot holds: what swaps change."""
+        """Return the buffer that each slot holds; swaps change this."""
         return dict(self._buffers)
 
     def arrange(self, arrangement: Mapping[str, B]) -> None:
-        """Give each slot the buffer that it held when ``arrangement`` was taken."""
+        """Restore an arrangement: give each slot the buffer that it held then."""
         self._buffers.update(arrangement)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Present extents of a slot."""
+        """Return the current shape of a slot."""
         return self._buffers[name].shape
 
     def address(self, name: str) -> int:
-        """Address of the buffer that a slot holds now."""
+        """Return the address of the buffer that a slot holds now."""
         return self._buffers[name].address
 
     def buffer(self, name: str) -> B:
-        """The buffer that a slot holds now, for the backend's graphs."""
+        """Return the buffer that a slot holds now; for the graphs of the backend."""
         return self._buffers[name]
 
     def buffers(self) -> set[B]:
-        """All live buffers: what a graph prepared for any other buffer may be forgotten."""
+        """Return all live buffers; bindings to any other buffer are stale."""
         return set(self._buffers.values())
 
     def __contains__(self, name: str) -> bool:
@@ -145,4 +151,9 @@ class Board(Generic[B]):
 
     def _new(self, spec: TensorSpec) -> B:
         shape = tuple(self._extents.get(dim, 1) if isinstance(dim, str) else dim for dim in spec.shape)
-        return self._allocate(spec.dtype, shape)
+        try:
+            return self._allocate(spec.dtype, shape)
+        except MemoryError as error:
+            raise UserError(
+                f"there is not enough memory for tensor '{spec.name}' {list(shape)}; use fewer queries."
+            ) from error

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the backend that is always there."""
+"""ONNX Runtime: the backend that is always installed, on the CPU or on CUDA."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NUMPY_DTYPES["tensor(float16)"] = "float16"
 
 
 def choose_device(device: str) -> tuple[Device, str]:
-    """Turn "auto", "cpu" or "cuda" into a device and the reason for it.
+    """Choose the device for "auto", "cpu" or "cuda" and give the reason.
 
     Raises:
-        UserError: The device is unknown, or is "cuda" where ONNX Runtime cannot use it.
+        UserError: The device is unknown, or is "cuda" and ONNX Runtime cannot use it.
     """
     if device == "cpu":
         return "cpu", "cpu was asked for"
@@ -67,7 +67,7 @@ class OrtBuffer:
 
     @property
     def address(self) -> int:
-        """Where the data lies."""
+        """Address of the data."""
         return int(self.value.data_ptr())
 
     def write(self, array: NDArray[Any]) -> None:
@@ -94,26 +94,34 @@ class OrtBuffer:
 
 
 class OrtGraph:
-    """A session bound to slots.
+    """A session bound to slots of a board.
 
-    Because states ping-pong between two buffers, one prepared binding is kept per combination of buffers, so that a
-    run neither binds nor allocates.
+    One prepared binding is kept per combination of buffers, between which the states alternate, so that a run neither
+    binds nor allocates.
     """
 
-    def __init__(self, session: ort.InferenceSession, spec: GraphSpec, board: Board[OrtBuffer]) -> None:
+    def __init__(self, path: Path, session: ort.InferenceSession, spec: GraphSpec, board: Board[OrtBuffer]) -> None:
         self.inputs: tuple[TensorSpec, ...] = spec.inputs
         self.outputs: tuple[TensorSpec, ...] = spec.outputs
+        self._path = path
         self._session = session
         self._board = board
         self._names = tuple(tensor.name for tensor in (*spec.inputs, *spec.outputs))
-        # The keys hold the buffers themselves: an address cannot be reused while a binding still knows it.
+        # The keys hold the buffers themselves, so that no address is reused while a binding refers to it.
         self._bindings: dict[tuple[OrtBuffer, ...], ort.IOBinding] = {}
 
     def run(self) -> None:
-        """Run on the buffers that the slots hold now."""
+        """Run on the buffers that the slots hold now.
+
+        Raises:
+            UserError: The graph fails; the message names its file.
+        """
         key = tuple(map(self._board.buffer, self._names))
-        binding = self._bindings.get(key) or self._bind(key)
-        self._session.run_with_iobinding(binding)
+        try:
+            binding = self._bindings.get(key) or self._bind(key)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # the exceptions of ONNX Runtime share no public base class
+            raise _failed(self._path, error) from error
 
     def _bind(self, key: tuple[OrtBuffer, ...]) -> ort.IOBinding:
         live = self._board.buffers()
@@ -131,13 +139,26 @@ class OrtGraph:
 class OrtHostGraph:
     """A session that runs on host arrays."""
 
-    def __init__(self, session: ort.InferenceSession, spec: GraphSpec) -> None:
+    def __init__(self, path: Path, session: ort.InferenceSession, spec: GraphSpec) -> None:
+        self._path = path
         self._session = session
         self._outputs = [tensor.name for tensor in spec.outputs]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run on named arrays and return the named outputs."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        """Run on named arrays and return the named outputs.
+
+        Raises:
+            UserError: The graph fails; the message names its file.
+        """
+        try:
+            return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        except Exception as error:  # as above
+            raise _failed(self._path, error) from error
+
+
+def _failed(path: Path, error: Exception) -> UserError:
+    detail = " ".join(str(error).split())[:200]
+    return UserError(f"{path} cannot be run by ONNX Runtime ({detail}); export the bundle again.")
 
 
 class OnnxRuntimeBackend(HostFrames):
@@ -159,7 +180,7 @@ class OnnxRuntimeBackend(HostFrames):
             reason: Why this backend; why this device when empty.
 
         Raises:
-            UserError: The device cannot be used or ``threads`` is not positive.
+            UserError: The device cannot be used, or ``threads`` is not positive.
         """
         if threads is not None and threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}; leave it out to use every core.")
@@ -170,25 +191,25 @@ class OnnxRuntimeBackend(HostFrames):
         self._threads = threads
 
     def load(self, path: Path, spec: GraphSpec) -> OrtGraph:
-        """Load a graph, declare its slots and bind it to them; UserError names a file that cannot be loaded."""
+        """Load a graph, declare its slots and bind it to them; a ``UserError`` names a file that cannot be loaded."""
         session = self._open(path, spec, self.device)
         for tensor in (*spec.inputs, *spec.outputs):
             self.board.declare(tensor)
-        return OrtGraph(session, spec, self.board)
+        return OrtGraph(path, session, spec, self.board)
 
     def load_host(self, path: Path, spec: GraphSpec) -> OrtHostGraph:
-        """Load a graph that runs on host arrays; UserError names a file that cannot be loaded."""
+        """Load a graph that runs on host arrays; a ``UserError`` names a file that cannot be loaded."""
         # Always on the CPU: it runs once per query and its inputs change length.
-        return OrtHostGraph(self._open(path, spec, "cpu"), spec)
+        return OrtHostGraph(path, self._open(path, spec, "cpu"), spec)
 
     def _open(self, path: Path, spec: GraphSpec, device: Device) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = self._threads or 0
         options.log_severity_level = 3
-        # The graphs run one after the other: the threads of one must not spin while the next one works.
+        # The graphs run one after the other: the idle threads of one must not spin while the next one works.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        # The eight-bit weights are widened once, at load; as quantised operators they would be in every run.
+        # Weights of 8 bits are widened once, at load, instead of running quantised operators on every frame.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
         try:

@@ -1,4 +1,4 @@
-"""OpenVINO: the fastest backend on CPUs of the x86 family, in float32 or, where a CPU is made for it, bfloat16."""
+"""OpenVINO: the fastest backend on x86 CPUs, in float32 or, on CPUs with fast instructions for it, bfloat16."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _HINTS: dict[Arithmetic, str] = {"float32": "f32", "float16": "f16", "bfloat16":
 
 @cache
 def shared_core() -> Any:
-    """The ``openvino.Core`` of this process, which is never given up.
+    """The one ``openvino.Core`` of this process, which is never freed.
 
-    Each one gives its thread a stack for signals and puts the former one back at its end. Of two that end in the order
-    in which they began, the second puts back the first one's, which is gone, and the next signal (Ctrl-C) is a crash.
+    A Core installs a signal stack for its thread and restores the former one when it is freed. Two that are freed in
+    the order of their creation leave a stack that no longer exists, and the next signal (Ctrl-C) crashes the process.
     """
     return ov.Core()
 
@@ -44,7 +44,7 @@ class OpenVinoBuffer:
 
     @property
     def address(self) -> int:
-        """Where the data lies."""
+        """Address of the data."""
         return int(self._host.ctypes.data)
 
     def write(self, array: NDArray[Any]) -> None:
@@ -67,33 +67,49 @@ class OpenVinoBuffer:
 class OpenVinoGraph:
     """A compiled graph bound to slots; only slots whose buffer has changed are bound again."""
 
-    def __init__(self, request: Any, spec: GraphSpec, board: Board[OpenVinoBuffer]) -> None:
+    def __init__(self, path: Path, request: Any, spec: GraphSpec, board: Board[OpenVinoBuffer]) -> None:
         self.inputs: tuple[TensorSpec, ...] = spec.inputs
         self.outputs: tuple[TensorSpec, ...] = spec.outputs
+        self._path = path
         self._request = request
         self._board = board
         self._bound: dict[str, OpenVinoBuffer] = {}
 
     def run(self) -> None:
-        """Run on the buffers that the slots hold now."""
-        for tensor in (*self.inputs, *self.outputs):
-            buffer = self._board.buffer(tensor.name)
-            if self._bound.get(tensor.name) is not buffer:
-                self._request.set_tensor(tensor.name, buffer.value)
-                self._bound[tensor.name] = buffer
-        self._request.infer()
+        """Run on the buffers that the slots hold now.
+
+        Raises:
+            UserError: The graph fails; the message names its file.
+        """
+        try:
+            for tensor in (*self.inputs, *self.outputs):
+                buffer = self._board.buffer(tensor.name)
+                if self._bound.get(tensor.name) is not buffer:
+                    self._request.set_tensor(tensor.name, buffer.value)
+                    self._bound[tensor.name] = buffer
+            self._request.infer()
+        except RuntimeError as error:
+            raise _failed(self._path, "run", error) from error
 
 
 class OpenVinoHostGraph:
     """A compiled graph that runs on host arrays."""
 
-    def __init__(self, compiled: Any, spec: GraphSpec) -> None:
+    def __init__(self, path: Path, compiled: Any, spec: GraphSpec) -> None:
+        self._path = path
         self._compiled = compiled
         self._outputs = [tensor.name for tensor in spec.outputs]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run on named arrays and return the named outputs."""
-        results = self._compiled(dict(inputs))
+        """Run on named arrays and return the named outputs.
+
+        Raises:
+            UserError: The graph fails; the message names its file.
+        """
+        try:
+            results = self._compiled(dict(inputs))
+        except RuntimeError as error:
+            raise _failed(self._path, "run", error) from error
         return {name: np.array(results[name]) for name in self._outputs}
 
 
@@ -113,7 +129,7 @@ class OpenVinoBackend(HostFrames):
         Args:
             threads: CPU threads; None leaves it to OpenVINO (one per physical core).
             bfloat16: Compute in bfloat16 in the graphs whose manifest entry allows it.
-            reason: Why this backend; that it was asked for when empty.
+            reason: Reason for the choice of this backend; empty for "it was asked for".
 
         Raises:
             UserError: ``threads`` is not positive.
@@ -127,15 +143,15 @@ class OpenVinoBackend(HostFrames):
         self._bfloat16 = bfloat16
 
     def load(self, path: Path, spec: GraphSpec) -> OpenVinoGraph:
-        """Load a graph, declare its slots and bind it to them; UserError names a file that cannot be loaded."""
+        """Load a graph, declare its slots and bind it to them; a ``UserError`` names a file that cannot be loaded."""
         compiled = self._compile(path, spec)
         for tensor in (*spec.inputs, *spec.outputs):
             self.board.declare(tensor)
-        return OpenVinoGraph(compiled.create_infer_request(), spec, self.board)
+        return OpenVinoGraph(path, compiled.create_infer_request(), spec, self.board)
 
     def load_host(self, path: Path, spec: GraphSpec) -> OpenVinoHostGraph:
-        """Load a graph that runs on host arrays; UserError names a file that cannot be loaded."""
-        return OpenVinoHostGraph(self._compile(path, spec), spec)
+        """Load a graph that runs on host arrays; a ``UserError`` names a file that cannot be loaded."""
+        return OpenVinoHostGraph(path, self._compile(path, spec), spec)
 
     def _compile(self, path: Path, spec: GraphSpec) -> Any:
         precision = "float32" if spec.precision == "bfloat16" and not self._bfloat16 else spec.precision
@@ -145,19 +161,35 @@ class OpenVinoBackend(HostFrames):
         try:
             compiled = shared_core().compile_model(str(path), "CPU", options)
         except RuntimeError as error:
-            detail = " ".join(str(error).split())[:200]
-            raise UserError(f"{path} cannot be loaded by OpenVINO ({detail}); export the bundle again.") from error
-        names = {name for port in (*compiled.inputs, *compiled.outputs) for name in port.names}
-        missing = [tensor.name for tensor in (*spec.inputs, *spec.outputs) if tensor.name not in names]
-        if missing:
-            raise UserError(f"{path} has no tensor '{missing[0]}' as manifest.json says; export the bundle again.")
+            raise _failed(path, "loaded", error) from error
+        ports = {name: port for port in (*compiled.inputs, *compiled.outputs) for name in port.names}
+        for tensor in (*spec.inputs, *spec.outputs):
+            if tensor.name not in ports:
+                raise UserError(f"{path} has no tensor '{tensor.name}' as manifest.json says; export the bundle again.")
+            port = ports[tensor.name]
+            shape, dtype = port.get_partial_shape(), port.get_element_type().to_dtype().name
+            # A shape that becomes known only at run time is refused: OpenVINO may then write to memory of its own.
+            fits = len(shape) == len(tensor.shape) and all(
+                isinstance(dim, str) or (not found.is_dynamic and found.get_length() == dim)
+                for found, dim in zip(shape, tensor.shape, strict=True)
+            )
+            if dtype != tensor.dtype or not fits:
+                raise UserError(
+                    f"{path}: '{tensor.name}' is {dtype}{shape} where manifest.json has {tensor.dtype}"
+                    f"{list(tensor.shape)}; export the bundle again."
+                )
         return compiled
 
 
-def bfloat16_pays() -> bool:
-    """Whether this CPU convolves faster in bfloat16 than in float32; takes a sixth of a second to find out.
+def _failed(path: Path, verb: str, error: Exception) -> UserError:
+    detail = " ".join(str(error).split())[:200]
+    return UserError(f"{path} cannot be {verb} by OpenVINO ({detail}); export the bundle again.")
 
-    Having the instructions says little: on a Xeon that shows AVX512-BF16 but no AMX it is 1.5 times slower.
+
+def bfloat16_pays() -> bool:
+    """Measure if this CPU convolves faster in bfloat16 than in float32; takes a sixth of a second.
+
+    The instruction set alone does not tell: a Xeon with AVX512-BF16 but without AMX is 1.5 times slower in bfloat16.
     """
     core = shared_core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -183,8 +215,8 @@ def bfloat16_pays() -> bool:
 def _options(precision: Arithmetic) -> dict[str, Any]:
     return {
         "PERFORMANCE_HINT": "LATENCY",
-        # Without the hint OpenVINO picks bfloat16 by itself where the CPU has it, and the flow goes wrong.
+        # Without the hint OpenVINO chooses bfloat16 on CPUs that have it, which breaks the flow.
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        # Else what meets weights of eight bits is rounded to eight bits too: the sentence, which is encoded only once.
+        # Otherwise activations that meet 8-bit weights are rounded to 8 bits too, at the cost of the text graph.
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
     }

@@ -1,1 +1,1 @@
-"""Optical flow on a stream: policy, frame budget, scene changes."""
+"""Optical flow on a stream: policy, frame budget and scene changes."""

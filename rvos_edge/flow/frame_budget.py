@@ -1,4 +1,4 @@
-"""How much flow there is time for: measured stage times in, iterations out."""
+"""The frame budget: from measured stage times to the number of flow iterations that fit into a frame."""
 
 from __future__ import annotations
 
@@ -8,27 +8,18 @@ from dataclasses import dataclass
 from statistics import median_low
 
 from rvos_edge.bundle import FLOW_GRAPHS
+from rvos_edge.flow.constants import FEWEST, FORGET, PATIENCE, ROOM, WINDOW
 
 _STEP = "flow_step"
-_WINDOW = 9
-"""Frames behind an estimate: a median over them does not see single outliers."""
-_FEWEST = 5
-"""Measured frames before anything is decided: the first ones load and warm up."""
-_PATIENCE = 15
-"""Frames in a row that must leave room for more before more is computed ..."""
-_ROOM = 0.85
-"""... within this share of the budget; less is computed as soon as the whole of it is exceeded."""
-_FORGET = 150
-"""Frames without flow after which its old measurements count no more and it is tried again."""
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """What fits the next frame.
+    """Amount of flow that fits into the next frame.
 
     Attributes:
-        iterations: Flow updates; 0 for no flow.
-        late: The frame exceeds its budget even without flow.
+        iterations: Refinement iterations; 0 for no flow.
+        late: True if the frame exceeds its budget even without flow.
     """
 
     iterations: int
@@ -36,20 +27,20 @@ class Allowance:
 
 
 class FrameBudget:
-    """Keeps the frames of a stream within their time by computing less flow; nothing else can be left out.
+    """Holds a frame rate by computing fewer flow iterations, then no flow; all other stages always run.
 
-    The cost of flow is kept in units of the stages that always run: a machine that slows down slows both, so that
-    what flow would cost is known while it is not computed. No clock is read here: the times are told.
+    The cost of flow is stored relative to the stages that always run. A machine that slows down slows both, so the cost
+    of flow stays known while no flow is computed. The class reads no clock; times are passed to ``observe``.
 
     Args:
         fps: Frames per second to hold.
-        iterations: Flow updates of a frame that has all the time it wants.
+        iterations: Refinement iterations of a frame with enough time.
 
     Example:
-        >>> deadline = Deadline(fps=24, iterations=4)
+        >>> budget = FrameBudget(fps=24, iterations=4)
         >>> for _ in range(5):
-        ...     deadline.observe({"backbone": 30.0, "flow_encode": 4.0, "flow_step": 12.0}, iterations=4)
-        >>> deadline.allow()   # 30 + 4 + 4 * 3 ms are more than 1000 / 24, with two updates they are not
+        ...     budget.observe({"backbone": 30.0, "flow_encode": 4.0, "flow_step": 12.0}, iterations=4)
+        >>> budget.allow()  # 30 + 4 + 4 * 3 ms are more than 1000 / 24 ms, with two iterations they are not
         Allowance(iterations=2, late=False)
     """
 
@@ -58,25 +49,25 @@ class FrameBudget:
         """Milliseconds per frame."""
         self._most = iterations
         self._level = iterations
-        self._always: deque[float] = deque(maxlen=_WINDOW)
-        self._once: deque[float] = deque(maxlen=_WINDOW)
-        self._step: deque[float] = deque(maxlen=_WINDOW)
+        self._always: deque[float] = deque(maxlen=WINDOW)
+        self._once: deque[float] = deque(maxlen=WINDOW)
+        self._step: deque[float] = deque(maxlen=WINDOW)
         self._without = 0
         self._calm = 0
         self._room = iterations
 
     def set_most(self, iterations: int) -> None:
-        """Want another number of updates; what was measured stays known."""
+        """Change the iterations of a frame with enough time; the measurements are kept."""
         self._level = iterations if self._level == self._most else min(self._level, iterations)
         self._most = iterations
         self._settle()
 
     def observe(self, timings: Mapping[str, float], *, iterations: int) -> None:
-        """Learn from a frame; one whose flow was computed but not timed by stage teaches nothing.
+        """Record the times of a frame. A frame whose flow was computed but not timed by stage is ignored.
 
         Args:
             timings: Milliseconds by stage.
-            iterations: Flow updates that it ran, 0 for none.
+            iterations: Refinement iterations that the frame ran, 0 for none.
         """
         always = sum(time for stage, time in timings.items() if stage not in FLOW_GRAPHS)
         if always <= 0 or (iterations and _STEP not in timings):
@@ -87,22 +78,22 @@ class FrameBudget:
             self._once.append((sum(timings.values()) - always - step) / always)
             self._step.append(step / iterations / always)
         self._without = 0 if iterations else self._without + 1
-        if self._without == _FORGET:
+        if self._without == FORGET:
             self._once.clear()
             self._step.clear()
 
     def allow(self) -> Allowance:
-        """Decide on the next frame; call it once per frame."""
-        if len(self._always) < _FEWEST:
+        """Return the flow that fits into the next frame; call it once per frame."""
+        if len(self._always) < FEWEST:
             return Allowance(self._level, False)
-        fits, fits_well = self._affordable(self.budget), self._affordable(_ROOM * self.budget)
+        fits, fits_well = self._affordable(self.budget), self._affordable(ROOM * self.budget)
         if fits < self._level:
             self._level = fits
             self._settle()
         elif fits_well > self._level:
             self._calm, self._room = self._calm + 1, min(self._room, fits_well)
-            if self._calm >= _PATIENCE:
-                # Doubling: soon back where it was, and a first attempt is a cheap one.
+            if self._calm >= PATIENCE:
+                # Doubling starts with a cheap attempt and still recovers quickly.
                 self._level = min(self._room, max(1, 2 * self._level))
                 self._settle()
         else:
@@ -113,7 +104,7 @@ class FrameBudget:
         self._calm, self._room = 0, self._most
 
     def _affordable(self, limit: float) -> int:
-        """Most updates whose frame stays within ``limit`` milliseconds."""
+        """Largest number of iterations with which a frame stays within ``limit`` milliseconds."""
         always = median_low(self._always)
         if always > limit:
             return 0

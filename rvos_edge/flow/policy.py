@@ -1,4 +1,4 @@
-"""Whether a frame's optical flow is computed, kept from an earlier frame or taken as zero."""
+"""The flow policy: for each frame, compute the optical flow, keep the last one or take zero."""
 
 from __future__ import annotations
 
@@ -8,62 +8,51 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from rvos_edge.flow.constants import CALM_FRAMES, KEEP_FRAMES, MAX_ITERATIONS, RESTLESS
 from rvos_edge.flow.frame_budget import Allowance, FrameBudget
 from rvos_edge.flow.scene_change import Change, SceneChange
-
-_CALM_FRAMES = 3
-"""Frames in a row without motion before the flow is left out ..."""
-_RESTLESS = 1.5
-"""... and the multiple of ``still`` that must move before it is computed again: noise near the threshold is neither."""
+from rvos_edge.strict import StrictModel
 
 
-class FlowOptions(BaseModel):
-    """How much flow is worth computing.
+class FlowOptions(StrictModel):
+    """Options of the optical flow; docs/flow_policy.md has a measurement of each.
 
     Example:
         >>> FlowOptions(iterations=4, every=2).every
         2
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     enabled: bool = True
     """False: no flow graph is loaded and the flow is zero."""
-    iterations: int | None = Field(default=None, ge=1)
-    """Update steps per computed flow; None takes the bundle's number."""
+    iterations: int | None = Field(default=None, ge=1, le=MAX_ITERATIONS)
+    """Refinement iterations per computed flow; None for the bundle's number."""
     every: int = Field(default=1, ge=1)
     """Compute the flow on every n-th frame and keep it between."""
-    warm_start: bool = True
-    """Start from the last computed flow instead of zero."""
-    scene_cut: float | None = Field(default=30.0, ge=0, allow_inf_nan=False)
-    """Mean absolute difference of successive thumbnails, in grey levels, above which another picture is a cut: the
-    flow starts anew. None: there are no cuts."""
     still: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Grey levels that no cell of a thumbnail of 32 x 18 may exceed in its change if nothing is to be moving: the flow
-    is then zero and not computed. About 3 leaves room for a camera's noise; None never looks."""
+    """Grey levels up to which a frame counts as still; the flow of a still scene is zero and is not computed. The value
+    compared is the largest change of a cell of a 32 x 18 thumbnail; about 3 tolerates the noise of a camera. None
+    disables the test."""
     hold_fps: float | None = Field(default=None, gt=0, le=1000, allow_inf_nan=False)
-    """Frames per second to hold by computing less flow: fewer updates first, then none. It is the segmenter's own time
-    that is held; drawing and writing come on top."""
-    keep_frames: int = Field(default=4, ge=0)
-    """With ``hold_fps``: for so many frames the flow that there is no time to renew is kept; then it is zero."""
+    """Frames per second to hold by computing fewer flow iterations, then none. Counts the time of ``step`` only, not of
+    drawing and writing."""
     keep_flow: bool = False
-    """Put the flow into every result."""
+    """Store the flow in every result."""
 
 
 @dataclass(frozen=True)
 class FlowDecision:
-    """What to do on one frame.
+    """Decision on the flow of one frame.
 
     Attributes:
         action: "run" computes the flow, "keep" leaves the last one, "zero" clears it.
-        reason: In a few words.
-        iterations: Updates of a "run", else 0.
-        warm: With "run": start from the coordinates of the last run instead of the identity grid.
-        encode: Whether the frame's features are computed, for this frame's flow or for the next one's.
-        late: With ``hold_fps``: the frame takes too long even without flow. A live source drops frames then, a file
-            is merely slower.
+        reason: Reason in a few words.
+        iterations: Refinement iterations of a "run", else 0.
+        warm: With "run", start from the coordinates of the last run instead of the identity grid.
+        encode: True if the features of the frame are computed, for its own flow or for that of the next frame.
+        late: With ``hold_fps``, the frame takes too long even without flow. A live source then drops frames; a file is
+            processed more slowly.
     """
 
     action: Literal["run", "keep", "zero"]
@@ -75,11 +64,11 @@ class FlowDecision:
 
 
 class FlowPolicy:
-    """Decides frame by frame: call ``decide``, do it, and tell ``observe`` how long it took.
+    """Decides on the flow of each frame; ``observe`` takes the measured times that the frame budget needs.
 
     Args:
-        options: What is wanted.
-        iterations: The bundle's updates per flow.
+        options: Options of the flow.
+        iterations: The bundle's number of refinement iterations, used if the options give none.
 
     Example:
         >>> policy = FlowPolicy(FlowOptions(every=2), iterations=3)
@@ -93,22 +82,22 @@ class FlowPolicy:
         self._iterations = options.iterations or iterations
         self._scene = SceneChange()
         fps = options.hold_fps
-        self._deadline = None if fps is None else FrameBudget(fps=fps, iterations=self._iterations)
+        self._budget = None if fps is None else FrameBudget(fps=fps, iterations=self._iterations)
         self.reset()
 
     @property
     def iterations(self) -> int:
-        """Updates per computed flow that are wanted."""
+        """Refinement iterations per computed flow, if there is time for all of them."""
         return self._iterations
 
     def set_iterations(self, iterations: int) -> None:
-        """Want another number of updates, at least 1, from the next decision on; the video's state stays."""
+        """Change the refinement iterations, at least 1, from the next decision on; the state of the video is kept."""
         self._iterations = iterations
-        if self._deadline is not None:
-            self._deadline.set_most(iterations)
+        if self._budget is not None:
+            self._budget.set_most(iterations)
 
     def reset(self) -> None:
-        """Forget the video: the next frame is a first frame. What the machine can do stays known."""
+        """Forget the video, so that the next frame is a first frame; the measured times are kept."""
         self._scene.reset()
         self._size: tuple[int, int] | None = None
         self._computed = False
@@ -117,18 +106,18 @@ class FlowPolicy:
         self._calm = 0
 
     def decide(self, image: NDArray[np.uint8], size: tuple[int, int]) -> FlowDecision:
-        """Decide on the next frame; call it once per frame.
+        """Decide on the flow of the next frame; call it once per frame.
 
         Args:
-            image: uint8 [h,w,3], the network's input.
-            size: Height and width of the frame it was made from.
+            image: uint8 [h,w,3], the input of the network.
+            size: Height and width of the frame before it was resized.
         """
         options = self._options
-        change = self._scene.look(image) if options.scene_cut is not None or options.still is not None else None
-        allowed = Allowance(self._iterations, False) if self._deadline is None else self._deadline.allow()
+        change = self._scene.look(image)
+        allowed = Allowance(self._iterations, False) if self._budget is None else self._budget.allow()
         known, self._size = self._size, size
         self._since += 1
-        start = _start(known, size, change, options)
+        start = _restart_reason(known, size, change)
         if start is not None:
             self._scene.mark()
             self._calm = 0
@@ -136,7 +125,7 @@ class FlowPolicy:
         elif options.still is not None and self._rests(options.still):
             decision = self._zero("nothing moves", allowed)
         elif self._computed and self._since < options.every:
-            # Features are read by the next frame's flow alone.
+            # Only the flow of the next frame reads these features.
             encode = self._since + 1 >= options.every and allowed.iterations > 0
             decision = FlowDecision("keep", f"computed every {options.every} frames", encode=encode, late=allowed.late)
         elif allowed.iterations == 0:
@@ -149,12 +138,12 @@ class FlowPolicy:
         return decision
 
     def observe(self, timings: Mapping[str, float], decision: FlowDecision) -> None:
-        """Learn what a frame took, in milliseconds by stage; only ``hold_fps`` wants to know."""
-        if self._deadline is not None:
-            self._deadline.observe(timings, iterations=decision.iterations)
+        """Record the times of a frame, milliseconds by stage; used with ``hold_fps`` only."""
+        if self._budget is not None:
+            self._budget.observe(timings, iterations=decision.iterations)
 
     def _run(self, allowed: Allowance) -> FlowDecision:
-        warm = self._computed and self._options.warm_start
+        warm = self._computed
         self._computed, self._since = True, 0
         self._scene.mark()
         fewer = allowed.iterations < self._iterations
@@ -162,29 +151,27 @@ class FlowPolicy:
         return FlowDecision("run", reason, allowed.iterations, warm)
 
     def _zero(self, reason: str, allowed: Allowance) -> FlowDecision:
-        # Zero is no start for a warm one, and must not be kept once there is something to compute.
+        # A zeroed flow is neither a valid warm start nor worth keeping.
         self._computed = False
         return FlowDecision("zero", reason, encode=allowed.iterations > 0, late=allowed.late)
 
     def _skip(self, reason: str, allowed: Allowance) -> FlowDecision:
-        if not self._computed or self._since > self._options.keep_frames:
+        if not self._computed or self._since > KEEP_FRAMES:
             return self._zero(reason, allowed)
         return FlowDecision("keep", reason, encode=allowed.iterations > 0, late=allowed.late)
 
     def _rests(self, still: float) -> bool:
-        threshold = still * (_RESTLESS if self._calm >= _CALM_FRAMES else 1.0)
+        threshold = still * (RESTLESS if self._calm >= CALM_FRAMES else 1.0)
         self._calm = self._calm + 1 if self._scene.moved() <= threshold else 0
-        return self._calm >= _CALM_FRAMES
+        return self._calm >= CALM_FRAMES
 
 
-def _start(
-    known: tuple[int, int] | None, size: tuple[int, int], change: Change | None, options: FlowOptions
-) -> str | None:
-    """Why the flow starts anew on this frame, if it does."""
+def _restart_reason(known: tuple[int, int] | None, size: tuple[int, int], change: Change | None) -> str | None:
+    """Return the reason for restarting the flow on this frame, or None to go on."""
     if known is None:
         return "first frame"
     if known != size:
         return "the frame's size changed"
-    if change is not None and options.scene_cut is not None and change.cut and change.mean > options.scene_cut:
+    if change is not None and change.cut:
         return "scene cut"
     return None

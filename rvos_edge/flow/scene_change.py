@@ -1,4 +1,4 @@
-"""How a frame differs from the one before: whether the scene was cut, and whether anything moved."""
+"""Scene cuts and stillness, from the difference of successive frames."""
 
 from __future__ import annotations
 
@@ -10,22 +10,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_WIDTH, _HEIGHT = 32, 18
-_RECENT = 5
-"""Frames whose median difference is what this video usually shows."""
-_UNUSUAL = 2.0
-"""A cut differs by this multiple of it: a steady fast pan does not."""
-_SIMILAR = 0.7
-"""Correlation above which two thumbnails show the same picture: a flash or the camera's exposure, not a cut."""
+from rvos_edge.flow.constants import RECENT_FRAMES, SCENE_CUT, SIMILAR, THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH, UNUSUAL
 
 
 @dataclass(frozen=True)
 class Change:
-    """A frame against the one before.
+    """Difference between a frame and the one before.
 
     Attributes:
         mean: Mean absolute difference of the thumbnails, in grey levels.
-        cut: Whether that much is out of the ordinary in this video, and the picture another one.
+        cut: True if the scene was cut: the difference is large, unusual in this video, and the pictures are unlike.
     """
 
     mean: float
@@ -33,7 +27,7 @@ class Change:
 
 
 class SceneChange:
-    """Compares frames by thumbnails of 32 x 18 cells: in their means the noise of a camera is nearly gone.
+    """Compares frames by thumbnails of 32 x 18 cells, whose averaging removes most of a camera's noise.
 
     Example:
         >>> scene = SceneChange()
@@ -43,11 +37,11 @@ class SceneChange:
     """
 
     def __init__(self) -> None:
-        self._colour = np.empty((_HEIGHT, _WIDTH, 3), np.uint8)
-        self._now = np.empty((_HEIGHT, _WIDTH), np.uint8)
+        self._colour = np.empty((THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH, 3), np.uint8)
+        self._now = np.empty((THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH), np.uint8)
         self._before = np.empty_like(self._now)
         self._marked = np.empty_like(self._now)
-        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._recent: deque[float] = deque(maxlen=RECENT_FRAMES)
         self.reset()
 
     def reset(self) -> None:
@@ -56,9 +50,9 @@ class SceneChange:
         self._recent.clear()
 
     def look(self, image: NDArray[np.uint8]) -> Change | None:
-        """Compare the next frame, uint8 [h,w,3] of always the same size; None for the first one."""
+        """Compare the next frame, uint8 [h,w,3] of a constant size, with the one before; None for the first frame."""
         self._now, self._before = self._before, self._now
-        cv2.resize(image, (_WIDTH, _HEIGHT), dst=self._colour, interpolation=cv2.INTER_AREA)
+        cv2.resize(image, (THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT), dst=self._colour, interpolation=cv2.INTER_AREA)
         cv2.cvtColor(self._colour, cv2.COLOR_BGR2GRAY, dst=self._now)
         if not self._started:
             self._started = True
@@ -66,24 +60,24 @@ class SceneChange:
             self.mark()
             return None
         mean = float(cv2.norm(self._now, self._before, cv2.NORM_L1)) / self._now.size
-        unusual = bool(self._recent) and mean > _UNUSUAL * median(self._recent)
+        unusual = mean > SCENE_CUT and bool(self._recent) and mean > UNUSUAL * median(self._recent)
         self._recent.append(mean)
-        return Change(mean, unusual and _correlation(self._now, self._before) < _SIMILAR)
+        return Change(mean, unusual and _correlation(self._now, self._before) < SIMILAR)
 
     def moved(self) -> int:
-        """Grey levels by which the most changed cell differs from the frame before or from the marked one.
+        """Return the largest change of a cell since the frame before or since the marked frame, in grey levels.
 
-        The latter finds what creeps. A change of the light as a whole is no motion.
+        The comparison with the marked frame finds slow motion. A uniform change of brightness is not motion.
         """
         return max(_largest(self._now, self._before), _largest(self._now, self._marked))
 
     def mark(self) -> None:
-        """Remember the frame that was looked at last, for ``moved``."""
+        """Store the last frame as the marked frame that ``moved`` compares with."""
         np.copyto(self._marked, self._now)
 
 
 def _correlation(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """-1 to 1; 0 where one of them shows nothing at all."""
+    """Correlation coefficient, -1 to 1; 0 if one of the pictures is uniform."""
     left, right = a - a.mean(), b - b.mean()
     norm = float(np.linalg.norm(left) * np.linalg.norm(right))
     return float((left * right).sum()) / norm if norm > 0 else 0.0

@@ -1,12 +1,13 @@
-"""What PyTorch computed in float32 when a bundle was exported, kept beside the graphs as ``reference.npz``.
+"""The reference record ``reference.npz``: tensors that PyTorch computed in float32 when a bundle was exported.
 
-One frame's run through every graph, and a few frames with their masks. So any backend can be judged on the machine
-where it runs, without PyTorch and without the checkpoint. Inputs are whole, rounded to float16 before PyTorch saw
-them, so that a float16 graph reads the very same numbers; of outputs a regular sample is kept.
+It holds the inputs and outputs of every graph for one frame, and a few frames with their masks, so that any backend can
+be verified on its own machine without PyTorch and without the checkpoint. Inputs are stored whole, rounded to float16
+before PyTorch read them, so that a float16 graph reads the same numbers; outputs are stored as regular samples.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.bundle import Bundle, check_file
+from rvos_edge.bundle import QUERIES, TEXT_GRAPH, Bundle, TensorSpec, check_file
 from rvos_edge.errors import UserError
 
 FILE = "reference.npz"
 _SAMPLES = 1 << 14
+_MOST_BYTES = 1 << 30
+"""Size limit of the record in memory; the shipped one has 8 MB."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -30,10 +33,10 @@ class Reference:
     """A recorded run.
 
     Attributes:
-        source: What the frames are.
-        queries: What was asked for.
-        frames: uint8 [n,H,W,3] BGR at the network's size, consecutive.
-        masks: bool [n,Q,H,W] of PyTorch.
+        source: Description of the frames.
+        queries: The Q queries.
+        frames: uint8 [n,H,W,3] BGR at the input size of the network, consecutive.
+        masks: bool [n,Q,H,W] computed by PyTorch.
         inputs: Graph -> name -> array, as the graph reads it.
         outputs: Graph -> name -> float32 ``sample`` of the output.
     """
@@ -46,7 +49,7 @@ class Reference:
     outputs: Mapping[str, Arrays]
 
     def save(self, path: Path) -> None:
-        """Write it; a tensor that several graphs read is written once."""
+        """Write the record; a tensor that several graphs read is written once."""
         arrays: dict[str, NDArray[Any]] = {
             "source": np.array(self.source),
             "queries": np.array(self.queries),
@@ -64,25 +67,30 @@ class Reference:
 
 
 def load_reference(bundle: Bundle) -> Reference:
-    """The reference of a bundle.
+    """Read the reference record of a bundle.
 
     Raises:
-        UserError: It has none, or it is damaged.
+        UserError: The bundle has none, or it is damaged, too large or does not fit the graphs.
     """
     spec = bundle.manifest.reference
     if spec is None:
         height, width = bundle.manifest.size
         raise UserError(f"{bundle.path} has no reference for {height}x{width}; verify its first size, or export again.")
     check_file(bundle.path, spec.file, spec.sha256, "the reference")
+    path = bundle.path / spec.file
     try:
-        with np.load(bundle.path / spec.file, allow_pickle=False) as file:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+                raise ValueError(f"it is larger than {_MOST_BYTES >> 20} MiB")
+        with np.load(path, allow_pickle=False) as file:
             return _parse(bundle, file)
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{bundle.path / spec.file} cannot be read ({error}); export the bundle again.") from error
+    except Exception as error:  # NumPy and zipfile raise many kinds for damaged files
+        detail = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} cannot be read ({detail}); export the bundle again.") from error
 
 
 def sample(array: NDArray[Any]) -> NDArray[np.float32]:
-    """At most 16384 elements, float32, at regular places of the flattened array."""
+    """Take at most 16384 elements at regular places of the flattened array, as float32 [n]."""
     flat = array.reshape(-1)
     if flat.size > _SAMPLES:
         flat = flat[np.linspace(0, flat.size - 1, _SAMPLES).astype(np.int64)]
@@ -92,6 +100,10 @@ def sample(array: NDArray[Any]) -> NDArray[np.float32]:
 def _parse(bundle: Bundle, file: Mapping[str, NDArray[Any]]) -> Reference:
     queries: Sequence[str] = file["queries"].tolist()
     frames = file["frames"]
+    if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries) or not queries:
+        raise ValueError("its queries are no list of sentences")
+    if frames.dtype != np.uint8 or frames.shape[1:] != (*bundle.manifest.size, 3) or not len(frames):
+        raise ValueError(f"its frames are {frames.dtype}{list(frames.shape)}")
     extent = (len(frames), len(queries), *frames.shape[1:3])
     inputs: dict[str, Arrays] = {}
     outputs: dict[str, Arrays] = {}
@@ -100,5 +112,26 @@ def _parse(bundle: Bundle, file: Mapping[str, NDArray[Any]]) -> Reference:
         keys = {name: f"in/{graph}/{name}" if f"in/{graph}/{name}" in file else f"in/{name}" for name in names}
         inputs[graph] = {name: file[key] for name, key in keys.items()}
         outputs[graph] = {tensor.name: file[f"out/{graph}/{tensor.name}"] for tensor in spec.outputs}
+        rows = 1 if graph == TEXT_GRAPH else len(queries)
+        for tensor in spec.inputs:
+            _check_input(tensor, inputs[graph][tensor.name], rows)
+        for tensor in spec.outputs:
+            _check_output(tensor, outputs[graph][tensor.name], rows)
     masks = np.unpackbits(file["masks"], count=int(np.prod(extent))).astype(np.bool_).reshape(extent)
     return Reference(str(file["source"]), tuple(queries), frames, masks, inputs, outputs)
+
+
+def _check_input(tensor: TensorSpec, found: NDArray[Any], queries: int) -> None:
+    """Raise ValueError if an input does not fit its specification; the number of tokens is free."""
+    fits = found.ndim == len(tensor.shape) and np.can_cast(found.dtype, tensor.dtype, "same_kind")
+    for dim, actual in zip(tensor.shape, found.shape, strict=False):
+        fits = fits and (dim == "L" or actual == (queries if dim == QUERIES else dim))
+    if not fits:
+        raise ValueError(f"its input '{tensor.name}' is {found.dtype}{list(found.shape)}")
+
+
+def _check_output(tensor: TensorSpec, found: NDArray[Any], queries: int) -> None:
+    """Raise ValueError if an output is not a sample of the specified tensor."""
+    size = math.prod(queries if isinstance(dim, str) else dim for dim in tensor.shape)
+    if found.dtype != np.float32 or found.shape != (min(size, _SAMPLES),):
+        raise ValueError(f"its output '{tensor.name}' is {found.dtype}{list(found.shape)}")

@@ -118,7 +118,7 @@ def test_real_frames(probe: Probe, shared: Path, tmp_path: Path) -> None:
     check(probe, shipped_bundle(), steps, tmp_path)
 
 
-@pytest.mark.parametrize("flow", [{}, {"every": 2, "iterations": 2}, {"warm_start": False}, {"enabled": False}])
+@pytest.mark.parametrize("flow", [{}, {"every": 2, "iterations": 2}, {"enabled": False}])
 def test_flow_settings(probe: Probe, tmp_path: Path, flow: dict[str, Any]) -> None:
     bundle = write_tiny_bundle(tmp_path / "tiny")
     camera = SyntheticCamera(seed=2, size=(80, 120), frames=8)

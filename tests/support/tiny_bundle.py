@@ -104,10 +104,10 @@ def weights() -> dict[str, F32]:
 
 
 class Reference:
-    """The chain in NumPy; ``warm`` and ``iterations`` are those of FlowOptions."""
+    """The chain in NumPy, with a warm start of the flow; ``iterations`` is that of FlowOptions."""
 
-    def __init__(self, *, size: tuple[int, int] = (64, 96), iterations: int = ITERATIONS, warm: bool = True) -> None:
-        self.size, self.iterations, self.warm = size, iterations, warm
+    def __init__(self, *, size: tuple[int, int] = (64, 96), iterations: int = ITERATIONS) -> None:
+        self.size, self.iterations = size, iterations
         self.w = weights()
         self.reset()
 
@@ -156,7 +156,7 @@ class Reference:
             return self.field
         hidden, context = (np.tanh(_mix(w["w_hidden"], eighth)), np.maximum(_mix(w["w_context"], eighth), 0))
         corr = ((fmap * previous).sum(0), (fmap - previous).sum(0), previous.max(0), fmap.mean(0))
-        coords = self.coords if self.coords is not None and self.warm else grid
+        coords = self.coords if self.coords is not None else grid
         for _ in range(self.iterations):
             hidden = np.tanh(0.5 * hidden + 0.3 * context + corr[0])
             coords = coords + 0.2 * np.sin(coords) + _mix(w["w_step"], hidden) + np.stack([corr[1], corr[2] * corr[3]])

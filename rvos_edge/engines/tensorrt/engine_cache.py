@@ -14,18 +14,17 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from rvos_edge.bundle import Bundle, sha256_of
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 
 _FOLDER = "engines"
 
 
-class EngineKey(BaseModel):
-    """What an engine was made of and for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class EngineKey(StrictModel):
+    """The inputs of an engine build; an engine serves exactly one key."""
 
     graph: str
     onnx_sha256: str
@@ -44,10 +43,8 @@ class EngineKey(BaseModel):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
-class Entry(BaseModel):
-    """What lies beside an engine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Entry(StrictModel):
+    """The contents of key.json beside an engine."""
 
     key: EngineKey
     sha256: str

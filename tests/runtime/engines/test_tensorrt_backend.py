@@ -274,7 +274,7 @@ def test_everything_is_given_back(opened: Open) -> None:
 
 
 def test_the_state_of_a_video_survives_more_frames_than_are_kept(bundle: Bundle, opened: Open) -> None:
-    flow = FlowOptions(every=5, warm_start=False, iterations=2)
+    flow = FlowOptions(every=5, iterations=2)
     segmenter, cuda = opened(flow=flow)
     reference = _reference(bundle, flow)
     for frame in FRAMES * 3:
