@@ -15,16 +15,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from rvos_edge.benchmarks.schema import Memory, StartUp
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 
 
-class Order(BaseModel):
+class Order(StrictModel):
     """Instructions to the fresh process."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     started: float
     """``time.monotonic()`` at the start; this clock is shared by all processes."""

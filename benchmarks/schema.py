@@ -14,10 +14,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from rvos_edge.bundle import Arithmetic
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,8 +27,8 @@ FORMAT_VERSION: Final = 1
 _NUMBERS = re.compile(r"\[\s+((?:-?[0-9.]+|null)(?:,\s+(?:-?[0-9.]+|null))*)\s+\]")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+class _Strict(StrictModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 class LatencyPercentiles(_Strict):
@@ -157,9 +158,9 @@ class State(_Strict):
     """Whether all clocks are fixed, as after ``jetson_clocks``."""
     power_mode: str | None = None
     """Power mode of ``nvpmodel`` on a Jetson."""
-    temperatures_c: dict[str, float] = {}
+    temperatures_c: dict[str, float] = Field(default_factory=dict)
     """Degrees Celsius by thermal zone."""
-    gpu: dict[str, str] = {}
+    gpu: dict[str, str] = Field(default_factory=dict)
     """Output of nvidia-smi: clocks, power, temperature, reasons for throttling."""
 
 

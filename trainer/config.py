@@ -11,9 +11,10 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.data.config import DataConfig, Source
 from rvos_edge.trainer.losses.segmentation import LossConfig
-from rvos_edge.trainer.model.presets import ModelConfig, StrictModel, model_config, parse_config
+from rvos_edge.trainer.model.presets import ModelConfig, model_config, parse_config
 from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.trainer.schedule import OptimizerConfig
 

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from pydantic import Field
 
+from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.model.hinet import HINet
-from rvos_edge.trainer.model.presets import StrictModel
 
 
 class OptimizerConfig(StrictModel):

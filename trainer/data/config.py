@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from rich.console import Console
 
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.flow_cache import FlowCache, FlowKey
 from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
@@ -27,7 +28,6 @@ from rvos_edge.trainer.data.readers.refcoco import RefCocoClips
 from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 from rvos_edge.trainer.data.sample import Drawable
 from rvos_edge.trainer.data.transforms import Augmentation
-from rvos_edge.trainer.model.presets import StrictModel
 
 _ENDLESS = 1 << 40
 """Length of the mixture: the training loop decides how many samples are drawn."""

@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.data.sample import IGNORE
 from rvos_edge.trainer.distributed.ranks import per_rank
-from rvos_edge.trainer.model.presets import StrictModel
 
 
 class LossConfig(StrictModel):

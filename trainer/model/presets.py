@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 
 Fusion = Literal["single", "hierarchical"]
 FlowUse = Literal["none", "vision", "gate", "both"]
@@ -18,12 +19,6 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class StrictModel(BaseModel):
-    """Refuses unknown keys; immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class BackboneConfig(StrictModel):

@@ -7,11 +7,11 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.model.backbone import load_backbone_weights
 from rvos_edge.trainer.model.flow import load_raft_weights
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import load_text_weights, load_tokenizer, small_tokenizer, text_weights_file
-from rvos_edge.trainer.model.presets import StrictModel
 
 
 class InitialWeights(StrictModel):
