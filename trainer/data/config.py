@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
-from rich.console import Console
 
 from rvos_edge.errors import UserError
 from rvos_edge.strict import StrictModel
@@ -332,13 +331,3 @@ def expressions_of(sources: Sequence[Source]) -> list[str]:
         clips = source.clips()
         found.update(dict.fromkeys(query.expression for video in clips.videos for query in clips.queries(video)))
     return list(found)
-
-
-NamedMixture = MixtureDataset
-
-
-def build_mixture(config: DataConfig, model: Any, seed: int, *, console: Console) -> MixtureDataset:
-    """Extract the flow of the videos and open the mixture: ``flow_extraction.prepare_data``."""
-    from rvos_edge.trainer.flow_extraction import prepare_data
-
-    return prepare_data(config, model, seed, console=console)

@@ -65,7 +65,7 @@ class RaftConfig(StrictModel):
 
 
 class ModelConfig(StrictModel):
-    """HINet (design section 2)."""
+    """Configuration of HINet; values are those of the supplement, section 1, unless stated otherwise."""
 
     preset: str
     backbone: BackboneConfig
@@ -85,16 +85,16 @@ class ModelConfig(StrictModel):
     decoder_channels: tuple[int, int, int] = (256, 256, 256)
     """Channels of D_1, D_2, D_3, finest first."""
     separable_levels: int = Field(default=0, ge=0, le=4)
-    """So many of the finest levels use depthwise-separable convolutions: they hold most of the pixels."""
+    """Number of finest levels with depthwise-separable convolutions; these levels hold most of the pixels."""
     position: bool = False
-    """Two coordinate channels join ASPP's features, so that place words can be followed (beyond the paper)."""
+    """Add two coordinate channels to ASPP's features, for expressions about places (beyond the paper)."""
     presence: bool = False
-    """A head says whether what a sentence names is there at all (beyond the paper; ``tasks.presence`` trains it)."""
+    """Add a head for the presence of the referred object (beyond the paper; trained by ``tasks.presence``)."""
     discriminant: bool = False
-    """What looks and moves like the first guess of the object, rather than like its surroundings, joins it (beyond the
-    paper)."""
+    """Add a term to the margin where a pixel resembles the predicted object in appearance and motion (beyond the
+    paper; ``refine.appearance``)."""
     boundary: Boundary = "none"
-    """``guided``: masks are drawn along the image's edges, at twice the decoder's resolution (beyond the paper)."""
+    """``guided``: masks follow the image's edges, at twice the decoder's resolution (beyond the paper)."""
 
     @property
     def channels(self) -> tuple[int, int, int, int]:
