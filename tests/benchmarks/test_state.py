@@ -60,7 +60,7 @@ def test_jetson(tmp_path: Path) -> None:
     assert state.temperatures_c == {"cpu-thermal": 48.531}
 
 
-def test_clocks_that_may_move(tmp_path: Path) -> None:
+def test_clocks_are_not_locked_where_they_may_move(tmp_path: Path) -> None:
     assert read_state(root=orin(tmp_path, locked=False), run=nothing).clocks_locked is False
 
 
@@ -82,7 +82,7 @@ def test_nvidia_card(tmp_path: Path) -> None:
     assert gpu_memory_mib(ask) == 1234
 
 
-def test_machine_that_tells_nothing(tmp_path: Path) -> None:
+def test_machine_without_readable_state(tmp_path: Path) -> None:
     state = read_state(root=tmp_path, run=nothing)
     assert (state.load_average, state.clocks_locked, state.power_mode) == (None, None, None)
     assert (state.governors, state.temperatures_c, state.gpu) == ((), {}, {})

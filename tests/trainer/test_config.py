@@ -113,7 +113,7 @@ def test_the_stored_configuration_is_the_same_run(file: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("said", ["off", "false", '"off"'])
-def test_off_is_a_word_although_yaml_reads_a_truth_value(said: str, file: Path) -> None:
+def test_amp_off_is_accepted_although_yaml_parses_a_boolean(said: str, file: Path) -> None:
     assert load_config(file, [f"amp={said}"]).amp == "off"
 
 

@@ -346,7 +346,7 @@ def test_flow_dropout_of_one_hides_the_flow() -> None:
     assert losses[1] != losses[2]
 
 
-def test_sentence_dropout_hides_parts_of_the_vectors_in_training_alone() -> None:
+def test_sentence_dropout_applies_in_training_only() -> None:
     expressions = [["a dog", "the red ball on the left"]]
     plain, dropped = (_trainer(_config(sentence_dropout=share)).objective for share in (0.0, 0.5))
     seen: list[torch.Tensor] = []

@@ -137,7 +137,7 @@ def test_all_variants_make_all_figures(tmp_path: Path, davis: Path) -> None:
     assert not list(tmp_path.glob(".report*")), "no temporary folder is left"
 
 
-def test_a_figure_without_its_variants_is_left_out_and_the_page_says_so(tmp_path: Path, davis: Path) -> None:
+def test_figure_without_its_variants_is_left_out_with_a_note(tmp_path: Path, davis: Path) -> None:
     only = checkpoint(tmp_path, FULL)
     page = report(ReportOptions([f"mine & yours={only}"], davis, output=tmp_path / "report", every=5), quiet(tmp_path))
     assert set(pictures(page)) == {"queries-04.png", "queries-05.png"}

@@ -52,7 +52,9 @@ def quiet(tmp_path: Path) -> Console:
     return Console(record=True, width=120, file=(tmp_path / "log").open("w"))
 
 
-def test_checkpoints_and_bundles_are_judged_alike(tmp_path: Path, davis: Path, checkpoint: Path, bundle: Path) -> None:
+def test_checkpoints_and_bundles_are_evaluated_alike(
+    tmp_path: Path, davis: Path, checkpoint: Path, bundle: Path
+) -> None:
     for model in ({"checkpoint": checkpoint}, {"bundle": bundle}):
         out = tmp_path / "figures.json"
         console = quiet(tmp_path)
@@ -77,7 +79,7 @@ def write(dataset: str, root: Path) -> Path:
 
 
 @pytest.mark.parametrize("dataset", SOURCES)
-def test_every_data_set_is_judged_in_its_official_layout(tmp_path: Path, bundle: Path, dataset: str) -> None:
+def test_every_data_set_is_evaluated_in_its_official_layout(tmp_path: Path, bundle: Path, dataset: str) -> None:
     root, masks = write(dataset, tmp_path / "data"), tmp_path / "masks"
     console = quiet(tmp_path)
     figures = evaluate(EvalOptions(bundle=bundle, dataset=dataset, root=root, masks=masks), console=console)
@@ -96,7 +98,7 @@ def test_every_data_set_is_judged_in_its_official_layout(tmp_path: Path, bundle:
     assert (masks / "Annotations" / video / clips.queries(video)[0].key).is_dir()
 
 
-def test_any_davis16_split_can_be_judged_with_any_queries(tmp_path: Path, davis: Path, bundle: Path) -> None:
+def test_any_davis16_split_is_evaluated_with_any_expressions(tmp_path: Path, davis: Path, bundle: Path) -> None:
     said = tmp_path / "mine.json"
     videos = {"lucia": {"expressions": {"7": {"exp": "The  Woman in blue", "obj_id": "1"}}}}
     said.write_text(json.dumps({"videos": videos}))
