@@ -112,6 +112,9 @@ def read_model_config(path: Path) -> ModelConfig:
         UserError: The checkpoint is missing, incomplete or damaged.
     """
     recover(path)
+    inner = path / "checkpoint"
+    if not (path / _MODEL).is_file() and (inner / _MODEL).is_file():
+        raise UserError(f"{path} is the folder of a run; give its checkpoint, {inner}.")
     for name in (_CONFIG, _MODEL, _TOKENIZER):
         if not (path / name).is_file():
             raise UserError(f"{path} is not a checkpoint: it has no {name}; give the directory that training wrote.")

@@ -36,6 +36,8 @@ def train(
         if resume is None:
             raise UserError("there is no configuration; give a YAML file, or the name 'edge', or --resume DIR.")
         config = resume / "config.json"
+        if not config.is_file():
+            raise UserError(f"--resume {resume}: there is no run to continue, it has no config.json; give its folder.")
     settings = load_config(config, changes or ())
     folder = resume or output or Path("runs") / settings.name
     if isinstance(settings, MlmConfig):

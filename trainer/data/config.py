@@ -108,9 +108,10 @@ class VideoSource(_Source):
             UserError: A folder or file is missing or damaged.
         """
         if not Path(self.root).is_dir():
+            name = "davis16" if self.kind == "davis" else self.kind
             raise UserError(
                 f"The {self.kind} folder {self.root} does not exist; set its root in data.sources to where you "
-                f"unpacked it, and look with: rvos-edge data check --dataset {self.kind} --root DIR"
+                f"unpacked it, and look with: rvos-edge data check --dataset {name} --root DIR"
             )
         if isinstance(self.videos, str):
             return type(self).reader(self.root, split=self.videos, expressions=self.expressions)

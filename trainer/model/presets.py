@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -190,7 +191,32 @@ def parse_config(kind: type[_Model], document: object, where: str) -> _Model:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the document"
         if first["type"] == "extra_forbidden":
-            known = ", ".join(sorted(kind.model_fields))
-            raise UserError(f"{where}: unknown key '{key}'; known keys at the top are {known}.") from error
+            known = ", ".join(_known_keys(kind, first["loc"][:-1]))
+            raise UserError(f"{where}: unknown key '{key}'; known keys there are {known}.") from error
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{where}: '{key}': {message}.") from error
+
+
+def _known_keys(kind: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Keys that a configuration has at a location of an error, such as ``("data", "sources", 0, "coco")``."""
+    models = [kind]
+    for part in location:
+        if any(part in model.model_fields for model in models):
+            fields = [model.model_fields[str(part)] for model in models if part in model.model_fields]
+            models = [inner for field in fields for inner in _models_in(field.annotation)]
+        elif isinstance(part, str):  # the tag or the class of a union
+            tags = [
+                (
+                    model.__name__,
+                    *(get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()),
+                )
+                for model in models
+            ]
+            models = [model for model, names in zip(models, tags, strict=True) if part in names] or models
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]

@@ -98,7 +98,8 @@ def _split(root: Path, known: tuple[str, ...], split: str) -> tuple[str, ...]:
         return _listed(root, "train") or tuple(video for video in known if video not in held_out)
     chosen = tuple(video for video in known if (video in VALIDATION_VIDEOS) == (split != "train"))
     if not chosen:
-        raise UserError(f"no video of the split '{split}' has expressions: list the videos to use instead")
+        official = "; the official validation videos are --split val" if split == "dev" else ""
+        raise UserError(f"no video of the split '{split}' has expressions: list the videos to use instead{official}")
     return chosen
 
 
