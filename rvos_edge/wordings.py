@@ -15,7 +15,7 @@ MOVING = "the moving object"
 # The noun that a sentence is about stands before these words.
 _AFTER = frozenset(
     """on in at to with by of from near next behind beside before under over above below inside into onto through past
-    across along around between among that which who whose wearing and""".split()  # noqa: SIM905
+    across along around between among that which who whose wearing and is are was has while""".split()  # noqa: SIM905
 )
 _DETERMINERS = frozenset("a an the this that these those his her its their one two three all both some".split())  # noqa: SIM905
 
@@ -63,7 +63,7 @@ def main_noun(sentence: str, nouns: Nouns | None = None) -> Found | None:
         elif word.group() in _AFTER or (number and word.group() in _DETERMINERS):
             break
         elif found is not None:
-            return found if re.search("(ing|ed)$", word.group()) else None
+            return found if re.search("(ing|ed|s)$", word.group()) else None
     return found
 
 

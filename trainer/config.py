@@ -231,7 +231,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     # Only a bare name is looked up among the shipped configurations: a mistyped path must not train another one.
     file = shipped if len(path.parts) == 1 and not path.is_file() else path
     if not file.is_file():
-        names = ", ".join(sorted(item.stem for item in shipped.parent.glob("*.yaml")))
+        # held-out.yaml is a list of words.
+        names = ", ".join(sorted(item.stem for item in shipped.parent.glob("*.yaml") if item.stem != "held-out"))
         raise UserError(f"Training configuration {path} does not exist; give a YAML file, or one of: {names}.")
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))

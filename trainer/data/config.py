@@ -15,7 +15,10 @@ from rvos_edge.errors import UserError
 from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.flow_cache import FlowCache, FlowKey
+from rvos_edge.trainer.data.generate.captions import read_captions
 from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
+from rvos_edge.trainer.data.generate.held_out import HeldOut, load_held_out
+from rvos_edge.trainer.data.generate.instance_names import read_names
 from rvos_edge.trainer.data.generate.synthetic import SyntheticDataset
 from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.data.readers.a2d import A2dClips
@@ -58,12 +61,14 @@ class OpenOptions:
         size: Height and width of the samples.
         flow: Stored flow; None for a network without flow.
         augmentation: Augmentation of the samples.
+        held_out: Words that are never used.
         distractors: Expressions of the videos, which are tried as absent ones on still images.
     """
 
     size: tuple[int, int]
     flow: FlowFolder | None
     augmentation: Augmentation
+    held_out: HeldOut | None = None
     distractors: list[str] = field(default_factory=list)
 
     @property
@@ -199,25 +204,59 @@ class JhmdbSource(_Source):
         raise ValueError("J-HMDB-Sentences is for evaluation only; train on a2d and evaluate on jhmdb")
 
 
-class CocoSource(_Source):
-    """COCO images with expressions from their annotations, and synthetic motion."""
+class CocoFiles(StrictModel):
+    """A folder of images with COCO instances, and further annotations of them."""
 
-    kind: Literal["coco"]
     root: str
     split: Literal["all", "train", "held_out"] = "train"
     """``train`` leaves out the images of the swap test, ``held_out`` keeps only those."""
+    lone_only: bool = False
+    """An image with one annotation was annotated for that object alone, so that nothing counts as absent from it."""
+    names: str | None = None
+    """Narrower names of the instances, made with ``python -m rvos_edge.trainer.data.generate.instance_names``."""
+    captions: str | None = None
+    """Captions of the images: JSON, a list of sentences for each file name."""
+    labels: str | None = None
+    """A folder of images of garment numbers, with ``labels.json`` beside it."""
+
+    def dataset(self, options: OpenOptions, distractors: Sequence[str] = ()) -> CocoDataset:
+        """The images as a data set.
+
+        Raises:
+            UserError: A folder or file is missing or damaged.
+        """
+        return CocoDataset(
+            self.root,
+            distractors=distractors,
+            split=self.split,
+            lone_only=self.lone_only,
+            names=read_names(Path(self.names)) if self.names else None,
+            captions=read_captions(Path(self.captions)) if self.captions else None,
+            labels=self.labels,
+            held_out=options.held_out,
+            **options.sample,
+        )
+
+
+class CocoSource(CocoFiles, _Source):
+    """COCO images with expressions from their annotations, and synthetic motion."""
+
+    kind: Literal["coco"]
 
     def open(self, options: OpenOptions) -> CocoDataset:
-        return CocoDataset(self.root, distractors=options.distractors, split=self.split, **options.sample)
+        return self.dataset(options, options.distractors)
 
 
 class ComposedSource(_Source):
     """COCO objects pasted into COCO and DAVIS frames, several candidates each."""
 
     kind: Literal["composed"]
-    coco: str
+    coco: str | CocoFiles
+    """Images of the backgrounds and objects."""
+    objects: list[CocoFiles] = Field(default_factory=list)
+    """Further images of objects."""
     split: Literal["all", "train"] = "train"
-    """COCO images that give backgrounds and objects."""
+    """Images of ``coco`` where it is the name of a folder."""
     davis: str | None = None
     expressions: str | None = None
     davis_backgrounds: float = Field(default=0.5, ge=0, le=1)
@@ -226,18 +265,23 @@ class ComposedSource(_Source):
     """Probability that the first pasted object is one that people ride, most of them with a rider."""
     grounds: float = Field(default=0.0, ge=0, le=1)
     """Probability of a reflection or a shadow below a pasted object."""
+    rows: float = Field(default=0.0, ge=0, le=1)
+    """Probability that two to five people or animals of one kind stand in a row."""
 
     def videos_with_flow(self) -> tuple[str, AnnotatedClips] | None:
         return None if self.davis is None else self._davis(self.davis).videos_with_flow()
 
     def open(self, options: OpenOptions) -> ComposedDataset:
+        files = self.coco if isinstance(self.coco, CocoFiles) else CocoFiles(root=self.coco, split=self.split)
         return ComposedDataset(
-            coco=CocoDataset(self.coco, split=self.split, **options.sample),
+            coco=files.dataset(options),
+            objects=[one.dataset(options) for one in self.objects],
             # Its expressions are no distractors: they may be true of a composed frame.
             davis=None if self.davis is None else self._davis(self.davis).open(replace(options, distractors=[])),
             davis_backgrounds=self.davis_backgrounds,
             riders=self.riders,
             grounds=self.grounds,
+            rows=self.rows,
         )
 
     def _davis(self, root: str) -> DavisSource:
@@ -286,6 +330,8 @@ class DataConfig(StrictModel):
     """Probability of a mirrored view, with left and right exchanged in its sentences."""
     flow: str = "runs/flow"
     """Folder of the stored flow."""
+    held_out: bool = False
+    """Never use the words of ``configs/held-out.yaml``, on which the model is evaluated as on unknown words."""
     licences: list[str] = Field(default_factory=list)
     """Licences of the data, for the model card."""
 
@@ -304,7 +350,8 @@ def open_mixture(config: DataConfig, *, size: tuple[int, int], flow: FlowFolder 
     """
     paper = config.view == "paper"
     augmentation = Augmentation.paper(flip=config.flip) if paper else Augmentation(flip=config.flip)
-    options = OpenOptions(config.size or size, flow, augmentation)
+    held_out = load_held_out() if config.held_out else None
+    options = OpenOptions(config.size or size, flow, augmentation, held_out)
     # Videos first: their expressions are the distractors of the others.
     sources = sorted(config.sources, key=lambda source: not isinstance(source, VideoSource))
     total = sum(source.share for source in sources)
@@ -316,6 +363,7 @@ def open_mixture(config: DataConfig, *, size: tuple[int, int], flow: FlowFolder 
         absent_share=config.absent_share,
         spare=config.spare_queries,
         shares=tuple((source.kind, round(source.share / total, 4)) for source in sources),
+        leave_out=held_out.says if held_out is not None else None,
     )
 
 

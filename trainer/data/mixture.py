@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import cv2
@@ -14,8 +14,10 @@ from torch.utils.data import Dataset
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.images import DamagedFileError
-from rvos_edge.trainer.data.sample import Countable, Drawable, Sample, arrange
+from rvos_edge.trainer.data.sample import Countable, Drawable, Sample, arrange, keep
 
+_MUTE = 100
+"""Largest number of frames in a row without any expression."""
 _TRIES = 8
 """Largest number of damaged samples in a row; more means that the data set itself is damaged."""
 
@@ -36,6 +38,7 @@ class MixtureDataset(Dataset[Sample]):
         absent_share: Expected share of absent expressions where there are enough present ones.
         spare: Number of further pairs per sample, after the others.
         shares: Names and shares of the children, for the model card.
+        leave_out: Predicate of expressions that are never drawn.
 
     Raises:
         UserError: A number or weight is out of range.
@@ -56,6 +59,7 @@ class MixtureDataset(Dataset[Sample]):
         absent_share: float = 0.25,
         spare: int = 0,
         shares: tuple[tuple[str, float], ...] = (),
+        leave_out: Callable[[str], bool] | None = None,
     ) -> None:
         weights = np.array([weight for _, weight in children], np.float64)
         if not len(weights) or (weights < 0).any() or weights.sum() <= 0:
@@ -64,7 +68,7 @@ class MixtureDataset(Dataset[Sample]):
             raise UserError(f"queries ({queries}) and length ({length}) must be at least 1, spare ({spare}) 0")
         self.children = [child for child, _ in children]
         self.length, self.queries, self.seed, self.absent_share = (length, queries, seed, absent_share)
-        self.spare, self.shares = spare, shares
+        self.spare, self.shares, self.leave_out = spare, shares, leave_out
         self._cumulative = np.cumsum(weights / weights.sum())
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
@@ -85,10 +89,7 @@ class MixtureDataset(Dataset[Sample]):
         child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
         for attempt in range(1, _TRIES + 1):
             try:
-                sample = self._draw(child, index if attempt == 1 else None, rng)
-                # Something must be said of it; without absent sentences, something true.
-                while not (sample.expressions if self.absent_share else sample.masks.any()):
-                    sample = self._draw(child, None, rng)
+                sample = self._say(child, index if attempt == 1 else None, rng)
                 return arrange(sample, self.queries, rng, absent_share=self.absent_share, spare=self.spare)
             except DamagedFileError as error:
                 if attempt == _TRIES:
@@ -97,6 +98,18 @@ class MixtureDataset(Dataset[Sample]):
                 warnings.warn(f"{error}; another sample takes its place", stacklevel=2)
                 rng = np.random.default_rng([self.seed, index, attempt])
         raise AssertionError("unreachable")
+
+    def _say(self, child: int, index: int | None, rng: np.random.Generator) -> Sample:
+        """A sample with expressions; with ``absent_share`` 0, with at least one present object."""
+        for _ in range(_MUTE):
+            drawn = self._draw(child, index, rng)
+            sample = drawn
+            if self.leave_out is not None:
+                sample = keep(drawn, [not self.leave_out(sentence) for sentence in drawn.expressions])
+            if sample.masks.any() or (self.absent_share and sample.expressions and sample is drawn):
+                return sample
+            index = None
+        raise UserError(f"{_MUTE} frames in a row hold nothing that may be named: check the annotations and held_out")
 
     def _draw(self, child: int, index: int | None, rng: np.random.Generator) -> Sample:
         """The sample of an index, or with None a random one."""

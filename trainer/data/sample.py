@@ -72,6 +72,14 @@ class Batch:
         return replace(self, image=self.image.pin_memory(), flow=self.flow.pin_memory(), masks=self.masks.pin_memory())
 
 
+def keep(sample: Sample, wanted: Sequence[bool]) -> Sample:
+    """The sample with some of its pairs."""
+    chosen = np.flatnonzero(np.asarray(wanted, np.bool_))
+    if len(chosen) == len(sample.expressions):
+        return sample
+    return replace(sample, masks=sample.masks[chosen], expressions=tuple(sample.expressions[i] for i in chosen))
+
+
 def arrange(
     sample: Sample, queries: int, rng: np.random.Generator, *, absent_share: float = 0.25, spare: int = 0
 ) -> Sample:

@@ -24,7 +24,12 @@ from rvos_edge.trainer.data.transforms import Augmentation
 
 # What stays on the table or is only ever seen as part of something else makes no sensible object in mid-air.
 _NOT_PASTED = frozenset({"dining table", "sink", "book", "tie", "bed", "oven", "couch", "toilet"})
+_LETTERED = frozenset({"stop sign", "clock", "keyboard", "parking meter"})  # never mirrored
+_DRESSED = 0.75
+"""Share of rows of people whose clothes are all known."""
 _TRIES = 6
+_ROW = (2, 5)
+"""The fewest and the most that stand in a row."""
 _SURROUNDINGS = frozenset(
     """on over through past behind near next front around moving passing driving flying rolling middle walking sailing
     drifting leaving sliding climbing crossing foreground off away below above""".split()  # noqa: SIM905
@@ -40,17 +45,22 @@ class CutOut:
     category: str
     sentences: tuple[str, ...] = ()
     rider: CutOut | None = None
+    names: tuple[str, ...] = ()
+    traits: tuple[str, ...] = ()
 
 
 class ComposedDataset:
     """One to three cut-out objects, each with its own motion, in a frame of another data set.
 
     Args:
-        coco: objects, and backgrounds where its pictures are completely annotated.
+        coco: objects, and backgrounds where it is known what its pictures do not hold.
+        objects: further data sets that lend objects, and no backgrounds.
         davis: backgrounds with stored flow and objects with sentences; None leaves them out.
         davis_backgrounds: share of the backgrounds taken from ``davis``.
         riders: probability that the first object is one that people ride, most of them with a rider.
         grounds: probability that an object is mirrored by water below it, or casts a shadow.
+        rows: probability that two to five people or animals of one kind stand in a row, told apart by what they wear,
+            by colour, size, place and order.
         augmentation: colours of the finished frame.
 
     Raises:
@@ -61,22 +71,25 @@ class ComposedDataset:
         self,
         *,
         coco: CocoDataset,
+        objects: Sequence[CocoDataset] = (),
         davis: ClipsDataset | None = None,
         davis_backgrounds: float = 0.5,
         riders: float = 0.25,
         grounds: float = 0.0,
+        rows: float = 0.0,
         augmentation: Augmentation | None = None,
     ) -> None:
         self.coco, self.davis = coco, davis
         self.davis_backgrounds = davis_backgrounds if davis is not None else 0.0
-        self.riders, self.grounds = riders, grounds
+        self.riders, self.grounds, self.rows = riders, grounds, rows
         self.augmentation = augmentation or coco.augmentation
         self._backgrounds = [picture for picture in coco.pictures if picture.complete]
-        self._objects: dict[str, list[tuple[Picture, Instance]]] = defaultdict(list)
-        for picture in coco.pictures:
-            for instance in picture.instances:
-                if _pastable(picture, instance):
-                    self._objects[instance.category].append((picture, instance))
+        self._objects: dict[str, list[tuple[CocoDataset, Picture, Instance]]] = defaultdict(list)
+        for source in (coco, *objects):
+            for picture in source.pictures:
+                for instance in picture.instances:
+                    if _pastable(picture, instance):
+                        self._objects[instance.category].append((source, picture, instance))
         self._categories = sorted(self._objects)
         if not self._objects or (self.davis_backgrounds < 1 and not self._backgrounds):
             raise UserError(f"{coco.root} has no whole object of useful size or no background: give more COCO images")
@@ -97,10 +110,12 @@ class ComposedDataset:
         camera = np.median(flow[::4, ::4].reshape(-1, 2), axis=0)
         things, ignore = list(scene.things), scene.ignore
         pasted: list[Thing] = []
-        cutouts = self._choose(rng, scene)
+        row = self._choose_row(rng, scene) if rng.random() < self.rows else []
+        cutouts = row or self._choose(rng, scene)
         motions = _motions(rng, len(cutouts))
-        for cutout, motion in zip(cutouts, motions, strict=True):
-            placed = _place(rng, cutout, image.shape[:2], [*things, *pasted])
+        spots = _in_a_row(rng, row, image.shape[:2]) if row else [None] * len(cutouts)
+        for cutout, motion, spot in zip(cutouts, motions, spots, strict=True):
+            placed = spot or _place(rng, cutout, image.shape[:2], [*things, *pasted])
             parts = [(cutout, placed)]
             if cutout.rider is not None and placed is not None:
                 parts.append((cutout.rider, _seat(rng, cutout.rider, placed, image.shape[:2], [*things, *pasted])))
@@ -117,10 +132,14 @@ class ComposedDataset:
                 _still(flow, mask, camera)
                 move(flow, mask, motion, rng)
                 colour = dominant_colour(image, mask, part.category) if part.category else None
-                pasted.append(Thing(mask, part.category, part.sentences, colour, motion, cut=touches_border(mask)))
+                known = {"names": part.names, "traits": part.traits, "cut": touches_border(mask)}
+                pasted.append(Thing(mask, part.category, part.sentences, colour, motion, **known))
+        # A sentence of the picture was true while its thing was the only one of its kind.
+        added = {t.category for t in pasted}
+        things = [replace(t, sentences=()) if t.category and t.category in added else t for t in things]
         categories = scene.categories | {t.category for t in pasted if t.category}
         categories = categories.union(*(vocabulary.concepts(s) for t in pasted for s in t.sentences))
-        near, far = self.coco.absentees(frozenset(categories))
+        free = frozenset(vocabulary.absent_categories(categories))
         return replace(
             scene,
             image=image,
@@ -128,8 +147,8 @@ class ComposedDataset:
             things=[thing for thing in things if thing.area] + pasted,
             ignore=ignore,
             categories=frozenset(categories),
-            near=near,
-            far=far,
+            near=tuple(c for c in scene.near if c in free),
+            far=tuple(c for c in scene.far if c in free),
         )
 
     def _choose(self, rng: np.random.Generator, scene: LabelledFrame) -> list[CutOut]:
@@ -138,7 +157,11 @@ class ComposedDataset:
         # Another instance of an annotated category is welcome: it makes the sentence necessary.
         annotated = {thing.category for thing in scene.things if thing.category} - scene.uncertain
         apart = {c for c in annotated if not (vocabulary.confusable({c}) - {c}) & scene.categories}
-        allowed = [c for c in self._categories if c not in taken or c in apart]
+        known = frozenset(scene.near) | frozenset(scene.far)
+        fits = known or frozenset(self._categories) - taken
+        allowed = [c for c in self._categories if c in fits or c in apart]
+        if _may_take_objects(scene) and "object" in self._objects:
+            allowed.append("object")
         count = int(rng.choice((1, 2, 2, 3)))
         out: list[CutOut] = []
         if self.davis is not None and rng.random() < 0.35:
@@ -158,15 +181,33 @@ class ComposedDataset:
                 allowed = [c for c in allowed if c not in alike]
         return out
 
-    def _cut(self, rng: np.random.Generator, category: str) -> CutOut:
+    def _choose_row(self, rng: np.random.Generator, scene: LabelledFrame) -> list[CutOut]:
+        """Two to five people or animals of one kind, where the scene holds nothing like them; or nothing."""
+        free = (frozenset(scene.near) | frozenset(scene.far)) & (vocabulary.ANIMALS | {"person"})
+        kinds = [c for c in sorted(free) if len(self._objects[c]) >= _ROW[1]]
+        if not kinds:
+            return []
+        kind = "person" if "person" in kinds and rng.random() < 0.6 else kinds[int(rng.integers(len(kinds)))]
+        dressed = kind == "person" and rng.random() < _DRESSED
+        return [self._cut(rng, kind, dressed=dressed) for _ in range(int(rng.integers(_ROW[0], _ROW[1] + 1)))]
+
+    def _cut(self, rng: np.random.Generator, category: str, *, dressed: bool = False) -> CutOut:
+        """A random object of a category, in one piece; ``dressed``: if possible one whose clothes are labelled."""
         entries = self._objects[category]
-        picture, instance = entries[int(rng.integers(len(entries)))]
+        if dressed:
+            entries = [entry for entry in entries if entry[0].has_labels(entry[1])] or entries
+        for _ in range(_TRIES):
+            source, picture, instance = entries[int(rng.integers(len(entries)))]
+            mask = instance.mask(picture.size)
+            if _in_one_piece(mask):
+                break
         x0, y0, x1, y1 = _whole_box(instance, picture.size)
-        image = to_rgb(self.coco.read(picture)[y0:y1, x0:x1])
-        mask = instance.mask(picture.size)[y0:y1, x0:x1]
-        if rng.random() < 0.5:
+        whole = source.read(picture)
+        traits = source.traits(picture, instance, whole)
+        image, mask = to_rgb(whole[y0:y1, x0:x1]), mask[y0:y1, x0:x1]
+        if rng.random() < 0.5 and category not in _LETTERED:
             image, mask = image[:, ::-1], mask[:, ::-1]
-        return CutOut(image, mask, category)
+        return CutOut(image, mask, category, names=instance.names, traits=traits)
 
     def _foreground(self, rng: np.random.Generator, scene: LabelledFrame) -> list[CutOut]:
         """The foreground of a DAVIS video whose sentences fit nothing in the scene, or nothing."""
@@ -201,10 +242,43 @@ def _pastable(picture: Picture, instance: Instance) -> bool:
     x0, y0, x1, y1 = instance.box
     whole = x0 > 2 and y0 > 2 and x1 < width - 2 and y1 < height - 2
     large = instance.area > 0.02 * height * width and min(x1 - x0, y1 - y0) > 36
-    one_part = len(instance.polygons) == 1
+    named = instance.category != "object" or instance.names
     # A thin share of its box is mostly a part of something, or something behind bars.
     solid = instance.area > 0.3 * (x1 - x0) * (y1 - y0)
-    return whole and large and one_part and solid and not instance.crowd and instance.category not in _NOT_PASTED
+    return bool(whole and large and named and solid) and not instance.crowd and instance.category not in _NOT_PASTED
+
+
+def _in_one_piece(mask: NDArray[np.bool_]) -> bool:
+    """Whether a mask [H,W] is one region, but for specks: not an object in front of which something stands."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return len(areas) > 0 and float(areas.max()) > 0.9 * float(areas.sum())
+
+
+def _may_take_objects(scene: LabelledFrame) -> bool:
+    """Whether nothing of a scene could be confused with a thing known by its narrower names alone.
+
+    They are mostly animals, of kinds that no data set annotates; so the scene is one that surely has no animal.
+    """
+    known = frozenset(scene.near) | frozenset(scene.far)
+    return known >= {"dog", "cat", "bird"} and not vocabulary.ANIMALS & scene.categories
+
+
+def _in_a_row(rng: np.random.Generator, row: Sequence[CutOut], size: tuple[int, int]) -> list[Placed | None]:
+    """Corners (x, y) for cut-outs side by side on about one ground, at times with clear differences of size."""
+    height, width = size
+    slot = 0.94 * width / len(row)
+    base = float(rng.uniform(0.75, 0.97)) * height
+    tall = float(rng.uniform(0.5, 0.85)) * height
+    out: list[Placed | None] = []
+    for index, cutout in enumerate(row):
+        h, w = cutout.mask.shape
+        own = float(rng.choice((1.0, 1.0, 0.95, 0.7)))
+        scale = min(own * tall / h, float(rng.uniform(0.85, 1.15)) * slot / w, 2.0)
+        sh, sw = max(round(h * scale), 4), max(round(w * scale), 4)
+        middle = 0.03 * width + (index + 0.5 + float(rng.uniform(-0.1, 0.1))) * slot
+        out.append((*_scaled(cutout, (sh, sw)), (round(middle - sw / 2), round(base - sh))))
+    return out
 
 
 def _whole_box(instance: Instance, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -16,6 +16,8 @@ from rvos_edge.trainer.data.sample import Sample
 from rvos_edge.trainer.data.transforms import Augmentation, photometric
 
 _PRESENT, _ABSENT = 8, 6
+_NEAR = 0.25
+"""Share of absent names that are of a kind with something present."""
 _CLEARLY = 2.0  # pixels per frame
 MOVERS = ("the moving object", "the object that is moving", "something moving", "the thing that moves", "what moves")
 
@@ -34,6 +36,7 @@ class LabelledFrame:
         near: categories surely absent, of the same kind as present ones.
         far: other categories surely absent.
         others: sentences of other pictures that may be tried as absent ones.
+        narrower: names that instances of a category have elsewhere; they are absent where the category is.
     """
 
     image: NDArray[np.uint8]
@@ -45,6 +48,7 @@ class LabelledFrame:
     near: tuple[str, ...] = ()
     far: tuple[str, ...] = ()
     others: Sequence[str] = ()
+    narrower: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def finish(scene: LabelledFrame, rng: np.random.Generator, augmentation: Augmentation) -> Sample:
@@ -91,20 +95,28 @@ def _shrunk(mask: NDArray[np.bool_], width: int, height: int) -> NDArray[np.floa
 
 
 def absent_sentences(scene: LabelledFrame, rng: np.random.Generator, count: int) -> list[str]:
-    """Sentences about nothing in the scene: wrong attributes now and then, other pictures' sentences, other names."""
+    """Sentences about nothing in the scene: wrong attributes now and then, other pictures' sentences, other names.
+
+    Their nouns are those that true sentences use, mostly of other kinds of things than the scene holds; what is absent
+    is known from the annotations. There are fewer where too little is known.
+    """
     wrong = contradictions(scene.things, uncertain=scene.uncertain, rng=rng)
     out = [wrong[int(rng.integers(len(wrong)))]] if wrong and rng.random() < 0.5 else []
     present = [s for thing in scene.things for s in thing.sentences]
     present += [f"a {category}" for category in scene.categories]
+    known = frozenset(scene.near) | frozenset(scene.far)
     if len(scene.others):
         for index in rng.integers(len(scene.others), size=4):
             sentence = scene.others[int(index)]
-            if vocabulary.surely_absent(sentence, scene.categories, present):
+            sure = not known or known >= vocabulary.concepts(sentence)
+            if sure and vocabulary.surely_absent(sentence, scene.categories, present):
                 out.append(sentence)
-    while len(out) < count:
-        rare = rng.random() < 0.1 or not (scene.near or scene.far)
-        pool = scene.near if rng.random() < 0.5 else scene.far
-        out.append(absent(vocabulary.RARE if rare else (pool or scene.far or scene.near), rng))
+    for _ in range(count):
+        pool = scene.near if rng.random() < _NEAR else scene.far
+        pool = pool or scene.far or scene.near
+        if not pool:
+            break
+        out.append(absent(pool, rng, narrower=scene.narrower))
     return [out[i] for i in rng.permutation(len(out))[:count]]
 
 

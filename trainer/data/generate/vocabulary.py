@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from rvos_edge import nouns as _nouns
+from rvos_edge.nouns import load_nouns
+
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(text.split())
@@ -28,6 +31,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "donut": ("donut", "doughnut"),
     "remote": ("remote control", "remote"),
     "mouse": ("computer mouse", "mouse"),
+    "object": ("object", "thing"),
     "handbag": ("handbag", "bag"),
     "suitcase": ("suitcase", "piece of luggage"),
     "backpack": ("backpack", "rucksack"),
@@ -36,8 +40,6 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "teddy bear": ("teddy bear",),
     "microwave": ("microwave", "microwave oven"),
 }
-_PLURALS = {"person": "people", "human": "people", "sheep": "sheep", "mouse": "mice", "computer mouse": "computer mice"}
-_PLURALS |= {"knife": "knives", "piece of luggage": "pieces of luggage", "remote": "remotes"}
 # Nouns that only come in pairs read badly as "a skis".
 PLURAL_ONLY = frozenset({"skis", "scissors"})
 
@@ -46,6 +48,12 @@ VEHICLES = frozenset({"car", "motorcycle", "airplane", "bus", "train", "truck", 
 
 # What a person rides: rider and mount move as one, and DAVIS-2016 takes them as one foreground.
 MOUNTS = frozenset(_split("bicycle motorcycle horse elephant skateboard surfboard snowboard skis"))
+
+# What a person carries: it tells one person from others.
+CARRIED = frozenset(
+    """backpack,handbag,umbrella,suitcase,frisbee,sports ball,baseball bat,tennis racket,surfboard,snowboard,teddy bear,
+laptop,cell phone,bottle,wine glass,cup,kite""".replace("\n", "").split(",")
+)
 
 # What follows a thing in a spoken sentence without changing which thing is meant. None of these words names a category.
 RELATIONS = ("on", "in", "near", "next to", "in front of", "behind", "through", "past", "over", "across", "beside")
@@ -86,12 +94,6 @@ _ALIKE: tuple[frozenset[str], ...] = (
 )
 # Often in the picture without being annotated.
 _NEVER_ABSENT = frozenset({"dining table", "potted plant", "book", "tie"})
-# So rare that they are safe to call absent even in a picture that is not fully annotated.
-RARE = (
-    "zebra", "giraffe", "rhino", "camel", "penguin", "kangaroo", "snowman", "lion", "tiger", "whale", "dolphin",
-    "crocodile", "submarine", "rocket", "violin", "octopus", "hedgehog", "peacock", "lighthouse", "cactus",
-)  # fmt: skip
-
 # Word -> the categories it may speak of. A word about people speaks of a person, and so on.
 _WORDS: dict[str, tuple[str, ...]] = {}
 _PEOPLE = """person people human humans man men woman women boy boys girl girls lady ladies guy guys child children kid
@@ -128,6 +130,19 @@ def names(category: str) -> tuple[str, ...]:
     return _SYNONYMS.get(category, (category,))
 
 
+def is_known(category: str) -> bool:
+    """Whether a data set's category can be spoken of; "object" is one that has no name."""
+    return category in COCO_CATEGORIES or category == "object"
+
+
+@lru_cache(maxsize=4096)
+def kinds_of(*names: str) -> frozenset[str]:
+    """The wider words for what has these names: ``kinds_of("dog") == {"animal"}``."""
+    nouns = load_nouns()
+    rows = {nouns.categories.get(name, nouns.row(name)) for name in names} - {None}
+    return frozenset(nouns.words[kind][0] for row in rows if row is not None for kind in nouns.above(row))
+
+
 def actions(category: str) -> tuple[str, ...]:
     """What things of a category are said to do; nothing for what only lies about."""
     kind = "animal" if category in ANIMALS else "vehicle" if category in VEHICLES else category
@@ -141,20 +156,10 @@ def moves(category: str) -> tuple[str, ...]:
 
 def plural(noun: str) -> str:
     """The plural of a noun phrase: ``plural("bus") == "buses"``."""
-    if noun in _PLURALS:
-        return _PLURALS[noun]
-    if noun in PLURAL_ONLY:
-        return noun
-    if noun.endswith(("s", "sh", "ch", "x")):
-        return noun + "es"
-    if noun.endswith("y") and noun[-2] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + "s"
+    return noun if noun in PLURAL_ONLY else _nouns.plural(noun)
 
 
-def article(noun: str) -> str:
-    """The noun phrase with "a" or "an" before it."""
-    return ("an " if noun[0] in "aeiou" else "a ") + noun
+article = _nouns.article
 
 
 @lru_cache(maxsize=4096)

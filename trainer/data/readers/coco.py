@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -13,11 +13,15 @@ from typing import Any, Literal, cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as mask_utils
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.generate import vocabulary
+from rvos_edge.trainer.data.generate.captions import referring_captions
+from rvos_edge.trainer.data.generate.garments import Garments
+from rvos_edge.trainer.data.generate.held_out import HeldOut
 from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame, blur_flow, camera_flow, finish, move, to_rgb
-from rvos_edge.trainer.data.generate.templates import Thing, dominant_colour
+from rvos_edge.trainer.data.generate.templates import Thing, dominant_colour, flip_words, place_holds
 from rvos_edge.trainer.data.readers.images import read_image
 from rvos_edge.trainer.data.sample import Sample
 from rvos_edge.trainer.data.transforms import Augmentation, CropView, random_view
@@ -30,19 +34,32 @@ _CROWD = 10
 
 @dataclass(frozen=True)
 class Instance:
-    """One annotated object in pixels of its image: polygons (each float32 [N,2]) or a run-length mask."""
+    """One annotated object in pixels of its image.
 
+    Attributes:
+        id: its number in the file.
+        category: its name there; "object" where the file only says that it is one.
+        polygons: its outline in one or several parts, each float32 [N,2]; empty where ``rle`` holds its mask.
+        rle: its mask as pycocotools takes it, "size" and compressed "counts"; None where polygons hold it.
+        box: (x0, y0, x1, y1).
+        area: in pixels.
+        crowd: it is a group whose members are not told apart.
+        names: narrower names, from the narrowest to the widest.
+    """
+
+    id: int
     category: str
     polygons: tuple[NDArray[np.float32], ...]
-    counts: tuple[int, ...]
+    rle: dict[str, Any] | None
     box: tuple[float, float, float, float]
     area: float
     crowd: bool
+    names: tuple[str, ...] = ()
 
     def mask(self, size: tuple[int, int], view: CropView | None = None) -> NDArray[np.bool_]:
         """Its mask, bool [H,W], in the image of ``size`` or in a view of it."""
-        if self.counts:
-            whole = decode_counts(self.counts, size)
+        if self.rle is not None:
+            whole = decode_mask(self.rle, size)
             return whole if view is None else view.mask(whole)
         canvas = np.zeros(size if view is None else view.size, np.uint8)
         moved = [polygon if view is None else view.points(polygon) for polygon in self.polygons]
@@ -54,11 +71,21 @@ class Instance:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image and its instances. ``complete``: whatever is not annotated is not there."""
+    """One image and its instances.
+
+    Attributes:
+        file: its name.
+        size: (H,W).
+        instances: what is annotated.
+        absent: categories of which there surely is none: the image's ``neg_category_ids`` where the file has them
+            (as in LVIS), else the file's categories without those of the instances.
+        complete: it was annotated for more than the instances, so it can be the background of compositions.
+    """
 
     file: str
     size: tuple[int, int]
     instances: tuple[Instance, ...]
+    absent: frozenset[str]
     complete: bool
 
 
@@ -74,9 +101,11 @@ class CocoDataset:
         distractors: sentences of other data sets that may be tried as absent ones.
         augmentation: how samples are varied.
         split: "train" leaves out the pictures that ``is_held_out`` names, "held_out" keeps only those.
-
-    An image with a single annotation is taken to be incomplete (in the COCO excerpt for this project such images hold
-    unlabelled objects): only rare things are called absent from it.
+        lone_only: an image with a single annotation was annotated for that object alone, and holds further ones.
+        names: narrower names of the instances by their id (``generate.instance_names``).
+        captions: sentences about the images by file name, as in COCO's captions.
+        held_out: words that no instance is named by, nor by narrower ones.
+        labels: the folder with garments per pixel and their ``labels.json`` beside it (Clothing Co-Parsing).
 
     Raises:
         UserError: a file is missing or damaged.
@@ -93,6 +122,11 @@ class CocoDataset:
         distractors: Sequence[str] = (),
         augmentation: Augmentation | None = None,
         split: Literal["all", "train", "held_out"] = "all",
+        lone_only: bool = False,
+        names: Mapping[int, tuple[str, ...]] | None = None,
+        captions: Mapping[str, Sequence[str]] | None = None,
+        labels: str | Path | None = None,
+        held_out: HeldOut | None = None,
     ) -> None:
         self.root = Path(root)
         self.size, self.flow_size = size, flow_size
@@ -103,7 +137,13 @@ class CocoDataset:
             raise UserError(
                 f"the COCO image folder {self.images} does not exist: give the folder that holds the images"
             )
-        self.pictures, self.kinds = _read(Path(annotations) if annotations else self.root / "instances.json")
+        path = Path(annotations) if annotations else self.root / "instances.json"
+        self.pictures, self.kinds = read_pictures(path, lone_only=lone_only, names=names)
+        if held_out is not None:
+            self.pictures = [_without(picture, held_out) for picture in self.pictures]
+        self.narrower = _narrower(self.pictures)
+        self._captions = captions or {}
+        self._garments = Garments(Path(labels)) if labels else None
         if split != "all":
             self.pictures = [p for p in self.pictures if is_held_out(p.file) == (split == "held_out")]
             if not self.pictures:
@@ -120,11 +160,11 @@ class CocoDataset:
         boxes_array = np.asarray(boxes, np.float32) if boxes else None
         view = random_view(rng, picture.size, self.size, self.augmentation, boxes_array)
         image = to_rgb(view.image(source, fill=int(rng.integers(0, 128))))
-        things, ignore, uncertain = self._things(picture, view, image)
+        things, ignore, uncertain = self._things(picture, view, image, source)
         flow = camera_flow(rng, self.size, self.flow_size)
         things = _animate(things, flow, rng)
         categories = frozenset(i.category for i in picture.instances)
-        near, far = self.absentees(categories) if picture.complete else ((), ())
+        near, far = self.absentees(picture)
         return LabelledFrame(
             image=image,
             flow=blur_flow(flow, rng),
@@ -135,6 +175,7 @@ class CocoDataset:
             near=near,
             far=far,
             others=self.distractors if picture.complete else (),
+            narrower=self.narrower,
         )
 
     def draw(self, rng: np.random.Generator) -> Sample:
@@ -151,27 +192,49 @@ class CocoDataset:
             )
         return image
 
-    def absentees(self, categories: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Categories surely absent beside the given ones: those of the same kinds, and the others."""
-        free = vocabulary.absent_categories(categories)
-        kinds = {self.kinds.get(category) for category in categories}
+    def absentees(self, picture: Picture) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Categories surely absent from a picture: those of the same kinds as present ones, and the others."""
+        present = {instance.category for instance in picture.instances}
+        free = [c for c in vocabulary.absent_categories(present) if c in picture.absent]
+        kinds = {self.kinds.get(category) for category in present}
         near = tuple(c for c in free if self.kinds.get(c) in kinds)
         return near, tuple(c for c in free if self.kinds.get(c) not in kinds)
 
+    def has_labels(self, picture: Picture) -> bool:
+        """Whether the garments of a picture are labelled."""
+        return self._garments is not None and self._garments.has(Path(picture.file).stem)
+
+    def traits(self, picture: Picture, instance: Instance, image: NDArray[np.uint8]) -> tuple[str, ...]:
+        """What a person wears, "in a red dress", seen in the picture's image, BGR uint8 [H,W,3]."""
+        if self._garments is None or instance.category != "person":
+            return ()
+        return self._garments.traits(Path(picture.file).stem, image, instance.mask(picture.size))
+
+    def _said(self, picture: Picture, view: CropView) -> dict[int, tuple[str, ...]]:
+        """Captions that begin with the only thing of a category, by its index."""
+        said = referring_captions(
+            self._captions.get(picture.file, ()), [instance.category for instance in picture.instances]
+        )
+        return {
+            index: tuple(flip_words(one) if view.flip else one for one in sentences)
+            for index, sentences in said.items()
+        }
+
     def _things(
-        self, picture: Picture, view: CropView, image: NDArray[np.uint8]
+        self, picture: Picture, view: CropView, image: NDArray[np.uint8], source: NDArray[np.uint8]
     ) -> tuple[list[Thing], NDArray[np.bool_] | None, frozenset[str]]:
         things: list[Thing] = []
         ignore = np.zeros(view.size, np.bool_)
         uncertain = set()
         scale = view.scale[0] * view.scale[1]
-        for instance in picture.instances:
+        said = self._said(picture, view)
+        for index, instance in enumerate(picture.instances):
             mask = instance.mask(picture.size, view)
             area = int(np.count_nonzero(mask))
             if area == 0:
                 continue
             too_small = area < _SMALLEST * mask.size or area < _SHOWN * instance.area * scale
-            if instance.crowd or too_small or instance.category not in vocabulary.COCO_CATEGORIES:
+            if instance.crowd or too_small or not vocabulary.is_known(instance.category):
                 ignore |= mask
                 uncertain.add(instance.category)
                 continue
@@ -179,8 +242,11 @@ class CocoDataset:
                 Thing(
                     mask=mask,
                     category=instance.category,
+                    sentences=tuple(one for one in said.get(index, ()) if place_holds(one, mask)),
                     colour=dominant_colour(image, mask, instance.category),
                     cut=touches_border(mask),
+                    names=instance.names,
+                    traits=self.traits(picture, instance, source),
                 )
             )
         # A crowd's members are annotated in part only: no sentence about its category has a known mask.
@@ -206,32 +272,30 @@ def touches_border(mask: NDArray[np.bool_]) -> bool:
     return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
 
 
-def decode_counts(counts: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Decode run lengths (zeros first, column after column) to bool [H,W]."""
-    values = np.arange(len(counts)) % 2 == 1
-    flat = np.repeat(values, np.asarray(counts, np.int64))
-    if flat.size != size[0] * size[1]:
-        raise UserError(
-            f"a run-length mask has {flat.size} pixels, its image {size[0] * size[1]}: mend the annotations"
-        )
-    return np.ascontiguousarray(flat.reshape(size[1], size[0]).T)
+def _without(picture: Picture, held_out: HeldOut) -> Picture:
+    """The picture without the narrower names that are held out."""
+    instances = [replace(i, names=tuple(n for n in i.names if not held_out.covers(n))) for i in picture.instances]
+    return replace(picture, instances=tuple(instances))
 
 
-def parse_counts(text: str) -> list[int]:
-    """Read COCO's compressed run lengths: 5 bits a character, signed, from the fourth run on relative to two before."""
-    counts: list[int] = []
-    value, shift = 0, 0
-    for character in text.encode("ascii"):
-        code = character - 48
-        value |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        if code & 16:
-            value -= 1 << shift
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-        value, shift = 0, 0
-    return counts
+def _narrower(pictures: Sequence[Picture]) -> dict[str, tuple[str, ...]]:
+    """The narrower names of each category, sorted."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for picture in pictures:
+        for instance in picture.instances:
+            found[instance.category] |= set(instance.names)
+    return {category: tuple(sorted(names)) for category, names in sorted(found.items()) if names}
+
+
+def decode_mask(rle: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Decode a compressed run-length mask to bool [H,W].
+
+    Raises:
+        UserError: it is of another size than its image.
+    """
+    if tuple(rle["size"]) != size:
+        raise UserError(f"a run-length mask is of size {rle['size']}, its image of {list(size)}: mend the annotations")
+    return np.ascontiguousarray(mask_utils.decode(rle)).view(np.bool_)
 
 
 def _animate(things: list[Thing], flow: NDArray[np.float32], rng: np.random.Generator) -> list[Thing]:
@@ -250,32 +314,46 @@ def _animate(things: list[Thing], flow: NDArray[np.float32], rng: np.random.Gene
 
 
 def _weight(picture: Picture) -> float:
-    if not picture.complete and picture.instances[0].category == "person":
+    if not picture.complete and [instance.category for instance in picture.instances] == ["person"]:
         return 0.15
     return 1.0 if len(picture.instances) > 1 else 0.7
 
 
-def _read(path: Path) -> tuple[list[Picture], dict[str, str]]:
+def read_pictures(
+    path: Path, *, lone_only: bool = False, names: Mapping[int, tuple[str, ...]] | None = None
+) -> tuple[list[Picture], dict[str, str]]:
+    """Read a COCO instances file: its annotated images, and the supercategory of each category.
+
+    Args:
+        path: the file.
+        lone_only: of an image with a single annotation nothing else was annotated, so nothing is absent from it.
+        names: narrower names by the id of the annotation.
+
+    Raises:
+        UserError: it is missing, damaged or empty.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        names = {int(c["id"]): str(c["name"]) for c in data["categories"]}
+        categories = {int(c["id"]): str(c["name"]) for c in data["categories"]}
         kinds = {str(c["name"]): str(c.get("supercategory", "")) for c in data["categories"]}
         found: dict[int, list[Instance]] = defaultdict(list)
         for entry in data["annotations"]:
-            found[int(entry["image_id"])].append(parse_instance(entry, names))
-        pictures = [
-            Picture(
-                file=str(image["file_name"]),
-                size=(int(image["height"]), int(image["width"])),
-                instances=tuple(found[int(image["id"])]),
-                complete=len(found[int(image["id"])]) > 1,
-            )
-            for image in data["images"]
-            if found.get(int(image["id"]))
-        ]
+            instance = parse_instance(entry, categories)
+            found[int(entry["image_id"])].append(replace(instance, names=(names or {}).get(instance.id, ())))
+        pictures = []
+        for image in data["images"]:
+            instances = tuple(found.get(int(image["id"]), ()))
+            negative = image.get("neg_category_ids")
+            absent = kinds.keys() if negative is None else {categories[int(number)] for number in negative}
+            absent = absent - {instance.category for instance in instances} - {"object"}
+            complete = bool(negative or negative is None) and not (lone_only and len(instances) == 1)
+            size = (int(image["height"]), int(image["width"]))
+            if instances:
+                surely = frozenset(absent) if complete else frozenset()
+                pictures.append(Picture(str(image["file_name"]), size, instances, surely, complete))
     except FileNotFoundError as error:
         raise UserError(f"the COCO annotations {path} do not exist: give the instances file") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a COCO instances file: it needs images, annotations and categories") from error
     if not pictures:
         raise UserError(f"{path} has no annotated image: give a COCO instances file with annotations")
@@ -286,17 +364,20 @@ def parse_instance(entry: dict[str, Any], names: dict[int, str]) -> Instance:
     """An entry of COCO's ``annotations``; ``names`` are the categories by id."""
     segmentation = entry["segmentation"]
     polygons: tuple[NDArray[np.float32], ...] = ()
-    counts: tuple[int, ...] = ()
+    rle: dict[str, Any] | None = None
     if isinstance(segmentation, dict):
-        raw = segmentation["counts"]
-        counts = tuple(parse_counts(raw) if isinstance(raw, str) else (int(n) for n in raw))
+        if isinstance(segmentation["counts"], str):
+            rle = {"size": segmentation["size"], "counts": segmentation["counts"].encode()}
+        else:
+            rle = mask_utils.frPyObjects(segmentation, *segmentation["size"])
     else:
         polygons = tuple(np.asarray(part, np.float32).reshape(-1, 2) for part in segmentation if len(part) >= 6)
     x, y, w, h = (float(v) for v in cast("list[float]", entry["bbox"]))
     return Instance(
+        id=int(entry.get("id", 0)),
         category=names[int(entry["category_id"])],
         polygons=polygons,
-        counts=counts,
+        rle=rle,
         box=(x, y, x + w, y + h),
         area=float(entry["area"]),
         crowd=bool(entry.get("iscrowd", 0)),

@@ -42,7 +42,7 @@ class Flat:
 @pytest.fixture(scope="module")
 def composed(shared: Path) -> ComposedDataset:
     plain = Augmentation.none()
-    coco = CocoDataset(shared / "data" / "coco-small", size=SIZE, flow_size=FLOW, augmentation=plain)
+    coco = CocoDataset(shared / "data" / "coco-small", size=SIZE, flow_size=FLOW, augmentation=plain, lone_only=True)
     clips = Davis16Clips(shared / "data" / "davis2016-train", split="train")
     davis = ClipsDataset(clips, size=SIZE, flow_size=FLOW, scenery=SCENERY, augmentation=plain)
     return ComposedDataset(coco=coco, davis=davis)
@@ -101,7 +101,7 @@ def test_riders_come_as_often_as_asked_for(composed: ComposedDataset) -> None:
 
 
 def test_a_data_set_without_whole_objects_is_refused(tmp_path: Path) -> None:
-    from trainer.test_coco import annotation, write_coco  # the fixture of the COCO tests
+    from trainer.data.readers.test_coco import annotation, write_coco  # the fixture of the COCO tests
 
     root = write_coco(tmp_path, [annotation(0, 18, 0, 0, 96, 64), annotation(0, 17, 0, 0, 9, 9)])
     with pytest.raises(UserError, match="no whole object"):
@@ -146,3 +146,27 @@ def test_batches_carry_tensors_and_mark_ignored_pixels() -> None:
     assert (batch.masks[:, :, 3] == IGNORE).all()
     assert set(batch.masks.unique().tolist()) == {0, 1, 255}
     assert [len(row) for row in batch.expressions] == [3] * 4
+
+
+@pytest.mark.parametrize("kind", ["voc", "people"])
+def test_masks_of_run_lengths_are_pasted(shared: Path, composed: ComposedDataset, kind: str) -> None:
+    lent = CocoDataset(shared / "data" / kind, size=SIZE, flow_size=FLOW)
+    both = ComposedDataset(coco=composed.coco, objects=[lent])
+    pasted = {source.root.name for entries in both._objects.values() for source, _, _ in entries}
+    assert kind in pasted
+    assert not any(instance.crowd for entries in both._objects.values() for *_, instance in entries)
+
+
+def test_a_row_is_of_one_kind_and_each_sentence_is_true_of_one(shared: Path, composed: ComposedDataset) -> None:
+    people = shared / "data" / "people"
+    lent = CocoDataset(people, size=SIZE, flow_size=FLOW, labels=people / "labels")
+    rows = ComposedDataset(coco=composed.coco, objects=[lent], rows=1.0)
+    said: set[str] = set()
+    for seed in range(40):
+        scene = rows.scene(np.random.default_rng(seed))
+        for sentence, mask in describe(scene.things, uncertain=scene.uncertain, rng=np.random.default_rng(seed)):
+            if " person " in f" {sentence} " and (" in a " in sentence or " from the " in sentence):
+                said.add(sentence)
+                assert sum(np.array_equal(mask, thing.mask) for thing in scene.things) == 1
+    assert any("from the left" in sentence for sentence in said)
+    assert any(" in a" in sentence for sentence in said)

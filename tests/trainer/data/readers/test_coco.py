@@ -9,12 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pycocotools import mask as mask_utils
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.generate import vocabulary
+from rvos_edge.trainer.data.generate.held_out import load_held_out
 from rvos_edge.trainer.data.generate.labelled_frame import MOVERS, LabelledFrame, finish
 from rvos_edge.trainer.data.generate.templates import Thing, contradictions, describe, dominant_colour
-from rvos_edge.trainer.data.readers.coco import CocoDataset, decode_counts, parse_counts
+from rvos_edge.trainer.data.readers.coco import CocoDataset, decode_mask, parse_instance
 from rvos_edge.trainer.data.transforms import Augmentation
 
 SIZE, FLOW = (64, 96), (32, 48)
@@ -190,22 +192,72 @@ def test_crowds_and_tiny_things_are_ignored(tmp_path: Path) -> None:
     assert all("cat" in s or "animal" in s for s in present)
 
 
-def test_run_lengths() -> None:
-    mask = decode_counts([2, 1, 3], (2, 3))
-    assert mask.tolist() == [[False, True, False], [False, False, False]]
-    # "52<" by hand: 5, 2, then 12 + nothing before it to add to.
-    assert parse_counts("52<") == [5, 2, 12]
-    assert parse_counts("5201") == [5, 2, 0, 3]
+@pytest.mark.parametrize("compressed", [False, True])
+def test_run_lengths(compressed: bool) -> None:
+    truth = np.zeros((6, 9), np.uint8)
+    truth[1:4, 2:7] = 1
+    rle = mask_utils.encode(np.asfortranarray(truth))
+    plain = {"size": [6, 9], "counts": [13, 3, 3, 3, 3, 3, 3, 3, 3, 3, 14]}
+    segmentation = {"size": [6, 9], "counts": rle["counts"].decode()} if compressed else plain
+    instance = parse_instance(annotation(0, 18, 2, 1, 7, 4, segmentation=segmentation), NAMES)
+    assert np.array_equal(instance.mask((6, 9)), truth.astype(bool))
     with pytest.raises(UserError, match="run-length"):
-        decode_counts([1, 2], (2, 3))
+        decode_mask(rle, (9, 6))
 
 
-def test_an_image_with_one_annotation_is_not_trusted_to_lack_anything_common(tmp_path: Path) -> None:
-    data = dataset(write_coco(tmp_path, [annotation(0, 1, 10, 10, 60, 60)]))
+def test_an_object_in_several_parts_is_one_mask() -> None:
+    parts = [*box(0, 0, 4, 4), *box(6, 0, 10, 4)]
+    instance = parse_instance(annotation(0, 18, 0, 0, 10, 4, segmentation=parts), NAMES)
+    mask = instance.mask((8, 12))
+    assert mask[2, 2]
+    assert mask[2, 8]
+    assert not mask[2, 5]
+
+
+@pytest.mark.parametrize(
+    ("negative", "lone_only", "absent"),
+    [
+        (None, False, {"person", "car", "cat"}),  # the file's categories
+        ([17], False, {"cat"}),  # what the image lists, as in LVIS
+        ([], False, set()),
+        (None, True, set()),  # annotated for this object alone
+    ],
+)
+def test_what_is_absent_comes_from_the_file(
+    tmp_path: Path, negative: list[int] | None, lone_only: bool, absent: set[str]
+) -> None:
+    root = write_coco(tmp_path, [annotation(0, 18, 10, 10, 60, 60)])
+    content = json.loads((root / "instances.json").read_text())
+    if negative is not None:
+        content["images"][0]["neg_category_ids"] = negative
+    (root / "instances.json").write_text(json.dumps(content))
+    data = CocoDataset(root, size=SIZE, flow_size=FLOW, augmentation=Augmentation.none(), lone_only=lone_only)
+    assert data.pictures[0].absent == absent
     for seed in range(20):
         sample = data.draw(np.random.default_rng(seed))
-        absent = [s for s, mask in zip(sample.expressions, sample.masks, strict=True) if not mask.any()]
-        assert not any(word in sentence.split() for sentence in absent for word in ("dog", "car", "cat"))
+        said = [s for s, mask in zip(sample.expressions, sample.masks, strict=True) if not mask.any()]
+        words = {category for sentence in said for category in vocabulary.concepts(sentence)}
+        assert words - {"dog"} <= absent | {"truck"}, "'a car' speaks of trucks too"
+
+
+def test_narrower_names_and_captions_are_said(tmp_path: Path) -> None:
+    root = write_coco(tmp_path, [annotation(0, 18, 10, 10, 40, 50), annotation(0, 1, 60, 10, 90, 50)])
+    data = CocoDataset(
+        root,
+        size=SIZE,
+        flow_size=FLOW,
+        augmentation=Augmentation.none(),
+        names={0: ("collie", "shepherd dog"), 1: ("pug",)},
+        captions={"0.jpg": ["A woman on a hill."]},
+        held_out=load_held_out(),
+    )
+    said = {}
+    for seed in range(60):
+        sample = data.draw(np.random.default_rng(seed))
+        said |= {s: m for s, m in zip(sample.expressions, sample.masks, strict=True) if m.any()}
+    assert any("collie" in sentence and mask[30, 25] for sentence, mask in said.items())
+    assert said["a woman on a hill"][30, 75]
+    assert not any("pug" in sentence for sentence in said), "held out"
 
 
 def test_moving_things_move_against_the_flow(tmp_path: Path) -> None:
