@@ -1,21 +1,153 @@
-"""Directories that are replaced whole or not at all."""
+"""Files and folders that get their name when they are whole; the one writer of both.
+
+Temporary names are unique and locked while their process lives: a second run with the same output is refused, and what
+a killed run left is removed. Links stay, and their targets are written.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from rvos_edge.errors import UserError
+from rvos_edge.outputs import check_name, check_replaceable, is_special, names_path
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows: there temporary names are unique, and no second run is refused
+    fcntl = None  # type: ignore[assignment]
+
+
+class PendingFile:
+    """A file that gets its name by `commit`.
+
+    Missing parent folders are made at once, so that a path that cannot be written is refused before the work starts.
+
+    Args:
+        path: The file. A pipe or a device is written through: `partial` is the path itself then.
+
+    Attributes:
+        path: As given.
+        partial: The path to write to; exists and is empty.
+
+    Raises:
+        UserError: The path cannot be written, another run writes it, or what lies there is not ours.
+
+    Example:
+        >>> import tempfile
+        >>> file = PendingFile(Path(tempfile.mkdtemp()) / "deep" / "masks.json")
+        >>> _ = file.partial.write_text("{}")
+        >>> file.commit()
+        >>> file.path.read_text()
+        '{}'
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.is_dir():
+            raise UserError(f"{path} is a folder; give the name of a file")
+        check_name(self.path)
+        check_replaceable(self.path)
+        self._lock: int | None = None
+        self._made: list[Path] = []
+        with names_path(self.path):
+            self.through = is_special(self.path)
+            self._target = _target(self.path)
+        if self.through:
+            self.partial = self.path
+            return
+        self._made = make_folders(self._target.parent)
+        self.partial = _temporary(self._target)
+        try:
+            with names_path(self.path):
+                _remove_leftovers(self._target)
+                self.partial.touch(exist_ok=False)
+                self._lock = _lock(self.partial, self.path)
+        except BaseException:
+            self.discard()
+            raise
+
+    def commit(self) -> None:
+        """Give the file its name, replacing an older one."""
+        if not self.through:
+            with names_path(self.path):
+                os.replace(self.partial, self._target)
+        self._unlock()
+
+    def discard(self) -> None:
+        """Remove the temporary file and the folders that were made for it."""
+        if not self.through:
+            self.partial.unlink(missing_ok=True)
+            remove_folders(self._made)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
 
 @contextlib.contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_file(path: Path) -> Iterator[Path]:
+    """Replace a file of this program's own, such as a manifest or a cache, at the end; after an error it is as before.
+
+    Args:
+        path: The file; missing parent folders are made. A pipe or a device is written through.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if is_special(path):
+        yield path
+        return
+    target = _target(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_output(path: Path, content: str | bytes) -> None:
+    """Write a whole file for the user.
+
+    Raises:
+        UserError: It cannot be written, or what lies there is not ours.
+    """
+    file = PendingFile(path)
+    try:
+        with names_path(path):
+            file.partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        file.commit()
+    except BaseException:
+        file.discard()
+        raise
+
+
+@contextlib.contextmanager
+def new_directory(path: Path, *, cache: bool = False) -> Iterator[Path]:
     """A temporary directory beside ``path`` that takes its place at the end; after an error nothing is left.
 
     An older directory at ``path`` stays whole until then.
 
+    Args:
+        path: The directory.
+        cache: Replace whatever is there: for a place that is this program's alone.
+
     Raises:
+        UserError: Another run writes there, or what lies there is not ours.
         OSError: It cannot be made or moved; the old one is back in its place.
 
     Example:
@@ -26,20 +158,28 @@ def new_directory(path: Path) -> Iterator[Path]:
         >>> (folder / "bundle" / "manifest.json").read_text()
         '{}'
     """
-    temporary = path.with_name(f".{path.name}.part")
-    new_parents = [parent for parent in path.parents if not parent.exists()]
-    shutil.rmtree(temporary, ignore_errors=True)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    target = _target(path)
+    if not cache:
+        check_replaceable(path)
+        check_replaceable(_old(target))
+    temporary, lock = _temporary(target), None
+    new_parents = [parent for parent in target.parents if not parent.exists()]
     try:
+        _remove_leftovers(target)
         temporary.mkdir(parents=True)
+        lock = _lock(temporary, path)
         yield temporary
-        _replace(temporary, path)
+        _replace(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        recover(path)
-        for parent in new_parents:
-            with contextlib.suppress(OSError):  # something else may have come to lie there
-                parent.rmdir()
+        recover(target)
+        remove_folders(new_parents)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def recover(path: Path) -> None:
@@ -47,6 +187,88 @@ def recover(path: Path) -> None:
     old = _old(path)
     if old.is_dir() and not path.exists():
         os.rename(old, path)
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold a folder into which files are written one by one.
+
+    Raises:
+        UserError: Another run writes into it.
+    """
+    lock = _lock(folder, folder)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def make_folders(folder: Path) -> list[Path]:
+    """Make `folder` and its missing parents; returns those that were made, innermost first.
+
+    Raises:
+        UserError: They cannot be made.
+    """
+    missing = []
+    for candidate in (folder, *folder.parents):
+        if candidate.exists():
+            break
+        missing.append(candidate)
+    with names_path(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_folders(folders: list[Path]) -> None:
+    """Remove folders that were made here, unless something else was put there since."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _target(path: Path) -> Path:
+    """The file or folder that a link leads to, else the path itself."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed runs left of this output, and refuse to go on beside a living one."""
+    names = re.compile(rf"\.{re.escape(path.stem)}\.part-[0-9]+-[0-9a-f]{{8}}{re.escape(path.suffix)}")
+    for other in list(path.parent.iterdir()) if fcntl is not None and path.parent.is_dir() else ():
+        if names.fullmatch(other.name) and (lock := _lock(other, path)) is not None:
+            if other.is_dir():
+                shutil.rmtree(other, ignore_errors=True)
+            else:
+                other.unlink(missing_ok=True)
+            os.close(lock)
+
+
+def _lock(path: Path, output: Path) -> int | None:
+    """Lock a file or a folder until the number that is returned is closed; None where the system has no locks.
+
+    Raises:
+        UserError: Another run holds it.
+    """
+    if fcntl is None:
+        return None
+    lock = None
+    try:
+        lock = os.open(path, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if lock is not None:
+            os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise UserError(
+                f"{output} is being written by another run; wait for it, or choose another output"
+            ) from error
+        return None  # a file system without locks, or the other run has just ended
+    return lock
 
 
 def _replace(temporary: Path, path: Path) -> None:

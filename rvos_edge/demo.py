@@ -1,4 +1,4 @@
-"""The demo: segment the synthetic camera, change a query on the way, and score the masks against the exact ones."""
+"""The demo: segments the synthetic camera, changes a query half way, and scores the masks against the exact ones."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rvos_edge.atomic import PendingFile
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import mark_png
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.loop import Stepper, Summary, run_stream
 from rvos_edge.streaming.overlay import contact_sheet
-from rvos_edge.streaming.sinks import PendingFile, VideoSink, open_sinks
+from rvos_edge.streaming.sinks import VideoSink, open_sinks
 from rvos_edge.streaming.sources import SYNTHETIC_FPS, Frame, SyntheticSource
 
 if TYPE_CHECKING:
@@ -33,15 +35,15 @@ _SHEET_WIDTH = 512
 
 @dataclass(frozen=True)
 class QueryScore:
-    """How well one query was followed while it was set.
+    """Score of one query over the frames in which it was set.
 
     Attributes:
         query: The expression.
         object: Index of the synthetic object it names.
         start: First frame of the query.
         stop: Frame after its last.
-        iou: Mean IoU, 0 to 1, over the frames in which the object is visible and the query names it and nothing
-            else (objects move: what was the leftmost may not stay it); None without such frames.
+        iou: Mean IoU, 0 to 1, over the frames in which the object is visible and the query names it alone (objects
+            move, so that the leftmost one may change); None without such frames.
         scored: Number of those frames.
     """
 
@@ -61,7 +63,7 @@ class DemoReport:
         scores: One per query, in the order in which they were set.
         mean_iou: Mean of the queries' IoU.
         fps: Frames per second of segmentation alone, from the median time from frame to mask.
-        summary: Of the whole loop, with drawing and encoding in its fps.
+        summary: Summary of the whole loop, including drawing and encoding.
         video: The overlay video.
         sheet: The contact sheet.
     """
@@ -83,17 +85,17 @@ def run_demo(
     size: tuple[int, int] | None = None,
     console: Console | None = None,
 ) -> DemoReport:
-    """Segment a synthetic clip with three queries; half way one of them is replaced by another, live.
+    """Segment a synthetic clip with three queries, one of which is replaced half way while the clip runs.
 
     Writes `demo.mp4` and `demo.png` into `output_dir`, both or neither, and prints tables of IoU and stage times.
 
     Args:
-        segmenter: Its queries are replaced.
-        output_dir: Made if it is missing.
+        segmenter: The segmenter; its queries are replaced.
+        output_dir: Folder of the results; created if it is missing.
         frames: Length of the clip, at least 2.
-        seed: Of the synthetic camera.
-        size: (height, width) of the synthetic camera, None for its default.
-        console: Where the tables go, None for stdout.
+        seed: Seed of the synthetic camera.
+        size: Height and width of the synthetic camera, None for its default.
+        console: Console for the tables, None for stdout.
 
     Raises:
         UserError: `frames` is less than 2, or the folder cannot be written.
@@ -135,7 +137,7 @@ def run_demo(
 
 
 def stage_table(summary: Summary) -> Table:
-    """The times of a stream by stage, for printing."""
+    """Build a table of the times of a stream by stage."""
     table = Table(title="Milliseconds by stage")
     for column in ("stage", "p50", "p95"):
         table.add_column(column, justify="left" if column == "stage" else "right")
@@ -169,11 +171,11 @@ class _Task:
 
 class _Expressions(Protocol):
     def expressions(self, index: int) -> Iterable[Iterable[str]]:
-        """For each object, the expressions that are true of it alone in frame `index`."""
+        """Return, for each object, the expressions that are true of it alone in frame `index`."""
 
 
 def _plan(camera: _Expressions, frames: int) -> list[_Task]:
-    """Three queries for different objects, the last of which gives way to another object's half way."""
+    """Plan three queries for different objects, the last of which is replaced by that of another object half way."""
     half = frames // 2
     whole, early, late = (_lasting(camera, span) for span in (range(frames), range(half), range(half, frames)))
     objects = sorted((number for number, said in enumerate(whole) if said), key=lambda number: -whole[number][0][0])
@@ -191,7 +193,7 @@ def _plan(camera: _Expressions, frames: int) -> list[_Task]:
 
 
 def _lasting(camera: _Expressions, span: range) -> list[list[tuple[int, str]]]:
-    """Per object, what can be said of it at the start of `span`, with how often it stays true; the steadiest first."""
+    """List, per object, the expressions true at the start of `span`, each with the number of probes that keep it."""
     probes = [[frozenset(said) for said in camera.expressions(index)] for index in span[:: max(1, len(span) // 8)]]
     return [
         sorted(
@@ -203,7 +205,7 @@ def _lasting(camera: _Expressions, span: range) -> list[list[tuple[int, str]]]:
 
 
 class _SheetSink:
-    """Gathers a few overlays, evenly spaced, and writes them as one picture."""
+    """Collects a few evenly spaced overlays and writes them as one picture."""
 
     wants_overlay = True
 
@@ -225,7 +227,7 @@ class _SheetSink:
 
     def close(self) -> None:
         _, content = cv2.imencode(".png", contact_sheet(self._images, _SHEET_COLUMNS, self._captions))
-        self._file.partial.write_bytes(content.tobytes())
+        self._file.partial.write_bytes(mark_png(content.tobytes()))
         self._file.commit()
 
     def abort(self) -> None:

@@ -1,17 +1,20 @@
-"""What this machine has, what is missing and how to get it: ``rvos-edge doctor``."""
+"""Report on this machine for ``rvos-edge doctor``: its hardware, installed libraries and remedies."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -20,13 +23,18 @@ from rich.text import Text
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sources import natural_order
 
+if TYPE_CHECKING:
+    from rvos_edge.bundle import Bundle
+
 _CPU_FILE = Path("/proc/cpuinfo")
 _MEMORY_FILE = Path("/proc/meminfo")
 _TEGRA_FILE = Path("/etc/nv_tegra_release")
 _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _DEVICES = Path("/dev")
 _JETPACKS = {"35": 5, "36": 6, "38": 7}
-"""Major number of Jetson Linux -> JetPack."""
+"""Major version of Jetson Linux -> JetPack."""
+_WARM_UP, _TIMED = 3, 12
+"""Frames of the short measurement of the backends."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +42,10 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        name: What was looked for.
-        found: What is there.
-        good: True if it is there, False if something is wrong, None if it is optional and absent.
-        remedy: What to do about it, empty if nothing.
+        name: Name of the component.
+        found: Version or description.
+        good: True if present, False if something is wrong, None if it is optional and absent.
+        remedy: Advice, empty if none is needed.
     """
 
     name: str
@@ -47,12 +55,12 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything; a look that fails becomes a finding of its own."""
+    """Check every component; a check that fails becomes a finding of its own."""
     return [_safely(name, look) for name, look in _LOOKS.items()]
 
 
 def print_report(console: Console | None = None) -> None:
-    """Print the findings, and how fast each backend is, as tables; to stdout if no console is given."""
+    """Print the findings and the speed of each backend as tables; to stdout if no console is given."""
     console = console or Console()
     table = Table(title="rvos-edge doctor")
     for column in ("", "what", "found", "what to do"):
@@ -65,26 +73,41 @@ def print_report(console: Console | None = None) -> None:
     _print_backends(console)
 
 
+def measure_backends(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    """Measure every installed backend on a few synthetic frames with one query; no engines are built.
+
+    Yields:
+        Backend and device, and the median time of a frame or the reason why it does not work.
+    """
+    from rvos_edge.engines.registry import available_backends, open_backend
+    from rvos_edge.segmenter import Segmenter
+    from rvos_edge.synthetic.camera import SyntheticCamera
+
+    frames = list(itertools.islice(SyntheticCamera(seed=0, size=bundle.manifest.size), _WARM_UP + _TIMED))
+    for name in available_backends(bundle, "auto"):
+        try:
+            segmenter = Segmenter(bundle=bundle, backend=open_backend(name, bundle=bundle, build=False))
+            segmenter.set_queries(["the red ball"])
+            times = [sum(segmenter.step(frame.image).timings.values()) for frame in frames]
+            yield segmenter.backend_name, f"{median(times[_WARM_UP:]):.0f} ms"
+        except UserError as error:
+            yield name, str(error)
+
+
 def _print_backends(console: Console) -> None:
     from rvos_edge.bundle import Bundle, format_size, shipped_bundle
-    from rvos_edge.survey import survey
 
     try:
         bundle = Bundle.open(shipped_bundle())
-    except UserError:
-        return  # a finding above
-    try:
         table = Table(title=f"backends: a frame of {format_size(bundle.manifest.size)}, the shipped model, one query")
-        table.add_column("")
         table.add_column("backend")
-        table.add_column("ms", justify="right")
-        table.add_column("why", overflow="fold")
-        for trial in survey(bundle):
-            mark = Text("auto", style="green") if trial.chosen else Text("")
-            time = "--" if trial.milliseconds is None else f"{trial.milliseconds:.0f}"
-            table.add_row(mark, trial.backend, time, Text(trial.note))
+        table.add_column("time", overflow="fold")
+        for row in measure_backends(bundle):
+            table.add_row(*map(Text, row))
+    except UserError:
+        return  # reported as a finding
     except Exception as error:  # as in _safely
-        console.print(Text(f"The backends could not be tried: {type(error).__name__}: {error}", style="red"))
+        console.print(Text(f"The backends could not be measured: {type(error).__name__}: {error}", style="red"))
         return
     console.print(table)
 
@@ -92,7 +115,7 @@ def _print_backends(console: Console) -> None:
 def _safely(name: str, look: Callable[[str], Finding]) -> Finding:
     try:
         return look(name)
-    except Exception as error:  # a doctor that dies of what it looks for helps nobody
+    except Exception as error:  # a broken component must not break the report
         return Finding(name, f"{type(error).__name__}: {error}", False, "reinstall it, or report this")
 
 
@@ -156,7 +179,7 @@ def _openvino(name: str) -> Finding:
 
 
 def _tensorrt(name: str) -> Finding:
-    """Either flavour: whether it builds engines here, and for what."""
+    """Describe a flavour of TensorRT and the GPUs that it builds engines for."""
     from rvos_edge.engines.tensorrt import api
     from rvos_edge.engines.tensorrt.gpu import find_gpu
 
@@ -215,7 +238,7 @@ def _bundle(name: str) -> Finding:
 
 
 def _distribution(remedy: str, *candidates: str) -> Callable[[str], Finding]:
-    """A look for the first installed of several distributions; nothing is imported."""
+    """Make a check for the first installed of several distributions, without importing it."""
 
     def look(name: str) -> Finding:
         for candidate in candidates:
@@ -229,7 +252,7 @@ def _distribution(remedy: str, *candidates: str) -> Callable[[str], Finding]:
 
 
 def _match(path: Path, pattern: str) -> str | None:
-    """The first group of the first match in a file, None without a file or a match."""
+    """Return the first group of the first match in a file; None without a file or a match."""
     if not path.is_file():
         return None
     match = re.search(pattern, path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)

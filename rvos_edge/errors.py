@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend, not ours."""
+"""The exception for errors that the user can correct."""
 
 
 class UserError(ValueError):

@@ -22,16 +22,16 @@ class Result:
     """The masks of one frame.
 
     Attributes:
-        queries: What was asked for, in the order of the first axis of the arrays.
+        queries: The Q queries, in the order of the first axis of the arrays.
         masks: bool [Q,H,W] at the size of the frame.
         margins: float32 [Q,h,w], object minus background logit at the network's resolution.
         scores: float32 [Q], mean object probability over the mask, 0 for an empty mask.
-        timings: Milliseconds by stage, in the order they ran; a stage that did not run is absent. Where a GPU replays
-            a recorded frame the graphs are one stage, ``graph``.
-        flow_used: Whether optical flow was computed on this frame.
+        timings: Milliseconds by stage, in the order in which they ran; a stage that did not run is absent. If a GPU
+            replays a recorded frame, all graphs are one stage, ``graph``.
+        flow_used: True if optical flow was computed on this frame.
         flow: float32 [2,h,w], pixels of the network's input, this frame to the previous one; None unless asked for.
         index: Number of the frame since the last reset.
-        decision: What was done about the flow and why; None where there is none.
+        decision: Decision on the flow and its reason; None if no flow is computed.
         presence: float32 [Q], probability that what each query names is in the frame; None where the bundle has no
             presence head.
     """
@@ -48,7 +48,7 @@ class Result:
     presence: NDArray[np.float32] | None = None
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
-        """Arrays with one row per query.
+        """Convert to arrays with one row per query.
 
         Returns:
             ``queries`` str [Q]; ``masks`` bool [Q,H,W]; ``scores`` float32 [Q]; ``boxes`` int64 [Q,4], see
@@ -63,10 +63,10 @@ class Result:
         }
 
     def to_supervision(self) -> supervision.Detections:
-        """``supervision.Detections`` of the queries that were found.
+        """Convert to ``supervision.Detections``, one per query with a mask that is not empty.
 
-        A query with an empty mask is no detection. ``class_id`` is the index of the query, so that colours stay when
-        another one disappears; boxes are half-open, as supervision's areas count them.
+        ``class_id`` is the index of the query, so that colours stay when another query disappears. Boxes are half-open,
+        as supervision computes areas.
 
         Raises:
             UserError: supervision is not installed.
@@ -89,7 +89,7 @@ class Result:
 
 
 def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The smallest boxes around masks.
+    """Compute the bounding boxes of masks.
 
     Args:
         masks: bool [Q,H,W].
@@ -106,21 +106,21 @@ def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 class Overlap(str, Enum):
-    """`HIGHER`: the pixel belongs to the query given last, the rule of DAVIS-17; `KEEP`: to all of them."""
+    """Rule for a pixel in several masks: `HIGHER` gives it to the last query (as in DAVIS-17), `KEEP` to all."""
 
     HIGHER = "higher"
     KEEP = "keep"
 
 
 def resolve_overlap(result: Result, overlap: Overlap) -> Result:
-    """A result whose masks follow the rule; scores and margins stay those of each query alone."""
+    """Apply an overlap rule to the masks of a result; scores and margins stay those of each query alone."""
     if overlap is Overlap.KEEP or len(result.masks) < 2:
         return result
     return replace(result, masks=exclusive(result.masks))
 
 
 def exclusive(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Masks bool [Q,H,W] without the pixels of later ones.
+    """Remove from each mask of bool [Q,H,W] the pixels of later ones.
 
     Example:
         >>> exclusive(np.array([[[True, True]], [[False, True]]])).tolist()

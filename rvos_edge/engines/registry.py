@@ -1,4 +1,4 @@
-"""Which backends there are, which is tried first, and how one is opened by its name."""
+"""The registry of backends: which are installed, which is fastest, and how to open one by name."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ T = TypeVar("T")
 _MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
 _INSTALL = 'pip install "rvos-edge[openvino]"'
 _DEVICES: dict[str, str] = {"openvino": "cpu", "openvino-bf16": "cpu", "tensorrt": "cuda", "tensorrt-rtx": "cuda"}
-"""The one device of those that have only one."""
+"""Device of the backends that run on one kind only."""
 BACKENDS = (*_MODULES, *api.FLAVOURS)
 """Names of the backends that run graphs; ``openvino-bf16`` computes in bfloat16 where the bundle allows it."""
 
 
 def available_backends(bundle: Bundle, device: str = "cpu") -> tuple[str, ...]:
-    """The backends that are installed here and can run a bundle on a device.
+    """List the installed backends that can run a bundle on a device.
 
     Args:
-        bundle: What is to run: ``openvino-bf16`` is another backend only where a graph may be in bfloat16.
-        device: "cpu", "cuda", or "auto" for what is here.
+        bundle: The bundle; ``openvino-bf16`` is listed only if a graph may be computed in bfloat16.
+        device: "cpu", "cuda", or "auto" for the devices of this machine.
     """
     if device == "auto":
         return available_backends(bundle, "cpu") + tuple(
@@ -59,10 +59,10 @@ def open_backend(
         name: One of ``BACKENDS``.
         device: "auto", "cpu" or "cuda"; OpenVINO runs on the CPU, TensorRT on CUDA.
         threads: CPU threads; None for one per physical core.
-        bundle: Whose engines TensorRT runs; the others need none.
-        build: False to refuse where TensorRT has no engine instead of building it.
+        bundle: Bundle whose engines TensorRT runs; the other backends need none.
+        build: False to refuse if TensorRT has no engine instead of building it.
         record: Let TensorRT replay whole frames as CUDA graphs; False to have every stage timed.
-        reason: Why this one; that it was asked for, or what device it found, when empty.
+        reason: Reason for the choice of this backend; empty for the backend's own.
 
     Raises:
         UserError: The backend is unknown or not installed, or cannot use the device.
@@ -75,7 +75,7 @@ def open_backend(
     if name in api.FLAVOURS:
         if bundle is None:
             raise ValueError(f"backend '{name}' needs the bundle whose engines it runs")
-        # Imported here: hosts do without it.
+        # Imported here, because a host without a GPU does not need it.
         from rvos_edge.engines.tensorrt.backend import TensorRtBackend
 
         flavour = api.parse_flavour(name)
@@ -85,7 +85,7 @@ def open_backend(
     if find_spec(_MODULES[name]) is None:
         raise UserError(f"backend '{name}' is not installed; run: {_INSTALL}")
     if name in ("openvino", "openvino-bf16"):
-        # Imported here: it is an extra, and takes a while.
+        # Imported here, because it is optional and slow to import.
         from rvos_edge.engines.openvino import OpenVinoBackend
 
         return OpenVinoBackend(threads=threads, bfloat16=name == "openvino-bf16", reason=reason)
@@ -101,18 +101,18 @@ def open_best(
     threads: int | None = None,
     record: bool = True,
 ) -> T:
-    """Load something with the fastest backend that works.
+    """Call ``load`` with the fastest backend that works.
 
     Args:
-        bundle: What is loaded from.
-        load: Loads graphs with a backend; a ``UserError`` of it means that the backend does not work here.
-        backend: "auto", or one of ``BACKENDS`` to have that one or none. "auto" builds no engines: that takes minutes.
+        bundle: The bundle to be loaded.
+        load: Loads graphs with a backend; a ``UserError`` means that the backend does not work here.
+        backend: "auto", or one of ``BACKENDS`` to try only that one. "auto" builds no engines, which takes minutes.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; None for one per physical core.
-        record: As for ``open_backend``.
+        record: Passed to ``open_backend``.
 
     Raises:
-        UserError: As ``open_backend``, or ``load`` fails with the last backend that is left.
+        UserError: The errors of ``open_backend``, or ``load`` fails with the last backend.
     """
     start = partial(open_backend, device=device, threads=threads, bundle=bundle, record=record)
     if backend != "auto":
@@ -124,14 +124,14 @@ def open_best(
             return load(start(name, build=False, reason=failures + reason))
         except UserError as error:
             failures += f"{name} cannot be used ({str(error).rstrip('.')}) and "
-    # Nothing is left to fall back to: what it says is for the user.
+    # The last backend: its error is the answer.
     return load(start(last, build=False, reason=failures + why_last))
 
 
 def settled_backend(bundle: Bundle, device: str) -> str:
-    """What "auto" is to mean in several processes that must compute the same.
+    """Resolve "auto" to one backend for several processes that must compute the same.
 
-    On a CPU it is the name of what is tried first, because the choice rests on a measurement; elsewhere "auto".
+    On a CPU the choice of "auto" rests on a measurement, so this returns the name of the backend; elsewhere "auto".
 
     Raises:
         UserError: The device cannot be used.
@@ -141,7 +141,7 @@ def settled_backend(bundle: Bundle, device: str) -> str:
 
 
 def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:
-    """Backends to try, fastest first, each with the reason that is told."""
+    """Rank the backends to try, fastest first, each with the reason that is shown."""
     ranked: list[tuple[str, str]] = []
     if device != "cpu" and find_gpu() is not None:
         installed = [flavour for flavour in api.FLAVOURS if api.is_installed(flavour)]

@@ -1,4 +1,4 @@
-"""Proof that a backend computes what PyTorch does: each graph by itself, then the masks of the chain."""
+"""Verification of a backend against PyTorch: each graph by itself, then the masks of the whole chain."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from rvos_edge.segmenter import Segmenter
 from rvos_edge.streaming.sources import open_source
 
 _ARITHMETIC: dict[Arithmetic, float] = {
-    # Only the order of additions differs; a ReLU network of a hundred layers turns 1e-7 into about 1e-5.
+    # Only the order of additions differs; over a hundred ReLU layers 1e-7 grows to about 1e-5.
     "float32": 1e-3,
-    # 11 bits: 5e-4 a rounding, and a hundred roundings that are independent of one another make ten of them.
+    # 11 bits, 5e-4 per rounding; a hundred independent roundings add up to ten.
     "float16": 1e-2,
-    # 8 bits: 4e-3 a rounding, the same way.
+    # 8 bits, 4e-3 per rounding, likewise.
     "bfloat16": 6e-2,
 }
 _WEIGHTS: dict[str, float] = {
     "float32": 0.0,
-    # Rounding to 11 bits is 5e-4 per weight and averages out over the inputs of a neuron.
+    # 11 bits, 5e-4 per weight, which averages out over the inputs of a neuron.
     "float16": 1e-2,
-    # Eight bits of the row's maximum: about 1 % per weight, a few per cent after six transformer layers.
+    # 8 bits of the maximum of a row, about 1 % per weight, a few per cent after six transformer layers.
     "int8": 1e-1,
 }
 
 _HALF_ON_CPU = "ONNX Runtime's CPU provider runs float16 layers in float32 and rounds between them"
 
 LEAST_IOU = 0.97
-"""Smallest IoU of the masks with PyTorch's: only undecided pixels may differ ..."""
+"""Smallest accepted IoU with the masks of PyTorch: only undecided pixels may differ."""
 
 LEAST_IOU_NARROW = 0.9
-"""... and more of them with eight bits in the vision graphs, which is asked for: there J must be looked at."""
+"""The same with 8-bit weights or bfloat16 in the vision graphs, where J should be evaluated as well."""
 
 
 def tolerance(spec: GraphSpec) -> float:
-    """Largest relative L2 difference of any output of a graph, by what it computes in and how its weights are stored.
+    """Return the largest accepted relative L2 difference of an output, by arithmetic and storage of the weights.
 
-    The two errors are independent of each other: their sum is never reached.
+    The two errors are independent, so their sum is an upper bound.
     """
     return _ARITHMETIC[spec.precision] + _WEIGHTS[spec.weights]
 
 
 @dataclass(frozen=True)
 class Footage:
-    """Frames with the masks that a chain must find on them.
+    """Frames with the masks expected on them.
 
     Attributes:
-        source: What the frames are, and who made the masks unless it was PyTorch.
-        queries: What was asked for.
+        source: Description of the frames, and of the origin of the masks unless it is PyTorch.
+        queries: The Q queries.
         frames: uint8 [H,W,3] BGR each, consecutive.
         masks: bool [Q,H,W] each.
     """
@@ -78,7 +78,7 @@ def film(
     made_by: str,
     limit: int,
 ) -> Footage:
-    """The first frames of a source with the masks that ``segment`` finds.
+    """Read the first frames of a source and segment them with ``segment``.
 
     Raises:
         UserError: The source cannot be read.
@@ -92,13 +92,13 @@ def film(
 def prove(
     bundle: Bundle, reference: Reference, make_backend: Callable[[], Backend], *, footage: Footage | None = None
 ) -> Proof:
-    """Run a bundle's graphs on the reference, and their chain on its frames or on footage.
+    """Compare a backend with PyTorch: its graphs on the reference, the chain on the frames of it or on footage.
 
     Args:
-        bundle: What is judged.
-        reference: What PyTorch computed.
-        make_backend: Makes the backend anew: the graphs must not find the chain's tensors on their board.
-        footage: Other frames than those of the reference.
+        bundle: The bundle to verify.
+        reference: The record of PyTorch.
+        make_backend: Creates a backend; the graphs and the chain each need a board of their own.
+        footage: Frames to use instead of those of the reference.
 
     Raises:
         UserError: A graph cannot be loaded.
@@ -119,7 +119,7 @@ def prove(
 
 
 def keep_proofs(bundle: Bundle, proofs: Mapping[str, Proof]) -> None:
-    """Add proofs to a bundle's manifest; those of other backends stay.
+    """Add proofs to the manifest of a bundle; those of other backends stay.
 
     Raises:
         UserError: The manifest cannot be written.
@@ -135,12 +135,12 @@ def keep_proofs(bundle: Bundle, proofs: Mapping[str, Proof]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise UserError(
-            f"{path} cannot be written ({error.strerror}); copy the bundle to a folder of yours, or give --no-write."
+            f"{path} cannot be written ({error.strerror}); copy the bundle to a folder of your own, or give --no-write."
         ) from error
 
 
 def measure_graphs(bundle: Bundle, reference: Reference, backend: Backend) -> dict[str, Parity]:
-    """The difference of every graph's outputs from PyTorch's, each on PyTorch's inputs."""
+    """Measure the difference of the outputs of every graph from PyTorch's, on the recorded inputs."""
     found = {}
     for name, spec in bundle.manifest.graphs.items():
         outputs = _run(bundle, name, spec, reference.inputs[name], backend, len(reference.queries))
@@ -149,7 +149,7 @@ def measure_graphs(bundle: Bundle, reference: Reference, backend: Backend) -> di
 
 
 def compare(outputs: Arrays, expected: Arrays) -> Parity:
-    """The worst of a graph's outputs; ``expected`` are samples."""
+    """Return the largest difference among the outputs of a graph; ``expected`` are samples."""
     each = [difference(expected[name], sample(outputs[name])) for name in expected]
     return Parity(
         max_abs=max(parity.max_abs for parity in each),
@@ -159,7 +159,7 @@ def compare(outputs: Arrays, expected: Arrays) -> Parity:
 
 
 def difference(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> Parity:
-    """How far ``actual`` is from ``expected``, both float32 [n]; anything that is not a number is infinitely far."""
+    """Measure the difference of two arrays float32 [n]; it is infinite if ``actual`` is not finite."""
     wide, theirs = actual.astype(np.float64), expected.astype(np.float64)
     if not np.isfinite(wide).all():
         return Parity(max_abs=float("inf"), relative_l2=float("inf"), cosine=-1.0)
@@ -175,14 +175,14 @@ def difference(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> Pa
 def chain_masks(
     bundle: Bundle, backend: Backend, queries: Sequence[str], frames: Iterable[NDArray[np.uint8]]
 ) -> list[NDArray[np.bool_]]:
-    """Masks bool [Q,H,W] of every frame, from the runtime's own loop."""
+    """Segment frames with the runtime; returns the masks bool [Q,H,W] of each."""
     segmenter = Segmenter(bundle=bundle, backend=backend)
     segmenter.set_queries(queries)
     return [segmenter.step(frame).masks for frame in frames]
 
 
 def mask_iou(found: Iterable[NDArray[np.bool_]], expected: Iterable[NDArray[np.bool_]]) -> float:
-    """IoU of all masks together: that of a query that is almost absent would hang on a handful of pixels."""
+    """Return the IoU of all masks together; that of a nearly absent query alone would depend on a few pixels."""
     overlap = union = 0
     for ours, theirs in zip(found, expected, strict=True):
         overlap += int((ours & theirs).sum())
@@ -191,10 +191,10 @@ def mask_iou(found: Iterable[NDArray[np.bool_]], expected: Iterable[NDArray[np.b
 
 
 def check(bundle: Bundle, proof: Proof) -> None:
-    """Refuse a proof that fails. The masks of a network that was not trained are not judged, only its graphs.
+    """Check a proof against the tolerances. Of an untrained network only the graphs are checked, not the masks.
 
     Raises:
-        UserError: The sentence names the graph and its difference.
+        UserError: A difference is too large; the message names the graph and the difference.
     """
     for name, parity in proof.graphs.items():
         spec = bundle.manifest.graphs[name]
@@ -206,7 +206,7 @@ def check(bundle: Bundle, proof: Proof) -> None:
                 "use another backend."
             )
     if not bundle.manifest.trained:
-        # Its margins are noise around zero: any rounding turns masks over, and none of them is right.
+        # Its margins are noise around zero, so that any rounding flips pixels.
         return
     vision = [spec for name, spec in bundle.manifest.graphs.items() if name != TEXT_GRAPH]
     narrow = any(spec.weights == "int8" or spec.precision == "bfloat16" for spec in vision)

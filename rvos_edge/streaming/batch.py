@@ -144,7 +144,7 @@ class FileProcessor:
             if job.masks is not None:
                 # The folder gets its name when it is whole: no masks of an interrupted or an older run among these.
                 folder = stack.enter_context(new_directory(job.masks / name))
-                makers.append(lambda: MaskSink(folder, overlap=job.overlap))
+                makers.append(lambda: MaskSink(folder, overlap=job.overlap, locked=True))
             if job.json is not None:
                 lines = job.json / f"{name}.jsonl"
                 makers.append(lambda: JsonSink(lines))

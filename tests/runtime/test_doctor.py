@@ -1,4 +1,4 @@
-"""What the doctor finds, and that nothing it meets can stop it."""
+"""The findings of ``rvos-edge doctor``; no broken component can stop it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from rich.console import Console
 from support.tiny_bundle import write_tiny_bundle
 from typer.testing import CliRunner
 
-import rvos_edge
 from rvos_edge import bundle, cli, doctor
 from rvos_edge.bundle import Bundle
 from rvos_edge.engines.registry import available_backends
 from rvos_edge.engines.tensorrt import gpu
-from rvos_edge.survey import survey
+from rvos_edge.errors import UserError
 
 
 def finding(name: str) -> doctor.Finding:
@@ -104,10 +103,17 @@ def test_nothing_heavy_is_imported() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_every_backend_is_tried_and_the_one_that_auto_takes_is_marked(tmp_path: Path) -> None:
+def test_every_installed_backend_is_measured(tmp_path: Path) -> None:
     bundle = Bundle.open(write_tiny_bundle(tmp_path / "tiny"))
-    trials = list(survey(bundle))
-    assert [trial.chosen for trial in trials] == [True, *[False] * (len(trials) - 1)]
-    assert trials[0].backend == rvos_edge.open(bundle.path).backend_name
-    assert len({trial.backend for trial in trials}) == len(trials) == len(available_backends(bundle, "auto"))
-    assert all(trial.milliseconds is not None and trial.milliseconds > 0 for trial in trials)
+    rows = list(doctor.measure_backends(bundle))
+    assert len({backend for backend, _ in rows}) == len(rows) == len(available_backends(bundle, "auto"))
+    assert all(time.endswith(" ms") for _, time in rows)
+
+
+def test_a_backend_that_does_not_work_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise UserError("no driver")
+
+    monkeypatch.setattr("rvos_edge.engines.registry.open_backend", refuse)
+    bundle = Bundle.open(write_tiny_bundle(tmp_path / "tiny"))
+    assert {said for _, said in doctor.measure_backends(bundle)} == {"no driver"}

@@ -209,16 +209,6 @@ class FakeCuda:
             self._capture.marks[mark] = stream
         self._push(stream, _Op(sets=mark), loosens=False)
 
-    def wait(self, stream: int, event: int) -> None:
-        self._call("wait", stream, event)
-        if event not in self._recorded:
-            return
-        mark = (event, self._recorded[event])
-        if self._capture is not None and mark in self._capture.marks:
-            self._capture.streams.add(stream)
-            self._capture.loose.discard(self._capture.marks[mark])
-        self._push(stream, _Op(waits=mark))
-
     def synchronize_event(self, event: int) -> None:
         self._call("synchronize_event", event, capture=False)
         if event in self._recorded:

@@ -1,6 +1,6 @@
-"""What differs between TensorRT 10.3 to 11 and TensorRT-RTX, in one place.
+"""Differences between TensorRT 10.3 to 11 and TensorRT-RTX.
 
-Both have the same Python interface; what a version lacks is found out with ``hasattr`` and never by its number.
+Both have the same Python interface. Features that a version lacks are detected with ``hasattr``, never by its number.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _INSTALL: dict[Flavour, str] = {
 
 
 def is_installed(flavour: Flavour) -> bool:
-    """Whether a flavour's Python module is here."""
+    """True if the Python module of a flavour is installed."""
     return find_spec(_MODULES[flavour]) is not None
 
 
 def how_to_get(flavour: Flavour) -> str:
-    """Where a flavour comes from."""
+    """Return a hint on how to install a flavour."""
     return _INSTALL[flavour]
 
 
@@ -40,7 +40,7 @@ def load(flavour: Flavour) -> ModuleType:
     """Import a flavour.
 
     Raises:
-        UserError: It is not installed, or its libraries cannot be loaded.
+        UserError: The flavour is not installed, or its libraries cannot be loaded.
     """
     if not is_installed(flavour):
         raise UserError(f"target '{flavour}' needs {_MODULES[flavour]}, which is not installed: {_INSTALL[flavour]}.")
@@ -53,12 +53,12 @@ def load(flavour: Flavour) -> ModuleType:
 
 
 def version(trt: ModuleType) -> str:
-    """Such as ``10.3.0``."""
+    """Return the version, such as ``10.3.0``."""
     return str(trt.__version__)
 
 
 class Log:
-    """What the builder and the parser said, by severity; handed to TensorRT as its logger."""
+    """Messages of the builder and the parser by severity; ``logger`` is passed to TensorRT."""
 
     def __init__(self, trt: ModuleType) -> None:
         # Bounded, because an engine may warn on every frame.
@@ -80,13 +80,13 @@ class Log:
 
 
 def network_flags(trt: ModuleType) -> int:
-    """Strongly typed: what the ONNX file states is what is computed. The bit differs between the flavours."""
+    """Return the flag of strongly typed networks, which compute in the types of the file; the bit differs."""
     known = trt.NetworkDefinitionCreationFlag
     return 1 << int(known.STRONGLY_TYPED) if hasattr(known, "STRONGLY_TYPED") else 0
 
 
 def progress_monitor(trt: ModuleType, report: Any) -> Any | None:
-    """A monitor that calls ``report(share)`` with 0..1 of the outermost phase; None where the version has none."""
+    """Create a monitor that calls ``report(share)`` with 0..1 of the outermost phase; None if the version has none."""
     if not hasattr(trt, "IProgressMonitor"):
         return None
 
@@ -114,7 +114,7 @@ def progress_monitor(trt: ModuleType, report: Any) -> Any | None:
 
 
 def aim_at(trt: ModuleType, config: Any, capabilities: Sequence[str]) -> None:
-    """Build for compute capabilities among the known ones rather than for the GPU of this machine."""
+    """Set the compute capabilities to build for; with none, the build is for the GPU of this machine."""
     if not capabilities:
         return
     config.num_compute_capabilities = len(capabilities)
@@ -123,37 +123,37 @@ def aim_at(trt: ModuleType, config: Any, capabilities: Sequence[str]) -> None:
 
 
 def known_capabilities(trt: ModuleType) -> tuple[str, ...]:
-    """Compute capabilities that engines can be built for, such as ``86``; empty for full TensorRT."""
+    """Return the compute capabilities that engines can be built for, such as ``86``; empty for full TensorRT."""
     names = [name for name in dir(getattr(trt, "ComputeCapability", None)) if name.startswith("SM")]
     return tuple(sorted((name.removeprefix("SM") for name in names), key=int))
 
 
 def limit_workspace(trt: ModuleType, config: Any, mebibytes: int | None) -> None:
-    """Bound the scratch memory that tactics may use; None leaves it to TensorRT (all there is)."""
+    """Limit the scratch memory of tactics, in MiB; None for no limit."""
     if mebibytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, mebibytes << 20)
 
 
 def use_timing_cache(config: Any, path: Path | None) -> Any | None:
-    """Start from the timings of earlier builds on this GPU; returns the cache to be saved, or None."""
+    """Load the timings of earlier builds on this GPU; returns the cache to be saved, or None."""
     if path is None or not hasattr(config, "create_timing_cache"):
         return None
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        # Of another version or GPU: begin a new one.
+        # The file is of another version or GPU: start an empty cache.
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
 
 
 class ContextMaker:
-    """Execution contexts of an engine, each with scratch memory that is given to it.
+    """Creates execution contexts of an engine, whose scratch memory is set by the caller.
 
-    TensorRT-RTX compiles kernels for the GPU it finds when a context is made; a runtime cache keeps them.
+    TensorRT-RTX compiles kernels for the GPU when a context is created; a runtime cache stores them.
     """
 
     def __init__(self, trt: ModuleType, engine: Any, cache: Path) -> None:
-        """Read the runtime cache at ``cache``, where there is one; one of another GPU or driver is left aside."""
+        """Read the runtime cache at ``cache`` if it exists; one of another GPU or driver is ignored."""
         self._engine = engine
         self._path = cache
         self._cache: Any | None = None
@@ -163,7 +163,7 @@ class ContextMaker:
             return
         config = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(self._how)
-        # A captured frame would keep the kernels that stand in until those for its shapes are compiled.
+        # Otherwise a captured frame would keep the fallback kernels that run until the specialised ones are compiled.
         config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         self._cache = config.create_runtime_cache()
         with contextlib.suppress(OSError):
@@ -172,12 +172,12 @@ class ContextMaker:
         self._how = config
 
     def make(self) -> Any:
-        """A new context, or None where TensorRT fails."""
+        """Create a context; None if TensorRT fails."""
         self._unsaved = True
         return self._engine.create_execution_context(self._how)
 
     def save(self) -> None:
-        """Write the runtime cache if contexts were made since; a folder that cannot be written costs only time."""
+        """Write the runtime cache if contexts were created since; errors are ignored, as they cost only time."""
         if self._cache is None or not self._unsaved:
             return
         self._unsaved = False
@@ -188,7 +188,7 @@ class ContextMaker:
 
 
 def parser_errors(parser: Any) -> list[str]:
-    """What the parser refused, each with the node it stumbled over."""
+    """Return the errors of the parser, each with its node."""
     out = []
     for index in range(parser.num_errors):
         error = parser.get_error(index)
@@ -200,10 +200,10 @@ def parser_errors(parser: Any) -> list[str]:
 
 
 def parse_flavour(name: str) -> Flavour:
-    """The flavour of that name.
+    """Return the flavour of a name.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such flavour.
     """
     for flavour in FLAVOURS:
         if flavour == name:

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: engines on an NVIDIA GPU, a whole frame of them as one CUDA graph."""
+"""The backend for TensorRT and TensorRT-RTX: engines on an NVIDIA GPU, whole frames as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rvos_edge.bundle import FLOW_GRAPHS, Bundle, GraphSpec, TensorSpec
+from rvos_edge.bundle import Bundle, GraphSpec, TensorSpec
 from rvos_edge.engines.base import Lap
 from rvos_edge.engines.board import Board
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend, OrtHostGraph
@@ -27,7 +27,7 @@ _REBUILD = "delete it, and it will be built again"
 
 @dataclass(eq=False)
 class _Bound:
-    """A context with the addresses of one combination of buffers: the one thing that changes is its scratch memory."""
+    """A context bound to one combination of buffers; only its scratch memory changes."""
 
     context: Any
     needs: int
@@ -37,7 +37,7 @@ class _Bound:
 class TensorRtGraph:
     """An engine whose inputs and outputs are slots.
 
-    One context per combination of buffers, because a context must not be changed once a graph was captured from it.
+    It has one context per combination of buffers, because a context must not change after a capture.
     """
 
     def __init__(
@@ -50,7 +50,6 @@ class TensorRtGraph:
         device: CudaDevice,
         board: Board[DeviceBuffer],
         scratch: Scratch,
-        side: bool,
     ) -> None:
         self.inputs: tuple[TensorSpec, ...] = spec.inputs
         self.outputs: tuple[TensorSpec, ...] = spec.outputs
@@ -60,7 +59,6 @@ class TensorRtGraph:
         self._device = device
         self._board = board
         self._scratch = scratch
-        self._side = side
         self._names = tuple(tensor.name for tensor in (*spec.inputs, *spec.outputs))
         self._bound: dict[tuple[DeviceBuffer, ...], _Bound] = {}
 
@@ -68,11 +66,10 @@ class TensorRtGraph:
         """Queue a run on the buffers that the slots hold now.
 
         Raises:
-            UserError: TensorRT refuses; the sentence names the engine.
+            UserError: TensorRT fails; the message names the engine.
         """
         key = tuple(map(self._board.buffer, self._names))
         bound = self._bound.get(key) or self._bind(key)
-        self._device.choose(side=self._side)
         scratch = self._scratch.at_least(bound.needs)
         if scratch is not bound.scratch and scratch is not None:
             bound.context.set_device_memory(scratch.address, scratch.nbytes)
@@ -80,14 +77,14 @@ class TensorRtGraph:
         self._must(bound.context.execute_async_v3(self._device.stream), "cannot be run", REMEDY)
 
     def check_capture(self) -> None:
-        """Refuse a capture that TensorRT-RTX says would fail.
+        """Ask TensorRT-RTX if a capture would succeed.
 
         Raises:
-            CudaError: The sentence names the engine.
+            CudaError: It would fail; the message names the engine.
         """
         for bound in self._bound.values():
             able = getattr(bound.context, "is_stream_capturable", None)
-            if able is not None and not able(self._device.main):
+            if able is not None and not able(self._device.stream):
                 raise CudaError(f"{self._path} cannot be part of a CUDA graph.")
 
     def _bind(self, key: tuple[DeviceBuffer, ...]) -> _Bound:
@@ -112,9 +109,9 @@ class TensorRtGraph:
 
 
 class TensorRtBackend:
-    """A bundle's engines on the GPU of this machine; the text graph stays on the host, in ONNX Runtime.
+    """Runs the engines of a bundle on the GPU of this machine, and the text graph in ONNX Runtime on the host.
 
-    Engines are taken from the bundle's cache, and built where none fits.
+    Engines are taken from the cache of the bundle and built if none fits.
 
     Example:
         >>> bundle = Bundle.open("bundle")  # doctest: +SKIP
@@ -129,22 +126,20 @@ class TensorRtBackend:
         flavour: api.Flavour,
         build: bool = True,
         record: bool = True,
-        side_stream: bool = False,
         threads: int | None = None,
         reason: str = "",
         cuda: Cuda | None = None,
     ) -> None:
-        """Start TensorRT and see that there are engines.
+        """Start TensorRT and find or build the engines.
 
         Args:
-            bundle: Whose engines.
+            bundle: Bundle whose engines are run.
             flavour: "tensorrt" or "tensorrt-rtx".
-            build: False to refuse where an engine is missing instead of building it.
+            build: False to refuse if an engine is missing instead of building it.
             record: Replay frames as CUDA graphs.
-            side_stream: Let the flow run beside the vision graphs, on a stream of its own.
             threads: CPU threads of the text graph.
-            reason: Why this backend; that it was asked for when empty.
-            cuda: For tests.
+            reason: Reason for the choice of this backend; empty for "it was asked for".
+            cuda: Replacement for CUDA in tests.
 
         Raises:
             UserError: TensorRT, a driver or a GPU is missing, or there is no engine and none can be built.
@@ -159,16 +154,15 @@ class TensorRtBackend:
         self._reason = reason or f"{flavour} was asked for"
         self._log = api.Log(self._trt)
         self._runtime = self._trt.Runtime(self._log.logger)
-        # Nothing below may refer back to this object: memory is given back when it goes, not when a cycle is found.
-        self._device = device = CudaDevice(cuda, side_stream=side_stream)
+        # Nothing below may refer back to this object, so that memory is freed with it and not by the garbage collector.
+        self._device = device = CudaDevice(cuda)
         self.board: Board[DeviceBuffer] = Board(partial(DeviceBuffer, device))
         self._graphs = graphs = list[TensorRtGraph]()
         self._scratch = Scratch(device)
-        self._side_scratch = Scratch(device) if side_stream else self._scratch
         self._frames = DeviceFrames(
             device,
             self.board,
-            (self._scratch, self._side_scratch),
+            self._scratch,
             record=record,
             before_capture=partial(_check_capture, graphs),
             after_first=partial(_save_caches, graphs),
@@ -177,12 +171,12 @@ class TensorRtBackend:
 
     @property
     def reason(self) -> str:
-        """Why this backend, and why frames are not replayed where that went wrong."""
+        """Reason for the choice of this backend and, if it failed, for frames not being replayed."""
         problem = self._frames.problem
         return f"{self._reason}, without CUDA graphs ({problem})" if problem else self._reason
 
     def load(self, path: Path, spec: GraphSpec) -> TensorRtGraph:
-        """Load the engine of one of the bundle's graphs, declare its slots; UserError names what cannot be loaded."""
+        """Load the engine of a graph of the bundle and declare its slots; a ``UserError`` names a file that fails."""
         names = [name for name, known in self._bundle.manifest.graphs.items() if known == spec]
         if not names or names[0] not in self._paths:
             raise UserError(f"{path} has no engine, because it is no graph of {self._bundle.path}; open that bundle.")
@@ -193,7 +187,6 @@ class TensorRtBackend:
         _check_tensors(self._trt, engine_path, engine, spec)
         for tensor in (*spec.inputs, *spec.outputs):
             self.board.declare(tensor)
-        side = names[0] in FLOW_GRAPHS
         graph = TensorRtGraph(
             engine_path,
             spec,
@@ -201,27 +194,26 @@ class TensorRtBackend:
             log=self._log,
             device=self._device,
             board=self.board,
-            scratch=self._side_scratch if side else self._scratch,
-            side=side,
+            scratch=self._scratch,
         )
         self._graphs.append(graph)
         return graph
 
     def load_host(self, path: Path, spec: GraphSpec) -> OrtHostGraph:
-        """Load a graph that runs on host arrays; UserError names a file that cannot be loaded."""
+        """Load a graph that runs on host arrays; a ``UserError`` names a file that cannot be loaded."""
         return self._host.load_host(path, spec)
 
     def frame(self, key: Hashable, work: Callable[[Lap], None]) -> None:
-        """Queue a frame's work, or its recording."""
+        """Queue the work of a frame, or replay its recording."""
         self._frames.run(key, work)
 
     def timings(self) -> dict[str, float]:
-        """Milliseconds by stage of the last frame; one stage, ``graph``, where it was replayed."""
+        """Return the milliseconds by stage of the last frame; a replayed frame is one stage, ``graph``."""
         return self._frames.timings()
 
 
 def find_engines(bundle: Bundle, flavour: api.Flavour, *, build: bool = True) -> dict[str, Path]:
-    """Engines for the GPU of this machine: those built for its compute capability elsewhere, or else its own.
+    """Find engines for the GPU of this machine: built elsewhere for its compute capability, or else here.
 
     Raises:
         UserError: There is no GPU, or there is no engine and none can be built.

@@ -1,4 +1,4 @@
-"""TensorRT engines from a bundle's graphs: parsed strictly, built with a visible bar, kept in the bundle's cache."""
+"""Building TensorRT engines from the graphs of a bundle, with a progress bar, into the engine cache."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from rvos_edge.errors import UserError
 
 _UNUSED = re.compile(r"unused input|input .*(?:is|was) (?:never|not) used", re.IGNORECASE)
 _USUAL_QUERIES, _USUAL_TOKENS = 2, 16
-"""What profiles are tuned for, within the smallest and the largest that they allow."""
+"""Extents that the optimization profiles are tuned for."""
 
 Report = Callable[[float], None]
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What to build engines for, and how.
+    """Options of an engine build.
 
     Attributes:
         flavour: "tensorrt" or "tensorrt-rtx".
-        capabilities: Compute capabilities such as "86", for tensorrt-rtx; the GPU of this machine when empty.
-        workspace: Most scratch memory of a layer in MiB; all there is by default.
-        isolated: Build each graph in a process of its own, whose memory is then given back: for small Jetsons.
+        capabilities: Compute capabilities such as "86", for tensorrt-rtx; empty for the GPU of this machine.
+        workspace: Limit of the scratch memory of a layer in MiB; None for no limit.
+        isolated: Build each graph in a process of its own, which frees its memory afterwards; for small Jetsons.
     """
 
     flavour: api.Flavour
@@ -52,20 +52,21 @@ def ensure_engines(
     build: bool = True,
     console: Console | None = None,
 ) -> dict[str, Path]:
-    """The engines of a bundle, built where there is none or none that fits.
+    """Find the engines of a bundle and build those that are missing or do not fit.
 
     Args:
         bundle: An opened bundle.
-        options: What for.
-        graphs: Their names; all but the text graph by default, which runs on the host.
+        options: Options of the build.
+        graphs: Names of graphs; None for all but the text graph, which runs on the host.
         build: False to refuse instead of building.
-        console: Where the bar is shown.
+        console: Console that shows the progress bar.
 
     Returns:
-        Paths by graph.
+        Paths of the engines by graph.
 
     Raises:
-        UserError: TensorRT or the GPU is missing, a graph cannot be built, or would have to be and ``build`` is False.
+        UserError: TensorRT or the GPU is missing, a graph cannot be built, or an engine is missing and ``build`` is
+            False.
     """
     check_options(options)
     trt = api.load(options.flavour)
@@ -100,7 +101,7 @@ def ensure_engines(
 
 
 def check_options(options: BuildOptions) -> None:
-    """Refuse options that no build can follow, before anything long begins.
+    """Check the options of a build before it starts.
 
     Raises:
         UserError: TensorRT is missing, the compute capability is unknown, or there is nothing to build for.
@@ -119,7 +120,7 @@ def check_options(options: BuildOptions) -> None:
 
 
 def engine_key(bundle: Bundle, graph: str, options: BuildOptions, version: str) -> EngineKey:
-    """The key of a graph's engine on this machine, for options that ``check_options`` lets pass."""
+    """Return the key of the engine of a graph on this machine; the options must have passed ``check_options``."""
     gpu = None if options.capabilities else find_gpu()
     spec = bundle.manifest.graphs[graph]
     return EngineKey(
@@ -152,14 +153,14 @@ def build_plan(job: BuildJob, report: Report) -> bytes:
     """Build one engine in this process.
 
     Args:
-        job: What to build.
-        report: Called with the share that is done.
+        job: The engine to build.
+        report: Called with the share of the build that is done, 0 to 1.
 
     Returns:
         The serialised engine.
 
     Raises:
-        UserError: TensorRT refuses the graph or fails; the sentence names the graph, and the node where it is known.
+        UserError: TensorRT refuses the graph or fails; the message names the graph and, if known, the node.
     """
     trt = api.load(job.options.flavour)
     log = api.Log(trt)
@@ -185,17 +186,17 @@ def build_plan(job: BuildJob, report: Report) -> bytes:
             f"Graph '{job.graph}' ({_type_in_file(job.spec)}) cannot be built by {job.options.flavour}: {reason}."
         )
     if timings is not None and job.timings is not None:
-        # Only time is lost without; where the engine cannot be written either, that is said.
+        # Without the timing cache the next build is slower; nothing else is lost.
         with contextlib.suppress(OSError):
             _save_timings(config, job.timings)
     return bytes(plan)
 
 
 def build_isolated(job: BuildJob, report: Report) -> bytes:
-    """``build_plan`` in a process of its own.
+    """Run ``build_plan`` in a process of its own.
 
     Raises:
-        UserError: As there, or the process was killed.
+        UserError: The errors of ``build_plan``, or the process was killed.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -215,7 +216,7 @@ def build_isolated(job: BuildJob, report: Report) -> bytes:
         code = process.exitcode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         raise UserError(
-            f"the build of graph '{job.graph}' {how}, most likely for want of memory; close other programs, add swap, "
+            f"the build of graph '{job.graph}' {how}, most likely for lack of memory; close other programs, add swap, "
             "or give a smaller --workspace."
         ) from None
     finally:
@@ -248,7 +249,7 @@ def _check_inputs(job: BuildJob, network: Any, log: api.Log) -> None:
 
 
 def _add_profile(job: BuildJob, builder: Any, config: Any) -> None:
-    """Allow 1 to the largest of every symbolic extent; TensorRT wants one profile for all inputs together."""
+    """Add one profile that allows every symbolic extent from 1 to its largest value."""
     symbolic = [tensor for tensor in job.spec.inputs if any(isinstance(dim, str) for dim in tensor.shape)]
     if not symbolic:
         return
@@ -273,7 +274,7 @@ def _save_timings(config: Any, path: Path) -> None:
 
 
 def _type_in_file(spec: GraphSpec) -> str:
-    """bfloat16 is a hint to OpenVINO: TensorRT computes in what the file states."""
+    """Return the arithmetic that the file states; bfloat16 is a permission for OpenVINO and stands for float32."""
     return "float32" if spec.precision == "bfloat16" else spec.precision
 
 

@@ -1,6 +1,6 @@
-"""The part of CUDA that the runtime needs, over whichever Python package for it is installed.
+"""The part of CUDA that the runtime needs, as a protocol over the installed Python package for CUDA.
 
-Handles and addresses are plain integers: they pass to TensorRT as they are, and a test can stand in for a driver.
+Handles and addresses are plain integers, which TensorRT takes as they are and tests can imitate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 
 NON_BLOCKING, DISABLE_TIMING = 1, 2
-"""Flags of streams and of events."""
+"""Flags of streams and events."""
 REMEDY = "start again, or use device 'cpu'"
 NO_DEVICE = "use a machine with an NVIDIA GPU and its driver, or device 'cpu'"
 _REMEDIES = {
@@ -26,34 +26,34 @@ _REMEDIES = {
 
 
 class CudaError(UserError):
-    """A CUDA call failed: which one, why, and what to do."""
+    """Failed CUDA call; the message names the call, the reason and the remedy."""
 
 
 class Cuda(Protocol):
     """Memory, streams, events and graphs of the first device.
 
-    Every method raises ``CudaError`` when CUDA reports an error, which may be that of earlier work on a stream.
+    Every method raises ``CudaError`` if CUDA reports an error, which may come from earlier work on a stream.
     """
 
     @property
     def name(self) -> str:
-        """The package behind it."""
+        """Name of the Python package."""
         ...
 
     def malloc(self, nbytes: int) -> int:
-        """Address of new device memory, aligned to 256 bytes."""
+        """Allocate device memory, aligned to 256 bytes; returns its address."""
         ...
 
     def free(self, address: int) -> None:
-        """Give device memory back, once all work that uses it is done."""
+        """Free device memory; all work that uses it must be done."""
         ...
 
     def malloc_host(self, nbytes: int) -> int:
-        """Address of new pinned host memory: what copies need to run beside other work."""
+        """Allocate pinned host memory, which asynchronous copies need; returns its address."""
         ...
 
     def free_host(self, address: int) -> None:
-        """Give pinned memory back."""
+        """Free pinned memory."""
         ...
 
     def upload(self, target: int, source: int, nbytes: int, stream: int) -> None:
@@ -69,15 +69,15 @@ class Cuda(Protocol):
         ...
 
     def fill(self, target: int, value: int, nbytes: int, stream: int) -> None:
-        """Queue setting every byte of device memory to ``value``."""
+        """Queue a fill of device memory with the byte ``value``."""
         ...
 
     def create_stream(self) -> int:
-        """A stream that does not wait for the default stream."""
+        """Create a stream that does not wait for the default stream."""
         ...
 
     def destroy_stream(self, stream: int) -> None:
-        """Give a stream back."""
+        """Destroy a stream."""
         ...
 
     def synchronize(self, stream: int) -> None:
@@ -85,56 +85,52 @@ class Cuda(Protocol):
         ...
 
     def create_event(self, *, timed: bool) -> int:
-        """A mark that streams can set and wait for."""
+        """Create an event."""
         ...
 
     def destroy_event(self, event: int) -> None:
-        """Give an event back."""
+        """Destroy an event."""
         ...
 
     def record(self, event: int, stream: int) -> None:
-        """Queue setting the mark."""
-        ...
-
-    def wait(self, stream: int, event: int) -> None:
-        """Let later work on ``stream`` wait for the mark."""
+        """Queue the recording of an event."""
         ...
 
     def synchronize_event(self, event: int) -> None:
-        """Wait for the mark; one that was never set is passed at once."""
+        """Wait for an event; one that was never recorded is passed at once."""
         ...
 
     def elapsed(self, start: int, end: int) -> float:
-        """Milliseconds between two timed events that have passed."""
+        """Return the milliseconds between two timed events that have passed."""
         ...
 
     def begin_capture(self, stream: int) -> None:
-        """From now on this thread's work on ``stream`` is recorded instead of done."""
+        """Start a capture: work of this thread on ``stream`` is recorded instead of run."""
         ...
 
     def end_capture(self, stream: int) -> int:
-        """The recorded graph. The capture is over even when this fails."""
+        """End a capture and return the graph. The capture is over even if this fails."""
         ...
 
     def destroy_graph(self, graph: int) -> None:
-        """Give a recorded graph back."""
+        """Destroy a graph."""
         ...
 
     def instantiate(self, graph: int) -> int:
-        """A launchable form of a graph, which is not needed any more."""
+        """Make an executable from a graph; the graph may be destroyed afterwards."""
         ...
 
     def launch(self, executable: int, stream: int) -> None:
-        """Queue the recorded work."""
+        """Queue the work of an executable graph."""
         ...
 
     def destroy_executable(self, executable: int) -> None:
-        """Give a launchable graph back."""
+        """Destroy an executable graph."""
         ...
 
 
 def host_view(address: int, nbytes: int) -> NDArray[np.uint8]:
-    """uint8 [nbytes] over host memory that the caller keeps alive."""
+    """View host memory, which the caller keeps alive, as uint8 [nbytes]."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
 
 
@@ -156,7 +152,7 @@ class CudaBindings:
         kinds = runtime.cudaMemcpyKind
         self._up, self._down = kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost
         self._within = kinds.cudaMemcpyDeviceToDevice
-        # Other threads may allocate meanwhile: only what this one does is refused.
+        # Other threads may allocate during a capture.
         self._capture_mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
 
     def _call(self, function: str, *arguments: Any) -> Any:
@@ -208,9 +204,6 @@ class CudaBindings:
 
     def record(self, event: int, stream: int) -> None:
         self._call("cudaEventRecord", event, stream)
-
-    def wait(self, stream: int, event: int) -> None:
-        self._call("cudaStreamWaitEvent", stream, event, 0)
 
     def synchronize_event(self, event: int) -> None:
         self._call("cudaEventSynchronize", event)

@@ -1,10 +1,11 @@
-"""A frame's work queued on a CUDA device: plainly, and then as one recorded graph."""
+"""Frames on a CUDA device: queued graph by graph at first, then replayed as one CUDA graph."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,31 +15,31 @@ from rvos_edge.engines.tensorrt.cuda import CudaError
 from rvos_edge.engines.tensorrt.device import CudaDevice, DeviceBuffer, Scratch
 
 GRAPH_STAGE = "graph"
-"""The one stage of a replayed frame."""
+"""Name of the only stage of a replayed frame."""
 _MOST = 16
-"""Recordings that are kept: the states of a video come in at most four arrangements, times what is done on a frame."""
+"""Number of recordings kept: at most four arrangements of the states, times the kinds of frames."""
 
 Arrangement = dict[str, DeviceBuffer]
 
 
 @dataclass(eq=False)
 class _Recording:
-    """A frame that has run plainly once, and its graph as soon as it has been captured."""
+    """A frame that has run once, and its executable graph once it is captured."""
 
     executable: int | None = None
     after: Arrangement = field(default_factory=dict)
 
 
 class DeviceFrames:
-    """Runs frames, records those that come back, and replays them.
+    """Runs frames, captures those that recur as CUDA graphs, and replays them.
 
-    A frame is known by its key and by all memory that it uses: the buffers in the slots of the board, and scratch. The
-    first time it runs plainly, which lets TensorRT prepare what a capture would not allow; the second time it is
-    captured and launched; then it is replayed, and the slots are given the buffers that the swaps of its work would
-    have left there. When a capture fails, for whatever reason, frames are launched plainly from then on.
+    A frame is identified by its key and by all memory that it uses: the buffers in the slots of the board, and scratch.
+    The first time it is queued graph by graph, during which TensorRT makes the preparations that a capture forbids. The
+    second time it is captured and launched. From then on it is replayed, and the slots get the buffers that the swaps
+    of its work would have left there. After a failed capture all frames are queued graph by graph.
 
     Example:
-        >>> frames = DeviceFrames(device, board, [scratch])  # doctest: +SKIP
+        >>> frames = DeviceFrames(device, board, scratch)  # doctest: +SKIP
         >>> frames.run("every frame", lambda lap: graph.run())  # doctest: +SKIP
     """
 
@@ -46,36 +47,36 @@ class DeviceFrames:
         self,
         device: CudaDevice,
         board: Board[DeviceBuffer],
-        scratches: Sequence[Scratch],
+        scratch: Scratch,
         *,
         record: bool = True,
         before_capture: Callable[[], None] = lambda: None,
         after_first: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare.
+        """Prepare an empty set of recordings.
 
         Args:
-            device: Where the work is queued.
-            board: The slots that the work uses.
-            scratches: The working memory that it uses.
-            record: False to launch every frame plainly.
-            before_capture: Raises where a capture would go wrong.
-            after_first: Called when a frame has run plainly to its end.
+            device: Device on which the work is queued.
+            board: Slots that the work uses.
+            scratch: Working memory that the work uses.
+            record: False to queue every frame graph by graph.
+            before_capture: Called before a capture; raises if the capture would fail.
+            after_first: Called after the first run of a frame.
         """
         self.problem = ""
-        """Why frames are not recorded any more; empty while nothing went wrong."""
+        """Reason why frames are no longer captured; empty if no capture has failed."""
         self._device = device
         self._board = board
-        self._scratches = scratches
+        self._scratch = scratch
         self._record = record
         self._before_capture = before_capture
         self._after_first = after_first
-        # The keys hold the buffers themselves: an address cannot be reused while a recording still knows it.
+        # The keys hold the buffers themselves, so that no address is reused while a recording refers to it.
         self._known: OrderedDict[tuple[Any, ...], _Recording] = OrderedDict()
         self._clock = _EventClock(device)
 
     def run(self, key: Hashable, work: Callable[[Lap], None]) -> None:
-        """Queue a frame.
+        """Queue a frame, capture it or replay its recording.
 
         Raises:
             UserError: The work fails.
@@ -85,7 +86,7 @@ class DeviceFrames:
             self._plain(work)
             return
         before = self._board.arrangement()
-        whole = (key, *self._scratch(), *before.values())
+        whole = (key, self._scratch.buffer, *before.values())
         recording = self._known.get(whole)
         if recording is None:
             self._first(whole, work)
@@ -98,14 +99,11 @@ class DeviceFrames:
             self._board.arrange(recording.after)
 
     def timings(self) -> dict[str, float]:
-        """Milliseconds by stage of the last frame, from the device's own clock; waits for its end."""
+        """Return the milliseconds by stage of the last frame, measured by the device; waits for its end."""
         return self._clock.read()
 
-    def _scratch(self) -> tuple[DeviceBuffer | None, ...]:
-        return tuple(scratch.buffer for scratch in self._scratches)
-
     def _first(self, whole: tuple[Any, ...], work: Callable[[Lap], None]) -> None:
-        live = {*self._scratch(), *self._board.buffers()}
+        live = {self._scratch.buffer, *self._board.buffers()}
         for known in [known for known in self._known if not live.issuperset(known[1:])]:
             del self._known[known]
         self._plain(work)
@@ -120,17 +118,17 @@ class DeviceFrames:
         try:
             self._queue(work, self._clock.lap)
         except BaseException:
-            # Half a frame must not go on under the next one.
+            # The rest of an interrupted frame must not run into the next one.
             with contextlib.suppress(CudaError):
                 self._device.synchronize()
             raise
 
     def _queue(self, work: Callable[[Lap], None], lap: Lap) -> None:
-        self._device.begin_frame()
+        self._device.in_frame = True
         try:
             work(lap)
         finally:
-            self._device.end_frame()
+            self._device.in_frame = False
 
     def _capture(self, recording: _Recording, before: Arrangement, work: Callable[[Lap], None]) -> None:
         try:
@@ -140,7 +138,7 @@ class DeviceFrames:
             )
             recording.after = self._board.arrangement()
             self._launch(executable)
-        except Exception as error:  # whatever it was: if it is more than the capture, the plain run meets it again
+        except Exception as error:  # of any kind: if it is not only the capture, the plain run raises it again
             self._record = False
             self._known.clear()
             self.problem = str(error).rstrip(".")
@@ -148,7 +146,7 @@ class DeviceFrames:
             self._plain(work)
 
     def _captured(self, work: Callable[[Lap], None]) -> int:
-        cuda, stream = self._device.cuda, self._device.main
+        cuda, stream = self._device.cuda, self._device.stream
         self._before_capture()
         cuda.begin_capture(stream)
         try:
@@ -165,45 +163,37 @@ class DeviceFrames:
 
     def _launch(self, executable: int) -> None:
         self._clock.start()
-        self._device.cuda.launch(executable, self._device.main)
+        self._device.cuda.launch(executable, self._device.stream)
         self._clock.lap(GRAPH_STAGE)
 
 
 class _EventClock:
-    """Times of stages by events; a stage begins when all that it waits for has ended."""
+    """Times of stages, measured by events on the stream."""
 
     def __init__(self, device: CudaDevice) -> None:
         self._device = device
         self._events: list[int] = []
-        self._used = 0
-        self._last: dict[int, int] = {}
-        self._stages: list[tuple[str, set[int], int]] = []
+        self._stages: list[str] = []
 
     def start(self) -> None:
-        self._used = 0
         self._stages.clear()
-        start = self._mark()
-        self._last = {self._device.main: start, self._device.side: start}
+        self._mark(0)
 
     def lap(self, name: str) -> None:
-        stream = self._device.stream
-        event = self._mark()
-        # The main stream waits for the side stream, not the other way round.
-        starts = set(self._last.values()) if stream == self._device.main else {self._last[stream]}
-        self._stages.append((name, starts, event))
-        self._last[stream] = event
+        self._stages.append(name)
+        self._mark(len(self._stages))
 
     def read(self) -> dict[str, float]:
         if not self._stages:
             return {}
         self._device.synchronize()
         elapsed = self._device.cuda.elapsed
-        return {name: min(elapsed(start, end) for start in starts) for name, starts, end in self._stages}
+        return {
+            name: elapsed(start, end)
+            for name, (start, end) in zip(self._stages, itertools.pairwise(self._events), strict=False)
+        }
 
-    def _mark(self) -> int:
-        if self._used == len(self._events):
+    def _mark(self, index: int) -> None:
+        if index == len(self._events):
             self._events.append(self._device.event(self, timed=True))
-        event = self._events[self._used]
-        self._used += 1
-        self._device.cuda.record(event, self._device.stream)
-        return event
+        self._device.cuda.record(self._events[index], self._device.stream)

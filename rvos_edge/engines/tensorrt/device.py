@@ -1,4 +1,4 @@
-"""Tensors in the memory of a CUDA device, and the streams on which they are worked."""
+"""Tensors in the memory of a CUDA device, and the stream on which work is queued."""
 
 from __future__ import annotations
 
@@ -15,60 +15,53 @@ from numpy.typing import NDArray
 from rvos_edge.engines.tensorrt.cuda import Cuda, CudaError, host_view
 
 _RING = 2
-"""Pinned copies of a slot that is written: one is filled while the other is still on its way."""
+"""Pinned copies per written slot: one is filled while the other is still being transferred."""
 
 
 class CudaDevice:
-    """One device's memory and streams; everything is given back with its owner, or at the latest with this object.
-
-    Work goes to ``stream``. That is the main stream, and within a frame the side stream while ``choose`` says so, where
-    there is one: it begins at the frame's start, and the main stream waits for it before going on.
+    """Memory and one stream of a device; a resource is released after its owner, at the latest with this object.
 
     Example:
-        >>> device = Device(open_cuda())  # doctest: +SKIP
+        >>> device = CudaDevice(open_cuda())  # doctest: +SKIP
         >>> buffer = DeviceBuffer(device, "float32", (2, 3))  # doctest: +SKIP
     """
 
-    def __init__(self, cuda: Cuda, *, side_stream: bool = False) -> None:
-        """Make the streams.
+    def __init__(self, cuda: Cuda) -> None:
+        """Create the stream.
 
         Raises:
             CudaError: CUDA fails.
         """
         self.cuda = cuda
         self.in_frame = False
-        """Whether a frame's work is being queued: the host must not take part in it."""
+        """True while the work of a frame is queued, in which the host must not take part."""
         self._held: dict[tuple[str, int], Callable[[int], None]] = {}
-        # A finalizer may run at any moment, also while a graph is captured: it only notes what can be given back.
+        # A finalizer may run at any moment, also during a capture: it only lists what can be released.
         self._dead: deque[tuple[str, int]] = deque()
         weakref.finalize(self, _release_all, self._held)
-        self.main = self.hold(self, "stream", cuda.create_stream(), cuda.destroy_stream)
-        self.side = self.hold(self, "stream", cuda.create_stream(), cuda.destroy_stream) if side_stream else self.main
-        self.stream = self.main
-        self._fork, self._join = self.event(self, timed=False), self.event(self, timed=False)
-        self._forked = False
+        self.stream = self.hold(self, "stream", cuda.create_stream(), cuda.destroy_stream)
 
     def hold(self, owner: object, kind: str, handle: int, release: Callable[[int], None]) -> int:
-        """Have ``release(handle)`` called some time after ``owner`` is gone."""
+        """Schedule ``release(handle)`` for some time after ``owner`` is freed; returns ``handle``."""
         self._held[kind, handle] = release
         weakref.finalize(owner, self._dead.append, (kind, handle)).atexit = False
         return handle
 
     def malloc(self, owner: object, nbytes: int) -> int:
-        """Address of device memory that lives as long as ``owner``."""
+        """Allocate device memory that lives as long as ``owner``; returns its address."""
         self.sweep()
         return self.hold(owner, "memory", self.cuda.malloc(nbytes), self.cuda.free)
 
     def pinned(self, owner: object, nbytes: int) -> int:
-        """Address of pinned host memory that lives as long as ``owner``."""
+        """Allocate pinned host memory that lives as long as ``owner``; returns its address."""
         return self.hold(owner, "pinned", self.cuda.malloc_host(nbytes), self.cuda.free_host)
 
     def event(self, owner: object, *, timed: bool) -> int:
-        """An event that lives as long as ``owner``."""
+        """Create an event that lives as long as ``owner``."""
         return self.hold(owner, "event", self.cuda.create_event(timed=timed), self.cuda.destroy_event)
 
     def sweep(self) -> None:
-        """Give back what has lost its owner; not to be called while a graph is captured."""
+        """Release resources without an owner; must not be called during a capture."""
         if not self._dead:
             return
         self.synchronize()
@@ -77,42 +70,12 @@ class CudaDevice:
             self._held.pop((kind, handle))(handle)
 
     def synchronize(self) -> None:
-        """Wait for all work."""
-        self.cuda.synchronize(self.main)
-
-    def begin_frame(self) -> None:
-        """Let the side stream start from here."""
-        self.in_frame = True
-        if self.side != self.main:
-            self.cuda.record(self._fork, self.main)
-            self._forked = False
-
-    def choose(self, *, side: bool) -> None:
-        """Send the next work to the side stream, or, after joining the two, to the main one.
-
-        Outside a frame, or without a side stream, everything stays on the main stream.
-        """
-        wanted = self.side if side and self.in_frame else self.main
-        if wanted == self.stream:
-            return
-        if wanted == self.side:
-            if self._forked:
-                self.cuda.record(self._fork, self.main)
-            self.cuda.wait(self.side, self._fork)
-            self._forked = True
-        else:
-            self.cuda.record(self._join, self.side)
-            self.cuda.wait(self.main, self._join)
-        self.stream = wanted
-
-    def end_frame(self) -> None:
-        """Join the streams."""
-        self.in_frame = False
-        self.choose(side=False)
+        """Wait for all queued work."""
+        self.cuda.synchronize(self.stream)
 
 
 class DeviceBuffer:
-    """A tensor in device memory. Writing, zeroing and copying are queued; reading waits."""
+    """Tensor in device memory. Writing, zeroing and copying are queued; reading waits for the stream."""
 
     def __init__(self, device: CudaDevice, dtype: str, shape: tuple[int, ...]) -> None:
         self.dtype = dtype
@@ -125,19 +88,19 @@ class DeviceBuffer:
         self.zero()
 
     def write(self, array: NDArray[Any]) -> None:
-        """Copy an array in; it may be changed as soon as this returns."""
+        """Queue a copy of an array into the buffer; the array may be changed as soon as this returns."""
         self._check_outside("written")
         if self._outgoing is None:
             self._outgoing = _PinnedRing(self._device, self)
         self._outgoing.send(array, self)
 
     def read(self) -> NDArray[Any]:
-        """A read-only view of pinned memory, valid until the next read."""
+        """Wait and return the contents: a read-only view of pinned memory, valid until the next read."""
         self._check_outside("read")
         if self._incoming is None:
             self._incoming = _Pinned(self._device, self)
         cuda = self._device.cuda
-        cuda.download(self._incoming.address, self.address, self.nbytes, self._device.main)
+        cuda.download(self._incoming.address, self.address, self.nbytes, self._device.stream)
         self._device.synchronize()
         view = self._incoming.array.view()
         view.flags.writeable = False
@@ -157,21 +120,21 @@ class DeviceBuffer:
 
 
 class Scratch:
-    """Working memory that all graphs of one stream share, because they run one after the other."""
+    """Working memory shared by all graphs, which run one after the other."""
 
     def __init__(self, device: CudaDevice) -> None:
         self.buffer: DeviceBuffer | None = None
         self._device = device
 
     def at_least(self, nbytes: int) -> DeviceBuffer | None:
-        """The memory, replaced by more where it does not suffice; None for 0 bytes."""
+        """Return the memory, replaced by a larger one if it is too small; None for 0 bytes."""
         if nbytes and (self.buffer is None or self.buffer.nbytes < nbytes):
             self.buffer = DeviceBuffer(self._device, "uint8", (nbytes,))
         return self.buffer if nbytes else None
 
 
 class _Pinned:
-    """Pinned host memory of a buffer's size, and an event that says when a copy from it has been made."""
+    """Pinned host memory of the size of a buffer, with an event that is recorded after a copy from it."""
 
     def __init__(self, device: CudaDevice, buffer: DeviceBuffer) -> None:
         self.address = device.pinned(self, buffer.nbytes)
@@ -180,14 +143,14 @@ class _Pinned:
 
 
 class _PinnedRing:
-    """What is written to a buffer waits here for its copy, so that the host can go on at once."""
+    """Pinned staging memory from which writes are copied, so that the host does not wait."""
 
     def __init__(self, device: CudaDevice, buffer: DeviceBuffer) -> None:
         self._device = device
         self._ring = deque(_Pinned(device, buffer) for _ in range(_RING))
 
     def send(self, array: NDArray[Any], target: DeviceBuffer) -> None:
-        cuda, stream = self._device.cuda, self._device.main
+        cuda, stream = self._device.cuda, self._device.stream
         pinned = self._ring[0]
         self._ring.rotate()
         cuda.synchronize_event(pinned.sent)
@@ -197,7 +160,7 @@ class _PinnedRing:
 
 
 def _release_all(held: dict[tuple[str, int], Callable[[int], None]]) -> None:
-    """Newest first, so that the streams go last; the driver may have gone already."""
+    """Release everything, newest first, so that the stream goes last; the driver may be unloaded already."""
     while held:
         (_, handle), release = held.popitem()
         with contextlib.suppress(CudaError):

@@ -1,8 +1,8 @@
-"""Engines made from a bundle's graphs, kept beside them in ``engines/``: a cache, never the only copy.
+"""The engine cache: engines built from the graphs of a bundle, kept beside them in ``engines/``.
 
-An engine serves one graph file, one TensorRT, one GPU (or the compute capabilities it was aimed at) and one range of
-shapes. All of that is its key; the folder is named after the key's hash and holds the key in words, so that an engine
-that does not fit can be refused with the reason.
+An engine serves one graph file, one version of TensorRT, one GPU (or the compute capabilities that it was built for)
+and one range of shapes, which together are its key. The folder of an engine is named after the hash of the key and
+contains the key, so that an engine that does not fit can be refused with the reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class EngineKey(StrictModel):
     flavour: str
     version: str
     gpu: str
-    """The GPU it was built on; empty if it was aimed at compute capabilities without one."""
+    """GPU on which the engine was built; empty if it was built for compute capabilities without a GPU."""
     capabilities: tuple[str, ...]
     shapes: dict[str, tuple[int | str, ...]]
     max_queries: int
@@ -39,7 +39,7 @@ class EngineKey(StrictModel):
 
     @property
     def fingerprint(self) -> str:
-        """Name of the engine's folder."""
+        """Name of the folder of the engine."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
@@ -62,7 +62,7 @@ class EngineCache:
         self.root = bundle.path / _FOLDER
 
     def find(self, key: EngineKey) -> Path | None:
-        """The engine of exactly this key, whole and unchanged, or None."""
+        """Return the undamaged engine of exactly this key, or None."""
         folder = self.root / key.fingerprint
         entry = _read(folder)
         path = folder / f"{key.graph}.engine"
@@ -71,7 +71,7 @@ class EngineCache:
         return path
 
     def why_not(self, key: EngineKey) -> str:
-        """Why there is no engine of this key: how the nearest one of the same graph differs."""
+        """Explain why there is no engine of this key: how the nearest one of the same graph differs."""
         others = [entry.key for _, entry in self.entries() if entry.key.graph == key.graph]
         if not others:
             return f"there is no engine of graph '{key.graph}'"
@@ -85,7 +85,7 @@ class EngineCache:
         return f"the engine of graph '{key.graph}' was made for {words}"
 
     def store(self, key: EngineKey, plan: bytes | memoryview) -> Path:
-        """Write an engine; a reader finds it whole or not at all. Older engines that it replaces are removed.
+        """Write an engine under its key, atomically, and remove older engines that it replaces.
 
         Raises:
             UserError: The bundle cannot be written.
@@ -104,13 +104,13 @@ class EngineCache:
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
                 f"{folder} cannot be written ({error.strerror}); free some space, or copy the bundle to a folder of "
-                "yours."
+                "your own."
             ) from error
         self._forget_older(key)
         return folder / f"{key.graph}.engine"
 
     def entries(self) -> Iterator[tuple[Path, Entry]]:
-        """Folder and content of every readable entry."""
+        """Iterate over the folder and the contents of every readable entry."""
         if self.root.is_dir():
             for folder in sorted(self.root.iterdir()):
                 entry = _read(folder)

@@ -1,4 +1,4 @@
-"""Which NVIDIA GPU is here: asked of the driver's own library, so that nothing has to be installed for it."""
+"""Detection of an NVIDIA GPU through the library of the driver, without any Python package."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MIN
 
 @dataclass(frozen=True)
 class Gpu:
-    """Name and compute capability, such as ``Orin`` and ``87``."""
+    """Name and compute capability of a GPU, such as ``Orin`` and ``87``."""
 
     name: str
     capability: str
 
 
 def find_gpu() -> Gpu | None:
-    """The first GPU, or None without a driver or a device."""
+    """Return the first GPU, or None without a driver or a device."""
     for library in _LIBRARIES:
         try:
             cuda = ctypes.CDLL(library)

@@ -1,4 +1,4 @@
-"""The choice between the Python packages for CUDA."""
+"""Choice between the Python packages for CUDA."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rvos_edge.errors import UserError
 
 
 def open_cuda() -> Cuda:
-    """The first device, through cuda-bindings or, where that is missing or too new for the driver, pycuda.
+    """Open the first device through cuda-bindings or, if that is missing or too new for the driver, pycuda.
 
     Raises:
         UserError: Neither package is installed, or there is no driver or device.

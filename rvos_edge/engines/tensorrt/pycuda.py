@@ -1,4 +1,4 @@
-"""The same part of CUDA through pycuda, where cuda-bindings is not there or does not fit the driver."""
+"""CUDA through pycuda, used if cuda-bindings is not installed or does not fit the driver."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rvos_edge.engines.tensorrt.cuda import DISABLE_TIMING, NO_DEVICE, NON_BLOCK
 
 
 class PyCuda:
-    """CUDA's driver through pycuda, in the device's primary context: the one that TensorRT works in.
+    """The CUDA driver through pycuda, in the primary context of the device, which TensorRT uses too.
 
-    The context is pushed for each call and popped after it: pycuda aborts the process where a thread ends with one.
+    Each call pushes the context and pops it: pycuda aborts the process if a thread ends with a current context.
     """
 
     name = "pycuda"
@@ -26,7 +26,7 @@ class PyCuda:
             CudaError: There is no driver or no device.
         """
         self._driver = driver
-        # What pycuda hands out frees itself when it is dropped: it lives here, under the integer that stands for it.
+        # pycuda's objects free themselves when they are dropped; they are kept here under their handles.
         self._objects: dict[int, Any] = {}
         try:
             driver.init()
@@ -108,10 +108,6 @@ class PyCuda:
     def record(self, event: int, stream: int) -> None:
         with self._current():
             self._objects[event].record(self._objects[stream])
-
-    def wait(self, stream: int, event: int) -> None:
-        with self._current():
-            self._objects[stream].wait_for_event(self._objects[event])
 
     def synchronize_event(self, event: int) -> None:
         with self._current():

@@ -1,4 +1,4 @@
-"""Where results go: overlay videos, mask PNGs, JSON lines, run lengths, pipes, network streams, virtual cameras.
+"""Sinks of results: overlay videos, mask PNGs, JSON lines, run lengths, pipes, network streams, virtual cameras.
 
 A sink that writes files does so under a temporary name and renames on `close`; `abort` leaves nothing of it behind.
 A new kind is a `Sink`; one that takes the overlay can be given a form of `--output` in `open_output`.
@@ -6,7 +6,7 @@ A new kind is a `Sink`; one that takes the overlay can be given a form of `--out
 
 from __future__ import annotations
 
-from rvos_edge.streaming.sinks.base import Outputs, PendingFile, Screen, Sink, open_sinks
+from rvos_edge.streaming.sinks.base import Outputs, Screen, Sink, open_sinks
 from rvos_edge.streaming.sinks.lines import JsonSink, LineSink, RleSink
 from rvos_edge.streaming.sinks.loopback import DEVICE, LoopbackSink
 from rvos_edge.streaming.sinks.masks import MaskSink, indexed_png, label_image
@@ -23,7 +23,6 @@ __all__ = [
     "LoopbackSink",
     "MaskSink",
     "Outputs",
-    "PendingFile",
     "RawSink",
     "RleSink",
     "Screen",

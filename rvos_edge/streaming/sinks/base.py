@@ -1,11 +1,9 @@
-"""What every sink is made of: the protocol, several sinks as one, files that get their name when they are whole."""
+"""The protocol of sinks, and several sinks as one."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import cv2
@@ -35,7 +33,7 @@ class Sink(Protocol):
         """Finish the output and give it its name."""
 
     def abort(self) -> None:
-        """Remove what was written; does nothing after `close`."""
+        """Remove the output; does nothing after `close`."""
 
 
 @runtime_checkable
@@ -68,12 +66,12 @@ class Outputs:
 
     Args:
         sinks: Closed or aborted here.
-        together: Whether the failure of one is the failure of all.
+        together: The failure of one sink is the failure of all.
         tell: Takes a sentence when a sink had to end before the stream.
 
     Attributes:
         failures: Those sentences.
-        wants_overlay: Whether one of the sinks wants it.
+        wants_overlay: True if one of the sinks wants it.
     """
 
     def __init__(self, sinks: Sequence[Sink], *, together: bool = False, tell: Tell = tell_stderr) -> None:
@@ -86,7 +84,7 @@ class Outputs:
 
     @property
     def screens(self) -> list[Screen]:
-        """Those sinks that people watch."""
+        """The sinks that people watch."""
         return [sink for sink in self._sinks if isinstance(sink, Screen)]
 
     def write(
@@ -98,7 +96,7 @@ class Outputs:
             frame: As for ``Sink.write``.
             result: As for ``Sink.write``.
             overlay: As for ``Sink.write``.
-            noted: What screens show instead of the overlay, None for the same.
+            noted: The picture that screens show instead of the overlay, None for the same.
 
         Raises:
             UserError: A sink failed on the first frame, the last sink that was left did, or all go `together`.
@@ -128,7 +126,7 @@ class Outputs:
             raise failure
 
     def abort(self) -> None:
-        """Remove what all sinks wrote."""
+        """Remove the outputs of all sinks."""
         for sink in reversed(self._sinks):  # the first one made the folders that the others are in
             sink.abort()
 
@@ -141,43 +139,6 @@ def _close(sink: Sink) -> None:
         raise
 
 
-class PendingFile:
-    """A file that gets its name when it is whole.
-
-    Missing parent folders are made at once, so that a path that cannot be written is refused before the work starts.
-
-    Attributes:
-        path: The final path.
-        partial: The temporary path in the same folder; exists, empty.
-
-    Raises:
-        UserError: The path cannot be written.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if self.path.is_dir():
-            raise UserError(f"{path} is a folder; give the name of a file")
-        self.partial = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
-        self._made = make_folders(self.path.parent)
-        try:
-            with names_path(self.path):
-                self.partial.write_bytes(b"")
-        except BaseException:
-            remove_folders(self._made)
-            raise
-
-    def commit(self) -> None:
-        """Give the file its name, replacing an older one."""
-        with names_path(self.path):
-            os.replace(self.partial, self.path)
-
-    def discard(self) -> None:
-        """Remove the temporary file and the folders that were made for it."""
-        self.partial.unlink(missing_ok=True)
-        remove_folders(self._made)
-
-
 def fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Bring a picture [H,W,3] to `size` (height, width); where the shapes differ, with black borders."""
     if image.shape[:2] == size:
@@ -188,31 +149,3 @@ def fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     out[top : top + height, left : left + width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return out
-
-
-@contextmanager
-def names_path(path: Path | str) -> Iterator[None]:
-    """Turn the system's errors into a UserError that names the path."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}; choose another path") from error
-
-
-def make_folders(folder: Path) -> list[Path]:
-    """Make `folder` and its missing parents; returns those that were made, innermost first."""
-    missing = []
-    for candidate in (folder, *folder.parents):
-        if candidate.exists():
-            break
-        missing.append(candidate)
-    with names_path(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def remove_folders(folders: list[Path]) -> None:
-    """Remove folders that we made, unless something else was put there since."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()

@@ -1,4 +1,4 @@
-"""JSON lines: what was found on each frame, and masks as COCO's run lengths."""
+"""JSON lines: the findings on each frame, and masks as COCO's run lengths."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.streaming.sinks.base import PendingFile, names_path
+from rvos_edge.atomic import PendingFile
+from rvos_edge.outputs import names_path
+from rvos_edge.result import mask_boxes
 from rvos_edge.streaming.sinks.rle import encode_rle
 from rvos_edge.streaming.sources import Frame
 
@@ -27,7 +28,7 @@ class LineSink(ABC):
     """Writes JSON objects, one per line; the lines of a frame are written together or, on a full disk, not at all.
 
     Args:
-        path: A file, or "-" for stdout, which is flushed after every frame.
+        path: A file, a pipe, or "-" for stdout. Pipes and stdout have every frame at once.
 
     Raises:
         UserError: The path cannot be written.
@@ -36,9 +37,15 @@ class LineSink(ABC):
     wants_overlay = False
 
     def __init__(self, path: str | Path) -> None:
-        self._file = None if str(path) == "-" else PendingFile(path)
-        self._stream = None if self._file is None else self._file.partial.open("wb", buffering=0)
+        self._file = None if str(path) in ("-", "/dev/stdout") else PendingFile(path)
         self._stdout = sys.stdout  # as it is now: a status on the terminal takes its place while it runs
+        try:
+            with names_path(path):
+                self._stream = None if self._file is None else self._file.partial.open("ab", buffering=0)
+        except BaseException:
+            if self._file is not None:
+                self._file.discard()
+            raise
 
     @abstractmethod
     def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]: ...
@@ -48,17 +55,18 @@ class LineSink(ABC):
         text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
         if self._file is None or self._stream is None:
             with names_path("stdout"):
-                self._stdout.write(text)
                 self._stdout.flush()
+                self._stdout.buffer.write(text.encode())  # UTF-8 in any locale, as JSON is
+                self._stdout.buffer.flush()
             return
-        content, end = memoryview(text.encode()), self._stream.tell()
+        content, whole = memoryview(text.encode()), 0 if self._file.through else self._stream.tell()
         with names_path(self._file.path):
             try:
                 while content:
                     content = content[self._stream.write(content) :]
             except BaseException:
-                os.ftruncate(self._stream.fileno(), end)
-                self._stream.seek(end)
+                if not self._file.through:
+                    os.ftruncate(self._stream.fileno(), whole)
                 raise
 
     def close(self) -> None:
@@ -91,12 +99,12 @@ class JsonSink(LineSink):
 
     def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
         height, width = frame.image.shape[:2]
+        found = zip(result.queries, result.masks, result.scores, mask_boxes(result.masks).tolist(), strict=True)
         queries = []
-        for text, mask, score in zip(result.queries, result.masks, result.scores, strict=True):
-            x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
+        for text, mask, score, box in found:
             area = int(np.count_nonzero(mask)) / (height * width)
-            bbox = [x, y, x + w, y + h] if area else None
-            queries.append({"text": text, "score": _number(score, 4), "area": round(area, 6), "bbox": bbox})
+            shown = {"score": _number(score, 4), "area": round(area, 6), "bbox": box if area else None}
+            queries.append({"text": text, **shown})
         decision = result.decision
         names = ("action", "iterations", "reason", "late")
         yield {

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.sinks.base import fit, names_path
+from rvos_edge.outputs import names_path
+from rvos_edge.streaming.sinks.base import fit
 from rvos_edge.streaming.sources import Frame
 
 if TYPE_CHECKING:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.atomic import make_folders, new_file, only_writer, remove_folders
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import check_name, check_replaceable, mark_png, names_path
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.overlay import palette
-from rvos_edge.streaming.sinks.base import make_folders, names_path, remove_folders
 from rvos_edge.streaming.sources import Frame
 
 if TYPE_CHECKING:
@@ -29,25 +31,35 @@ class MaskSink:
     it has its name.
 
     Args:
-        folder: Made if it is missing; files of the same name are replaced.
-        overlap: What becomes of pixels that several queries claim.
+        folder: Made if it is missing; masks of the same name are replaced.
+        overlap: The rule for pixels that several queries claim.
+        locked: The caller holds the folder, so that no other run writes into it.
 
     Raises:
-        UserError: The folder cannot be written.
+        UserError: The folder cannot be written, another run writes into it, or it holds PNGs that are not ours.
     """
 
     wants_overlay = False
 
-    def __init__(self, folder: str | Path, *, overlap: Overlap = Overlap.HIGHER) -> None:
+    def __init__(self, folder: str | Path, *, overlap: Overlap = Overlap.HIGHER, locked: bool = False) -> None:
         self.folder = Path(folder)
         self._overlap = overlap
+        check_name(self.folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{folder} is a file; masks need a folder, one PNG is written per frame")
+        for path in [*self.folder.glob("*.png"), *self.folder.glob("[0-9]*/*.png")]:
+            check_replaceable(path)
         self._made = make_folders(self.folder)
         self._written: list[Path] = []
-        if not os.access(self.folder, os.W_OK):
+        self._held = ExitStack()
+        try:
+            if not os.access(self.folder, os.W_OK):
+                raise UserError(f"{folder} cannot be written; choose another folder or change its permissions")
+            if not locked:
+                self._held.enter_context(only_writer(self.folder))
+        except UserError:
             self.abort()
-            raise UserError(f"{folder} cannot be written; choose another folder or change its permissions")
+            raise
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         if self._overlap is Overlap.HIGHER:
@@ -60,19 +72,13 @@ class MaskSink:
             self._put(folder / f"{frame.name}.png", mask * np.uint8(min(value, 255)))
 
     def _put(self, path: Path, labels: NDArray[np.uint8]) -> None:
-        content = indexed_png(labels)
-        partial = path.with_name(f".{path.name}.part")
-        try:
-            with names_path(path):
-                partial.write_bytes(content)
-                os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with names_path(path), new_file(path) as temporary:
+            temporary.write_bytes(indexed_png(labels))
         self._written.append(path)
 
     def close(self) -> None:
         self._made, self._written = [], []
+        self._held.close()
 
     def abort(self) -> None:
         for path in self._written:
@@ -107,6 +113,10 @@ def indexed_png(labels: NDArray[np.uint8]) -> bytes:
         (b"IDAT", zlib.compress(rows.tobytes())),
         (b"IEND", b""),
     )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    return mark_png(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
     )

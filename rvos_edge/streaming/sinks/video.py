@@ -1,4 +1,4 @@
-"""Overlay videos: H.264 by PyAV where it is installed, what OpenCV can encode where it is not."""
+"""Overlay videos: H.264 by PyAV where it is installed, else by an encoder of OpenCV."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.atomic import PendingFile
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.sinks.base import PendingFile, fit, names_path
+from rvos_edge.outputs import mark_video, names_path
+from rvos_edge.streaming.sinks.base import fit
 from rvos_edge.streaming.sources import Frame, quiet_opencv
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class VideoSink:
         if not 0 < fps <= 1000:
             raise UserError(f"{fps:g} frames per second cannot be written to {path}; choose between 1 and 1000")
         self._file = PendingFile(path)
+        if self._file.through:
+            raise UserError(f"{path} is a pipe or a device, which holds no mp4; give a file, or - for raw frames")
         self._fps = fps
         self._encoder: _Encoder | None = None
         self._size = (0, 0)
@@ -107,6 +111,7 @@ class VideoSink:
         why = ""
         try:
             encoder.close()
+            mark_video(self._file.partial)
         except OSError as error:
             why = error.strerror or str(error)
         if not _playable(self._file.partial):  # OpenCV does not tell what goes wrong

@@ -76,13 +76,10 @@ def _reference(bundle: Bundle, flow: FlowOptions | None = None) -> Segmenter:
 
 
 @pytest.mark.parametrize("eager", [True, False], ids=["streams ahead", "streams behind"])
-@pytest.mark.parametrize("side_stream", [False, True], ids=["one stream", "two streams"])
 @pytest.mark.parametrize("record", [False, True], ids=["plain", "recorded"])
-def test_masks_are_those_of_the_host(
-    bundle: Bundle, opened: Open, record: bool, side_stream: bool, eager: bool
-) -> None:
+def test_masks_are_those_of_the_host(bundle: Bundle, opened: Open, record: bool, eager: bool) -> None:
     flow = FlowOptions(every=2, keep_flow=True)
-    ours, cuda = opened(flow=flow, record=record, side_stream=side_stream, eager=eager)
+    ours, cuda = opened(flow=flow, record=record, eager=eager)
     theirs = _reference(bundle, flow)
     queries = {4: QUERIES[:1], 8: QUERIES}
     for index, frame in enumerate(FRAMES * 2):
@@ -106,34 +103,6 @@ def test_one_stream_carries_everything(opened: Open) -> None:
     streams = {call[-1] for call in cuda.calls[start:] if call[0] in ("execute", "upload", "copy", "fill", "download")}
     assert len(streams) == 1
     assert cuda.names().count("create_stream") == 1
-    assert "wait" not in cuda.names()
-
-
-def test_the_second_stream_is_forked_and_joined(opened: Open) -> None:
-    segmenter, cuda = opened(record=False, side_stream=True)
-    for frame in FRAMES[:2]:
-        segmenter.step(frame)
-    start = len(cuda.calls)
-    segmenter.step(FRAMES[2])
-    calls = [call for call in cuda.calls[start:] if call[0] in ("execute", "wait", "copy")]
-    streams = {call[1]: call[2] for call in calls if call[0] == "execute"}
-    main, side = streams["backbone"], streams["flow_encode"]
-    flow = ["flow_encode", "flow_context", "flow_step", "flow_up"]
-    assert streams == {"backbone": main, "aspp": main, **dict.fromkeys(flow, side), "gating": main}
-    assert main != side
-    order = [call[1] if call[0] == "execute" else call[0] for call in calls]
-    assert order == ["backbone", "aspp", "wait", *flow[:2], *["flow_step"] * 3, "flow_up", "wait", "gating"]
-    fork, join = (call for call in calls if call[0] == "wait")
-    assert (fork[1], join[1]) == (side, main)
-    names = cuda.calls[start:]
-    # The fork is set before the vision graphs are queued, so that the flow need not wait for them.
-    assert names.index(("record", fork[2], main)) < names.index(("execute", "backbone", main))
-    assert names.index(("execute", "flow_up", side)) < names.index(("record", join[2], side))
-    # What runs side by side does not share its working memory.
-    scratch = {lane: {c[2] for c in cuda.calls if c[0] == "scratch" and streams[c[1]] == lane} for lane in (main, side)}
-    assert scratch[main]
-    assert scratch[side]
-    assert not scratch[main] & scratch[side]
 
 
 def test_a_frame_is_captured_after_it_ran_and_then_replayed(opened: Open) -> None:
@@ -160,8 +129,8 @@ def test_a_frame_is_captured_after_it_ran_and_then_replayed(opened: Open) -> Non
         assert result.timings["graph"] > 0
 
 
-def test_nothing_is_made_in_steady_state(opened: Open) -> None:
-    segmenter, cuda = opened(side_stream=True)
+def test_nothing_is_allocated_in_steady_state(opened: Open) -> None:
+    segmenter, cuda = opened()
     for frame in FRAMES * 2:
         segmenter.step(frame)
     start, held = len(cuda.calls), cuda.held
@@ -227,9 +196,8 @@ def test_a_replay_leaves_the_slots_as_the_swaps_would(opened: Open) -> None:
 
 
 @pytest.mark.parametrize("call", ["begin_capture", "end_capture", "instantiate", "launch"])
-@pytest.mark.parametrize("side_stream", [False, True])
-def test_a_failed_capture_falls_back_for_good(bundle: Bundle, opened: Open, call: str, side_stream: bool) -> None:
-    segmenter, cuda = opened(side_stream=side_stream)
+def test_a_failed_capture_falls_back_for_good(bundle: Bundle, opened: Open, call: str) -> None:
+    segmenter, cuda = opened()
     cuda.fail = {call: f"CUDA: {call} failed."}
     reference = _reference(bundle)
     for frame in FRAMES:
@@ -264,8 +232,8 @@ def test_errors_become_sentences_and_the_next_video_works(bundle: Bundle, opened
     np.testing.assert_array_equal(segmenter.step(FRAMES[0]).margins, expected)
 
 
-def test_everything_is_given_back(opened: Open) -> None:
-    segmenter, cuda = opened(side_stream=True)
+def test_all_resources_are_released(opened: Open) -> None:
+    segmenter, cuda = opened()
     for frame in FRAMES:
         segmenter.step(frame)
     assert cuda.held > 50
@@ -294,7 +262,7 @@ def test_a_slot_is_not_touched_by_the_host_within_a_frame(bundle: Bundle, machin
         backend.frame("write", lambda lap: board.write("v4", np.zeros(board.shape("v4"), np.float32)))
 
 
-def test_what_tensorrt_rtx_compiles_is_kept(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
+def test_kernels_that_tensorrt_rtx_compiles_are_cached(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
     cuda = machine(rtx=True)
     for _ in range(2):
         backend = TensorRtBackend(bundle=bundle, flavour="tensorrt-rtx")

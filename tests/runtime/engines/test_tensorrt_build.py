@@ -141,7 +141,7 @@ def test_a_killed_build_leaves_no_engine(bundle: Bundle) -> None:
     killer = threading.Thread(target=kill)
     killer.start()
     options = BuildOptions("tensorrt-rtx", ("86",), isolated=True)
-    with pytest.raises(UserError, match="'backbone' was ended by signal 9, most likely for want of memory"):
+    with pytest.raises(UserError, match="'backbone' was ended by signal 9, most likely for lack of memory"):
         ensure_engines(bundle, options, graphs=["backbone"])
     killer.join()
     assert not list(EngineCache(bundle).entries())

@@ -49,7 +49,7 @@ def test_sink_that_cannot_go_on_is_finished_and_the_stream_goes_on(
         if index == 3:
             monkeypatch.setattr(video, "_RESERVE", 2**60)
         outputs.write(make_frame(index), make_result(), GREY)
-    assert files(tmp_path) == [".o.part.jsonl", "o.mp4"], "the recording has its name before the stream ends"
+    assert files(tmp_path)[-1] == "o.mp4", "the recording has its name before the stream ends"
     outputs.close()
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 6

@@ -132,8 +132,8 @@ class ComposedDataset:
                 _still(flow, mask, camera)
                 move(flow, mask, motion, rng)
                 colour = dominant_colour(image, mask, part.category) if part.category else None
-                known = {"names": part.names, "traits": part.traits, "cut": touches_border(mask)}
-                pasted.append(Thing(mask, part.category, part.sentences, colour, motion, **known))
+                cut = touches_border(mask)
+                pasted.append(Thing(mask, part.category, part.sentences, colour, motion, cut, part.names, part.traits))
         # A sentence of the picture was true while its thing was the only one of its kind.
         added = {t.category for t in pasted}
         things = [replace(t, sentences=()) if t.category and t.category in added else t for t in things]
@@ -184,7 +184,9 @@ class ComposedDataset:
     def _choose_row(self, rng: np.random.Generator, scene: LabelledFrame) -> list[CutOut]:
         """Two to five people or animals of one kind, where the scene holds nothing like them; or nothing."""
         free = (frozenset(scene.near) | frozenset(scene.far)) & (vocabulary.ANIMALS | {"person"})
-        kinds = [c for c in sorted(free) if len(self._objects[c]) >= _ROW[1]]
+        held = self.coco.held_out
+        kinds = [c for c in sorted(free) if len(self._objects.get(c, ())) >= _ROW[1]]
+        kinds = [c for c in kinds if held is None or not held.covers(c)]
         if not kinds:
             return []
         kind = "person" if "person" in kinds and rng.random() < 0.6 else kinds[int(rng.integers(len(kinds)))]

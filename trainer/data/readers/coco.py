@@ -139,6 +139,7 @@ class CocoDataset:
             )
         path = Path(annotations) if annotations else self.root / "instances.json"
         self.pictures, self.kinds = read_pictures(path, lone_only=lone_only, names=names)
+        self.held_out = held_out
         if held_out is not None:
             self.pictures = [_without(picture, held_out) for picture in self.pictures]
         self.narrower = _narrower(self.pictures)
