@@ -110,12 +110,12 @@ def test_a_data_set_without_whole_objects_is_refused(tmp_path: Path) -> None:
 
 def test_arrange_prefers_different_objects_and_fills_up() -> None:
     sample = Flat("dog").draw(np.random.default_rng(0))
-    two = arrange(sample, 2, np.random.default_rng(0), absent_share=0.0)
+    two = arrange(sample, 2, np.random.default_rng(0), absent_share=1e-9)
     assert sorted(two.expressions) == ["dog 0", "dog 1"]
     five = arrange(sample, 5, np.random.default_rng(0))
     assert len(five.expressions) == 5
     assert set(five.expressions) == set(sample.expressions)
-    spare = arrange(sample, 2, np.random.default_rng(0), absent_share=0.0, spare=3)
+    spare = arrange(sample, 2, np.random.default_rng(0), absent_share=1e-9, spare=3)
     assert spare.expressions[:2] == two.expressions
     assert len(spare.expressions) == len(spare.masks) == 5
     assert not set(spare.expressions[2:]) & set(two.expressions)
