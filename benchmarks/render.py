@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rvos_edge.benchmarks.schema import BenchmarkResult, read_result, write_text
+from rvos_edge.atomic import new_file
+from rvos_edge.benchmarks.schema import BenchmarkResult, read_result
 from rvos_edge.benchmarks.show import busy_warning
 from rvos_edge.bundle import format_size
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import names_path
 
 BEGIN = "<!-- benchmarks:begin -->"
 END = "<!-- benchmarks:end -->"
@@ -55,7 +57,8 @@ def render(page: Path, *, results: Path | None = None) -> int:
     head, rest = text.split(BEGIN)
     rendered = f"{head}{BEGIN}\n{table(found)}\n{END}{rest.split(END)[1]}"
     if rendered != text:
-        write_text(page, rendered)
+        with names_path(page), new_file(page) as temporary:
+            temporary.write_bytes(rendered.encode())
     return len(found)
 
 

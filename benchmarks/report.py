@@ -7,16 +7,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from rvos_edge.atomic import write_output
 from rvos_edge.benchmarks.compare import compare
 from rvos_edge.benchmarks.cpu_peak import measure_cpu
 from rvos_edge.benchmarks.measure import BenchOptions, run_benchmark
 from rvos_edge.benchmarks.render import file_name, render
 from rvos_edge.benchmarks.roofline import choose_devices
-from rvos_edge.benchmarks.schema import BenchmarkResult, read_result, to_json, write_text
+from rvos_edge.benchmarks.schema import BenchmarkResult, read_result, to_json
 from rvos_edge.benchmarks.show import print_comparison, print_result, print_roof, print_roofs
 from rvos_edge.benchmarks.state import read_machine
 from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import check_outputs
 
 
 def measure(options: BenchOptions, *, json: Path | None = None) -> BenchmarkResult:
@@ -30,6 +32,7 @@ def measure(options: BenchOptions, *, json: Path | None = None) -> BenchmarkResu
         UserError: As for ``run_benchmark``, or the file cannot be written.
     """
     errors, console = Console(stderr=True), Console()
+    check_outputs([None if json is None or json.is_dir() else json], [options.bundle, options.source])
     # Drawing the bar takes time from the frames that are timed: refresh once a second.
     with Progress(console=errors, disable=not errors.is_terminal, transient=True, refresh_per_second=1) as bar:
         task = bar.add_task("", total=None)
@@ -41,7 +44,7 @@ def measure(options: BenchOptions, *, json: Path | None = None) -> BenchmarkResu
     print_result(found, console)
     if json is not None:
         file = json / file_name(found) if json.is_dir() else json
-        write_text(file, to_json(found))
+        write_output(file, to_json(found))
         console.print(f"Wrote {file}.", markup=False, soft_wrap=True)
     return found
 

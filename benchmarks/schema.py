@@ -9,7 +9,6 @@ Example:
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -235,19 +234,3 @@ def read_result(path: Path) -> BenchmarkResult:
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         message = first["msg"].removeprefix("Value error, ").lower()
         raise UserError(f"{path}: '{where}': {message}; it is no result of 'rvos-edge bench'.") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8", newline="")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another place.") from error

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.batch import BatchJob, BatchRow, FileProcessor, check_folders, find_files, make_rows
-from rvos_edge.streaming.ledger import BatchLedger
+from rvos_edge.streaming.batch import BatchJob, BatchRow, FileProcessor, find_files
+from rvos_edge.streaming.ledger import plan
 
 
 def segment(job: BatchJob, rows: list[BatchRow], *, workers: int, gpus: float = 0) -> Iterator[BatchRow]:
@@ -70,13 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
         backend=options.backend,
         threads=options.threads,
     )
-    check_folders(job)
     files = find_files(options.source)
     if not files:
         raise UserError(f"{options.source!r} names no videos; give a glob or a folder of them")
-    rows = make_rows([path.resolve() for path in files])
-    ledger = BatchLedger(job)
-    todo = [row for row in rows if not ledger.finished(row)]
+    rows, todo, ledger = plan(job, [path.resolve() for path in files])
 
     if "RAY_ADDRESS" not in os.environ:
         # Read when Ray is imported: the name is of systems that Ray does not cluster, and what it does is to keep every

@@ -36,6 +36,7 @@ from rvos_edge.export.onnx import MAX_QUERIES, count_flops, export_onnx, specs
 from rvos_edge.export.precision import Precision, arithmetic, narrowed, wired
 from rvos_edge.export.reference import prove_in_pytorch, read_clip, record, run_once
 from rvos_edge.export.weights import Storage, storage_of, store_weights, weight_bytes
+from rvos_edge.outputs import check_outputs, names_path
 from rvos_edge.parity.record import FILE as REFERENCE_FILE
 from rvos_edge.parity.record import Reference
 from rvos_edge.parity.verify import check, prove
@@ -98,6 +99,7 @@ def export_bundle(
     options = options or ExportOptions()
     if not 1 <= options.max_queries <= MAX_QUERIES:
         raise UserError(f"--max-queries {options.max_queries} is out of range; choose between 1 and {MAX_QUERIES}.")
+    check_outputs([output], [checkpoint, options.frames])
     loaded = load_checkpoint(checkpoint, preset=options.preset)
     if options.flow_scale is not None:
         _set_flow_scale(loaded, options.flow_scale)
@@ -106,12 +108,10 @@ def export_bundle(
     sizes = list(dict.fromkeys(options.sizes)) or [loaded.model.config.size]
     for size in sizes:
         _check_size(size, loaded.model)
-    if output.exists() and not (output / "manifest.json").is_file():
-        raise UserError(f"{output} exists and is not a bundle; choose another --output.")
     storage = storage_of(weights=options.weights, int8=options.int8, precision=options.precision)
 
-    with new_directory(output) as temporary:
-        loaded.tokenizer.save(str(temporary / "tokenizer.json"))
+    with names_path(output), new_directory(output) as temporary:
+        (temporary / "tokenizer.json").write_text(loaded.tokenizer.to_str(pretty=True), encoding="utf-8")
         (temporary / "card.json").write_text(json.dumps(loaded.card, indent=2) + "\n", encoding="utf-8")
         exporter = _Exporter(loaded, checkpoint, temporary, options, storage, console)
         first = exporter.export(sizes[0])

@@ -24,6 +24,7 @@ from rvos_edge.bundle import Bundle, Manifest
 from rvos_edge.errors import UserError
 from rvos_edge.export.flow_update import split_update
 from rvos_edge.export.graphs import build_graphs
+from rvos_edge.outputs import check_outputs
 from rvos_edge.parity.record import Arrays, load_reference
 from rvos_edge.parity.verify import compare, tolerance
 from rvos_edge.trainer.card import card_facts
@@ -65,6 +66,7 @@ def restore_checkpoint(
             not reproduce the bundle's reference.
     """
     console = console or Console(stderr=True)
+    check_outputs([output], [path])
     bundle = Bundle.open(path)
     card = card_facts(path)
     model = HINet(config=_config(bundle.manifest, card)).eval()

@@ -33,11 +33,11 @@ class PendingFile:
         path: The file. A pipe or a device is written through: `partial` is the path itself then.
 
     Attributes:
-        path: As given.
+        path: The file, as given.
         partial: The path to write to; exists and is empty.
 
     Raises:
-        UserError: The path cannot be written, another run writes it, or what lies there is not ours.
+        UserError: The path cannot be written, another run writes it, or this program did not write the file there.
 
     Example:
         >>> import tempfile
@@ -124,7 +124,7 @@ def write_output(path: Path, content: str | bytes) -> None:
     """Write a whole file for the user.
 
     Raises:
-        UserError: It cannot be written, or what lies there is not ours.
+        UserError: It cannot be written, or this program did not write the file there.
     """
     file = PendingFile(path)
     try:
@@ -144,10 +144,10 @@ def new_directory(path: Path, *, cache: bool = False) -> Iterator[Path]:
 
     Args:
         path: The directory.
-        cache: Replace whatever is there: for a place that is this program's alone.
+        cache: Replace whatever is there, also beside another run: for a place that is this program's alone.
 
     Raises:
-        UserError: Another run writes there, or what lies there is not ours.
+        UserError: Another run writes there, or this program did not write the directory there.
         OSError: It cannot be made or moved; the old one is back in its place.
 
     Example:
@@ -167,7 +167,8 @@ def new_directory(path: Path, *, cache: bool = False) -> Iterator[Path]:
     temporary, lock = _temporary(target), None
     new_parents = [parent for parent in target.parents if not parent.exists()]
     try:
-        _remove_leftovers(target)
+        if not cache:
+            _remove_leftovers(target)
         temporary.mkdir(parents=True)
         lock = _lock(temporary, path)
         yield temporary

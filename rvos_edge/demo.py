@@ -18,7 +18,7 @@ from rvos_edge.atomic import PendingFile
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import mark_png
 from rvos_edge.result import Overlap
-from rvos_edge.streaming.loop import Stepper, Summary, run_stream
+from rvos_edge.streaming.loop import Stepper, Summary, check_frames, run_stream
 from rvos_edge.streaming.overlay import contact_sheet
 from rvos_edge.streaming.sinks import VideoSink, open_sinks
 from rvos_edge.streaming.sources import SYNTHETIC_FPS, Frame, SyntheticSource
@@ -102,6 +102,7 @@ def run_demo(
     """
     if frames < 2:
         raise UserError(f"{frames} frames are too few for a demo whose query changes half way; ask for at least 2")
+    check_frames(frames)
     folder = Path(output_dir)
     source = SyntheticSource(seed=seed, size=size, objects=_OBJECTS)
     plan = _plan(source.camera, frames)

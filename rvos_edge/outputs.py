@@ -1,7 +1,7 @@
-"""The rule that decides whether an output may be written: it is new, or this program wrote what lies there.
+"""The rule for outputs: a file or folder is written where there is none, or where this program wrote the one there.
 
 Files carry a mark that costs readers nothing: a ``tEXt`` chunk in a PNG, a ``free`` box at the end of an mp4, a
-``generator`` in a page, and the keys of a JSON document. A folder is ours if everything in it is.
+``generator`` in a page, and the keys of a JSON document. A folder is known by all of its files.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _DOCUMENTS = (
     {"model", "command"},  # eval --json
     {"format_version", "made", "tool", "machine", "runs"},  # bench --json
     {"task", "init_from", "checkpoint_every"},  # the config.json of a training run
+    {"name", "stages"},  # and of one in several stages
 )
 """Keys by which a JSON document, or the first of several lines, is known."""
 _FOLDERS = (
@@ -52,7 +53,7 @@ _NEVER_SHOWN = (".DS_Store", "Thumbs.db", ".*.part-*")
 
 
 def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None] = ()) -> None:
-    """Refuse outputs that would cost the user something; to be called before anything is read or computed.
+    """Refuse outputs that would cost the user a file; to be called before anything is read or computed.
 
     Args:
         outputs: Files and folders to be written or replaced; None is left out.
@@ -109,7 +110,7 @@ def check_name(path: str | Path) -> None:
 
 
 def is_special(path: Path) -> bool:
-    """Tell pipes, sockets and character devices, which are written through and never replaced, from files.
+    """True for pipes, sockets and character devices, which are written through and never replaced.
 
     Raises:
         OSError: It cannot be looked at.
@@ -121,9 +122,9 @@ def is_special(path: Path) -> bool:
 
 
 def is_ours(path: Path) -> bool:
-    """Tell what this program wrote, and what is empty, from everything else.
+    """True for a file or folder that this program wrote, or that is empty.
 
-    A folder is ours if it is a bundle, a checkpoint or a report without other files, or holds nothing but masks.
+    Folders are bundles, checkpoints and reports without other files, and those that hold nothing but masks.
 
     Raises:
         OSError: It cannot be read.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rvos_edge.atomic import new_file
 from rvos_edge.bundle import Bundle, Manifest
 from rvos_edge.errors import UserError
 
@@ -51,12 +51,10 @@ def write_card(bundle: Path, results: Mapping[str, Any], card: Mapping[str, Any]
     manifest = Bundle.open(bundle).manifest
     parts = [_network(manifest), _training(manifest, card), _results(results), _limits(manifest, results, card)]
     page = bundle / _PAGE
-    temporary = bundle / f".{_PAGE}.part"
     try:
-        temporary.write_text("\n".join(parts), encoding="utf-8")
-        os.replace(temporary, page)
+        with new_file(page) as temporary:
+            temporary.write_text("\n".join(parts), encoding="utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"Cannot write {page} ({error.strerror}); make the bundle's folder writable.") from error
     return page
 

@@ -73,6 +73,8 @@ def save_checkpoint(
                 torch.save(dict(training), temporary / _TRAINING)
             for file in temporary.iterdir():
                 _reach_the_disk(file)
+    except UserError:
+        raise
     except Exception as error:  # a full disk is an OSError here, but safetensors, torch and tokenizers raise their own
         reason = str(error).splitlines()[0]
         raise UserError(f"Cannot save the checkpoint {path} ({reason}); free some space, then --resume.") from error

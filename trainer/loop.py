@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 
-from rvos_edge.atomic import recover
+from rvos_edge.atomic import make_folders, new_file, only_writer, recover
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, save_checkpoint
@@ -59,7 +60,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     path = output / "checkpoint"
-    with joined() as device:
+    with joined() as device, ExitStack() as held:
         if rank():
             console = Console(quiet=True)
         first(lambda: _claim(path, output, resume))
@@ -78,6 +79,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
         trainer = Trainer(config, checkpoint, total=config.steps(data.epoch), device=device)
         if training is not None:
             trainer.load_state(training)
+        first(lambda: _hold(output, held))
         first(lambda: write_config(config, output))
         _run(trainer, data, checkpoint, output, console, resumed=resume)
     return path
@@ -313,13 +315,17 @@ def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> 
         raise UserError(f"{output} was made with another {keys}; resume it with {output / 'config.json'}.")
 
 
+def _hold(output: Path, held: ExitStack) -> None:
+    """Keep a second run out of the folder until ``held`` is closed."""
+    make_folders(output)
+    held.enter_context(only_writer(output))
+
+
 def write_config(config: BaseModel, output: Path) -> None:
     """Write a configuration to ``config.json`` in the folder of its run."""
-    temporary = output / ".config.json.part"
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        temporary.replace(output / "config.json")
+        with new_file(output / "config.json") as temporary:
+            temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"Cannot write into {output} ({error.strerror}); free some space or choose another folder."

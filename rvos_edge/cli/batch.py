@@ -9,9 +9,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from rvos_edge.cli.options import RunOptions
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.batch import BatchJob, check_folders, make_rows
-from rvos_edge.streaming.ledger import BatchLedger
+from rvos_edge.streaming.batch import BatchJob
+from rvos_edge.streaming.ledger import plan
+from rvos_edge.streaming.loop import check_frames
 from rvos_edge.streaming.signals import terminate_as_interrupt, uninterrupted
 from rvos_edge.streaming.status import progress_bar
 from rvos_edge.streaming.workers import process_files
@@ -20,25 +22,22 @@ from rvos_edge.text import check_queries
 _BUG, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
 
 
-def run_batch(spec: str, files: list[Path], job: BatchJob, *, workers: int, resume: bool) -> None:
+def run_batch(options: RunOptions, files: list[Path]) -> None:
     """Process the files that are not finished yet and print a summary.
 
     Raises:
         UserError: The job cannot be done at all.
         typer.Exit: With 2 if files cannot be read, with 1 if something else went wrong with one, with 130 after Ctrl-C.
     """
-    check_folders(job)
+    job, spec = _job(options), options.source
     check_queries(job.queries)
-    if job.frames is not None and job.frames < 1:
-        raise UserError(f"--frames {job.frames}: ask for at least 1 frame of each file, or leave it out for all.")
-    rows = make_rows(files)
-    ledger = BatchLedger(job, resume=resume)
-    todo = [row for row in rows if not ledger.finished(row)]
+    check_frames(job.frames)
+    rows, todo, ledger = plan(job, files, resume=options.resume)
     started, frames, done, failed = time.perf_counter(), 0, 0, []
     errors, interrupted = Console(stderr=True), False
     with terminate_as_interrupt(), progress_bar(errors, disable=not errors.is_terminal) as bar:
         task = bar.add_task(escape(spec), total=len(rows), completed=len(rows) - len(todo))
-        results = process_files(job, todo, workers=workers)
+        results = process_files(job, todo, workers=1 if options.workers is None else options.workers)
         try:
             for row in results:
                 bar.advance(task)
@@ -67,3 +66,33 @@ def run_batch(spec: str, files: list[Path], job: BatchJob, *, workers: int, resu
         raise typer.Exit(_INTERRUPTED)
     if failed:
         raise typer.Exit(_BAD_INPUT if all(row["bad_input"] for row in failed) else _BUG)
+
+
+def _job(options: RunOptions) -> BatchJob:
+    single = {
+        "--window": options.window,
+        "--realtime": options.realtime,
+        "--serve": options.serve is not None,
+        "--raw": options.raw is not None,
+        "--reconnect": options.reconnect is not None,
+        "a second --output": len(options.targets) > 1,
+    }
+    if asked := [option for option, given in single.items() if given]:
+        raise UserError(f"{options.source} names many files, which {asked[0]} is not for; leave it out, or give one.")
+    return BatchJob(
+        queries=options.queries,
+        bundle=options.bundle,
+        output=Path(options.targets[0]) if options.targets else None,
+        masks=options.masks,
+        json=None if options.json is None else Path(options.json),
+        rle=None if options.rle is None else Path(options.rle),
+        overlap=options.overlap,
+        frames=options.frames,
+        opacity=options.opacity,
+        size=options.extent,
+        device=options.device,
+        backend=options.backend,
+        threads=options.threads,
+        flow=options.flow_options(),
+        runtime=options.runtime,
+    )

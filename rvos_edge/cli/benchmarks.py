@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rvos_edge.bundle import parse_size
-from rvos_edge.cli.app import BundleOption, DeviceOption, app
+from rvos_edge.cli.application import BundleOption, DeviceOption, app
 from rvos_edge.errors import UserError
 
 
@@ -19,11 +19,11 @@ def bench(
         list[str] | None, typer.Option(help="onnxruntime, openvino, ...; repeatable; all that work here if left out.")
     ] = None,
     size: Annotated[str | None, typer.Option(help="Network input as HxW, one that the bundle has.")] = None,
-    queries: Annotated[int, typer.Option(help="So many sentences at once.")] = 1,
-    frames: Annotated[int, typer.Option(help="Measured frames.")] = 200,
+    queries: Annotated[int, typer.Option(help="Number of sentences at once.")] = 1,
+    frames: Annotated[int, typer.Option(help="Measured frames.", min=1, max=1_000_000)] = 200,
     warmup: Annotated[int, typer.Option(help="Frames before them.")] = 20,
     source: Annotated[str, typer.Option(help="As for run; read or rendered before anything is timed.")] = "synthetic",
-    fps: Annotated[float, typer.Option(help="Of a camera: how many of its frames would be dropped.")] = 30.0,
+    fps: Annotated[float, typer.Option(help="Rate of a camera, to count the frames that it would drop.")] = 30.0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; one per physical core if left out.")] = None,
     device: DeviceOption = "auto",
     starts: Annotated[

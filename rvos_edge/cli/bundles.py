@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from rvos_edge.bundle import parse_size
-from rvos_edge.cli.app import DeviceOption, app
+from rvos_edge.cli.application import DeviceOption, app
 from rvos_edge.errors import UserError
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def verify(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Compare with this checkpoint in PyTorch; with ONNX Runtime if left out.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="So many of --frames at most.")] = 100,
+    limit: Annotated[int, typer.Option(help="Number of frames of --frames at most.")] = 100,
     device: DeviceOption = "cpu",
     write: Annotated[bool, typer.Option("--write/--no-write", help="Keep the proofs in the manifest.")] = True,
 ) -> None:
@@ -212,7 +212,7 @@ def inspect(
 def _builds(
     targets: Iterable[str], capabilities: list[str] | None, workspace: int | None, isolated: bool
 ) -> list[BuildOptions]:
-    """What to build for the targets that have engines, refused here if it cannot be: before a long export."""
+    """The engines to build for the targets; impossible ones are refused here, before a long export."""
     from rvos_edge.engines.registry import open_backend
     from rvos_edge.engines.tensorrt import api
     from rvos_edge.engines.tensorrt.build import BuildOptions, check_options
@@ -244,7 +244,7 @@ def _build_engines(bundle: Path, options: BuildOptions, *, missing: bool = True)
 
 
 def _baseline(bundle: Path, checkpoint: Path | None, queries: Sequence[str]) -> tuple[Segment, str]:
-    """A function from a frame to the masks that are taken for right, and who makes them."""
+    """A function from a frame to the reference masks, and the name of their maker."""
     if checkpoint is None:
         from rvos_edge.opening import open_segmenter
 

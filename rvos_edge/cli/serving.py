@@ -93,8 +93,6 @@ def serving(
         server = LiveServer(live, parse_address(serve), token=token)
     except BaseException:
         live.close()
-        for sink in reversed(sinks):  # the loop, which would, is not reached
-            sink.abort()
         raise
     with server:
         asking = " and asks for the token" if token else ""

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from rvos_edge.cli.app import app
+from rvos_edge.cli.application import app
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import check_outputs
 
 
 @app.command()
@@ -40,6 +41,8 @@ def train(
             raise UserError(f"--resume {resume}: there is no run to continue, it has no config.json; give its folder.")
     settings = load_config(config, changes or ())
     folder = resume or output or Path("runs") / settings.name
+    if resume is None:
+        check_outputs([folder / "config.json"], [config])
     if isinstance(settings, MlmConfig):
         from rvos_edge.trainer.tasks.mlm import train_text
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.atomic import new_file
 from rvos_edge.bundle import QUERIES, TEXT_GRAPH, Arithmetic, Bundle, GraphSpec, Parity, Proof, read_manifest
 from rvos_edge.engines.base import Backend
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
@@ -127,13 +126,10 @@ def keep_proofs(bundle: Bundle, proofs: Mapping[str, Proof]) -> None:
     manifest = read_manifest(bundle.path)
     updated = manifest.model_copy(update={"proofs": {**manifest.proofs, **proofs}})
     path = bundle.path / "manifest.json"
-    temporary = path.with_name(".manifest.json.part")
     try:
-        temporary.write_text(updated.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        with new_file(path) as temporary:
+            temporary.write_text(updated.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise UserError(
             f"{path} cannot be written ({error.strerror}); copy the bundle to a folder of your own, or give --no-write."
         ) from error

@@ -16,6 +16,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.opening import open_segmenter
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.result import Result
+from rvos_edge.streaming.loop import check_frames
 from rvos_edge.streaming.sources import Frame, Source, open_source
 
 
@@ -78,8 +79,7 @@ def stream(
         >>> for frame, result in rvos_edge.stream("clip.mp4", queries=["the dog on the left"]):
         ...     print(frame.index, result.scores)
     """
-    if frames is not None and frames < 1:
-        raise UserError(f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all")
+    check_frames(frames)
     with ExitStack() as stack:
         if not (bundle is None or isinstance(bundle, str | Path)):
             if options:

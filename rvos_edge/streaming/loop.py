@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ _RATE_SECONDS = 2.0
 
 
 class Stepper(Protocol):
-    """What the loop needs of a segmenter."""
+    """The part of a segmenter that the loop uses."""
 
     @property
     def queries(self) -> tuple[str, ...]: ...
@@ -41,18 +42,18 @@ class Stepper(Protocol):
 
 
 class StreamControls(Protocol):
-    """What steers a stream while it runs: keys in the window, a web page. The loop calls it from its own thread."""
+    """Controls of a stream while it runs: keys in the window, a web page. The loop calls them from its own thread."""
 
     @property
     def view(self) -> OverlayView:
-        """How the next overlay is drawn; asked once per frame, after `apply`."""
+        """Settings of the next overlay; read once per frame, after `apply`."""
 
     @property
     def paused(self) -> bool:
-        """Whether the stream stands still after the frame in hand."""
+        """True if the stream stands still after the current frame."""
 
     def apply(self, segmenter: Stepper) -> bool:
-        """Change what was asked for, such as the queries; called before each frame and often during a pause.
+        """Carry out what was asked for, such as new queries; called before each frame and often during a pause.
 
         Returns:
             False to end the stream.
@@ -104,7 +105,7 @@ class Latencies:
 
 
 class Meter:
-    """Counts and times the frames of a stream; `run_stream` feeds it, who shows a status reads it in between.
+    """Counts and times the frames of a stream; `run_stream` feeds it, a status display reads it in between.
 
     Attributes:
         frames: Frames that every sink has.
@@ -147,7 +148,7 @@ class Meter:
         self._finished.append(self._ended)
 
     def summary(self, *, dropped: int, interrupted: bool, failures: Sequence[str] = ()) -> Summary:
-        """What the stream did until now."""
+        """A summary of the stream until now."""
         seconds = self._ended - self._started
         return Summary(
             frames=self.frames,
@@ -163,7 +164,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a stream did.
+    """The summary of a stream.
 
     Attributes:
         frames: Frames that every sink has.
@@ -172,8 +173,8 @@ class Summary:
         dropped: Live frames that were overtaken by newer ones.
         stages: Per stage of the segmenter, milliseconds.
         latency: From capture to mask, milliseconds; None without frames. Overlay and sinks come after the mask.
-        interrupted: Whether Ctrl-C or SIGTERM ended it.
-        failures: What made single sinks end before the stream.
+        interrupted: True if Ctrl-C, SIGTERM or SIGHUP ended it.
+        failures: Reasons for which single sinks ended before the stream.
     """
 
     frames: int
@@ -214,17 +215,17 @@ def run_stream(
         sinks: Closed or aborted here.
         frames: Stop after so many, None for all.
         on_result: See `OnResult`.
-        needs_overlay: Whether to draw; None: if a sink wants it.
-        opacity: Of the masks in the overlay, 0 to 1; `controls` have their own.
+        needs_overlay: True to draw overlays, None to draw them if a sink wants them.
+        opacity: Opacity of the masks in the overlay, 0 to 1; `controls` have their own.
         keep_partial: False aborts the sinks after any error, also of one of them, or Ctrl-C, which then goes on to the
             caller.
-        overlap: What becomes of pixels that several queries claim, in everything that comes after the segmenter.
+        overlap: The rule for pixels that several queries claim, in everything that comes after the segmenter.
         tell: Takes a sentence when a sink had to end before the stream.
-        controls: Consulted before each frame; None for a stream that nobody steers.
-        meter: Counts the frames, for who wants to look at it meanwhile.
+        controls: Consulted before each frame; None for a stream without controls.
+        meter: Counts the frames, for a display that reads it meanwhile.
 
     Raises:
-        UserError: Of the source, the segmenter or a sink, or `frames` is less than 1.
+        UserError: From the source, the segmenter or a sink, or `frames` is less than 1.
     """
     meter = meter or Meter()
     meter.start()
@@ -232,8 +233,7 @@ def run_stream(
     draws = outputs.wants_overlay if needs_overlay is None else needs_overlay
     view, interrupted = OverlayView(opacity=opacity), False
     try:
-        if frames is not None and frames < 1:
-            raise UserError(f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all")
+        check_frames(frames)
         for frame in itertools.islice(source, frames):
             if controls is not None:
                 if not controls.apply(segmenter):
@@ -261,10 +261,20 @@ def run_stream(
         else:
             outputs.abort()
         raise
-    # Who pressed Ctrl-C again while the outputs are finished has what they wanted.
+    # A second Ctrl-C while the outputs are finished changes nothing.
     with suppress(KeyboardInterrupt) if interrupted else nullcontext(), uninterrupted():
         outputs.close()
     return meter.summary(dropped=source.dropped, interrupted=interrupted, failures=outputs.failures)
+
+
+def check_frames(frames: int | None) -> None:
+    """Refuse a number of frames that cannot be counted to.
+
+    Raises:
+        UserError: It is less than 1, or beyond what a machine counts.
+    """
+    if frames is not None and not 1 <= frames <= sys.maxsize:
+        raise UserError(f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all")
 
 
 def _noted(overlay: NDArray[np.uint8] | None, view: OverlayView) -> NDArray[np.uint8] | None:

@@ -11,19 +11,19 @@ from typing import IO
 class Program:
     """A program that frames are read from or written to.
 
-    It has a session of its own: Ctrl-C is for us, and we end it. What it says on stderr is kept.
+    It has a session of its own, so that Ctrl-C does not reach it: `end` ends it. Its stderr is kept.
 
     Args:
         command: Program and arguments.
-        reads: Whether its stdin is a pipe to us; else it is empty.
-        writes: Whether its stdout is a pipe to us; else it is thrown away.
+        reads: Make its stdin a pipe, `stdin`; it is empty otherwise.
+        writes: Make its stdout a pipe, `stdout`; it is thrown away otherwise.
 
     Raises:
         OSError: It cannot be started.
     """
 
     def __init__(self, command: list[str], *, reads: bool = False, writes: bool = False) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe that nobody empties would stop the program)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe that is not emptied would stop the program)
         try:
             self._process = subprocess.Popen(
                 command,

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, so that outputs are finished whichever comes, and whenever."""
+"""SIGINT, SIGTERM and SIGHUP: outputs are finished whichever comes, and whenever."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _PATIENCE = 2.0
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put SIGINT and SIGTERM off until the block ends: a frame is written everywhere or nowhere, an output is finished.
+    """Put the three signals off until the block ends: a frame is written everywhere or nowhere, an output is finished.
 
     One that comes more than two seconds after the first is a KeyboardInterrupt at once: something hangs, such as the
     reader of a pipe. Other threads than the main one are never interrupted; there this does nothing.
@@ -31,8 +31,9 @@ def uninterrupted() -> Iterator[None]:
             raise KeyboardInterrupt
         pending.setdefault(number, now)
 
-    # A handler that does not come from Python (None) could not be put back.
-    before = [(number, handler) for number in _ENDING if (handler := signal.getsignal(number)) is not None]
+    # A handler that does not come from Python (None) could not be put back; nohup ignores SIGHUP.
+    handlers = [(number, signal.getsignal(number)) for number in _ENDING]
+    before = [(number, handler) for number, handler in handlers if handler not in (None, signal.SIG_IGN)]
     for number, _ in before:
         signal.signal(number, remember)
     try:
@@ -46,12 +47,29 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Make SIGTERM a KeyboardInterrupt within the block, as SIGINT is; only in the main thread."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is None:
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Make SIGTERM and SIGHUP a KeyboardInterrupt within the block, as SIGINT is; only in the main thread.
+
+    A handler of the caller stays, and so does nohup's wish that SIGHUP be ignored.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    taken = [number for number in _ENDING if main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def born_deaf() -> Iterator[None]:
+    """Block SIGINT and SIGHUP for the processes that are started within the block: their parent ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,4 +1,4 @@
-"""What a terminal shows while a stream runs: a bar with the time left for files, a live status for cameras."""
+"""The display on a terminal while a stream runs: a bar with the time left for files, a live status for cameras."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Status:
     Args:
         source: A live or endless one has a status, one of known length a bar.
         meter: The one that `run_stream` feeds.
-        backend: For people.
-        frames: How many are asked for, None for all.
+        backend: Name of the backend, for display.
+        frames: Number of frames asked for, None for all.
         console: Usually of stderr.
         hidden: Show nothing, because something else is written to the same terminal.
 

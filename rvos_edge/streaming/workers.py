@@ -15,6 +15,7 @@ from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.engines.registry import settled_backend
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.batch import BatchJob, BatchRow, FileProcessor
+from rvos_edge.streaming.signals import born_deaf
 
 _PATIENCE = 5.0
 """Seconds for a worker to remove its unfinished outputs."""
@@ -27,7 +28,7 @@ def process_files(job: BatchJob, rows: Sequence[BatchRow], *, workers: int = 1) 
     have not finished.
 
     Args:
-        job: What is done with each file.
+        job: The work to do on each file.
         rows: The files.
         workers: Processes, each with `job.threads` CPU threads, or its share of the cores if that is None; 1 stays in
             this process. Outputs are the same bytes for any number of workers where each has the same number of
@@ -63,7 +64,8 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs, job), daemon=True)
         self.row: BatchRow | None = None
-        self.process.start()
+        with born_deaf():  # a signal of the terminal reaches the whole group
+            self.process.start()
         theirs.close()  # or the end of the process would not be seen on our end
 
     def give(self, row: BatchRow | None) -> None:
@@ -92,7 +94,7 @@ class _Pool:
                     yield done
 
     def _next(self, worker: _Worker, waiting: list[BatchRow]) -> BatchRow | None:
-        """Take what a worker says, give it the next row; returns a row that is done."""
+        """Receive from a worker and give it the next row; returns a row that is done."""
         row = worker.row
         try:
             said = worker.pipe.recv()
@@ -131,8 +133,7 @@ class _Pool:
 
 
 def _work(pipe: connection.Connection, job: BatchJob) -> None:
-    """The life of a worker: say that it is ready (None), then a row back for each row until it is sent home."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
+    """Run a worker: send None when it is ready, then a row back for each row until None comes."""
     signal.signal(signal.SIGTERM, _leave)
     with suppress(EOFError, BrokenPipeError):  # the parent is gone
         try:

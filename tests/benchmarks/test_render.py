@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from support.bench_results import make_result
 
+from rvos_edge.atomic import write_output
 from rvos_edge.benchmarks.render import BEGIN, END, file_name, render
-from rvos_edge.benchmarks.schema import State, to_json, write_text
+from rvos_edge.benchmarks.schema import State, to_json
 from rvos_edge.errors import UserError
 
 TEXT = f"# Title\r\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter, no newline at the end"
@@ -20,7 +21,7 @@ def page(tmp_path: Path) -> Path:
     for number, times in enumerate(([10.0] * 4, [20.0] * 4)):
         result = make_result({"onnxruntime": times, "openvino": times})
         result = result.model_copy(update={"made": f"2026-02-0{number + 1}T00:00:00Z"})
-        write_text(tmp_path / "benchmarks" / "results" / file_name(result), to_json(result))
+        write_output(tmp_path / "benchmarks" / "results" / file_name(result), to_json(result))
     path = tmp_path / "README.md"
     path.write_text(TEXT, encoding="utf-8", newline="")
     return path
@@ -48,7 +49,7 @@ def test_twice_is_as_once(page: Path) -> None:
 def test_row_of_a_busy_machine_says_so(page: Path) -> None:
     result = make_result({"onnxruntime": [10.0] * 4})
     busy = result.model_copy(update={"before": State(load_average=3.7)})
-    write_text(page.parent / "benchmarks" / "results" / "busy.json", to_json(busy))
+    write_output(page.parent / "benchmarks" / "results" / "busy.json", to_json(busy))
     render(page)
     text = page.read_text(encoding="utf-8")
     assert "| Some Board (2026-01-31, busy: load 3.7) |" in text

@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -210,6 +211,7 @@ def test_pictures_are_decoded_one_at_a_time(serve: Serve, monkeypatch: pytest.Mo
     def decode(data: bytes) -> Any:
         assert decoding.acquire(blocking=False)
         try:
+            time.sleep(0.1)  # the others come meanwhile
             return decode_picture(data)
         finally:
             decoding.release()

@@ -36,6 +36,7 @@ def ended(connection: socket.socket) -> bytes:
 
 def test_silent_connections_do_not_shut_out_others(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MOST_PER_ADDRESS", 6)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 1e6)
     served = serve()
     with ExitStack() as stack:
         silent = [stack.enter_context(opened(served, sent)) for sent in (b"", b"GET / HTTP/1.1\r\n") * 6]
@@ -95,6 +96,7 @@ def test_an_answer_that_is_not_read_ends_the_connection(serve: Serve, monkeypatc
     monkeypatch.setattr(Shown, "draw", lambda self, legend=False: noise)
     with opened(served, GET.replace(b"health", b"snapshot")) as connection:
         state = served.page_server._server.server_state
+        wait_until(lambda: state.connections)
         wait_until(lambda: not state.connections)  # it left although the client is still there
         assert len(ended(connection)) < noise.size
 

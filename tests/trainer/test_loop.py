@@ -17,6 +17,7 @@ from support.layouts import write_davis17
 from torch.utils.tensorboard import SummaryWriter
 from typer.testing import CliRunner
 
+from rvos_edge.atomic import only_writer
 from rvos_edge.cli import app
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state
@@ -379,3 +380,9 @@ def test_trained_text_is_not_cached() -> None:
     before = trainer.objective.sentences(rows)[0]
     trainer.step(_batch())
     assert not torch.equal(before, trainer.objective.sentences(rows)[0])
+
+
+def test_a_second_run_in_one_folder_is_refused(tmp_path: Path) -> None:
+    with only_writer(tmp_path), pytest.raises(UserError, match="is being written by another run; wait for it"):
+        train(_config(), tmp_path, console=_quiet())
+    assert list(tmp_path.iterdir()) == []

@@ -331,7 +331,7 @@ class DataConfig(StrictModel):
     flow: str = "runs/flow"
     """Folder of the stored flow."""
     held_out: bool = False
-    """Never use the words of ``configs/held-out.yaml``, on which the model is evaluated as on unknown words."""
+    """Never use the words of ``generate/held_out.yaml``, on which the model is evaluated as on unknown words."""
     licences: list[str] = Field(default_factory=list)
     """Licences of the data, for the model card."""
 

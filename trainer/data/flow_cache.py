@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 
 
@@ -79,13 +79,11 @@ class FlowCache:
         self._path(video, ".json").unlink(missing_ok=True)
         for suffix in (".npy", ".json"):
             final = self._path(video, suffix)
-            temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-            with temporary.open("wb") as file:
+            with new_file(final) as temporary, temporary.open("wb") as file:
                 if suffix == ".npy":
                     np.save(file, np.nan_to_num(array, posinf=0, neginf=0), allow_pickle=False)
                 else:
                     file.write(json.dumps(facts, indent=1).encode())
-            os.replace(temporary, final)
         self._open.pop(video, None)
 
     def read(self, video: str, index: int) -> NDArray[np.float16]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,16 @@ from typing import Any
 from rich.console import Console
 
 from rvos_edge import __version__
+from rvos_edge.atomic import write_output
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import check_inputs, check_outputs
+from rvos_edge.streaming.ledger import Ledger
 from rvos_edge.trainer.card import card_facts, write_card
 from rvos_edge.trainer.evaluate.attributes import attribute_table, find_attributes
 from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
-from rvos_edge.trainer.evaluate.ledger import EvaluationLedger, Metrics
 from rvos_edge.trainer.evaluate.masks import MaskFolder
 from rvos_edge.trainer.evaluate.model import Predictor, model_hash, open_predictor
+from rvos_edge.trainer.evaluate.scorers import Metrics
 from rvos_edge.trainer.evaluate.show import progress_bar, show
 from rvos_edge.trainer.evaluate.swap import evaluate_swap
 from rvos_edge.trainer.evaluate.synthetic import evaluate_synthetic
@@ -86,7 +88,7 @@ def evaluate(options: EvalOptions, *, console: Console | None = None) -> dict[st
     """
     _check(options)
     console = console or Console()
-    ledger = EvaluationLedger(_partial_file(options.json), _facts(options), resume=options.resume)
+    ledger = Ledger(_partial_file(options.json), _facts(options), resume=options.resume)
     if len(ledger):
         console.print(f"going on with {ledger.path}: {len(ledger)} parts are done")
     folder = options.checkpoint or options.bundle or Path()
@@ -100,7 +102,7 @@ def evaluate(options: EvalOptions, *, console: Console | None = None) -> dict[st
         raise
     show(results, console)
     if options.json is not None:
-        _write(options.json, json.dumps(results, indent=2) + "\n")
+        write_output(options.json, json.dumps(results, indent=2) + "\n")
         console.print(f"results: {options.json}")
     ledger.remove()
     if options.masks is not None:
@@ -110,7 +112,7 @@ def evaluate(options: EvalOptions, *, console: Console | None = None) -> dict[st
     return results
 
 
-def _run(options: EvalOptions, predictor: Predictor, ledger: EvaluationLedger, console: Console) -> dict[str, Any]:
+def _run(options: EvalOptions, predictor: Predictor, ledger: Ledger, console: Console) -> dict[str, Any]:
     results: dict[str, Any] = {}
     dataset = "davis16" if options.dataset == "all" else options.dataset
     masks = None if options.masks is None else MaskFolder(options.masks)
@@ -162,6 +164,9 @@ def _check(options: EvalOptions) -> None:
         raise UserError(f"--expressions {options.expressions} does not exist; give the file of the sentences.")
     if options.json is not None and options.json.is_dir():
         raise UserError(f"--json {options.json} is a folder; give a file name.")
+    inputs = (options.checkpoint, options.bundle, options.root, options.coco, options.expressions)
+    check_outputs([options.json], inputs)
+    check_inputs([options.masks] if options.masks is not None else [], inputs)
 
 
 def _partial_file(path: Path | None) -> Path | None:
@@ -190,14 +195,3 @@ def _command(options: EvalOptions) -> str:
             continue
         words.append(f"--{field.name} {value.resolve().name if isinstance(value, Path) else value}")
     return " ".join(words)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"Cannot write {path} ({error.strerror}); choose another place.") from error

@@ -8,8 +8,7 @@ from pathlib import Path
 import yaml
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.evaluate.ledger import Metrics
-from rvos_edge.trainer.evaluate.scorers import mean
+from rvos_edge.trainer.evaluate.scorers import Metrics, mean
 
 PAPER = {
     "AC": 0.851,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import mark_png
 from rvos_edge.streaming.sinks import indexed_png
 
 
@@ -40,19 +40,16 @@ class MaskFolder:
     @contextlib.contextmanager
     def video(self, name: str) -> Iterator[VideoMasks]:
         """Collect the masks of a video; after an error none of them is left."""
-        masks = VideoMasks(self.root, name)
-        try:
-            yield masks
-            masks.commit()
-        finally:
-            masks.discard()
+        with _writing(self.root), contextlib.ExitStack() as folders:
+            yield VideoMasks(self.root, name, folders)
 
 
 class VideoMasks:
-    """The masks of one video, under temporary names until ``commit``."""
+    """The masks of one video, in folders that get their names when ``folders`` is closed."""
 
-    def __init__(self, root: Path, video: str) -> None:
+    def __init__(self, root: Path, video: str, folders: contextlib.ExitStack) -> None:
         self.root, self.video = root, video
+        self._stack = folders
         self._folders: dict[Path, Path] = {}
 
     def write(self, key: str, frame: str, mask: NDArray[np.bool_]) -> None:
@@ -61,33 +58,16 @@ class VideoMasks:
         image = mask.view(np.uint8) * np.uint8(255)
         # Level 1: masks compress well at any level, and higher ones are slow.
         content = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-        self._put(_inside(folder, key, f"{frame}.png"), content)
+        self._put(_inside(folder, key, f"{frame}.png"), mark_png(content))
 
     def write_objects(self, runs: str, frame: str, ids: NDArray[np.uint8]) -> None:
         """Store the map of object ids, uint8 [H,W], of a set of expressions."""
         folder = self._folder(_inside(self.root / "Combined", runs, self.video))
         self._put(_inside(folder, f"{frame}.png"), indexed_png(ids))
 
-    def commit(self) -> None:
-        """Give the folders their names."""
-        for path, partial in self._folders.items():
-            with _writing(path):
-                shutil.rmtree(path, ignore_errors=True)
-                os.replace(partial, path)
-        self._folders = {}
-
-    def discard(self) -> None:
-        """Remove the temporary folders."""
-        for partial in self._folders.values():
-            shutil.rmtree(partial, ignore_errors=True)
-        self._folders = {}
-
     def _folder(self, path: Path) -> Path:
         if path not in self._folders:
-            partial = path.with_name(f".{path.name}.part")
-            # Left by an evaluation that was killed.
-            shutil.rmtree(partial, ignore_errors=True)
-            self._folders[path] = partial
+            self._folders[path] = self._stack.enter_context(new_directory(path))
         return self._folders[path]
 
     @staticmethod

@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.trainer.data.readers.base import Query
-from rvos_edge.trainer.evaluate.ledger import Metrics
 from rvos_edge.trainer.metrics import IouMeter, boundary_accuracy, combine_objects, region_similarity, statistics
 
 Masks = NDArray[np.bool_]
+Metrics = dict[str, Any]
+"""Metrics by name, as JSON has them."""
 DAVIS_METRICS = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay")
 SETTINGS = ("standard", "binary")
 _QUERIES_PER_PASS = 24

@@ -26,9 +26,8 @@ from rvos_edge.trainer.data.generate.templates import Pair, describe
 from rvos_edge.trainer.data.readers.coco import CocoDataset
 from rvos_edge.trainer.data.readers.davis16 import SCENERY, Davis16Clips
 from rvos_edge.trainer.data.transforms import Augmentation
-from rvos_edge.trainer.evaluate.ledger import Metrics
 from rvos_edge.trainer.evaluate.model import Predictor
-from rvos_edge.trainer.evaluate.scorers import mean
+from rvos_edge.trainer.evaluate.scorers import Metrics, mean
 from rvos_edge.trainer.evaluate.synthetic import EMPTY_SHARE
 from rvos_edge.trainer.metrics import region_similarity
 

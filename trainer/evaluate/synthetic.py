@@ -10,9 +10,8 @@ from rich.progress import Progress
 from rvos_edge.errors import UserError
 from rvos_edge.synthetic.camera import SyntheticCamera
 from rvos_edge.trainer.data.generate.synthetic import EVALUATION_SEEDS
-from rvos_edge.trainer.evaluate.ledger import Metrics
 from rvos_edge.trainer.evaluate.model import Predictor
-from rvos_edge.trainer.evaluate.scorers import mean
+from rvos_edge.trainer.evaluate.scorers import Metrics, mean
 from rvos_edge.trainer.metrics import region_similarity
 
 EMPTY_SHARE = 0.005

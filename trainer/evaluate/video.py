@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from rvos_edge.errors import UserError
+from rvos_edge.streaming.ledger import Ledger
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, Query
 from rvos_edge.trainer.data.readers.davis16 import SCENERY
-from rvos_edge.trainer.evaluate.ledger import EvaluationLedger, Metrics
 from rvos_edge.trainer.evaluate.masks import MaskFolder, VideoMasks
 from rvos_edge.trainer.evaluate.model import Predictor
 from rvos_edge.trainer.evaluate.scorers import (
+    Metrics,
     ObjectsScorer,
     OverlapScorer,
     RegionScorer,
@@ -65,7 +66,7 @@ def evaluate_clips(
     dataset: str,
     *,
     rules: Rules | None = None,
-    ledger: EvaluationLedger | None = None,
+    ledger: Ledger | None = None,
     progress: Progress | None = None,
 ) -> Metrics:
     """Score every video of a data set, with as many of its queries in one pass as memory allows.
@@ -91,7 +92,7 @@ def evaluate_clips(
         UserError: A file is missing or damaged, or an option does not apply to the data set.
     """
     rules = rules or Rules()
-    ledger = EvaluationLedger(None, {}) if ledger is None else ledger
+    ledger = Ledger(None, {}) if ledger is None else ledger
     _check(rules, MEASURES[dataset])
     queries = {video: clips.queries(video) for video in clips.videos if clips.queries(video)}
     sets = expression_sets(queries) if MEASURES[dataset] == "objects" else {}

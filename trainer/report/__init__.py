@@ -16,6 +16,7 @@ from rich.table import Table
 
 from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import check_outputs
 from rvos_edge.trainer.data.readers.base import ReferringClips
 from rvos_edge.trainer.evaluate.data import open_clips
 from rvos_edge.trainer.evaluate.model import open_predictor
@@ -76,8 +77,8 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
         Path of the page.
 
     Raises:
-        UserError: An option is out of range, two runs have one name, a file is missing or damaged, or ``output`` is
-            not a report.
+        UserError: An option is out of range, two runs have one name, a file is missing or damaged, or ``output`` holds
+            something else.
 
     Example:
         >>> report(ReportOptions(runs=["both=runs/both/checkpoint"], root=Path("DAVIS"), every=5))  # doctest: +SKIP
@@ -86,11 +87,10 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
     output = options.output
     if options.every < 1:
         raise UserError(f"--every {options.every} is out of range; 1 scores every frame, 5 every fifth.")
-    if output.exists() and not (output / TABLE).is_file():
-        raise UserError(f"{output} exists and is not a report; choose another --output.")
     if options.split is None and options.dataset == "davis16":
         options = replace(options, split="dev")
     runs = read_runs(options.runs, options.bundle)
+    check_outputs([output], [options.root, options.expressions, *(run.path for run in runs)])
     clips = open_clips(options.dataset, options.root, options.split, options.expressions)
     recordings = [_record(run, clips, options.every, console) for run in runs]
     table: dict[str, Any] = {

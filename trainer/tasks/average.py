@@ -11,6 +11,7 @@ from torch import nn
 
 from rvos_edge.bundle import sha256_of
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import check_outputs
 from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -30,10 +31,11 @@ def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0
         ``output``.
 
     Raises:
-        UserError: There are no checkpoints, or their networks or vocabularies differ.
+        UserError: There are no checkpoints, their networks or vocabularies differ, or ``output`` holds something else.
     """
     if not paths:
         raise UserError("there is nothing to average; give checkpoint directories.")
+    check_outputs([output], paths)
     first, *others = [load_checkpoint(path) for path in paths]
     for path, other in zip(paths[1:], others, strict=True):
         if other.model.config != first.model.config or other.tokenizer.get_vocab() != first.tokenizer.get_vocab():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import BertForMaskedLM
 
+from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.config import MlmConfig
 from rvos_edge.trainer.data.config import expressions_of
@@ -197,20 +197,18 @@ def _load_head(model: Any, state: Mapping[str, Tensor]) -> bool:
 
 
 def _save(model: Any, tokenizer: Tokenizer, folder: Path, facts: Mapping[str, Any]) -> None:
-    temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        # The decoder's weight and bias are aliases.
-        state = {key: value for key, value in model.state_dict().items() if not key.startswith(f"{_HEAD}decoder.")}
-        tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-        save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
-        model.config.architectures = ["BertForMaskedLM"]
-        (temporary / "config.json").write_text(model.config.to_json_string(), encoding="utf-8")
-        tokenizer.save(str(temporary / "tokenizer.json"))
-        (temporary / "card.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        temporary.rename(folder)
+        with new_directory(folder) as temporary:
+            # The decoder's weight and bias are aliases.
+            state = {key: value for key, value in model.state_dict().items() if not key.startswith(f"{_HEAD}decoder.")}
+            tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+            save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
+            model.config.architectures = ["BertForMaskedLM"]
+            (temporary / "config.json").write_text(model.config.to_json_string(), encoding="utf-8")
+            tokenizer.save(str(temporary / "tokenizer.json"))
+            (temporary / "card.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    except UserError:
+        raise
     except Exception as error:  # a full disk is an OSError here, but safetensors and tokenizers raise their own
-        shutil.rmtree(temporary, ignore_errors=True)
         reason = str(error).splitlines()[0]
         raise UserError(f"Cannot save the text model {folder} ({reason}); free some space and start again.") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
+from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
@@ -181,10 +182,8 @@ class ContextMaker:
         if self._cache is None or not self._unsaved:
             return
         self._unsaved = False
-        temporary = self._path.with_name(f".{self._path.name}.part")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), new_file(self._path) as temporary:
             temporary.write_bytes(bytes(self._cache.serialize()))
-            temporary.replace(self._path)
 
 
 def parser_errors(parser: Any) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from rvos_edge.atomic import new_file
 from rvos_edge.bundle import TEXT_GRAPH, Bundle, GraphSpec, TensorSpec
 from rvos_edge.engines.tensorrt import api
 from rvos_edge.engines.tensorrt.engine_cache import EngineCache, EngineKey
@@ -267,10 +268,8 @@ def _extents(tensor: TensorSpec, symbols: dict[str, int]) -> tuple[int, ...]:
 
 def _save_timings(config: Any, path: Path) -> None:
     data = bytes(config.get_timing_cache().serialize())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    with new_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _type_in_file(spec: GraphSpec) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from rvos_edge.atomic import new_directory
 from rvos_edge.bundle import Bundle, sha256_of
 from rvos_edge.errors import UserError
 from rvos_edge.strict import StrictModel
@@ -91,17 +91,13 @@ class EngineCache:
             UserError: The bundle cannot be written.
         """
         folder = self.root / key.fingerprint
-        temporary = self.root / f".{key.fingerprint}.{os.getpid()}.part"
         try:
-            temporary.mkdir(parents=True)
-            path = temporary / f"{key.graph}.engine"
-            path.write_bytes(plan)
-            entry = Entry(key=key, sha256=sha256_of(path))
-            (temporary / "key.json").write_text(entry.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            os.rename(temporary, folder)
+            with new_directory(folder, cache=True) as temporary:
+                path = temporary / f"{key.graph}.engine"
+                path.write_bytes(plan)
+                entry = Entry(key=key, sha256=sha256_of(path))
+                (temporary / "key.json").write_text(entry.model_dump_json(indent=2) + "\n", encoding="utf-8")
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
                 f"{folder} cannot be written ({error.strerror}); free some space, or copy the bundle to a folder of "
                 "your own."

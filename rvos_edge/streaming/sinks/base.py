@@ -93,9 +93,9 @@ class Outputs:
         """Give one frame to every sink; one that fails is closed with what it has, and left out from then on.
 
         Args:
-            frame: As for ``Sink.write``.
-            result: As for ``Sink.write``.
-            overlay: As for ``Sink.write``.
+            frame: See ``Sink.write``.
+            result: See ``Sink.write``.
+            overlay: See ``Sink.write``.
             noted: The picture that screens show instead of the overlay, None for the same.
 
         Raises:

@@ -36,7 +36,7 @@ class MaskSink:
         locked: The caller holds the folder, so that no other run writes into it.
 
     Raises:
-        UserError: The folder cannot be written, another run writes into it, or it holds PNGs that are not ours.
+        UserError: The folder cannot be written, another run writes into it, or it holds PNGs of other programs.
     """
 
     wants_overlay = False

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.program import Program
 from rvos_edge.streaming.sinks.base import fit
-from rvos_edge.streaming.sources import Frame, Tell, tell_stderr, without_password
+from rvos_edge.streaming.sources import Frame, Tell, tell_stderr
 
 if TYPE_CHECKING:
     from rvos_edge.result import Result
@@ -32,14 +33,14 @@ class FfmpegSink:
     stream. When ffmpeg ends, because the server is not there or went away, it is started again with growing pauses.
 
     Args:
-        url: Where to.
+        url: The address to send to.
         fps: Frames per second that the source states.
         backoff: Seconds before the first new start, which double with every other up to the second number.
         tell: Takes a sentence when the connection is lost.
 
     Attributes:
         dropped: Overlays that were replaced by a newer one before they were sent.
-        restarts: How often ffmpeg was started again.
+        restarts: Times that ffmpeg was started again.
 
     Raises:
         UserError: There is no ffmpeg.
@@ -51,7 +52,7 @@ class FfmpegSink:
         self, url: str, fps: float, *, backoff: tuple[float, float] = (1.0, 16.0), tell: Tell = tell_stderr
     ) -> None:
         program = shutil.which("ffmpeg")
-        self._name = without_password(url)
+        self._name = hide_secrets(url)
         if program is None:
             raise UserError(f"{self._name} needs the program ffmpeg; install it (apt install ffmpeg)")
         self._ffmpeg, self._url, self._fps = program, url, fps
@@ -78,7 +79,7 @@ class FfmpegSink:
             self._thread.start()
 
     def command(self, size: tuple[int, int]) -> list[str]:
-        """How ffmpeg is called for overlays of `size` (height, width)."""
+        """The command line of ffmpeg for overlays of `size` (height, width)."""
         scheme = self._url.partition(":")[0].lower()
         container = _CONTAINERS.get(scheme.removesuffix("s") if scheme != "srt" else scheme, ["-f", "mpegts"])
         given = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{size[1]}x{size[0]}", "-framerate", f"{self._fps:g}"]
@@ -106,7 +107,7 @@ class FfmpegSink:
             self.restarts += 1
 
     def _send(self) -> str:
-        """Start ffmpeg and feed it until it ends, or we do; returns what it complained of."""
+        """Start ffmpeg and feed it until it or the stream ends; returns its complaint."""
         assert self._size is not None
         try:
             program = Program(self.command(self._size), reads=True)
@@ -127,7 +128,7 @@ class FfmpegSink:
         except OSError:  # the pipe is broken: it says why itself
             pass
         program.end(patience=_PATIENCE if self._closing.is_set() else 0.5)
-        return program.said().replace(self._url, self._name)
+        return hide_secrets(program.said().replace(self._url, self._name))
 
     def close(self) -> None:
         """Send what is left, for a few seconds at most."""

@@ -27,7 +27,7 @@ CLOSED = 0x100
 """The code that closing the window with the mouse stands for, which no key has."""
 _NO_KEY = -1
 _WAIT_MS = 5
-"""Of several keys within one wait OpenCV with Qt reports the last."""
+"""Milliseconds; of several keys within one wait, OpenCV with Qt reports the last."""
 _GLANCE = 0.01
 _TIMEOUT = 3.0
 
@@ -36,15 +36,13 @@ class WindowSink:
     """Shows the overlays in a window, at the size of the first, and hands on the keys pressed in it.
 
     The window lives in a thread of its own: it stays alive and misses no key while the model computes, and drawing it
-    does not slow the stream. Its keys are handed on in the caller's thread, by `write` and `poll`: who stops writing
-    (a pause, a slow source) calls `poll` instead. On a Mac, where windows belong to the main thread, those two calls
-    serve the window themselves.
+    does not slow the stream. Its keys are handed on in the caller's thread, by `write`, `show` and `poll`. On a Mac,
+    where windows belong to the main thread, those calls serve the window themselves.
 
     Args:
-        title: Of the window.
-        keys: Called with the code of each key that was pressed, as `cv2.waitKeyEx` gives it ("q" is 113, space 32,
-            "/" 47, "1" 49, Escape 27; beyond that the window system's own), and with `CLOSED` when the window was
-            closed, from within `write` and `poll`. What it raises goes through to the caller of `write` or `poll`.
+        title: Title of the window.
+        keys: Called with the code of each character that was typed ("q" is 113, space 32), and with `CLOSED` when the
+            window was closed, from within `write`, `show` and `poll`.
 
     Raises:
         UserError: There is no screen, or this OpenCV cannot open windows.
@@ -137,7 +135,7 @@ class WindowSink:
                 self._sized = True
                 cv2.resizeWindow(self.title, image.shape[1], image.shape[0])
             cv2.imshow(self.title, image)
-        key = cv2.waitKeyEx(_WAIT_MS)
+        key = cv2.waitKey(_WAIT_MS)  # without the window system's modifiers, such as Num Lock
         if key != _NO_KEY:
             self._pressed.put(key)
         elif not self._visible():

@@ -1,4 +1,4 @@
-"""Where frames come from: files, folders, cameras, network streams, raw frames on stdin, the synthetic camera.
+"""Sources of frames: files, folders, cameras, network streams, raw frames on stdin, the synthetic camera.
 
 Example:
     >>> with open_source("clips/dog.mp4") as source:
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import check_name
 from rvos_edge.streaming.sources.base import (
     Frame,
     Source,
@@ -22,8 +23,16 @@ from rvos_edge.streaming.sources.base import (
     quiet_opencv,
     tell_stderr,
 )
-from rvos_edge.streaming.sources.cameras import open_camera, open_csi, open_url, without_password
-from rvos_edge.streaming.sources.files import IMAGE_SUFFIXES, ImageFiles, VideoFile, open_file, open_folder, open_glob
+from rvos_edge.streaming.sources.cameras import open_camera, open_csi, open_url
+from rvos_edge.streaming.sources.files import (
+    IMAGE_SUFFIXES,
+    ImageFiles,
+    VideoFile,
+    open_file,
+    open_folder,
+    open_glob,
+    source_files,
+)
 from rvos_edge.streaming.sources.live import LiveCapture, LiveSource, Realtime
 from rvos_edge.streaming.sources.raw import RawFrames, open_stdin
 from rvos_edge.streaming.sources.raw_format import ASSUMED_FPS, RawFormat
@@ -49,8 +58,8 @@ __all__ = [
     "natural_order",
     "open_source",
     "quiet_opencv",
+    "source_files",
     "tell_stderr",
-    "without_password",
 ]
 
 _Opener = Callable[[str, SourceOptions], "Source | None"]
@@ -92,6 +101,7 @@ def open_source(
     """
     if raw is not None and spec != "-":
         raise UserError(f"--raw describes frames on stdin and the source is {spec!r}; leave it out, or read from -")
+    check_name(spec)
     options = SourceOptions(size=size, raw=raw, give_up=give_up, tell=tell)
     for opener in _OPENERS:
         source = opener(spec, options)

@@ -1,4 +1,4 @@
-"""What every source is made of."""
+"""Frames, the base class of sources, and what several of them share."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.sources.raw_format import RawFormat
 
 if TYPE_CHECKING:
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
 # OpenCV reads this once, when it first uses FFmpeg, so it is too late inside a function.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+_LOGGING: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # moved in OpenCV 4.13
+
 Tell = Callable[[str], object]
 """Takes a sentence for the user about something that did not end the stream."""
 
 
 def tell_stderr(message: str) -> None:
-    """Print a sentence to stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """Print a sentence to stderr, without the secrets of URLs."""
+    print(hide_secrets(message), file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,12 @@ class Source(ABC):
     """An iterable of frames and a context manager; iterate it once.
 
     Attributes:
-        name: What to call it in messages and reports.
+        name: For messages and reports.
         fps: Frames per second as the source states them, None if it does not.
-        live: Whether frames arrive by themselves and are dropped when nobody takes them.
+        live: True if frames arrive by themselves and are dropped when they are not taken in time.
         length: Number of frames as the source states it, None if unknown or endless.
-        dropped: Live frames that were replaced by a newer one before anybody took them.
-        reconnects: How often a live source was lost and came back.
+        dropped: Live frames that were replaced by a newer one before they were taken.
+        reconnects: Times that a live source was lost and came back.
     """
 
     live: bool = False
@@ -91,7 +94,7 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What may be asked of a source besides its name; a kind takes what concerns it.
+    """Requests to a source besides its name; each kind takes those that concern it.
 
     Attributes:
         size: (height, width) asked of a camera or of the synthetic camera; files keep their own size.
@@ -108,13 +111,13 @@ class SourceOptions:
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV and its FFmpeg from writing to stderr: what goes wrong becomes a UserError of ours."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    """Keep OpenCV and its FFmpeg from writing to stderr: its callers raise a UserError instead."""
+    level = _LOGGING.getLogLevel()
+    _LOGGING.setLogLevel(0)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        _LOGGING.setLogLevel(level)
 
 
 def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:

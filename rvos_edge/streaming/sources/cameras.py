@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.program import Program
 from rvos_edge.streaming.sources.base import Source, SourceOptions, natural_order, quiet_opencv, stated_fps
 from rvos_edge.streaming.sources.files import VideoFile
@@ -55,7 +56,7 @@ def open_url(spec: str, options: SourceOptions) -> Source | None:
     """A stream on the network; a file behind HTTP is a file, of which every frame is handed out."""
     if not _URL.match(spec):
         return None
-    name = without_password(spec)
+    name = hide_secrets(spec)
     capture = _connect(spec)
     if capture is None:
         raise UserError(f"{name} cannot be opened; check the address, the password and that the stream is running")
@@ -136,7 +137,7 @@ class PipeCapture:
 
     Args:
         command: Program and arguments.
-        layout: Of the frames.
+        layout: Layout of the frames.
     """
 
     def __init__(self, command: list[str], layout: RawFormat) -> None:
@@ -151,13 +152,8 @@ class PipeCapture:
         self._program.end()
 
     def said(self) -> str:
-        """What the program complained of last."""
+        """The last line on the program's stderr."""
         return self._program.said()
-
-
-def without_password(url: str) -> str:
-    """The URL as messages may show it."""
-    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def _open_device(number: int, options: SourceOptions) -> cv2.VideoCapture | None:

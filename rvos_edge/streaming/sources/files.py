@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.outputs import check_name
 from rvos_edge.streaming.sources.base import (
     Frame,
     Source,
@@ -41,7 +43,7 @@ class VideoFile(Source):
 
     Args:
         capture: Opened.
-        name: Of the file.
+        name: Name of the file.
         tell: Takes the number of damaged frames.
 
     Raises:
@@ -107,6 +109,8 @@ class ImageFiles(Source):
     def __init__(self, paths: list[Path], *, name: str) -> None:
         super().__init__(name=name, length=len(paths))
         self._paths = paths
+        for path in paths:
+            check_name(path)
         _read_image(paths[0])
         # Outputs are named after the stem: two files with one stem would overwrite each other's mask.
         self._stems_clash = max(Counter(path.stem for path in paths).values()) > 1
@@ -149,6 +153,13 @@ def open_glob(spec: str, options: SourceOptions) -> Source | None:
     if not paths:
         raise UserError(f"{spec!r} matches no images (jpg, png, bmp, webp); check the pattern")
     return ImageFiles(sorted(paths, key=lambda path: natural_order(str(path))), name=spec)
+
+
+def source_files(spec: str) -> list[Path]:
+    """The files and folders on this disk that a source reads."""
+    if os.path.exists(spec):
+        return [Path(spec)]
+    return [Path(match) for match in glob.glob(spec, recursive=True)] if glob.has_magic(spec) else []
 
 
 def _is_image(path: Path) -> bool:

@@ -22,7 +22,7 @@ _FAILING_SECONDS = 1.0
 
 
 class Capture(Protocol):
-    """What is read by a thread: `cv2.VideoCapture`, or a pipe."""
+    """A device that a thread reads: `cv2.VideoCapture`, or a pipe."""
 
     def read(self) -> tuple[bool, NDArray[np.generic] | None]:
         """Wait for the next picture; (False, None) if there is none."""
@@ -38,7 +38,7 @@ Reopen = Callable[[], "Capture | None"]
 class LiveSource(Source):
     """Runs `_grab` in a thread and hands out the newest of its frames.
 
-    What `_grab` raises is raised to who iterates, after the frames before it. Subclasses call `_start`.
+    An exception in `_grab` is raised to the caller that iterates, after the frames before it. Subclasses call `_start`.
     """
 
     live = True
@@ -109,7 +109,7 @@ class LiveCapture(LiveSource):
     Args:
         capture: Opened; released here.
         name: For messages.
-        fps: As the device states it.
+        fps: Frames per second that the device states.
         reopen: Opens it again; None: the stream ends when reading fails.
         give_up: Seconds after which a lost device is given up and the stream ends; None for never.
         backoff: Seconds before the first attempt, which double with every other up to the second number.
@@ -204,7 +204,7 @@ class Realtime(LiveSource):
 
     Args:
         source: A file or another source that is not live; closed with this one.
-        paced: Whether to wait for each frame's time; False for a pipe, which has its own pace.
+        paced: True to wait for each frame's time; False for a pipe, which has its own pace.
     """
 
     def __init__(self, source: Source, *, paced: bool = True) -> None:

@@ -17,7 +17,7 @@ from rvos_edge.streaming.sources.raw_format import RawFormat
 
 
 class ByteStream(Protocol):
-    """What raw frames are read from, such as `sys.stdin.buffer`."""
+    """A stream of raw frames, such as `sys.stdin.buffer`."""
 
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
@@ -29,16 +29,16 @@ def read_picture(stream: ByteStream, layout: RawFormat) -> NDArray[np.uint8] | N
 
 
 class RawFrames(Source):
-    """Every frame of a stream of raw frames; who writes it waits for us.
+    """Every frame of a stream of raw frames; its writer waits while frames are processed.
 
     Args:
         stream: Binary, such as `sys.stdin.buffer`.
-        layout: Of the frames.
-        name: Of the stream.
+        layout: Layout of the frames.
+        name: Name of the stream, for messages.
         tell: Takes a sentence if the stream ends inside a frame.
 
     Raises:
-        UserError: Not even one frame arrives.
+        UserError: No whole frame arrives.
     """
 
     def __init__(self, stream: ByteStream, layout: RawFormat, *, name: str = "stdin", tell: Tell = tell_stderr) -> None:

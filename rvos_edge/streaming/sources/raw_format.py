@@ -23,7 +23,7 @@ class _Pixels:
         rows: Rows of bytes per row of pixels, planes below each other.
         depth: Bytes per pixel in such a row.
         to_bgr: OpenCV's conversion.
-        multiple: What height and width must be multiples of.
+        multiple: Numbers that height and width must be multiples of.
     """
 
     rows: float
@@ -44,6 +44,8 @@ _PIXELS = {
     "nv12": _Pixels(1.5, 1, cv2.COLOR_YUV2BGR_NV12, (2, 2)),
 }
 """By FFmpeg's names."""
+_LARGEST = 2**26
+"""Pixels of a frame, those of 8192x8192."""
 _LAYOUT = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})(?:@([0-9]+(?:\.[0-9]+)?))?(?::([a-z0-9]+))?")
 
 
@@ -76,6 +78,8 @@ class RawFormat:
         width, height, fps, pixels = (int(match[1]), int(match[2]), float(match[3] or ASSUMED_FPS), match[4] or "bgr24")
         if not 0 < fps <= 1000:
             raise UserError(f"--raw {text}: {fps:g} frames per second are out of range; choose between 1 and 1000")
+        if height * width > _LARGEST:
+            raise UserError(f"--raw {text}: frames may have {_LARGEST} pixels at most; scale them where they come from")
         if pixels not in _PIXELS:
             raise UserError(f"--raw {text}: the pixel format {pixels!r} is unknown; choose one of {', '.join(_PIXELS)}")
         down, across = _PIXELS[pixels].multiple

@@ -31,12 +31,23 @@ def test_the_layouts_of_the_server_and_of_the_public_evaluation(tmp_path: Path) 
 def test_masks_of_a_video_are_complete_or_absent(tmp_path: Path) -> None:
     folder = MaskFolder(tmp_path)
     # What a killed evaluation left behind.
-    (tmp_path / "Annotations/.bear.part/0").mkdir(parents=True)
-    (tmp_path / "Annotations/.bear.part/0/stale.png").write_bytes(b"")
+    (tmp_path / "Annotations/.bear.part-1-0123abcd/0").mkdir(parents=True)
+    (tmp_path / "Annotations/.bear.part-1-0123abcd/0/stale.png").write_bytes(b"")
     interrupted = folder.video("bear")
     interrupted.__enter__().write("0", "00000", MASK)
     assert interrupted.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None) is False
     assert list((tmp_path / "Annotations").iterdir()) == []
+
+
+def test_annotations_of_a_data_set_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "Annotations/bear/0").mkdir(parents=True)
+    Image.fromarray(np.zeros((5, 7), np.uint8)).save(tmp_path / "Annotations/bear/0/00000.png")
+    with (
+        pytest.raises(UserError, match="bear holds what rvos-edge did not write"),
+        MaskFolder(tmp_path).video("bear") as kept,
+    ):
+        kept.write("0", "00000", MASK)
+    assert Image.open(tmp_path / "Annotations/bear/0/00000.png").getextrema() == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["../up", "/root", "a/../../b", "", "a//b", "a\\b"])

@@ -12,8 +12,8 @@ from support.drawn_masks import id_video
 from support.fake_clips import Fake, FakeClips, Masks, nothing
 
 from rvos_edge.errors import UserError
+from rvos_edge.streaming.ledger import Ledger
 from rvos_edge.trainer.data.readers.base import Query
-from rvos_edge.trainer.evaluate.ledger import EvaluationLedger
 from rvos_edge.trainer.evaluate.masks import MaskFolder
 from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
 
@@ -218,10 +218,10 @@ def test_an_interrupted_evaluation_goes_on_after_its_last_video_and_ends_alike(t
 
     rules = Rules(masks=MaskFolder(tmp_path / "masks"))
     with pytest.raises(KeyboardInterrupt):
-        evaluate_clips(Fake(fails), clips, "davis16", rules=rules, ledger=EvaluationLedger(path, {"model": "m"}))
+        evaluate_clips(Fake(fails), clips, "davis16", rules=rules, ledger=Ledger(path, {"model": "m"}))
     assert [folder.name for folder in (tmp_path / "masks/Annotations").iterdir()] == ["dog"], "nothing half-written"
     second = Fake(answer)
-    figures = evaluate_clips(second, clips, "davis16", rules=rules, ledger=EvaluationLedger(path, {"model": "m"}))
+    figures = evaluate_clips(second, clips, "davis16", rules=rules, ledger=Ledger(path, {"model": "m"}))
     assert {video for video, _ in second.seen} == {1, 2}
     assert figures == whole
     assert len(list((tmp_path / "masks/Annotations").glob("*/*/*.png"))) == 3 * 2 * 7

@@ -83,3 +83,13 @@ def test_different_networks_have_no_mean(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "nothing is not a checkpoint" in done.output
     assert not (tmp_path / "mean").exists()
+
+
+def test_runs_are_not_replaced_by_their_mean(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    runs = [tmp_path / "runs/a", tmp_path / "runs/b"]
+    with pytest.raises(UserError, match=r"runs holds the input .*runs/[ab]; choose another output"):
+        average_checkpoints(runs, tmp_path / "runs")
+    with pytest.raises(UserError, match="runs/b is the source itself, or another input"):
+        average_checkpoints(runs, tmp_path / "runs/b")

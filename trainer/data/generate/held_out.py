@@ -58,5 +58,7 @@ class HeldOut:
 
 @lru_cache(maxsize=1)
 def load_held_out() -> HeldOut:
-    """The words of ``configs/held-out.yaml``."""
-    return HeldOut(yaml.safe_load(files("rvos_edge.trainer.configs").joinpath("held-out.yaml").read_text("utf-8")))
+    """The words of ``held_out.yaml`` beside this module."""
+    return HeldOut(
+        yaml.safe_load(files("rvos_edge.trainer.data.generate").joinpath("held_out.yaml").read_text("utf-8"))
+    )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from torchvision.models import resnet
 
+from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 
 # Plain words for kinds of things: "bird"; "seal<mammal" is the sense of "seal" with "mammal" among its hypernyms;
@@ -351,9 +351,8 @@ def main() -> None:
     wordnet = WordNet(options.dict)
     names = list(resnet.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
     content = {"notice": _notice(options.dict), **build(wordnet, names)}
-    part = options.output.with_name(f".{options.output.name}.part")
-    part.write_text(json.dumps(content, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, options.output)
+    with new_file(options.output) as part:
+        part.write_text(json.dumps(content, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{options.output}: {options.output.stat().st_size} bytes")
 
 

@@ -1,4 +1,4 @@
-"""Finished videos survive a crash, and belong to one model and one set of options."""
+"""Finished parts survive a crash, and belong to one model and one set of options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.evaluate.ledger import EvaluationLedger
+from rvos_edge.streaming.ledger import Ledger
 
 FACTS = {"model": "abc", "split": "val", "every": 1}
 
@@ -15,11 +15,11 @@ FACTS = {"model": "abc", "split": "val", "every": 1}
 def test_rows_come_back_exactly(tmp_path: Path) -> None:
     path = tmp_path / "new" / "out.partial.jsonl"
     row = {"j": 0.1 + 0.2, "f": None, "expressions": {"0": {"j": 1 / 3}}}
-    ledger = EvaluationLedger(path, FACTS)
+    ledger = Ledger(path, FACTS)
     assert not path.exists(), "no file without a finished video"
     assert ledger.put("davis16", "bear", row) == row
     ledger.put("swap", "", {"share": 0.5})
-    again = EvaluationLedger(path, FACTS)
+    again = Ledger(path, FACTS)
     assert len(again) == 2
     assert again.get("davis16", "bear") == row
     assert again.get("davis16", "") is None
@@ -29,13 +29,13 @@ def test_rows_come_back_exactly(tmp_path: Path) -> None:
 
 def test_a_line_cut_short_is_dropped_and_written_anew(tmp_path: Path) -> None:
     path = tmp_path / "out.partial.jsonl"
-    ledger = EvaluationLedger(path, FACTS)
+    ledger = Ledger(path, FACTS)
     for video in ("a", "b"):
         ledger.put("davis16", video, {"j": 1.0})
     whole = path.read_bytes()
     for cut in (1, 9):
         path.write_bytes(whole[:-cut])
-        torn = EvaluationLedger(path, FACTS)
+        torn = Ledger(path, FACTS)
         assert torn.get("davis16", "a") is not None
         assert torn.get("davis16", "b") is None
         torn.put("davis16", "b", {"j": 1.0})
@@ -44,19 +44,19 @@ def test_a_line_cut_short_is_dropped_and_written_anew(tmp_path: Path) -> None:
 
 def test_another_model_or_other_options_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "out.partial.jsonl"
-    EvaluationLedger(path, FACTS).put("davis16", "a", {"j": 1.0})
+    Ledger(path, FACTS).put("davis16", "a", {"j": 1.0})
     with pytest.raises(UserError, match=r"out\.partial\.jsonl .* another model, every; .* --no-resume"):
-        EvaluationLedger(path, FACTS | {"model": "xyz", "every": 2})
-    anew = EvaluationLedger(path, FACTS | {"model": "xyz"}, resume=False)
+        Ledger(path, FACTS | {"model": "xyz", "every": 2})
+    anew = Ledger(path, FACTS | {"model": "xyz"}, resume=False)
     assert len(anew) == 0
     anew.put("davis16", "b", {"j": 0.0})
-    assert EvaluationLedger(path, FACTS | {"model": "xyz"}).get("davis16", "a") is None
+    assert Ledger(path, FACTS | {"model": "xyz"}).get("davis16", "a") is None
     path.write_text("[]\n[]\n")
-    with pytest.raises(UserError, match="not an interrupted evaluation"):
-        EvaluationLedger(path, FACTS)
+    with pytest.raises(UserError, match="exists and is something that rvos-edge did not write"):
+        Ledger(path, FACTS)
 
 
 def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--json"):
-        EvaluationLedger(tmp_path / "file" / "out.partial.jsonl", FACTS)
+    with pytest.raises(UserError, match=r"file cannot be written: .*; choose another path"):
+        Ledger(tmp_path / "file" / "out.partial.jsonl", FACTS)

@@ -49,6 +49,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
         except UserError as error:
             message = str(error)
         except ModuleNotFoundError as error:
@@ -77,11 +79,6 @@ BundleOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 BackendOption = Annotated[str, typer.Option(help="auto for the fastest that works, or one of docs/engines.md.")]
-
-
-def main() -> None:
-    """The console script."""
-    app(prog_name="rvos-edge")
 
 
 def _print_version(wanted: bool) -> None:

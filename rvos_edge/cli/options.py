@@ -1,0 +1,143 @@
+"""The options of ``rvos-edge run``, checked before anything is opened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rvos_edge.bundle import parse_size
+from rvos_edge.cli.serving import check_serving
+from rvos_edge.errors import UserError
+from rvos_edge.outputs import check_name
+from rvos_edge.result import Overlap
+
+if TYPE_CHECKING:
+    from rvos_edge.flow.policy import FlowOptions
+    from rvos_edge.protocol import SegmenterProtocol
+    from rvos_edge.streaming.sources import RawFormat
+
+MOST_QUERIES = 255
+"""Values of a mask's pixels, apart from the background."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of ``run`` by their names on the command line.
+
+    Raises:
+        UserError: One is out of range, or two do not fit together.
+    """
+
+    source: str
+    query: list[str] | None
+    bundle: Path | None
+    output: list[str] | None
+    masks: Path | None
+    json: str | None
+    rle: str | None
+    window: bool
+    overlap: Overlap
+    realtime: bool
+    raw: str | None
+    reconnect: float | None
+    frames: int | None
+    size: str | None
+    device: str
+    backend: str
+    threads: int | None
+    iterations: int | None
+    every: int | None
+    still: float | None
+    hold_fps: float | None
+    flow: bool
+    opacity: float
+    workers: int | None
+    resume: bool
+    serve: str | None
+    token: str | None
+    runtime: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.opacity <= 1:
+            raise UserError(f"--opacity {self.opacity:g} is out of range; choose between 0 and 1.")
+        if self.reconnect is not None and not self.reconnect >= 0:
+            raise UserError(f"--reconnect {self.reconnect:g} is out of range; give the seconds, 0 for not at all.")
+        if not self.query and self.serve is None:
+            raise UserError("there is no --query; say what to segment, or add --serve and type it on the page.")
+        if len(self.queries) > MOST_QUERIES:
+            raise UserError(f"--query is given {len(self.queries)} times; give at most {MOST_QUERIES} in one run.")
+        check_serving(self.serve, self.token)
+        if self.serve is not None and self.runtime != "python":
+            raise UserError(
+                f"--serve changes settings that --runtime {self.runtime} fixes when it starts; leave one of them out."
+            )
+        outputs = [*self.targets, self.json, self.rle]
+        if self.piped > 1:
+            raise UserError("stdout can take one of --output, --json and --rle; give the others a file.")
+        for name, count in Counter(outputs).items():
+            if name is not None and count > 1:
+                raise UserError(f"{name} is given for {count} outputs; give each its own.")
+        for path in (self.source, self.bundle, self.masks, *outputs):
+            check_name("" if path is None else path)
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        return tuple(self.query or ())
+
+    @property
+    def targets(self) -> list[str]:
+        """Outputs of overlays: files, URLs, devices, "-"."""
+        return self.output or []
+
+    @property
+    def piped(self) -> int:
+        """Number of outputs to stdout."""
+        return [*self.targets, self.json, self.rle].count("-")
+
+    @property
+    def extent(self) -> tuple[int, int] | None:
+        """Height and width of the network's input."""
+        return None if self.size is None else parse_size(self.size)
+
+    @property
+    def layout(self) -> RawFormat | None:
+        """Layout of raw frames on stdin."""
+        from rvos_edge.streaming.sources import RawFormat
+
+        return None if self.raw is None else RawFormat.parse(self.raw)
+
+    def flow_options(self) -> FlowOptions:
+        """The options of the flow, those that were given.
+
+        Raises:
+            UserError: One is out of range.
+        """
+        from pydantic import ValidationError
+
+        from rvos_edge.flow.policy import FlowOptions
+
+        given = {name: getattr(self, name) for name in ("iterations", "every", "still", "hold_fps")}
+        given = {name: value for name, value in given.items() if value is not None}
+        try:
+            return FlowOptions.model_validate({"enabled": self.flow, **given})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name, should = str(first["loc"][0]), str(first["msg"]).removeprefix("Input ")
+            option = f"--{name.replace('_', '-')} {given[name]:g}"
+            raise UserError(f"{option} is out of range: it {should}; choose another number, or --no-flow.") from error
+
+    def open_segmenter(self, flow: FlowOptions) -> SegmenterProtocol:
+        """Open the bundle, without its queries."""
+        from rvos_edge.opening import open_segmenter
+
+        return open_segmenter(
+            self.bundle,
+            size=self.extent,
+            device=self.device,
+            backend=self.backend,
+            flow=flow,
+            threads=self.threads,
+            runtime=self.runtime,
+        )

@@ -1,0 +1,141 @@
+"""``rvos-edge run`` on one stream: a file, a folder of images, a camera, a URL."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from rich.console import Console
+from rich.markup import escape
+
+from rvos_edge.bundle import shipped_bundle
+from rvos_edge.cli.options import RunOptions
+from rvos_edge.cli.serving import serving
+from rvos_edge.demo import stage_table
+from rvos_edge.errors import UserError
+from rvos_edge.flow.policy import FlowOptions
+from rvos_edge.outputs import check_inputs, check_outputs
+from rvos_edge.protocol import SegmenterProtocol
+from rvos_edge.secrets import hide_secrets
+from rvos_edge.streaming.keys import KeyControls
+from rvos_edge.streaming.loop import Meter, Summary, run_stream
+from rvos_edge.streaming.overlay import OverlayView
+from rvos_edge.streaming.signals import terminate_as_interrupt
+from rvos_edge.streaming.sinks import JsonSink, MaskSink, RleSink, Sink, open_output, open_sinks
+from rvos_edge.streaming.sinks.network import STREAM_URL
+from rvos_edge.streaming.sinks.window import WindowSink
+from rvos_edge.streaming.sources import ASSUMED_FPS, Source, open_source, source_files
+from rvos_edge.streaming.status import Status
+
+
+def run_single(options: RunOptions) -> None:
+    """Segment a stream until it ends, and print a summary.
+
+    Raises:
+        UserError: The source, the bundle or an output cannot be used, or a sink had to end before the stream.
+    """
+    if options.workers is not None:
+        raise UserError("--workers shares many files; give a glob of videos, such as --source 'videos/*.mp4'.")
+    layout, flow = options.layout, options.flow_options()
+    _check_outputs(options)
+    with terminate_as_interrupt():
+        segmenter = options.open_segmenter(flow)
+        if options.queries:
+            segmenter.set_queries(options.queries)
+
+        def reopen() -> Source:
+            return open_source(options.source, realtime=options.realtime, raw=layout, give_up=options.reconnect)
+
+        with reopen() as source:
+            keys = KeyControls(view=OverlayView(opacity=options.opacity)) if options.window else None
+            sinks = open_sinks(_makers(options, source, keys))
+            try:
+                summary = _run(options, segmenter, source, reopen, sinks, keys)
+            except BaseException:
+                for sink in reversed(sinks):  # those that the loop has finished stay
+                    sink.abort()
+                raise
+            console = Console(stderr=options.piped > 0)
+            _print_summary(summary, segmenter, source, options, console)
+    if summary.failures:
+        raise UserError(summary.failures[0])
+
+
+def _check_outputs(options: RunOptions) -> None:
+    """Refuse outputs that would replace the source, the bundle or other files, before anything is loaded."""
+    inputs = [*source_files(options.source), shipped_bundle() if options.bundle is None else options.bundle]
+    files = [target for target in (*options.targets, options.json, options.rle) if target not in (None, "-")]
+    check_outputs([file for file in files if file is not None and not STREAM_URL.match(file)], inputs)
+    check_inputs([] if options.masks is None else [options.masks], inputs)
+
+
+def _makers(options: RunOptions, source: Source, keys: KeyControls | None) -> list[Callable[[], Sink]]:
+    makers: list[Callable[[], Sink]] = [
+        partial(open_output, target, source.fps or ASSUMED_FPS) for target in options.targets
+    ]
+    if options.masks is not None:
+        makers.append(partial(MaskSink, options.masks, overlap=options.overlap))
+    if options.json is not None:
+        makers.append(partial(JsonSink, options.json))
+    if options.rle is not None:
+        makers.append(partial(RleSink, options.rle))
+    if keys is not None:
+        makers += [partial(WindowSink, source.name, keys=keys.press), lambda: keys]
+    return makers
+
+
+def _run(
+    options: RunOptions,
+    segmenter: SegmenterProtocol,
+    source: Source,
+    reopen: Callable[[], Source],
+    sinks: list[Sink],
+    keys: KeyControls | None,
+) -> Summary:
+    live = serving(
+        options.serve,
+        options.token,
+        segmenter,
+        source,
+        reopen=reopen,
+        stills=lambda: options.open_segmenter(FlowOptions(enabled=False)),
+        sinks=sinks,
+        opacity=options.opacity,
+        console=Console(stderr=True),
+    )
+    meter = Meter()
+    # A status and what is piped would write over each other on one terminal.
+    hidden = options.piped > 0 and sys.stdout.isatty()
+    with (
+        live as (stepper, played, outputs),
+        Status(played, meter, backend=segmenter.backend_name, frames=options.frames, hidden=hidden) as on_result,
+    ):
+        return run_stream(
+            stepper,
+            played,
+            outputs,
+            frames=options.frames,
+            on_result=on_result,
+            opacity=options.opacity,
+            overlap=options.overlap,
+            controls=keys,
+            meter=meter,
+        )
+
+
+def _print_summary(
+    summary: Summary, segmenter: SegmenterProtocol, source: Source, options: RunOptions, console: Console
+) -> None:
+    console.print(stage_table(summary))
+    dropped = f", {summary.dropped} dropped" if source.live else ""
+    dropped += f", {source.reconnects} times lost and back" if source.reconnects else ""
+    stopped = " (interrupted)" if summary.interrupted else ""
+    console.print(
+        f"{escape(source.name)}: {summary.frames} frames{dropped} at {summary.fps:.1f} frames per second{stopped}, "
+        f"{segmenter.backend_name} because {segmenter.backend_reason}.",
+        soft_wrap=True,
+    )
+    outputs = (*options.targets, options.masks, options.json, options.rle)
+    if written := [hide_secrets(str(path)) for path in outputs if path not in (None, "-")]:
+        console.print(escape(f"Wrote {', '.join(written)}."), soft_wrap=True)
