@@ -39,9 +39,9 @@ class Segmenter:
     Methods may be called from several threads; a lock lets one run at a time.
 
     Example:
-        >>> segmenter = rvos_edge.open("bundle")
-        >>> segmenter.set_queries(["the dog on the left", "a red ball"])
-        >>> for frame in frames:
+        >>> segmenter = rvos_edge.open("bundle")  # doctest: +SKIP
+        >>> segmenter.set_queries(["the dog on the left", "a red ball"])  # doctest: +SKIP
+        >>> for frame in frames:  # doctest: +SKIP
         ...     masks = segmenter.step(frame).masks
     """
 

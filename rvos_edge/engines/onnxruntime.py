@@ -165,10 +165,10 @@ class OnnxRuntimeBackend(HostFrames):
     """Graphs in ONNX Runtime sessions on one device.
 
     Example:
-        >>> backend = OnnxRuntimeBackend(device="auto")
-        >>> graph = backend.load(bundle.graph_path("backbone"), bundle.manifest.graphs["backbone"])
-        >>> backend.board.write("image", image)
-        >>> graph.run()
+        >>> backend = OnnxRuntimeBackend(device="auto")  # doctest: +SKIP
+        >>> graph = backend.load(bundle.graph_path("backbone"), bundle.manifest.graphs["backbone"])  # doctest: +SKIP
+        >>> backend.board.write("image", image)  # doctest: +SKIP
+        >>> graph.run()  # doctest: +SKIP
     """
 
     def __init__(self, *, device: str = "auto", threads: int | None = None, reason: str = "") -> None:

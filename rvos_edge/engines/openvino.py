@@ -117,10 +117,10 @@ class OpenVinoBackend(HostFrames):
     """Graphs compiled by OpenVINO for the CPU.
 
     Example:
-        >>> backend = OpenVinoBackend()
-        >>> graph = backend.load(bundle.graph_path("backbone"), bundle.manifest.graphs["backbone"])
-        >>> backend.board.write("image", image)
-        >>> graph.run()
+        >>> backend = OpenVinoBackend()  # doctest: +SKIP
+        >>> graph = backend.load(bundle.graph_path("backbone"), bundle.manifest.graphs["backbone"])  # doctest: +SKIP
+        >>> backend.board.write("image", image)  # doctest: +SKIP
+        >>> graph.run()  # doctest: +SKIP
     """
 
     def __init__(self, *, threads: int | None = None, bfloat16: bool = False, reason: str = "") -> None:

@@ -58,7 +58,7 @@ class LiveServer:
         url: Address of the page, without the token.
 
     Example:
-        >>> with LiveServer(live, parse_address("8000")):
+        >>> with LiveServer(live, parse_address("8000")):  # doctest: +SKIP
         ...     run_stream(live.segmenter, live.player, [live.sink])
     """
 

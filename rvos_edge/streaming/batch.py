@@ -1,7 +1,7 @@
-"""Many videos with one opened bundle: the files, and the outputs of each.
+"""Many videos with one opened bundle: which files, what is written for each, and what is finished already.
 
 `FileProcessor` does one file. A single process calls it in turn, `--workers` calls it in several
-(`streaming/workers.py`), and Ray Data maps it over the files on several machines (`examples/ray_batch.py`).
+(`stream/workers.py`), and Ray Data maps it over the files on several machines (`examples/ray_batch.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.opening import open_segmenter
-from rvos_edge.outputs import check_name
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.loop import run_stream
 from rvos_edge.streaming.sinks import JsonSink, MaskSink, RleSink, Sink, VideoSink, open_sinks
@@ -32,7 +31,7 @@ class BatchRow(TypedDict):
     """One file of a batch, in words and numbers that every process and machine can pass on.
 
     Keys: source (path), name (stem, the name of its outputs), frames and seconds (0 before), error (empty: fine) and
-    bad_input (true if the file is at fault, not the program).
+    bad_input (whether the error is the file's fault rather than ours).
     """
 
     source: str
@@ -45,20 +44,20 @@ class BatchRow(TypedDict):
 
 @dataclass(frozen=True)
 class BatchJob:
-    """The work to do on every file; can be pickled.
+    """What is done with every file; can be pickled.
 
     Attributes:
-        queries: Expressions to segment.
+        queries: What to segment.
         bundle: The bundle's directory, None for the one that comes with the package.
         output: Folder of overlay videos, NAME.mp4.
         masks: Folder of folders of masks, NAME/00000.png.
         json: Folder of JSON lines, NAME.jsonl.
         rle: Folder of COCO run lengths, NAME.rle.jsonl.
-        overlap: The rule for pixels that several queries claim.
-        frames: Frames of each file, None for all.
-        opacity: Opacity of the masks in the videos, 0 to 1.
+        overlap: What becomes of pixels that several queries claim.
+        frames: Of each file, None for all.
+        opacity: Of the masks in the videos.
         size: Height and width of the network's input, None for the bundle's first.
-        device: See ``rvos_edge.open``, also for the rest.
+        device: As for ``rvos_edge.open``, and so on.
     """
 
     queries: tuple[str, ...]
@@ -83,7 +82,7 @@ class BatchJob:
         return tuple(folder for folder in (self.output, self.masks, self.json, self.rle) if folder is not None)
 
     def outputs(self, name: str) -> tuple[Path, ...]:
-        """The outputs of the file of that name."""
+        """What is there when the file of that name is finished."""
         paths = (
             self.output and self.output / f"{name}.mp4",
             self.masks and self.masks / name,
@@ -96,17 +95,17 @@ class BatchJob:
 class FileProcessor:
     """Segments whole files with one opened bundle: call it with a row, it gives the row back filled in.
 
-    An error with a file is told in its row and leaves none of its outputs behind.
+    What goes wrong with a file is told in its row and leaves none of its outputs behind.
 
     Args:
-        job: The work to do on each.
+        job: What is done with each.
 
     Raises:
         UserError: The bundle, the backend or the queries cannot be used.
 
     Example:
-        >>> process = FileProcessor(BatchJob(queries=("a dog",), masks=Path("masks")))
-        >>> process(rows[0])["frames"]
+        >>> process = FileProcessor(BatchJob(queries=("a dog",), masks=Path("masks")))  # doctest: +SKIP
+        >>> process(rows[0])["frames"]  # doctest: +SKIP
         80
     """
 
@@ -145,7 +144,7 @@ class FileProcessor:
             if job.masks is not None:
                 # The folder gets its name when it is whole: no masks of an interrupted or an older run among these.
                 folder = stack.enter_context(new_directory(job.masks / name))
-                makers.append(lambda: MaskSink(folder, overlap=job.overlap, locked=True))
+                makers.append(lambda: MaskSink(folder, overlap=job.overlap))
             if job.json is not None:
                 lines = job.json / f"{name}.jsonl"
                 makers.append(lambda: JsonSink(lines))
@@ -205,7 +204,6 @@ def make_rows(files: Sequence[Path]) -> list[BatchRow]:
     """
     rows: dict[str, BatchRow] = {}
     for path in files:
-        check_name(path)
         name = path.name if path.is_dir() else path.stem
         other = rows.setdefault(
             name, {"source": str(path), "name": name, "frames": 0, "seconds": 0.0, "error": "", "bad_input": False}

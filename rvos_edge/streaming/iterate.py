@@ -28,7 +28,8 @@ class ArraySource(Source):
         fps: Frames per second, for the timestamps; None takes the time at which each array came.
 
     Example:
-        >>> with ArraySource([image, other]) as source:
+        >>> image = np.zeros((4, 4, 3), np.uint8)
+        >>> with ArraySource([image, image]) as source:
         ...     print([frame.name for frame in source])
         ['00000', '00001']
     """
@@ -76,7 +77,7 @@ def stream(
             less than 1.
 
     Example:
-        >>> for frame, result in rvos_edge.stream("clip.mp4", queries=["the dog on the left"]):
+        >>> for frame, result in rvos_edge.stream("clip.mp4", queries=["the dog on the left"]):  # doctest: +SKIP
         ...     print(frame.index, result.scores)
     """
     check_frames(frames)

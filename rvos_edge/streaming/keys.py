@@ -37,8 +37,8 @@ class KeyControls:
 
     Example:
         >>> controls = KeyControls()
-        >>> window = WindowSink("camera", keys=controls.press)
-        >>> run_stream(segmenter, source, [window, controls], controls=controls)
+        >>> window = WindowSink("camera", keys=controls.press)  # doctest: +SKIP
+        >>> run_stream(segmenter, source, [window, controls], controls=controls)  # doctest: +SKIP
     """
 
     wants_overlay = False

@@ -39,8 +39,8 @@ class Status:
         hidden: Show nothing, because something else is written to the same terminal.
 
     Example:
-        >>> meter = Meter()
-        >>> with Status(source, meter, backend=segmenter.backend_name) as on_result:
+        >>> meter = Meter()  # doctest: +SKIP
+        >>> with Status(source, meter, backend=segmenter.backend_name) as on_result:  # doctest: +SKIP
         ...     run_stream(segmenter, source, sinks, on_result=on_result, meter=meter)
     """
 

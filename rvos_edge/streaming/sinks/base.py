@@ -48,7 +48,7 @@ def open_sinks(makers: Iterable[Callable[[], Sink]]) -> list[Sink]:
     """Make several sinks, or none: if one cannot be made, those before it are aborted.
 
     Example:
-        >>> sinks = open_sinks([lambda: VideoSink("out.mp4", 25.0), lambda: JsonSink("out.jsonl")])
+        >>> sinks = open_sinks([lambda: VideoSink("out.mp4", 25.0), lambda: JsonSink("out.jsonl")])  # doctest: +SKIP
     """
     sinks: list[Sink] = []
     try:

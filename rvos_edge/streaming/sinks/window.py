@@ -48,8 +48,8 @@ class WindowSink:
         UserError: There is no screen, or this OpenCV cannot open windows.
 
     Example:
-        >>> pressed = queue.SimpleQueue()
-        >>> with_window = [WindowSink("camera 0", keys=pressed.put)]
+        >>> pressed = queue.SimpleQueue()  # doctest: +SKIP
+        >>> with_window = [WindowSink("camera 0", keys=pressed.put)]  # doctest: +SKIP
     """
 
     wants_overlay = True

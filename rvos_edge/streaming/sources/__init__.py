@@ -1,7 +1,7 @@
 """Sources of frames: files, folders, cameras, network streams, raw frames on stdin, the synthetic camera.
 
 Example:
-    >>> with open_source("clips/dog.mp4") as source:
+    >>> with open_source("clips/dog.mp4") as source:  # doctest: +SKIP
     ...     for frame in source:
     ...         result = segmenter.step(frame.image)
 

@@ -48,7 +48,7 @@ class GuidedFilter(nn.Module):
 
     Example:
         >>> guide, logits = torch.rand(1, 3, 32, 48), torch.randn(1, 2, 2, 16, 24)
-        >>> GuidedBoundary()(guide, logits).shape
+        >>> GuidedFilter()(guide, logits).shape
         torch.Size([1, 2, 2, 32, 48])
     """
 
