@@ -100,7 +100,6 @@ def test_run(arguments: str, words: str, tiny: Path, home: Path) -> None:
         ("eval --dataset davis16 --checkpoint s --root frames --masks frames", "frames is the source itself"),
         ("bench --json s/a.mp4", "s/a.mp4 exists and is something that rvos-edge did not write"),
         ("bench --json s/notes.txt", "s/notes.txt exists and is something that rvos-edge did not write"),
-        ("bench --bundle frames/clip --json frames", "frames holds the input frames/clip"),
         ("train edge --output .", "config.json exists and is something that rvos-edge did not write"),
     ],
 )
