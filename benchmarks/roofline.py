@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rvos_edge.benchmarks.devices import DEVICES, DevicePeak
-from rvos_edge.bundle import TEXT_GRAPH, Arithmetic, GraphSpec, Manifest, TensorSpec
+from rvos_edge.bundle import HOST_GRAPHS, Arithmetic, GraphSpec, Manifest, TensorSpec
 from rvos_edge.errors import UserError
 
 _BYTES = {"uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "float32": 4, "int64": 8}
@@ -62,7 +62,7 @@ def bounds(manifest: Manifest, device: DevicePeak, *, precision: Arithmetic | No
     """
     found = []
     for name, spec in manifest.graphs.items():
-        if name == TEXT_GRAPH:
+        if name in HOST_GRAPHS:
             continue
         arithmetic = precision or spec.precision
         runs = manifest.flow.iterations if name == _STEP_GRAPH and manifest.flow else 1

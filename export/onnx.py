@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.export import Dim
 from torch.utils.flop_counter import FlopCounterMode
 
-from rvos_edge.bundle import MARGIN_OUTPUT, PRESENCE_OUTPUT, TensorSpec
+from rvos_edge.bundle import MARGIN_OUTPUT, PRESENCE_OUTPUT, TEACH_GRAPH, TensorSpec
 from rvos_edge.errors import UserError
 from rvos_edge.export.graphs import COARSE, ExportGraph
 
@@ -84,7 +84,7 @@ def specs(graph: ExportGraph, names: Sequence[str], tensors: Sequence[Tensor]) -
         shape: list[int | str] = list(tensor.shape)
         for axis, symbol in graph.dynamic.get(name, {}).items():
             shape[axis] = symbol
-        if name.startswith("lang") or name in _ROWS:
+        if graph.name != TEACH_GRAPH and (name.startswith("lang") or name in _ROWS):
             shape[0] = "Q"
         result.append(TensorSpec.model_validate({"name": name, "dtype": _DTYPES[tensor.dtype], "shape": shape}))
     return tuple(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ from rvos_edge.export.graphs import STATES, ExportGraph, build_graphs
 from rvos_edge.export.onnx import MAX_QUERIES, count_flops, export_onnx, specs
 from rvos_edge.export.precision import Precision, arithmetic, narrowed, wired
 from rvos_edge.export.reference import prove_in_pytorch, read_clip, record, run_once
+from rvos_edge.export.teach import traced, with_teach
 from rvos_edge.export.weights import Storage, storage_of, store_weights, weight_bytes
 from rvos_edge.outputs import check_outputs, names_path
 from rvos_edge.parity.record import FILE as REFERENCE_FILE
@@ -63,6 +65,7 @@ class ExportOptions:
         preset: Preset that the checkpoint must be of.
         fuse: Fuse backbone and ASPP into one graph.
         flow_scale: Factor by which the image is reduced for the flow; the checkpoint's by default.
+        teach: Add the graph with which queries learn on the device (``export.teach``); tracing it takes a minute.
         boundary: Refinement of mask boundaries; the checkpoint's by default.
     """
 
@@ -76,6 +79,7 @@ class ExportOptions:
     fuse: bool = False
     flow_scale: int | None = None
     boundary: Boundary | None = None
+    teach: bool = False
 
 
 def export_bundle(
@@ -180,6 +184,12 @@ class _Exporter:
                 for names, tensors in zip((graph.inputs, graph.outputs), run_once(plain, reference), strict=True)
             )
             written[graph.name] = self._write(graph, plain, inputs, outputs, f"{folder}{graph.name}.onnx")
+        if self.options.teach:
+            graph, reference = with_teach(self.loaded.model, size, reference)
+            inputs, outputs = run_once(graph, reference)
+            written[graph.name] = self._write(
+                traced(graph, inputs), graph, inputs, outputs, f"{folder}{graph.name}.onnx"
+            )
         kept = None
         if like is None:
             reference.save(self.root / REFERENCE_FILE)
@@ -256,8 +266,22 @@ def _manifest(
         tools={name: version(name) for name in ("torch", "torchvision", "onnx", "onnxruntime", "transformers")},
         checkpoint=path.name,
         checkpoint_sha256=sha256_of(path / "model.safetensors"),
+        network_id=network_id(loaded.model),
         licences=tuple(loaded.card.get("config", {}).get("data", {}).get("licences", ())),
     )
+
+
+def network_id(model: HINet) -> str:
+    """Hash of a network's weights, independent of the file and type they are exported to.
+
+    Batch norms' counts of batches are left out, as no output depends on them.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.endswith("num_batches_tracked"):
+            digest.update(f"{name} {list(tensor.shape)}".encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
 
 
 def _set_flow_scale(loaded: Checkpoint, scale: int) -> None:

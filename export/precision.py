@@ -51,6 +51,9 @@ POLICY: dict[str, Policy] = {
     "gating": Policy(
         "float16", "bfloat16", "motion image, margin, presence", "means over all pixels add up small numbers"
     ),
+    "teach": Policy(
+        "float32", "float32", "all", "gradients of a thousandth count; runs on the host, while a query learns"
+    ),
     "boundary": Policy("float32", "float32", "all", "variances are differences of near numbers"),
 }
 """Policy by graph. "Convex sums" are those of RAFT-large's upsampling."""

@@ -29,18 +29,30 @@ if TYPE_CHECKING:
     from rvos_edge.flow.policy import FlowOptions
     from rvos_edge.opening import open_segmenter as open  # the name users type: rvos_edge.open
     from rvos_edge.protocol import SegmenterProtocol
+    from rvos_edge.queries import TaughtQuery
     from rvos_edge.result import Result
     from rvos_edge.segmenter import Segmenter
     from rvos_edge.streaming.iterate import stream
 
 __version__ = "0.1.0"
-__all__ = ["FlowOptions", "Result", "Segmenter", "SegmenterProtocol", "UserError", "__version__", "open", "stream"]
+__all__ = [
+    "FlowOptions",
+    "Result",
+    "Segmenter",
+    "SegmenterProtocol",
+    "TaughtQuery",
+    "UserError",
+    "__version__",
+    "open",
+    "stream",
+]
 
 # Loaded on first use, so that `import rvos_edge` and `rvos-edge --help` stay fast.
 _LAZY = {
     "FlowOptions": ("rvos_edge.flow.policy", "FlowOptions"),
     "Result": ("rvos_edge.result", "Result"),
     "Segmenter": ("rvos_edge.segmenter", "Segmenter"),
+    "TaughtQuery": ("rvos_edge.queries", "TaughtQuery"),
     "SegmenterProtocol": ("rvos_edge.protocol", "SegmenterProtocol"),
     "open": ("rvos_edge.opening", "open_segmenter"),
     "stream": ("rvos_edge.streaming.iterate", "stream"),

@@ -51,6 +51,13 @@ FLOW_GRAPHS = ("flow_encode", "flow_context", "flow_step", "flow_up")
 GATING_GRAPH = "gating"
 BOUNDARY_GRAPH = "boundary"
 """Optional graph that aligns the output of ``gating`` with the edges of the image."""
+TEACH_GRAPH = "teach"
+"""Where there is one: loss and gradient in the language vectors of one query, for learning on the device."""
+TARGET, WEIGHT, LOSS, GRADIENT = "target", "weight", "loss", "grad"
+"""Tensors of ``teach``: the wanted mask and each pixel's weight, float32 [1,1,h,w]; the loss [1]; ``grad1``, ..."""
+TEACH_INPUTS = frozenset({TARGET, WEIGHT})
+HOST_GRAPHS = (TEXT_GRAPH, TEACH_GRAPH)
+"""Run on the host now and then, not with every frame."""
 QUERIES = "Q"
 """Symbolic extent of every tensor with one row per query."""
 FRAME_INPUT = "image"
@@ -174,7 +181,14 @@ class Manifest(StrictModel):
     tools: dict[Name, Line]
     checkpoint: Line
     checkpoint_sha256: Line
+    network_id: Annotated[str, Field(max_length=64)] = ""
+    """Hash of the network's weights: the same in float32, float16 and int8 bundles of a checkpoint."""
     licences: tuple[Line, ...]
+
+    @property
+    def identity(self) -> str:
+        """The network that a taught query belongs to: ``network_id``, or the checkpoint's hash in older bundles."""
+        return self.network_id or self.checkpoint_sha256
 
     @property
     def vision_graphs(self) -> tuple[str, ...]:
@@ -266,7 +280,7 @@ def at_size(manifest: Manifest, size: tuple[int, int], root: Path) -> Manifest:
 
 def frame_flops(graphs: Mapping[str, GraphSpec], iterations: int) -> int:
     """Floating-point operations of one frame with flow and one query."""
-    runs = {TEXT_GRAPH: 0, "flow_step": iterations}
+    runs = {**dict.fromkeys(HOST_GRAPHS, 0), "flow_step": iterations}
     return sum(spec.flops * runs.get(name, 1) for name, spec in graphs.items())
 
 
@@ -326,11 +340,15 @@ def check_wiring(manifest: Manifest, root: Path) -> None:
         raise UserError(f"{root}: 'presence' is {list(fed[PRESENCE_OUTPUT].shape)}; export the bundle again.")
     for name, graph in manifest.graphs.items():
         for spec in graph.inputs:
-            if name == TEXT_GRAPH and spec.name in TEXT_INPUTS:
+            if (name == TEXT_GRAPH and spec.name in TEXT_INPUTS) or (name == TEACH_GRAPH and spec.name in TEACH_INPUTS):
                 continue
             source_spec = fed.get(spec.name)
             if source_spec is None:
                 raise UserError(f"{root}: input '{spec.name}' of graph '{name}' is fed by nothing; export it again.")
+            if name == TEACH_GRAPH:
+                # It takes one query, in float32 whatever the other graphs compute in.
+                shape = tuple(1 if dim == QUERIES else dim for dim in source_spec.shape)
+                source_spec = source_spec.model_copy(update={"dtype": "float32", "shape": shape})
             if (source_spec.dtype, source_spec.shape) != (spec.dtype, spec.shape):
                 raise UserError(
                     f"{root}: input '{spec.name}' of graph '{name}' is {spec.dtype}{list(spec.shape)} but is fed "

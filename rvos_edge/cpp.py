@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.adaptation import check_adapt
 from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowDecision, FlowOptions
+from rvos_edge.queries import Query, TaughtQuery
 from rvos_edge.result import Result
 
 _MODULE = "rvos_edge_cpp"
@@ -124,9 +126,15 @@ class CppSegmenter:
         found: tuple[str, ...] = self._cpp.check_queries(queries)
         return found
 
-    def set_queries(self, queries: Sequence[str]) -> None:
-        """Set the queries from the next frame on; errors as in ``Segmenter``."""
+    def set_queries(self, queries: Sequence[Query]) -> None:
+        """Set the queries from the next frame on; errors as in ``Segmenter``, and taught queries are refused."""
+        if any(isinstance(query, TaughtQuery) for query in queries):
+            raise UserError("the C++ runtime takes no taught queries; use --runtime python.")
         self._cpp.set_queries(queries)
+
+    def set_adapt(self, adapt: str, *, background: bool = False) -> None:
+        """Nothing changes: queries of the C++ runtime do not adapt; errors as in ``Segmenter``."""
+        check_adapt(adapt)
 
     def reset(self) -> None:
         """Forget the video, so that the next frame is a first frame; the queries stay."""

@@ -23,6 +23,8 @@ def open_segmenter(
     threads: int | None = None,
     threshold: float = 0.0,
     runtime: str = "python",
+    keep_absent: bool = False,
+    adapt: str = "off",
 ) -> SegmenterProtocol:
     """Open a bundle for segmentation; exported as ``rvos_edge.open``.
 
@@ -36,6 +38,9 @@ def open_segmenter(
         threads: CPU threads; None for one per physical core.
         threshold: Logit above which a pixel belongs to the object.
         runtime: "python", or "cpp" for the C++ runtime behind the same interface; a package of its own.
+        keep_absent: Give masks of queries that are not present, too.
+        adapt: "once" lets each query settle on its own first confident masks, where the bundle has the graph ``teach``
+            and the output ``presence``; "off" does not. The C++ runtime does not.
 
     Raises:
         UserError: The bundle is damaged, or the backend, the device or the runtime cannot be used.
@@ -57,7 +62,9 @@ def open_segmenter(
     bundle = Bundle.open(shipped_bundle() if path is None else path, size=size)
 
     def load(chosen: Backend) -> Segmenter:
-        return Segmenter(bundle=bundle, backend=chosen, flow=flow, threshold=threshold)
+        return Segmenter(
+            bundle=bundle, backend=chosen, flow=flow, threshold=threshold, keep_absent=keep_absent, adapt=adapt
+        )
 
     # A frame that a GPU replays is not timed by stage, and the frame budget needs the time of the flow.
     record = flow is None or flow.hold_fps is None

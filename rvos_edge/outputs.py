@@ -31,6 +31,7 @@ _DOCUMENTS = (
     {"image_id", "file_name", "category_id", "text", "segmentation"},  # run --rle
     {"rvos-edge", "facts"},  # a ledger
     {"model", "command"},  # eval --json
+    {"format_version", "network", "sentence", "vectors"},  # a taught query
     {"format_version", "made", "tool", "machine", "runs"},  # bench --json
     {"task", "init_from", "checkpoint_every"},  # the config.json of a training run
     {"name", "stages"},  # and of one in several stages

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.bundle import Bundle
+from rvos_edge.queries import Query
 from rvos_edge.result import Result
 
 
@@ -76,11 +77,21 @@ class SegmenterProtocol(Protocol):
         """
         ...
 
-    def set_queries(self, queries: Sequence[str]) -> None:
-        """Set the queries from the next frame on; the state of the video is kept. After an error the old queries stay.
+    def set_queries(self, queries: Sequence[Query]) -> None:
+        """Set the queries, sentences or taught ones, from the next frame on; the state of the video is kept.
+
+        After an error the old queries stay.
 
         Raises:
-            UserError: There is no query or too many, or one is empty or too long.
+            UserError: There is no query or too many, one is empty or too long, or was taught to another network.
+        """
+        ...
+
+    def set_adapt(self, adapt: str, *, background: bool = False) -> None:
+        """Choose if queries settle on their own first confident masks: "once" or "off" (``Segmenter.set_adapt``).
+
+        Raises:
+            UserError: ``adapt`` is neither.
         """
         ...
 

@@ -32,8 +32,11 @@ class Result:
         flow: float32 [2,h,w], pixels of the network's input, this frame to the previous one; None unless asked for.
         index: Number of the frame since the last reset.
         decision: Decision on the flow and its reason; None if no flow is computed.
-        presence: float32 [Q], probability that what each query names is in the frame; None where the bundle has no
-            presence head.
+        presence: float32 [Q], probability that each query's object is in the frame, smoothed over time; 1 where the
+            bundle cannot tell.
+        present: bool [Q], the same decided with hysteresis; masks of absent queries are empty unless asked for. Where
+            the bundle cannot tell, a query is present if its mask is not empty.
+        adapted: bool [Q], queries whose language vectors were taught by their own masks (``adaptation``).
     """
 
     queries: tuple[str, ...]
@@ -45,7 +48,18 @@ class Result:
     flow: NDArray[np.float32] | None
     index: int
     decision: FlowDecision | None = None
-    presence: NDArray[np.float32] | None = None
+    presence: NDArray[np.float32] = None  # type: ignore[assignment]  # filled in below
+    present: NDArray[np.bool_] = None  # type: ignore[assignment]
+    adapted: NDArray[np.bool_] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        count = len(self.queries)
+        if self.presence is None:
+            object.__setattr__(self, "presence", np.ones(count, np.float32))
+        if self.present is None:
+            object.__setattr__(self, "present", self.masks.any(axis=(1, 2)))
+        if self.adapted is None:
+            object.__setattr__(self, "adapted", np.zeros(count, np.bool_))
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
         """Convert to arrays with one row per query.

@@ -10,14 +10,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.adaptation import Adaptation, check_adapt
 from rvos_edge.bundle import (
     FLOW_COORDS,
     FLOW_GRAPHS,
     FLOW_OUTPUT,
     FRAME_INPUT,
+    GATING_GRAPH,
     MARGIN_OUTPUT,
     PRESENCE_OUTPUT,
     QUERIES,
+    TEACH_GRAPH,
     TEXT_GRAPH,
     Bundle,
 )
@@ -25,8 +28,11 @@ from rvos_edge.engines.base import Backend, Graph, Lap
 from rvos_edge.errors import UserError
 from rvos_edge.flow.constants import MAX_ITERATIONS
 from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
-from rvos_edge.preprocess import Postprocessor, Preprocessor, check_frame
+from rvos_edge.preprocess import Placement, Postprocessor, Preprocessor, check_frame, fill_padding
+from rvos_edge.presence import PresenceFilter
+from rvos_edge.queries import Query, TaughtQuery, labels, language_vectors
 from rvos_edge.result import Result
+from rvos_edge.teaching import Features, Teacher, teach
 from rvos_edge.text import TextEncoder
 
 _GRID = "coords_start"
@@ -52,6 +58,8 @@ class Segmenter:
         backend: Backend,
         flow: FlowOptions | None = None,
         threshold: float = 0.0,
+        keep_absent: bool = False,
+        adapt: str = "off",
     ) -> None:
         """Load the graphs. Most callers use ``rvos_edge.open``, which chooses the backend.
 
@@ -60,9 +68,11 @@ class Segmenter:
             backend: Runs the graphs.
             flow: Options of the optical flow; None for the defaults.
             threshold: Logit above which a pixel belongs to the object.
+            keep_absent: Give masks of queries that are not present, too.
+            adapt: "once" lets queries settle on their own first confident masks (``adaptation``), "off" does not.
 
         Raises:
-            UserError: A graph cannot be loaded.
+            UserError: A graph cannot be loaded, or ``adapt`` is unknown.
         """
         manifest = bundle.manifest
         options = flow or FlowOptions()
@@ -89,8 +99,14 @@ class Segmenter:
             self._step_states = [pair for pair in manifest.states.items() if pair[1] in stepped]
             self._frame_states = [pair for pair in manifest.states.items() if pair[1] not in stepped]
         self._queries: tuple[str, ...] = ()
+        self._asked: tuple[Query, ...] = ()
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+        self._keep_absent = keep_absent
+        self._presence = PresenceFilter([])
+        self._adaptation: Adaptation | None = None
         self._index = 0
         self._lock = threading.Lock()
+        self.set_adapt(adapt)
 
     @property
     def queries(self) -> tuple[str, ...]:
@@ -160,20 +176,126 @@ class Segmenter:
         """
         return self._encoder.check(queries)
 
-    def set_queries(self, queries: Sequence[str]) -> None:
+    def set_queries(self, queries: Sequence[Query]) -> None:
         """Set the queries from the next frame on; the state of the video is kept. After an error the old queries stay.
 
+        Args:
+            queries: Sentences and taught queries.
+
         Raises:
-            UserError: There is no query or too many, or one is empty or too long.
+            UserError: There is no query or too many, one is empty or too long, or was taught to another network.
         """
-        normalised = self._encoder.check(queries)
-        vectors = self._encoder.encode(normalised)
+        vectors = language_vectors(queries, self._encoder, self.bundle)
+        normalised = labels(queries)
         with self._lock:
             self._board.resize(QUERIES, len(normalised))
             for name, stacked in vectors.items():
                 if name in self._board:
                     self._board.write(name, stacked)
-            self._queries = normalised
+            self._queries, self._asked, self._vectors = normalised, tuple(queries), vectors
+            self._presence = PresenceFilter([getattr(query, "presence_shift", 0.0) for query in queries])
+            if self._adaptation is not None:
+                self._adaptation.start(self._asked, vectors)
+
+    def set_adapt(self, adapt: str, *, background: bool = False) -> None:
+        """Choose if queries settle on their own first confident masks, from the next frame on.
+
+        A bundle without the graph ``teach`` or the output ``presence`` cannot: nothing happens then, because a wrong
+        query would settle too.
+
+        Args:
+            adapt: "once" or "off".
+            background: Learn while the stream goes on, for live sources; otherwise one frame waits for it, and the same
+                video always gives the same masks.
+
+        Raises:
+            UserError: ``adapt`` is neither.
+        """
+        manifest = self.bundle.manifest
+        wanted = check_adapt(adapt) != "off" and TEACH_GRAPH in manifest.graphs and manifest.has_presence
+        with self._lock:
+            if self._adaptation is not None:
+                self._adaptation.reset()
+                self._apply_changes()
+            self._adaptation = None
+            if wanted:
+                self._adaptation = Adaptation(lambda: Teacher(self.bundle), self._encoder.encode, background=background)
+                self._adaptation.start(self._asked, self._vectors)
+
+    def encode(self, sentences: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Language vectors of sentences: lang1, lang2, ..., each float32 [N,c_i].
+
+        Raises:
+            UserError: A sentence is empty or too long.
+        """
+        return self._encoder.encode(sentences)
+
+    def features(self, frame: NDArray[np.uint8], previous: NDArray[np.uint8] | None = None) -> Features:
+        """What the queries are answered from: everything that ``gating`` takes of a frame but the language vectors.
+
+        The video goes on as if nothing had been asked.
+
+        Args:
+            frame: uint8 [H,W,3] BGR.
+            previous: The frame before it, for the flow; None for no flow.
+
+        Returns:
+            Arrays by name, copied to the host.
+
+        Raises:
+            UserError: A frame is not such an array.
+        """
+        for image in (frame, previous):
+            if image is not None:
+                check_frame(image)
+        with self._lock:
+            states = [name for name in (*self.bundle.manifest.states, FLOW_OUTPUT) if name in self._board]
+            kept = {name: self._board.read(name).copy() for name in states}
+            try:
+                if previous is not None and self._policy is not None:
+                    self._look(previous, FlowDecision("zero", "first of two"))
+                    self._look(frame, FlowDecision("run", "second of two", self._policy.iterations))
+                else:
+                    self._look(frame, None if self._policy is None else FlowDecision("zero", "a frame alone"))
+                return self._features()
+            finally:
+                for name, array in kept.items():
+                    self._board.write(name, array)
+
+    def _look(self, frame: NDArray[np.uint8], decision: FlowDecision | None) -> None:
+        self._board.write(FRAME_INPUT, self._preprocess(frame))
+        self._answer(decision, self._preprocess.placement, _Clock())
+
+    def _features(self) -> Features:
+        inputs = self.bundle.manifest.graphs[GATING_GRAPH].inputs
+        return {spec.name: self._board.read(spec.name).copy() for spec in inputs if QUERIES not in spec.shape}
+
+    def teach(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        masks: Sequence[NDArray[np.bool_] | None],
+        *,
+        like: str = "",
+        name: str = "",
+        previous: Sequence[NDArray[np.uint8] | None] | None = None,
+    ) -> TaughtQuery:
+        """Teach a query an object that is shown; takes seconds, and the video goes on meanwhile and afterwards.
+
+        Args:
+            frames: uint8 [H,W,3] BGR each.
+            masks: bool [H,W] of each frame's size; None where the object is absent, which is learned too.
+            like: A sentence to start from; without one a general one that fits best.
+            name: What results call the query; the sentence if left out.
+            previous: The frames just before, for the flow; None where unknown.
+
+        Raises:
+            UserError: There are no frames, sizes differ, no mask shows anything, or the bundle has no graph ``teach``.
+
+        Example:
+            >>> mug = segmenter.teach([frame], [mask], like="a mug")
+            >>> segmenter.set_queries([mug, "a red ball"])
+        """
+        return teach(self, frames, masks, like=like, name=name, previous=previous)
 
     def reset(self) -> None:
         """Forget the video, so that the next frame is a first frame; the queries stay."""
@@ -205,44 +327,99 @@ class Segmenter:
 
     def _forget(self) -> None:
         self._index = 0
+        self._presence.reset()
+        if self._adaptation is not None:
+            self._adaptation.reset()
         if self._policy is not None:
             self._policy.reset()
 
     def _step(self, frame: NDArray[np.uint8], size: tuple[int, int]) -> Result:
         clock = _Clock()
+        self._apply_changes()
         image = self._preprocess(frame)
         self._board.write(FRAME_INPUT, image)
         decision = self._policy.decide(image, size) if self._policy is not None else None
         clock.lap("preprocess")
-        self._backend.frame(self._key(decision), lambda lap: self._work(decision, lap))
+        placement = self._preprocess.placement
+        self._answer(decision, placement, clock)
         # Copies: the board's buffers are overwritten by the next frame.
         margins = self._board.read(MARGIN_OUTPUT).astype(np.float32)
-        presence = None
-        if self.bundle.manifest.has_presence:
-            presence = self._board.read(PRESENCE_OUTPUT).astype(np.float32)
+        if placement.padded:
+            rows, columns = placement.on((margins.shape[1], margins.shape[2]))
+            margins = margins[:, rows, columns].copy()
         flow = None
         if self._keep_flow and FLOW_OUTPUT in self._board:
             flow = self._board.read(FLOW_OUTPUT)[0].astype(np.float32)
-        clock.insert(self._backend.timings())
         masks = self._postprocess.masks(margins, size)
         scores = self._postprocess.scores(margins)
+        presence, present = None, None
+        if self.bundle.manifest.has_presence:
+            presence, present = self._presence.update(self._board.read(PRESENCE_OUTPUT))
         clock.lap("postprocess")
+        adapted = None
+        if self._adaptation is not None and presence is not None:
+            adapted = self._adaptation.adapted
+            self._adaptation.observe(self._index, margins, scores, presence, lambda: (self._features(), placement))
+            clock.lap("adapt")
+        if present is not None and not self._keep_absent:
+            masks[~present] = False
+            scores[~present] = 0
         if self._policy is not None and decision is not None:
             self._policy.observe(clock.timings, decision)
         flow_used = decision is not None and decision.action == "run"
         index, self._index = self._index, self._index + 1
-        return Result(self._queries, masks, margins, scores, clock.timings, flow_used, flow, index, decision, presence)
+        return Result(
+            self._queries,
+            masks,
+            margins,
+            scores,
+            clock.timings,
+            flow_used,
+            flow,
+            index,
+            decision,
+            presence,
+            present,
+            adapted,
+        )
+
+    def _apply_changes(self) -> None:
+        """Write the language vectors that adaptation changed."""
+        changes = {} if self._adaptation is None else self._adaptation.changes()
+        for row, vectors in changes.items():
+            for name, vector in vectors.items():
+                self._vectors[name][row] = vector
+        if changes:
+            for name, stacked in self._vectors.items():
+                if name in self._board:
+                    self._board.write(name, stacked)
+
+    def _answer(self, decision: FlowDecision | None, placement: Placement, clock: _Clock) -> None:
+        """Run the graphs; where a new flow has padding, that is filled in between, on the host."""
+        if decision is None or decision.action != "run" or not placement.padded:
+            self._backend.frame(self._key(decision), lambda lap: self._work(decision, lap))
+            clock.insert(self._backend.timings())
+            return
+        self._backend.frame((self._key(decision), "flow"), lambda lap: self._work(decision, lap, answer=False))
+        clock.insert(self._backend.timings())
+        self._board.write(FLOW_OUTPUT, fill_padding(self._board.read(FLOW_OUTPUT).astype(np.float32), placement))
+        self._backend.frame("answer", self._run_answer)
+        clock.insert(self._backend.timings())
 
     def _key(self, decision: FlowDecision | None) -> tuple[str, bool, int, bool] | None:
         """Key of ``_work``: equal keys run the same graphs in the same order."""
         return None if decision is None else (decision.action, decision.warm, decision.iterations, decision.encode)
 
-    def _work(self, decision: FlowDecision | None, lap: Lap) -> None:
+    def _work(self, decision: FlowDecision | None, lap: Lap, *, answer: bool = True) -> None:
         """Run the graphs of one frame. Touches graphs and slots only, because the backend may record and replay it."""
         for name in self.bundle.manifest.vision_graphs:
             self._run(name, lap)
         if decision is not None:
             self._run_flow(decision, lap)
+        if answer:
+            self._run_answer(lap)
+
+    def _run_answer(self, lap: Lap) -> None:
         for name in self.bundle.manifest.answer_graphs:
             self._run(name, lap)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rvos_edge.errors import UserError
+from rvos_edge.preprocess import Preprocessor, fill_padding
+from rvos_edge.queries import Query, TaughtQuery
 from rvos_edge.trainer.checkpoint import Checkpoint
 from rvos_edge.trainer.model.flow import FlowStream
 from rvos_edge.trainer.model.language import LanguageVectors, tokenize
@@ -42,6 +43,7 @@ class TorchSegmenter:
         self.tokenizer = checkpoint.tokenizer
         self.size = size or self.model.config.size
         self.device = device
+        self._preprocess = Preprocessor(self.size)
         self._language: LanguageVectors = ()
         self.reset()
 
@@ -51,16 +53,26 @@ class TorchSegmenter:
         self.presence: NDArray[np.float32] | None = None
         self._stream = FlowStream(self.model.flow) if self.model.flow is not None else None
 
+    def teach(self, *_: object) -> str:
+        """Always refused; only bundles hold the graph ``teach``.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError("queries learn by a bundle's graph 'teach'; export the checkpoint and give --bundle.")
+
     @torch.inference_mode()
-    def set_queries(self, queries: Sequence[str]) -> None:
+    def set_queries(self, queries: Sequence[Query]) -> None:
         """Encode the queries.
 
         Raises:
-            UserError: There are no queries.
+            UserError: There are no queries, or one was taught, which needs a bundle.
         """
+        if any(isinstance(query, TaughtQuery) for query in queries):
+            raise UserError("taught queries are for bundles; export the checkpoint and give --bundle.")
         if not queries:
             raise UserError("There is no query; give at least one sentence.")
-        ids, mask = tokenize(self.tokenizer, queries, self.model.config.text.max_tokens)
+        ids, mask = tokenize(self.tokenizer, [str(query) for query in queries], self.model.config.text.max_tokens)
         vectors = self.model.encode_text(ids.to(self.device), mask.to(self.device))
         self._language = tuple(vector.unsqueeze(0) for vector in vectors)
 
@@ -73,16 +85,19 @@ class TorchSegmenter:
         """
         if not self._language:
             raise UserError("No queries are set; call set_queries before the first frame.")
-        height, width = self.size
-        resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+        resized = self._preprocess(frame)
+        placement = self._preprocess.placement
         image = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
         self.flow = self._stream.step(image.float()) if self._stream is not None else None
+        if placement.padded and self.flow is not None:
+            self.flow = torch.from_numpy(fill_padding(self.flow.cpu().numpy(), placement)).to(self.device)
         levels = self.model.encode_image(image)
         answer = self.model.answer(*self.model.condition(levels, self.flow), self._language)
         if self.model.presence is not None:
             self.presence = self.model.present(levels, self.flow, self._language, answer)[0].cpu().numpy()
         logits = self.model.refine(image, self.model.complete(answer, levels, self.flow))[0]
-        margin: Tensor = logits[:, 1] - logits[:, 0]
+        rows, columns = placement.on((logits.shape[-2], logits.shape[-1]))
+        margin: Tensor = (logits[:, 1] - logits[:, 0])[:, rows, columns]
         return margin
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:

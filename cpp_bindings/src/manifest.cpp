@@ -346,6 +346,7 @@ Manifest read(const Json& document) {
   check_texts(model.need("tools"));
   static_cast<void>(model.need("checkpoint").text());
   static_cast<void>(model.need("checkpoint_sha256").text());
+  model.may("network_id", [](const Value& hash) { static_cast<void>(hash.text()); });
   model.need("licences").items([&manifest](const Value& name) { manifest.licences.push_back(name.text()); });
   model.done();
   return manifest;

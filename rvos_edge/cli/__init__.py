@@ -32,7 +32,7 @@ def main() -> None:
 def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from rvos_edge.cli import benchmarks, bundles, stream, training  # noqa: F401 (they add their commands)
+    from rvos_edge.cli import benchmarks, bundles, stream, teaching, training  # noqa: F401 (they add their commands)
     from rvos_edge.cli.application import app
 
     return app

@@ -25,6 +25,7 @@ _EXTRAS = {
 _ORDER = (
     "run",
     "demo",
+    "teach",
     "train",
     "average",
     "restore",

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from rvos_edge.cli.options import RunOptions
 from rvos_edge.errors import UserError
+from rvos_edge.queries import labels, read_queries
 from rvos_edge.streaming.batch import BatchJob
 from rvos_edge.streaming.ledger import plan
 from rvos_edge.streaming.loop import check_frames
@@ -30,7 +31,7 @@ def run_batch(options: RunOptions, files: list[Path]) -> None:
         typer.Exit: With 2 if files cannot be read, with 1 if something else went wrong with one, with 130 after Ctrl-C.
     """
     job, spec = _job(options), options.source
-    check_queries(job.queries)
+    check_queries(labels(read_queries(job.queries)))
     check_frames(job.frames)
     rows, todo, ledger = plan(job, files, resume=options.resume)
     started, frames, done, failed = time.perf_counter(), 0, 0, []
@@ -95,4 +96,6 @@ def _job(options: RunOptions) -> BatchJob:
         threads=options.threads,
         flow=options.flow_options(),
         runtime=options.runtime,
+        keep_absent=options.keep_absent,
+        adapt=options.adapt,
     )

@@ -71,6 +71,9 @@ def export(
     fuse: Annotated[
         bool, typer.Option("--fuse", help="Make one graph of backbone and ASPP: a little faster in OpenVINO.")
     ] = False,
+    teach: Annotated[
+        bool, typer.Option("--teach/--no-teach", help="Add the graph with which queries learn on the device.")
+    ] = True,
     weights: Annotated[
         str | None, typer.Option(help="Store all weights as float32, float16 or int8; a mix if left out.")
     ] = None,
@@ -109,6 +112,7 @@ def export(
         preset=preset,
         fuse=fuse,
         flow_scale=flow_scale,
+        teach=teach,
         boundary=boundary,  # type: ignore[arg-type]  # looked at above
     )
     targets = dict.fromkeys(target or ())

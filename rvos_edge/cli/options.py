@@ -57,6 +57,8 @@ class RunOptions:
     resume: bool
     serve: str | None
     token: str | None
+    keep_absent: bool
+    adapt: str
     runtime: str
 
     def __post_init__(self) -> None:
@@ -140,4 +142,6 @@ class RunOptions:
             flow=flow,
             threads=self.threads,
             runtime=self.runtime,
+            keep_absent=self.keep_absent,
+            adapt=self.adapt,
         )

@@ -17,6 +17,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.outputs import check_inputs, check_outputs
 from rvos_edge.protocol import SegmenterProtocol
+from rvos_edge.queries import read_queries
 from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.keys import KeyControls
 from rvos_edge.streaming.loop import Meter, Summary, run_stream
@@ -42,12 +43,14 @@ def run_single(options: RunOptions) -> None:
     with terminate_as_interrupt():
         segmenter = options.open_segmenter(flow)
         if options.queries:
-            segmenter.set_queries(options.queries)
+            segmenter.set_queries(read_queries(options.queries))
 
         def reopen() -> Source:
             return open_source(options.source, realtime=options.realtime, raw=layout, give_up=options.reconnect)
 
         with reopen() as source:
+            # A live source does not wait while a query learns; the masks of a file are always the same.
+            segmenter.set_adapt(options.adapt, background=source.live)
             keys = KeyControls(view=OverlayView(opacity=options.opacity)) if options.window else None
             sinks = open_sinks(_makers(options, source, keys))
             try:

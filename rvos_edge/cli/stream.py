@@ -21,7 +21,9 @@ def run(
             help="Video, image folder, glob, camera number, csi://0, URL, - (raw frames on stdin) or synthetic[:SEED]."
         ),
     ],
-    query: Annotated[list[str] | None, typer.Option(help="What to segment; repeat it for several objects.")] = None,
+    query: Annotated[
+        list[str] | None, typer.Option(help="What to segment: a sentence, or @FILE of a taught query; repeatable.")
+    ] = None,
     bundle: BundleOption = None,
     output: Annotated[
         list[str] | None,
@@ -69,6 +71,12 @@ def run(
     ] = True,
     serve: ServeOption = None,
     token: TokenOption = None,
+    keep_absent: Annotated[
+        bool, typer.Option("--keep-absent", help="Give masks of what is not present in the frame, too.")
+    ] = False,
+    adapt: Annotated[
+        str, typer.Option(help="once: each query settles on its own first sure masks; off: it does not.")
+    ] = "off",
     runtime: Annotated[str, typer.Option(help="python, or cpp where the C++ runtime is installed.")] = "python",
 ) -> None:
     """Segment what the queries name, frame after frame; of many files (a glob or a folder of videos) one by one.

@@ -137,6 +137,12 @@ def evaluate(
         str, typer.Option(help="unsupervised: every frame counts; semi-supervised: the first and last do not.")
     ] = "unsupervised",
     every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
+    teach: Annotated[
+        int, typer.Option(help="Show so many frames of each object, evenly spread, and score the others.")
+    ] = 0,
+    adapt: Annotated[
+        str, typer.Option(help="once: queries settle on their own masks, as in run; off: the sentences alone.")
+    ] = "off",
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted evaluation, or start anew.")
     ] = True,
@@ -157,6 +163,8 @@ def evaluate(
             split=split,
             expressions=expressions,
             every=every,
+            teach=teach,
+            adapt=adapt,
             protocol=protocol,
             masks=masks,
             json=json,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.atomic import new_file
-from rvos_edge.bundle import QUERIES, TEXT_GRAPH, Arithmetic, Bundle, GraphSpec, Parity, Proof, read_manifest
+from rvos_edge.bundle import HOST_GRAPHS, QUERIES, Arithmetic, Bundle, GraphSpec, Parity, Proof, read_manifest
 from rvos_edge.engines.base import Backend
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
@@ -172,7 +172,7 @@ def chain_masks(
     bundle: Bundle, backend: Backend, queries: Sequence[str], frames: Iterable[NDArray[np.uint8]]
 ) -> list[NDArray[np.bool_]]:
     """Segment frames with the runtime; returns the masks bool [Q,H,W] of each."""
-    segmenter = Segmenter(bundle=bundle, backend=backend)
+    segmenter = Segmenter(bundle=bundle, backend=backend, keep_absent=True)
     segmenter.set_queries(queries)
     return [segmenter.step(frame).masks for frame in frames]
 
@@ -204,7 +204,7 @@ def check(bundle: Bundle, proof: Proof) -> None:
     if not bundle.manifest.trained:
         # Its margins are noise around zero, so that any rounding flips pixels.
         return
-    vision = [spec for name, spec in bundle.manifest.graphs.items() if name != TEXT_GRAPH]
+    vision = [spec for name, spec in bundle.manifest.graphs.items() if name not in HOST_GRAPHS]
     narrow = any(spec.weights == "int8" or spec.precision == "bfloat16" for spec in vision)
     least = LEAST_IOU_NARROW if narrow else LEAST_IOU
     if proof.mask_iou is not None and proof.mask_iou < least:
@@ -217,8 +217,11 @@ def check(bundle: Bundle, proof: Proof) -> None:
 def _run(
     bundle: Bundle, name: str, spec: GraphSpec, inputs: Mapping[str, NDArray[Any]], backend: Backend, queries: int
 ) -> Arrays:
-    if name == TEXT_GRAPH:
-        return backend.load_host(bundle.graph_path(name), spec).run(inputs)
+    if name in HOST_GRAPHS:
+        # Inputs are recorded in float16 (``record``); a host graph is given what it reads.
+        dtypes = {tensor.name: tensor.dtype for tensor in spec.inputs}
+        typed = {tensor: array.astype(dtypes[tensor]) for tensor, array in inputs.items() if tensor in dtypes}
+        return backend.load_host(bundle.graph_path(name), spec).run(typed)
     graph = backend.load(bundle.graph_path(name), spec)
     backend.board.resize(QUERIES, queries)
     for tensor, array in inputs.items():

@@ -19,9 +19,9 @@ MOST_CONNECTIONS = 256
 MOST_PER_ADDRESS = 96
 """Enough for 32 pages, each with two WebSockets and a request."""
 HEAD_SECONDS = 10.0
-"""Time for the head of a request, from the connection or from the last answer on."""
+"""Seconds for the head of a request, from the connection or from the last answer on."""
 STALL_SECONDS = 30.0
-"""Time in which a client must take some of what is sent to it."""
+"""Seconds in which a client must read some of its answer."""
 
 
 class HttpProtocol(H11Protocol):

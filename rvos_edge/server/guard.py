@@ -19,13 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rvos_edge.server.address import network_of
 
 LONGEST_JSON = 64 << 10
-"""Bytes of a body whose route names no other limit."""
+"""Largest body, in bytes, where the route has no limit of its own."""
 BODY_SECONDS = 15.0
-"""Longest wait for the next part of a body, and time for the whole of it ..."""
+"""Longest wait for the next part of a body, and for the whole body, in seconds."""
 SLOWEST_BODY = 16 << 10
-"""... which grows by a second with this number of bytes."""
+"""Bytes per second: a body that comes faster may take longer as a whole."""
 GUESS_SECONDS = 1.0
-"""Time between two tokens that are compared for one address, after a wrong one."""
+"""Seconds between two tokens that are compared for one address, after a wrong one."""
 _LONGEST_WAIT = 10.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

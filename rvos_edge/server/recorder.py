@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from rvos_edge.streaming.sources import Frame
 
 _LARGEST = 1 << 30
-"""Bytes of a recording ..."""
+"""Largest recording, in bytes."""
 _SPARE = 256 << 20
-"""... and of the disk that are left free."""
+"""Space to leave free on the disk, in bytes."""
 _KEPT = 10
 _EVERY = 50
-"""Frames between looks at the size and the disk."""
+"""Frames between two checks of the size and the disk."""
 
 
 @dataclass(frozen=True)

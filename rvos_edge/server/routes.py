@@ -24,9 +24,9 @@ from rvos_edge.server.single_image import BusyError, as_coco, as_png
 from rvos_edge.server.uploads import LARGEST_CLIP
 
 LARGEST_FRAME = 16 << 20
-"""Bytes of a picture to segment."""
+"""Largest picture to segment, in bytes."""
 LIMITS = {("POST", "/api/frame"): LARGEST_FRAME, ("POST", "/api/clips"): LARGEST_CLIP}
-"""Bytes of a body, by method and path, where more than a short JSON is expected."""
+"""Largest bodies, in bytes, by method and path; all others are short JSON."""
 _NO_JSON = "the body is not JSON; see /api/openapi.json for what belongs here."
 _Found = TypeVar("_Found")
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from rvos_edge.result import Result
 
 LARGEST_PICTURE = 16_000_000
-"""Pixels: a small file can state a size that no memory holds."""
+"""Largest picture, in pixels: a small file can state a size that no memory holds."""
 _MOST_WAITING = 4
 _MOST_RECEIVED = 64 << 20
-"""Bytes of all pictures that are being received or wait."""
+"""Limit of all pictures together that are being received or wait, in bytes."""
 _Answer = TypeVar("_Answer")
 
 

@@ -18,17 +18,17 @@ from rvos_edge.server.player import Choice
 from rvos_edge.streaming.sources import Source, open_source, quiet_opencv
 
 LARGEST_CLIP = 256 << 20
-"""Bytes of one clip ..."""
+"""Largest clip, in bytes."""
 _ALL_CLIPS = 1 << 30
-"""... and of all, those that are being received included."""
+"""Limit of all clips together, those being received included, in bytes."""
 _MOST_CLIPS = 20
 _LARGEST_FRAME = 4096 * 2304
-"""Pixels of a frame: a decoder holds a dozen frames."""
+"""Largest frame, in pixels: a decoder holds a dozen frames."""
 _LONGEST_CLIP = 3600
-"""Seconds."""
+"""Longest clip, in seconds."""
 _LONGEST_NAME = 120
 _SPARE = 512 << 20
-"""Bytes of the disk that are left free."""
+"""Space to leave free on the disk, in bytes."""
 
 
 class Library:

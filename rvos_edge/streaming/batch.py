@@ -1,7 +1,7 @@
-"""Many videos with one opened bundle: which files, what is written for each, and what is finished already.
+"""Many videos with one opened bundle: the files, and the outputs of each.
 
 `FileProcessor` does one file. A single process calls it in turn, `--workers` calls it in several
-(`stream/workers.py`), and Ray Data maps it over the files on several machines (`examples/ray_batch.py`).
+(`streaming/workers.py`), and Ray Data maps it over the files on several machines (`examples/ray_batch.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.opening import open_segmenter
+from rvos_edge.outputs import check_name
+from rvos_edge.queries import read_queries
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.loop import run_stream
 from rvos_edge.streaming.sinks import JsonSink, MaskSink, RleSink, Sink, VideoSink, open_sinks
@@ -31,7 +33,7 @@ class BatchRow(TypedDict):
     """One file of a batch, in words and numbers that every process and machine can pass on.
 
     Keys: source (path), name (stem, the name of its outputs), frames and seconds (0 before), error (empty: fine) and
-    bad_input (whether the error is the file's fault rather than ours).
+    bad_input (true if the file is at fault, not the program).
     """
 
     source: str
@@ -44,20 +46,20 @@ class BatchRow(TypedDict):
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What is done with every file; can be pickled.
+    """The work to do on every file; can be pickled.
 
     Attributes:
-        queries: What to segment.
+        queries: Expressions to segment; ``@FILE`` is a taught query.
         bundle: The bundle's directory, None for the one that comes with the package.
         output: Folder of overlay videos, NAME.mp4.
         masks: Folder of folders of masks, NAME/00000.png.
         json: Folder of JSON lines, NAME.jsonl.
         rle: Folder of COCO run lengths, NAME.rle.jsonl.
-        overlap: What becomes of pixels that several queries claim.
-        frames: Of each file, None for all.
-        opacity: Of the masks in the videos.
+        overlap: The rule for pixels that several queries claim.
+        frames: Frames of each file, None for all.
+        opacity: Opacity of the masks in the videos, 0 to 1.
         size: Height and width of the network's input, None for the bundle's first.
-        device: As for ``rvos_edge.open``, and so on.
+        device: See ``rvos_edge.open``, also for the rest.
     """
 
     queries: tuple[str, ...]
@@ -75,6 +77,8 @@ class BatchJob:
     threads: int | None = None
     flow: FlowOptions | None = None
     runtime: str = "python"
+    keep_absent: bool = False
+    adapt: str = "off"
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -82,7 +86,7 @@ class BatchJob:
         return tuple(folder for folder in (self.output, self.masks, self.json, self.rle) if folder is not None)
 
     def outputs(self, name: str) -> tuple[Path, ...]:
-        """What is there when the file of that name is finished."""
+        """The outputs of the file of that name."""
         paths = (
             self.output and self.output / f"{name}.mp4",
             self.masks and self.masks / name,
@@ -95,10 +99,10 @@ class BatchJob:
 class FileProcessor:
     """Segments whole files with one opened bundle: call it with a row, it gives the row back filled in.
 
-    What goes wrong with a file is told in its row and leaves none of its outputs behind.
+    An error with a file is told in its row and leaves none of its outputs behind.
 
     Args:
-        job: What is done with each.
+        job: The work to do on each.
 
     Raises:
         UserError: The bundle, the backend or the queries cannot be used.
@@ -119,8 +123,10 @@ class FileProcessor:
             flow=job.flow,
             threads=job.threads,
             runtime=job.runtime,
+            keep_absent=job.keep_absent,
+            adapt=job.adapt,
         )
-        self._segmenter.set_queries(job.queries)
+        self._segmenter.set_queries(read_queries(job.queries))
         self.backend_name = self._segmenter.backend_name
 
     def __call__(self, row: BatchRow) -> BatchRow:
@@ -144,7 +150,7 @@ class FileProcessor:
             if job.masks is not None:
                 # The folder gets its name when it is whole: no masks of an interrupted or an older run among these.
                 folder = stack.enter_context(new_directory(job.masks / name))
-                makers.append(lambda: MaskSink(folder, overlap=job.overlap))
+                makers.append(lambda: MaskSink(folder, overlap=job.overlap, locked=True))
             if job.json is not None:
                 lines = job.json / f"{name}.jsonl"
                 makers.append(lambda: JsonSink(lines))
@@ -204,6 +210,7 @@ def make_rows(files: Sequence[Path]) -> list[BatchRow]:
     """
     rows: dict[str, BatchRow] = {}
     for path in files:
+        check_name(path)
         name = path.name if path.is_dir() else path.stem
         other = rows.setdefault(
             name, {"source": str(path), "name": name, "frames": 0, "seconds": 0.0, "error": "", "bad_input": False}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.opening import open_segmenter
 from rvos_edge.protocol import SegmenterProtocol
+from rvos_edge.queries import Query
 from rvos_edge.result import Result
 from rvos_edge.streaming.loop import check_frames
 from rvos_edge.streaming.sources import Frame, Source, open_source
@@ -49,7 +50,7 @@ class ArraySource(Source):
 
 def stream(
     source: str | Path | Source | Iterable[NDArray[np.uint8]],
-    queries: Sequence[str],
+    queries: Sequence[Query],
     *,
     bundle: str | Path | SegmenterProtocol | None = None,
     frames: int | None = None,
@@ -63,7 +64,7 @@ def stream(
     Args:
         source: A name that ``open_source`` takes (a video, a folder, a glob of images, a camera,
             a URL, "synthetic"), an opened ``Source``, or any iterable of frames, uint8 [H,W,3] BGR.
-        queries: Expressions to segment.
+        queries: Expressions to segment, and taught queries.
         bundle: The bundle's directory, None for the one that comes with the package; or an opened segmenter,
             whose queries are set and whose last video is forgotten.
         frames: Number of frames to stop after, None for all.

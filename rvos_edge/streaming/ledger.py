@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rvos_edge.atomic import make_folders, remove_folders
-from rvos_edge.bundle import Bundle, shipped_bundle
+from rvos_edge.bundle import Bundle, sha256_of, shipped_bundle
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_inputs, check_outputs, check_replaceable, names_path
 from rvos_edge.streaming.batch import BatchJob, BatchRow, check_folders, make_rows
@@ -144,7 +144,8 @@ def describe(job: BatchJob) -> dict[str, Any]:
     flow = None if job.flow is None else job.flow.model_dump()
     return {
         "bundle": bundle.fingerprint,
-        "queries": list(job.queries),
+        # A taught query counts by what its file holds.
+        "queries": [f"{text} {sha256_of(Path(text[1:]))}" if text.startswith("@") else text for text in job.queries],
         "options": {
             "size": list(bundle.manifest.size),
             "frames": job.frames,
@@ -153,6 +154,8 @@ def describe(job: BatchJob) -> dict[str, Any]:
             "device": job.device,
             "backend": job.backend,
             "runtime": job.runtime,
+            "keep_absent": job.keep_absent,
+            "adapt": job.adapt,
             "flow": flow,
         },
     }

@@ -33,17 +33,28 @@ WORDS = ["a", "the", "dog", "cat", "red", "ball", "on", "left", "right", "of", "
 _TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int64": TensorProto.INT64}
 
 
-def write_tiny_bundle(directory: Path, *, size: tuple[int, int] = (64, 96), flow: bool = True) -> Path:
+def write_tiny_bundle(
+    directory: Path,
+    *,
+    size: tuple[int, int] = (64, 96),
+    flow: bool = True,
+    teach: bool = False,
+    presence: bool = False,
+) -> Path:
     """Write the bundle and return its directory.
 
     Args:
         directory: Made when missing.
         size: Height and width of the input, multiples of 32.
         flow: False for a bundle without flow graphs.
+        teach: With the graph with which queries learn: cross-entropy of the margin, and its gradients.
+        presence: With the output ``presence`` of ``gating``.
     """
     directory.mkdir(parents=True, exist_ok=True)
     _tokenizer().save(str(directory / "tokenizer.json"))
-    graphs = {name: _write_graph(directory, name, *parts) for name, parts in _graphs(size, flow).items()}
+    graphs = {
+        name: _write_graph(directory, name, *parts) for name, parts in _graphs(size, flow, teach, presence).items()
+    }
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name="tiny",
@@ -60,6 +71,7 @@ def write_tiny_bundle(directory: Path, *, size: tuple[int, int] = (64, 96), flow
         tools={"onnx": onnx.__version__},
         checkpoint="none",
         checkpoint_sha256="0" * 64,
+        network_id="1" * 32,
         licences=("Apache-2.0",),
     )
     write_manifest(directory, manifest)
@@ -238,7 +250,7 @@ class _Graph:
         return self.add(op, tensor, self.const(axes, np.int64), out=out, keepdims=keepdims)
 
 
-def _graphs(size: tuple[int, int], flow: bool) -> dict[str, Parts]:
+def _graphs(size: tuple[int, int], flow: bool, teach: bool, presence: bool) -> dict[str, Parts]:
     h, w = size
     c1, c2, c3, c4 = CHANNELS
     grid, quarter = (h // 8, w // 8), (h // 4, w // 4)
@@ -250,14 +262,21 @@ def _graphs(size: tuple[int, int], flow: bool) -> dict[str, Parts]:
     features |= {f"corr{i}": (1, *grid) for i in range(4)}
     features |= {"coords": (2, *grid), "coords_next": (2, *grid), "flow": (2, h, w)}
     shapes |= {name: ("float32", (1, *shape)) for name, shape in features.items()}
+    shapes |= {"presence": ("float32", ("Q",)), "loss": ("float32", (1,))}
+    shapes |= dict.fromkeys(("target", "weight"), ("float32", (1, 1, *quarter)))
+    shapes |= {f"grad{i + 1}": ("float32", (1, c)) for i, c in enumerate(CHANNELS)}
     langs, corrs = [f"lang{i}" for i in range(1, 5)], [f"corr{i}" for i in range(4)]
     gating_inputs = ["c2", "c3", "c4", "v4", *(["flow"] if flow else []), *langs]
     parts: dict[str, Parts] = {
         "text": (_text(), ["input_ids", "attention_mask"], langs, shapes),
         "backbone": (_backbone(), ["image"], ["c2", "c3", "c4", "c5"], shapes),
         "aspp": (_aspp(), ["c5"], ["v4"], shapes),
-        "gating": (_gating(flow), gating_inputs, ["margin"], shapes),
+        "gating": (_gating(flow, presence), gating_inputs, ["margin", *(["presence"] if presence else [])], shapes),
     }
+    if teach:
+        one = shapes | {name: ("float32", (1, *shapes[name][1][1:])) for name in langs}
+        grads = [f"grad{i}" for i in range(1, 5)]
+        parts["teach"] = (_teach(flow), [*gating_inputs, "target", "weight"], ["loss", *grads], one)
     if flow:
         step_inputs = [*corrs, "hidden", "context", "coords"]
         parts |= {
@@ -333,9 +352,43 @@ def _flow_up(grid: tuple[int, int]) -> _Graph:
     return g
 
 
-def _gating(flow: bool) -> _Graph:
+def _gating(flow: bool, presence: bool) -> _Graph:
     g = _Graph()
+    g.add("Squeeze", _margin(g, flow), g.const([1], np.int64), out="margin")
+    if presence:
+        # How far the words agree with what is there, from 0 to 1.
+        agreement = g.add("Mul", g.reduce("ReduceMean", "c2", [2, 3], keepdims=0), "lang1")
+        g.add("Sigmoid", g.add("Sub", g.reduce("ReduceSum", agreement, [1], keepdims=0), g.const(0.7)), out="presence")
+    return g
 
+
+def _teach(flow: bool) -> _Graph:
+    """Weighted cross-entropy of the margin with the target, and its gradients, as by hand."""
+    g = _Graph()
+    margin = _margin(g, flow)
+    count = g.reduce("ReduceSum", "weight", [1, 2, 3])
+    wrong = g.add("Sub", g.add("Softplus", margin), g.add("Mul", "target", margin))
+    total = g.reduce("ReduceSum", g.add("Mul", "weight", wrong), [1, 2, 3])
+    g.add("Reshape", g.add("Div", total, count), g.const([1], np.int64), out="loss")
+    gap = g.add("Div", g.add("Mul", "weight", g.add("Sub", g.add("Sigmoid", margin), "target")), count)
+    back = g.add("Sub", gap, g.reduce("ReduceMean", gap, [2, 3]))  # the margin is centred
+    coarse = g.add("Mul", g.pool(back, 2), g.const(4))
+    own = g.reduce("ReduceSum", g.add("Mul", "c2", back), [2, 3], keepdims=0)
+    if flow:
+        moved = g.reduce("ReduceSum", g.add("Mul", _motion(g), back), [2, 3], keepdims=0)
+        own = g.add("Add", own, g.add("Mul", moved, g.const(0.1)))
+    g.add("Identity", own, out="grad1")
+    for level, name in (("c3", "grad2"), ("c4", "grad3"), ("v4", "grad4")):
+        g.reduce("ReduceSum", g.add("Mul", level, coarse), [2, 3], name, keepdims=0)
+    return g
+
+
+def _motion(g: _Graph) -> str:
+    centred = g.add("Sub", "flow", g.reduce("ReduceMean", "flow", [2, 3]))
+    return g.pool(g.reduce("ReduceMean", g.add("Abs", centred), [1]), 4)
+
+
+def _margin(g: _Graph, flow: bool) -> str:
     def attend(level: str, lang: str) -> str:
         column = g.add("Unsqueeze", lang, g.const([2, 3], np.int64))
         return g.reduce("ReduceSum", g.add("Mul", level, column), [1])
@@ -343,13 +396,10 @@ def _gating(flow: bool) -> _Graph:
     coarse = g.add("Sum", attend("c3", "lang2"), attend("c4", "lang3"), attend("v4", "lang4"))
     margin = g.add("Add", attend("c2", "lang1"), g.repeat(coarse, 2))
     if flow:
-        centred = g.add("Sub", "flow", g.reduce("ReduceMean", "flow", [2, 3]))
-        motion = g.pool(g.reduce("ReduceMean", g.add("Abs", centred), [1]), 4)
+        motion = _motion(g)
         weight = g.add("Unsqueeze", g.reduce("ReduceSum", "lang1", [1]), g.const([2, 3], np.int64))
         margin = g.add("Add", margin, g.add("Mul", g.add("Mul", motion, g.const(0.1)), weight))
-    centred = g.add("Sub", margin, g.reduce("ReduceMean", margin, [2, 3]))
-    g.add("Squeeze", centred, g.const([1], np.int64), out="margin")
-    return g
+    return g.add("Sub", margin, g.reduce("ReduceMean", margin, [2, 3]))
 
 
 def _write_graph(

@@ -44,6 +44,9 @@ class EvalOptions:
         expressions: File of the expressions; the data set's own by default. JSON in the format of Refer-YouTube-VOS.
         every: Score every n-th frame (J and F); all frames are run.
         protocol: Frames that are scored, see ``Rules``.
+        teach: Number of annotated frames, evenly spread, with which each object's query is taught; the others are
+            scored. Bundles only.
+        adapt: "once" lets queries adapt to their own masks, as the runtime does; bundles only.
         masks: Folder for the predicted masks.
         json: File of the results. During the evaluation the results of finished videos lie beside it, in
             NAME.partial.jsonl.
@@ -61,6 +64,8 @@ class EvalOptions:
     expressions: Path | None = None
     every: int = 1
     protocol: str = "unsupervised"
+    teach: int = 0
+    adapt: str = "off"
     masks: Path | None = None
     json: Path | None = None
     resume: bool = True
@@ -94,7 +99,9 @@ def evaluate(options: EvalOptions, *, console: Console | None = None) -> dict[st
     folder = options.checkpoint or options.bundle or Path()
     results: dict[str, Any] = {"model": folder.resolve().name, "command": _command(options)}
     try:
-        with open_predictor(options.checkpoint, options.bundle, backend=options.backend) as predictor:
+        with open_predictor(
+            options.checkpoint, options.bundle, backend=options.backend, adapt=options.adapt
+        ) as predictor:
             results |= _run(options, predictor, ledger, console)
     except KeyboardInterrupt:
         if ledger.path is not None and len(ledger):
@@ -119,7 +126,7 @@ def _run(options: EvalOptions, predictor: Predictor, ledger: Ledger, console: Co
     with progress_bar(console) as progress:
         if dataset in SOURCES and options.root is not None:
             clips = open_clips(dataset, options.root, options.split, options.expressions)
-            rules = Rules(options.every, options.protocol, masks)
+            rules = Rules(options.every, options.protocol, masks, options.teach)
             result = evaluate_clips(predictor, clips, dataset, rules=rules, ledger=ledger, progress=progress)
             results[dataset] = {"split": options.split or SOURCES[dataset].split, **result}
             info = find_attributes(options.root) if dataset == "davis16" else None
@@ -155,6 +162,10 @@ def _check(options: EvalOptions) -> None:
         raise UserError(f"--masks keeps the masks of one data set of videos; leave it out for {options.dataset}.")
     if options.protocol not in PROTOCOLS:
         raise UserError(f"Unknown --protocol '{options.protocol}'; choose one of {', '.join(PROTOCOLS)}.")
+    if options.checkpoint is not None and (options.teach or options.adapt != "off"):
+        raise UserError("--teach and --adapt are the runtime's; export the checkpoint and give --bundle.")
+    if options.teach and options.dataset not in SOURCES:
+        raise UserError(f"--teach shows frames of one data set of videos; leave it out for {options.dataset}.")
     if options.every < 1:
         raise UserError(f"--every must be at least 1, not {options.every}: it scores every n-th frame.")
     for option, folder in (("--root", options.root), ("--coco", options.coco)):
@@ -176,7 +187,7 @@ def _partial_file(path: Path | None) -> Path | None:
 def _facts(options: EvalOptions) -> dict[str, Any]:
     """Facts that must be unchanged for an interrupted evaluation to continue: model, options and expressions."""
     facts: dict[str, Any] = {"model": model_hash(options.checkpoint, options.bundle), "version": __version__}
-    for name in ("backend", "dataset", "split", "every", "protocol"):
+    for name in ("backend", "dataset", "split", "every", "protocol", "teach", "adapt"):
         facts[name] = getattr(options, name)
     for name in ("root", "coco", "masks", "expressions"):
         path = getattr(options, name)

@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.opening import open_segmenter
 from rvos_edge.protocol import SegmenterProtocol
+from rvos_edge.queries import Query
+from rvos_edge.segmenter import Segmenter
 from rvos_edge.trainer.checkpoint import load_checkpoint
 from rvos_edge.trainer.predictor import TorchSegmenter
+
+PredictorQuery = Query
+"""A sentence or a taught query; ``readers.base.Query`` is an expression of a data set."""
 
 
 class Predictor(Protocol):
@@ -25,8 +30,21 @@ class Predictor(Protocol):
     def reset(self) -> None:
         """Forget the previous frame; the queries stay."""
 
-    def set_queries(self, queries: Sequence[str]) -> None:
+    def set_queries(self, queries: Sequence[PredictorQuery]) -> None:
         """Set the queries of the following frames."""
+
+    def teach(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        masks: Sequence[NDArray[np.bool_]],
+        previous: Sequence[NDArray[np.uint8] | None],
+        sentence: str,
+    ) -> PredictorQuery:
+        """Teach a query by frames and masks, as ``Segmenter.teach``.
+
+        Raises:
+            UserError: The predictor does not support it.
+        """
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size."""
@@ -40,21 +58,40 @@ class BundlePredictor:
         self.reset, self.set_queries = segmenter.reset, segmenter.set_queries
         self.presence: NDArray[np.float32] | None = None
 
+    def teach(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        masks: Sequence[NDArray[np.bool_]],
+        previous: Sequence[NDArray[np.uint8] | None],
+        sentence: str,
+    ) -> PredictorQuery:
+        """Teach a query by frames and masks, as ``Segmenter.teach``.
+
+        Raises:
+            UserError: The segmenter does not support it.
+        """
+        if not isinstance(self.segmenter, Segmenter):
+            raise UserError("--teach needs the Python runtime; leave --runtime out.")
+        return self.segmenter.teach(frames, masks, like=sentence, previous=previous)
+
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size."""
         result = self.segmenter.step(frame)
-        self.presence = result.presence
+        self.presence = result.presence if self.segmenter.bundle.manifest.has_presence else None
         return result.masks
 
 
 @contextlib.contextmanager
-def open_predictor(checkpoint: Path | None, bundle: Path | None, *, backend: str) -> Iterator[Predictor]:
+def open_predictor(
+    checkpoint: Path | None, bundle: Path | None, *, backend: str, adapt: str = "off"
+) -> Iterator[Predictor]:
     """Load a checkpoint or a bundle, whichever is not None.
 
     Args:
         checkpoint: Checkpoint directory.
         bundle: Bundle directory.
         backend: Backend of the bundle (``engines.registry.BACKENDS``).
+        adapt: "off", or "once" to let queries adapt to their own masks; bundles only.
 
     Raises:
         UserError: The directory is missing or damaged.
@@ -62,7 +99,7 @@ def open_predictor(checkpoint: Path | None, bundle: Path | None, *, backend: str
     if checkpoint is not None:
         yield TorchSegmenter(load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu")
         return
-    yield BundlePredictor(open_segmenter(bundle, backend=backend))
+    yield BundlePredictor(open_segmenter(bundle, backend=backend, adapt=adapt))
 
 
 def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:

@@ -16,7 +16,7 @@ from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, Query
 from rvos_edge.trainer.data.readers.davis16 import SCENERY
 from rvos_edge.trainer.evaluate.masks import MaskFolder, VideoMasks
-from rvos_edge.trainer.evaluate.model import Predictor
+from rvos_edge.trainer.evaluate.model import Predictor, PredictorQuery
 from rvos_edge.trainer.evaluate.scorers import (
     Metrics,
     ObjectsScorer,
@@ -53,11 +53,13 @@ class Rules:
         protocol: "unsupervised" scores every frame, as the referring literature does; "semi-supervised" drops the first
             and last frame of each video, as the benchmark does where the first mask is given.
         masks: Folder of the predicted masks; None keeps none.
+        teach: Number of annotated frames, evenly spread, with which each object's query is taught; they are not scored.
     """
 
     every: int = 1
     protocol: str = "unsupervised"
     masks: MaskFolder | None = None
+    teach: int = 0
 
 
 def evaluate_clips(
@@ -120,7 +122,8 @@ def evaluate_clips(
         rows[video] = row
         if progress is not None and task is not None:
             progress.update(task, completed=done)
-    return {**_totals(dataset, rows), "protocol": rules.protocol, "every": rules.every, "videos": _brief(rows)}
+    how = {"protocol": rules.protocol, "every": rules.every, **({"teach": rules.teach} if rules.teach else {})}
+    return {**_totals(dataset, rows), **how, "videos": _brief(rows)}
 
 
 def _score(
@@ -131,10 +134,17 @@ def _score(
     sparse = isinstance(scorer, OverlapScorer)
     scored = _scored(clips.annotated(video), len(names), rules)
     runs = _runs(scored) if sparse else [range(len(names))]
+    taught: dict[int, PredictorQuery] = {}
+    if rules.teach:
+        shown = _spread(clips.annotated(video), rules.teach)
+        taught = _teach(predictor, clips, video, queries, shown)
+        scored -= set(shown)
     total, done = len(scorer.passes) * sum(map(len, runs)), 0
     with contextlib.nullcontext() if rules.masks is None else rules.masks.video(video) as kept:
         for number, chosen in enumerate(scorer.passes):
-            sentences = [queries[i].expression if i < len(queries) else str(shuffled) for i in chosen]
+            sentences: list[PredictorQuery] = [
+                taught.get(i, queries[i].expression) if i < len(queries) else str(shuffled) for i in chosen
+            ]
             different = list(dict.fromkeys(sentences))
             places = [different.index(sentence) for sentence in sentences]
             predictor.set_queries(different)
@@ -150,7 +160,32 @@ def _score(
                     yield done / total
 
 
+def _spread(annotated: Sequence[int], count: int) -> list[int]:
+    """``count`` of the annotated frames, evenly spread; all when there are fewer."""
+    places = ((np.arange(count) + 0.5) * len(annotated) / count).astype(int)
+    return sorted({annotated[place] for place in places})
+
+
+def _teach(
+    predictor: Predictor, clips: AnnotatedClips, video: str, queries: Sequence[Query], shown: Sequence[int]
+) -> dict[int, PredictorQuery]:
+    """Taught queries by the index of the query they replace; all objects are taught with the same frames.
+
+    An object that is in none of the frames keeps its sentence.
+    """
+    frames = [clips.image(video, index) for index in shown]
+    before = [clips.image(video, index - 1) if index else None for index in shown]
+    taught: dict[int, PredictorQuery] = {}
+    for number, query in enumerate(queries):
+        masks = [_truth(clips, video, index, [number])[0] for index in shown]
+        if any(mask.any() for mask in masks):
+            taught[number] = predictor.teach(frames, masks, before, query.expression)
+    return taught
+
+
 def _check(rules: Rules, measure: str) -> None:
+    if rules.teach < 0:
+        raise UserError(f"--teach must not be negative, got {rules.teach}: it is a number of frames per object.")
     if rules.every < 1:
         raise UserError(f"--every must be at least 1, not {rules.every}: it scores every n-th frame.")
     if rules.protocol not in PROTOCOLS:

@@ -94,6 +94,11 @@ class HINet(nn.Module):
         return self._decoder_stride if self.boundary is None else self._decoder_stride // 2
 
     @property
+    def decoder_stride(self) -> int:
+        """Pixels of the image per pixel of the decoder's own logits."""
+        return self._decoder_stride
+
+    @property
     def language_channels(self) -> tuple[int, ...]:
         """Channels of the language vectors, c_1..c_4."""
         return self.config.channels

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rvos_edge.atomic import new_file
-from rvos_edge.bundle import TEXT_GRAPH, Bundle, GraphSpec, TensorSpec
+from rvos_edge.bundle import HOST_GRAPHS, Bundle, GraphSpec, TensorSpec
 from rvos_edge.engines.tensorrt import api
 from rvos_edge.engines.tensorrt.engine_cache import EngineCache, EngineKey
 from rvos_edge.engines.tensorrt.gpu import find_gpu
@@ -58,7 +58,7 @@ def ensure_engines(
     Args:
         bundle: An opened bundle.
         options: Options of the build.
-        graphs: Names of graphs; None for all but the text graph, which runs on the host.
+        graphs: Names of graphs; None for all but those that run on the host (``HOST_GRAPHS``).
         build: False to refuse instead of building.
         console: Console that shows the progress bar.
 
@@ -72,7 +72,7 @@ def ensure_engines(
     check_options(options)
     trt = api.load(options.flavour)
     cache = EngineCache(bundle)
-    names = graphs if graphs is not None else [name for name in bundle.manifest.graphs if name != TEXT_GRAPH]
+    names = graphs if graphs is not None else [name for name in bundle.manifest.graphs if name not in HOST_GRAPHS]
     keys = {name: engine_key(bundle, name, options, api.version(trt)) for name in names}
     found = {name: path for name, key in keys.items() if (path := cache.find(key)) is not None}
     missing = [name for name in names if name not in found]

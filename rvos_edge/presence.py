@@ -1,0 +1,51 @@
+"""Whether what a query asks for is in the frame at all: smoothed over time, with hysteresis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NEWEST = 0.4
+"""Weight of the newest frame in the mean over time, of logits."""
+_ENTER, _LEAVE = 0.5, 0.35
+"""A query becomes present above the first and absent below the second: between the two it stays what it was."""
+_SUREST = 1e-4
+"""Probabilities are cut here, so that no single frame decides for seconds."""
+
+
+class PresenceFilter:
+    """Presence of each query over time.
+
+    Example:
+        >>> presence = PresenceFilter([0.0])
+        >>> [bool(presence.update(np.array([p], np.float32))[1][0]) for p in (0.9, 0.4, 0.4, 0.1, 0.1, 0.1)]
+        [True, True, True, True, False, False]
+    """
+
+    def __init__(self, shifts: Sequence[float]) -> None:
+        """Prepare for queries; ``shifts`` are added to their logits, one for each (``TaughtQuery.presence_shift``)."""
+        self._shifts = np.asarray(shifts, np.float64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the video."""
+        self._logits: NDArray[np.float64] | None = None
+        self._present = np.zeros(len(self._shifts), np.bool_)
+
+    def update(self, presence: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Take the next frame's probabilities.
+
+        Args:
+            presence: float32 [Q] in 0..1.
+
+        Returns:
+            Smoothed probabilities float32 [Q], and bool [Q]: which queries are present.
+        """
+        chance = np.clip(presence.astype(np.float64), _SUREST, 1 - _SUREST)
+        logits = np.log(chance / (1 - chance)) + self._shifts
+        self._logits = logits if self._logits is None else _NEWEST * logits + (1 - _NEWEST) * self._logits
+        smooth = 1 / (1 + np.exp(-self._logits))
+        self._present = np.where(self._present, smooth >= _LEAVE, smooth >= _ENTER)
+        return smooth.astype(np.float32), self._present.copy()

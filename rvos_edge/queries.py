@@ -1,0 +1,205 @@
+"""What a segmenter looks for: sentences, and queries that were taught and travel as small files."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rvos_edge.atomic import write_output
+from rvos_edge.bundle import TEXT_GRAPH, Bundle
+from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
+from rvos_edge.text import TextEncoder, check_queries, normalise_query
+
+QUERY_FORMAT: Literal[1] = 1
+LARGEST_FILE = 4096
+"""Bytes of a query's file."""
+
+Vectors = Mapping[str, NDArray[np.float32]]
+"""lang1 .. lang4, float32 [c_i]."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaughtQuery:
+    """A query that was learned from shown frames: the language vectors of a sentence, moved.
+
+    Attributes:
+        sentence: The sentence that it began with.
+        vectors: lang1 .. lang4, float32 [c_i], in place of the sentence's own.
+        network: ``Manifest.identity`` of the network that it belongs to.
+        name: Shown instead of the sentence, when given.
+        shots: Frames that were shown.
+        j: Mean IoU on what was shown and left out of learning; None where nothing could be left out.
+        sentence_j: The same of the sentence alone.
+        presence_shift: Added to the logit of the query's presence.
+
+    Example:
+        >>> query = segmenter.teach([frame], [mask], like="a mug")
+        >>> query.save("my-mug.query")
+        >>> segmenter.set_queries([TaughtQuery.load("my-mug.query"), "a red ball"])
+    """
+
+    sentence: str
+    vectors: Vectors
+    network: str
+    name: str = ""
+    shots: int = 0
+    j: float | None = None
+    sentence_j: float | None = None
+    presence_shift: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The name, or else the sentence: what results call it."""
+        return self.name or self.sentence
+
+    def save(self, path: str | Path) -> None:
+        """Write the query as a file of JSON of at most 4 kB; it holds no pixels.
+
+        Raises:
+            UserError: The file cannot be written, or would be larger.
+        """
+        document = _QueryFile(
+            format_version=QUERY_FORMAT,
+            network=self.network,
+            name=self.name,
+            sentence=self.sentence,
+            shots=self.shots,
+            j=self.j,
+            sentence_j=self.sentence_j,
+            presence_shift=self.presence_shift,
+            vectors={
+                name: base64.b64encode(vector.astype("<f4").tobytes()).decode() for name, vector in self.vectors.items()
+            },
+        )
+        text = document.model_dump_json(indent=1) + "\n"
+        if len(text.encode()) > LARGEST_FILE:
+            raise UserError(f"{path} would be larger than {LARGEST_FILE} bytes; give a shorter name or sentence.")
+        write_output(Path(path), text)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TaughtQuery:
+        """Read a query's file.
+
+        Raises:
+            UserError: The file is missing, no query, damaged or of another format version.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > LARGEST_FILE:
+                raise UserError(f"{path} is larger than {LARGEST_FILE} bytes and no query; give a file of 'teach'.")
+            content = json.loads(path.read_text(encoding="utf-8"))
+            version = content.get("format_version") if isinstance(content, dict) else None
+            if version is not None and version != QUERY_FORMAT:
+                raise UserError(
+                    f"{path} has format version {version}, this version reads {QUERY_FORMAT}; teach it again."
+                )
+            document = _QueryFile.model_validate(content)
+            vectors = {
+                name: np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
+                for name, text in document.vectors.items()
+            }
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); make it with: rvos-edge teach") from error
+        except UserError:
+            raise
+        except ValueError as error:  # JSON, Unicode, base64 and pydantic raise kinds of it
+            raise UserError(
+                f"{path} is not a taught query or is damaged; make it again with: rvos-edge teach"
+            ) from error
+        if not all(np.isfinite(vector).all() for vector in vectors.values()):
+            raise UserError(f"{path} holds numbers that are not finite; make it again with: rvos-edge teach")
+        (sentence,) = check_queries([document.sentence])
+        return cls(
+            sentence=sentence,
+            vectors=vectors,
+            network=document.network,
+            name=document.name,
+            shots=document.shots,
+            j=document.j,
+            sentence_j=document.sentence_j,
+            presence_shift=document.presence_shift,
+        )
+
+    def named(self, name: str) -> TaughtQuery:
+        """The same query under another name."""
+        return replace(self, name=name)
+
+
+Query = str | TaughtQuery
+"""What ``set_queries`` takes."""
+
+
+class _QueryFile(StrictModel):
+    """The JSON document; vectors are base64 of little-endian float32."""
+
+    format_version: Literal[1]
+    network: str = Field(max_length=64)
+    name: str = Field(max_length=100)
+    sentence: str
+    shots: int = Field(ge=0)
+    j: float | None = Field(default=None, ge=0, le=1)
+    sentence_j: float | None = Field(default=None, ge=0, le=1)
+    presence_shift: float = Field(default=0.0, allow_inf_nan=False)
+    vectors: dict[str, str]
+
+
+def read_queries(given: Sequence[str]) -> tuple[Query, ...]:
+    """Queries of a command line: sentences, and ``@FILE`` for a taught one.
+
+    Raises:
+        UserError: A file cannot be used.
+    """
+    return tuple(TaughtQuery.load(text[1:]) if text.startswith("@") else text for text in given)
+
+
+def labels(queries: Sequence[Query]) -> tuple[str, ...]:
+    """The names of queries in results; sentences are normalised."""
+    return tuple(query.label if isinstance(query, TaughtQuery) else normalise_query(query) for query in queries)
+
+
+def language_vectors(queries: Sequence[Query], encoder: TextEncoder, bundle: Bundle) -> dict[str, NDArray[np.float32]]:
+    """The language vectors of queries: lang1, lang2, ..., each float32 [Q,c_i].
+
+    What a taught query does not hold is its sentence's.
+
+    Raises:
+        UserError: There is no query or too many, one is empty or too long, or was taught to another network.
+    """
+    if isinstance(queries, str):
+        queries = check_queries(queries)  # refused
+    sentences = [query.sentence if isinstance(query, TaughtQuery) else query for query in queries]
+    for query in queries:
+        if isinstance(query, TaughtQuery):
+            _check_network(query, bundle)
+    stacked = encoder.encode(encoder.check(sentences))
+    for row, query in enumerate(queries):
+        if isinstance(query, TaughtQuery):
+            for name, vector in query.vectors.items():
+                stacked[name][row] = vector
+    return stacked
+
+
+def _check_network(query: TaughtQuery, bundle: Bundle) -> None:
+    """Refuse a query of another network, in one sentence with the remedy."""
+    identity = bundle.manifest.identity
+    expected = {spec.name: spec.shape[-1] for spec in bundle.manifest.graphs[TEXT_GRAPH].outputs}
+    fits = all(expected.get(name) == len(vector) for name, vector in query.vectors.items())
+    if query.network != identity or not fits:
+        raise UserError(
+            f"query '{query.label}' was taught to another network ({query.network[:8]}) than that of {bundle.path} "
+            f"({identity[:8]}); teach it again with: rvos-edge teach, or use a bundle of its network."
+        )
+
+
+def float_vectors(vectors: Mapping[str, NDArray[np.float32]], row: int) -> dict[str, NDArray[np.float32]]:
+    """One query's row of stacked language vectors, copied."""
+    return {name: cast("NDArray[np.float32]", stacked[row].astype(np.float32)) for name, stacked in vectors.items()}

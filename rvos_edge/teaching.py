@@ -1,0 +1,289 @@
+"""Queries learned from shown frames: the language vectors are inputs of the network, and they alone are taught.
+
+The graph ``teach`` of the bundle gives loss and gradient for one frame; the optimiser is a few lines of NumPy. Both run
+on the host, in ONNX Runtime, whatever runs the network: no engine is built anew, and no other weight changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.bundle import GATING_GRAPH, GRADIENT, LOSS, PRESENCE_OUTPUT, TARGET, TEACH_GRAPH, WEIGHT, Bundle
+from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
+from rvos_edge.errors import UserError
+from rvos_edge.preprocess import Placement, check_frame, place
+from rvos_edge.queries import TaughtQuery, Vectors, float_vectors
+from rvos_edge.text import check_queries
+from rvos_edge.views import make_views
+
+Features = Mapping[str, NDArray[Any]]
+"""What ``gating`` takes of one frame: everything but the language vectors, on the host."""
+
+_STEPS, _LOOK = 120, 10
+"""Most steps, and how often what was left out is looked at."""
+_RATE, _DECAYS = 0.05, (0.9, 0.999)
+"""Adam's."""
+_CANDIDATES = ("the moving object", "a person", "an animal", "a vehicle", "a thing")
+"""Where no sentence is given, learning starts from the one of these that fits best."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One frame and what is wanted on it.
+
+    Attributes:
+        features: Of the frame.
+        target: float32 [1,1,h,w], share of object in each pixel of the decoder's output.
+        weight: float32 [1,1,h,w], 0 where nothing is known.
+    """
+
+    features: Features
+    target: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+
+class Learner(Protocol):
+    """What teaching needs of a segmenter."""
+
+    @property
+    def bundle(self) -> Bundle: ...
+
+    def features(self, frame: NDArray[np.uint8], previous: NDArray[np.uint8] | None = None) -> Features: ...
+
+    def encode(self, sentences: Sequence[str]) -> dict[str, NDArray[np.float32]]: ...
+
+
+class Teacher:
+    """The graphs ``teach`` and ``gating`` on the host.
+
+    Args:
+        bundle: An opened bundle.
+        threads: CPU threads; one leaves the others to the stream.
+
+    Raises:
+        UserError: The bundle has no ``teach``.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        graphs = bundle.manifest.graphs
+        if TEACH_GRAPH not in graphs:
+            raise UserError(
+                f"{bundle.path} has no graph 'teach', without which no query can learn; export the bundle again."
+            )
+        backend = OnnxRuntimeBackend(device="cpu", threads=threads)
+        self._teach_spec, self._gating_spec = graphs[TEACH_GRAPH], graphs[GATING_GRAPH]
+        self._teach = backend.load_host(bundle.graph_path(TEACH_GRAPH), self._teach_spec)
+        self._gating = backend.load_host(bundle.graph_path(GATING_GRAPH), self._gating_spec)
+        self.learned = tuple(tensor.name for tensor in self._teach_spec.inputs if tensor.name.startswith("lang"))
+        shape = next(tensor.shape for tensor in self._teach_spec.inputs if tensor.name == TARGET)
+        self.grid = int(shape[2]), int(shape[3])
+
+    def lesson(self, features: Features, mask: NDArray[Any], placement: Placement) -> Lesson:
+        """A lesson of a mask of the frame, bool or 0..1 [H,W] at any resolution; padding does not count."""
+        rows, columns = placement.on(self.grid)
+        target, weight = (np.zeros((1, 1, *self.grid), np.float32) for _ in range(2))
+        extent = columns.stop - columns.start, rows.stop - rows.start
+        target[0, 0, rows, columns] = cv2.resize(mask.astype(np.float32), extent, interpolation=cv2.INTER_AREA)
+        weight[0, 0, rows, columns] = 1
+        return Lesson(features, target, weight)
+
+    def judge(self, lesson: Lesson, vectors: Vectors) -> tuple[float, dict[str, NDArray[np.float32]]]:
+        """Loss, and its gradient in each language vector."""
+        given = {**lesson.features, TARGET: lesson.target, WEIGHT: lesson.weight}
+        given |= {name: vectors[name][None] for name in self.learned}
+        inputs = {tensor.name: given[tensor.name].astype(np.float32, copy=False) for tensor in self._teach_spec.inputs}
+        outputs = self._teach.run(inputs)
+        gradient = {name: outputs[f"{GRADIENT}{name.removeprefix('lang')}"][0] for name in self.learned}
+        return float(outputs[LOSS][0]), gradient
+
+    def answer(self, features: Features, stacked: Vectors) -> dict[str, NDArray[np.float32]]:
+        """Outputs of ``gating`` for language vectors [Q,c_i]: the decoder's margin [Q,h,w] under "margin", and more."""
+        given = {**features, **stacked}
+        inputs = {
+            tensor.name: given[tensor.name].astype(tensor.dtype, copy=False) for tensor in self._gating_spec.inputs
+        }
+        outputs = self._gating.run(inputs)
+        margin = next(tensor.name for tensor in self._gating_spec.outputs if len(tensor.shape) == 3)
+        return {**outputs, "margin": outputs[margin].astype(np.float32)}
+
+    def iou(self, lesson: Lesson, vectors: Vectors) -> float:
+        """IoU of the answer with the lesson's target where its weight is not zero; 1 where both are empty."""
+        margin = self.answer(lesson.features, {name: vector[None] for name, vector in vectors.items()})["margin"][0]
+        answer, truth = margin > 0, lesson.target[0, 0] > 0.5
+        counted = lesson.weight[0, 0] > 0
+        union = np.count_nonzero((answer | truth) & counted)
+        return np.count_nonzero(answer & truth & counted) / union if union else 1.0
+
+    def learn(
+        self,
+        lessons: Sequence[Lesson],
+        start: Vectors,
+        *,
+        steps: int = _STEPS,
+        rate: float = _RATE,
+        watched: Sequence[Lesson] = (),
+    ) -> tuple[dict[str, NDArray[np.float32]], int]:
+        """Descend from ``start``, one lesson a step in turn.
+
+        Args:
+            lessons: What is learned from.
+            start: All language vectors of a query; those that ``teach`` does not take stay.
+            steps: Most steps.
+            rate: Of Adam.
+            watched: Lessons left out; the best place on them, looked at every few steps, is where it stops.
+
+        Returns:
+            The vectors, and the steps that led to them.
+        """
+        vectors = {name: vector.astype(np.float32) for name, vector in start.items()}
+        mean = {name: np.zeros_like(vectors[name]) for name in self.learned}
+        square = {name: np.zeros_like(vectors[name]) for name in self.learned}
+        best, chosen, taken = self._mean_iou(watched, vectors), dict(vectors), 0
+        first, second = _DECAYS
+        for step in range(1, steps + 1):
+            _, gradient = self.judge(lessons[(step - 1) % len(lessons)], vectors)
+            for name in self.learned:
+                mean[name] = first * mean[name] + (1 - first) * gradient[name]
+                square[name] = second * square[name] + (1 - second) * gradient[name] ** 2
+                moved = mean[name] / (1 - first**step) / (np.sqrt(square[name] / (1 - second**step)) + 1e-8)
+                vectors[name] = (vectors[name] - rate * moved).astype(np.float32)
+            if watched and step % _LOOK == 0 and (iou := self._mean_iou(watched, vectors)) > best:
+                best, chosen, taken = iou, dict(vectors), step
+        return (chosen, taken) if watched else (vectors, steps)
+
+    def _mean_iou(self, lessons: Sequence[Lesson], vectors: Vectors) -> float:
+        return float(np.mean([self.iou(lesson, vectors) for lesson in lessons])) if lessons else 0.0
+
+
+def teach(
+    learner: Learner,
+    frames: Sequence[NDArray[np.uint8]],
+    masks: Sequence[NDArray[np.bool_] | None],
+    *,
+    like: str = "",
+    name: str = "",
+    previous: Sequence[NDArray[np.uint8] | None] | None = None,
+    teacher: Teacher | None = None,
+) -> TaughtQuery:
+    """Teach a query an object that is shown; ``Segmenter.teach`` calls it.
+
+    With several frames one is left out of learning, with one frame two views of it are: learning stops where those are
+    answered best, and a result that answers them no better than the sentence is not kept.
+
+    Args:
+        learner: Whose network the query is for.
+        frames: uint8 [H,W,3] BGR each.
+        masks: bool [H,W] of each frame's size; None or an empty mask where the object is absent.
+        like: A sentence to start from; without one a general one that fits best.
+        name: Of the query.
+        previous: The frames just before, uint8 [H,W,3], for the flow; None where unknown.
+        teacher: One that is loaded already.
+
+    Raises:
+        UserError: There are no frames, sizes differ, no mask shows anything, or the bundle has no graph ``teach``.
+    """
+    shown = _checked(frames, masks, previous)
+    teacher = teacher or Teacher(learner.bundle)
+    flips = not any(word in like.split() for word in ("left", "right"))
+    size = learner.bundle.manifest.size
+    views = [
+        [
+            teacher.lesson(learner.features(view.frame, view.previous), view.mask, place(view.mask.shape, size))
+            for view in make_views(frame, mask, before, flips=flips, many=bool(mask.any()))
+        ]
+        for frame, mask, before in shown
+    ]
+    present = [index for index, (_, mask, _) in enumerate(shown) if mask.any()]
+    sentence, start = _start(learner, teacher, like, [views[index][0] for index in present])
+    if len(present) > 1:
+        left = present[len(present) // 2]
+        watched = [views[left][0]]
+        lessons = _in_turn([lessons for index, lessons in enumerate(views) if index != left])
+    else:
+        (only,) = present
+        watched = views[only][2:]
+        lessons = _in_turn([lessons if index != only else lessons[:2] for index, lessons in enumerate(views)])
+    learned, steps = teacher.learn(lessons, start, watched=watched)
+    before, after = (float(np.mean([teacher.iou(one, each) for one in watched])) for each in (start, learned))
+    if steps and len(present) > 1:
+        # What was left out is learned from too, for as many steps a frame.
+        learned, _ = teacher.learn(_in_turn(views), start, steps=round(steps * len(present) / (len(present) - 1)))
+    kept = {name: learned[name] for name in teacher.learned}
+    return TaughtQuery(
+        sentence=sentence,
+        vectors=kept,
+        network=learner.bundle.manifest.identity,
+        name=name,
+        shots=len(present),
+        j=after,
+        sentence_j=before,
+        presence_shift=_presence_shift(teacher, learned, views, present),
+    )
+
+
+def _checked(
+    frames: Sequence[NDArray[np.uint8]],
+    masks: Sequence[NDArray[np.bool_] | None],
+    previous: Sequence[NDArray[np.uint8] | None] | None,
+) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8] | None]]:
+    earlier = [None] * len(frames) if previous is None else list(previous)
+    if not len(frames):
+        raise UserError("no frame is shown; give at least one, with the mask of the object.")
+    if not len(frames) == len(masks) == len(earlier):
+        raise UserError(
+            f"{len(frames)} frames come with {len(masks)} masks; give one for each, None where it is absent."
+        )
+    shown = []
+    for index, (frame, mask, before) in enumerate(zip(frames, masks, earlier, strict=True)):
+        size = check_frame(frame)
+        mask = np.zeros(size, np.bool_) if mask is None else np.asarray(mask) > 0
+        if mask.shape != size:
+            raise UserError(f"mask {index} is {list(mask.shape)} and its frame {list(size)}; give masks of that size.")
+        if before is not None and check_frame(before) != size:
+            raise UserError(f"the frame before frame {index} has another size; leave it out.")
+        shown.append((frame, mask, before))
+    if not any(mask.any() for _, mask, _ in shown):
+        raise UserError("no mask shows the object; give at least one frame that it is in.")
+    return shown
+
+
+def _start(
+    learner: Learner, teacher: Teacher, like: str, lessons: Sequence[Lesson]
+) -> tuple[str, dict[str, NDArray[np.float32]]]:
+    """The sentence to start from and its vectors."""
+    sentences = check_queries([like]) if like else _CANDIDATES
+    stacked = learner.encode(sentences)
+    each = [float_vectors(stacked, row) for row in range(len(sentences))]
+    losses = [sum(teacher.judge(lesson, vectors)[0] for lesson in lessons) for vectors in each]
+    chosen = int(np.argmin(losses))
+    return sentences[chosen], each[chosen]
+
+
+def _in_turn(views: Sequence[Sequence[Lesson]]) -> list[Lesson]:
+    """First views of all frames, then second ones, and so on."""
+    most = max(map(len, views), default=0)
+    return [lessons[number] for number in range(most) for lessons in views if number < len(lessons)]
+
+
+def _presence_shift(
+    teacher: Teacher, vectors: Vectors, views: Sequence[Sequence[Lesson]], present: Sequence[int]
+) -> float:
+    """What moves the presence of the shown frames to the right side of one half; 0 without presence."""
+    stacked = {name: vector[None] for name, vector in vectors.items()}
+    logits = []
+    for lessons in views:
+        outputs = teacher.answer(lessons[0].features, stacked)
+        if PRESENCE_OUTPUT not in outputs:
+            return 0.0
+        chance = float(np.clip(outputs[PRESENCE_OUTPUT].reshape(-1)[0], 1e-4, 1 - 1e-4))
+        logits.append(np.log(chance / (1 - chance)))
+    there = [logits[index] for index in present]
+    absent = [logit for index, logit in enumerate(logits) if index not in present]
+    shift = -(np.median(there) + np.median(absent)) / 2 if absent else max(0.0, 1.0 - float(np.median(there)))
+    return float(np.clip(shift, -3, 3))

@@ -1,0 +1,139 @@
+"""A query learns from shown frames, and is never worse than its sentence on what was left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.tiny_bundle import CHANNELS, write_tiny_bundle
+
+import rvos_edge
+from rvos_edge import Segmenter, UserError
+from rvos_edge.bundle import Bundle
+from rvos_edge.preprocess import place
+from rvos_edge.queries import float_vectors
+from rvos_edge.teaching import Teacher
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("tiny"), teach=True)
+
+
+def _open(bundle: Path) -> Segmenter:
+    segmenter = rvos_edge.open(bundle, device="cpu", backend="onnxruntime", threads=1)
+    assert isinstance(segmenter, Segmenter)
+    return segmenter
+
+
+def _scene(place: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A green square on a red ground, and its mask."""
+    frame = np.zeros((64, 96, 3), np.uint8)
+    frame[..., 2] = 180
+    mask = np.zeros((64, 96), np.bool_)
+    mask[16:48, place : place + 32] = True
+    frame[mask] = (20, 220, 20)
+    return frame, mask
+
+
+def _iou(answer: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return float((answer & truth).sum() / (answer | truth).sum())
+
+
+def test_the_gradient_is_that_of_the_loss(tiny: Path) -> None:
+    """By central differences."""
+    segmenter = _open(tiny)
+    teacher = Teacher(Bundle.open(tiny))
+    first, mask = _scene(8)
+    lesson = teacher.lesson(segmenter.features(_scene(16)[0], first), mask, place((64, 96), (64, 96)))
+    assert lesson.features["flow"].any()
+    vectors = float_vectors(segmenter.encode(["the red ball"]), 0)
+    _, gradient = teacher.judge(lesson, vectors)
+    for name, channels in zip(gradient, CHANNELS, strict=True):
+        for channel in range(channels):
+            losses = []
+            for step in (0.01, -0.01):
+                moved = {key: vector.copy() for key, vector in vectors.items()}
+                moved[name][channel] += step
+                losses.append(teacher.judge(lesson, moved)[0])
+            assert gradient[name][channel] == pytest.approx((losses[0] - losses[1]) / 0.02, abs=2e-3)
+
+
+@pytest.mark.parametrize("places", [[8], [8, 40, 56]])
+def test_what_is_shown_is_found_elsewhere(tiny: Path, places: list[int]) -> None:
+    """The sentence finds the square; what is shown is the ground."""
+    segmenter = _open(tiny)
+    frames, masks = zip(*map(_scene, places), strict=True)
+    query = segmenter.teach(frames, [~mask for mask in masks], like="the red ball", name="ground")
+    frame, square = _scene(24)
+    truth = ~square
+    segmenter.set_queries(["the red ball", query])
+    result = segmenter.step(frame)
+    assert result.queries == ("the red ball", "ground")
+    before, after = (_iou(mask, truth) for mask in result.masks)
+    assert after > max(0.8, before + 0.1)
+    assert query.j is not None
+    assert query.sentence_j is not None
+    assert query.j > query.sentence_j
+    assert query.shots == len(places)
+
+
+def test_teaching_twice_gives_the_same(tiny: Path) -> None:
+    frame, mask = _scene(8)
+    one, two = (_open(tiny).teach([frame], [mask], like="a dog") for _ in range(2))
+    for name, vector in one.vectors.items():
+        np.testing.assert_array_equal(vector, two.vectors[name])
+
+
+def test_what_cannot_be_learned_leaves_the_sentence_as_it_was(tiny: Path) -> None:
+    """The frame left out contradicts the others: whatever they teach is worse there."""
+    segmenter = _open(tiny)
+    scenes = [_scene(8), _scene(40), _scene(56)]
+    masks = [~scenes[0][1], scenes[1][1], ~scenes[2][1]]
+    start = float_vectors(segmenter.encode(["the red ball"]), 0)
+    query = segmenter.teach([frame for frame, _ in scenes], masks, like="the red ball")
+    assert query.j == query.sentence_j
+    for name, vector in query.vectors.items():
+        np.testing.assert_array_equal(vector, start[name])
+
+
+def test_without_a_sentence_it_starts_from_the_one_that_fits_best(tiny: Path) -> None:
+    frame, mask = _scene(8)
+    query = _open(tiny).teach([frame], [mask])
+    assert query.sentence in {"the moving object", "a person", "an animal", "a vehicle", "a thing"}
+
+
+def test_the_video_goes_on_as_if_nothing_had_been_shown(tiny: Path) -> None:
+    one, two = _open(tiny), _open(tiny)
+    rng = np.random.default_rng(5)
+    video = [rng.integers(0, 255, (64, 96, 3), np.uint8) for _ in range(5)]
+    for segmenter in (one, two):
+        segmenter.set_queries(["a dog"])
+    for index, frame in enumerate(video):
+        if index == 3:
+            one.teach([_scene(8)[0]], [_scene(8)[1]], like="a dog", previous=[_scene(9)[0]])
+        np.testing.assert_array_equal(one.step(frame).margins, two.step(frame).margins)
+
+
+@pytest.mark.parametrize(
+    ("frames", "masks", "said"),
+    [
+        ([], [], "no frame is shown"),
+        ([_scene(8)[0]], [], "1 frames come with 0 masks"),
+        ([_scene(8)[0]], [None], "no mask shows the object"),
+        ([_scene(8)[0]], [np.ones((5, 5), bool)], "masks of that size"),
+    ],
+)
+def test_bad_examples_are_refused(
+    tiny: Path, frames: list[NDArray[np.uint8]], masks: list[NDArray[np.bool_] | None], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        _open(tiny).teach(frames, masks, like="a dog")
+
+
+def test_a_bundle_without_the_graph_says_so(tmp_path: Path) -> None:
+    segmenter = _open(write_tiny_bundle(tmp_path / "tiny"))
+    with pytest.raises(UserError, match=r"has no graph 'teach'.*export"):
+        segmenter.teach([_scene(8)[0]], [_scene(8)[1]], like="a dog")
