@@ -32,7 +32,7 @@ _MOST_ELEMENTS = 1 << 30
 
 Arithmetic = Literal["float32", "float16", "bfloat16"]
 DType = Literal["uint8", "int64", "float16", "float32"]
-# The limits below are far from anything real: they end a damaged or hostile manifest before it is acted upon.
+# Limits far beyond any real bundle, so that a damaged or hostile manifest is refused before it is used.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/+ -]{1,100}$")]
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,1000}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
@@ -367,9 +367,7 @@ def read_manifest(root: Path) -> Manifest:
         if not path.is_file():
             raise UserError(f"{root} is not a bundle: it has no manifest.json; make one with 'rvos-edge export'.")
         if path.stat().st_size > _MOST_BYTES:
-            raise UserError(
-                f"{path} is larger than {_MOST_BYTES >> 20} MiB: it is no manifest; export the bundle again."
-            )
+            raise UserError(f"{path} is larger than {_MOST_BYTES >> 20} MiB and no manifest; export the bundle again.")
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document.get("format_version") if isinstance(document, dict) else None
         if version is not None and version not in range(OLDEST_VERSION, FORMAT_VERSION + 1):

@@ -29,7 +29,8 @@ class Result:
         timings: Milliseconds by stage, in the order in which they ran; a stage that did not run is absent. If a GPU
             replays a recorded frame, all graphs are one stage, ``graph``.
         flow_used: True if optical flow was computed on this frame.
-        flow: float32 [2,h,w], pixels of the network's input, this frame to the previous one; None unless asked for.
+        flow: float32 [2,h,w], from this frame to the previous one in pixels of the network's input; None unless
+            ``keep_flow`` is set.
         index: Number of the frame since the last reset.
         decision: Decision on the flow and its reason; None if no flow is computed.
         presence: float32 [Q], probability that each query's object is in the frame, smoothed over time; 1 where the

@@ -1,4 +1,4 @@
-"""Textured backgrounds of the synthetic camera, drawn once, larger than the frame."""
+"""Textured backgrounds of the synthetic camera, drawn once and larger than the frame."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def draw_backdrop(kind: str, shape: tuple[int, int], unit: float, rng: np.random
     Args:
         kind: A name in ``BACKDROPS``.
         shape: Height and width in pixels.
-        unit: The frame's shorter side in pixels: what the pattern's size is measured by.
-        rng: Draws colours and pattern.
+        unit: Shorter side of the frame in pixels, the unit of the pattern.
+        rng: Random generator of colours and pattern.
     """
     picture = BACKDROPS[kind](shape, unit, rng)
     across = 12 * min(shape) / unit
@@ -30,8 +30,8 @@ def draw_backdrop(kind: str, shape: tuple[int, int], unit: float, rng: np.random
 
 
 def _muted(rng: np.random.Generator, value: tuple[float, float] = (0.3, 0.85), most: float = 0.32) -> Picture:
-    """A colour too dull to be mistaken for an object's, float32 [3]."""
-    # Half of them earth and leaves, as most places are.
+    """Draw a colour that is too dull for an object, float32 [3]."""
+    # Half of them are colours of earth and leaves.
     hue = rng.uniform(20, 130) if rng.random() < 0.5 else rng.uniform(0, 360)
     saturation = rng.uniform(0.04, most) * (0.6 if 250 < hue < 350 else 1)
     hsv = np.array([[[hue, saturation, rng.uniform(*value)]]], np.float32)
@@ -39,7 +39,7 @@ def _muted(rng: np.random.Generator, value: tuple[float, float] = (0.3, 0.85), m
 
 
 def _near(colour: Picture, rng: np.random.Generator, least: float, most: float) -> Picture:
-    """The same colour, clearly lighter or darker."""
+    """Make a colour clearly lighter or darker."""
     change = rng.uniform(least, most)
     darker = colour.mean() > 150 or (colour.mean() > 90 and rng.random() < 0.5)
     return np.asarray(np.clip(colour * (1 - change if darker else 1 + change), 0, 255), np.float32)

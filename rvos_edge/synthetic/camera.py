@@ -1,10 +1,11 @@
-"""A camera that needs no camera: rendered scenes with exact masks, exact flow and true expressions.
+"""The synthetic camera: rendered scenes with exact masks, exact flow and true expressions.
 
 Example:
-    camera = SyntheticCamera(seed=3, size=(288, 512), frames=100)
-    for frame in camera:
-        ...  # frame.image, frame.masks, frame.flow
-    camera.expressions(10)[0]  # everything that names object 0, and only it, in frame 10
+    >>> camera = SyntheticCamera(seed=3, size=(64, 96), frames=4)
+    >>> [frame.image.shape for frame in camera]
+    [(64, 96, 3), (64, 96, 3), (64, 96, 3), (64, 96, 3)]
+    >>> camera.expressions(2)[0][:2]  # expressions that are true of object 0 alone in frame 2
+    (...)
 """
 
 from __future__ import annotations
@@ -51,19 +52,19 @@ class SyntheticFrame:
 
 
 class SyntheticCamera:
-    """Several shaded objects move over a textured background while the camera pans and zooms.
+    """Renders shaded objects that move over a textured background while the camera pans and zooms.
 
-    The seed decides the scene, whatever the size. Scenes are made to be confused: objects share a shape, a colour or
-    both, so that only the sentence says which one is meant. Frames can be had in any order.
+    The seed alone determines the scene, at any size. Objects share shapes and colours on purpose, so that only the
+    expression tells which one is meant. Frames can be rendered in any order.
 
     Args:
-        seed: Decides everything, >= 0.
+        seed: Seed of the scene, >= 0.
         size: Height and width of the frames in pixels, each 32 to 4320.
-        objects: How many objects, 1 to 8; None lets the seed choose 2 to 5.
-        frames: Where iteration ends; None is endless. ``render`` is not bounded by it.
+        objects: Number of objects, 1 to 8; None for 2 to 5, chosen by the seed.
+        frames: Number of frames of an iteration; None for endless. ``render`` is not limited by it.
 
     Raises:
-        UserError: (a ValueError) an argument is out of range.
+        UserError: An argument is out of range.
     """
 
     def __init__(
@@ -97,8 +98,8 @@ class SyntheticCamera:
         shape = (self._size[0] + 2 * self._margin[0], self._size[1] + 2 * self._margin[1])
         look = np.random.default_rng([self._seed, 2])
         self._backdrop = draw_backdrop(self._scene.backdrop, shape, unit, look)
-        # One frame-sized picture of noise, read at a random offset per frame: fresh normal numbers cost more than
-        # the rest of the frame.
+        # One picture of noise, read at a random offset per frame: new normal numbers would cost more than the rest
+        # of the frame.
         sigma = look.uniform(0.5, 3.0)
         spread = (self._size[0] + 31, self._size[1] + 31, 3)
         self._noise = np.clip(look.normal(128.0, sigma, spread).round(), 0, 255).astype(np.uint8)
@@ -107,7 +108,7 @@ class SyntheticCamera:
 
     @property
     def objects(self) -> tuple[SceneObject, ...]:
-        """The objects in the order of the masks; later ones lie over earlier ones."""
+        """Objects in the order of the masks; later ones cover earlier ones."""
         return self._scene.objects
 
     @property
@@ -116,15 +117,15 @@ class SyntheticCamera:
         return self._size
 
     def __iter__(self) -> Iterator[SyntheticFrame]:
-        """Frames 0, 1, 2, ... up to ``frames``; each call starts anew."""
+        """Iterate over frames 0, 1, 2, ... up to ``frames``; each call starts from frame 0."""
         numbers = itertools.count() if self._frames is None else range(self._frames)
         return (self.render(index) for index in numbers)
 
     def render(self, index: int) -> SyntheticFrame:
-        """Render any frame; equal calls give equal frames.
+        """Render a frame; equal calls give equal frames.
 
         Raises:
-            UserError: (a ValueError) ``index`` is negative or no whole number.
+            UserError: ``index`` is negative or not an integer.
         """
         index = _whole("index", index, 0, None)
         height, width = self._size
@@ -168,22 +169,21 @@ class SyntheticCamera:
         return SyntheticFrame(index, self._develop(image, index), masks, flow)
 
     def expressions(self, index: int, *, kinds: Collection[str] | None = None) -> tuple[tuple[str, ...], ...]:
-        """Everything we can say that names one object, and no other, in a frame.
+        """List the expressions that are true of exactly one object in a frame.
 
-        An expression is given only where it is clearly true of its object and clearly false of every other; what is
-        near a limit is left out. Nothing is said of motion in frame 0. Motion is told against the background, not
-        against the frame's edge.
+        An expression is clearly true of its object and clearly false of every other; borderline cases are left out.
+        Motion is relative to the background, and absent from frame 0.
 
         Args:
             index: Frame number.
-            kinds: Which properties may be used, of ``KINDS``; None for all. Note that a network which sees only
-                the magnitude of motion cannot tell "direction".
+            kinds: Properties that may be used, among ``KINDS``; None for all. A network that reads only the magnitude
+                of motion cannot tell "direction".
 
         Returns:
-            For each object all its expressions, sorted; none for an object that is hidden or hardly visible.
+            The expressions of each object, sorted; none for an object that is hidden or hardly visible.
 
         Raises:
-            UserError: (a ValueError) a bad ``index`` or an unknown kind.
+            UserError: ``index`` is negative or not an integer, or a kind is unknown.
         """
         index = _whole("index", index, 0, None)
         allowed = _known(kinds)
@@ -194,20 +194,20 @@ class SyntheticCamera:
     def absent_expressions(
         self, rng: np.random.Generator, count: int, *, kinds: Collection[str] | None = None
     ) -> tuple[str, ...]:
-        """Well-formed expressions whose combination of colour and shape is nowhere in this scene.
+        """Draw well-formed expressions whose combination of colour and shape does not occur in this scene.
 
         Args:
-            rng: Draws them; the camera's own seed has no part in it.
-            count: How many; they may repeat.
-            kinds: Which properties may be used besides colour and shape, as in ``expressions``.
+            rng: Random generator; the seed of the camera is not used.
+            count: Number of expressions, which may repeat.
+            kinds: Properties that may be used besides colour and shape, as in ``expressions``.
 
         Raises:
-            UserError: (a ValueError) ``count`` is negative or a kind is unknown.
+            UserError: ``count`` is negative or a kind is unknown.
         """
         return absent(self._scene.objects, rng, _whole("count", count, 0, None), _known(kinds))
 
     def _pose(self, thing: SceneObject, sprite: Sprite, index: int) -> Matrix:
-        """The map from sprite to world pixels."""
+        """Return the map from sprite pixels to world pixels, [3,3]."""
         middle = (sprite.pixels.shape[0] - 1) / 2
         scale = thing.diameter * min(self._size) / sprite.diameter * thing.motion.scale(index)
         angle = thing.motion.angle + thing.motion.spin * index
@@ -225,7 +225,7 @@ class SyntheticCamera:
             roi[:] = cv2.multiply(roi, cv2.cvtColor(cv2.bitwise_not(dark), cv2.COLOR_GRAY2BGR), scale=1 / 255)
 
     def _develop(self, image: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
-        """Sensor noise and flicker."""
+        """Add sensor noise and flicker."""
         rng = np.random.default_rng([self._seed, 3, index])
         y, x = rng.integers(0, 32, 2)
         height, width = self._size
@@ -233,7 +233,7 @@ class SyntheticCamera:
         return np.asarray(cv2.addWeighted(image, 1 + self._flicker * rng.uniform(-1, 1), noise, 1.0, -128), np.uint8)
 
     def _sightings(self, index: int, view: Matrix, masks: NDArray[np.bool_]) -> tuple[Sighting, ...]:
-        """What a viewer could say of each object in this frame."""
+        """Return the properties of each object that a viewer could describe in this frame."""
         height, width = self._size
         unit = min(self._size)
         out = []
@@ -291,7 +291,7 @@ def _shift(x: float, y: float) -> Matrix:
 def _warp(
     source: NDArray[np.uint8], matrix: Matrix, size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Warp into the part of the frame that the picture touches: that part, and its upper left corner (x, y)."""
+    """Warp into the part of the frame that the picture touches; returns that part and its upper left corner (x, y)."""
     side = source.shape[0]
     ends = (matrix @ np.array([[-1, side, -1, side], [-1, -1, side, side], [1, 1, 1, 1]]))[:2]
     x0, y0 = (max(0, int(np.floor(low))) for low in ends.min(axis=1))

@@ -1,8 +1,8 @@
-"""True and unambiguous words for the objects of a synthetic scene.
+"""True and unambiguous expressions for the objects of a synthetic scene.
 
-A *term* is a property with its words; for every object it is clearly true, clearly false, or neither. A combination of
-terms names an object when all are clearly true of it and every other object is clearly excluded by at least one. Sets
-of objects are integers, bit k for object k.
+A *term* is a property with its words; of every object it is clearly true, clearly false, or neither. A combination of
+terms names an object if all are clearly true of it and at least one is clearly false of every other object. Sets of
+objects are integers, bit k for object k.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rvos_edge.synthetic.scene import SceneObject
 from rvos_edge.synthetic.sprites import COLOURS, TEXTURES
 
 KINDS = frozenset({"colour", "shape", "size", "texture", "place", "motion", "direction"})
-"""The properties that expressions speak of. "direction" is where a motion goes, "motion" that there is one."""
+"""Properties used in expressions. "motion" states that an object moves, "direction" where to."""
 
 _SYNONYMS = {"purple": ("violet",), "gray": ("grey",)}
 COLOUR_WORDS: dict[str, tuple[str, ...]] = {name: (name, *_SYNONYMS.get(name, ())) for name in COLOURS}
@@ -28,7 +28,7 @@ TEXTURE_WORDS: dict[str, tuple[str, ...]] = {
     "checkered": ("checkered",),
 }
 NOUNS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    # noun: shapes it is clearly said of, shapes of which it might be said
+    # noun: shapes that it clearly names, shapes that it might name
     "ball": (frozenset({"circle"}), frozenset({"ellipse"})),
     "circle": (frozenset({"circle"}), frozenset({"ellipse", "ring"})),
     "round thing": (frozenset({"circle"}), frozenset({"ellipse", "ring", "hexagon", "pentagon", "crescent"})),
@@ -82,14 +82,14 @@ _SLOTS = ("size", "front", "texture", "colour", "noun", "tail")
 
 @dataclass(frozen=True)
 class Sighting:
-    """What there is to say of one object in one frame.
+    """Describable properties of one object in one frame.
 
     Attributes:
         thing: The object.
-        place: Middle of its visible part (of the whole when it is hidden), fractions of width and height.
-        extent: Present diameter in shorter frame sides.
-        visible: Whether enough is seen for it to be named.
-        velocity: Against the background, shorter frame sides per frame; None where there is no frame before.
+        place: Centre of the visible part (of the whole if it is hidden), fractions of width and height.
+        extent: Current diameter in shorter frame sides.
+        visible: True if enough of the object is visible to name it.
+        velocity: Velocity against the background, shorter frame sides per frame; None in frame 0.
         growth: Relative change of size since the frame before.
     """
 
@@ -112,7 +112,7 @@ class _Term:
 
 @dataclass(frozen=True)
 class _Ranking:
-    """A superlative: words for any number of candidates, words for one of two, and the value that must be greatest."""
+    """Superlative: words among any number of candidates, words among two, and the value that must be the greatest."""
 
     kind: str
     words: tuple[str, ...]
@@ -123,7 +123,7 @@ class _Ranking:
 
 
 def describe(sightings: Sequence[Sighting], kinds: frozenset[str]) -> tuple[tuple[str, ...], ...]:
-    """For each object, sorted, every expression that names it alone; none when it is not visible."""
+    """List the expressions that name each object alone, sorted; none for an object that is not visible."""
     terms = [term for term in _terms(sightings) if term.kind in kinds or term.kind == "any"]
     rankings = [ranking for ranking in _rankings(sightings) if ranking.kind in kinds]
     out = []
@@ -143,13 +143,13 @@ def describe(sightings: Sequence[Sighting], kinds: frozenset[str]) -> tuple[tupl
 def absent(
     objects: Sequence[SceneObject], rng: np.random.Generator, count: int, kinds: frozenset[str]
 ) -> tuple[str, ...]:
-    """Expressions whose colour and noun fit no object together; other words are decoration."""
+    """Draw expressions whose colour and noun together fit no object; the other words are arbitrary."""
     shapes, colours = [thing.shape for thing in objects], [thing.colour for thing in objects]
     every_noun = list(NOUNS)
     tails = [words for words in _PLACES if "place" in kinds] + [words for words in _DIRECTIONS if "direction" in kinds]
     out: list[str] = []
     while len(out) < count:
-        # Mostly half right: a colour or a shape of the scene, but not together.
+        # Most share a colour or a shape with the scene, but not both.
         colour = str(rng.choice(colours if rng.random() < 0.6 else list(COLOURS)))
         fitting = [noun for noun, (sure, _) in NOUNS.items() if sure & set(shapes)]
         noun = str(rng.choice(fitting if rng.random() < 0.6 else every_noun))
@@ -204,7 +204,7 @@ def _terms(sightings: Sequence[Sighting]) -> list[_Term]:
             terms.append(_Term("texture", "texture", TEXTURE_WORDS[texture], true, maybe))
     for words, where in _PLACES.items():
         judged = [where(*sighting.place) for sighting in sightings]
-        # A hidden object is nowhere to be seen, but might be behind another that is there.
+        # A hidden object has no place, but may be behind a visible one.
         hidden = _bits(not sighting.visible for sighting in sightings)
         terms.append(_Term("tail", "place", words, _bits(a for a, _ in judged), _bits(b for _, b in judged) | hidden))
     return [term for term in [*terms, *_motion_terms(sightings)] if term.true]
@@ -223,7 +223,7 @@ def _motion_terms(sightings: Sequence[Sighting]) -> list[_Term]:
     moves, may_move = _bits(speed > _MOVES for speed in speeds), _bits(not rests for rests in still)
     rests, may_rest = _bits(iter(still)), _bits(not active for active in busy)
     spins = _bits(iter(turning))
-    # A round thing that spins unseen is never made, so no spin is clearly no spinning.
+    # Round plain objects never spin, so that no visible spin means no spin.
     swells = _bits(abs(sighting.growth) > _SWELLS for sighting in sightings)
     may_swell = _bits(motion.pulse > 0 for motion in motions)
     terms = [
@@ -267,12 +267,12 @@ def _rankings(sightings: Sequence[Sighting]) -> list[_Ranking]:
 
 
 def _plain(own: Sequence[_Term], target: int, extras: int) -> Iterator[str]:
-    """Every phrase of a noun and ``extras`` other terms which leaves only the target."""
+    """Iterate over the phrases of a noun and ``extras`` other terms that name only the target."""
     nouns = [term for term in own if term.slot == "noun"]
     others = [term for term in own if term.slot != "noun"]
     for chosen in combinations(others, extras):
         slots = {term.slot for term in chosen}
-        # "the spinning star that turns" says one thing twice.
+        # "the spinning star that turns" would be redundant.
         if len(slots) < extras or sum(term.kind in ("motion", "direction") for term in chosen) > 1:
             continue
         rest = -1
@@ -288,7 +288,7 @@ def _plain(own: Sequence[_Term], target: int, extras: int) -> Iterator[str]:
 def _superlatives(
     own: Sequence[_Term], rankings: Sequence[_Ranking], number: int, sightings: Sequence[Sighting]
 ) -> Iterator[str]:
-    """Phrases such as "the leftmost red ball", true among all that may be a red ball."""
+    """Iterate over phrases such as "the leftmost red ball", true among all candidates for a red ball."""
     nouns = [term for term in own if term.slot == "noun"]
     for colour in [None, *(term for term in own if term.slot == "colour")]:
         for noun in nouns:

@@ -1,7 +1,7 @@
-"""What a synthetic scene holds: objects that are easy to confuse, how they move and how the camera moves.
+"""The contents of a synthetic scene: objects that are easy to confuse, their motion and that of the camera.
 
-Everything here is in units that do not depend on the frame's size, so a seed gives the same scene at any size.
-All paths are closed formulas of the frame number: any frame can be had without its predecessors.
+Units do not depend on the size of the frame, so that a seed gives the same scene at any size. All paths are closed
+formulas of the frame number, so that a frame can be rendered without its predecessors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROOM = 0.4  # objects keep their centres within this distance of the world's ce
 
 @dataclass(frozen=True)
 class ObjectMotion:
-    """How an object moves against the background.
+    """Motion of an object against the background.
 
     Attributes:
         path: "still", "bounce" (straight, off the walls), "circle" or "sway" (to and fro on a line).
@@ -49,7 +49,7 @@ class ObjectMotion:
     pulse_period: float = 60.0
 
     def place(self, index: int, size: tuple[int, int]) -> tuple[float, float]:
-        """The centre at a frame, in pixels of the unmoved camera (x, y)."""
+        """Return the centre (x, y) at a frame, in pixels of the unmoved camera."""
         unit = min(size)
         turn = 2 * np.pi * index / self.period + self.phase
         out = []
@@ -68,7 +68,7 @@ class ObjectMotion:
         return out[0], out[1]
 
     def scale(self, index: int) -> float:
-        """Size relative to the nominal size."""
+        """Return the size at a frame relative to the nominal size."""
         return 1 + self.pulse * float(np.sin(2 * np.pi * index / self.pulse_period + self.phase))
 
     def __str__(self) -> str:
@@ -86,7 +86,7 @@ class SceneObject:
         size_name: "small", "large" or None for neither.
         texture: "plain", "striped", "dotted", "checkered" or "mottled".
         diameter: Nominal diameter in shorter frame sides.
-        motion: How it moves against the background; ``str(motion)`` names it in a word.
+        motion: Motion against the background; ``str(motion)`` is its name.
     """
 
     shape: str
@@ -118,7 +118,7 @@ class CameraMotion:
     phases: tuple[float, ...]
 
     def view(self, index: int, size: tuple[int, int]) -> Matrix:
-        """The map from world to frame pixels at a frame, [3,3]."""
+        """Return the map from world to frame pixels at a frame, [3,3]."""
         height, width = size
         x, y, near, lean = (
             float(np.sin(2 * np.pi * index / period + phase))
@@ -135,7 +135,7 @@ class CameraMotion:
         )
 
     def margin(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Pixels of background (y, x) needed beyond the frame on each side."""
+        """Return the pixels of background (y, x) needed beyond each side of the frame."""
         height, width = size
         tremor = self.shake * min(size)
         across = abs(np.sin(self.roll))
@@ -146,7 +146,7 @@ class CameraMotion:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything the camera sees, before any pixel is drawn. Later objects lie over earlier ones."""
+    """Description of a scene before any pixel is drawn. Later objects cover earlier ones."""
 
     objects: tuple[SceneObject, ...]
     camera: CameraMotion
@@ -155,7 +155,7 @@ class Scene:
 
 
 def placed(source: tuple[float, float], target: tuple[float, float], angle: float, scale: float) -> Matrix:
-    """The similarity that turns and scales about ``source`` and puts it at ``target``, [3,3]."""
+    """Return the similarity [3,3] that rotates and scales about ``source`` and moves it to ``target``."""
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     return np.array(
         [
@@ -167,7 +167,7 @@ def placed(source: tuple[float, float], target: tuple[float, float], angle: floa
 
 
 def sample_scene(rng: np.random.Generator, count: int | None) -> Scene:
-    """Draw a scene of ``count`` objects, None for 2 to 5."""
+    """Draw a random scene of ``count`` objects, None for 2 to 5."""
     if count is None:
         count = int(rng.choice([2, 3, 4, 5], p=[0.25, 0.35, 0.25, 0.15]))
     looks: list[tuple[str, str, str | None, str]] = []
@@ -191,7 +191,7 @@ def sample_scene(rng: np.random.Generator, count: int | None) -> Scene:
 
 
 def _look(rng: np.random.Generator, others: list[tuple[str, str, str | None, str]]) -> tuple[str, str, str | None, str]:
-    """Shape, colour, size and texture; mostly one that shares something with an object already there."""
+    """Draw shape, colour, size and texture, mostly sharing some of them with an object already drawn."""
     shape, colour = str(rng.choice(list(SHAPES))), str(rng.choice(list(COLOURS)))
     size_name = (None, "small", "large")[rng.choice(3, p=[0.4, 0.27, 0.33])]
     texture = str(rng.choice(TEXTURES, p=[0.4, 0.18, 0.13, 0.11, 0.18]))
@@ -216,7 +216,7 @@ def _another(rng: np.random.Generator, names: list[str], than: str) -> str:
 
 
 def _free_place(rng: np.random.Generator, taken: list[tuple[float, float]]) -> tuple[float, float]:
-    """The best of a few random places: the one farthest from those taken."""
+    """Return the one of a few random places that is farthest from the taken ones."""
     tries = rng.uniform(0.14, 0.86, (6, 2))
     if taken:
         gaps = np.linalg.norm(tries[:, None] - np.array(taken)[None], axis=2).min(axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
-    # hue in degrees, saturation, value: the range within which an object of that name is drawn
+    # ranges of hue in degrees, saturation and value of objects of that name
     "red": ((-6, 6), (0.82, 0.98), (0.72, 0.92)),
     "orange": ((24, 31), (0.88, 1.0), (0.94, 1.0)),
     "yellow": ((50, 57), (0.78, 0.96), (0.92, 1.0)),
@@ -25,14 +25,14 @@ COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
     "black": ((0, 360), (0.0, 0.12), (0.08, 0.14)),
 }
 TEXTURES = ("plain", "striped", "dotted", "checkered", "mottled")
-_TO_WHITE = frozenset({"orange", "yellow", "pink", "cyan"})  # darkened, these would answer to another name
+_TO_WHITE = frozenset({"orange", "yellow", "pink", "cyan"})  # darkened, these would have another name
 
 Contours = list[NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One object's picture, upright, to be warped into frames.
+    """Upright picture of one object, to be warped into frames.
 
     Attributes:
         pixels: Premultiplied BGRA, uint8 [S,S,4].
@@ -48,7 +48,7 @@ class Sprite:
 
 
 def named_bgr(colour: str, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random colour that answers to the name, float32 [3], BGR in 0..255."""
+    """Draw a random colour of that name, float32 [3], BGR in 0..255."""
     hue, saturation, value = (float(rng.uniform(*limits)) for limits in COLOURS[colour])
     hsv = np.array([[[hue % 360, saturation, value]]], np.float32)
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0] * 255, np.float32)
@@ -57,7 +57,7 @@ def named_bgr(colour: str, rng: np.random.Generator) -> NDArray[np.float32]:
 def cloud(
     shape: tuple[int, int], rng: np.random.Generator, cells: float = 4.0, octaves: int = 4
 ) -> NDArray[np.float32]:
-    """Smooth noise of several octaves, float32 [H,W], about 0..1 with mean near 0.5."""
+    """Draw smooth noise of several octaves, float32 [H,W], about 0..1 with mean near 0.5."""
     height, width = shape
     total = np.zeros(shape, np.float32)
     weight = 0.0
@@ -103,7 +103,7 @@ def draw_sprite(
 
 
 def _coverage(contours: Contours, side: int, half: float) -> NDArray[np.float32]:
-    """Anti-aliased coverage [side,side] of contours given in units of the half diameter."""
+    """Rasterise contours, given in units of the half diameter, to anti-aliased coverage [side,side]."""
     factor = 4 if side < 400 else 2
     # A pixel's centre is its coordinate, so a point p of the sprite lies at (p + 0.5) * factor - 0.5 of the fine grid.
     centre = side * factor / 2 - 0.5
@@ -117,7 +117,7 @@ def _coverage(contours: Contours, side: int, half: float) -> NDArray[np.float32]
 def _light(
     alpha: NDArray[np.float32], half: float, bevel: float, light: tuple[float, float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Shade (1 where the surface faces the viewer) and gloss (0..1): the shape is a cushion with rounded edges."""
+    """Compute shade (1 where the surface faces the viewer) and gloss (0..1) of a cushion with rounded edges."""
     inside = cv2.distanceTransform((alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
     reach = min(max(2.0, bevel * half), max(2.0, float(inside.max())))
     rise = np.clip(inside / reach, 0, 1)
@@ -137,7 +137,7 @@ def _light(
 def _paint(
     colour: str, base: NDArray[np.float32], texture: str, side: int, half: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """The unlit surface [side,side,3]; the named colour covers most of it."""
+    """Paint the unlit surface [side,side,3]; the named colour covers most of it."""
     grain = 0.94 + 0.12 * cloud((side, side), rng, 6)
     if texture == "mottled":
         grain = 0.8 + 0.32 * cloud((side, side), rng, float(rng.uniform(5, 9)), 3)
@@ -171,7 +171,7 @@ def _paint(
 
 
 def _shadow(alpha: NDArray[np.float32], half: float, darkness: float) -> tuple[NDArray[np.uint8], float]:
-    """A soft, coarse copy of the coverage, with room for the blur."""
+    """Blur a coarse copy of the coverage to a shadow, with a margin for the blur."""
     step = max(1.0, half / 12)
     room = int(np.ceil(half * 0.4))
     wide = cv2.copyMakeBorder(alpha, room, room, room, room, cv2.BORDER_CONSTANT, value=(0.0,))

@@ -1,4 +1,4 @@
-"""What ``runtime="cpp"`` says where the C++ module is not installed, or not fit."""
+"""Messages of ``runtime="cpp"`` if the C++ module is not installed or does not fit."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class FakePublisher:
 
 
 class FakeNode:
-    """What the example uses of rclpy's Node."""
+    """Stand-in for the part of rclpy's Node that the example uses."""
 
     parameters: dict[str, object] = {}  # noqa: RUF012  (set by the tests)
 

@@ -1,4 +1,4 @@
-"""What can be set on a segmenter while a video runs."""
+"""Settings of a segmenter that change while a video runs."""
 
 from __future__ import annotations
 

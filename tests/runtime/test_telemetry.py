@@ -83,7 +83,7 @@ def test_the_wish_of_the_host_stays(tmp_path: Path, wish: str) -> None:
 
 
 def test_openvino_starts_no_process_when_it_is_imported(tmp_path: Path) -> None:
-    """Its telemetry would start a thread and fork a process beside the threads of the host."""
+    """The telemetry would start a thread and fork a process beside the threads of the host."""
     pytest.importorskip("openvino")
     code = (
         "import threading, multiprocessing\n"

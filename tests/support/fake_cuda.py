@@ -129,7 +129,7 @@ class FakeCuda:
     # What the fake TensorRT asks.
 
     def capturing(self, stream: int) -> bool:
-        """Whether work on a stream is being recorded."""
+        """True while work on a stream is captured."""
         return self._capture is not None and stream in self._capture.streams
 
     def enqueue(self, stream: int, run: Callable[[], None]) -> None:

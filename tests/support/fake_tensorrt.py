@@ -143,7 +143,7 @@ class FakeEngine:
 
 
 class FakeCache:
-    """What TensorRT-RTX compiled."""
+    """Stand-in for the runtime cache of TensorRT-RTX."""
 
     def __init__(self) -> None:
         self.compiled: set[str] = set()
@@ -157,7 +157,7 @@ class FakeCache:
 
 
 class FakeConfig:
-    """How contexts are made in TensorRT-RTX."""
+    """Stand-in for the runtime configuration of TensorRT-RTX."""
 
     def __init__(self) -> None:
         self.strategy = "static"

@@ -177,7 +177,7 @@ def test_missing_tensorrt_says_where_it_comes_from(monkeypatch: pytest.MonkeyPat
 
 
 class _Config:
-    """What TensorRT 10.3 gives: no compute capabilities, a timing cache, a workspace limit."""
+    """TensorRT 10.3 has no compute capabilities, a timing cache and a workspace limit."""
 
     def __init__(self) -> None:
         self.said: list[Any] = []

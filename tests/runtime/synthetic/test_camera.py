@@ -55,7 +55,7 @@ TEXTURES = {"striped": "striped", "dotted": "dotted", "spotted": "dotted", "chec
 
 
 def fits(thing: SceneObject, expression: str) -> bool:
-    """Whether the looks that the expression names are the object's."""
+    """Compare the appearance that an expression names with that of the object."""
     return all(
         (word not in COLOURS or COLOURS[word] == thing.colour)
         and (word not in SHAPES or thing.shape in SHAPES[word])
