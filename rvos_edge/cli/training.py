@@ -100,9 +100,7 @@ def restore(
 
     settings = load_config(config) if config is not None else None
     if settings is not None and not isinstance(settings, TrainConfig):
-        raise UserError(
-            f"--config {config} is of task {settings.task}; give the configuration of a network's training."
-        )
+        raise UserError(f"--config {config} trains no network as a whole; give the configuration of one that does.")
     checkpoint = restore_checkpoint(bundle, output, settings)
     typer.echo(f"Wrote {checkpoint}; train from it with: rvos-edge train CONFIG --set init_from={checkpoint}")
 

@@ -142,6 +142,12 @@ def test_json_through_a_pipe(tiny: Path, home: Path) -> None:
     assert Path("/dev/null").is_char_device()
 
 
+def test_json_to_the_device_of_stdout(tiny: Path, home: Path) -> None:
+    result = run(tiny, "--source", "s/a.mp4", "--json", "/dev/stdout")
+    assert result.exit_code == 0, result.output
+    assert [line[:10] for line in result.stdout.splitlines()] == ['{"frame": ', '{"frame": ']
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
