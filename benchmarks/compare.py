@@ -1,4 +1,4 @@
-"""Two results side by side: which is faster, by how much, and whether that is more than noise."""
+"""Comparison of two benchmark results: ratios per stage with confidence intervals."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ END_TO_END = "end to end"
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One line of the comparison.
+    """A row of the comparison: one stage of two runs.
 
     Attributes:
-        first: What A ran on.
-        second: What B ran on.
-        stage: A stage, or ``END_TO_END``.
-        first_ms: Median.
-        second_ms: Median.
-        ratio: How many times as fast B is.
+        first: Backend, version and device of A.
+        second: Those of B.
+        stage: Name of a stage, or ``END_TO_END``.
+        first_ms: Median of A in milliseconds.
+        second_ms: Median of B in milliseconds.
+        ratio: Time of A over time of B: above 1 where B is faster.
     """
 
     first: str
@@ -36,36 +36,36 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows, and what else differs between the two."""
+    """Rows, and the differences between the two measurements ("threads: 1 and 4")."""
 
     rows: list[ComparisonRow]
     differences: list[str]
 
 
 def compare(first: BenchmarkResult, second: BenchmarkResult, *, names: tuple[str, str] = ("A", "B")) -> Comparison:
-    """Compare two results of the same work.
+    """Compare two results of the same workload.
 
-    Runs are paired by backend; where each result has one run alone, these two are compared whatever they ran on.
+    Runs are paired by backend; where each result has a single run, these two are paired whatever their backends.
 
     Args:
-        first: A.
-        second: B.
-        names: How to call the two in messages.
+        first: Result A.
+        second: Result B.
+        names: Names of the two in error messages.
 
     Raises:
-        UserError: They did different work, or have no backend in common.
+        UserError: The workloads differ, or there is no backend in common.
     """
-    for what, a, b in _work(first, second):
+    for fact, a, b in _workload_facts(first, second):
         if a != b:
-            raise UserError(f"{names[0]} and {names[1]} cannot be compared: {what} is {a} in one and {b} in the other.")
+            raise UserError(f"{names[0]} and {names[1]} cannot be compared: {fact} is {a} in one and {b} in the other.")
     rows: list[ComparisonRow] = []
     for run_a, run_b in _pairs(first, second, names):
         rows += compare_runs(run_a, run_b)
-    return Comparison(rows, [f"{what}: {a} and {b}" for what, a, b in _circumstances(first, second) if a != b])
+    return Comparison(rows, [f"{fact}: {a} and {b}" for fact, a, b in _circumstances(first, second) if a != b])
 
 
 def compare_runs(first: BenchmarkRun, second: BenchmarkRun) -> list[ComparisonRow]:
-    """A row for the whole frame and one for every stage that both have."""
+    """Rows of the whole frame and of every stage that both runs have."""
     rows = [_row(first, second, END_TO_END, first.end_to_end.p50, second.end_to_end.p50)]
     rows += [
         _row(first, second, stage, first.stages[stage].p50, second.stages[stage].p50)
@@ -80,12 +80,12 @@ def _row(first: BenchmarkRun, second: BenchmarkRun, stage: str, first_ms: float,
 
 
 def _ratio(first: BenchmarkRun, second: BenchmarkRun, stage: str) -> Ratio:
-    """Paired by frame where both have the times; else the ratio of the medians, with no interval."""
+    """Ratio paired by frame where both runs kept their times; otherwise that of the medians, without an interval."""
     if first.times and second.times:
         a, b = (
             times.frame_us if stage == END_TO_END else times.stages_us[stage] for times in (first.times, second.times)
         )
-        # Frames without the stage have no ratio; a time of less than half a microsecond was rounded to nothing.
+        # None: the stage did not run on the frame. 0: less than half a microsecond, rounded.
         pairs = [(x, y) for x, y in zip(a, b, strict=False) if x and y]
         if pairs:
             return paired_ratio([x for x, _ in pairs], [y for _, y in pairs])
@@ -98,15 +98,15 @@ def _pairs(
 ) -> Sequence[tuple[BenchmarkRun, BenchmarkRun]]:
     if len(first.runs) == len(second.runs) == 1:
         return [(first.runs[0], second.runs[0])]
-    of_second = {run.backend: run for run in second.runs}
-    pairs = [(run, of_second[run.backend]) for run in first.runs if run.backend in of_second]
+    by_backend = {run.backend: run for run in second.runs}
+    pairs = [(run, by_backend[run.backend]) for run in first.runs if run.backend in by_backend]
     if not pairs:
         raise UserError(f"{names[0]} and {names[1]} have no backend in common; measure the same with both.")
     return pairs
 
 
-def _work(first: BenchmarkResult, second: BenchmarkResult) -> list[tuple[str, object, object]]:
-    """What must be the same, or the times mean different things."""
+def _workload_facts(first: BenchmarkResult, second: BenchmarkResult) -> list[tuple[str, object, object]]:
+    """Facts that must be equal for times to be comparable: (description, of A, of B)."""
     a, b = first.workload, second.workload
     return [
         ("the network's preset", first.bundle.preset, second.bundle.preset),
@@ -119,7 +119,7 @@ def _work(first: BenchmarkResult, second: BenchmarkResult) -> list[tuple[str, ob
 
 
 def _circumstances(first: BenchmarkResult, second: BenchmarkResult) -> list[tuple[str, object, object]]:
-    """What may differ, and should be known."""
+    """Facts that may differ and are reported: (description, of A, of B)."""
     versions = sorted({*first.versions, *second.versions})
     return [
         ("bundle", first.bundle.fingerprint[:12], second.bundle.fingerprint[:12]),

@@ -1,4 +1,4 @@
-"""The roof of this CPU, measured: a large matrix product, and a copy that no cache can hold."""
+"""Measured peak rates of this CPU: a large matrix product, and a copy larger than the caches."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MOST_COPY = 1024 * 2**20
 
 
 def measure_cpu(name: str) -> DevicePeak:
-    """Measure for a few seconds; the best of many tries counts, because others can only slow a try down.
+    """Measure the CPU's peak rates for a few seconds; the fastest repetition counts.
 
-    NumPy multiplies in float32. OpenVINO does too, and in bfloat16 and float16, where it is installed; without it
-    those count as float32, which is what ONNX Runtime computes them in.
+    NumPy multiplies in float32; OpenVINO, where it is installed, in float32, bfloat16 and float16. Without OpenVINO the
+    narrow types get the float32 rate, as ONNX Runtime computes them in float32.
 
     Args:
-        name: What to call the CPU.
+        name: Name of the CPU.
     """
     single = _numpy_flops()
     narrow: dict[str, float] = {}
@@ -79,14 +79,14 @@ def _product_flops() -> float:
 
 
 def _copy_bytes() -> float:
-    """Bytes per second, read and written ones together."""
+    """Memory bandwidth in bytes per second, reading and writing together."""
     source = np.ones(_copy_size(), np.uint8)
     target = np.zeros_like(source)
     return 2.0 * source.nbytes / _best(lambda: np.copyto(target, source))
 
 
 def _copy_size() -> int:
-    """Four times the last cache, within bounds that a small computer's memory holds."""
+    """Bytes of the copy: four times the last-level cache, between ``_LEAST_COPY`` and ``_MOST_COPY``."""
     sizes = [_LEAST_COPY]
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         match = re.fullmatch(r"(\d+)([KM])", file.read_text(encoding="ascii").strip())
@@ -96,7 +96,7 @@ def _copy_size() -> int:
 
 
 def _best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of many runs, of at least three."""
+    """Seconds of the fastest repetition, of at least three."""
     work()
     best, runs, begin = float("inf"), 0, time.perf_counter()
     while runs < 3 or time.perf_counter() - begin < _SECONDS:

@@ -1,7 +1,7 @@
-"""What each flow setting buys and costs: one run over a data set, all settings side by side, one table.
+"""Accuracy and time of flow settings over a data set, as one Markdown table.
 
-Every frame goes through every setting before the next one is read, in an order that turns from frame to frame: a load
-on the machine hits all of them alike, and the ratios of their times are those of the same frames.
+Every frame goes through all settings before the next frame is read, in a rotating order: load on the machine affects
+all settings alike, and ratios of times are paired by frame.
 
 Example:
     python -m rvos_edge.benchmarks.flow_table --root DAVIS --with quarter=my-bundle-with-flow-scale-4
@@ -33,18 +33,18 @@ from rvos_edge.trainer.metrics import region_similarity
 
 DEFAULT = "default"
 REFERENCE = "12 iterations"
-"""The flow that the others' flow is compared with: RAFT's own number."""
+"""The setting whose flow is the reference of the flow error: RAFT's own number of iterations."""
 _WARM_UP = 12
-"""Frames on which the budgets of the deadlines are found."""
+"""Frames on which the frame rates of ``frame_rate_settings`` are measured."""
 _MOST_FPS = 1000.0
-"""What ``hold_fps`` takes at most."""
+"""Upper bound of ``hold_fps``."""
 _SHARES = (0.6, 0.25)
-"""Of the time that flow takes, what the deadlines leave it."""
+"""Shares of the flow's time that the frame-rate settings leave it."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A row of the table: its name, the options, and the bundle's directory (None: the one under test)."""
+    """A row of the table: name, flow options, and the bundle's directory (None: the bundle under test)."""
 
     label: str
     options: FlowOptions
@@ -53,13 +53,13 @@ class Setting:
 
 @dataclass
 class SettingRow:
-    """What one setting gave.
+    """Measurements of one setting.
 
     Attributes:
-        j: By video and query, J of the scored frames.
+        j: J of the scored frames, by (video, query key).
         times: Milliseconds of every frame.
-        error: Of every frame with a reference flow, the mean distance from it in pixels of the network's input.
-        ran: Frames whose flow was computed.
+        error: Mean end-point error against the reference flow, per frame, in pixels of the network's input.
+        ran: Number of frames whose flow was computed.
     """
 
     j: dict[tuple[str, str], list[float]] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class SettingRow:
     ran: int = 0
 
     def mean_j(self) -> float:
-        """Mean over the videos of the mean over a video's queries."""
+        """Mean J: over frames, then over a video's queries, then over videos."""
         videos: dict[str, list[float]] = {}
         for (video, _), values in self.j.items():
             videos.setdefault(video, []).append(statistics.fmean(values))
@@ -76,7 +76,7 @@ class SettingRow:
 
 
 def settings(bundles: Iterable[tuple[str, Path]] = ()) -> list[Setting]:
-    """The settings that need no measuring beforehand: the default first, further bundles last."""
+    """The fixed settings: the default first, further bundles (name, directory) last."""
     counts = (1, 2, 3, 6, 12)
     return [
         Setting(DEFAULT, FlowOptions()),
@@ -89,12 +89,12 @@ def settings(bundles: Iterable[tuple[str, Path]] = ()) -> list[Setting]:
     ]
 
 
-def deadlines(default: Sequence[float], without: Sequence[float]) -> list[Setting]:
-    """Settings that hold a frame rate between that of no flow and that of the default.
+def frame_rate_settings(default: Sequence[float], without: Sequence[float]) -> list[Setting]:
+    """Settings that hold a frame rate between that without flow and that of the default.
 
     Args:
         default: Milliseconds of frames with the default options.
-        without: The same without flow.
+        without: Milliseconds of frames without flow.
     """
     low, high = statistics.median(without), statistics.median(default)
     rates = [(share, min(1e3 / (low + share * (high - low)), _MOST_FPS)) for share in _SHARES]
@@ -114,18 +114,21 @@ def measure(
     limit: int | None = None,
     console: Console | None = None,
 ) -> dict[str, SettingRow]:
-    """Run all settings, and deadlines after them, frame by frame.
+    """Run all settings, and the frame-rate settings after them, frame by frame.
 
     Args:
-        chosen: From ``settings``; those without a bundle of their own run ``bundle``.
+        chosen: Settings; those without a bundle of their own run ``bundle``.
         clips: Videos with annotations.
-        bundle: The bundle under test; the shipped one when None.
-        every_frame: Score every n-th frame; all are seen.
-        limit: Frames of each video, None for all.
-        console: Where a bar is drawn.
+        bundle: The bundle under test; the shipped one by default.
+        every_frame: Score every n-th frame; all frames are run.
+        limit: Number of frames of each video; None for all.
+        console: Console of the progress bar.
+
+    Returns:
+        Measurements by the setting's label.
 
     Raises:
-        UserError: A bundle or a file is missing or damaged, or nothing is annotated.
+        UserError: A bundle or file is missing or damaged, or no frame is annotated.
     """
     videos = [video for video in clips.videos if clips.queries(video) and clips.annotated(video)]
     if not videos:
@@ -138,9 +141,9 @@ def measure(
     for image, (label, found) in itertools.product(first, times.items()):
         found.append(_milliseconds(runs[label].segmenter.step(image)))
     if len(times) == 2:
-        # The first frame has no flow, and both load what they need.
+        # Without the first frames: no flow yet, and caches are cold.
         default, without = (values[len(values) // 4 :] for values in times.values())
-        runs |= {setting.label: _Run(setting, bundle) for setting in deadlines(default, without)}
+        runs |= {setting.label: _Run(setting, bundle) for setting in frame_rate_settings(default, without)}
     order, turn = list(runs.values()), 0
     for video in videos:
         for run in order:
@@ -160,7 +163,7 @@ def measure(
 
 
 def as_markdown(rows: dict[str, SettingRow]) -> str:
-    """The table; J in percent, times as medians, ratios as medians of those of the same frames."""
+    """The rows as a Markdown table: J in percent, median times, medians of the ratios per frame."""
     base = rows[DEFAULT]
     lines = [
         "| setting | J | to the default | ms | of the default's | flow on | flow error, px |",
@@ -225,7 +228,7 @@ def _iterations(count: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; returns the exit code."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m rvos_edge.benchmarks.flow_table", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--dataset", default="davis16", choices=[name for name in SOURCES if name != "davis17"])

@@ -1,4 +1,4 @@
-"""The frames of a benchmark: read or rendered before anything is timed."""
+"""Frames of a benchmark, read or rendered before anything is timed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BenchmarkClip:
     """Frames in memory.
 
     Attributes:
-        name: Of the source, without folders.
+        name: Name of the source, without folders.
         images: uint8 [H,W,3] BGR, one size.
     """
 
@@ -37,7 +37,7 @@ class BenchmarkClip:
         return height, width
 
     def at(self, index: int) -> NDArray[np.uint8]:
-        """The frame at ``index`` of an endless clip that turns back at its ends, so that nothing ever jumps.
+        """Frame ``index`` of an endless clip that plays forwards and backwards, so that no frame jumps.
 
         Example:
             >>> clip = BenchmarkClip("three", [np.full((1, 1, 3), value, np.uint8) for value in range(3)])
@@ -51,15 +51,15 @@ class BenchmarkClip:
 
 
 def read_clip(source: str, *, frames: int, size: tuple[int, int]) -> BenchmarkClip:
-    """Read the first frames of a source, as many as half a GiB holds.
+    """Read the first frames of a source, at most half a GiB of them.
 
     Args:
-        source: As for ``rvos-edge run``.
-        frames: Most frames.
-        size: Height and width asked of a camera and of the synthetic one; files keep their own.
+        source: A source as in ``rvos-edge run``.
+        frames: Largest number of frames.
+        size: Height and width requested from cameras; files keep their own size.
 
     Raises:
-        UserError: It cannot be read, or its frames differ in size.
+        UserError: The source cannot be read, or its frames differ in size.
     """
     images: list[NDArray[np.uint8]] = []
     with open_source(source, size=size) as opened:
@@ -76,7 +76,7 @@ def read_clip(source: str, *, frames: int, size: tuple[int, int]) -> BenchmarkCl
 
 
 def make_queries(count: int) -> list[str]:
-    """``count`` different sentences; what they say does not matter to the time.
+    """``count`` different queries; their words do not affect the time.
 
     Example:
         >>> make_queries(2)

@@ -1,6 +1,6 @@
-"""A fresh process: how long it takes to its first mask, and how much memory it needs.
+"""Start-up time and peak memory of a fresh process.
 
-``start`` runs this module in a new interpreter, which tells what it found in one line of JSON.
+``start`` runs this module in a new interpreter, which prints its measurements as one line of JSON.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from rvos_edge.benchmarks.schema import Memory, StartUp
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 
 
-class Order(BaseModel):
-    """What the fresh process shall do."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Order(StrictModel):
+    """Instructions to the fresh process."""
 
     started: float
-    """``time.monotonic()`` when it was started: that clock is the same in every process."""
+    """``time.monotonic()`` at the start; this clock is shared by all processes."""
     bundle: str
     backend: str
     device: str
@@ -35,7 +33,7 @@ class Order(BaseModel):
     threads: int | None
     queries: list[str]
     frames: str
-    """File of uint8 [N,H,W,3]."""
+    """NumPy file of uint8 [N,H,W,3]."""
 
 
 def start(
@@ -49,20 +47,23 @@ def start(
     images: Sequence[NDArray[np.uint8]],
     starts: int,
 ) -> tuple[StartUp, Memory]:
-    """Start a process several times, one after the other; the files are in the system's cache from the second on.
+    """Start a process several times, one after the other; from the second start on files are in the system's cache.
 
     Args:
-        bundle: Directory.
+        bundle: The bundle's directory.
         backend: Name for ``open_backend``.
         device: "auto", "cpu" or "cuda".
         size: Height and width of the network's input.
         threads: CPU threads.
-        queries: To encode; nothing is remembered.
+        queries: Queries to encode.
         images: Frames to segment, uint8 [H,W,3].
-        starts: How often.
+        starts: Number of processes.
+
+    Returns:
+        The median start-up, and the largest memory.
 
     Raises:
-        UserError: The process fails; the sentence is its own.
+        UserError: A process fails; the message is the process's own.
     """
     reports = []
     with tempfile.TemporaryDirectory(prefix="rvos-edge-") as folder:
@@ -80,10 +81,10 @@ def start(
                 frames=str(file),
             )
             command = [sys.executable, "-m", "rvos_edge.benchmarks.fresh", order.model_dump_json()]
-            # Elsewhere: a checkout in the present folder would hide the installed package.
+            # Another working directory: a checkout in the current one would hide the installed package.
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode:
-                lines = done.stderr.strip().splitlines() or ["it says nothing"]
+                lines = done.stderr.strip().splitlines() or ["no message"]
                 raise UserError(f"a fresh process with backend '{backend}' failed: {lines[-1]}")
             reports.append(json.loads(done.stdout.splitlines()[-1]))
     middle = sorted(reports, key=lambda report: report["start_up"]["total_s"])[(len(reports) - 1) // 2]
@@ -98,34 +99,34 @@ def _main(text: str) -> None:
     from rvos_edge.bundle import Bundle
 
     laps = [order.started, time.monotonic()]
-    asked = gpu_memory_mib()
-    # Taken off what follows: a user's process asks no such thing.
-    asking = time.monotonic() - laps[-1]
+    before = gpu_memory_mib()
+    # nvidia-smi is not part of a user's start-up: its time is subtracted.
+    overhead = time.monotonic() - laps[-1]
     segmenter = open_run(
         Bundle.open(order.bundle, size=order.size), order.backend, device=order.device, threads=order.threads
     )[0]
-    laps.append(time.monotonic() - asking)
+    laps.append(time.monotonic() - overhead)
     segmenter.set_queries(order.queries)
-    laps.append(time.monotonic() - asking)
+    laps.append(time.monotonic() - overhead)
     images = np.load(order.frames)
     segmenter.step(images[0])
-    laps.append(time.monotonic() - asking)
+    laps.append(time.monotonic() - overhead)
     for image in images[1:]:
         segmenter.step(image)
     after = gpu_memory_mib()
     names = ("imports_s", "open_s", "queries_s", "first_frame_s")
     start_up = {name: round(end - begin, 4) for name, begin, end in zip(names, laps, laps[1:], strict=False)}
     start_up["total_s"] = round(laps[-1] - laps[0], 4)
-    grown = max(0.0, after - asked) if asked is not None and after is not None else None
+    grown = max(0.0, after - before) if before is not None and after is not None else None
     memory = {"host_mib": round(_peak_mib(), 1), "device_mib": grown}
     print(json.dumps({"start_up": start_up, "memory": memory}))
 
 
 def _peak_mib() -> float:
-    """Largest resident set of this process so far."""
+    """Peak resident set size of this process."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # Linux hands getrusage's figure on from the process that started this one; this one is our own.
+        # Not getrusage: on Linux its maximum is inherited from the parent process.
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
         return int(lines["VmHWM"].split()[0]) / 1024
     import resource

@@ -1,4 +1,4 @@
-"""The runtime benchmark: several backends take turns on the same frames, so that their times are paired."""
+"""The runtime benchmark: backends take turns on the same frames, so that their times are paired."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from rvos_edge.errors import UserError
 from rvos_edge.segmenter import Segmenter
 
 OnProgress = Callable[[str, int, int], None]
-"""What is being done, how much of it is done, of how much."""
+"""Progress callback: description, steps done, steps in all."""
 
 _PACKAGES = ("numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13")
 _FRESH_FRAMES = 8
 _TURN = 10
-"""Frames that a backend takes before the next one's turn."""
+"""Consecutive frames of one backend before the next backend's turn."""
 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to measure.
+    """Options of a benchmark.
 
     Attributes:
-        bundle: Directory; None for the bundle that comes with the package.
-        backends: Names; all that work here when empty.
-        size: Height and width of the network's input; None for the bundle's first.
-        queries: How many sentences at once.
-        frames: Measured frames.
-        warmup: Frames before them.
-        source: As for ``rvos-edge run``; read or rendered beforehand.
-        fps: Of the camera that is replayed against the times.
-        threads: CPU threads; None leaves it to the backends.
+        bundle: The bundle's directory; the shipped bundle by default.
+        backends: Names of backends; by default all that work on this machine.
+        size: Height and width of the network's input; the bundle's first size by default.
+        queries: Number of queries.
+        frames: Number of measured frames.
+        warmup: Number of frames before them.
+        source: A source as in ``rvos-edge run``; read or rendered beforehand.
+        fps: Frame rate of the camera that is replayed against the times.
+        threads: CPU threads; the backend's choice by default.
         device: "auto", "cpu" or "cuda".
-        starts: Fresh processes per backend for start-up time and memory; 0 leaves both out.
+        starts: Fresh processes per backend for start-up time and memory; 0 for neither.
     """
 
     bundle: Path | None = None
@@ -75,7 +75,7 @@ class _Entrant:
     stages: dict[str, list[int | None]] = field(default_factory=dict)
 
     def step(self, clip: BenchmarkClip, index: int) -> None:
-        """Segment the next frame; frames below 0 are not counted."""
+        """Segment frame ``index`` and keep its times; negative indices belong to the warm-up."""
         begin = time.perf_counter()
         result = self.segmenter.step(clip.at(index))
         took = time.perf_counter() - begin
@@ -85,19 +85,19 @@ class _Entrant:
 
     def _keep(self, seconds: float, timings: dict[str, float]) -> None:
         for name in timings:
-            # A stage that comes late, such as flow after a cut, was absent so far.
+            # A stage may first run late, such as flow after a scene cut.
             self.stages.setdefault(name, [None] * len(self.frames))
         for name, times in self.stages.items():
             times.append(round(1e3 * timings[name]) if name in timings else None)
         self.frames.append(round(1e6 * seconds))
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Drop the times of the warm-up."""
         self.frames.clear()
         self.stages.clear()
 
     def run(self, camera: Camera) -> BenchmarkRun:
-        """The times as percentiles and in full."""
+        """The times, as percentiles and in full."""
         stages = {name: [1e-3 * us for us in times if us is not None] for name, times in self.stages.items()}
         return BenchmarkRun(
             backend=self.backend,
@@ -116,15 +116,15 @@ class _Entrant:
 def run_benchmark(
     options: BenchOptions, *, on_progress: OnProgress | None = None, on_note: Callable[[str], None] | None = None
 ) -> BenchmarkResult:
-    """Measure.
+    """Run a benchmark.
 
     Args:
-        options: What.
-        on_progress: Called often.
-        on_note: Called with what the user should know, such as a backend that was left out.
+        options: The options.
+        on_progress: Called after every turn.
+        on_note: Called with notes to the user, such as a backend that is left out.
 
     Raises:
-        UserError: An option is out of range, the bundle or the source is bad, or no backend can run it.
+        UserError: An option is out of range, the bundle or the source is damaged, or no backend can run the bundle.
     """
     _check(options)
     path = shipped_bundle() if options.bundle is None else options.bundle
@@ -192,7 +192,7 @@ def _check(options: BenchOptions) -> None:
 
 
 def _open_all(bundle: Bundle, options: BenchOptions, queries: list[str], note: Callable[[str], None]) -> list[_Entrant]:
-    """The backends that were asked for; otherwise those that can run the bundle here."""
+    """The requested backends, or all that can run the bundle on this machine."""
     entrants = []
     for name in dict.fromkeys(options.backends or available_backends(bundle, options.device)):
         try:
@@ -210,9 +210,9 @@ def _open_all(bundle: Bundle, options: BenchOptions, queries: list[str], note: C
 
 
 def _take_turns(entrants: list[_Entrant], clip: BenchmarkClip, options: BenchOptions, report: OnProgress) -> None:
-    """A few frames each; whoever was first in one round is last in the next, so that nobody always follows the same.
+    """Run ``_TURN`` frames on each backend in turn; the order rotates, so that no backend always follows the same one.
 
-    Not frame by frame: the threads of one runtime still spin while the next one begins.
+    Turns of single frames would measure the other runtime's threads, which spin for a while after their work.
     """
     for number, begin in enumerate(range(-options.warmup, options.frames, _TURN)):
         turn = range(begin, min(begin + _TURN, options.frames))
@@ -220,7 +220,7 @@ def _take_turns(entrants: list[_Entrant], clip: BenchmarkClip, options: BenchOpt
         for entrant in (*entrants[first:], *entrants[:first]):
             for index in turn:
                 if index == 0:
-                    entrant.forget()
+                    entrant.clear()
                 entrant.step(clip, index)
         report("frames", turn.stop + options.warmup, options.warmup + options.frames)
 
@@ -249,7 +249,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """Of the checkout that this package is imported from; None where it is installed."""
+    """Commit of the checkout that this package is imported from, "+" appended if modified; None where installed."""
     folder = Path(rvos_edge.__file__).parent
 
     def git(*arguments: str) -> str:
@@ -257,7 +257,7 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
     try:
-        # An environment may lie inside some other project's checkout.
+        # Fails where the package lies inside another project's checkout, in its virtual environment.
         git("ls-files", "--error-unmatch", "__init__.py")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""A bundle on a named backend, ready to run: the one place of the benchmarks that opens backends."""
+"""Opening a bundle on a named backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rvos_edge.segmenter import Segmenter
 
 
 def open_run(bundle: Bundle, backend: str, *, device: str, threads: int | None) -> tuple[Segmenter, Backend]:
-    """Load the graphs of a bundle.
+    """The segmenter of a bundle on a backend, and the backend.
 
     Raises:
         UserError: The backend is unknown, not installed, or cannot run the bundle.

@@ -1,4 +1,4 @@
-"""What the runtime is compared with: the same network as research code runs it, the RefVOS shape, OpenCV's flow."""
+"""Baselines for the runtime: the network in plain PyTorch, a network of RefVOS' shape, OpenCV's optical flow."""
 
 from __future__ import annotations
 
@@ -23,28 +23,26 @@ Masks = NDArray[np.bool_]
 
 
 class ResearchCode:
-    """The network in PyTorch as papers' code runs it: per frame the sentence is encoded, and both frames by RAFT.
+    """The network in PyTorch without reuse between frames: the query and both frames are encoded on every frame.
 
-    The flow starts warm, as in the runtime, so that both compute the same thing and their masks can be compared.
+    The flow starts warm, as in the runtime, so that masks can be compared.
+
+    Args:
+        checkpoint: The network; its weights are shared and not changed.
+        query: The query.
+        size: Height and width of the network's input.
+        compiled: Apply ``torch.compile`` to the three parts; the first frames then take minutes.
     """
 
     def __init__(self, *, checkpoint: Checkpoint, query: str, size: tuple[int, int], compiled: bool) -> None:
-        """Prepare.
-
-        Args:
-            checkpoint: The network; its weights are shared and not changed.
-            query: The sentence.
-            size: Height and width of the network's input.
-            compiled: Run the three parts through ``torch.compile``; the first frames then take minutes.
-        """
         model = checkpoint.model.eval()
         wrap: Callable[[Any], Any] = torch.compile if compiled else lambda part: part
-        self._network, self._speak = wrap(model), wrap(model.speak)
+        self._network, self._encode_text = wrap(model), wrap(model.encode_text)
         self._flow = wrap(model.flow) if model.flow is not None else None
         self._scale = model.flow.scale if model.flow is not None else 1
         self._tokenizer, self._max_tokens = checkpoint.tokenizer, model.config.text.max_tokens
         self._query, self._size = query, size
-        self._before: Tensor | None = None
+        self._previous: Tensor | None = None
         self._coords: Tensor | None = None
 
     @torch.inference_mode()
@@ -52,22 +50,22 @@ class ResearchCode:
         """uint8 [H,W,3] BGR -> bool [1,H,W]."""
         image = _tensor(frame, self._size)
         ids, mask = tokenize(self._tokenizer, [self._query], self._max_tokens)
-        language = tuple(vector.unsqueeze(0) for vector in self._speak(ids, mask))
+        language = tuple(vector.unsqueeze(0) for vector in self._encode_text(ids, mask))
         flow = None
         if self._flow is not None:
             height, width = self._size
             flow = image.new_zeros(1, 2, height // self._scale, width // self._scale)
-            if self._before is not None:
-                flow, self._coords = self._flow(image, self._before, coords=self._coords)
-            self._before = image
+            if self._previous is not None:
+                flow, self._coords = self._flow(image, self._previous, coords=self._coords)
+            self._previous = image
         logits = self._network(image, flow, language)[0]
         return _masks(logits[:, 1] - logits[:, 0], frame)
 
 
 class RefVosShape(nn.Module):
-    """The shape of RefVOS: DeepLabv3 (ResNet-101) whose features are multiplied by BERT's sentence vector.
+    """A network of RefVOS' shape: DeepLabv3 (ResNet-101) whose features are multiplied by BERT's sentence vector.
 
-    Random weights: its masks mean nothing, its time is that of trained ones.
+    Its weights are random: only its time is of interest.
     """
 
     def __init__(self, *, size: tuple[int, int], tokens: int = 20) -> None:
@@ -94,18 +92,17 @@ class RefVosShape(nn.Module):
 
 
 class OpenCvFlow:
-    """DIS or Farneback flow between successive frames, at the size at which the flow graphs work."""
+    """DIS or Farneback flow between successive frames, at the resolution of the flow graphs.
+
+    Args:
+        method: "DIS" (medium preset) or "Farneback" (parameters of OpenCV's example).
+        size: Height and width of the flow.
+    """
 
     def __init__(self, *, method: str, size: tuple[int, int]) -> None:
-        """Prepare.
-
-        Args:
-            method: "DIS" (its medium preset) or "Farneback" (OpenCV's example values).
-            size: Height and width of the flow.
-        """
         self._size = size
-        self._before: Frame | None = None
-        # OpenCV's stubs know no flow of None, which is how a new one is asked for.
+        self._previous: Frame | None = None
+        # Any: OpenCV's stubs do not allow None for the initial flow.
         self._estimate: Callable[..., Any] = cv2.calcOpticalFlowFarneback
         self._rest: tuple[Any, ...] = (None, 0.5, 3, 15, 3, 5, 1.2, 0)
         if method == "DIS":
@@ -113,14 +110,14 @@ class OpenCvFlow:
             self._rest = (None,)
 
     def step(self, frame: Frame) -> tuple[None, float | None]:
-        """uint8 [H,W,3] BGR -> the seconds that the flow took, resizing and greying included; None on the first."""
+        """uint8 [H,W,3] BGR -> (None, seconds of resizing, conversion to grey and flow; None on the first frame)."""
         begin = time.perf_counter()
         small = cv2.resize(frame, self._size[::-1], interpolation=cv2.INTER_AREA)
         grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
-        before, self._before = self._before, grey
-        if before is None:
+        previous, self._previous = self._previous, grey
+        if previous is None:
             return None, None
-        self._estimate(grey, before, *self._rest)
+        self._estimate(grey, previous, *self._rest)
         return None, time.perf_counter() - begin
 
 
@@ -131,7 +128,7 @@ def _tensor(frame: Frame, size: tuple[int, int]) -> Tensor:
 
 
 def _masks(margins: Tensor, frame: Frame) -> Masks:
-    """float32 [Q,h,w] -> bool [Q,H,W] at the frame's size."""
+    """Margins float32 [Q,h,w] -> masks bool [Q,H,W] at the frame's size."""
     up = F.interpolate(margins[None], size=frame.shape[:2], mode="bilinear", align_corners=False)[0]
     masks: Masks = (up > 0).numpy()
     return masks

@@ -1,6 +1,6 @@
-"""The runtime against its peers on the same frames, taking turns: ``python -m rvos_edge.benchmarks.peers``.
+"""The runtime against baselines on the same frames, in turns: ``python -m rvos_edge.benchmarks.peers``.
 
-What is printed are ratios, which hold for the machine they were measured on.
+Results are ratios of times; they hold for the machine of the measurement.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ EAGER = "PyTorch eager"
 REFVOS = "RefVOS' shape"
 LEAST_IOU = 0.99
 KINDS = ("compile", "refvos", "flow")
-"""Peers that can be left out."""
+"""Baselines that ``--skip`` can leave out."""
 _SCENE = 2
 _TURN = 5
-"""Frames that a peer takes before the next one's turn: the threads of one still spin while the next one begins."""
+"""Consecutive frames of one peer: after single frames its threads would still spin during the next peer's."""
 
 
 @dataclass(frozen=True)
 class PeerOptions:
-    """What to compare.
+    """Options of the comparison.
 
     Attributes:
-        checkpoint: Directory; None for the preset with random weights.
-        preset: Used without a checkpoint.
-        bundle: Made of the checkpoint; None exports one into a temporary folder.
-        size: Height and width of the network's input; None for the checkpoint's.
-        frames: Measured frames.
-        warmup: Frames before them; ``torch.compile`` compiles then.
-        backends: Of the runtime; all that work here when empty.
-        skip: Of ``KINDS``.
-        threads: CPU threads of everybody; None leaves each its own choice.
+        checkpoint: Checkpoint directory; the preset with random weights by default.
+        preset: Preset of the network without a checkpoint.
+        bundle: Bundle of the checkpoint; exported into a temporary folder by default.
+        size: Height and width of the network's input; the checkpoint's by default.
+        frames: Number of measured frames.
+        warmup: Number of frames before them, during which ``torch.compile`` compiles.
+        backends: Backends of the runtime; by default all that work on this machine.
+        skip: Names from ``KINDS``.
+        threads: CPU threads of every peer; each peer's own choice by default.
     """
 
     checkpoint: Path | None = None
@@ -75,12 +75,12 @@ class PeerOptions:
 
 @dataclass(frozen=True)
 class Standing:
-    """One peer.
+    """Result of one peer.
 
     Attributes:
-        name: Of the peer.
-        ratio: How many times as fast as the first of its table.
-        iou: Of its masks with those of PyTorch; None where they mean nothing.
+        name: Name of the peer.
+        ratio: Time of the baseline over the peer's time: above 1 where the peer is faster.
+        iou: IoU of its masks with those of PyTorch eager; None for other networks.
     """
 
     name: str
@@ -90,14 +90,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class PeerReport:
-    """What came out.
+    """Results of a comparison.
 
     Attributes:
-        whole: Whole frames, against ``EAGER``.
-        flow: Flow alone, against ``flow_baseline``; empty without flow.
-        flow_baseline: The flow graphs of the first backend.
-        frames: Measured.
-        trained: Whether somebody trained the network.
+        whole: Whole frames, relative to ``EAGER``.
+        flow: Flow alone, relative to ``flow_baseline``; empty without flow.
+        flow_baseline: Name of the flow baseline: the flow graphs of the first backend.
+        frames: Number of measured frames.
+        trained: Whether the network was trained.
     """
 
     whole: list[Standing]
@@ -108,7 +108,7 @@ class PeerReport:
 
 
 Step = Callable[[Frame], "tuple[NDArray[np.bool_] | None, float | None]"]
-"""A frame to its masks, and the seconds that the flow took; None for what there is not."""
+"""Function from a frame to (masks, seconds of the flow), either None where it does not apply."""
 
 
 @dataclass
@@ -120,7 +120,7 @@ class _Peer:
     masks: list[NDArray[np.bool_]] = field(default_factory=list)
 
     def take(self, frame: Frame, *, counts: bool) -> None:
-        """One turn; masks are compared from the first frame on, times count after the warm-up."""
+        """Run a frame; masks are kept from the first frame on, times after the warm-up (``counts``)."""
         begin = time.perf_counter()
         masks, flow = self.step(frame)
         took = time.perf_counter() - begin
@@ -133,14 +133,14 @@ class _Peer:
 
 
 def compare_peers(options: PeerOptions, *, on_frame: Callable[[int, int], None] | None = None) -> PeerReport:
-    """Measure.
+    """Run the comparison.
 
     Args:
-        options: What.
-        on_frame: Called with the number of rounds done and of all rounds.
+        options: The options.
+        on_frame: Called with the number of frames done and that of all frames.
 
     Raises:
-        UserError: An option is out of range, the checkpoint or the bundle is bad, or they do not belong together.
+        UserError: An option is out of range, or the checkpoint or bundle is damaged or they do not belong together.
     """
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads {options.threads} is out of range; give at least 1.")
@@ -158,11 +158,11 @@ def compare_peers(options: PeerOptions, *, on_frame: Callable[[int, int], None] 
         eager, *others = _torch_peers(checkpoint, query, bundle.manifest.size, options.skip)
         runtimes = _runtimes(bundle, options, query)
         flows = _flow_peers(bundle, options.skip)
-        everybody = [eager, *others, *runtimes, *flows]
+        peers = [eager, *others, *runtimes, *flows]
         for number, start in enumerate(range(0, len(frames), _TURN)):
             turn = range(start, min(start + _TURN, len(frames)))
-            first = number % len(everybody)
-            for peer in (*everybody[first:], *everybody[:first]):
+            first = number % len(peers)
+            for peer in (*peers[first:], *peers[:first]):
                 for index in turn:
                     peer.take(frames[index], counts=index >= options.warmup)
             if on_frame is not None:
@@ -180,7 +180,7 @@ def compare_peers(options: PeerOptions, *, on_frame: Callable[[int, int], None] 
 
 
 def print_report(report: PeerReport, console: Console) -> None:
-    """Two tables of ratios, and a warning if the masks are not those of PyTorch."""
+    """Print the tables of ratios, and a warning where masks differ from PyTorch's."""
     whole = Table(title=f"Whole frames, against {EAGER} (sentence and both frames encoded on every frame)")
     for column in ("", "times as fast", "95 % interval", "mask IoU"):
         whole.add_column(column, justify="right" if column else "left")
@@ -199,9 +199,8 @@ def print_report(report: PeerReport, console: Console) -> None:
     for standing in report.whole:
         if standing.iou is not None and standing.iou < LEAST_IOU:
             console.print(
-                f"The masks of {escape(standing.name)} agree with PyTorch's only to {standing.iou:.3f} IoU: either the "
-                "bundle's weights are stored in eight bits, or nobody trained them and margins are noise around zero, "
-                "or it computes something else.",
+                f"The masks of {escape(standing.name)} agree with PyTorch's only to {standing.iou:.3f} IoU: weights "
+                "are stored in eight bits, or untrained (margins are then noise around zero), or the graphs are wrong.",
                 style="red",
             )
 
@@ -213,7 +212,7 @@ def _cells(standing: Standing) -> tuple[str, str, str]:
 
 
 def _iou(peer: _Peer, eager: _Peer) -> float | None:
-    """None for RefVOS' shape, which is another network."""
+    """IoU of a peer's masks with PyTorch's; None for RefVOS' shape, which is another network."""
     return None if peer.name == REFVOS else mask_iou(peer.masks, eager.masks)
 
 
@@ -230,14 +229,14 @@ def _prepare(options: PeerOptions, folder: Path) -> tuple[Path, Bundle]:
         if sha256_of(path / "model.safetensors") != bundle.manifest.checkpoint_sha256:
             raise UserError(f"{options.bundle} was not made of {path}; give the bundle of that checkpoint, or none.")
         return path, bundle
-    # Not narrowed, so that the masks can be the same; time is the same either way, they are widened when loaded.
+    # float32 weights, so that masks can be equal; storage does not affect time, weights are widened when loaded.
     sizes = [options.size] if options.size else []
     wanted = ExportOptions(sizes=sizes, precision="bfloat16", weights="float32")
     return path, Bundle.open(export_bundle(path, folder / "bundle", wanted))
 
 
 def _scene(size: tuple[int, int], count: int) -> tuple[str, list[Frame]]:
-    """Frames of the synthetic camera, and a sentence that is true of the largest object that words can single out."""
+    """A query about the largest object of a synthetic scene that a sentence can single out, and the frames."""
     camera = SyntheticCamera(seed=_SCENE, size=size, frames=count)
     frames = list(camera)
     said = [
@@ -247,7 +246,7 @@ def _scene(size: tuple[int, int], count: int) -> tuple[str, list[Frame]]:
 
 
 def _torch_peers(checkpoint: Path, query: str, size: tuple[int, int], skip: Sequence[str]) -> list[_Peer]:
-    """PyTorch eager, which is first, and what else runs in PyTorch."""
+    """The peers that run in PyTorch, eager mode first."""
     loaded = load_checkpoint(checkpoint)
     peers = []
     for name, compiled in ((EAGER, False), ("torch.compile", True)):
@@ -300,15 +299,17 @@ def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m rvos_edge.benchmarks.peers", description=(__doc__ or "").split(":")[0]
     )
-    parser.add_argument("--checkpoint", type=Path, help="directory; the preset with random weights if left out")
+    parser.add_argument("--checkpoint", type=Path, help="directory; the preset with random weights by default")
     parser.add_argument("--preset", default="edge", help="edge, desktop or paper, without a checkpoint")
-    parser.add_argument("--bundle", type=Path, help="made of the checkpoint; exported here if left out")
+    parser.add_argument("--bundle", type=Path, help="bundle of the checkpoint; exported by default")
     parser.add_argument("--size", help="network input as HxW; the checkpoint's if left out")
     parser.add_argument("--frames", type=int, default=20, help="measured frames")
     parser.add_argument("--warmup", type=int, default=4, help="frames before them")
-    parser.add_argument("--backend", action="append", default=[], help="of the runtime; repeatable; all if left out")
+    parser.add_argument(
+        "--backend", action="append", default=[], help="backend of the runtime; repeatable; default all"
+    )
     parser.add_argument("--skip", action="append", default=[], help=f"{', '.join(KINDS)}; repeatable")
-    parser.add_argument("--threads", type=int, help="of everybody; each chooses if left out")
+    parser.add_argument("--threads", type=int, help="CPU threads of every peer")
     given = parser.parse_args()
     console = Console(stderr=True)
     try:

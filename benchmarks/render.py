@@ -1,10 +1,8 @@
-"""The table of results in the README, between two markers: ``python -m rvos_edge.benchmarks.render README.md``."""
+"""The table of results in a Markdown page, between two markers: ``rvos-edge bench --render README.md``."""
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,21 +26,21 @@ _HEADS = (
     "peak MiB",
 )
 _RIGHT = 3
-"""From this column on figures."""
+"""First right-aligned column."""
 
 
 def render(page: Path, *, results: Path | None = None) -> int:
-    """Put the table of all results between the markers of a page; the rest of the page stays, byte for byte.
+    """Put the table of all results between the markers of a page; the rest of the page is unchanged.
 
     Args:
-        page: Markdown with a line ``<!-- benchmarks:begin -->`` and one ``<!-- benchmarks:end -->``.
-        results: Folder of the JSON files; ``benchmarks/results`` beside the page if left out.
+        page: Markdown file with one line ``<!-- benchmarks:begin -->`` and one ``<!-- benchmarks:end -->``.
+        results: Folder of the JSON files; ``benchmarks/results`` beside the page by default.
 
     Returns:
         The number of results.
 
     Raises:
-        UserError: A file is missing or damaged, or the markers are not there once each, in this order.
+        UserError: A file is missing or damaged, or the page lacks the markers.
     """
     folder = page.parent / "benchmarks" / "results" if results is None else results
     if not folder.is_dir():
@@ -65,7 +63,7 @@ def render(page: Path, *, results: Path | None = None) -> int:
 
 
 def table(results: Iterable[BenchmarkResult]) -> str:
-    """A Markdown table, a line per backend; machines by name, and on each the latest result first."""
+    """Markdown table with a line per run; sorted by machine, then latest first."""
     ordered = sorted(results, key=lambda result: result.made, reverse=True)
     ordered.sort(key=lambda result: (result.machine.name, result.bundle.size))
     rules = ["---" if column < _RIGHT else "---:" for column in range(len(_HEADS))]
@@ -75,7 +73,7 @@ def table(results: Iterable[BenchmarkResult]) -> str:
 
 
 def file_name(result: BenchmarkResult) -> str:
-    """``jetson-orin-nano-2026-01-31.json``: a name for a result by machine and date."""
+    """File name of a result by machine and date: ``jetson-orin-nano-2026-01-31.json``."""
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((?:r|tm)\)", "", result.machine.name.lower())).strip("-")
     return f"{slug}-{result.made[:10]}.json"
 
@@ -98,19 +96,3 @@ def _rows(result: BenchmarkResult) -> Iterable[Sequence[str]]:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("page", type=Path, help="Markdown file with the two markers")
-    parser.add_argument("--results", type=Path, help="folder of results; benchmarks/results beside the page")
-    arguments = parser.parse_args()
-    try:
-        count = render(arguments.page, results=arguments.results)
-    except UserError as error:
-        sys.exit(f"Error: {error}")
-    print(f"{arguments.page} shows {count} result{'s' if count != 1 else ''}.")
-
-
-if __name__ == "__main__":
-    _main()

@@ -1,4 +1,4 @@
-"""What ``rvos-edge bench`` does: measure, compare, hold against the roof, render; each prints what it finds."""
+"""The actions of ``rvos-edge bench``: measure, compare, roofline, render. Each prints its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rvos_edge.atomic import write_output
 from rvos_edge.benchmarks.compare import compare
 from rvos_edge.benchmarks.cpu_peak import measure_cpu
 from rvos_edge.benchmarks.measure import BenchOptions, run_benchmark
-from rvos_edge.benchmarks.page import render_page
 from rvos_edge.benchmarks.render import file_name, render
 from rvos_edge.benchmarks.roofline import choose_devices
 from rvos_edge.benchmarks.schema import BenchmarkResult, read_result, to_json
@@ -22,20 +21,19 @@ from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_outputs
 
 
-def measure(options: BenchOptions, *, json: Path | None = None, html: Path | None = None) -> BenchmarkResult:
-    """Measure, print, and write what was asked for.
+def measure(options: BenchOptions, *, json: Path | None = None) -> BenchmarkResult:
+    """Run a benchmark, print it and, where asked for, write its JSON.
 
     Args:
-        options: What to measure.
-        json: File of the result, or a folder, in which it gets a name by machine and date.
-        html: File of the page.
+        options: The benchmark.
+        json: File of the result, or a folder, where the file is named after machine and date.
 
     Raises:
-        UserError: As for ``run_benchmark``, or a file cannot be written.
+        UserError: As for ``run_benchmark``, or the file cannot be written.
     """
     errors, console = Console(stderr=True), Console()
-    check_outputs([html, None if json is None or json.is_dir() else json], [options.bundle, options.source])
-    # A bar that is drawn while frames are timed takes time from them: it moves rarely.
+    check_outputs([None if json is None or json.is_dir() else json], [options.bundle, options.source])
+    # Drawing the bar takes time from the frames that are timed: refresh once a second.
     with Progress(console=errors, disable=not errors.is_terminal, transient=True, refresh_per_second=1) as bar:
         task = bar.add_task("", total=None)
         found = run_benchmark(
@@ -44,44 +42,34 @@ def measure(options: BenchOptions, *, json: Path | None = None, html: Path | Non
             on_note=lambda note: errors.print(note, style="yellow", markup=False, soft_wrap=True),
         )
     print_result(found, console)
-    written = []
     if json is not None:
         file = json / file_name(found) if json.is_dir() else json
         write_output(file, to_json(found))
-        written.append(str(file))
-    if html is not None:
-        write_output(html, render_page(found))
-        written.append(str(html))
-    if written:
-        console.print(f"Wrote {', '.join(written)}.", markup=False, soft_wrap=True)
+        console.print(f"Wrote {file}.", markup=False, soft_wrap=True)
     return found
 
 
 def compare_files(first: Path, second: Path) -> None:
-    """Compare two results.
+    """Print the comparison of two result files.
 
     Raises:
-        UserError: One cannot be read, or they cannot be compared.
+        UserError: A file cannot be read, or the results cannot be compared.
     """
     names = str(first), str(second)
     print_comparison(compare(read_result(first), read_result(second), names=names), Console())
 
 
-def roofline(
-    key: str, options: BenchOptions, *, result: Path | None = None, json: Path | None = None, html: Path | None = None
-) -> None:
-    """Print the roof of a device, of all, or of this CPU, beside a result.
+def roofline(key: str, options: BenchOptions, *, result: Path | None = None, json: Path | None = None) -> None:
+    """Print the roofline bound of a device, of all devices, or of this CPU, beside a result.
 
     Args:
-        key: A device, "all" or "cpu".
-        options: The bundle; for "cpu" without a result, what to measure.
+        key: A device's key, "all" or "cpu".
+        options: The bundle; for "cpu" without a result, the benchmark to run.
         result: A result of the same bundle.
         json: As for ``measure``.
-        html: As for ``measure``.
 
     Raises:
-        UserError: There is no such device, the result is of another bundle, or nothing is measured that could be
-            written.
+        UserError: The device is unknown, the result is of another bundle, or ``json`` is given and nothing is measured.
     """
     console = Console()
     devices = choose_devices(key) if key != "cpu" else []
@@ -90,9 +78,9 @@ def roofline(
     if found is not None and found.bundle.fingerprint != bundle.fingerprint:
         raise UserError(f"{result} was measured with another bundle or size; give that one with --bundle and --size.")
     if found is None and key == "cpu":
-        found = measure(options, json=json, html=html)
-    elif json is not None or html is not None:
-        raise UserError("--json and --html are for what is measured; leave them out, or give --roofline cpu alone.")
+        found = measure(options, json=json)
+    elif json is not None:
+        raise UserError("--json keeps what is measured; leave it out, or give --roofline cpu alone.")
     if key in ("cpu", "all"):
         devices.append(measure_cpu(read_machine().name))
     if key == "all":
@@ -102,7 +90,7 @@ def roofline(
 
 
 def render_results(page: Path) -> None:
-    """Put the table of results into a page.
+    """Put the table of results into a Markdown page.
 
     Raises:
         UserError: As for ``render``.

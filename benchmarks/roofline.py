@@ -1,9 +1,9 @@
-"""Lower bounds: no device runs a graph faster than its arithmetic and its bytes allow.
+"""Roofline estimates: lower bounds on a graph's time from its arithmetic and its memory traffic.
 
-A graph takes at least the longer of FLOPs / peak and bytes / bandwidth. FLOPs are the manifest's (2 x multiply-add).
-Bytes are the weights, at the width that the graph computes in, and what the manifest says goes in and comes out;
-tensors inside a graph are taken to stay in caches, which they do not always, and weights to come from memory once per
-run, which they need not where the cache is large: so this is an estimate of a bound and not a proof of one.
+A graph takes at least max(FLOPs / peak, bytes / bandwidth). FLOPs are the manifest's (2 x multiply-add). Bytes are the
+weights, at the width the graph computes in, plus the inputs and outputs of the manifest. Tensors inside a graph are
+assumed to stay in caches and weights to be read once per run; neither holds on every device, so the bound is an
+estimate.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _STEP_GRAPH = "flow_step"
 
 @dataclass(frozen=True)
 class Bound:
-    """The least time of one graph in one frame.
+    """Lower bound on the time of one graph in one frame.
 
     Attributes:
-        graph: Its name.
-        runs: How often a frame runs it.
-        precision: What it computes in.
-        flops: Of all its runs.
-        bytes: Of all its runs.
+        graph: Name of the graph.
+        runs: Runs per frame.
+        precision: Arithmetic of the graph.
+        flops: FLOPs per frame.
+        bytes: Bytes per frame.
         compute_ms: Milliseconds of the arithmetic.
-        memory_ms: Milliseconds of the bytes.
+        memory_ms: Milliseconds of the memory traffic.
     """
 
     graph: str
@@ -43,22 +43,22 @@ class Bound:
 
     @property
     def milliseconds(self) -> float:
-        """The longer of the two."""
+        """The larger of the two times."""
         return max(self.compute_ms, self.memory_ms)
 
     @property
     def limit(self) -> str:
-        """Which of the two it is."""
+        """The limiting resource, "FLOP" or "bytes"."""
         return "FLOP" if self.compute_ms >= self.memory_ms else "bytes"
 
 
 def bounds(manifest: Manifest, device: DevicePeak, *, precision: Arithmetic | None = None) -> list[Bound]:
-    """The bound of every graph that a frame with flow and one query runs.
+    """Bounds of the graphs of a frame with flow and one query.
 
     Args:
-        manifest: Of the bundle.
-        device: What it would run on.
-        precision: What all graphs would compute in; None for what each states.
+        manifest: The bundle's manifest.
+        device: The device.
+        precision: Arithmetic of all graphs; by default what each graph states.
     """
     found = []
     for name, spec in manifest.graphs.items():
@@ -74,9 +74,9 @@ def bounds(manifest: Manifest, device: DevicePeak, *, precision: Arithmetic | No
 
 
 def graph_bytes(spec: GraphSpec, arithmetic: Arithmetic) -> int:
-    """Bytes of one run: weights as wide as the arithmetic, inputs and outputs.
+    """Bytes of one run: weights at the width of the arithmetic, inputs and outputs.
 
-    Floating tensors follow the arithmetic where it is narrower than what the manifest states.
+    Floating-point tensors count at the narrower of the arithmetic and the manifest's type.
     """
     weights = spec.weight_bytes * _BYTES[arithmetic] // _BYTES[spec.weights]
     return weights + sum(_tensor_bytes(tensor, arithmetic) for tensor in (*spec.inputs, *spec.outputs))
@@ -92,21 +92,21 @@ def _tensor_bytes(tensor: TensorSpec, arithmetic: Arithmetic) -> int:
 
 
 def total_ms(found: Iterable[Bound]) -> float:
-    """Milliseconds of a frame whose graphs run one after the other."""
+    """Milliseconds of a frame whose graphs run in sequence."""
     return sum(bound.milliseconds for bound in found)
 
 
 def share(bound_ms: float, measured_ms: float) -> float:
-    """The part of the roof that was reached: 1 is as fast as can be."""
+    """Share of the attainable speed that was reached; 1 is the bound itself."""
     return bound_ms / measured_ms
 
 
 def frame_share(found: Sequence[Bound], stages: Mapping[str, float]) -> float | None:
-    """The share over all graphs that were measured; None if none was.
+    """Share over all measured graphs; None if none was measured.
 
     Args:
         found: Bounds.
-        stages: Milliseconds by stage.
+        stages: Measured milliseconds by stage.
     """
     both = [bound for bound in found if stages.get(bound.graph)]
     if not both:
@@ -115,10 +115,10 @@ def frame_share(found: Sequence[Bound], stages: Mapping[str, float]) -> float | 
 
 
 def choose_devices(key: str) -> list[DevicePeak]:
-    """The devices that a key names; the CPU is measured and not among them.
+    """The devices of a key: one, or with "all" every device of the table (the CPU is measured instead).
 
     Raises:
-        UserError: There is no such device.
+        UserError: The key is unknown.
     """
     if key == "all":
         return list(DEVICES)

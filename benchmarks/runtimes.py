@@ -1,4 +1,4 @@
-"""C++ against Python, end to end: both runtimes of one bundle take turns on the same frames; one Markdown table.
+"""C++ against Python runtime, end to end, in turns on the same frames; prints one Markdown table.
 
 Example:
     python -m rvos_edge.benchmarks.runtimes --frames 200
@@ -25,23 +25,23 @@ from rvos_edge.protocol import SegmenterProtocol
 
 RUNTIMES = ("python", "cpp")
 _AROUND = ("preprocess", "postprocess")
-"""The stages that are not an engine's."""
+"""Stages outside the engines."""
 
 
 @dataclass
 class RuntimeTimes:
-    """What a runtime took, in milliseconds per frame.
+    """Times of a runtime in milliseconds per frame.
 
     Attributes:
-        frame: The call of ``step``.
-        outside: That less the engines: resizing, deciding, binding, masks and scores, and Python's part.
+        frame: The whole call of ``step``.
+        outside: ``frame`` less the engines: resizing, flow policy, binding, masks and scores, interpreter.
     """
 
     frame: list[float] = field(default_factory=list)
     outside: list[float] = field(default_factory=list)
 
     def step(self, segmenter: SegmenterProtocol, image: NDArray[np.uint8]) -> None:
-        """Segment a frame and keep its times."""
+        """Segment a frame, uint8 [H,W,3], and keep its times."""
         start = time.perf_counter()
         timings = segmenter.step(image).timings
         took = 1e3 * (time.perf_counter() - start)
@@ -59,10 +59,10 @@ def measure(
     source: str,
     threads: int | None,
 ) -> dict[str, RuntimeTimes]:
-    """Times by runtime.
+    """Measured times by runtime; the options are those of the command line.
 
     Raises:
-        UserError: A runtime or the backend is not installed, or the source is bad.
+        UserError: A runtime or the backend is not installed, or the source cannot be read.
     """
     bundle = Bundle.open(shipped_bundle())
     clip = read_clip(source, frames=frames + warmup, size=size or bundle.manifest.size)
@@ -73,14 +73,14 @@ def measure(
     for index in range(warmup + frames):
         if index == warmup:
             times = {name: RuntimeTimes() for name in RUNTIMES}
-        # Whoever comes second finds warmer caches: they change places.
+        # The second one finds warmer caches: alternate.
         for name in RUNTIMES[:: 1 if index % 2 else -1]:
             times[name].step(segmenters[name], clip.at(index))
     return times
 
 
 def row(label: str, times: dict[str, RuntimeTimes]) -> str:
-    """One line of the table."""
+    """A line of the table."""
     ratio = paired_ratio(times["python"].frame, times["cpp"].frame)
     between = "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.3f} to {ratio.high:.3f})"
     frame, outside = (
@@ -94,7 +94,7 @@ HEAD = """| frames | Python, ms | C++, ms | Python / C++ | outside the engines: 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table."""
+    """Run the command line and print the table; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--backend", default="openvino")
     parser.add_argument("--frames", type=int, default=200, help="measured frames of each row")

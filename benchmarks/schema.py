@@ -1,4 +1,4 @@
-"""The JSON of a benchmark: what was measured, on what, with what, in which state. Any runtime of a bundle may write it.
+"""The JSON format of benchmark results; any runtime of a bundle may write it.
 
 Example:
     >>> result = read_result(Path("benchmarks/results/orin.json"))  # doctest: +SKIP
@@ -13,10 +13,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from rvos_edge.bundle import Arithmetic
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,12 +26,12 @@ FORMAT_VERSION: Final = 1
 _NUMBERS = re.compile(r"\[\s+((?:-?[0-9.]+|null)(?:,\s+(?:-?[0-9.]+|null))*)\s+\]")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+class _Strict(StrictModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 class LatencyPercentiles(_Strict):
-    """Milliseconds; linear interpolation between the measured values."""
+    """Percentiles in milliseconds, by linear interpolation."""
 
     p50: float = Field(ge=0)
     p90: float = Field(ge=0)
@@ -38,30 +39,30 @@ class LatencyPercentiles(_Strict):
 
 
 class StartUp(_Strict):
-    """Seconds in a fresh process, from starting it to its first mask; the median start of several."""
+    """Seconds from the start of a fresh process to its first mask; the median of several starts."""
 
     starts: int = Field(ge=1)
     total_s: float = Field(ge=0)
     imports_s: float = Field(ge=0)
-    """Starting the process and loading its libraries."""
+    """Starting the process and importing its libraries."""
     open_s: float = Field(ge=0)
     """Verifying the bundle and loading its graphs."""
     queries_s: float = Field(ge=0)
-    """Encoding the queries, none of them remembered."""
+    """Encoding the queries, without a cache."""
     first_frame_s: float = Field(ge=0)
 
 
 class Memory(_Strict):
-    """Peak of a fresh process that segments a few frames, in MiB."""
+    """Peak memory of a fresh process that segments a few frames, in MiB."""
 
     host_mib: float = Field(ge=0)
-    """Largest resident set."""
+    """Peak resident set size."""
     device_mib: float | None = None
-    """What the memory in use of the GPU grew by; None without one, and on a Jetson, which shares the host's."""
+    """Growth of the GPU's memory in use; None without a GPU, and on a Jetson, where memory is shared."""
 
 
 class Camera(_Strict):
-    """What a camera of ``fps`` would have lost: the measured times replayed against it, the newest frame next."""
+    """Frames that a camera would have dropped: the measured times replayed against it, always taking the newest."""
 
     fps: float = Field(gt=0)
     arrived: int = Field(ge=0)
@@ -70,25 +71,25 @@ class Camera(_Strict):
 
 
 class StageTimes(_Strict):
-    """Microseconds of every frame, in order."""
+    """Times of every frame in microseconds, in order."""
 
     frame_us: tuple[int, ...]
     stages_us: dict[str, tuple[int | None, ...]]
-    """None on the frames where the stage did not run."""
+    """By stage; None where it did not run."""
 
 
 class BenchmarkRun(_Strict):
-    """One backend."""
+    """Measurements of one backend."""
 
     backend: str
     runtime: str
-    """Backend, version and device, for people."""
+    """Backend, version and device, for display."""
     reason: str
-    """Why it ran where it ran."""
+    """Reason for the choice of the device."""
     end_to_end: LatencyPercentiles
-    """From frame to masks of the frame's size."""
+    """From the frame to masks of the frame's size."""
     fps: float = Field(gt=0)
-    """Frames divided by the sum of their times."""
+    """Number of frames over the sum of their times."""
     stages: dict[str, LatencyPercentiles]
     start_up: StartUp | None = None
     memory: Memory | None = None
@@ -97,7 +98,7 @@ class BenchmarkRun(_Strict):
 
 
 class BundleFacts(_Strict):
-    """What ran."""
+    """The measured bundle."""
 
     name: str
     preset: str
@@ -108,68 +109,69 @@ class BundleFacts(_Strict):
     frame_flops: int = Field(ge=0)
     weight_bytes: int = Field(ge=0)
     precision: dict[str, Arithmetic]
-    """By graph."""
+    """Arithmetic by graph."""
 
 
 class Workload(_Strict):
-    """What it ran on."""
+    """Frames and queries of a benchmark."""
 
     source: str
     """Name without folders."""
     frame_size: tuple[int, int]
+    """Height and width."""
     frames: int = Field(ge=1)
-    """Measured; they follow the warm-up without a break."""
+    """Number of measured frames; they follow the warm-up without a break."""
     distinct: int = Field(ge=1)
-    """Different pictures: when they end they are shown backwards, and so on."""
+    """Number of different frames; they are played forwards and backwards."""
     warmup: int = Field(ge=0)
     queries: int = Field(ge=1)
     flow_iterations: int = Field(ge=0)
     """0 without flow."""
     threads: int | None = None
-    """None: as many as the backend likes."""
+    """None: the backend's choice."""
     interleaved: bool
-    """Whether the backends took turns on the same frames, so that their times are paired."""
+    """Whether backends took turns on the same frames, so that their times are paired."""
 
 
 class Machine(_Strict):
-    """Where it ran. No names of hosts or people."""
+    """The machine, without host or user names."""
 
     name: str
-    """What to call it in a table: the Jetson's model, the GPU, or the CPU."""
+    """Name in tables: the Jetson's model, the GPU or the CPU."""
     cpu: str
     cores: int = Field(ge=1)
-    """Those that the process may use."""
+    """Cores that the process may use."""
     memory_mib: int = Field(ge=0)
     gpu: str | None = None
     system: str
 
 
 class State(_Strict):
-    """How the machine fared at one moment; what it does not tell is absent or None."""
+    """State of the machine at one moment; unknown facts are absent or None."""
 
     load_average: float | None = None
-    """Of the last minute."""
+    """Load average of the last minute."""
     governors: tuple[str, ...] = ()
-    """Of the CPU's frequency."""
+    """CPU frequency governors."""
     clocks_locked: bool | None = None
-    """Whether no clock may move, as after ``jetson_clocks``."""
+    """Whether all clocks are fixed, as after ``jetson_clocks``."""
     power_mode: str | None = None
-    """``nvpmodel``, on a Jetson."""
-    temperatures_c: dict[str, float] = {}
-    """By thermal zone."""
-    gpu: dict[str, str] = {}
-    """What nvidia-smi says: clocks, power, temperature, reasons for throttling."""
+    """Power mode of ``nvpmodel`` on a Jetson."""
+    temperatures_c: dict[str, float] = Field(default_factory=dict)
+    """Degrees Celsius by thermal zone."""
+    gpu: dict[str, str] = Field(default_factory=dict)
+    """Output of nvidia-smi: clocks, power, temperature, reasons for throttling."""
 
 
 class BenchmarkResult(_Strict):
-    """A whole benchmark."""
+    """A benchmark."""
 
     format_version: Literal[1] = FORMAT_VERSION
     made: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
-    """UTC."""
+    """Date and time in UTC."""
     tool: str
     commit: str | None = None
-    """Of the source; ``+`` at the end if it was changed since. None if it is not a checkout."""
+    """Commit of the source, with ``+`` appended if modified; None if not a checkout."""
     machine: Machine
     bundle: BundleFacts
     workload: Workload
@@ -192,12 +194,16 @@ class BenchmarkResult(_Strict):
         return self
 
     def run(self, backend: str) -> BenchmarkRun:
-        """The run of a backend; KeyError without one."""
+        """The run of a backend.
+
+        Raises:
+            KeyError: There is none.
+        """
         return {run.backend: run for run in self.runs}[backend]
 
 
 def to_json(result: BenchmarkResult) -> str:
-    """Readable, with each list of times on a line of its own."""
+    """The result as indented JSON, each list of times on one line."""
     text = json.dumps(result.model_dump(mode="json"), indent=1)
     return _NUMBERS.sub(lambda match: f"[{','.join(match[1].split(',')).translate(_NO_SPACE)}]", text) + "\n"
 
@@ -206,10 +212,10 @@ _NO_SPACE = {ord(blank): None for blank in " \n"}
 
 
 def read_result(path: Path) -> BenchmarkResult:
-    """Read a result.
+    """Read a result file.
 
     Raises:
-        UserError: It is missing, damaged or of another format version.
+        UserError: The file is missing, damaged or of another format version.
     """
     try:
         text = path.read_text(encoding="utf-8")

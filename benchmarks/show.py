@@ -1,4 +1,4 @@
-"""Results, comparisons and roofs as tables on the terminal."""
+"""Terminal tables of results, comparisons and rooflines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rvos_edge.bundle import Manifest, format_size
 
 _SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 BUSY = 0.5
-"""Load per core above which the reader is warned."""
+"""Load per core above which a warning is printed."""
 
 
 def print_result(result: BenchmarkResult, console: Console) -> None:
-    """Everything but the single frames."""
+    """Print a result, without the times of single frames."""
     work, bundle = result.workload, result.bundle
     queries = f"{work.queries} {'query' if work.queries == 1 else 'queries'}"
     console.print(
@@ -41,18 +41,18 @@ def print_result(result: BenchmarkResult, console: Console) -> None:
 
 
 def busy_warning(result: BenchmarkResult) -> str | None:
-    """A sentence if something else was running."""
+    """A warning if the machine was busy with something else before the first frame; None otherwise."""
     load = result.before.load_average
     if load is None or load <= BUSY * result.machine.cores:
         return None
     return (
-        f"The machine was busy before the first frame (load {load:.1f} on {result.machine.cores} cores): do not trust "
-        "the milliseconds; ratios of one run are paired and suffer less."
+        f"The machine was busy before the first frame (load {load:.1f} on {result.machine.cores} cores): milliseconds "
+        "are unreliable; ratios within one result are paired and less affected."
     )
 
 
 def state_line(state: State) -> str:
-    """A state in one line."""
+    """A machine's state in one line."""
     parts = [f"load {state.load_average:.2f}"] if state.load_average is not None else []
     parts += [f"governor {', '.join(state.governors)}"] if state.governors else []
     if state.clocks_locked is not None:
@@ -60,17 +60,17 @@ def state_line(state: State) -> str:
     parts += [f"power mode {state.power_mode}"] if state.power_mode else []
     parts += [f"{name} {degrees:.0f} °C" for name, degrees in state.temperatures_c.items()]
     parts += [f"{name} {value}" for name, value in state.gpu.items() if name != "name"]
-    return ", ".join(parts) or "the machine tells nothing"
+    return ", ".join(parts) or "unknown"
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """A table per pair of runs, with a verdict on each line."""
+    """Print a table per pair of runs, with a verdict on each line."""
     for difference in comparison.differences:
         console.print(f"differs: {escape(difference)}", soft_wrap=True)
     for (first, second), rows in groupby(comparison.rows, key=lambda row: (row.first, row.second)):
         table = Table(
             title=f"A: {escape(first)}, B: {escape(second)}",
-            caption="x: how many times as fast B is; 95 % bootstrap interval over the frames' own ratios",
+            caption="x: how many times as fast B is; 95 % bootstrap interval of the ratios per frame",
         )
         table.add_column("stage", no_wrap=True)
         for column in ("A ms", "B ms", "x", "interval"):
@@ -90,25 +90,25 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def interval(row: ComparisonRow) -> str:
-    """``1.92 to 2.11``, or why there is none."""
+    """The confidence interval, ``1.92 to 2.11``, or the reason why there is none."""
     if row.ratio.low is None or row.ratio.high is None:
         return "medians only" if not row.ratio.pairs else "too few frames"
     return f"{row.ratio.low:.3f} to {row.ratio.high:.3f}"
 
 
 def verdict(row: ComparisonRow) -> str:
-    """Which is faster, as far as the interval says."""
+    """The faster of the two, or "undecided" where the interval contains 1."""
     if not row.ratio.excludes_one:
         return "undecided"
     return "B is faster" if row.ratio.value > 1 else "A is faster"
 
 
 def print_roofs(manifest: Manifest, devices: Sequence[DevicePeak], console: Console) -> None:
-    """A line per device: the least time of a frame as exported, and if all of it were float16."""
+    """Print a line per device: the bound of a frame as exported, and with all graphs in float16."""
     table = Table(
         title=f"Least milliseconds of a frame: {escape(manifest.name)} at {format_size(manifest.size)}, one query",
-        caption="f32, tf32, f16: TFLOPS, dense. ms: as exported; ms f16: if every graph computed in float16. An "
-        "estimate of a bound: weights and what goes in and out of a graph pass memory once, tensors inside do not.",
+        caption="f32, tf32, f16: dense TFLOPS. ms: as exported; ms f16: all graphs in float16. Estimated bounds: "
+        "weights, inputs and outputs of a graph pass through memory once, tensors inside it stay in caches.",
     )
     table.add_column("device", no_wrap=True)
     for column in ("f32", "tf32", "f16", "GB/s", "ms", "ms f16"):
@@ -127,14 +127,14 @@ def _short(figure: float) -> str:
 
 
 def print_roof(manifest: Manifest, device: DevicePeak, result: BenchmarkResult | None, console: Console) -> None:
-    """Graph by graph, beside the medians of a result if there is one."""
+    """Print the bound of every graph, beside the medians of a result if there is one."""
     found = bounds(manifest, device)
     runs = result.runs if result is not None else ()
     tensor = f" ({device.tf32:.3g} in TF32)" if device.tf32 else ""
     peak = f"{device.float32:.3g} TFLOPS in float32{tensor}, {device.float16:.4g} in float16"
     table = Table(
         title=f"{escape(device.name)}\n{peak}, {device.bandwidth:.4g} GB/s",
-        caption=f"in brackets: share of the roof, as measured on {escape(result.machine.name)}" if result else "",
+        caption=f"in brackets: share of the bound, measured on {escape(result.machine.name)}" if result else "",
         show_footer=True,
     )
     table.add_column("graph", footer="frame", no_wrap=True)
@@ -191,10 +191,10 @@ def _three(values: LatencyPercentiles | None) -> str:
 
 _FACTS: dict[str, Callable[[BenchmarkRun], str | None]] = {
     "start to first mask": lambda run: f"{run.start_up.total_s:.2f} s" if run.start_up else None,
-    "of it opening": lambda run: f"{run.start_up.open_s:.2f} s" if run.start_up else None,
+    "opening the bundle": lambda run: f"{run.start_up.open_s:.2f} s" if run.start_up else None,
     "peak memory": lambda run: f"{run.memory.host_mib:.0f} MiB" if run.memory else None,
-    "on the GPU": lambda run: f"{run.memory.device_mib:.0f} MiB" if run.memory and run.memory.device_mib else None,
-    "a camera drops": lambda run: (
+    "GPU memory": lambda run: f"{run.memory.device_mib:.0f} MiB" if run.memory and run.memory.device_mib else None,
+    "dropped camera frames": lambda run: (
         f"{run.camera.dropped} of {run.camera.arrived} at {run.camera.fps:g} fps" if run.camera else None
     ),
 }

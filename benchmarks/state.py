@@ -1,4 +1,4 @@
-"""What machine this is and how it fares: clocks, governor, power mode, temperatures. Nothing here needs a privilege."""
+"""Machine facts and state: clocks, governors, power mode, temperatures. All are read without privileges."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rvos_edge.benchmarks.schema import Machine, State
 
-Ask = Callable[[Sequence[str]], "str | None"]
-"""Runs a command and returns its output, or None where it is not there or fails."""
+RunCommand = Callable[[Sequence[str]], "str | None"]
+"""Function that runs a command and returns its output, or None where it is missing or fails."""
 
 _GPU_FIELDS = (
     "name",
@@ -29,8 +29,8 @@ _GPU_FIELDS = (
 _NO_ANSWER = ("[N/A]", "N/A", "[Not Supported]")
 
 
-def ask(command: Sequence[str]) -> str | None:
-    """Run a command for at most ten seconds; None where it is not there or fails."""
+def run_command(command: Sequence[str]) -> str | None:
+    """Output of a command, run for at most ten seconds; None where it is missing or fails."""
     if shutil.which(command[0]) is None:
         return None
     try:
@@ -40,19 +40,19 @@ def ask(command: Sequence[str]) -> str | None:
     return done.stdout.strip()
 
 
-def read_machine(*, root: Path = Path("/"), ask: Ask = ask, uses_gpu: bool = False) -> Machine:
-    """Say what machine this is.
+def read_machine(*, root: Path = Path("/"), run: RunCommand = run_command, uses_gpu: bool = False) -> Machine:
+    """Facts of this machine.
 
     Args:
-        root: Where /proc and /sys are.
-        ask: Runs commands.
-        uses_gpu: Whether a backend ran on the GPU, which then gives the machine its name.
+        root: Folder of proc and sys.
+        run: Runs commands.
+        uses_gpu: Whether a backend ran on the GPU; the machine is then named after it.
     """
     cpu = _first(r"^(?:model name|Model)\s*:\s*(.+)$", _read(root / "proc/cpuinfo"))
     cpu = cpu or platform.processor() or platform.machine()
     total = _first(r"^MemTotal:\s*(\d+) kB$", _read(root / "proc/meminfo"))
     jetson = _read(root / "proc/device-tree/model").strip("\0 \n")
-    gpu = jetson if "Jetson" in jetson else _gpu_state(ask).get("name")
+    gpu = jetson if "Jetson" in jetson else _gpu_state(run).get("name")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     on_cpu = f"{cpu}, {cores} core{'s' if cores > 1 else ''}"
     return Machine(
@@ -65,47 +65,47 @@ def read_machine(*, root: Path = Path("/"), ask: Ask = ask, uses_gpu: bool = Fal
     )
 
 
-def read_state(*, root: Path = Path("/"), ask: Ask = ask) -> State:
-    """Say how the machine fares now.
+def read_state(*, root: Path = Path("/"), run: RunCommand = run_command) -> State:
+    """Present state of this machine.
 
     Args:
-        root: Where /proc and /sys are.
-        ask: Runs commands.
+        root: Folder of proc and sys.
+        run: Runs commands.
     """
     load = _read(root / "proc/loadavg").split()
     policies = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*"))
     governors = {_read(policy / "scaling_governor").strip() for policy in policies}
-    mode = ask(["nvpmodel", "-q"])
+    mode = run(["nvpmodel", "-q"])
     return State(
         load_average=float(load[0]) if load else None,
         governors=tuple(sorted(governors - {""})),
         clocks_locked=_clocks_locked(root, policies),
         power_mode=_first(r"NV Power Mode:\s*(.+)$", mode or ""),
         temperatures_c=_temperatures(root),
-        gpu=_gpu_state(ask),
+        gpu=_gpu_state(run),
     )
 
 
-def gpu_memory_mib(ask: Ask = ask) -> float | None:
-    """MiB in use on the first NVIDIA GPU by everybody; None where nvidia-smi does not tell."""
-    answer = ask(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
+def gpu_memory_mib(run: RunCommand = run_command) -> float | None:
+    """Memory in use on the first NVIDIA GPU, by all processes, in MiB; None where nvidia-smi gives no answer."""
+    answer = run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
     line = (answer or "").splitlines()[:1]
     return float(line[0]) if line and re.fullmatch(r"[\d.]+", line[0].strip()) else None
 
 
 def _temperatures(root: Path) -> dict[str, float]:
-    """By name of the zone: on a Jetson these are the temperatures that tegrastats shows."""
+    """Degrees Celsius by thermal zone; on a Jetson the temperatures of tegrastats."""
     found: dict[str, float] = {}
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
         name, degrees = _read(zone / "type").strip(), _read(zone / "temp").strip()
-        # A zone that is switched off fails to read, or says something below freezing.
+        # A zone that is switched off cannot be read, or gives a negative temperature.
         if name and re.fullmatch(r"\d+", degrees):
             found[name if name not in found else f"{name} {zone.name[12:]}"] = int(degrees) / 1000
     return found
 
 
 def _clocks_locked(root: Path, policies: Iterable[Path]) -> bool | None:
-    """Whether lowest and highest permitted frequency are one, for the CPU and, on a Jetson, the GPU."""
+    """Whether minimum and maximum frequency are equal, for the CPU and, on a Jetson, the GPU; None if unknown."""
     pairs = [(policy / "scaling_min_freq", policy / "scaling_max_freq") for policy in policies]
     gpus = (root / "sys/class/devfreq").glob("*")
     pairs += [
@@ -116,8 +116,8 @@ def _clocks_locked(root: Path, policies: Iterable[Path]) -> bool | None:
     return all(low == high for low, high in known) if known else None
 
 
-def _gpu_state(ask: Ask) -> dict[str, str]:
-    answer = ask(["nvidia-smi", f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader"])
+def _gpu_state(run: RunCommand) -> dict[str, str]:
+    answer = run(["nvidia-smi", f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader"])
     if not answer:
         return {}
     values = [value.strip() for value in answer.splitlines()[0].split(",")]

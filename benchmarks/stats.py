@@ -1,4 +1,4 @@
-"""Figures from times: percentiles, paired ratios with their uncertainty, and what a camera would have lost."""
+"""Statistics of times: percentiles, paired ratios with confidence intervals, dropped camera frames."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from rvos_edge.benchmarks.schema import Camera, LatencyPercentiles
 
 MIN_PAIRS = 10
-"""With fewer pairs no interval is given."""
+"""Smallest number of pairs for a confidence interval."""
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
 
 
 def percentiles(milliseconds: Iterable[float]) -> LatencyPercentiles:
-    """Of at least one value.
+    """Percentiles of at least one time, rounded to microseconds.
 
     Example:
         >>> percentiles([1.0, 2.0, 3.0]).p50
@@ -29,13 +29,13 @@ def percentiles(milliseconds: Iterable[float]) -> LatencyPercentiles:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast the second is as the first.
+    """Time of the first over time of the second: above 1 where the second is faster.
 
     Attributes:
-        value: Median of the ratios, above 1 where the second is faster.
+        value: Median of the paired ratios.
         low: Lower end of the 95 % interval; None where there is none.
-        high: Upper end.
-        pairs: Number of pairs, 0 where only medians were compared.
+        high: Upper end of the interval.
+        pairs: Number of pairs; 0 where only medians were compared.
     """
 
     value: float
@@ -45,23 +45,23 @@ class Ratio:
 
     @property
     def excludes_one(self) -> bool:
-        """Whether the interval says that there is a difference."""
+        """Whether the interval lies on one side of 1."""
         return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
 
 
 def paired_ratio(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> Ratio:
-    """Median of first[i] / second[i], with a bootstrap interval.
+    """Median of first[i] / second[i], with a block bootstrap interval.
 
-    Neighbouring frames share what disturbs them, so blocks of neighbours are drawn, about n^(1/3) long, rather than
-    single frames, which would make the interval too narrow.
+    Disturbances last for several frames. The bootstrap therefore draws blocks of about n^(1/3) neighbouring frames;
+    drawing single frames would make the interval too narrow.
 
     Args:
         first: Times, all above 0.
-        second: The same number of times of the same frames.
-        seed: Of the bootstrap.
+        second: Times of the same frames.
+        seed: Seed of the bootstrap.
 
     Raises:
-        ValueError: There is no pair, or the numbers of times differ.
+        ValueError: There is no pair, or the lengths differ.
 
     Example:
         >>> paired_ratio([2.0] * 20, [1.0] * 20)
@@ -88,11 +88,11 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], *, seed: int =
 
 
 def replay_camera(milliseconds: Sequence[float], fps: float) -> Camera:
-    """Feed a camera's frames to measured times: whoever is free takes the newest frame, older ones are lost.
+    """Replay measured times against a camera: after each frame the newest one is taken, older ones are dropped.
 
     Args:
-        milliseconds: Times of the frames that were segmented.
-        fps: Of the camera.
+        milliseconds: Times of the segmented frames.
+        fps: Frame rate of the camera.
 
     Example:
         >>> replay_camera([100.0, 100.0, 100.0], fps=20.0).dropped   # frames 0, 2 and 4
@@ -101,7 +101,7 @@ def replay_camera(milliseconds: Sequence[float], fps: float) -> Camera:
     period = 1000 / fps
     free, last = 0.0, -1
     for took in milliseconds:
-        # A little more than exact, or rounding would miss the frame that comes at this very moment.
+        # The tolerance keeps a frame that arrives at this very moment.
         last = max(math.floor(free / period + 1e-9), last + 1)
         free = max(free, last * period) + took
     return Camera(fps=fps, arrived=last + 1, segmented=len(milliseconds), dropped=last + 1 - len(milliseconds))

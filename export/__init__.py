@@ -1,1 +1,1 @@
-"""Checkpoint to ONNX graphs to engines to a bundle."""
+"""Export of a checkpoint: ONNX graphs, parity proofs, and the bundle that the runtimes open."""

@@ -1,7 +1,7 @@
-"""RAFT's update, rearranged for a stream: what depends on the context alone is computed once per frame.
+"""RAFT's update block, rearranged for export: the part that depends on the context alone runs once per frame.
 
 A gate of the recurrent unit is a convolution of cat(hidden, context, motion). Convolution is linear, so the context's
-share moves out of the iterations, and the two gates that read the same input become one convolution. Equal to
+share moves out of the iterations, and the two gates with equal inputs become one convolution. The result equals
 torchvision's up to rounding.
 """
 
@@ -16,7 +16,7 @@ from torchvision.models.optical_flow.raft import ConvGRU
 
 
 class ContextShare(nn.Module):
-    """What the context adds to the gates of all recurrent units, biases included."""
+    """The context's contribution to the gates of all recurrent units, biases included."""
 
     def __init__(self, raft: RAFT) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class ContextShare(nn.Module):
 
 
 class Update(nn.Module):
-    """One update of the hidden state from the correlation and the flow, given the context's share."""
+    """One update of the hidden state from correlation and flow, given the context's contribution."""
 
     def __init__(self, raft: RAFT) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Update(nn.Module):
         self.q = nn.ModuleList(_joined([unit.convq], inputs) for unit in _units(raft))
 
     def forward(self, hidden: Tensor, share: Tensor, correlation: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """-> hidden [B,.,h,w] and the change of the flow [B,2,h,w]."""
+        """Hidden state, context share, correlation and flow -> hidden [B,.,h,w] and the flow's change [B,2,h,w]."""
         motion = self.motion_encoder(flow, correlation)
         size = self.hidden
         for index, (zr, q) in enumerate(zip(self.zr, self.q, strict=True)):
@@ -57,14 +57,14 @@ class Update(nn.Module):
 
 
 def split_update(raft: RAFT, joined: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of RAFT's update block from those of the two modules above.
+    """Recover the weights of RAFT's update block from those of ``ContextShare`` and ``Update``.
 
     Args:
-        raft: Whose extents they have.
-        joined: By names that begin with ``share.`` and ``update.``; others are ignored, missing ones stay missing.
+        raft: The network, for its channel counts.
+        joined: Weights whose names begin with ``share.`` and ``update.``; others are ignored.
 
     Returns:
-        By their names in ``raft.update_block``.
+        Weights by their names in ``raft.update_block``, as far as ``joined`` holds them.
     """
     size, _ = _extents(raft)
     split: dict[str, Tensor] = {}
@@ -93,16 +93,16 @@ def _units(raft: RAFT) -> list[ConvGRU]:
 
 
 def _extents(raft: RAFT) -> tuple[int, int]:
-    """Channels of the hidden state and of the context."""
+    """Channel counts of the hidden state and of the context."""
     hidden = raft.update_block.hidden_state_size
     gate = _units(raft)[0].convz
     return hidden, gate.in_channels - hidden - raft.update_block.motion_encoder.out_channels
 
 
 def _joined(convs: Sequence[nn.Conv2d], columns: Sequence[slice], *, bias: bool = False) -> nn.Conv2d:
-    """One convolution that gives the outputs of several, of some of their input channels."""
+    """One convolution with the outputs of several, restricted to some of their input channels."""
     weight = torch.cat([torch.cat([conv.weight[:, part] for part in columns], dim=1) for conv in convs])
-    # All of RAFT's gates keep the size of what they read.
+    # All gates of RAFT preserve the spatial size.
     height, width = weight.shape[2:]
     joined = nn.Conv2d(
         weight.shape[1],

@@ -1,4 +1,4 @@
-"""One graph to one ONNX file at opset 18, checked for the exporter's silent failures."""
+"""Export of one graph to an ONNX file at opset 18, with checks for the exporter's silent failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.export.graphs import COARSE, ExportGraph
 
 OPSET = 18
-"""GridSample and friends change meaning after 18 in ways TensorRT does not follow."""
+"""Later opsets change operators such as GridSample in ways that TensorRT does not follow."""
 
 MAX_QUERIES = 256
 _ROWS = frozenset({COARSE, MARGIN_OUTPUT, PRESENCE_OUTPUT})
@@ -49,7 +49,7 @@ def export_onnx(graph: ExportGraph, example: Sequence[Tensor], path: Path) -> on
         }
         for name in graph.inputs
     )
-    # *tensors is one argument holding all: its shapes are nested once more.
+    # For forward(*tensors) the exporter expects shapes nested once more.
     nested = "tensors" in graph.module.forward.__code__.co_varnames[:2] and graph.module.forward.__code__.co_flags & 4
     try:
         with _quiet(), torch.no_grad():
@@ -69,7 +69,7 @@ def export_onnx(graph: ExportGraph, example: Sequence[Tensor], path: Path) -> on
     model: onnx.ModelProto = program.model_proto
     _name_symbols(model, graph)
     _check(model, graph)
-    # The exporter notes a stack trace of the exporting machine at every node.
+    # The exporter stores a stack trace of this machine at every node.
     for item in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del item.metadata_props[:]
     onnx.save(model, str(path))
@@ -78,7 +78,7 @@ def export_onnx(graph: ExportGraph, example: Sequence[Tensor], path: Path) -> on
 
 
 def specs(graph: ExportGraph, names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:
-    """Specs of a graph's tensors; language vectors are [Q,c] on both sides of the wire."""
+    """Manifest entries of a graph's tensors; language vectors are [Q,c] as outputs and as inputs."""
     result = []
     for name, tensor in zip(names, tensors, strict=True):
         shape: list[int | str] = list(tensor.shape)
@@ -91,7 +91,7 @@ def specs(graph: ExportGraph, names: Sequence[str], tensors: Sequence[Tensor]) -
 
 
 def count_flops(graph: ExportGraph, inputs: Sequence[Tensor]) -> int:
-    """2 x multiply-add of one run in PyTorch: one query, or a text of 20 tokens."""
+    """FLOPs (2 x multiply-add) of one run: one query, or a text of 20 tokens."""
     single = []
     for name, tensor in zip(graph.inputs, inputs, strict=True):
         symbols = graph.dynamic.get(name, {})
@@ -104,7 +104,7 @@ def count_flops(graph: ExportGraph, inputs: Sequence[Tensor]) -> int:
 
 
 def _name_symbols(model: onnx.ModelProto, graph: ExportGraph) -> None:
-    """Give symbolic extents of inputs their documented names, whatever the exporter called them."""
+    """Replace the exporter's names of symbolic extents by the documented ones."""
     for value in model.graph.input:
         for axis, symbol in graph.dynamic.get(value.name, {}).items():
             value.type.tensor_type.shape.dim[axis].dim_param = symbol
@@ -122,7 +122,7 @@ def _check(model: onnx.ModelProto, graph: ExportGraph) -> None:
             f"Graph '{graph.name}' was exported with {inputs} -> {outputs}, expected {list(graph.inputs)} -> "
             f"{list(graph.outputs)}; two inputs may have been one tensor."
         )
-    # An input named like a parameter would silently become that parameter.
+    # The exporter silently replaces an input by a parameter of the same name.
     merged = set(inputs) & {item.name for item in model.graph.initializer}
     if merged:
         raise UserError(f"Graph '{graph.name}': input '{merged.pop()}' merged with the parameter of that name.")
@@ -134,7 +134,7 @@ def _check(model: onnx.ModelProto, graph: ExportGraph) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter talks to stdout, to logging and in warnings; what matters is checked on the result."""
+    """Silence the exporter's output, logging and warnings; its result is checked instead."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""A checkpoint to a bundle: export, narrow the weights, prove parity, write the manifest, move into place."""
+"""Export of a checkpoint as a bundle: graphs, storage of weights, parity proofs, manifest."""
 
 from __future__ import annotations
 
@@ -53,20 +53,20 @@ _PROOF_FRAMES = 6
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to make of a checkpoint.
+    """Options of an export.
 
     Attributes:
-        sizes: Heights and widths of the input, the first one first; the checkpoint's when empty.
-        precision: What the graphs compute in, within ``precision.POLICY``.
-        weights: How all weights are stored; a mix by default.
+        sizes: Heights and widths of the input, the default size first; the checkpoint's size when empty.
+        precision: Arithmetic of the graphs, within ``precision.POLICY``.
+        weights: Storage of all weights; by default a mix by graph.
         int8: Store the weights of the text graph and the backbone as int8.
-        max_queries: Most queries at once that engines are made for.
+        max_queries: Largest number of queries that engines are built for.
         frames: Video or image folder for the proof; the synthetic camera by default.
-        preset: The preset that the checkpoint must be of, if any.
-        fuse: Make one graph of backbone and ASPP.
-        flow_scale: Compute the flow on the image reduced by this factor; the checkpoint's when None.
-        teach: Add the graph with which queries learn on the device (``export.teach``); it takes a minute to trace.
-        boundary: Draw masks along the image's edges or not; as the checkpoint's configuration says when None.
+        preset: Preset that the checkpoint must be of.
+        fuse: Fuse backbone and ASPP into one graph.
+        flow_scale: Factor by which the image is reduced for the flow; the checkpoint's by default.
+        teach: Add the graph with which queries learn on the device (``export.teach``); tracing it takes a minute.
+        boundary: Refinement of mask boundaries; the checkpoint's by default.
     """
 
     sizes: Sequence[tuple[int, int]] = ()
@@ -85,19 +85,19 @@ class ExportOptions:
 def export_bundle(
     checkpoint: Path, output: Path, options: ExportOptions | None = None, *, console: Console | None = None
 ) -> Path:
-    """Export a checkpoint as a bundle; nothing is left behind unless every graph is proven.
+    """Export a checkpoint as a bundle; nothing is left behind unless every graph passes its proof.
 
     Args:
-        checkpoint: Directory that training wrote.
+        checkpoint: Checkpoint directory.
         output: The bundle's directory; an older bundle there is replaced at the end.
-        options: None for the defaults.
-        console: Where progress is shown.
+        options: The options; the defaults when None.
+        console: Console of the progress bar.
 
     Returns:
         ``output``.
 
     Raises:
-        UserError: Bad input, a graph that cannot be exported, or one out of tolerance.
+        UserError: An option is out of range, or a graph cannot be exported or is out of tolerance.
     """
     console = console or Console(stderr=True)
     options = options or ExportOptions()
@@ -123,18 +123,19 @@ def export_bundle(
         for size in sizes[1:]:
             graphs = exporter.export(size, like=first).graphs
             others[format_size(size)] = {name: spec for name, spec in graphs.items() if name != TEXT_GRAPH}
-        _write_manifest(first.model_copy(update={"sizes": others}), temporary)
+        manifest = first.model_copy(update={"sizes": others})
+        (temporary / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         for size in sizes:
             Bundle.open(temporary, size=size)
     return output
 
 
 def export_preset(preset: str, weights: Mapping[str, Path], output: Path, options: ExportOptions) -> Path:
-    """Export a network that was not trained as a whole, from official weights of its parts; the rest is random.
+    """Export an untrained network of a preset, with official weights of its parts where given.
 
     Args:
-        preset: Which network.
-        weights: ``backbone``, ``text`` and ``raft``, those there are (``InitialWeights``).
+        preset: Name of the preset.
+        weights: Paths of ``backbone``, ``text`` and ``raft`` weights (``InitialWeights``); missing ones are random.
         output: As for ``export_bundle``.
         options: As for ``export_bundle``.
 
@@ -158,11 +159,11 @@ class _Exporter:
     console: Console
 
     def export(self, size: tuple[int, int], *, like: Manifest | None = None) -> Manifest:
-        """Write and prove the graphs of one size; returns the manifest of a bundle of that size alone.
+        """Export and prove the graphs of one size; returns the manifest of a bundle of that size alone.
 
         Args:
             size: Height and width.
-            like: The first size's manifest, whose text graph is shared; None for the first size.
+            like: Manifest of the first size, whose text graph is shared; None for the first size.
         """
         precision = self.options.precision
         clip = read_clip(self.options.frames, size, _PROOF_FRAMES)
@@ -194,8 +195,7 @@ class _Exporter:
             reference.save(self.root / REFERENCE_FILE)
             kept = ReferenceSpec(file=REFERENCE_FILE, sha256=sha256_of(self.root / REFERENCE_FILE))
         manifest = _manifest(self.loaded, self.checkpoint, written, self.root, size, self.options)
-        _write_manifest(manifest, self.root)
-        proofs = self._prove(Bundle.open(self.root), narrow, reference)
+        proofs = self._prove(Bundle(self.root, manifest), narrow, reference)
         return manifest.model_copy(update={"proofs": proofs, "reference": kept})
 
     def _prove(self, bundle: Bundle, graphs: Sequence[ExportGraph], reference: Reference) -> dict[str, Proof]:
@@ -272,9 +272,9 @@ def _manifest(
 
 
 def network_id(model: HINet) -> str:
-    """Hash of a network's weights, whatever file or type they are exported to.
+    """Hash of a network's weights, independent of the file and type they are exported to.
 
-    A batch norm's count of batches is no weight: nothing that the network computes depends on it.
+    Batch norms' counts of batches are left out, as no output depends on them.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -282,10 +282,6 @@ def network_id(model: HINet) -> str:
             digest.update(f"{name} {list(tensor.shape)}".encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
-
-
-def _write_manifest(manifest: Manifest, folder: Path) -> None:
-    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _set_flow_scale(loaded: Checkpoint, scale: int) -> None:

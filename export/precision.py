@@ -1,7 +1,7 @@
-"""What each graph computes in, and the parts of the network that are narrowed for it.
+"""Arithmetic of each graph, and the conversion of the network to it.
 
-TensorRT of today is strongly typed: it computes in the types that the ONNX file states. So the choice is made here, in
-PyTorch, by halving modules and by the casts in their forward passes, and not by a flag of a builder.
+Strongly typed TensorRT computes in the types of the ONNX file. Types are therefore chosen here, in PyTorch, by
+``half()`` on modules and casts in their forward passes, and not by a flag of the engine builder.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from rvos_edge.export.graphs import COARSE, LANGUAGE, STATES
 from rvos_edge.trainer.model.hinet import HINet
 
 Precision = Literal["float32", "float16", "bfloat16"]
-"""What is asked for: ``--fp32``, ``--fp16`` or ``--bf16``."""
+"""Requested precision: ``--fp32``, ``--fp16`` or ``--bf16``."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What one graph computes in when ``float16`` or ``bfloat16`` is asked for.
+    """Arithmetic of a graph under ``--fp16`` and ``--bf16``.
 
     Attributes:
-        float16: The type of its layers under ``--fp16``; the graph's file states it.
-        bfloat16: The type under ``--bf16``; the file stays float32 and the type is a hint to OpenVINO.
-        wide: What stays float32 inside a float16 graph.
-        why: The reason for all three.
+        float16: Type of its layers under ``--fp16``, stated by the ONNX file.
+        bfloat16: Type under ``--bf16``; the file stays float32 and the type is a hint to OpenVINO.
+        wide: Parts that stay float32 in a float16 graph.
+        why: Reason for the choice.
     """
 
     float16: Arithmetic
@@ -56,11 +56,11 @@ POLICY: dict[str, Policy] = {
     ),
     "boundary": Policy("float32", "float32", "all", "variances are differences of near numbers"),
 }
-"""Each graph's types; convex sums are RAFT-large's, whose ``flow_up`` weighs with softmax."""
+"""Policy by graph. "Convex sums" are those of RAFT-large's upsampling."""
 
 
 def arithmetic(graph: str, precision: Precision) -> Arithmetic:
-    """What a graph computes in when ``precision`` is asked for."""
+    """Arithmetic of a graph under a requested precision."""
     if precision == "float32":
         return "float32"
     policy = POLICY[graph]
@@ -73,12 +73,12 @@ _WIDE_WIRES = frozenset(
 
 
 def wire_dtype(name: str, precision: Precision) -> torch.dtype:
-    """The type of a float tensor between the graphs."""
+    """Type of a floating-point tensor between graphs."""
     return torch.float16 if precision == "float16" and name not in _WIDE_WIRES else torch.float32
 
 
 def wired(names: Sequence[str], tensors: Sequence[Tensor], precision: Precision) -> tuple[Tensor, ...]:
-    """Tensors in the types that they have between the graphs; integers stay."""
+    """Tensors converted to their types between graphs; integers are unchanged."""
     return tuple(
         tensor.to(wire_dtype(name, precision)) if tensor.is_floating_point() else tensor
         for name, tensor in zip(names, tensors, strict=True)
@@ -86,9 +86,9 @@ def wired(names: Sequence[str], tensors: Sequence[Tensor], precision: Precision)
 
 
 def narrowed(model: HINet, precision: Precision) -> HINet:
-    """The network with the layers of its float16 graphs in float16, in a copy; itself for the other precisions.
+    """A copy of the network with float16 layers in its float16 graphs; the network itself for other precisions.
 
-    The forward passes cast where ``POLICY`` keeps something wide.
+    Forward passes cast where ``POLICY`` keeps parts in float32.
     """
     if precision != "float16":
         return model

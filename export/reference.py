@@ -1,4 +1,4 @@
-"""Runs the network in PyTorch float32 and records what every graph read and wrote (``rvos_edge.parity.record``)."""
+"""Recording of the parity reference: inputs and outputs of every graph in PyTorch float32."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from rvos_edge.trainer.predictor import TorchSegmenter
 
 _QUERIES = ("a dog", "the person on the left", "a red car")
 _GRAPH_FRAMES = 3
-"""The graphs are recorded on this frame: by then the flow's start is a warm one."""
+"""Number of the recorded frame, on which the flow already starts warm."""
 
 
 @dataclass(frozen=True)
 class ReferenceClip:
-    """Frames uint8 [H,W,3] BGR at the network's size, what they are, and what to ask about them."""
+    """Frames uint8 [H,W,3] BGR at the network's size, the name of their source, and queries about them."""
 
     frames: Sequence[NDArray[np.uint8]]
     source: str
@@ -41,12 +41,12 @@ class ReferenceClip:
 
 
 def read_clip(source: Path | None, size: tuple[int, int], count: int) -> ReferenceClip:
-    """``count`` consecutive frames.
+    """Read ``count`` consecutive frames.
 
     Args:
-        source: A video or an image folder; the synthetic camera without one.
+        source: A video or an image folder; the synthetic camera when None.
         size: Height and width.
-        count: How many.
+        count: Number of frames.
 
     Raises:
         UserError: The source cannot be read or has fewer than two frames.
@@ -62,14 +62,14 @@ def read_clip(source: Path | None, size: tuple[int, int], count: int) -> Referen
         raise UserError(f"--frames {source} has fewer than two frames; give a video or a folder of consecutive images.")
     if source is not None:
         return ReferenceClip(frames, source.name, _QUERIES)
-    # What is there to be seen: masks of a few pixels would prove little.
+    # Queries about visible objects: a proof on nearly empty masks would be weak.
     queries = [said[0] for said in SyntheticCamera(seed=0, size=size).expressions(0) if said]
     return ReferenceClip(frames, "synthetic camera, seed 0", tuple(queries[: len(_QUERIES)]) or _QUERIES)
 
 
 @torch.no_grad()
 def record(graphs: Sequence[ExportGraph], checkpoint: Checkpoint, clip: ReferenceClip) -> Reference:
-    """Run the float32 graphs over a clip and keep what they read and wrote on an early frame, and all masks."""
+    """Run the float32 graphs over a clip; record their inputs and outputs on one frame, and all masks."""
     board: dict[str, Tensor] = {}
     inputs: dict[str, dict[str, NDArray[Any]]] = {}
     outputs: dict[str, dict[str, NDArray[np.float32]]] = {}
@@ -113,14 +113,14 @@ def record(graphs: Sequence[ExportGraph], checkpoint: Checkpoint, clip: Referenc
 
 @torch.no_grad()
 def run_once(graph: ExportGraph, reference: Reference) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Inputs and outputs of a float32 graph on the recorded run: examples of its tensors."""
+    """Inputs and outputs of a float32 graph on the recorded frame."""
     inputs = _rounded(graph.inputs, _tensors(graph, reference))
     return inputs, graph.module(*inputs)
 
 
 @torch.no_grad()
 def prove_in_pytorch(graphs: Sequence[ExportGraph], reference: Reference) -> Proof:
-    """What float16 graphs compute in true float16 arithmetic: PyTorch's, rounding after every layer."""
+    """Parity of float16 graphs in PyTorch's float16 arithmetic, which rounds after every layer."""
     parity: dict[str, Parity] = {}
     for graph in graphs:
         results = graph.module(*wired(graph.inputs, _tensors(graph, reference), "float16"))
@@ -141,7 +141,7 @@ def _tensors(graph: ExportGraph, reference: Reference) -> tuple[Tensor, ...]:
 
 
 def _rounded(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Float tensors with the digits that they have between the graphs of a float16 bundle."""
+    """Floating-point tensors rounded as between the graphs of a float16 bundle, in float32."""
     narrow = wired(names, tensors, "float16")
     return tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in narrow)
 

@@ -1,9 +1,9 @@
-"""A bundle becomes a checkpoint again: to train on, to average, or to export it anew.
+"""Restoring a checkpoint from a bundle, for further training, averaging or another export.
 
-The initialisers of the graphs bear the names of the network's weights. What the export rearranged is taken apart:
-narrow storage is widened, RAFT's gates are split, and a batch norm that was folded into its convolution stands after
-it again, with statistics measured on training data. In evaluation the network computes what the graphs do; in training
-its norms begin near the statistics of real batches.
+Initialisers of the graphs bear the names of the network's weights. The export is undone: narrow storage is widened,
+RAFT's gates are split, and batch norms that were folded into convolutions are separated again, with statistics measured
+on data. In evaluation mode the network equals the graphs; in training its norms start near the statistics of real
+batches.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from rvos_edge.parity.verify import compare, tolerance
 from rvos_edge.trainer.card import card_facts
 from rvos_edge.trainer.checkpoint import Checkpoint, save_checkpoint
 from rvos_edge.trainer.config import TrainConfig
-from rvos_edge.trainer.data.config import build_mixture
 from rvos_edge.trainer.data.loader import batches
+from rvos_edge.trainer.flow_extraction import prepare_data
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import load_tokenizer, tokenize
 from rvos_edge.trainer.model.presets import ModelConfig, model_config
 
 _BATCHES = 12
-"""The norms' statistics are those of so many batches: of about a hundred frames."""
+"""Number of batches of the norms' statistics, about a hundred frames."""
 
 _UPDATE = "update."
 _SHARE = "share."
@@ -46,25 +46,24 @@ _SHARE = "share."
 def restore_checkpoint(
     path: Path, output: Path, config: TrainConfig | None = None, *, console: Console | None = None
 ) -> Path:
-    """Write the checkpoint of a bundle's network.
+    """Write a checkpoint of a bundle's network.
 
-    The weights are those of the bundle, with its rounding (float16, eight bits). Batch norms that were folded get the
-    statistics of ``config``'s batches, and each filter before them a root mean square of 1/sqrt(fan in): what a
-    learning rate means depends on it, what the network computes does not.
+    The weights are those of the bundle, with its rounding (float16, int8). Folded batch norms get the statistics of
+    ``config``'s batches, and each filter before them is scaled to a root mean square of 1/sqrt(fan in). The scale does
+    not affect the network's output, but it affects the meaning of a learning rate.
 
     Args:
         path: The bundle.
         output: The checkpoint to write.
-        config: Whose data the norms' statistics are measured on, best the run that is to follow; scenes of the
-            synthetic camera without it.
-        console: Where progress is shown.
+        config: Run whose data the statistics are measured on, best the one that follows; synthetic scenes by default.
+        console: Console of the progress bar.
 
     Returns:
         ``output``.
 
     Raises:
-        UserError: The bundle is damaged, its network is not that of its preset and card, or what was restored does not
-            compute what the bundle's reference says.
+        UserError: The bundle is damaged, its network is not that of its preset and card, or the restored network does
+            not reproduce the bundle's reference.
     """
     console = console or Console(stderr=True)
     check_outputs([output], [path])
@@ -86,14 +85,14 @@ def _config(manifest: Manifest, card: dict[str, Any]) -> ModelConfig:
         changes.pop(key, None)
     network = manifest.network
     facts = {name: network[name] for name in ("fusion", "flow")}
-    # Bundles from before there was a choice have none of these.
+    # Keys that older bundles lack.
     added: dict[str, str | int] = {"discriminant": False, "boundary": "none", "presence": False}
     facts |= {name: network.get(name, absent) for name, absent in added.items()}
     return model_config(manifest.preset, **{"size": manifest.size, **changes, **facts})
 
 
 def _weights(bundle: Bundle, model: HINet) -> dict[str, Tensor]:
-    """The weights in all graphs, by their names in the network; a folded norm is ``weight_bias`` of its convolution."""
+    """Weights of all graphs by their names in the network; a folded norm is ``weight_bias`` of its convolution."""
     found: dict[str, NDArray[np.float32]] = {}
     for name in bundle.manifest.graphs:
         found |= _named(_widened(onnx.load(str(bundle.graph_path(name))).graph), bundle.graph_path(name))
@@ -107,7 +106,7 @@ def _weights(bundle: Bundle, model: HINet) -> dict[str, Tensor]:
 
 
 def _widened(graph: onnx.GraphProto) -> tuple[onnx.GraphProto, dict[str, NDArray[np.float32]]]:
-    """All constant float tensors of a graph in float32, with what ``store_weights`` narrowed under its old name."""
+    """All constant tensors of a graph in float32, those that ``store_weights`` narrowed under their old names."""
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Cast" and node.input[0] in values:
@@ -124,7 +123,7 @@ def _widened(graph: onnx.GraphProto) -> tuple[onnx.GraphProto, dict[str, NDArray
 def _named(
     widened: tuple[onnx.GraphProto, dict[str, NDArray[np.float32]]], path: Path
 ) -> dict[str, NDArray[np.float32]]:
-    """The weights of linear layers, which the exporter transposes and leaves without a name, get that of their bias."""
+    """Name the weights of linear layers, which the exporter transposes and leaves unnamed, after their biases."""
     graph, values = widened
     products = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
     for node in graph.node:
@@ -138,10 +137,7 @@ def _named(
 
 
 def _load(model: HINet, weights: dict[str, Tensor], path: Path) -> dict[nn.Conv2d, nn.BatchNorm2d]:
-    """Load the weights; what is returned are the norms that were folded, by their convolutions.
-
-    Such a norm adds the bias and does nothing else.
-    """
+    """Load the weights and return the folded norms by their convolutions; such a norm only adds the bias."""
     modules = {module: name for name, module in model.named_modules()}
     folded = {}
     state = {name: tensor for name, tensor in model.state_dict().items() if name.endswith("num_batches_tracked")}
@@ -152,7 +148,7 @@ def _load(model: HINet, weights: dict[str, Tensor], path: Path) -> dict[nn.Conv2
         folded[conv] = norm
         bias = weights.pop(f"{name}.weight_bias", weights.get(f"{name}.bias"))
         if bias is None:
-            continue  # said below
+            continue  # reported below
         if conv.bias is not None:
             weights[f"{name}.bias"] = torch.zeros_like(bias)
         ones, zeros = torch.ones_like(bias), torch.zeros_like(bias)
@@ -179,7 +175,7 @@ def _load(model: HINet, weights: dict[str, Tensor], path: Path) -> dict[nn.Conv2
 
 @torch.no_grad()
 def _followed(model: HINet) -> dict[nn.Conv2d, nn.BatchNorm2d]:
-    """Convolutions whose output a batch norm reads, and that norm."""
+    """Batch norms by the convolution whose output they read."""
     made: list[tuple[Tensor, nn.Conv2d]] = []
     found: dict[nn.Conv2d, nn.BatchNorm2d] = {}
 
@@ -212,7 +208,7 @@ def _followed(model: HINet) -> dict[nn.Conv2d, nn.BatchNorm2d]:
 def _statistics(
     restored: Checkpoint, norms: list[nn.BatchNorm2d], config: TrainConfig | None, console: Console
 ) -> dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]:
-    """Mean and variance of what the norms read, over the first batches of a run; norms that read nothing are absent."""
+    """Mean and variance of the norms' inputs over the first batches of a run; norms without input are missing."""
     model = restored.model
     if config is None:
         data = {"sources": [{"kind": "synthetic", "share": 1.0}]}
@@ -228,7 +224,7 @@ def _statistics(
         sums[norm] = (one + values.sum(axes), two + values.square().sum(axes), count + values[:, 0].numel())
 
     hooks = [norm.register_forward_pre_hook(add) for norm in norms]
-    mixture = build_mixture(config.data, model, config.seed, console=console)
+    mixture = prepare_data(config.data, model, config.seed, console=console)
     for batch in batches(mixture, config, start=0, stop=_BATCHES):
         said = [text for row in batch.expressions for text in row[: config.data.queries]]
         vectors = model.encode_text(*tokenize(restored.tokenizer, said, model.config.text.max_tokens))
@@ -245,10 +241,10 @@ def _statistics(
 
 @torch.no_grad()
 def _unfold(folded: dict[nn.Conv2d, nn.BatchNorm2d], statistics: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]) -> None:
-    """Give the norms their statistics, and weights and filters with which they compute what they did."""
+    """Set the norms' statistics, and adapt weights and filters so that the output is unchanged."""
     for conv, norm in folded.items():
         if norm not in statistics:
-            continue  # RAFT's: it is never trained
+            continue  # RAFT's norms, which are not trained
         mean, variance = statistics[norm]
         size = conv.weight.square().mean(dim=(1, 2, 3)).sqrt()
         factor = torch.where(size > 0, conv.weight[0].numel() ** -0.5 / size, torch.ones_like(size))
@@ -263,7 +259,11 @@ def _unfold(folded: dict[nn.Conv2d, nn.BatchNorm2d], statistics: dict[nn.BatchNo
 
 @torch.no_grad()
 def _check(restored: Checkpoint, bundle: Bundle) -> None:
-    """Every part of the restored network computes what PyTorch did when the bundle was made."""
+    """Compare every part of the restored network with the bundle's reference.
+
+    Raises:
+        UserError: A part is out of tolerance.
+    """
     reference = load_reference(bundle)
     model, flow = restored.model, bundle.manifest.flow
     trained_at = model.flow.scale if model.flow is not None else None

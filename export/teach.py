@@ -1,7 +1,7 @@
 """The optional graph ``teach``: loss and gradient in the language vectors of one query, for one frame's features.
 
 The language vectors are inputs of ``gating``, so a query can be learned on the device while every other graph stays as
-it is. What ``teach`` judges are the decoder's own logits at its stride, as training does, before any refinement.
+it is. The loss is that of the decoder's own logits at its stride, as in training, before any refinement.
 
 ONNX has no gradients: the backward pass is traced into an ordinary graph. Two of its operations exist in no runtime and
 are written with those that do: the gradient of a convolution in its input is a transposed convolution, and that of
@@ -60,7 +60,7 @@ def teaching_loss(margin: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 class Teach(nn.Module):
-    """What ``gating`` takes for one query, target and weight -> loss [1] and the gradient of each language vector."""
+    """Inputs of ``gating`` for one query, target and weight -> loss [1] and gradient of each language vector."""
 
     def __init__(self, model: HINet, inputs: tuple[str, ...]) -> None:
         super().__init__()
@@ -73,13 +73,13 @@ class Teach(nn.Module):
         visions, motions = self.model.condition(levels, named.get("flow"))
         spoken = tuple(named[LANGUAGE[index]] for index in self.model.used_levels)
 
-        def judge(vectors: tuple[Tensor, ...]) -> Tensor:
+        def loss_of(vectors: tuple[Tensor, ...]) -> Tensor:
             by_level = dict(zip(self.model.used_levels, vectors, strict=True))
             language = tuple(by_level.get(index, vectors[-1]).unsqueeze(0) for index in range(4))
             logits = self.model.answer(visions, motions, language)[0]
             return teaching_loss((logits[:, 1] - logits[:, 0]).unsqueeze(0), named[TARGET], named[WEIGHT])
 
-        gradients, loss = torch.func.grad_and_value(judge)(spoken)
+        gradients, loss = torch.func.grad_and_value(loss_of)(spoken)
         return (loss.reshape(1), *gradients)
 
 

@@ -1,7 +1,6 @@
-"""How weights are stored: narrower on disk, widened to what the graph computes in when a runtime loads it.
+"""Storage of weights: narrow on disk, widened to the graph's arithmetic when a runtime loads it.
 
-The arithmetic is another matter (``precision``); what changes here is the size of the bundle and, by the rounding,
-the parity that is measured on the stored file.
+Storage affects the size of the bundle and, by rounding, the parity; the arithmetic is chosen in ``precision``.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from rvos_edge.export.precision import Precision
 Storage = Literal["float32", "float16", "int8"]
 
 _STORAGE: dict[str, Storage] = {
-    # 23 million parameters, run once per query: eight bits per weight, a scale per row.
+    # 23 million parameters that run once per query.
     "text": "int8",
     "backbone": "float16",
     "aspp": "float16",
@@ -34,14 +33,14 @@ _STORAGE: dict[str, Storage] = {
 }
 
 _SMALLEST = 256
-"""Tensors with fewer elements (biases, norms, scales) stay float32: they cost nothing and matter most."""
+"""Tensors with fewer elements (biases, norms, scales) stay float32."""
 
 
 def parse_storage(name: str) -> Storage:
-    """The storage of that name.
+    """The storage of a name.
 
     Raises:
-        UserError: There is none.
+        UserError: The name is unknown.
     """
     if name not in get_args(Storage):
         raise UserError(f"--weights {name}: choose one of {', '.join(get_args(Storage))}.")
@@ -49,12 +48,12 @@ def parse_storage(name: str) -> Storage:
 
 
 def storage_of(*, weights: Storage | None, int8: bool, precision: Precision) -> dict[str, Storage]:
-    """How each graph's weights are stored.
+    """Storage by graph.
 
     Args:
-        weights: The same for all graphs; None for the mix of ``_STORAGE``.
-        int8: The text graph and the backbone, which hold most weights, as int8.
-        precision: What the graphs compute in.
+        weights: Storage of all graphs; the mix of ``_STORAGE`` when None.
+        int8: Store the text graph and the backbone, which hold most weights, as int8.
+        precision: Arithmetic of the graphs.
 
     Raises:
         UserError: The options contradict each other.
@@ -68,11 +67,14 @@ def storage_of(*, weights: Storage | None, int8: bool, precision: Precision) -> 
 
 
 def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
-    """Narrow the large float initialisers of a model in place.
+    """Narrow the large floating-point initialisers of a model in place.
 
-    float16 goes through a Cast, which runtimes fold when they load the graph; int8 through a DequantizeLinear with one
-    scale per output row or channel (symmetric), which runtimes fold or run. What a float16 graph holds in float16
-    already is left alone by ``float16``.
+    float16 weights are followed by a Cast, which runtimes fold when they load the graph; int8 weights by a symmetric
+    DequantizeLinear with one scale per output row or channel, which runtimes fold or run.
+
+    Args:
+        model: The model; changed in place.
+        storage: The storage; float16 leaves float16 initialisers unchanged.
     """
     if storage == "float32":
         return
@@ -95,7 +97,7 @@ def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
             scale_name, wide = (f"{tensor.name}_scale", f"{tensor.name}_wide" if is_half else tensor.name)
             converted += [numpy_helper.from_array(quantised, narrow), numpy_helper.from_array(scale, scale_name)]
             nodes.append(helper.make_node("DequantizeLinear", [narrow, scale_name], [wide], axis=axis))
-            if is_half:  # at opset 18 DequantizeLinear knows float32 only
+            if is_half:  # DequantizeLinear of opset 18 gives float32 only
                 nodes.append(helper.make_node("Cast", [wide], [tensor.name], to=TensorProto.FLOAT16))
         else:
             narrow = f"{tensor.name}_float16"
@@ -104,19 +106,19 @@ def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
             nodes.append(helper.make_node("Cast", [narrow], [tensor.name], to=TensorProto.FLOAT))
         graph.initializer.remove(tensor)
     graph.initializer.extend(converted)
-    # Nodes are in topological order: the wideners come first.
+    # Topological order: the new nodes come first.
     old = list(graph.node)
     del graph.node[:]
     graph.node.extend([*nodes, *old])
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of all initialisers as stored."""
+    """Size of all initialisers in bytes, as stored."""
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer)
 
 
 def _row_axis(graph: onnx.GraphProto, name: str) -> int:
-    """Axis that keeps its own scale: output features of a MatMul, Gemm or Conv, rows of an embedding."""
+    """Axis with a scale per index: output features of a MatMul, Gemm or Conv, rows of an embedding."""
     for node in graph.node:
         if node.op_type == "MatMul" and len(node.input) > 1 and node.input[1] == name:
             return 1

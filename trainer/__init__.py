@@ -1,1 +1,1 @@
-"""PyTorch: model, data, training, evaluation. Makes a checkpoint."""
+"""Training in PyTorch: model, data, training loop, evaluation."""

@@ -1,4 +1,4 @@
-"""The model card of a bundle: what it is, what it saw, what it can do and what it cannot."""
+"""The model card of a bundle: network, training data, results and limits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rvos_edge.bundle import Bundle, Manifest
 from rvos_edge.errors import UserError
 
 CARD_FILE = "card.json"
-"""The checkpoint's facts; the export copies them beside the manifest."""
+"""File of a checkpoint's training facts; the export copies it beside the manifest."""
 _PAGE = "README.md"
 
 
 def card_facts(path: Path) -> dict[str, Any]:
-    """The facts of training stored in a checkpoint's or bundle's directory; empty where there are none.
+    """Training facts in a checkpoint's or bundle's directory; empty where there are none.
 
     Raises:
         UserError: The file is damaged.
@@ -34,22 +34,22 @@ def card_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def write_card(bundle: Path, figures: Mapping[str, Any], card: Mapping[str, Any]) -> Path:
+def write_card(bundle: Path, results: Mapping[str, Any], card: Mapping[str, Any]) -> Path:
     """Write README.md into a bundle; the manifest does not hash it and stays valid.
 
     Args:
         bundle: The bundle's directory.
-        figures: What ``evaluate`` returned; ``davis16``, ``synthetic`` and ``swap`` are shown, any may be missing.
+        results: Results of ``evaluate``; ``davis16``, ``synthetic`` and ``swap`` are shown, any may be missing.
         card: The checkpoint's card.json, or empty.
 
     Returns:
-        The page's path.
+        Path of the page.
 
     Raises:
         UserError: The bundle is damaged or its folder cannot be written.
     """
     manifest = Bundle.open(bundle).manifest
-    parts = [_what(manifest), _seen(manifest, card), _figures(figures), _limits(manifest, figures, card)]
+    parts = [_network(manifest), _training(manifest, card), _results(results), _limits(manifest, results, card)]
     page = bundle / _PAGE
     try:
         with new_file(page) as temporary:
@@ -59,15 +59,15 @@ def write_card(bundle: Path, figures: Mapping[str, Any], card: Mapping[str, Any]
     return page
 
 
-def _what(manifest: Manifest) -> str:
+def _network(manifest: Manifest) -> str:
     height, width = manifest.size
     megabytes = sum(graph.weight_bytes for graph in manifest.graphs.values()) / 1e6
     flow = manifest.flow
     lines = [
         f"# {manifest.name}",
         "",
-        "Referring video object segmentation: a sentence and a video in, a mask of what the sentence names on every",
-        "frame. This folder is a bundle: open it with `rvos_edge.open(path)`.",
+        "Referring video object segmentation: a mask of what a sentence names, on every frame of a video. This folder",
+        "is a bundle: open it with `rvos_edge.open(path)`.",
         "",
         f"- preset `{manifest.preset}`, network "
         + ", ".join(f"{key} {value}" for key, value in sorted(manifest.network.items())),
@@ -85,10 +85,14 @@ def _what(manifest: Manifest) -> str:
 
 
 def training_history(*cards: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The runs and averages that led to checkpoints, first one first, what several have in common once.
+    """The runs and averages that led to checkpoints, in order, each once.
 
-    Each is a card without its own history. Of several snapshots of one run the latest speaks for all. Cards of networks
-    that nobody trained add nothing.
+    Args:
+        *cards: Cards of the checkpoints, with the key ``history``.
+
+    Returns:
+        Cards without their own history. Of several snapshots of a run only the latest is kept; cards of untrained
+        networks are left out.
     """
     parts: list[Mapping[str, Any]] = []
     for card in cards:
@@ -99,7 +103,7 @@ def training_history(*cards: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _is_later(card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether a card is of the same run as another, further on."""
+    """Whether a card is that of a later iteration of the same run."""
     one, two = ({k: v for k, v in part.items() if k not in ("iterations", "interrupted")} for part in (card, other))
     return one == two and card.get("iterations", 0) > other.get("iterations", 0)
 
@@ -124,8 +128,8 @@ def _part(card: Mapping[str, Any]) -> str:
     return f"- {card['iterations']} iterations of {card.get('batch', '?')} frames{extent}{early}: {shares}"
 
 
-def _seen(manifest: Manifest, card: Mapping[str, Any]) -> str:
-    lines = ["## What it saw", ""]
+def _training(manifest: Manifest, card: Mapping[str, Any]) -> str:
+    lines = ["## Training", ""]
     lines += [_part(part) for part in training_history(card)]
     if lines[-1] == "":
         lines.append("- not recorded in this bundle")
@@ -135,15 +139,16 @@ def _seen(manifest: Manifest, card: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _figures(figures: Mapping[str, Any]) -> str:
-    lines = ["## Figures", ""]
-    davis = figures.get("davis16")
+def _results(results: Mapping[str, Any]) -> str:
+    lines = ["## Results", ""]
+    davis = results.get("davis16")
     if davis is not None:
         lines += [
-            f"DAVIS-16 at 480p, split `{davis['split']}`, {_scored(davis)}, mean over each video's sentences. *Next",
-            "video's sentence* is how well a sentence about another video matches this video's object: low is good.",
+            f"DAVIS-16 at 480p, split `{davis['split']}`, {_scored(davis)}, mean over each video's expressions.",
+            "*Other*: mask of an expression about another video, its J with this video's object and its share of the",
+            "image; low values are good.",
             "",
-            "| video | J | F | next video's sentence, J | its share of the image |",
+            "| video | J | F | other, J | other, share of the image |",
             "|---|---:|---:|---:|---:|",
         ]
         for video, row in davis["videos"].items():
@@ -152,34 +157,34 @@ def _figures(figures: Mapping[str, Any]) -> str:
         lines += [_row("**mean**", davis["j"], davis["f"], davis["shuffled_j"], davis["shuffled_foreground"]), ""]
         fall = None if None in (davis["j"], davis["shuffled_j"]) else davis["j"] - davis["shuffled_j"]
         lines += [
-            f"With the wrong sentence J falls by {_percent(fall)} points; sentences that surely name nothing in a",
-            f"video cover {_percent(davis['absent_foreground'])} % of its image.",
+            f"With another video's expression J falls by {_percent(fall)} points; expressions that surely name nothing",
+            f"in a video cover {_percent(davis['absent_foreground'])} % of the image.",
             "",
         ]
     table = []
-    synthetic = figures.get("synthetic")
+    synthetic = results.get("synthetic")
     if synthetic is not None:
         scenes = f"{synthetic['scenes']} held-out synthetic scenes, {synthetic['frames']} frames each"
         table += [f"| J, {scenes} | {_percent(synthetic['j'])} |"]
-        empty = "absent sentences left empty (below 0.5 % of the image), same scenes"
+        empty = "empty masks of absent expressions (below 0.5 % of the image), same scenes"
         table += [f"| {empty} | {_percent(synthetic['absent_empty'])} |"]
     if table:
         lines += ["| | % |", "|---|---:|", *table, ""]
-    if "swap" in figures:
+    if "swap" in results:
         lines += [
-            "Swap test, pairs of sentences about two objects of one frame, %. *Both*: each of the two picks its own",
-            "object rather than the other's. *Named wins*: each sentence by itself does. *Absent*: how much of the",
-            "image sentences about nothing in it cover.",
+            "Swap test, pairs of expressions about two objects of one frame, %. *Both*: share of pairs in which both",
+            "masks select their own object. *Each*: share of single expressions that do. *Absent*: share of the image",
+            "covered by masks of expressions about nothing in it.",
             "",
-            "| frames | both | named wins | absent |",
+            "| frames | both | each | absent |",
             "|---|---:|---:|---:|",
         ]
-        for source, row in figures["swap"].items():
+        for source, row in results["swap"].items():
             name = f"{_SOURCES.get(source, source)}: {row['pairs']} pairs"
             lines.append(_row(name, row["share"], row["named_wins"], row["absent_foreground"]))
         lines.append("")
-    if "command" in figures:
-        lines += ["Made with", "", f"    {figures['command']}", ""]
+    if "command" in results:
+        lines += ["Made with", "", f"    {results['command']}", ""]
     return "\n".join(lines)
 
 
@@ -192,24 +197,24 @@ _SOURCES = {
 
 
 def _saw_held_out(part: Mapping[str, Any]) -> bool:
-    """Whether a run saw the COCO pictures that are held out: with split "all", or before there were splits."""
+    """Whether a run was trained on the held-out COCO images: with split "all", or before there were splits."""
     sources = (part.get("config", {}).get("data") or {}).get("sources", ())
     return any(source["kind"] in ("coco", "composed") and source.get("split") != "train" for source in sources)
 
 
-def _limits(manifest: Manifest, figures: Mapping[str, Any], card: Mapping[str, Any]) -> str:
+def _limits(manifest: Manifest, results: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     lines = [
         "## Limits",
         "",
-        "- English sentences about what is visible; nothing is remembered beyond the previous frame's motion.",
-        f"- Frames are seen at {manifest.size[1]} x {manifest.size[0]}: small objects and thin parts are lost first.",
+        "- English expressions about what is visible; the only memory is the motion since the previous frame.",
+        f"- Frames are read at {manifest.size[1]} x {manifest.size[0]}: small objects and thin parts get lost.",
     ]
     if manifest.flow is not None:
-        lines.append("- Words about motion need motion: on the first frame and after a cut nothing is known to move.")
-    if "coco" in figures.get("swap", {}) and any(map(_saw_held_out, training_history(card))):
-        lines.append("- It was trained on all COCO pictures: those of the swap test are not new to it.")
+        lines.append("- There is no motion on the first frame and after a scene cut.")
+    if "coco" in results.get("swap", {}) and any(map(_saw_held_out, training_history(card))):
+        lines.append("- It was trained on all COCO images, those of the swap test included.")
     if any("NC" in licence for licence in [*manifest.licences, *card.get("licences", ())]):
-        lines.append("- Some of the data may not be used commercially: train on your own data before you sell it.")
+        lines.append("- Some of the training data are for non-commercial use: train on your own data for products.")
     lines.append("- Not a safety component: masks may be wrong, also where the score is high.")
     return "\n".join([*lines, ""])
 

@@ -1,9 +1,9 @@
 """Checkpoints: a directory of plain files, without pickled code.
 
 config.json         the ModelConfig
-model.safetensors   weights, frozen ones included, so that a checkpoint stands alone
+model.safetensors   all weights, frozen ones included
 tokenizer.json
-card.json           what the network was trained on: data, licences, iterations, figures
+card.json           training facts: data, licences, iterations
 training.pt         optimiser, scaler and progress, for resuming; read with weights_only
 """
 
@@ -36,7 +36,7 @@ _TRAINING = "training.pt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network with everything needed to run, export or go on training it."""
+    """A network with its tokenizer and card: what running, exporting and further training need."""
 
     model: HINet
     tokenizer: Tokenizer
@@ -50,16 +50,16 @@ def save_checkpoint(
     weights: Mapping[str, Tensor] | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint directory; the old one is replaced only when the new one is complete.
+    """Write a checkpoint directory; an older one is replaced when the new one is complete.
 
     Args:
         path: The directory.
         checkpoint: Network, tokenizer and card.
         weights: State dict to store instead of the network's own (the moving average).
-        training: Optimiser and progress, tensors and plain values only.
+        training: Optimiser and progress; tensors and plain values only.
 
     Raises:
-        UserError: It cannot be written; the old one stays.
+        UserError: The directory cannot be written; the older one stays.
     """
     try:
         with new_directory(path) as temporary:
@@ -85,10 +85,10 @@ def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
 
     Args:
         path: The directory.
-        preset: The preset it must be of, if any.
+        preset: Required preset.
 
     Raises:
-        UserError: It is missing, damaged, or of another preset.
+        UserError: The checkpoint is missing, damaged, or of another preset.
     """
     config = read_model_config(path)
     if preset is not None and config.preset != preset:
@@ -108,12 +108,15 @@ def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
 
 
 def read_model_config(path: Path) -> ModelConfig:
-    """What network a checkpoint directory holds, without reading its weights.
+    """The network's configuration in a checkpoint directory.
 
     Raises:
-        UserError: It is missing, incomplete or damaged.
+        UserError: The checkpoint is missing, incomplete or damaged.
     """
     recover(path)
+    inner = path / "checkpoint"
+    if not (path / _MODEL).is_file() and (inner / _MODEL).is_file():
+        raise UserError(f"{path} is the folder of a run; give its checkpoint, {inner}.")
     for name in (_CONFIG, _MODEL, _TOKENIZER):
         if not (path / name).is_file():
             raise UserError(f"{path} is not a checkpoint: it has no {name}; give the directory that training wrote.")
@@ -125,10 +128,10 @@ def read_model_config(path: Path) -> ModelConfig:
 
 
 def load_training_state(path: Path) -> dict[str, Any]:
-    """The optimiser and progress stored beside the weights.
+    """Optimiser and progress, for resuming.
 
     Raises:
-        UserError: There is none.
+        UserError: The file is missing or damaged.
     """
     recover(path)
     file = path / _TRAINING

@@ -1,4 +1,4 @@
-"""The training configuration: one YAML file, strict, with overrides from the command line; ``task`` says which."""
+"""Training configurations: strict YAML files with overrides from the command line; ``task`` selects the class."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.data.config import DataConfig, Source
 from rvos_edge.trainer.losses.segmentation import LossConfig
-from rvos_edge.trainer.model.presets import ModelConfig, StrictModel, model_config, parse_config
+from rvos_edge.trainer.model.presets import ModelConfig, model_config, parse_config
 from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.trainer.schedule import OptimizerConfig
 
@@ -21,7 +22,7 @@ _HARMLESS = {"workers", "threads", "log_every", "checkpoint_every", "keep_every"
 
 
 class RunConfig(StrictModel):
-    """What training the network and training its text model have in common."""
+    """Base of the configurations of all tasks."""
 
     name: str
     model: dict[str, Any]
@@ -52,7 +53,7 @@ class RunConfig(StrictModel):
 
 
 class TrainConfig(RunConfig):
-    """Everything a run depends on; stored beside its checkpoints."""
+    """Configuration of a training run, stored beside its checkpoints."""
 
     task: Literal["segmentation"] = "segmentation"
     weights: InitialWeights = InitialWeights()
@@ -62,29 +63,31 @@ class TrainConfig(RunConfig):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     iterations: int | None = Field(default=None, gt=0)
-    """Batches to train on, or"""
+    """Number of iterations; exactly one of ``iterations`` and ``epochs`` is given."""
     epochs: int | None = Field(default=None, gt=0)
-    """how often every annotated frame of the one source is shown, with ``data.queries`` of its expressions each time.
-    The last batch is filled up with frames of the next epoch."""
+    """Number of passes over the annotated frames of the single source, with ``data.queries`` expressions per frame. The
+    last batch is completed with frames of the next epoch."""
     batch: int = Field(default=8, ge=2)
-    """Frames per step, of all processes together. At least 2: ASPP's pooled branch normalises over the batch."""
+    """Frames per iteration over all processes; at least 2, as ASPP's pooled branch normalises over the batch."""
     freeze_early: bool = False
-    """Leave the backbone up to C2 as it is."""
+    """Freeze the backbone up to C2."""
     freeze_backbone_norm: bool = False
-    """Keep the backbone's batch statistics: small batches would spoil them."""
+    """Freeze the batch statistics of the backbone, which small batches would spoil."""
     freeze_norm: bool = False
-    """Keep the batch statistics of every part: a fine-tuned network then begins as exactly the one it starts from."""
+    """Freeze all batch statistics, so that fine-tuning starts from exactly the given network."""
     flow_dropout: float = Field(default=0.0, ge=0, le=1)
-    """Probability that a sample's flow is zeroed, so that frames whose flow is skipped are known (design section 2)."""
+    """Probability that a sample's flow is zeroed, as it is at run time on frames whose flow is skipped (beyond the
+    paper)."""
     sentence_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the sentence vectors: few sentences are learnt by heart otherwise."""
+    """Dropout on the sentence vectors (beyond the paper)."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is saved; 0 saves the weights themselves."""
     workers: int = Field(default=0, ge=0)
-    """Loader processes, for each training process."""
+    """Loader processes per training process."""
     checkpoint_every: int = Field(default=200, gt=0)
+    """Iterations between two checkpoints."""
     keep_every: int | None = Field(default=None, gt=0)
-    """Iterations between snapshots of the weights, kept beside the checkpoint for ``rvos-edge average``."""
+    """Iterations between two snapshots of the weights, which are kept for ``rvos-edge average``."""
 
     @model_validator(mode="after")
     def _sizes_fit_the_strides(self) -> TrainConfig:
@@ -102,10 +105,13 @@ class TrainConfig(RunConfig):
         return self
 
     def steps(self, epoch: int | None) -> int:
-        """The run's iterations, given the annotated frames of its source (None: it has no end).
+        """Number of iterations of the run.
+
+        Args:
+            epoch: Annotated frames of the source; None for an endless source.
 
         Raises:
-            UserError: The run is measured in epochs and its source has no end.
+            UserError: ``epochs`` is given and the source is endless.
         """
         if self.iterations is not None:
             return self.iterations
@@ -117,23 +123,23 @@ class TrainConfig(RunConfig):
         return math.ceil(self.epochs * epoch / self.batch)
 
     def differences(self, other: TrainConfig) -> list[str]:
-        """The keys in which two runs differ, but for those that change nothing of what is learnt."""
+        """Keys in which two runs differ, without those that do not influence the result."""
         one, two = (config.model_dump(mode="json", exclude=_HARMLESS) for config in (self, other))
         return [key for key in one if one[key] != two[key]]
 
 
 class MlmConfig(RunConfig):
-    """Masked-language modelling of the text model on the sources' expressions (design section 3); see ``mlm``."""
+    """Masked-language modelling of the text model (supplement, section 1); see ``tasks.mlm``."""
 
     task: Literal["mlm"]
     text: str | None = None
-    """Where the text model comes from, as ``weights.text`` of a training run."""
+    """Source of the text model, as ``weights.text`` of a training run."""
     sources: list[Source] = Field(min_length=1)
-    """Whose expressions; of shares nothing depends on."""
+    """Data sets of the expressions; shares are ignored."""
     epochs: int = Field(default=1, gt=0)
     batch: int = Field(default=32, gt=0)
     masked: float = Field(default=0.15, gt=0, lt=1)
-    """Share of an expression's tokens that must be guessed."""
+    """Share of masked tokens."""
     lr: float = Field(default=5e-5, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
 
@@ -143,27 +149,27 @@ class PresenceConfig(RunConfig):
 
     task: Literal["presence"]
     init_from: str
-    """The checkpoint directory of the network."""
+    """Checkpoint directory of the network."""
     model: dict[str, Any] = Field(default_factory=dict)
-    """Nothing: the network is the checkpoint's."""
+    """Unused: the network is that of the checkpoint."""
     classifier: str | None = None
-    """Where the ImageNet classifier comes from with which the word map begins, as ``weights.backbone`` of a training
-    run; random if left out, as it must be where the backbone is no EfficientNet-Lite0."""
+    """Source of the ImageNet classifier from which the word map starts, as ``weights.backbone`` of a training run;
+    random by default, the only choice for other backbones than EfficientNet-Lite0."""
     data: DataConfig
     held_out: DataConfig
-    """The mixture on which the probabilities are calibrated: of pictures kept from training."""
+    """Mixture of the calibration, from images that are kept from training."""
     samples: int = Field(gt=0)
-    """So many samples are seen, once, and a quarter as many held-out ones."""
+    """Number of training samples, each used once; a quarter as many held-out samples are used."""
     batch: int = Field(default=8, ge=1)
     rows: int = Field(default=256, ge=1)
-    """Sentences of a step of the head."""
+    """Expressions per step of the head."""
     epochs: int = Field(default=12, ge=1)
     lr: float = Field(default=0.001, gt=0)
     words_lr: float = Field(default=0.1, ge=0)
     """Multiple of ``lr`` for the word map."""
     weight_decay: float = Field(default=0.02, ge=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Of features and language vectors."""
+    """Dropout of features and language vectors."""
     flow_dropout: float = Field(default=0.35, ge=0, le=1)
     workers: int = Field(default=0, ge=0)
     """Loader processes."""
@@ -176,7 +182,7 @@ class PresenceConfig(RunConfig):
 
 
 class AverageConfig(StrictModel):
-    """The mean of checkpoints that began with the same one; see ``tasks.average``."""
+    """Mean of checkpoints with a common start; see ``tasks.average``."""
 
     name: str
     task: Literal["average"]
@@ -187,14 +193,14 @@ class AverageConfig(StrictModel):
 
 
 class StagesConfig(StrictModel):
-    """Trainings one after another; see ``tasks.stages``."""
+    """A sequence of trainings; see ``tasks.stages``."""
 
     name: str
     shared: dict[str, Any] = Field(default_factory=dict)
-    """A place for what several stages have in common, by YAML's anchors."""
+    """Parts that several stages share through YAML anchors."""
     stages: list[TrainConfig | AverageConfig | PresenceConfig] = Field(min_length=1)
-    """Each with a name of its own. ``stage:NAME`` stands for the checkpoint of an earlier one, ``stage:NAME/000600``
-    for a snapshot of it, in ``init_from`` and ``of``."""
+    """Stages with unique names. In ``init_from`` and ``of``, ``stage:NAME`` stands for the checkpoint of an earlier
+    stage and ``stage:NAME/000600`` for a snapshot of it."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> StagesConfig:
@@ -215,17 +221,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML configuration and apply ``key.sub=value`` overrides (values are YAML).
 
     Args:
-        path: A file, or the name of a configuration that comes with the package.
+        path: A file, or the name of a shipped configuration.
         overrides: For example ``["iterations=100", "optimizer.lr=0.01"]``.
 
     Raises:
         UserError: The file or a key does not exist, or a value is out of range.
     """
     shipped = Path(__file__).parent / "configs" / (path.name if path.suffix else f"{path.name}.yaml")
-    # Only a bare name is looked up among the shipped ones: a mistyped path must not train something else.
+    # Only a bare name is looked up among the shipped configurations: a mistyped path must not train another one.
     file = shipped if len(path.parts) == 1 and not path.is_file() else path
     if not file.is_file():
-        names = ", ".join(sorted(item.stem for item in shipped.parent.glob("*.yaml")))
+        # held-out.yaml is a list of words.
+        names = ", ".join(sorted(item.stem for item in shipped.parent.glob("*.yaml") if item.stem != "held-out"))
         raise UserError(f"Training configuration {path} does not exist; give a YAML file, or one of: {names}.")
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))

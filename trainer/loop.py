@@ -18,20 +18,21 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, save_checkpoint
 from rvos_edge.trainer.config import TrainConfig
-from rvos_edge.trainer.data.config import NamedMixture, build_mixture
 from rvos_edge.trainer.data.loader import batches
+from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.data.sample import Batch
 from rvos_edge.trainer.distributed.global_batch import span_ranks
 from rvos_edge.trainer.distributed.interrupt import Interrupt, leave
 from rvos_edge.trainer.distributed.ranks import average, first, joined, largest, rank, world
 from rvos_edge.trainer.events import TrainingReport
+from rvos_edge.trainer.flow_extraction import prepare_data
 from rvos_edge.trainer.losses.objective import Objective
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.weights import initialise
 from rvos_edge.trainer.schedule import build_optimizer, learning_rate, set_learning_rate
 
 _BAD_INPUT = 1000
-"""What a rank that cannot go on tells the others, above every signal's number."""
+"""Code by which a rank reports bad input to the others, above every signal's number."""
 
 
 def train(config: TrainConfig, output: Path, *, resume: bool = False, console: Console | None = None) -> Path:
@@ -70,10 +71,10 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
             _check_same(config, training, output)
         model = checkpoint.model.eval().to(device)
 
-        def build() -> NamedMixture:
-            return build_mixture(config.data, model, config.seed, console=console)
+        def build() -> MixtureDataset:
+            return prepare_data(config.data, model, config.seed, console=console)
 
-        # The first one computes the flow that is missing, the others find it.
+        # Rank 0 extracts the missing flow; the others find it.
         data = first(build) or build()
         trainer = Trainer(config, checkpoint, total=config.steps(data.epoch), device=device)
         if training is not None:
@@ -85,7 +86,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
 
 
 def _run(
-    trainer: Trainer, data: NamedMixture, start: Checkpoint, output: Path, console: Console, *, resumed: bool
+    trainer: Trainer, data: MixtureDataset, start: Checkpoint, output: Path, console: Console, *, resumed: bool
 ) -> None:
     config, total, saved = trainer.config, trainer.total, trainer.iteration
 
@@ -210,7 +211,7 @@ class Trainer:
         return value
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs besides the saved weights; plain values and tensors."""
+        """State of a run besides its saved weights; plain values and tensors."""
         return {
             "config": self.config.model_dump_json(),
             "iteration": self.iteration,
@@ -304,7 +305,7 @@ def _claim(path: Path, output: Path, resume: bool) -> None:
 
 
 def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> None:
-    """Refuse to go on as a run that would have learnt something else."""
+    """Raise `UserError` where the configuration differs from that of the run to resume."""
     try:
         different = config.differences(TrainConfig.model_validate_json(training["config"]))
     except ValidationError:
@@ -321,7 +322,7 @@ def _hold(output: Path, held: ExitStack) -> None:
 
 
 def write_config(config: BaseModel, output: Path) -> None:
-    """Keep a configuration as ``config.json`` of its run's folder."""
+    """Write a configuration to ``config.json`` in the folder of its run."""
     try:
         with new_file(output / "config.json") as temporary:
             temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -337,8 +338,8 @@ def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
 
-def _card(trainer: Trainer, data: NamedMixture, start: Checkpoint, *, resumed: bool) -> dict[str, Any]:
-    """What the network saw, with the runs that led to the one it started from."""
+def _card(trainer: Trainer, data: MixtureDataset, start: Checkpoint, *, resumed: bool) -> dict[str, Any]:
+    """Training facts of the run, with the history of the checkpoint it started from."""
     config = trainer.config
     return {
         "name": config.name,

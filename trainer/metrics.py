@@ -1,7 +1,7 @@
-"""Measures of segmentation: the official DAVIS region and boundary measures, and those of A2D-Sentences.
+"""Segmentation metrics: the official DAVIS region and boundary measures, and those of A2D-Sentences.
 
-J, F and their statistics equal those of the public davis2017-evaluation, number for number (checked in the tests); the
-one difference, on purpose, is the decay of videos of 256 frames and more (see ``statistics``).
+J, F and their statistics equal those of the public davis2017-evaluation, number for number (checked in the tests),
+except for the decay of videos of 256 frames and more (see ``statistics``).
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def region_similarity(truth: NDArray[np.bool_], result: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Intersection over union, J, of masks [...,H,W]; 1 where both are empty.
+    """Region similarity J (intersection over union) of masks [...,H,W]; 1 where both are empty.
 
     Returns:
-        float64 [...], a 0-d array for single masks.
+        float64 [...]; a 0-d array for single masks.
+
+    Raises:
+        ValueError: The shapes differ.
     """
     _same(truth, result)
     truth, result = truth.astype(np.bool_), result.astype(np.bool_)
@@ -33,16 +36,18 @@ def region_similarity(truth: NDArray[np.bool_], result: NDArray[np.bool_]) -> ND
 def boundary_accuracy(
     truth: NDArray[np.bool_], result: NDArray[np.bool_], *, bound: float = 0.008
 ) -> NDArray[np.float64]:
-    """Boundary measure, F, of masks [...,H,W].
+    """Boundary accuracy F of masks [...,H,W].
 
     Args:
-        truth: the annotation.
-        result: the prediction.
-        bound: how far matching boundaries may lie apart: a share of the image's diagonal (rounded up), or pixels when
-            at least 1.
+        truth: The ground truth.
+        result: The prediction.
+        bound: Largest distance of matching boundaries: a share of the image's diagonal (rounded up), or pixels from 1.
 
     Returns:
-        float64 [...], a 0-d array for single masks.
+        float64 [...]; a 0-d array for single masks.
+
+    Raises:
+        ValueError: The shapes differ.
     """
     _same(truth, result)
     size = truth.shape[-2:]
@@ -53,7 +58,7 @@ def boundary_accuracy(
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean, recall (share of frames above 0.5) and decay (first quarter minus last) of a measure over a video."""
+    """Mean, recall (share of frames above 0.5) and decay (first minus last quarter) of a metric over a video."""
 
     mean: float
     recall: float
@@ -61,10 +66,10 @@ class Statistics:
 
 
 def statistics(values: NDArray[np.float64] | Sequence[float]) -> Statistics:
-    """Summarise per-frame values of one object as the DAVIS benchmark does (NaN frames do not count in the means).
+    """Statistics of an object's values per frame, as in the DAVIS benchmark; NaN frames do not count in the means.
 
-    The reference keeps its frame indices in 8 bits: from 256 frames on they wrap around, and its decay is NaN or that
-    of other frames than it says. Here they do not wrap.
+    The reference code keeps frame indices in 8 bits. From 256 frames on they wrap around there, and the decay is NaN or
+    that of other frames; here they do not.
     """
     frames = np.asarray(values, np.float64)
     if frames.size == 0 or np.isnan(frames).all():
@@ -77,14 +82,17 @@ def statistics(values: NDArray[np.float64] | Sequence[float]) -> Statistics:
 
 
 def combine_objects(masks: NDArray[np.bool_], ids: Sequence[int]) -> NDArray[np.uint8]:
-    """One map of object ids from masks that may overlap: a higher id overrides a lower one (DAVIS-17, standard).
+    """Map of object ids from overlapping masks; a higher id overrides a lower one (DAVIS-17, standard setting).
 
     Args:
-        masks: bool [N,H,W], one for each object, in any order.
-        ids: the N different ids, 1 to 255.
+        masks: bool [N,H,W], one per object, in any order.
+        ids: N different ids, 1 to 255.
 
     Returns:
-        uint8 [H,W], 0 where no object is.
+        uint8 [H,W], 0 for background.
+
+    Raises:
+        ValueError: The ids are out of range, not different, or not as many as the masks.
 
     Example:
         >>> combine_objects(np.ones((2, 1, 1), bool), [2, 1]).tolist()
@@ -100,7 +108,7 @@ def combine_objects(masks: NDArray[np.bool_], ids: Sequence[int]) -> NDArray[np.
 
 @dataclass
 class IouMeter:
-    """Overall IoU, mean IoU and precision at thresholds, gathered frame by frame (A2D-Sentences, J-HMDB-Sentences).
+    """Overall IoU, mean IoU and precision at thresholds, accumulated over masks (A2D-Sentences, J-HMDB-Sentences).
 
     Example:
         >>> meter = IouMeter()
@@ -114,33 +122,33 @@ class IouMeter:
     values: list[float] = field(default_factory=list)
 
     def add(self, truth: NDArray[np.bool_], result: NDArray[np.bool_]) -> None:
-        """Count one pair of masks [H,W]; two empty masks score 1."""
+        """Add a pair of masks [H,W]; two empty masks score 1."""
         _same(truth, result)
         truth, result = truth.astype(np.bool_), result.astype(np.bool_)
         self.count(int(np.count_nonzero(truth & result)), int(np.count_nonzero(truth | result)))
 
     def count(self, intersection: int, union: int) -> None:
-        """Count one pair of masks by the pixels that they share and those that they cover together."""
+        """Add a pair of masks by its intersection and union in pixels."""
         self.intersection += intersection
         self.union += union
         self.values.append(intersection / union if union else 1.0)
 
     @property
     def overall_iou(self) -> float:
-        """All intersections over all unions."""
+        """Sum of the intersections over the sum of the unions."""
         return self.intersection / self.union if self.union else 1.0 if self.values else float("nan")
 
     @property
     def mean_iou(self) -> float:
-        """The mean of the pairs' IoU."""
+        """Mean of the pairs' IoU."""
         return float(np.mean(self.values)) if self.values else float("nan")
 
     def precision(self, threshold: float) -> float:
-        """The share of pairs whose IoU is above a threshold."""
+        """Share of pairs whose IoU is above a threshold."""
         return float(np.mean(np.asarray(self.values) > threshold)) if self.values else float("nan")
 
     def summary(self) -> dict[str, float]:
-        """All numbers by name: overall_iou, mean_iou, precision@0.5 ... precision@0.9."""
+        """All metrics by name: overall_iou, mean_iou, precision@0.5 ... precision@0.9."""
         out = {"overall_iou": self.overall_iou, "mean_iou": self.mean_iou}
         return out | {f"precision@{t}": self.precision(t) for t in PRECISION_THRESHOLDS}
 
@@ -151,7 +159,7 @@ def _same(truth: NDArray[np.bool_], result: NDArray[np.bool_]) -> None:
 
 
 def _areas(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    # Mask by mask: counting along axes is many times slower.
+    # Per mask: count_nonzero along axes is many times slower.
     each = [np.count_nonzero(mask) for mask in masks.reshape(-1, *masks.shape[-2:])]
     return np.asarray(each, np.int64).reshape(masks.shape[:-2])
 
@@ -162,12 +170,12 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 def _f_of_one(truth: NDArray[np.bool_], result: NDArray[np.bool_], bound: float) -> float:
     radius = int(bound) if bound >= 1 else int(np.ceil(bound * np.linalg.norm(truth.shape)))
-    # All boundaries lie in this window, so the rest of the image need not be dilated.
+    # All boundaries lie in this window: the rest of the image need not be dilated.
     window = _window(truth, result)
     edge, other = _boundary(result[window]), _boundary(truth[window])
     found, wanted = int(np.count_nonzero(edge)), int(np.count_nonzero(other))
     if found == 0 or wanted == 0:
-        # One of precision and recall is 1 and the other 0, or both are 1.
+        # Precision and recall are 1 and 0, or both are 1.
         return 1.0 if found == wanted else 0.0
     disk = _disk(radius)
     precision = np.count_nonzero(np.bitwise_and(edge, cv2.dilate(other, disk))) / found
@@ -177,13 +185,13 @@ def _f_of_one(truth: NDArray[np.bool_], result: NDArray[np.bool_], bound: float)
 
 
 def _window(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Where two masks [H,W] have pixels, one pixel wider: there, each looks on all sides as it does in the image."""
+    """Bounding box of two masks [H,W], one pixel wider, so that all boundary pixels are found in it."""
     x, y, width, height = cv2.boundingRect((one | other).view(np.uint8))
     return slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)
 
 
 def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Pixels [H,W] unlike their right, lower or lower right neighbour; beyond the image everything goes on as it is."""
+    """Pixels [H,W] that differ from their right, lower or lower right neighbour; the image's border is replicated."""
     edge = np.zeros(mask.shape, np.bool_)
     edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
     edge[:-1] |= mask[:-1] != mask[1:]

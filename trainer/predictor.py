@@ -1,4 +1,4 @@
-"""The network in PyTorch behind the runtime's interface: the reference that exported bundles are compared with."""
+"""The network in PyTorch behind the runtime's interface; the reference for exported bundles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.preprocess import Preprocessor, fill_padding
 from rvos_edge.queries import Query, TaughtQuery
 from rvos_edge.trainer.checkpoint import Checkpoint
-from rvos_edge.trainer.model.flow import identity_grid
+from rvos_edge.trainer.model.flow import FlowStream
 from rvos_edge.trainer.model.language import LanguageVectors, tokenize
 
 
@@ -27,10 +27,10 @@ class TorchSegmenter:
         device: A torch device.
 
     Attributes:
-        flow: What the last frame's motion image was made of, float32 [1,2,h,w] in pixels of the network's input, this
-            frame to the previous one; zeros on a first frame, None before it and where the network has no flow.
-        presence: float32 [Q], probability that what each query names is in the last frame; None before the first one
-            and where the network has no presence head.
+        flow: Flow of the last frame to the previous one, float32 [1,2,h,w] in pixels of the network's input; zeros on a
+            first frame, None before it and for a network without flow.
+        presence: Probability that what each query names is in the last frame, float32 [Q]; None before the first frame
+            and for a network without a presence head.
 
     Example:
         >>> segmenter = TorchSegmenter(load_checkpoint(Path("runs/edge/checkpoint")))  # doctest: +SKIP
@@ -51,11 +51,10 @@ class TorchSegmenter:
         """Forget the previous frame."""
         self.flow: Tensor | None = None
         self.presence: NDArray[np.float32] | None = None
-        self._fmap: Tensor | None = None
-        self._coords: Tensor | None = None
+        self._stream = FlowStream(self.model.flow) if self.model.flow is not None else None
 
     def teach(self, *_: object) -> str:
-        """Refused: queries learn on the device, by the bundle's graph ``teach``.
+        """Always refused; only bundles hold the graph ``teach``.
 
         Raises:
             UserError: Always.
@@ -64,10 +63,10 @@ class TorchSegmenter:
 
     @torch.inference_mode()
     def set_queries(self, queries: Sequence[Query]) -> None:
-        """Encode the queries; each may be any sentence.
+        """Encode the queries.
 
         Raises:
-            UserError: There is none, or one was taught, which needs a bundle.
+            UserError: There are no queries, or one was taught, which needs a bundle.
         """
         if any(isinstance(query, TaughtQuery) for query in queries):
             raise UserError("taught queries are for bundles; export the checkpoint and give --bundle.")
@@ -79,7 +78,7 @@ class TorchSegmenter:
 
     @torch.inference_mode()
     def margins(self, frame: NDArray[np.uint8]) -> Tensor:
-        """uint8 [H,W,3] BGR -> object minus background logit, float32 [Q,h,w].
+        """Frame uint8 [H,W,3] BGR -> object minus background logit, float32 [Q,h,w].
 
         Raises:
             UserError: No queries are set.
@@ -89,7 +88,7 @@ class TorchSegmenter:
         resized = self._preprocess(frame)
         placement = self._preprocess.placement
         image = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
-        self.flow = self._flow(image.float())
+        self.flow = self._stream.step(image.float()) if self._stream is not None else None
         if placement.padded and self.flow is not None:
             self.flow = torch.from_numpy(fill_padding(self.flow.cpu().numpy(), placement)).to(self.device)
         levels = self.model.encode_image(image)
@@ -102,25 +101,12 @@ class TorchSegmenter:
         return margin
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """uint8 [H,W,3] BGR -> bool [Q,H,W] at the frame's size."""
+        """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size.
+
+        Raises:
+            UserError: No queries are set.
+        """
         margin = self.margins(frame)
         up = F.interpolate(margin[None], size=frame.shape[:2], mode="bilinear", align_corners=False)[0]
         masks: NDArray[np.bool_] = (up > 0).cpu().numpy()
         return masks
-
-    def _flow(self, image: Tensor) -> Tensor | None:
-        network = self.model.flow
-        if network is None:
-            return None
-        prepared = network.prepare(image)
-        fmap, previous = network.encode(prepared), self._fmap
-        self._fmap = fmap
-        if previous is None or self._coords is None:
-            self._coords = identity_grid(fmap)
-            height, width = self.size
-            return image.new_zeros(1, 2, height // network.field_scale, width // network.field_scale)
-        pyramid = network.correlate(fmap, previous)
-        hidden, context = network.context(prepared)
-        for _ in range(network.iterations):
-            hidden, self._coords = network.step(pyramid, hidden, context, self._coords)
-        return network.upsample(hidden, self._coords)

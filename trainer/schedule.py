@@ -1,4 +1,4 @@
-"""Optimisers and the poly learning rate (supplement, section 1)."""
+"""Optimisers and the poly learning rate schedule (supplement, section 1)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Literal
 import torch
 from pydantic import Field
 
+from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.model.hinet import HINet
-from rvos_edge.trainer.model.presets import StrictModel
 
 
 class OptimizerConfig(StrictModel):
-    """SGD with poly decay by default, as the paper; AdamW for short budgets."""
+    """Optimiser of a run: SGD with poly decay, as in the paper, or AdamW for short budgets.
+
+    Momentum, warm-up and separate rates of parts are our reading; the supplement is silent.
+    """
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(default=0.01, gt=0)
@@ -25,19 +28,22 @@ class OptimizerConfig(StrictModel):
     backbone_lr: float = Field(default=1.0, ge=0)
     """Multiple of ``lr`` for the backbone."""
     language_lr: float = Field(default=1.0, gt=0)
-    """Multiple of ``lr`` for the language projections, which see one vector where the rest sees thousands of pixels."""
+    """Multiple of ``lr`` for the language projections, which get one vector where the rest gets thousands of pixels."""
     text_lr: float = Field(default=0.0, ge=0)
-    """Multiple of ``lr`` for BERT; 0 freezes it, and its sentence vectors are cached."""
+    """Multiple of ``lr`` for BERT; 0 freezes it and caches its sentence vectors."""
     clip: float | None = Field(default=None, gt=0)
-    """Largest gradient norm."""
+    """Largest norm of the gradient; None does not clip."""
 
 
 def build_optimizer(
     model: HINet, config: OptimizerConfig, *, extra: Iterable[torch.nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
-    """The optimiser with a group each for the rest, the backbone, the language projections and BERT.
+    """The optimiser, with parameter groups for backbone, language projections, BERT and the rest.
 
-    Frozen parameters are left out; ``extra`` are weights of the losses.
+    Args:
+        model: The network; frozen parameters are left out.
+        config: The configuration.
+        extra: Parameters of the losses.
     """
     backbone = list(model.backbone.parameters())
     text = list(model.sentence.parameters())
@@ -57,7 +63,7 @@ def build_optimizer(
 
 
 def learning_rate(config: OptimizerConfig, iteration: int, total: int) -> float:
-    """lr * (1 - iteration / total)^power, after a linear warm-up.
+    """Learning rate lr * (1 - iteration / total)^power, after a linear warm-up.
 
     Example:
         >>> learning_rate(OptimizerConfig(lr=0.01), 0, 100)
@@ -68,6 +74,6 @@ def learning_rate(config: OptimizerConfig, iteration: int, total: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Apply a learning rate to every group, times the group's multiple."""
+    """Set the learning rate of every group, times the group's multiple."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["multiple"]

@@ -21,7 +21,7 @@ def bench(
     size: Annotated[str | None, typer.Option(help="Network input as HxW, one that the bundle has.")] = None,
     queries: Annotated[int, typer.Option(help="Number of sentences at once.")] = 1,
     frames: Annotated[int, typer.Option(help="Measured frames.", min=1, max=1_000_000)] = 200,
-    warmup: Annotated[int, typer.Option(help="Frames before them.")] = 20,
+    warmup: Annotated[int, typer.Option(help="Frames before them.", min=0, max=1_000_000)] = 20,
     source: Annotated[str, typer.Option(help="As for run; read or rendered before anything is timed.")] = "synthetic",
     fps: Annotated[float, typer.Option(help="Rate of a camera, to count the frames that it would drop.")] = 30.0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; one per physical core if left out.")] = None,
@@ -32,7 +32,6 @@ def bench(
     json: Annotated[
         Path | None, typer.Option(help="Write the result here; in a folder, under a name by machine and date.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with pictures here.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Measure nothing: compare two results, A and B.")
     ] = None,
@@ -74,6 +73,6 @@ def bench(
         starts=starts,
     )
     if roofline is None:
-        report.measure(options, json=json, html=html)
+        report.measure(options, json=json)
     else:
-        report.roofline(roofline, options, result=result, json=json, html=html)
+        report.roofline(roofline, options, result=result, json=json)

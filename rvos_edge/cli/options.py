@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_QUERIES = 255
 """Values of a mask's pixels, apart from the background."""
+STDOUT = ("-", "/dev/stdout")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class RunOptions:
     @property
     def piped(self) -> int:
         """Number of outputs to stdout."""
-        return [*self.targets, self.json, self.rle].count("-")
+        return sum(name in STDOUT for name in (*self.targets, self.json, self.rle))
 
     @property
     def extent(self) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from rvos_edge.bundle import shipped_bundle
-from rvos_edge.cli.options import RunOptions
+from rvos_edge.cli.options import STDOUT, RunOptions
 from rvos_edge.cli.serving import serving
 from rvos_edge.demo import stage_table
 from rvos_edge.errors import UserError
@@ -68,8 +68,8 @@ def run_single(options: RunOptions) -> None:
 def _check_outputs(options: RunOptions) -> None:
     """Refuse outputs that would replace the source, the bundle or other files, before anything is loaded."""
     inputs = [*source_files(options.source), shipped_bundle() if options.bundle is None else options.bundle]
-    files = [target for target in (*options.targets, options.json, options.rle) if target not in (None, "-")]
-    check_outputs([file for file in files if file is not None and not STREAM_URL.match(file)], inputs)
+    files = [file for file in (*options.targets, options.json, options.rle) if file is not None and file not in STDOUT]
+    check_outputs([file for file in files if not STREAM_URL.match(file)], inputs)
     check_inputs([] if options.masks is None else [options.masks], inputs)
 
 
@@ -140,5 +140,5 @@ def _print_summary(
         soft_wrap=True,
     )
     outputs = (*options.targets, options.masks, options.json, options.rle)
-    if written := [hide_secrets(str(path)) for path in outputs if path not in (None, "-")]:
+    if written := [hide_secrets(str(path)) for path in outputs if path is not None and path not in STDOUT]:
         console.print(escape(f"Wrote {', '.join(written)}."), soft_wrap=True)

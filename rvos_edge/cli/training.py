@@ -37,6 +37,8 @@ def train(
         if resume is None:
             raise UserError("there is no configuration; give a YAML file, or the name 'edge', or --resume DIR.")
         config = resume / "config.json"
+        if not config.is_file():
+            raise UserError(f"--resume {resume}: there is no run to continue, it has no config.json; give its folder.")
     settings = load_config(config, changes or ())
     folder = resume or output or Path("runs") / settings.name
     if resume is None:
@@ -98,9 +100,7 @@ def restore(
 
     settings = load_config(config) if config is not None else None
     if settings is not None and not isinstance(settings, TrainConfig):
-        raise UserError(
-            f"--config {config} is of task {settings.task}; give the configuration of a network's training."
-        )
+        raise UserError(f"--config {config} trains no network as a whole; give the configuration of one that does.")
     checkpoint = restore_checkpoint(bundle, output, settings)
     typer.echo(f"Wrote {checkpoint}; train from it with: rvos-edge train CONFIG --set init_from={checkpoint}")
 

@@ -97,7 +97,7 @@ def stream(
 
 
 def _as_source(source: str | Path | Source | Iterable[NDArray[np.uint8]], stack: ExitStack) -> Source:
-    """A source that the caller opened is closed by the caller."""
+    """Open a source by its name, or wrap arrays; a source that the caller opened is closed by the caller."""
     if isinstance(source, Source):
         return source
     if isinstance(source, str | Path):

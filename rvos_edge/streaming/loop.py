@@ -66,7 +66,7 @@ OnResult = Callable[[Frame, "Result", "NDArray[np.uint8] | None"], "bool | None"
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Milliseconds over the latencies' window."""
+    """Percentiles of latencies in milliseconds."""
 
     p50: float
     p95: float
@@ -97,7 +97,7 @@ class Latencies:
             self.add(name, milliseconds)
 
     def percentiles(self) -> dict[str, Percentiles]:
-        """By name, in the order in which the names first came."""
+        """Percentiles by name, in the order in which the names first came."""
         return {
             name: Percentiles(*(float(value) for value in np.percentile(values, (50, 95, 99))))
             for name, values in self._values.items()
@@ -127,22 +127,22 @@ class Meter:
 
     @property
     def latency(self) -> Percentiles | None:
-        """From capture to mask over the last 128 frames, milliseconds; None before the first."""
+        """Latency from capture to mask over the last 128 frames, milliseconds; None before the first."""
         return self._recent.percentiles().get("latency")
 
     def start(self) -> None:
-        """The loop begins now."""
+        """Start the clock."""
         self._started = self._ended = time.perf_counter()
 
     def segmented(self, frame: Frame, result: Result) -> None:
-        """The mask is there."""
+        """Record the latency and the stage times of a frame whose masks are computed."""
         milliseconds = (time.perf_counter() - frame.captured) * 1000
         self._whole.add("latency", milliseconds)
         self._recent.add("latency", milliseconds)
         self._stages.add_all(result.timings)
 
     def written(self) -> None:
-        """Every sink has the frame."""
+        """Count a frame that every sink has written."""
         self.frames += 1
         self._ended = time.perf_counter()
         self._finished.append(self._ended)

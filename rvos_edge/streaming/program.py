@@ -1,4 +1,4 @@
-"""Other programs at the end of a pipe."""
+"""Programs that run at the other end of a pipe."""
 
 from __future__ import annotations
 

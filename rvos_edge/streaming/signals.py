@@ -63,8 +63,8 @@ def terminate_as_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def born_deaf() -> Iterator[None]:
-    """Block SIGINT and SIGHUP for the processes that are started within the block: their parent ends them."""
+def blocked_for_children() -> Iterator[None]:
+    """Block SIGINT and SIGHUP for the processes that are started within the block, which their parent ends."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

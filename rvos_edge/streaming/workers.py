@@ -15,7 +15,7 @@ from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.engines.registry import settled_backend
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.batch import BatchJob, BatchRow, FileProcessor
-from rvos_edge.streaming.signals import born_deaf
+from rvos_edge.streaming.signals import blocked_for_children
 
 _PATIENCE = 5.0
 """Seconds for a worker to remove its unfinished outputs."""
@@ -57,19 +57,19 @@ def process_files(job: BatchJob, rows: Sequence[BatchRow], *, workers: int = 1) 
 
 
 class _Worker:
-    """A process, our end of its pipe, and the row that it has in hand."""
+    """A worker process, the parent's end of its pipe, and the row that it is working on."""
 
     def __init__(self, job: BatchJob) -> None:
         context = get_context("spawn")  # a fork would inherit the threads of OpenCV and of the backends
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs, job), daemon=True)
         self.row: BatchRow | None = None
-        with born_deaf():  # a signal of the terminal reaches the whole group
+        with blocked_for_children():  # a signal of the terminal reaches the whole group
             self.process.start()
-        theirs.close()  # or the end of the process would not be seen on our end
+        theirs.close()  # or the end of the process would not be seen on this end
 
     def give(self, row: BatchRow | None) -> None:
-        """Hand out a row; None lets the worker go home."""
+        """Send a row; None ends the worker."""
         self.row = row
         with suppress(OSError):  # it has just died: the next wait tells
             self.pipe.send(row)
@@ -147,7 +147,7 @@ def _work(pipe: connection.Connection, job: BatchJob) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Unwind, so that unfinished outputs are removed."""
+    """Raise SystemExit, so that unfinished outputs are removed."""
     signal.signal(number, signal.SIG_IGN)
     raise SystemExit(128 + number)
 

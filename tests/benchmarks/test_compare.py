@@ -55,7 +55,7 @@ def test_without_single_times_only_the_medians_count() -> None:
         ({"source": "clip.mp4"}, "the source is synthetic:0 in one and clip.mp4"),
     ],
 )
-def test_other_work_is_refused(changes: dict[str, object], words: str) -> None:
+def test_results_of_other_workloads_are_not_compared(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=r"a\.json and b\.json cannot be compared") as caught:
         compare(make_result({"o": SLOW}), make_result({"o": FAST}, **changes), names=("a.json", "b.json"))
     assert words in str(caught.value)

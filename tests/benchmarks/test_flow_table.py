@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from support.fake_clips import FakeClips
 from support.tiny_bundle import write_tiny_bundle
 
-from rvos_edge.benchmarks.flow_table import DEFAULT, SettingRow, as_markdown, deadlines, main, measure, settings
+from rvos_edge.benchmarks.flow_table import (
+    DEFAULT,
+    SettingRow,
+    as_markdown,
+    frame_rate_settings,
+    main,
+    measure,
+    settings,
+)
 from rvos_edge.trainer.data.readers.base import Query
 
 FRAMES = 9
@@ -63,10 +71,10 @@ def test_the_arithmetic() -> None:
     ]
 
 
-def test_deadlines_lie_between_no_flow_and_all_of_it() -> None:
-    rates = [setting.options.hold_fps for setting in deadlines([30.0, 50.0, 50.0], [25.0, 25.0, 90.0])]
+def test_frame_rates_lie_between_no_flow_and_all_of_it() -> None:
+    rates = [setting.options.hold_fps for setting in frame_rate_settings([30.0, 50.0, 50.0], [25.0, 25.0, 90.0])]
     assert rates == [pytest.approx(1000 / 40), pytest.approx(1000 / 31.25)]
-    assert deadlines([20.0], [25.0]) == []
+    assert frame_rate_settings([20.0], [25.0]) == []
 
 
 @pytest.mark.parametrize(

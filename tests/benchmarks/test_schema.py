@@ -47,7 +47,7 @@ def test_stage_that_did_not_run_on_every_frame(tmp_path: Path) -> None:
         (lambda document: document["runs"][0].update(fps="12"), "'runs.0.fps'"),
     ],
 )
-def test_what_is_no_result(damage: Callable[[dict[str, Any]], Any], words: str, tmp_path: Path) -> None:
+def test_invalid_result_files_are_refused(damage: Callable[[dict[str, Any]], Any], words: str, tmp_path: Path) -> None:
     document = json.loads(to_json(RESULT))
     damage(document)
     path = tmp_path / "result.json"

@@ -49,10 +49,10 @@ def test_jetson(tmp_path: Path) -> None:
     def ask(command: Sequence[str]) -> str | None:
         return "NV Power Mode: MAXN_SUPER\n2" if command[0] == "nvpmodel" else None
 
-    machine = read_machine(root=orin(tmp_path, locked=True), ask=ask)
+    machine = read_machine(root=orin(tmp_path, locked=True), run=ask)
     assert (machine.name, machine.memory_mib) == ("NVIDIA Jetson Orin Nano Developer Kit", 7619)
     assert machine.cpu == "ARMv8 Processor rev 1 (v8l)"
-    state = read_state(root=tmp_path, ask=ask)
+    state = read_state(root=tmp_path, run=ask)
     assert state.load_average == 0.31
     assert state.governors == ("schedutil",)
     assert state.clocks_locked is True
@@ -60,8 +60,8 @@ def test_jetson(tmp_path: Path) -> None:
     assert state.temperatures_c == {"cpu-thermal": 48.531}
 
 
-def test_clocks_that_may_move(tmp_path: Path) -> None:
-    assert read_state(root=orin(tmp_path, locked=False), ask=nothing).clocks_locked is False
+def test_clocks_are_not_locked_where_they_may_move(tmp_path: Path) -> None:
+    assert read_state(root=orin(tmp_path, locked=False), run=nothing).clocks_locked is False
 
 
 def test_nvidia_card(tmp_path: Path) -> None:
@@ -73,17 +73,17 @@ def test_nvidia_card(tmp_path: Path) -> None:
         return "NVIDIA GeForce RTX 4090, 570.1, P0, 61, 2520 MHz, 10501 MHz, 312.4 W, [N/A], 0x0000000000000004"
 
     write(tmp_path, {"proc/cpuinfo": "model name : Some CPU\n"})
-    assert read_machine(root=tmp_path, ask=ask, uses_gpu=True).name == "NVIDIA GeForce RTX 4090"
-    assert read_machine(root=tmp_path, ask=ask).name.startswith("Some CPU, ")
-    gpu = read_state(root=tmp_path, ask=ask).gpu
+    assert read_machine(root=tmp_path, run=ask, uses_gpu=True).name == "NVIDIA GeForce RTX 4090"
+    assert read_machine(root=tmp_path, run=ask).name.startswith("Some CPU, ")
+    gpu = read_state(root=tmp_path, run=ask).gpu
     assert gpu["clocks.sm"] == "2520 MHz"
     assert gpu["clocks_throttle_reasons.active"] == "0x0000000000000004"
     assert "power.limit" not in gpu
     assert gpu_memory_mib(ask) == 1234
 
 
-def test_machine_that_tells_nothing(tmp_path: Path) -> None:
-    state = read_state(root=tmp_path, ask=nothing)
+def test_machine_without_readable_state(tmp_path: Path) -> None:
+    state = read_state(root=tmp_path, run=nothing)
     assert (state.load_average, state.clocks_locked, state.power_mode) == (None, None, None)
     assert (state.governors, state.temperatures_c, state.gpu) == ((), {}, {})
-    assert read_machine(root=tmp_path, ask=nothing).cores >= 1
+    assert read_machine(root=tmp_path, run=nothing).cores >= 1

@@ -46,12 +46,12 @@ def _build(bundle: Bundle, graph: str, *capabilities: str) -> bytes:
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_ampere_ada_and_blackwell(bundle: Bundle, graph: str) -> None:
+def test_graphs_build_for_ampere_ada_and_blackwell(bundle: Bundle, graph: str) -> None:
     assert len(_build(bundle, graph, "86", "89", "120")) > 10_000
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_turing_where_it_can(bundle: Bundle, graph: str) -> None:
+def test_graphs_build_for_turing_where_supported(bundle: Bundle, graph: str) -> None:
     if graph in TURING_REFUSES[TYPES_IN_FILE[bundle.manifest.graphs["backbone"].precision]]:
         with pytest.raises(UserError, match=f"Graph '{graph}' \\(float32\\) cannot be built by tensorrt-rtx: .*SM75"):
             _build(bundle, graph, "75")

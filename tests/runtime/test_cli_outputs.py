@@ -99,8 +99,7 @@ def test_run(arguments: str, words: str, tiny: Path, home: Path) -> None:
         ("eval --dataset davis16 --checkpoint s --root frames --json s/a.mp4", "s/a.mp4 exists and is something"),
         ("eval --dataset davis16 --checkpoint s --root frames --masks frames", "frames is the source itself"),
         ("bench --json s/a.mp4", "s/a.mp4 exists and is something that rvos-edge did not write"),
-        ("bench --html s/notes.txt", "s/notes.txt exists and is something that rvos-edge did not write"),
-        ("bench --bundle frames/clip --html frames", "frames holds the input frames/clip"),
+        ("bench --json s/notes.txt", "s/notes.txt exists and is something that rvos-edge did not write"),
         ("train edge --output .", "config.json exists and is something that rvos-edge did not write"),
     ],
 )
@@ -141,6 +140,12 @@ def test_json_through_a_pipe(tiny: Path, home: Path) -> None:
     assert read[0].count("\n") == 2
     assert (home / "pipe").is_fifo()
     assert Path("/dev/null").is_char_device()
+
+
+def test_json_to_the_device_of_stdout(tiny: Path, home: Path) -> None:
+    result = run(tiny, "--source", "s/a.mp4", "--json", "/dev/stdout")
+    assert result.exit_code == 0, result.output
+    assert [line[:10] for line in result.stdout.splitlines()] == ['{"frame": ', '{"frame": ']
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 import rvos_edge.trainer.configs
+from rvos_edge.cli import app
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.config import MlmConfig, TrainConfig, load_config
 
@@ -17,7 +19,8 @@ _DOCUMENT = {
     "data": {"sources": [{"kind": "synthetic", "share": 1.0}]},
     "iterations": 5,
 }
-_SHIPPED = sorted(Path(str(rvos_edge.trainer.configs.__file__)).parent.glob("*.yaml"))
+_CONFIGS = Path(str(rvos_edge.trainer.configs.__file__)).parent
+_SHIPPED = sorted(path for path in _CONFIGS.glob("*.yaml") if path.stem != "held-out")
 
 
 @pytest.fixture
@@ -65,6 +68,8 @@ def test_overrides_reach_nested_keys_and_lists(file: Path) -> None:
         ("=3", "write it as key=value"),
         ("iteratoins=3", "unknown key 'iteratoins'"),
         ("optimizer.rate=3", r"unknown key 'optimizer\.rate'"),
+        ("loss.dise=1", "unknown key 'loss.dise'; known keys there are alignment, background, dice"),
+        ("data.sources.0.rot=x", "known keys there are kind, share.$"),
         ("data.sources.1.share=3", "'1' is not in the configuration"),
         ("name.first.second=x", "not in the configuration"),
         ("name.first=x", "not in the configuration"),
@@ -90,6 +95,12 @@ def test_a_wrong_override_is_refused_in_one_sentence(file: Path, override: str, 
     assert "\n" not in str(caught.value)
 
 
+def test_resuming_a_folder_without_a_run_names_the_folder(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", "--resume", str(tmp_path / "nowhere")])
+    assert result.exit_code == 2
+    assert f"--resume {tmp_path / 'nowhere'}: there is no run to continue" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [("a: [1", "not readable YAML"), ("- 1", "mapping of keys"), ("", "mapping")]
 )
@@ -113,7 +124,7 @@ def test_the_stored_configuration_is_the_same_run(file: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("said", ["off", "false", '"off"'])
-def test_off_is_a_word_although_yaml_reads_a_truth_value(said: str, file: Path) -> None:
+def test_amp_off_is_accepted_although_yaml_parses_a_boolean(said: str, file: Path) -> None:
     assert load_config(file, [f"amp={said}"]).amp == "off"
 
 

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 from support.layouts import write_davis17
+from torch.utils.tensorboard import SummaryWriter
 from typer.testing import CliRunner
 
 from rvos_edge.atomic import only_writer
@@ -24,7 +25,6 @@ from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.data.generate.synthetic import SyntheticDataset
 from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.data.sample import Batch, Sample, arrange, collate
-from rvos_edge.trainer.events import EventFile
 from rvos_edge.trainer.loop import Trainer, train
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import small_tokenizer
@@ -279,10 +279,10 @@ def test_a_full_disk_ends_the_command_with_one_sentence(tmp_path: Path, monkeypa
 
 
 def test_training_goes_on_where_events_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: EventFile, step: int, **scalars: float) -> None:
+    def full(self: SummaryWriter, *scalar: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(EventFile, "add", full)
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
     console = _quiet()
     path = train(_config(iterations=2, log_every=1), tmp_path / "run", console=console)
     assert load_training_state(path)["iteration"] == 2
@@ -347,7 +347,7 @@ def test_flow_dropout_of_one_hides_the_flow() -> None:
     assert losses[1] != losses[2]
 
 
-def test_sentence_dropout_hides_parts_of_the_vectors_in_training_alone() -> None:
+def test_sentence_dropout_applies_in_training_only() -> None:
     expressions = [["a dog", "the red ball on the left"]]
     plain, dropped = (_trainer(_config(sentence_dropout=share)).objective for share in (0.0, 0.5))
     seen: list[torch.Tensor] = []

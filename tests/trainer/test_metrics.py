@@ -184,7 +184,7 @@ def test_statistics_are_mean_recall_and_decay() -> None:
     assert statistics(np.linspace(1, 0, 300)).decay == pytest.approx(0.75, abs=0.01), "long videos do not wrap"
 
 
-def test_the_decay_of_long_videos_is_our_own() -> None:
+def test_decay_of_long_videos_does_not_wrap_around() -> None:
     """The public code keeps frame numbers in 8 bits: with 256 frames its last quarter is empty and the decay NaN."""
     values = np.random.default_rng(5).random(300)
     assert statistics(values[:255]).decay == pytest.approx(0.04349026826991492, abs=1e-15), "as the public code says"

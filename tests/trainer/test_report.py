@@ -137,7 +137,7 @@ def test_all_variants_make_all_figures(tmp_path: Path, davis: Path) -> None:
     assert not list(tmp_path.glob(".report*")), "no temporary folder is left"
 
 
-def test_a_figure_without_its_variants_is_left_out_and_the_page_says_so(tmp_path: Path, davis: Path) -> None:
+def test_figure_without_its_variants_is_left_out_with_a_note(tmp_path: Path, davis: Path) -> None:
     only = checkpoint(tmp_path, FULL)
     page = report(ReportOptions([f"mine & yours={only}"], davis, output=tmp_path / "report", every=5), quiet(tmp_path))
     assert set(pictures(page)) == {"queries-04.png", "queries-05.png"}
@@ -172,7 +172,7 @@ def test_a_bundle_stands_beside_the_checkpoints_and_is_no_column(tmp_path: Path,
     )
     table = json.loads((page.parent / "report.json").read_text())
     assert [run["name"] for run in table["runs"]] == ["static", "shipped"]
-    assert "answered by \N{LEFT DOUBLE QUOTATION MARK}shipped\N{RIGHT DOUBLE QUOTATION MARK} (" in page.read_text()
+    assert "segmented by \N{LEFT DOUBLE QUOTATION MARK}shipped\N{RIGHT DOUBLE QUOTATION MARK} (" in page.read_text()
     assert "no flow (fusion: hierarchical, flow: none)" not in page.read_text(), "the static model is there"
     assert f"--bundle {bundle}" in table["command"]
 

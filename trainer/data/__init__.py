@@ -1,1 +1,1 @@
-"""Datasets, composition and cached flow."""
+"""Training data: readers of data sets, generated data, augmentation, stored flow."""

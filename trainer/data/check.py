@@ -1,4 +1,4 @@
-"""What of a data set is there, what is missing and where to get it."""
+"""Check of a data set: present files, missing files and where to get them."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class DataFinding:
     """A row of the table.
 
     Attributes:
-        item: What it is about.
-        expected: What should be there.
-        found: What is there.
-        missing: What is missing or wrong, "" when nothing is.
-        needed: Whether the data set is of no use without it.
-        source: Where to get it.
+        item: The folder, file or split.
+        expected: Expected content.
+        found: Found content.
+        missing: Missing or wrong content; "" where there is none.
+        needed: Whether the data set is useless without it.
+        source: Address of the download.
     """
 
     item: str
@@ -61,17 +61,17 @@ class DataFinding:
 
 
 def check_dataset(name: str, root: Path, *, expressions: Path | None = None) -> list[DataFinding]:
-    """Look through a data set: its folders and files, then every split as training and evaluation would open it.
+    """Check a data set: its folders and files, then every split as training and evaluation open it.
 
-    Of every split some frames and masks are read, at most two of each of 24 videos, and their sizes compared.
+    Of every split at most two frames of 24 videos are read, and the sizes of masks and images compared.
 
     Args:
-        name: One of `DATASETS`.
-        root: The data set's folder.
-        expressions: The expressions' file where it lies elsewhere.
+        name: A name from ``DATASETS``.
+        root: Folder of the data set.
+        expressions: File of the expressions, where it lies elsewhere.
 
     Raises:
-        UserError: There is no such data set or folder.
+        UserError: The data set is unknown, or the folder does not exist.
     """
     if name not in DATASETS:
         raise UserError(f"--dataset {name} is unknown: choose one of {', '.join(DATASETS)}")
@@ -81,12 +81,12 @@ def check_dataset(name: str, root: Path, *, expressions: Path | None = None) -> 
 
 
 def is_complete(findings: Sequence[DataFinding]) -> bool:
-    """Whether nothing needed is missing."""
+    """Whether everything that is needed is present."""
     return not any(finding.missing and finding.needed for finding in findings)
 
 
 def as_table(name: str, root: Path, findings: Sequence[DataFinding]) -> Table:
-    """The findings for people; where to get something stands where something is missing."""
+    """The findings as a table, with the download's address where something is missing."""
     table = Table(title=f"{name} in {escape(str(root))}", show_lines=True)
     for heading in ("item", "expected", "found", "missing", "where to get it"):
         table.add_column(heading, overflow="fold")
@@ -170,7 +170,7 @@ def _refcoco(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
 
 
 def _coco(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
-    del expressions  # sentences are made from the categories
+    del expressions  # generated from the categories
     yield from _pictures(root)
     try:
         coco = CocoDataset(root, size=(32, 32), flow_size=(4, 4))
@@ -201,7 +201,7 @@ DATASETS: dict[str, Callable[[Path, Path | None], Iterator[DataFinding]]] = {
     "coco": _coco,
     "refcoco": _refcoco,
 }
-"""What can be checked, by the names that training and evaluation use."""
+"""Checks by the data set's name, as in training and evaluation."""
 
 
 def _pictures(root: Path) -> Iterator[DataFinding]:
@@ -211,7 +211,7 @@ def _pictures(root: Path) -> Iterator[DataFinding]:
 
 
 def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) -> DataFinding:
-    """Open a split and read some of it."""
+    """Open a split and read a sample of its frames."""
     item, expected = f"split {split}", "expressions, frames and masks that fit"
     try:
         clips = open_clips(split=split)
@@ -233,7 +233,7 @@ def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) ->
 
 
 def _read_some(clips: AnnotatedClips, masks: dict[str, list[int]]) -> tuple[int, list[str]]:
-    """Read frames and masks spread over the split: how many, and what is wrong with them."""
+    """Read frames and masks spread over the split; returns their number and the errors."""
     wrong: list[str] = []
     read = annotated = shown = 0
     for video in clips.videos[:: max(1, len(clips.videos) // _SAMPLED_VIDEOS)][:_SAMPLED_VIDEOS]:

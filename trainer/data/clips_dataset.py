@@ -1,4 +1,4 @@
-"""Any referring video data set as samples for training: a random annotated frame, varied, with its sentences."""
+"""Training samples from a referring video data set: random annotated frames, augmented, with their expressions."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from rvos_edge.trainer.data.transforms import Augmentation, CropView, random_vie
 
 @dataclass(frozen=True)
 class Referred:
-    """One referred object of a video: its id in the annotation (None = every foreground pixel), its sentences."""
+    """A referred object of a video: its id in the annotation (None: the whole foreground) and its expressions."""
 
     object_id: int | None
     sentences: tuple[str, ...]
 
 
 class ClipsDataset:
-    """Annotated frames of referring clips, at random or one by one; a `Countable`.
+    """Annotated frames of referring clips, at random or by number; a `Countable`.
 
     Args:
-        clips: the videos.
-        size: (H,W) of the samples' images.
-        flow_size: (h,w) of the samples' flow.
-        flow: stored flow of these videos, zeros when None.
-        scenery: what a video shows beside its referred objects, category names joined by commas. Of a video listed
-            here any other category may be called absent; of others only what hardly ever occurs.
-        still: the clips are single images: a camera's motion is made up for them.
-        distractors: further sentences that may be tried as absent ones; those of the other videos are always tried.
-        augmentation: how samples are varied.
+        clips: The videos.
+        size: Height and width of the samples' images.
+        flow_size: Height and width of the samples' flow.
+        flow: Stored flow of the videos; zeros by default.
+        scenery: Categories visible beside the referred objects, by video. Any other category counts as absent from a
+            video listed here; from other videos only rare things do.
+        still: The clips are single images: camera motion is synthesised.
+        distractors: Further candidates for absent expressions, besides those of the other videos.
+        augmentation: Augmentation of the samples.
 
     Raises:
-        UserError: a video has no annotated frame, or the stored flow is of other frames.
+        UserError: A video has no annotated frame, or the stored flow belongs to other frames.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ClipsDataset:
         size: tuple[int, int],
         flow_size: tuple[int, int],
         flow: FlowCache | None = None,
-        scenery: Mapping[str, str] | None = None,
+        scenery: Mapping[str, frozenset[str]] | None = None,
         still: bool = False,
         distractors: Sequence[str] = (),
         augmentation: Augmentation | None = None,
@@ -82,29 +82,29 @@ class ClipsDataset:
         self._places = [(video, index) for video, indices in self._annotated.items() for index in indices]
 
     def __len__(self) -> int:
-        """The number of annotated frames."""
+        """Number of annotated frames."""
         return len(self._places)
 
     def sentences(self, video: str) -> list[str]:
-        """All sentences of a video."""
+        """All expressions of a video."""
         return [sentence for referred in self.objects[video] for sentence in referred.sentences]
 
     def frames(self, video: str) -> list[str]:
-        """The names of a video's frames in order."""
+        """Names of a video's frames, in order."""
         return self.clips.frames(video)
 
     def categories(self, video: str) -> frozenset[str]:
-        """Everything a video may hold: its scenery where known, and whatever its sentences may speak of."""
-        scenery = frozenset(filter(None, self._scenery.get(video, "").split(",")))
+        """Categories that a video may show: its scenery where known, and those that its expressions may name."""
+        scenery = self._scenery.get(video, frozenset())
         return scenery.union(*(vocabulary.concepts(sentence) for sentence in self.sentences(video)))
 
     def random_index(self, video: str, rng: np.random.Generator) -> int:
-        """The index of a random annotated frame."""
+        """Index of a random annotated frame."""
         indices = self._annotated[video]
         return indices[int(rng.integers(len(indices)))]
 
     def load(self, video: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """An annotated frame at its own size: BGR uint8 [H,W,3], and the masks of ``objects[video]``, bool [N,H,W]."""
+        """An annotated frame at its own size, BGR uint8 [H,W,3], and the masks of ``objects[video]``, bool [N,H,W]."""
         image = self.clips.image(video, index)
         masks = self.clips.masks(video, index)
         if masks is None:
@@ -113,7 +113,12 @@ class ClipsDataset:
         return image, masks[[ids.index(referred.object_id) for referred in self.objects[video]]]
 
     def scene(self, rng: np.random.Generator, place: tuple[str, int] | None = None) -> LabelledFrame:
-        """A random frame, or that of a video and index, in a random view, with one or two sentences per object."""
+        """A frame in a random view, with one or two expressions per object.
+
+        Args:
+            rng: Random number generator.
+            place: Video and index of the frame; a random one by default.
+        """
         if place is None:
             video = self.videos[int(rng.integers(len(self.videos)))]
             place = video, self.random_index(video, rng)
@@ -143,11 +148,11 @@ class ClipsDataset:
         )
 
     def draw(self, rng: np.random.Generator) -> Sample:
-        """A random frame with its pairs and absent sentences."""
+        """A sample of a random frame, with present and absent expressions."""
         return finish(self.scene(rng), rng, self.augmentation)
 
     def draw_at(self, position: int, rng: np.random.Generator) -> Sample:
-        """The same of one frame; the frames are numbered from 0, video after video."""
+        """A sample of frame number ``position``, counted from 0 through all videos."""
         return finish(self.scene(rng, self._places[position]), rng, self.augmentation)
 
     def _flow(self, video: str, index: int, view: CropView, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -155,11 +160,11 @@ class ClipsDataset:
             return blur_flow(camera_flow(rng, self.size, self.flow_size), rng)
         if self.flow is None or index == 0:
             return np.zeros((*self.flow_size, 2), np.float32)
-        return view.flow(self.flow.read(video, index), self.flow_size, unit=self.flow.image_size(video))
+        return view.flow(self.flow.read(video, index), self.flow_size, unit=self.flow.key.size)
 
 
 class _AllBut(Sequence[str]):
-    """A list without the part from ``start`` to ``end``: one list serves thousands of videos."""
+    """A view of a list without items ``start`` to ``end``: one list serves thousands of videos."""
 
     def __init__(self, items: list[str], start: int, end: int) -> None:
         self._items, self._start, self._gap = items, start, end - start

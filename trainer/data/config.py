@@ -1,89 +1,178 @@
-"""Which data a run trains on: a list of sources with shares, read from the training configuration."""
+"""Data of a training run: a list of sources with shares; each source opens itself."""
 
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from rich.console import Console
-from rich.progress import track
 
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.flow_cache import FlowCache, FlowKey
 from rvos_edge.trainer.data.generate.captions import read_captions
 from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
-from rvos_edge.trainer.data.generate.held_out import load_held_out
+from rvos_edge.trainer.data.generate.held_out import HeldOut, load_held_out
 from rvos_edge.trainer.data.generate.instance_names import read_names
 from rvos_edge.trainer.data.generate.synthetic import SyntheticDataset
 from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.data.readers.a2d import A2dClips
-from rvos_edge.trainer.data.readers.base import AnnotatedClips, ReferringClips, image_paths
+from rvos_edge.trainer.data.readers.base import AnnotatedClips
 from rvos_edge.trainer.data.readers.coco import CocoDataset
 from rvos_edge.trainer.data.readers.davis16 import SCENERY, Davis16Clips
 from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
-from rvos_edge.trainer.data.readers.images import DamagedFileError
 from rvos_edge.trainer.data.readers.refcoco import RefCocoClips
 from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 from rvos_edge.trainer.data.sample import Drawable
 from rvos_edge.trainer.data.transforms import Augmentation
-from rvos_edge.trainer.model.flow import FlowNetwork
-from rvos_edge.trainer.model.hinet import HINet
-from rvos_edge.trainer.model.presets import StrictModel
 
-_DAVIS16 = ("davis", "davis16")
 _ENDLESS = 1 << 40
-"""Length of the mixture: the loop decides how many samples are drawn."""
+"""Length of the mixture: the training loop decides how many samples are drawn."""
 
 
-class DavisSource(StrictModel):
-    """DAVIS-16 videos with their expressions and their stored flow."""
+@dataclass(frozen=True)
+class FlowFolder:
+    """Stored flow of all data sets, in ``ROOT/<hash of key>/<kind>/``: other settings never overwrite it.
 
-    kind: Literal["davis", "davis16"]
+    Attributes:
+        root: The folder.
+        key: Weights and settings of the flow network.
+    """
+
+    root: Path
+    key: FlowKey
+
+    def cache(self, kind: str) -> FlowCache:
+        """The flow of the data set of a source's kind; DAVIS-16 lies in the folder of the key itself."""
+        folder = self.root / hashlib.sha256(repr(self.key).encode()).hexdigest()[:12]
+        return FlowCache(folder if kind in ("davis", "davis16") else folder / kind, key=self.key)
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """Options that all sources of a run share.
+
+    Attributes:
+        size: Height and width of the samples.
+        flow: Stored flow; None for a network without flow.
+        augmentation: Augmentation of the samples.
+        held_out: Words that are never used.
+        distractors: Expressions of the videos, which are tried as absent ones on still images.
+    """
+
+    size: tuple[int, int]
+    flow: FlowFolder | None
+    augmentation: Augmentation
+    held_out: HeldOut | None = None
+    distractors: list[str] = field(default_factory=list)
+
+    @property
+    def sample(self) -> dict[str, Any]:
+        """Arguments that every data set takes: ``size``, ``flow_size`` and ``augmentation``."""
+        scale = self.flow.key.scale if self.flow is not None else 1
+        flow_size = (self.size[0] // scale, self.size[1] // scale)
+        return {"size": self.size, "flow_size": flow_size, "augmentation": self.augmentation}
+
+
+class _Source(StrictModel):
+    kind: str
+    share: float = Field(gt=0)
+    """Share of the samples, relative to the other sources."""
+
+    @abstractmethod
+    def open(self, options: OpenOptions) -> Drawable:
+        """The data set.
+
+        Raises:
+            UserError: A folder or file is missing or damaged.
+        """
+
+    def videos_with_flow(self) -> tuple[str, AnnotatedClips] | None:
+        """Kind and videos whose flow must be stored before ``open``; None for still images and synthetic scenes."""
+        return None
+
+
+class VideoSource(_Source):
+    """Videos of a data set with written expressions and stored flow."""
+
     root: str
     expressions: str | None = None
+    videos: str | list[str] = "train"
+    """A split, or the names of videos."""
+    reader: ClassVar[Callable[..., AnnotatedClips]]
+
+    def clips(self) -> AnnotatedClips:
+        """The videos.
+
+        Raises:
+            UserError: A folder or file is missing or damaged.
+        """
+        if not Path(self.root).is_dir():
+            name = "davis16" if self.kind == "davis" else self.kind
+            raise UserError(
+                f"The {self.kind} folder {self.root} does not exist; set its root in data.sources to where you "
+                f"unpacked it, and look with: rvos-edge data check --dataset {name} --root DIR"
+            )
+        if isinstance(self.videos, str):
+            return type(self).reader(self.root, split=self.videos, expressions=self.expressions)
+        return type(self).reader(self.root, split="train", expressions=self.expressions, videos=self.videos)
+
+    def videos_with_flow(self) -> tuple[str, AnnotatedClips]:
+        return self.kind, self.clips()
+
+    def open(self, options: OpenOptions) -> ClipsDataset:
+        flow = options.flow.cache(self.kind) if options.flow is not None else None
+        data = ClipsDataset(self.clips(), flow=flow, scenery=self.scenery(), **options.sample)
+        options.distractors.extend(sentence for video in data.videos for sentence in data.sentences(video))
+        return data
+
+    def scenery(self) -> dict[str, frozenset[str]] | None:
+        """Categories visible beside the referred objects, by video, where they are known."""
+        return None
+
+
+class DavisSource(VideoSource):
+    """DAVIS-16 videos."""
+
+    kind: Literal["davis", "davis16"]
     videos: Literal["train", "val", "all"] | list[str] = "train"
-    share: float = Field(gt=0)
+    reader: ClassVar[Callable[..., AnnotatedClips]] = Davis16Clips
+
+    def scenery(self) -> dict[str, frozenset[str]]:
+        return SCENERY
 
 
-class Davis17Source(StrictModel):
+class Davis17Source(VideoSource):
     """DAVIS-17 videos, several objects each."""
 
     kind: Literal["davis17"]
-    root: str
-    expressions: str | None = None
     videos: Literal["train", "val", "all"] | list[str] = "train"
-    share: float = Field(gt=0)
+    reader: ClassVar[Callable[..., AnnotatedClips]] = Davis17Clips
 
 
-class YouTubeVosSource(StrictModel):
-    """The training videos of Refer-YouTube-VOS."""
+class YouTubeVosSource(VideoSource):
+    """Training videos of Refer-YouTube-VOS."""
 
     kind: Literal["youtube_vos"]
-    root: str
-    expressions: str | None = None
     videos: Literal["train"] | list[str] = "train"
-    share: float = Field(gt=0)
+    reader: ClassVar[Callable[..., AnnotatedClips]] = YouTubeVosClips
 
 
-class A2dSource(StrictModel):
-    """The training videos of A2D-Sentences."""
+class A2dSource(VideoSource):
+    """Training videos of A2D-Sentences."""
 
     kind: Literal["a2d"]
-    root: str
-    expressions: str | None = None
     videos: Literal["train"] | list[str] = "train"
-    share: float = Field(gt=0)
+    reader: ClassVar[Callable[..., AnnotatedClips]] = A2dClips
 
 
-class RefCocoSource(StrictModel):
-    """Images of RefCOCO, RefCOCO+ or RefCOCOg as static clips with made-up motion."""
+class RefCocoSource(_Source):
+    """Images of RefCOCO, RefCOCO+ or RefCOCOg as clips of one frame, with synthetic camera motion."""
 
     kind: Literal["refcoco"]
     root: str
@@ -91,11 +180,21 @@ class RefCocoSource(StrictModel):
     split: str = "train"
     annotations: str | None = None
     images: str | None = None
-    share: float = Field(gt=0)
+
+    def clips(self) -> AnnotatedClips:
+        """The images.
+
+        Raises:
+            UserError: A folder or file is missing or damaged.
+        """
+        return RefCocoClips(**self.model_dump(exclude={"kind", "share"}))
+
+    def open(self, options: OpenOptions) -> ClipsDataset:
+        return ClipsDataset(self.clips(), still=True, distractors=options.distractors, **options.sample)
 
 
-class JhmdbSource(StrictModel):
-    """Named so that it can be refused: J-HMDB-Sentences has no training videos."""
+class JhmdbSource(_Source):
+    """J-HMDB-Sentences, which has no training videos and is refused."""
 
     kind: Literal["jhmdb"]
 
@@ -106,66 +205,114 @@ class JhmdbSource(StrictModel):
 
 
 class CocoFiles(StrictModel):
-    """A folder of images with instances as COCO's, and what else is known of them."""
+    """A folder of images with COCO instances, and further annotations of them."""
 
     root: str
     split: Literal["all", "train", "held_out"] = "train"
-    """``train`` leaves out the pictures that the swap test asks about, ``held_out`` keeps only those."""
+    """``train`` leaves out the images of the swap test, ``held_out`` keeps only those."""
     lone_only: bool = False
-    """An image with one annotation was annotated for that object alone, so nothing is absent from it."""
+    """An image with one annotation was annotated for that object alone, so that nothing counts as absent from it."""
     names: str | None = None
     """Narrower names of the instances, made with ``python -m rvos_edge.trainer.data.generate.instance_names``."""
     captions: str | None = None
-    """Sentences about the images: JSON, a list of them for each file name."""
+    """Captions of the images: JSON, a list of sentences for each file name."""
     labels: str | None = None
     """A folder of images of garment numbers, with ``labels.json`` beside it."""
 
+    def dataset(self, options: OpenOptions, distractors: Sequence[str] = ()) -> CocoDataset:
+        """The images as a data set.
 
-class CocoSource(CocoFiles):
-    """COCO images as static clips with made-up motion."""
+        Raises:
+            UserError: A folder or file is missing or damaged.
+        """
+        return CocoDataset(
+            self.root,
+            distractors=distractors,
+            split=self.split,
+            lone_only=self.lone_only,
+            names=read_names(Path(self.names)) if self.names else None,
+            captions=read_captions(Path(self.captions)) if self.captions else None,
+            labels=self.labels,
+            held_out=options.held_out,
+            **options.sample,
+        )
+
+
+class CocoSource(CocoFiles, _Source):
+    """COCO images with expressions from their annotations, and synthetic motion."""
 
     kind: Literal["coco"]
-    share: float = Field(gt=0)
+
+    def open(self, options: OpenOptions) -> CocoDataset:
+        return self.dataset(options, options.distractors)
 
 
-class ComposedSource(StrictModel):
+class ComposedSource(_Source):
     """COCO objects pasted into COCO and DAVIS frames, several candidates each."""
 
     kind: Literal["composed"]
     coco: str | CocoFiles
-    """Pictures that lend backgrounds and objects."""
+    """Images of the backgrounds and objects."""
     objects: list[CocoFiles] = Field(default_factory=list)
-    """Further pictures that lend objects."""
+    """Further images of objects."""
     split: Literal["all", "train"] = "train"
-    """Which pictures of ``coco`` when it is a folder's name."""
+    """Images of ``coco`` where it is the name of a folder."""
     davis: str | None = None
     expressions: str | None = None
     davis_backgrounds: float = Field(default=0.5, ge=0, le=1)
+    """Share of backgrounds from DAVIS."""
     riders: float = Field(default=0.25, ge=0, le=1)
     """Probability that the first pasted object is one that people ride, most of them with a rider."""
     grounds: float = Field(default=0.0, ge=0, le=1)
-    """Probability that a pasted object is mirrored by water below it, or casts a shadow."""
+    """Probability of a reflection or a shadow below a pasted object."""
     rows: float = Field(default=0.0, ge=0, le=1)
     """Probability that two to five people or animals of one kind stand in a row."""
-    share: float = Field(gt=0)
+
+    def videos_with_flow(self) -> tuple[str, AnnotatedClips] | None:
+        return None if self.davis is None else self._davis(self.davis).videos_with_flow()
+
+    def open(self, options: OpenOptions) -> ComposedDataset:
+        files = self.coco if isinstance(self.coco, CocoFiles) else CocoFiles(root=self.coco, split=self.split)
+        return ComposedDataset(
+            coco=files.dataset(options),
+            objects=[one.dataset(options) for one in self.objects],
+            # Its expressions are no distractors: they may be true of a composed frame.
+            davis=None if self.davis is None else self._davis(self.davis).open(replace(options, distractors=[])),
+            davis_backgrounds=self.davis_backgrounds,
+            riders=self.riders,
+            grounds=self.grounds,
+            rows=self.rows,
+        )
+
+    def _davis(self, root: str) -> DavisSource:
+        return DavisSource(kind="davis", root=root, expressions=self.expressions, share=1)
 
 
-class SyntheticSourceConfig(StrictModel):
+class SyntheticSourceConfig(_Source):
     """Scenes of the synthetic camera; seeds below 1000 are held out."""
 
     kind: Literal["synthetic"]
-    share: float = Field(gt=0)
+
+    def open(self, options: OpenOptions) -> SyntheticDataset:
+        return SyntheticDataset(**options.sample)
 
 
-VideoSource = DavisSource | Davis17Source | YouTubeVosSource | A2dSource
 Source = Annotated[
-    VideoSource | RefCocoSource | JhmdbSource | CocoSource | ComposedSource | SyntheticSourceConfig,
+    DavisSource
+    | Davis17Source
+    | YouTubeVosSource
+    | A2dSource
+    | RefCocoSource
+    | JhmdbSource
+    | CocoSource
+    | ComposedSource
+    | SyntheticSourceConfig,
     Field(discriminator="kind"),
 ]
 
 
 class DataConfig(StrictModel):
-    """The mixture a run draws from."""
+    """The mixture of sources of a run."""
 
     sources: list[Source] = Field(min_length=1)
     size: tuple[int, int] | None = None
@@ -173,204 +320,63 @@ class DataConfig(StrictModel):
     queries: int = Field(default=4, ge=1)
     """(expression, mask) pairs per sample: vision runs once for all of them."""
     spare_queries: int = Field(default=0, ge=0)
-    """Further pairs per sample, for the alignment loss alone: there a sentence costs next to nothing."""
+    """Further pairs per sample for the alignment loss alone, where a sentence is cheap."""
     absent_share: float = Field(default=0.25, ge=0, lt=1)
     """Share of pairs whose expression names nothing in the frame."""
     view: Literal["edge", "paper"] = "edge"
-    """Augmentation: a random window with changed colours and quality, or the paper's resize to the height of ``size``
-    with a random crop of its width."""
+    """Augmentation: ``edge`` crops a random window and varies colours and quality; ``paper`` resizes to the height of
+    ``size`` and takes a random crop of its width (supplement, section 1)."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a mirrored view, with left and right exchanged in its sentences."""
     flow: str = "runs/flow"
-    """Where the flow of the videos is stored."""
+    """Folder of the stored flow."""
     held_out: bool = False
-    """Never say the words of ``generate/held_out.yaml``, on which the model is judged as on words it was not taught."""
+    """Never use the words of ``generate/held_out.yaml``, on which the model is evaluated as on unknown words."""
     licences: list[str] = Field(default_factory=list)
     """Licences of the data, for the model card."""
 
 
-class NamedMixture(MixtureDataset):
-    """The mixture with the names of its parts, for the card.
+def open_mixture(config: DataConfig, *, size: tuple[int, int], flow: FlowFolder | None, seed: int) -> MixtureDataset:
+    """Open all sources as one data set.
 
-    Attributes:
-        shares: (name, share) of every source.
-    """
-
-    shares: tuple[tuple[str, float], ...] = ()
-
-
-def build_mixture(config: DataConfig, model: HINet, seed: int, *, console: Console) -> NamedMixture:
-    """Open the data sets; the flow of the videos is computed first where the store lacks it.
+    Args:
+        config: The sources.
+        size: Height and width of the samples, unless ``config`` states them.
+        flow: Stored flow of the videos (``extract_flow``); None for a network without flow.
+        seed: Seed of the samples.
 
     Raises:
-        UserError: A folder or file is missing.
+        UserError: A folder or file is missing or damaged, or flow is missing.
     """
-    size = config.size or model.config.size
-    scale = model.flow.scale if model.flow is not None else 1
-    augmentation = Augmentation.paper(flip=config.flip) if config.view == "paper" else Augmentation(flip=config.flip)
-    frame = _Frame(size, (size[0] // scale, size[1] // scale), augmentation)
-    children: list[tuple[Drawable, float]] = []
-    shares: list[tuple[str, float]] = []
-    sentences: list[str] = []
-    # Videos first: their sentences are the hardest absent ones for still images.
-    for source in sorted(config.sources, key=lambda source: not isinstance(source, VideoSource)):
-        child: Drawable
-        if isinstance(source, VideoSource):
-            child = clips = _with_flow(source.kind, _open_videos(source), frame, config, model, console)
-            sentences += [sentence for video in clips.videos for sentence in clips.sentences(video)]
-        elif isinstance(source, RefCocoSource):
-            child = ClipsDataset(_open_refcoco(source), still=True, distractors=sentences, **frame._asdict())
-        elif isinstance(source, CocoSource):
-            child = _open_coco(source, frame, config, sentences)
-        elif isinstance(source, ComposedSource):
-            files = (
-                source.coco if isinstance(source.coco, CocoFiles) else CocoFiles(root=source.coco, split=source.split)
-            )
-            davis = None
-            if source.davis is not None:
-                videos = Davis16Clips(source.davis, split="train", expressions=source.expressions)
-                davis = _with_flow("davis", videos, frame, config, model, console)
-            child = ComposedDataset(
-                coco=_open_coco(files, frame, config),
-                objects=[_open_coco(one, frame, config) for one in source.objects],
-                davis=davis,
-                davis_backgrounds=source.davis_backgrounds,
-                riders=source.riders,
-                grounds=source.grounds,
-                rows=source.rows,
-            )
-        elif isinstance(source, SyntheticSourceConfig):
-            child = SyntheticDataset(**frame._asdict())
-        else:
-            raise AssertionError(f"{source.kind} is refused when the configuration is read")
-        children.append((child, source.share))
-        shares.append((source.kind, source.share))
-    mixture = NamedMixture(
-        children,
+    paper = config.view == "paper"
+    augmentation = Augmentation.paper(flip=config.flip) if paper else Augmentation(flip=config.flip)
+    held_out = load_held_out() if config.held_out else None
+    options = OpenOptions(config.size or size, flow, augmentation, held_out)
+    # Videos first: their expressions are the distractors of the others.
+    sources = sorted(config.sources, key=lambda source: not isinstance(source, VideoSource))
+    total = sum(source.share for source in sources)
+    return MixtureDataset(
+        [(source.open(options), source.share) for source in sources],
         length=_ENDLESS,
         queries=config.queries,
         seed=seed,
         absent_share=config.absent_share,
         spare=config.spare_queries,
-        leave_out=load_held_out().says if config.held_out else None,
+        shares=tuple((source.kind, round(source.share / total, 4)) for source in sources),
+        leave_out=held_out.says if held_out is not None else None,
     )
-    total = sum(share for _, share in shares)
-    mixture.shares = tuple((name, round(share / total, 4)) for name, share in shares)
-    return mixture
 
 
 def expressions_of(sources: Sequence[Source]) -> list[str]:
     """The written expressions of data sets, each once, in a fixed order.
 
     Raises:
-        UserError: A folder or file is missing, or a source's sentences are made up while training.
+        UserError: A folder or file is missing, or a source's expressions are generated during training.
     """
-    said: dict[str, None] = {}
+    found: dict[str, None] = {}
     for source in sources:
-        clips: ReferringClips
-        if isinstance(source, VideoSource):
-            clips = _open_videos(source)
-        elif isinstance(source, RefCocoSource):
-            clips = _open_refcoco(source)
-        else:
+        if not isinstance(source, VideoSource | RefCocoSource):
             raise UserError(f"A source of kind {source.kind} has no written expressions; leave it out of the sources.")
-        said.update(dict.fromkeys(query.expression for video in clips.videos for query in clips.queries(video)))
-    return list(said)
-
-
-def build_flow(clips: AnnotatedClips, store: FlowCache, network: FlowNetwork, *, console: Console) -> None:
-    """Store the flow of every video, as the runtime would compute it; what is there is kept."""
-
-    def estimate(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        return network.stream(frames)
-
-    paths = {video: image_paths(clips, video) for video in clips.videos}
-    missing = [video for video in clips.videos if not store.has(video, paths[video])]
-    for video in track(missing, description="flow", console=console, disable=not missing):
-        store.build(video, paths[video], estimate, images=_readable(clips, video), rebuild=True)
-
-
-def flow_key(network: FlowNetwork, size: tuple[int, int]) -> FlowKey:
-    """What a stored flow depends on besides its frames."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return FlowKey(checkpoint=digest.hexdigest(), size=size, scale=network.scale, iterations=network.iterations)
-
-
-class _Frame(NamedTuple):
-    """What the samples of all sources have in common: sizes of image and flow, (H,W) each, and how they are varied."""
-
-    size: tuple[int, int]
-    flow_size: tuple[int, int]
-    augmentation: Augmentation
-
-
-def _open_videos(source: VideoSource) -> AnnotatedClips:
-    if not Path(source.root).is_dir():
-        raise UserError(
-            f"The {source.kind} folder {source.root} does not exist; set its root in data.sources to where you "
-            f"unpacked it, and look with: rvos-edge data check --dataset {source.kind} --root DIR"
-        )
-    split = source.videos if isinstance(source.videos, str) else "train"
-    videos = None if isinstance(source.videos, str) else source.videos
-    if isinstance(source, Davis17Source):
-        return Davis17Clips(source.root, split=split, expressions=source.expressions, videos=videos)
-    if isinstance(source, YouTubeVosSource):
-        return YouTubeVosClips(source.root, split=split, expressions=source.expressions, videos=videos)
-    if isinstance(source, A2dSource):
-        return A2dClips(source.root, split=split, expressions=source.expressions, videos=videos)
-    return Davis16Clips(source.root, split=split, expressions=source.expressions, videos=videos)
-
-
-def _open_refcoco(source: RefCocoSource) -> RefCocoClips:
-    return RefCocoClips(
-        source.root,
-        split=source.split,
-        expressions=source.expressions,
-        annotations=source.annotations,
-        images=source.images,
-    )
-
-
-def _open_coco(files: CocoFiles, frame: _Frame, config: DataConfig, distractors: Sequence[str] = ()) -> CocoDataset:
-    return CocoDataset(
-        files.root,
-        distractors=distractors,
-        split=files.split,
-        lone_only=files.lone_only,
-        names=read_names(Path(files.names)) if files.names else None,
-        captions=read_captions(Path(files.captions)) if files.captions else None,
-        labels=files.labels,
-        held_out=load_held_out() if config.held_out else None,
-        **frame._asdict(),
-    )
-
-
-def _with_flow(
-    kind: str, clips: AnnotatedClips, frame: _Frame, config: DataConfig, model: HINet, console: Console
-) -> ClipsDataset:
-    """The clips as samples, with their stored flow, which is computed first where it is missing."""
-    store = None
-    if model.flow is not None:
-        # The flow is that of the network's own input size, whatever the size trained at: it is what the runtime sees.
-        key = flow_key(model.flow, model.config.size)
-        # One folder per key: presets with other settings do not overwrite each other's flow; nor do data sets, which
-        # may name different videos alike.
-        folder = Path(config.flow) / hashlib.sha256(repr(key).encode()).hexdigest()[:12]
-        store = FlowCache(folder if kind in _DAVIS16 else folder / kind, key=key)
-        build_flow(clips, store, model.flow, console=console)
-    scenery = SCENERY if kind in _DAVIS16 else None
-    return ClipsDataset(clips, flow=store, scenery=scenery, **frame._asdict())
-
-
-def _readable(clips: AnnotatedClips, video: str) -> Iterator[NDArray[np.uint8]]:
-    """The frames of a video; a damaged one is replaced by the one before it, as if nothing had moved."""
-    last = np.zeros((32, 32, 3), np.uint8)
-    for index in range(len(clips.frames(video))):
-        try:
-            last = clips.image(video, index)
-        except DamagedFileError as error:
-            warnings.warn(f"{error}; its flow is that of a still camera", stacklevel=2)
-        yield last
+        clips = source.clips()
+        found.update(dict.fromkeys(query.expression for video in clips.videos for query in clips.queries(video)))
+    return list(found)

@@ -1,4 +1,4 @@
-"""The batches of a run: batch i is the same whatever happened before, and so is each rank's part of it."""
+"""Batches of a run: batch i, and each rank's part of it, do not depend on earlier batches."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from rvos_edge.trainer.distributed.interrupt import ignore_signals
 from rvos_edge.trainer.distributed.ranks import rank, world
 
 
-class Fed(Protocol):
+class BatchConfig(Protocol):
     """The part of a run's configuration on which its batches depend."""
 
     @property
     def data(self) -> DataConfig:
-        """Whose ``queries`` and ``spare_queries`` are the pairs of a sample."""
+        """Data; its ``queries`` and ``spare_queries`` are the pairs of a sample."""
 
     @property
     def batch(self) -> int:
-        """Samples of a batch, of all processes together."""
+        """Samples per batch, over all processes."""
 
     @property
     def workers(self) -> int:
-        """Loader processes, for each training process."""
+        """Loader processes per training process."""
 
 
-def batches(data: MixtureDataset, config: Fed, *, start: int, stop: int) -> Iterator[Batch]:
-    """This rank's part of the batches from iteration ``start`` to ``stop``.
+def batches(data: MixtureDataset, config: BatchConfig, *, start: int, stop: int) -> Iterator[Batch]:
+    """This rank's part of the batches of iterations ``start`` to ``stop`` (exclusive).
 
-    The whole batch i holds samples ``i*B .. i*B+B-1``, so resuming is starting further on; rank r has every world-th of
+    Batch i holds samples ``i*B .. i*B+B-1``, so that a resumed run starts further on; rank r gets every world-th of
     them, from the r-th.
 
     Raises:
-        UserError: The processes cannot share the batch evenly; or, at that batch, a sample's file cannot be read.
+        UserError: The batch is no multiple of the processes; or, at its batch, a sample cannot be read.
     """
     if config.batch % world():
         raise UserError(f"batch {config.batch} cannot be shared by {world()} processes; make it a multiple of them.")
     loader: DataLoader[Any] = DataLoader(
-        _Guarded(data),
+        _ErrorsAsItems(data),
         batch_size=config.batch // world(),
         sampler=range(start * config.batch + rank(), stop * config.batch, world()),
         num_workers=config.workers,
@@ -52,18 +52,18 @@ def batches(data: MixtureDataset, config: Fed, *, start: int, stop: int) -> Iter
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,
     )
-    return _unguarded(loader)
+    return _raise_errors(loader)
 
 
-def _unguarded(loader: DataLoader[Any]) -> Iterator[Batch]:
+def _raise_errors(loader: DataLoader[Any]) -> Iterator[Batch]:
     for item in loader:
         if isinstance(item, UserError):
             raise item
         yield item
 
 
-class _Guarded(Dataset[Any]):
-    """Hands bad input on as a value: raised in a worker, it would come back with the worker's traceback in it."""
+class _ErrorsAsItems(Dataset[Any]):
+    """Returns user errors as items: an exception raised in a worker would carry the worker's traceback."""
 
     def __init__(self, data: MixtureDataset) -> None:
         self.data = data

@@ -1,4 +1,4 @@
-"""One or several data sets as an endless, exactly repeatable one."""
+"""Several data sets as one endless, exactly reproducible data set."""
 
 from __future__ import annotations
 
@@ -17,26 +17,31 @@ from rvos_edge.trainer.data.readers.images import DamagedFileError
 from rvos_edge.trainer.data.sample import Countable, Drawable, Sample, arrange, keep
 
 _MUTE = 100
+"""Largest number of frames in a row without any expression."""
 _TRIES = 8
-"""Samples in a row that may be damaged: with more, something is wrong with the whole data set."""
+"""Largest number of damaged samples in a row; more means that the data set itself is damaged."""
 
 
 class MixtureDataset(Dataset[Sample]):
-    """Draw from children by weight; sample ``i`` depends on (seed, i) alone, whatever the workers' order.
+    """Samples from data sets by weight; sample ``i`` depends on (seed, i) alone, whatever the order of the workers.
 
-    A single child with a known number of frames is gone through in epochs, each frame once in a new order every time.
+    A single data set of known length is drawn in epochs: each frame once per epoch, in a new order every time.
 
-    A damaged file does not end a run of hours: its sample is replaced by another of the same child, with a warning
-    that names the file. The replacement too depends on (seed, i) alone, so a resumed run draws the same.
+    A damaged file does not end training: another sample of the same data set replaces it, with a warning that names
+    the file. The replacement also depends on (seed, i) alone, so a resumed run draws the same.
 
     Args:
-        children: (data set, weight) pairs.
-        length: how many indices there are (steps times batch size); to resume, start the sampler later.
-        queries: pairs per sample.
-        seed: the run's seed.
-        absent_share: expected share of absent sentences where there are enough present ones.
-        spare: further pairs per sample, after the others.
-        leave_out: tells which sentences are never drawn.
+        children: Pairs of data set and weight.
+        length: Number of samples (iterations times batch size).
+        queries: Number of (expression, mask) pairs per sample.
+        seed: Seed of the run.
+        absent_share: Expected share of absent expressions where there are enough present ones.
+        spare: Number of further pairs per sample, after the others.
+        shares: Names and shares of the children, for the model card.
+        leave_out: Predicate of expressions that are never drawn.
+
+    Raises:
+        UserError: A number or weight is out of range.
 
     Example:
         >>> data = MixtureDataset([(davis, 0.4), (coco, 0.6)], length=8000, queries=4, seed=0)  # doctest: +SKIP
@@ -53,6 +58,7 @@ class MixtureDataset(Dataset[Sample]):
         seed: int,
         absent_share: float = 0.25,
         spare: int = 0,
+        shares: tuple[tuple[str, float], ...] = (),
         leave_out: Callable[[str], bool] | None = None,
     ) -> None:
         weights = np.array([weight for _, weight in children], np.float64)
@@ -62,13 +68,13 @@ class MixtureDataset(Dataset[Sample]):
             raise UserError(f"queries ({queries}) and length ({length}) must be at least 1, spare ({spare}) 0")
         self.children = [child for child, _ in children]
         self.length, self.queries, self.seed, self.absent_share = (length, queries, seed, absent_share)
-        self.spare, self.leave_out = spare, leave_out
+        self.spare, self.shares, self.leave_out = spare, shares, leave_out
         self._cumulative = np.cumsum(weights / weights.sum())
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     @property
     def epoch(self) -> int | None:
-        """Samples of an epoch: the frames of the single child; None where there is no such thing."""
+        """Samples of an epoch: the frames of the single data set; None for several, or for one without a length."""
         only = self.children[0]
         return len(only) if len(self.children) == 1 and isinstance(only, Countable) else None
 
@@ -79,7 +85,7 @@ class MixtureDataset(Dataset[Sample]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
-        # `side` and the clip keep a child of weight 0 from ever being drawn.
+        # side="right": a data set of weight 0 is never drawn.
         child = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.children) - 1)
         for attempt in range(1, _TRIES + 1):
             try:
@@ -88,13 +94,13 @@ class MixtureDataset(Dataset[Sample]):
             except DamagedFileError as error:
                 if attempt == _TRIES:
                     raise UserError(f"{error} ({_TRIES} samples in a row could not be read)") from error
-                # Python shows equal warnings once, so a file drawn again and again is named once.
+                # Python shows equal warnings once: a file that is drawn repeatedly is named once.
                 warnings.warn(f"{error}; another sample takes its place", stacklevel=2)
                 rng = np.random.default_rng([self.seed, index, attempt])
         raise AssertionError("unreachable")
 
     def _say(self, child: int, index: int | None, rng: np.random.Generator) -> Sample:
-        """A sample of which something may be said; where no absent sentences are asked for, something true."""
+        """A sample with expressions; with ``absent_share`` 0, with at least one present object."""
         for _ in range(_MUTE):
             drawn = self._draw(child, index, rng)
             sample = drawn
@@ -106,7 +112,7 @@ class MixtureDataset(Dataset[Sample]):
         raise UserError(f"{_MUTE} frames in a row hold nothing that may be named: check the annotations and held_out")
 
     def _draw(self, child: int, index: int | None, rng: np.random.Generator) -> Sample:
-        """The sample of an index, or just any."""
+        """The sample of an index, or with None a random one."""
         if index is None or self.epoch is None:
             return self.children[child].draw(rng)
         return cast("Countable", self.children[child]).draw_at(self._position(index, self.epoch), rng)
@@ -115,13 +121,13 @@ class MixtureDataset(Dataset[Sample]):
         """The frame that sample ``index`` shows."""
         epoch, place = divmod(index, frames)
         if self._order is None or self._order[0] != epoch:
-            # The last numbers tell this generator from the samples' own.
+            # The last two numbers distinguish this generator from those of the samples.
             self._order = epoch, np.random.default_rng([self.seed, epoch, 0, 1]).permutation(frames)
         return int(self._order[1][place])
 
 
 def quiet_worker(worker: int) -> None:
-    """A DataLoader's ``worker_init_fn``: one thread per worker for OpenCV and torch."""
+    """``worker_init_fn`` of a DataLoader: one thread per worker for OpenCV and PyTorch."""
     del worker
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

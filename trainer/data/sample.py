@@ -1,4 +1,4 @@
-"""What every data set hands out, and how samples become a batch."""
+"""Samples, the interface of the data sets, and batches."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 IGNORE = 255
+"""Value of ignored pixels in the masks of a batch."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,9 @@ class Sample:
 
     Attributes:
         image: uint8 [H,W,3], RGB.
-        flow: float32 [hf,wf,2], frame t -> t-1, in pixels of ``image`` whatever hf and wf are; zeros when unknown.
+        flow: float32 [hf,wf,2], frame t -> t-1, in pixels of ``image`` at any size hf x wf; zeros where unknown.
         masks: bool [N,H,W]; an expression that names something absent has an empty mask.
-        expressions: the N expressions.
+        expressions: The N expressions.
         ignore: bool [H,W], pixels that count for no expression, or None.
     """
 
@@ -33,26 +34,26 @@ class Sample:
 
 
 class Drawable(Protocol):
-    """A data set from which a random number generator draws a sample."""
+    """A data set of random samples."""
 
     def draw(self, rng: np.random.Generator) -> Sample:
-        """Draw one sample; equal generators give equal samples."""
+        """Draw a sample; equal generators give equal samples."""
 
 
 @runtime_checkable
 class Countable(Drawable, Protocol):
-    """A data set with a known number of frames, each of which can be drawn."""
+    """A data set with a known number of frames, which can be drawn by number."""
 
     def __len__(self) -> int:
-        """The number of annotated frames."""
+        """Number of annotated frames."""
 
     def draw_at(self, position: int, rng: np.random.Generator) -> Sample:
-        """Draw a sample of one frame; the generator decides the rest."""
+        """Draw a sample of frame number ``position``; the rest is random."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors for the trainer: vision runs once per image, the text head once per pair.
+    """Tensors of a training step: vision runs once per image, text once per pair.
 
     Attributes:
         image: uint8 [B,3,H,W], RGB.
@@ -82,15 +83,15 @@ def keep(sample: Sample, wanted: Sequence[bool]) -> Sample:
 def arrange(
     sample: Sample, queries: int, rng: np.random.Generator, *, absent_share: float = 0.25, spare: int = 0
 ) -> Sample:
-    """Choose ``queries`` pairs: different objects first, then a share of absent ones; repeat pairs when too few.
+    """Choose ``queries`` pairs of a sample: different objects first, and a share of absent ones; too few are repeated.
 
     Args:
-        sample: what a data set drew, with pairs that are present and pairs that are absent in any order.
-        queries: how many pairs the result has.
-        rng: decides which pairs and their order.
-        absent_share: the expected share of absent pairs when there are enough of both kinds; with 0 there are none
-            unless nothing is present.
-        spare: so many further pairs follow, of those that are left, whichever they are.
+        sample: The sample, with present and absent pairs in any order.
+        queries: Number of pairs of the result.
+        rng: Chooses the pairs and their order.
+        absent_share: Expected share of absent pairs where there are enough of both kinds; with 0 there are none unless
+            nothing is present.
+        spare: Number of further pairs, taken from the rest.
     """
     filled = sample.masks.any(axis=(1, 2))
     present = _spread(sample, rng.permutation(np.flatnonzero(filled)))
@@ -111,7 +112,7 @@ def arrange(
 
 
 def collate(samples: Sequence[Sample], queries: int) -> Batch:
-    """Stack samples of one size, each with ``queries`` pairs (others are arranged first, always the same way)."""
+    """Stack samples of one size into a batch; samples without ``queries`` pairs are arranged first, reproducibly."""
     ready = [s if len(s.expressions) == queries else arrange(s, queries, np.random.default_rng(0)) for s in samples]
     masks = np.stack([s.masks for s in ready]).astype(np.uint8)
     for row, sample in zip(masks, ready, strict=True):
@@ -126,7 +127,7 @@ def collate(samples: Sequence[Sample], queries: int) -> Batch:
 
 
 def _spread(sample: Sample, indices: NDArray[np.int64]) -> list[int]:
-    """Order pairs so that each new mask comes before a second expression for a mask already there."""
+    """Order pairs so that the first expressions of all masks come before the second ones."""
     seen: dict[tuple[int, ...], int] = {}
     ranked = []
     for position, index in enumerate(indices.tolist()):

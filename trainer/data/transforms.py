@@ -1,7 +1,7 @@
-"""The joint augmentation: one view (crop, resize, mirror) for image, masks and flow, then colour and noise.
+"""Augmentation: one view (crop, resize, mirror) for image, masks and flow, then colour and noise.
 
-Sentences of data sets with known instances are made after the view, from what it shows, so they stay true; written
-sentences have left and right swapped when the view mirrors, and are dropped when their place no longer holds.
+Expressions that are generated from instances are made after the view and hold for it. In written expressions left and
+right are swapped where the view mirrors; expressions whose place no longer holds are dropped.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How strongly samples are varied; `Augmentation.none()` only resizes.
+    """Strength of the augmentation; `Augmentation.none()` only resizes.
 
     Attributes:
-        zoom: the window's height is the source's height times a number from this range.
-        stretch: the window's aspect ratio is off by at most this factor.
-        letterbox: probability of a window that reaches beyond the source (bars in a flat colour).
-        flip: probability of a mirrored image.
-        colour: strength of brightness, contrast, saturation and tint changes, 0 to 1.
-        blur: probability of a blur.
-        noise: probability of noise.
-        jpeg: probability of JPEG artefacts.
-        view: how a window is drawn: "edge" as `random_view` says, "paper" as `paper_view`, where of the geometry only
-            ``flip`` counts.
+        zoom: Range of the window's height, as a share of the source's height.
+        stretch: Largest factor by which the window's aspect ratio deviates.
+        letterbox: Probability of a window that extends beyond the source (bars in a flat colour).
+        flip: Probability of a mirrored image.
+        colour: Strength of brightness, contrast, saturation and tint changes, 0 to 1.
+        blur: Probability of a blur.
+        noise: Probability of noise.
+        jpeg: Probability of JPEG artefacts.
+        view: Choice of the window: "edge" as in `random_view`, "paper" as in `paper_view`, where of the geometry only
+            ``flip`` applies.
     """
 
     zoom: tuple[float, float] = (0.6, 1.0)
@@ -43,24 +43,24 @@ class Augmentation:
 
     @classmethod
     def paper(cls, *, flip: float = 0.0) -> Augmentation:
-        """The paper's: a random crop and nothing else, unless mirrored images are asked for."""
+        """The paper's augmentation: a random crop, and mirroring with probability ``flip``."""
         return cls(flip=flip, colour=0.0, blur=0.0, noise=0.0, jpeg=0.0, view="paper")
 
     @classmethod
     def none(cls) -> Augmentation:
-        """Resize only."""
+        """No augmentation: images are only resized."""
         return cls(zoom=(1.0, 1.0), stretch=1.0, letterbox=0.0, flip=0.0, colour=0.0, blur=0.0, noise=0.0, jpeg=0.0)
 
 
 @dataclass(frozen=True)
 class CropView:
-    """A window of a source image, resized to the output and perhaps mirrored.
+    """A window of a source image, resized to the output and optionally mirrored.
 
     Attributes:
-        source: (H,W) of the source.
-        window: (x, y, width, height) in source pixels; it may reach beyond the source.
-        size: (H,W) of the output.
-        flip: mirrored left to right.
+        source: Height and width of the source.
+        window: (x, y, width, height) in source pixels; may extend beyond the source.
+        size: Height and width of the output.
+        flip: Mirrored left to right.
     """
 
     source: tuple[int, int]
@@ -74,7 +74,7 @@ class CropView:
         return self.size[1] / self.window[2], self.size[0] / self.window[3]
 
     def image(self, source: NDArray[np.uint8], *, fill: int = 0) -> NDArray[np.uint8]:
-        """Show an image [h,w,3] or a mask image [h,w] (bilinear); beyond the source lies ``fill``."""
+        """View of an image uint8 [h,w,3] or [h,w] (bilinear), with ``fill`` beyond the source."""
         x0, y0, w, h = self.window
         left, top = max(x0, 0), max(y0, 0)
         right, bottom = min(x0 + w, self.source[1]), min(y0 + h, self.source[0])
@@ -89,11 +89,11 @@ class CropView:
         return cast("NDArray[np.uint8]", cv2.flip(crop, 1) if self.flip else crop)
 
     def mask(self, source: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Show a mask [h,w]."""
+        """View of a mask, bool [h,w]."""
         return self.image(source.view(np.uint8) * np.uint8(255)) > 127
 
     def points(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Move points [N,2] (x, y) of the source, pixel edges at whole numbers, to the output."""
+        """Output coordinates of source points, float32 [N,2] (x, y), with pixel edges at integers."""
         sx, sy = self.scale
         out = (points - np.asarray(self.window[:2], np.float32)) * np.asarray((sx, sy), np.float32)
         if self.flip:
@@ -103,18 +103,18 @@ class CropView:
     def flow(
         self, field: NDArray[np.floating], flow_size: tuple[int, int], *, unit: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
-        """Show a flow field, rescaled to pixels of the output.
+        """View of a flow field, rescaled to pixels of the output.
 
         Args:
-            field: [2,h,w] of the whole source, at any size.
-            flow_size: (h,w) of the result.
-            unit: (H,W) of the image whose pixels the values count; the source's size when None.
+            field: Flow [2,h,w] of the whole source, at any size.
+            flow_size: Height and width of the result.
+            unit: Height and width of the image in whose pixels the values are given; the source's size by default.
 
         Returns:
             float32 [h,w,2]; zero beyond the source.
         """
         height, width = field.shape[1:]
-        # Crop first: only the window's part of a memory map is read.
+        # Crop first, so that only the window's part of a memory map is read.
         fx, fy = width / self.source[1], height / self.source[0]
         x0, y0, w, h = (self.window[0] * fx, self.window[1] * fy, self.window[2] * fx, self.window[3] * fy)
         left, top = max(int(x0) - 1, 0), max(int(y0) - 1, 0)
@@ -155,14 +155,14 @@ def random_view(
     augmentation: Augmentation,
     boxes: NDArray[np.float32] | None = None,
 ) -> CropView:
-    """Draw a window of about the output's aspect ratio that shows at least half of one of the boxes.
+    """A random window of about the output's aspect ratio that shows most of one of the boxes.
 
     Args:
-        rng: the sample's generator.
-        source: (H,W) of the source image.
-        size: (H,W) of the output.
-        augmentation: ranges and probabilities.
-        boxes: float32 [N,4], x0 y0 x1 y1 in source pixels, or None.
+        rng: Random number generator of the sample.
+        source: Height and width of the source image.
+        size: Height and width of the output.
+        augmentation: Ranges and probabilities.
+        boxes: Boxes of the objects, float32 [N,4], x0 y0 x1 y1 in source pixels, or None.
     """
     if augmentation == Augmentation.none():
         return whole_view(source, size)
@@ -195,13 +195,13 @@ def paper_view(
 ) -> CropView:
     """The source resized to the output's height, and a random crop of the output's width (supplement, section 1).
 
-    A source that is then narrower than the output lies somewhere in it, between bars.
+    A source that is then narrower than the output is placed at random between bars (our reading).
 
     Args:
-        rng: the sample's generator.
-        source: (H,W) of the source image.
-        size: (H,W) of the output, 480x480 in the paper.
-        flip: probability of a mirrored image, 0 in the paper.
+        rng: Random number generator of the sample.
+        source: Height and width of the source image.
+        size: Height and width of the output, 480 x 480 in the paper.
+        flip: Probability of a mirrored image, 0 in the paper.
     """
     height, width = source
     window = max(1, round(size[1] * height / size[0]))
@@ -210,7 +210,7 @@ def paper_view(
 
 
 def photometric(image: NDArray[np.uint8], rng: np.random.Generator, augmentation: Augmentation) -> NDArray[np.uint8]:
-    """Vary light, colour and quality of an RGB image [H,W,3] without making colour words false."""
+    """Vary brightness, colour and quality of an image, RGB uint8 [H,W,3], so little that colour words stay true."""
     k = augmentation.colour
     if k > 0 and rng.random() < 0.9:
         luma = np.array([0.299, 0.587, 0.114], np.float32)
@@ -238,7 +238,7 @@ def photometric(image: NDArray[np.uint8], rng: np.random.Generator, augmentation
 
 def _blur(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     if rng.random() < 0.5:
-        # At times so much that little but the motion is left to go by.
+        # Sometimes strong enough that motion is the main cue.
         sigma = rng.uniform(2.0, 5.0) if rng.random() < 0.3 else rng.uniform(0.5, 1.6)
         return cast("NDArray[np.uint8]", cv2.GaussianBlur(image, (0, 0), float(sigma)))
     length = int(rng.integers(3, 18))

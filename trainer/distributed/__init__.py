@@ -1,1 +1,1 @@
-"""Training in several processes, and its clean interruption."""
+"""Distributed training and its clean interruption."""

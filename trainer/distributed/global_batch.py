@@ -1,4 +1,4 @@
-"""Layers that see the whole batch although each process holds a part of it."""
+"""Layers that work on the batch of all ranks: normalisation and dropout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rvos_edge.trainer.distributed.ranks import rank, shared_sum, world
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm2d over the batch of all ranks; for CPUs, where torch has no SyncBatchNorm."""
+    """BatchNorm2d over the batch of all ranks, for CPUs, where PyTorch has no SyncBatchNorm."""
 
     def forward(self, input: Tensor) -> Tensor:
         """[B,C,h,w] -> [B,C,h,w], of the input's dtype."""
@@ -36,22 +36,22 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 class SharedDropout(nn.Dropout):
-    """Dropout that draws for the batch of all ranks and takes this rank's part.
+    """Dropout whose mask is drawn for the batch of all ranks; each rank applies its part.
 
-    The ranks then drop what a single process would have dropped, and not all the same.
+    The ranks together drop exactly what a single process would drop.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """[B,...] -> [B,...]."""
         if not self.training or self.p == 0:
             return input
-        # Channels last or not decides which random number meets which value.
+        # The memory format determines the order of the random numbers: keep that of the input.
         whole = torch.cat([torch.ones_like(input)] * world())
         return input * F.dropout(whole, self.p)[rank() :: world()]
 
 
 def span_ranks(module: nn.Module, device: torch.device) -> None:
-    """Let a network's normalisation and dropout work on the batch of all ranks; frozen norms stay as they are."""
+    """Replace a network's batch norms and dropouts by those of all ranks; frozen norms are unchanged."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d) and child.training:
             module.add_module(name, _shared_norm(child, device))

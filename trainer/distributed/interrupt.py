@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: finish the step, save, then leave."""
+"""Ctrl-C and SIGTERM during training: finish the step, save, then exit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """Remembers a signal instead of dying of it; a second Ctrl-C ends a single process at once.
+    """Context manager that records SIGINT and SIGTERM; a second Ctrl-C ends a single process at once.
 
     Attributes:
-        received: The signal's number, 0 while there was none.
+        received: Number of the signal; 0 before any.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Interrupt:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        # Only the main thread may set handlers; elsewhere signals are not ours.
+        # Only the main thread may set signal handlers.
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._remember) for number in _SIGNALS}
         return self
@@ -34,20 +34,20 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        # torchrun passes a terminal's Ctrl-C on: there the second one is no second wish.
+        # torchrun forwards the terminal's Ctrl-C: every process receives it twice.
         if self.received and number == signal.SIGINT and world() == 1:
             raise KeyboardInterrupt
         self.received = number
 
 
 def ignore_signals() -> None:
-    """For a loader's worker: the process that started it finishes its step first, and then ends it."""
+    """Ignore SIGINT and SIGTERM in a loader's worker; the training process ends it after its step."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def leave(number: int) -> None:
-    """End as a signal would: KeyboardInterrupt, or exit code 143 for SIGTERM."""
+    """Exit as the signal would: raise KeyboardInterrupt, or SystemExit with code 143 for SIGTERM."""
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)

@@ -1,8 +1,7 @@
-"""Training by several processes, started by ``torchrun``: what a rank asks of the others.
+"""Collective operations of distributed training, started by ``torchrun``.
 
-Every function works in a single process too, where it leaves its argument alone. Rank r takes samples r::world of each
-batch, and a rank's loss is made so that its mean over the ranks is the loss of the whole batch: DistributedDataParallel
-averages the gradients.
+In a single process every function returns its argument. Rank r takes samples r::world of each batch. The loss of a rank
+is scaled so that the mean over ranks is the loss of the whole batch, as DistributedDataParallel averages gradients.
 """
 
 from __future__ import annotations
@@ -21,27 +20,27 @@ from rvos_edge.errors import UserError
 
 _Result = TypeVar("_Result")
 
-# Rank 0 may compute the flow of a whole data set while the others wait.
+# Rank 0 may extract the flow of a whole data set while the others wait.
 _PATIENCE = timedelta(days=7)
 _patient: Any = None
-"""The group of those who wait for rank 0."""
+"""Process group with a long timeout, for waiting on rank 0."""
 
 
 def world() -> int:
-    """The number of processes."""
+    """Number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Number of this process, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 @contextlib.contextmanager
 def joined() -> Iterator[torch.device]:
-    """Join the processes that torchrun's environment names, if it does; yields this process's device.
+    """Join the process group of torchrun's environment, if there is one; yields this process's device.
 
-    Tensors on the CPU travel by gloo, those on GPUs by nccl.
+    CPU tensors are exchanged by gloo, those on GPUs by nccl.
 
     Raises:
         UserError: There are more processes than GPUs on this machine.
@@ -71,10 +70,14 @@ def joined() -> Iterator[torch.device]:
 
 
 def first(action: Callable[[], _Result]) -> _Result | None:
-    """Run something on rank 0 while the others wait; its result there, None elsewhere.
+    """Run an action on rank 0 while the others wait.
+
+    Returns:
+        The action's result on rank 0, None on other ranks.
 
     Raises:
-        UserError: On rank 0, what the action raised; the other ranks leave with exit code 2 and without a word.
+        UserError: On rank 0, the action's error.
+        SystemExit: On other ranks after an error, with code 2.
     """
     if world() == 1:
         return action()
@@ -92,7 +95,7 @@ def first(action: Callable[[], _Result]) -> _Result | None:
 
 
 def largest(code: int) -> int:
-    """The largest of the ranks' numbers."""
+    """Largest of the ranks' numbers."""
     if world() == 1:
         return code
     value = torch.tensor(code)
@@ -101,7 +104,7 @@ def largest(code: int) -> int:
 
 
 def average(value: Tensor) -> Tensor:
-    """The mean over the ranks, without gradient."""
+    """Mean over the ranks, without gradient."""
     value = value.detach()
     if world() == 1:
         return value
@@ -111,25 +114,25 @@ def average(value: Tensor) -> Tensor:
 
 
 def per_rank(count: Tensor) -> Tensor:
-    """What to divide a rank's sum over counted things by: the count over all ranks, at least 1, per rank.
+    """Divisor of a rank's sum: the count over all ranks, at least 1, divided by the number of ranks.
 
-    The mean of the quotients over the ranks is then the mean over all counted things, however they are spread.
+    The mean of the quotients over the ranks is the mean over all counted items, however they are distributed.
     """
     return (average(count) * world()).clamp(min=1) / world()
 
 
 def shared_sum(value: Tensor) -> Tensor:
-    """The sum over the ranks; gradients come back from all of them."""
+    """Sum over the ranks, with gradients from all of them."""
     return value if world() == 1 else _Sum.apply(value)
 
 
 def gathered(value: Tensor) -> Tensor:
-    """[n,...] of every rank, one after the other: [world*n,...]; gradients come back from all of them."""
+    """Concatenation of [n,...] over the ranks, [world*n,...], with gradients from all of them."""
     return value if world() == 1 else _Gather.apply(value)
 
 
 def gathered_list(items: Sequence[_Result]) -> list[_Result]:
-    """The items of every rank, in the order of ``gathered``."""
+    """Items of all ranks, in the order of ``gathered``."""
     if world() == 1:
         return list(items)
     parts: list[Any] = [None] * world()

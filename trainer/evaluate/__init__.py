@@ -1,4 +1,4 @@
-"""Figures of a checkpoint or a bundle: video and image benchmarks, held-out synthetic scenes and the swap test."""
+"""Evaluation of a checkpoint or a bundle: video and image benchmarks, synthetic scenes and the swap test."""
 
 from __future__ import annotations
 
@@ -31,25 +31,26 @@ DATASETS = (*SOURCES, "synthetic", "swap", "all")
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions:
-    """What is evaluated, on what and how; the fields are the options of the command line.
+    """Options of an evaluation; the fields are the options of the command line.
 
     Attributes:
-        checkpoint: A checkpoint directory.
-        bundle: A bundle directory; exactly one of the two.
-        backend: Runs the bundle (``engines.choose.BACKENDS``); the same on every machine by default.
-        dataset: One of ``DATASETS``; "all" is davis16, synthetic and swap.
-        root: The data set's folder; for swap and all the DAVIS-16 folder.
-        coco: The COCO excerpt, for the swap test; without it only synthetic scenes are swapped.
-        split: A split of the data set, or names of videos with commas; its usual one when None.
-        expressions: The sentences; the data set's own file when None. Any JSON in the form of Refer-YouTube-VOS.
-        every: Score every n-th frame (J and F); all are seen.
-        protocol: Which frames count, see ``Rules``.
-        teach: Show so many frames of each object of a video, evenly spread, and score the others; bundles only.
-        adapt: "once" lets queries settle on their own masks, as the runtime does; bundles only.
+        checkpoint: Checkpoint directory.
+        bundle: Bundle directory; exactly one of the two is given.
+        backend: Backend of the bundle (``engines.registry.BACKENDS``); by default the one of every machine.
+        dataset: A name from ``DATASETS``; "all" means davis16, synthetic and swap.
+        root: Folder of the data set; for swap and all that of DAVIS-16.
+        coco: Folder of COCO for the swap test; without it only synthetic scenes are used.
+        split: A split of the data set, or names of videos separated by commas; by default ``SOURCES[dataset].split``.
+        expressions: File of the expressions; the data set's own by default. JSON in the format of Refer-YouTube-VOS.
+        every: Score every n-th frame (J and F); all frames are run.
+        protocol: Frames that are scored, see ``Rules``.
+        teach: Number of annotated frames, evenly spread, with which each object's query is taught; the others are
+            scored. Bundles only.
+        adapt: "once" lets queries adapt to their own masks, as the runtime does; bundles only.
         masks: Folder for the predicted masks.
-        json: Where the figures go. While the evaluation runs, those of the finished videos lie beside it, in
+        json: File of the results. During the evaluation the results of finished videos lie beside it, in
             NAME.partial.jsonl.
-        resume: Go on with an interrupted evaluation; otherwise start anew.
+        resume: Continue an interrupted evaluation; False starts anew.
         card: Write the bundle's model card (README.md beside its manifest).
     """
 
@@ -72,52 +73,54 @@ class EvalOptions:
 
 
 def evaluate(options: EvalOptions, *, console: Console | None = None) -> dict[str, Any]:
-    """Evaluate a checkpoint or a bundle, print tables, and write the figures.
+    """Evaluate a checkpoint or a bundle, print tables, and write the results.
 
     Args:
-        options: What to do.
-        console: Where tables and the progress bar are drawn.
+        options: The options.
+        console: Console of the tables and the progress bar.
 
     Returns:
-        ``model``, ``command`` and, as asked for, ``davis16`` (with ``attributes`` where db_info.yml lies in the
-        folder), ``davis17``, ``youtube-vos``, ``a2d``, ``jhmdb``, ``refcoco``, ``synthetic`` and ``swap``.
+        Results by data set, JSON-able: ``model``, ``command``, and the evaluated of ``davis16`` (with ``attributes``
+        where the folder holds db_info.yml), ``davis17``, ``youtube-vos``, ``a2d``, ``jhmdb``, ``refcoco``,
+        ``synthetic`` and ``swap``.
 
     Raises:
-        UserError: Options that do not fit together, missing files, or an interrupted evaluation of something else.
+        UserError: Options contradict each other, a file is missing, or ``json`` belongs to an interrupted evaluation
+            with other options.
 
     Example:
-        >>> evaluate(Options(checkpoint=Path("runs/edge/checkpoint"), dataset="synthetic"))  # doctest: +SKIP
+        >>> evaluate(EvalOptions(checkpoint=Path("runs/edge/checkpoint"), dataset="synthetic"))  # doctest: +SKIP
     """
     _check(options)
     console = console or Console()
-    ledger = Ledger(_beside(options.json), _facts(options), resume=options.resume)
+    ledger = Ledger(_partial_file(options.json), _facts(options), resume=options.resume)
     if len(ledger):
         console.print(f"going on with {ledger.path}: {len(ledger)} parts are done")
     folder = options.checkpoint or options.bundle or Path()
-    figures: dict[str, Any] = {"model": folder.resolve().name, "command": _command(options)}
+    results: dict[str, Any] = {"model": folder.resolve().name, "command": _command(options)}
     try:
         with open_predictor(
             options.checkpoint, options.bundle, backend=options.backend, adapt=options.adapt
         ) as predictor:
-            figures |= _run(options, predictor, ledger, console)
+            results |= _run(options, predictor, ledger, console)
     except KeyboardInterrupt:
         if ledger.path is not None and len(ledger):
             console.print(f"interrupted: {len(ledger)} parts are kept in {ledger.path}; the same command goes on")
         raise
-    show(figures, console)
+    show(results, console)
     if options.json is not None:
-        write_output(options.json, json.dumps(figures, indent=2) + "\n")
-        console.print(f"figures: {options.json}")
+        write_output(options.json, json.dumps(results, indent=2) + "\n")
+        console.print(f"results: {options.json}")
     ledger.remove()
     if options.masks is not None:
         console.print(f"masks: {options.masks}")
     if options.card and options.bundle is not None:
-        console.print(f"card: {write_card(options.bundle, figures, card_facts(options.bundle))}")
-    return figures
+        console.print(f"card: {write_card(options.bundle, results, card_facts(options.bundle))}")
+    return results
 
 
 def _run(options: EvalOptions, predictor: Predictor, ledger: Ledger, console: Console) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     dataset = "davis16" if options.dataset == "all" else options.dataset
     masks = None if options.masks is None else MaskFolder(options.masks)
     with progress_bar(console) as progress:
@@ -125,22 +128,22 @@ def _run(options: EvalOptions, predictor: Predictor, ledger: Ledger, console: Co
             clips = open_clips(dataset, options.root, options.split, options.expressions)
             rules = Rules(options.every, options.protocol, masks, options.teach)
             result = evaluate_clips(predictor, clips, dataset, rules=rules, ledger=ledger, progress=progress)
-            figures[dataset] = {"split": options.split or SOURCES[dataset].split, **result}
+            results[dataset] = {"split": options.split or SOURCES[dataset].split, **result}
             info = find_attributes(options.root) if dataset == "davis16" else None
             if info is not None:
                 regions = {video: row["j"] for video, row in result["videos"].items()}
-                figures[dataset]["attributes"] = attribute_table(info, regions)
+                results[dataset]["attributes"] = attribute_table(info, regions)
         for name in ("synthetic", "swap"):
             if options.dataset not in (name, "all"):
                 continue
             row = ledger.get(name, "")
             if row is None:
-                row = ledger.put(name, "", _alone(name, options, predictor, progress))
-            figures[name] = row
-    return figures
+                row = ledger.put(name, "", _run_generated(name, options, predictor, progress))
+            results[name] = row
+    return results
 
 
-def _alone(name: str, options: EvalOptions, predictor: Predictor, progress: Any) -> Metrics:
+def _run_generated(name: str, options: EvalOptions, predictor: Predictor, progress: Any) -> Metrics:
     if name == "synthetic":
         return evaluate_synthetic(predictor, progress=progress)
     return evaluate_swap(predictor, options.coco, options.root, expressions=options.expressions, progress=progress)
@@ -148,7 +151,7 @@ def _alone(name: str, options: EvalOptions, predictor: Predictor, progress: Any)
 
 def _check(options: EvalOptions) -> None:
     if (options.checkpoint is None) == (options.bundle is None):
-        raise UserError("Give either --checkpoint or --bundle, not both and not neither.")
+        raise UserError("Give either --checkpoint or --bundle.")
     if options.dataset not in DATASETS:
         raise UserError(f"Unknown --dataset '{options.dataset}'; choose one of {', '.join(DATASETS)}.")
     if options.card and options.bundle is None:
@@ -177,12 +180,12 @@ def _check(options: EvalOptions) -> None:
     check_inputs([options.masks] if options.masks is not None else [], inputs)
 
 
-def _beside(path: Path | None) -> Path | None:
+def _partial_file(path: Path | None) -> Path | None:
     return None if path is None else path.with_name(f"{path.stem}.partial.jsonl")
 
 
 def _facts(options: EvalOptions) -> dict[str, Any]:
-    """What must be the same for an interrupted evaluation to go on: the model, the options and the sentences."""
+    """Facts that must be unchanged for an interrupted evaluation to continue: model, options and expressions."""
     facts: dict[str, Any] = {"model": model_hash(options.checkpoint, options.bundle), "version": __version__}
     for name in ("backend", "dataset", "split", "every", "protocol", "teach", "adapt"):
         facts[name] = getattr(options, name)
@@ -195,7 +198,7 @@ def _facts(options: EvalOptions) -> dict[str, Any]:
 
 
 def _command(options: EvalOptions) -> str:
-    """The command line that gives these figures again; folders by their names alone."""
+    """The command line that repeats the evaluation; folders by their names alone."""
     words = ["rvos-edge eval", f"--dataset {options.dataset}"]
     for field in fields(options):
         value = getattr(options, field.name)

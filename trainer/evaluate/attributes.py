@@ -1,4 +1,4 @@
-"""The attribute table of DAVIS-16: mean J over the videos that share a difficulty, beside the paper's row."""
+"""The attribute table of DAVIS-16: mean J over the videos of an attribute, beside the paper's row."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NAMES = {
 
 
 def find_attributes(root: Path) -> Path | None:
-    """The official db_info.yml in a DAVIS folder, if it is there."""
+    """Path of the official db_info.yml in a DAVIS folder; None where there is none."""
     places = (root / "db_info.yml", root / "Annotations" / "db_info.yml", root / "Annotations" / "480p" / "db_info.yml")
     return next((path for path in places if path.is_file()), None)
 
@@ -53,9 +53,9 @@ def attribute_table(path: Path, regions: Mapping[str, float | None]) -> Metrics:
         regions: J by video.
 
     Returns:
-        ``official``: whether the videos are exactly the 20 official validation videos, on which alone the paper's row
-        compares; ``unlisted``: videos that the file does not know; ``rows``: by attribute ``j`` (None where no video
-        has it), ``videos`` and ``paper``.
+        ``official``: whether the videos are the 20 official validation videos, without which the paper's row does not
+        compare; ``unlisted``: videos that the file does not list; ``rows``: by attribute ``j`` (None where no video has
+        it), the number of ``videos``, and ``paper``.
 
     Raises:
         UserError: The file is damaged.

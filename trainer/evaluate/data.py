@@ -1,4 +1,4 @@
-"""The data sets that can be judged, opened by name."""
+"""Data sets of the evaluation, opened by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 
 @dataclass(frozen=True)
 class EvaluationSource:
-    """How a data set is opened: its reader, the split that is judged by default, and all of its splits."""
+    """Reader, default split and splits of a data set."""
 
     reader: Callable[..., AnnotatedClips]
     split: str
@@ -39,10 +39,10 @@ def open_clips(dataset: str, root: Path, split: str | None = None, expressions: 
     """Open a split of a data set.
 
     Args:
-        dataset: A name of ``SOURCES``.
-        root: Its folder.
-        split: A split, or names of videos with commas; the one that is usually judged when None.
-        expressions: The file of the sentences; the reader's own when None.
+        dataset: A name from ``SOURCES``.
+        root: Folder of the data set.
+        split: A split, or names of videos separated by commas; the data set's default split by default.
+        expressions: File of the expressions; the data set's own by default.
 
     Raises:
         UserError: The name, the split or a file does not exist.

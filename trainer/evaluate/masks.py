@@ -1,4 +1,4 @@
-"""Predicted masks as files, in the layouts that the public evaluation codes and servers read."""
+"""Predicted masks as files, in the layouts of the public evaluation codes and servers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from rvos_edge.streaming.sinks import indexed_png
 class MaskFolder:
     """A folder of predicted masks at the size of the frames.
 
-    ``Annotations/VIDEO/KEY/FRAME.png``: one query each, 0 or 255 (the form of the Refer-YouTube-VOS server).
-    ``Combined/SET/VIDEO/FRAME.png``: DAVIS-17, the ids of all objects in the palette of DAVIS; every SET is a folder
-    of results for the public davis2017-evaluation.
+    ``Annotations/VIDEO/KEY/FRAME.png``: one query each, 0 or 255 (format of the Refer-YouTube-VOS server).
+    ``Combined/SET/VIDEO/FRAME.png``: DAVIS-17, ids of all objects in the palette of DAVIS; every SET is a folder of
+    results for the public davis2017-evaluation.
 
-    A video's folders get their names when the video is whole; older ones are replaced.
+    The folders of a video get their names when the video is complete, replacing older ones.
 
     Args:
-        root: Made if it is missing.
+        root: The folder; created if missing.
 
     Raises:
-        UserError: It is a file or cannot be written.
+        UserError: The folder is a file or cannot be written.
     """
 
     def __init__(self, root: Path) -> None:
@@ -39,7 +39,7 @@ class MaskFolder:
 
     @contextlib.contextmanager
     def video(self, name: str) -> Iterator[VideoMasks]:
-        """Take one video's masks; on an error nothing of them stays."""
+        """Collect the masks of a video; after an error none of them is left."""
         with _writing(self.root), contextlib.ExitStack() as folders:
             yield VideoMasks(self.root, name, folders)
 
@@ -53,15 +53,15 @@ class VideoMasks:
         self._folders: dict[Path, Path] = {}
 
     def write(self, key: str, frame: str, mask: NDArray[np.bool_]) -> None:
-        """Keep the answer to a query on a frame, bool [H,W]."""
+        """Store the mask of a query on a frame, bool [H,W]."""
         folder = self._folder(_inside(self.root / "Annotations", self.video))
         image = mask.view(np.uint8) * np.uint8(255)
-        # Little compression: masks are nearly empty, and effort costs more time than it saves space.
+        # Level 1: masks compress well at any level, and higher ones are slow.
         content = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
         self._put(_inside(folder, key, f"{frame}.png"), mark_png(content))
 
     def write_objects(self, runs: str, frame: str, ids: NDArray[np.uint8]) -> None:
-        """Keep the map of object ids, uint8 [H,W], of one set of expressions."""
+        """Store the map of object ids, uint8 [H,W], of a set of expressions."""
         folder = self._folder(_inside(self.root / "Combined", runs, self.video))
         self._put(_inside(folder, f"{frame}.png"), indexed_png(ids))
 
@@ -78,7 +78,7 @@ class VideoMasks:
 
 
 def _inside(root: Path, *names: str) -> Path:
-    """A path below ``root``; names come from the data set's files and must not lead out of it."""
+    """A path below ``root``; names from a data set's files must not lead out of it."""
     for name in names:
         parts = name.split("/")
         if any(part in ("", ".", "..") for part in parts) or "\\" in name or "\0" in name:

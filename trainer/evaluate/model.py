@@ -1,4 +1,4 @@
-"""What is judged: a checkpoint or a bundle behind the same three methods."""
+"""Checkpoints and bundles behind one interface."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from rvos_edge.segmenter import Segmenter
 from rvos_edge.trainer.checkpoint import load_checkpoint
 from rvos_edge.trainer.predictor import TorchSegmenter
 
-Asked = Query
-"""A sentence or a taught query, as ``set_queries`` takes it; data sets call their expressions queries."""
+PredictorQuery = Query
+"""A sentence or a taught query; ``readers.base.Query`` is an expression of a data set."""
 
 
 class Predictor(Protocol):
-    """Segments what sentences name, frame after frame of one video."""
+    """Segments the frames of a video by its queries."""
 
     def reset(self) -> None:
-        """Forget the video; the next frame is a first frame. The queries stay."""
+        """Forget the previous frame; the queries stay."""
 
-    def set_queries(self, queries: Sequence[Asked]) -> None:
-        """Say what to segment from the next frame on."""
+    def set_queries(self, queries: Sequence[PredictorQuery]) -> None:
+        """Set the queries of the following frames."""
 
     def teach(
         self,
@@ -39,31 +39,24 @@ class Predictor(Protocol):
         masks: Sequence[NDArray[np.bool_]],
         previous: Sequence[NDArray[np.uint8] | None],
         sentence: str,
-    ) -> Asked:
-        """A query that is taught what the frames show, as ``Segmenter.teach``.
+    ) -> PredictorQuery:
+        """Teach a query by frames and masks, as ``Segmenter.teach``.
 
         Raises:
-            UserError: This predictor cannot.
+            UserError: The predictor does not support it.
         """
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """uint8 [H,W,3] BGR -> bool [Q,H,W] at the frame's size."""
+        """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size."""
 
 
 class BundlePredictor:
-    """A bundle's runtime as a ``Predictor``; nothing but the masks and the presence is used."""
+    """A bundle's runtime as a ``Predictor``."""
 
     def __init__(self, segmenter: SegmenterProtocol) -> None:
         self.segmenter = segmenter
+        self.reset, self.set_queries = segmenter.reset, segmenter.set_queries
         self.presence: NDArray[np.float32] | None = None
-
-    def reset(self) -> None:
-        """Forget the video."""
-        self.segmenter.reset()
-
-    def set_queries(self, queries: Sequence[Asked]) -> None:
-        """Say what to segment."""
-        self.segmenter.set_queries(queries)
 
     def teach(
         self,
@@ -71,14 +64,18 @@ class BundlePredictor:
         masks: Sequence[NDArray[np.bool_]],
         previous: Sequence[NDArray[np.uint8] | None],
         sentence: str,
-    ) -> Asked:
-        """A query that is taught what the frames show."""
+    ) -> PredictorQuery:
+        """Teach a query by frames and masks, as ``Segmenter.teach``.
+
+        Raises:
+            UserError: The segmenter does not support it.
+        """
         if not isinstance(self.segmenter, Segmenter):
             raise UserError("--teach needs the Python runtime; leave --runtime out.")
         return self.segmenter.teach(frames, masks, like=sentence, previous=previous)
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """uint8 [H,W,3] BGR -> bool [Q,H,W]."""
+        """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size."""
         result = self.segmenter.step(frame)
         self.presence = result.presence if self.segmenter.bundle.manifest.has_presence else None
         return result.masks
@@ -88,10 +85,16 @@ class BundlePredictor:
 def open_predictor(
     checkpoint: Path | None, bundle: Path | None, *, backend: str, adapt: str = "off"
 ) -> Iterator[Predictor]:
-    """Load the one that is not None; ``backend`` runs a bundle (``engines.registry.BACKENDS``).
+    """Load a checkpoint or a bundle, whichever is not None.
+
+    Args:
+        checkpoint: Checkpoint directory.
+        bundle: Bundle directory.
+        backend: Backend of the bundle (``engines.registry.BACKENDS``).
+        adapt: "off", or "once" to let queries adapt to their own masks; bundles only.
 
     Raises:
-        UserError: It is missing or damaged.
+        UserError: The directory is missing or damaged.
     """
     if checkpoint is not None:
         yield TorchSegmenter(load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu")
@@ -100,10 +103,10 @@ def open_predictor(
 
 
 def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:
-    """A SHA-256 that changes whenever the model does; a bundle's manifest holds the hashes of its graphs.
+    """SHA-256 of a checkpoint's files, or of a bundle's manifest, which holds the hashes of its graphs.
 
     Raises:
-        UserError: The files are missing.
+        UserError: A file is missing.
     """
     names = ("manifest.json",) if bundle is not None else ("config.json", "model.safetensors", "tokenizer.json")
     folder = bundle or checkpoint or Path()

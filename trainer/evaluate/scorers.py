@@ -1,7 +1,7 @@
-"""How the answers of one video become figures, and the figures of all videos become those of a data set.
+"""Scorers of single videos, and totals over a data set.
 
-A judge says which queries must be answered together, takes the scored frames one by one, and ends with a row of plain
-numbers. Rows alone make the totals, so that videos may be judged at different times.
+A scorer states which queries are run together, takes the scored frames one by one, and returns a row of plain numbers.
+Totals are computed from rows alone, so that videos may be scored at different times.
 """
 
 from __future__ import annotations
@@ -19,67 +19,67 @@ from rvos_edge.trainer.metrics import IouMeter, boundary_accuracy, combine_objec
 
 Masks = NDArray[np.bool_]
 Metrics = dict[str, Any]
-"""Figures by name, as JSON has them."""
-FIGURES = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay")
+"""Metrics by name, as JSON has them."""
+DAVIS_METRICS = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay")
 SETTINGS = ("standard", "binary")
-_TOGETHER = 24
-"""So many queries are answered in one pass over a video; memory grows with their number."""
+_QUERIES_PER_PASS = 24
+"""Largest number of queries that are run together; memory grows with it."""
 
 
 class Scorer(Protocol):
-    """Judges one video.
+    """Scores one video.
 
     Attributes:
-        passes: The numbers of the queries that are answered in each pass over the video.
+        passes: Numbers of the queries that are run together, one list per pass over the video.
     """
 
     passes: list[list[int]]
 
-    def add(self, number: int, truth: Masks, answers: Masks) -> None:
-        """One scored frame of pass ``number``: truth and answers bool [n,H,W] of its queries."""
+    def add(self, number: int, truth: Masks, predicted: Masks) -> None:
+        """Add a scored frame of pass ``number``: ground truth and prediction of its queries, bool [n,H,W] each."""
 
     def row(self) -> Metrics:
-        """The video's figures, JSON-able."""
+        """The video's scores, JSON-able."""
 
 
 class RegionScorer:
     """J and F of every expression on its own (DAVIS-16, Refer-YouTube-VOS).
 
     Args:
-        queries: Those of the video.
-        foreign: A sentence of another video that goes along, as query number ``len(queries)``; only its J and its
-            share of the image are of interest.
-        absent: Whether that sentence surely names nothing in this video.
+        queries: Queries of the video.
+        shuffled: An expression of another video, run as query number ``len(queries)``; its J against this video's
+            object and its share of the image are recorded.
+        absent: Whether the shuffled expression surely names nothing in this video.
     """
 
-    def __init__(self, queries: Sequence[Query], *, foreign: str | None = None, absent: bool = False) -> None:
-        self.queries, self.foreign, self.absent = queries, foreign, absent
-        self.passes = _singly(queries)
-        if foreign is not None:
+    def __init__(self, queries: Sequence[Query], *, shuffled: str | None = None, absent: bool = False) -> None:
+        self.queries, self.shuffled, self.absent = queries, shuffled, absent
+        self.passes = _single_query_passes(queries)
+        if shuffled is not None:
             self.passes[-1].append(len(queries))
         self._values: list[tuple[list[float], list[float]]] = [([], []) for _ in queries]
-        self._foreign: list[tuple[float, float]] = []
+        self._shuffled: list[tuple[float, float]] = []
 
-    def add(self, number: int, truth: Masks, answers: Masks) -> None:
-        """One scored frame."""
-        for query, true, mask in zip(self.passes[number], truth, answers, strict=True):
+    def add(self, number: int, truth: Masks, predicted: Masks) -> None:
+        """Add a scored frame."""
+        for query, true, mask in zip(self.passes[number], truth, predicted, strict=True):
             if query == len(self.queries):
-                self._foreign.append((float(region_similarity(true, mask)), float(mask.mean())))
+                self._shuffled.append((float(region_similarity(true, mask)), float(mask.mean())))
             else:
-                for values, value in zip(self._values[query], _scores(true, mask), strict=True):
+                for values, value in zip(self._values[query], _j_and_f(true, mask), strict=True):
                     values.append(value)
 
     def row(self) -> Metrics:
-        """``frames`` scored, ``expressions`` by key, their mean, and ``shuffled``: the foreign sentence."""
+        """Number of scored ``frames``, ``expressions`` by key, their mean, and the ``shuffled`` expression."""
         each: dict[str, Metrics] = {}
         for query, values in zip(self.queries, self._values, strict=True):
-            each[query.key] = {"expression": query.expression, **_figures(*values)}
+            each[query.key] = {"expression": query.expression, **_davis_metrics(*values)}
         row: Metrics = {"frames": len(self._values[0][0]), **average(each.values()), "expressions": each}
-        if self.foreign is not None:
+        if self.shuffled is not None:
             row["shuffled"] = {
-                "sentence": self.foreign,
-                "j": mean(value for value, _ in self._foreign),
-                "foreground": mean(share for _, share in self._foreign),
+                "sentence": self.shuffled,
+                "j": mean(value for value, _ in self._shuffled),
+                "foreground": mean(share for _, share in self._shuffled),
                 "absent": self.absent,
             }
         return row
@@ -91,46 +91,46 @@ class ObjectsScorer:
     *Standard*: no pixel belongs to two objects, a higher id overrides a lower one. *Binary*: each object alone.
 
     Args:
-        sets: By name, the queries (id of the object, number of the query) that together name each object once;
-            ``expression_sets`` makes them.
+        sets: Sets of expressions that name each object once, from ``expression_sets``: (id of the object, number of the
+            query) by name of the set.
     """
 
     def __init__(self, sets: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         self.sets = {name: list(entries) for name, entries in sets.items() if entries}
-        # Objects of one set cover each other: they are answered together.
+        # The objects of a set may cover each other: a set is run in one pass.
         groups = _packed({name: [number for _, number in entries] for name, entries in self.sets.items()})
         self.passes = [numbers for numbers, _ in groups]
-        self._due = [names for _, names in groups]
+        self._sets_of_pass = [names for _, names in groups]
         self._values: dict[str, dict[str, dict[int, tuple[list[float], list[float]]]]] = {
             name: {setting: {identity: ([], []) for identity, _ in entries} for setting in SETTINGS}
             for name, entries in self.sets.items()
         }
 
-    def combined(self, number: int, answers: Masks) -> dict[str, NDArray[np.uint8]]:
-        """The maps of ids, uint8 [H,W], of the sets that pass ``number`` answers."""
+    def combined(self, number: int, predicted: Masks) -> dict[str, NDArray[np.uint8]]:
+        """Maps of object ids, uint8 [H,W], by set of pass ``number``."""
         out = {}
-        for name in self._due[number]:
+        for name in self._sets_of_pass[number]:
             identities = [identity for identity, _ in self.sets[name]]
-            out[name] = combine_objects(answers[self._places(number, name)], identities)
+            out[name] = combine_objects(predicted[self._places(number, name)], identities)
         return out
 
-    def add(self, number: int, truth: Masks, answers: Masks) -> None:
-        """One scored frame."""
-        for name, ids in self.combined(number, answers).items():
+    def add(self, number: int, truth: Masks, predicted: Masks) -> None:
+        """Add a scored frame."""
+        for name, ids in self.combined(number, predicted).items():
             for (identity, _), place in zip(self.sets[name], self._places(number, name), strict=True):
                 visible = ids == identity
-                alone = _scores(truth[place], answers[place])
-                # Most masks are not covered by others; then the settings agree.
-                standard = alone if np.array_equal(visible, answers[place]) else _scores(truth[place], visible)
+                alone = _j_and_f(truth[place], predicted[place])
+                # Most masks are not covered by others; then both settings are equal.
+                standard = alone if np.array_equal(visible, predicted[place]) else _j_and_f(truth[place], visible)
                 for setting, pair in zip(SETTINGS, (standard, alone), strict=True):
                     for values, value in zip(self._values[name][setting][identity], pair, strict=True):
                         values.append(value)
 
     def row(self) -> Metrics:
-        """``frames`` scored; ``sets``: figures by set, setting and object; their means in both settings."""
+        """Number of scored ``frames``; ``sets``: scores by set, setting and object; their means in both settings."""
         sets = {
             name: {
-                setting: {str(identity): _figures(*values) for identity, values in objects.items()}
+                setting: {str(identity): _davis_metrics(*values) for identity, values in objects.items()}
                 for setting, objects in settings.items()
             }
             for name, settings in self._values.items()
@@ -146,19 +146,19 @@ class ObjectsScorer:
 class OverlapScorer:
     """Intersections and unions, for overall IoU, mean IoU and precision (A2D, J-HMDB, RefCOCO).
 
-    A frame on which an object is not annotated makes no pair, as in the published lists of test pairs.
+    Frames in which the object is not annotated do not count, as in the published lists of test pairs.
 
     Args:
-        queries: Those of the video.
+        queries: Queries of the video.
     """
 
     def __init__(self, queries: Sequence[Query]) -> None:
-        self.passes = _singly(queries)
+        self.passes = _single_query_passes(queries)
         self._pairs: list[tuple[int, int]] = []
 
-    def add(self, number: int, truth: Masks, answers: Masks) -> None:
-        """One scored frame."""
-        for true, mask in zip(truth, answers, strict=True):
+    def add(self, number: int, truth: Masks, predicted: Masks) -> None:
+        """Add a scored frame."""
+        for true, mask in zip(truth, predicted, strict=True):
             if true.any():
                 self._pairs.append((int(np.count_nonzero(true & mask)), int(np.count_nonzero(true | mask))))
 
@@ -168,23 +168,26 @@ class OverlapScorer:
 
 
 def expression_sets(queries: Mapping[str, Sequence[Query]]) -> dict[str, dict[str, list[tuple[int, int]]]]:
-    """Part the expressions of DAVIS-17 into sets that name each object once; every set is one run of the benchmark.
+    """Split the expressions of DAVIS-17 into sets that name each object once; each set is one run of the benchmark.
 
-    The data set has several expressions for each object (two annotators; the first frame or the whole video seen), and
-    the literature (Khoreva et al. 2018, URVOS) runs once for each annotator and averages. The part of a key before
-    its "/" names the annotator; without one, as in the JSON form, the k-th expression of each object is set k. An
-    object with fewer expressions than others has its own repeated, so that every run asks for every object; an object
-    that an annotator left out is left out of that run.
+    The data set has several expressions per object (two annotators, who saw the first frame or the whole video). The
+    literature (Khoreva et al. 2018, URVOS) runs the benchmark once per annotator and averages. The part of a key before
+    "/" names the annotator; without it, as in JSON, the k-th expression of each object belongs to set k. Where an
+    object has fewer expressions than others they are repeated; an object that an annotator left out is missing from
+    that annotator's sets.
 
     Args:
-        queries: By video.
+        queries: Queries by video.
 
     Returns:
-        By video and set: (id of the object, number of the query), one entry for each object.
+        (Id of the object, number of the query) by video and set, one entry per object.
+
+    Raises:
+        ValueError: A query names no object.
     """
     said: dict[str, dict[str, dict[int, list[int]]]] = {}
-    for video, asked in queries.items():
-        for number, query in enumerate(asked):
+    for video, of_video in queries.items():
+        for number, query in enumerate(of_video):
             if query.object_id is None:
                 raise ValueError(
                     f"query '{query.key}' of {video} names no object: DAVIS-17 counts objects by their ids"
@@ -206,36 +209,37 @@ def region_totals(rows: Mapping[str, Metrics], *, by_video: bool) -> Metrics:
 
     Args:
         rows: ``RegionScorer`` rows by video.
-        by_video: Each video counts once (DAVIS-16); otherwise each expression (the Refer-YouTube-VOS server).
+        by_video: Average over videos (DAVIS-16); False averages over expressions (Refer-YouTube-VOS server).
     """
     each = list(rows.values()) if by_video else [one for row in rows.values() for one in row["expressions"].values()]
-    totals = _with_both(average(each))
-    foreigners = [row["shuffled"] for row in rows.values() if "shuffled" in row]
-    if foreigners:
-        totals["shuffled_j"] = mean(entry["j"] for entry in foreigners)
-        totals["shuffled_foreground"] = mean(entry["foreground"] for entry in foreigners)
-        totals["absent_foreground"] = mean(entry["foreground"] for entry in foreigners if entry["absent"])
+    totals = _with_j_and_f(average(each))
+    shuffled = [row["shuffled"] for row in rows.values() if "shuffled" in row]
+    if shuffled:
+        totals["shuffled_j"] = mean(entry["j"] for entry in shuffled)
+        totals["shuffled_foreground"] = mean(entry["foreground"] for entry in shuffled)
+        totals["absent_foreground"] = mean(entry["foreground"] for entry in shuffled if entry["absent"])
     return totals
 
 
 def object_totals(rows: Mapping[str, Metrics]) -> Metrics:
-    """DAVIS-17: for each setting the mean over all objects of all videos, averaged over the sets of expressions."""
+    """Totals of DAVIS-17: per setting the mean over all objects of all videos, averaged over the expression sets."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row["sets"]))
     totals: Metrics = {"sets": {}}
     for name in names:
         runs = [row["sets"][name] for row in rows.values() if name in row["sets"]]
         totals["sets"][name] = {
-            setting: _with_both(average(one for run in runs for one in run[setting].values())) for setting in SETTINGS
+            setting: _with_j_and_f(average(one for run in runs for one in run[setting].values()))
+            for setting in SETTINGS
         }
     for setting in SETTINGS:
-        totals[setting] = _with_both(average(run[setting] for run in totals["sets"].values()))
+        totals[setting] = _with_j_and_f(average(run[setting] for run in totals["sets"].values()))
     each = [{identity for run in row["sets"].values() for identity in run["binary"]} for row in rows.values()]
     totals["objects"] = sum(map(len, each))
     return totals
 
 
 def overlap_totals(rows: Mapping[str, Metrics]) -> Metrics:
-    """overall_iou, mean_iou, precision@0.5 ... precision@0.9 and the number of pairs."""
+    """Totals of A2D, J-HMDB and RefCOCO: overall_iou, mean_iou, precision@0.5 ... precision@0.9, number of pairs."""
     meter = IouMeter()
     for row in rows.values():
         for intersection, union in row["pairs"]:
@@ -245,42 +249,42 @@ def overlap_totals(rows: Mapping[str, Metrics]) -> Metrics:
 
 
 def average(rows: Iterable[Mapping[str, float | None]]) -> Metrics:
-    """The mean of each of ``FIGURES`` over rows."""
+    """Mean of each of ``DAVIS_METRICS`` over rows."""
     each = list(rows)
-    return {name: mean(row[name] for row in each) for name in FIGURES}
+    return {name: mean(row[name] for row in each) for name in DAVIS_METRICS}
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """The mean of what is a number; None (JSON has no NaN) where nothing is."""
+    """Mean of the values that are numbers; None (JSON has no NaN) where there are none."""
     numbers = [float(value) for value in values if value is not None and not math.isnan(value)]
     return sum(numbers) / len(numbers) if numbers else None
 
 
-def _with_both(figures: Metrics) -> Metrics:
-    both = (figures["j"], figures["f"])
-    return {"j_and_f": None if None in both else mean(both), **figures}
+def _with_j_and_f(metrics: Metrics) -> Metrics:
+    both = (metrics["j"], metrics["f"])
+    return {"j_and_f": None if None in both else mean(both), **metrics}
 
 
-def _scores(truth: Masks, mask: Masks) -> tuple[float, float]:
+def _j_and_f(truth: Masks, mask: Masks) -> tuple[float, float]:
     return float(region_similarity(truth, mask)), float(boundary_accuracy(truth, mask))
 
 
-def _figures(region: Sequence[float], boundary: Sequence[float]) -> Metrics:
-    """FIGURES of one object from its values on the scored frames."""
+def _davis_metrics(region: Sequence[float], boundary: Sequence[float]) -> Metrics:
+    """``DAVIS_METRICS`` of an object from J and F of the scored frames."""
     numbers = (*asdict(statistics(region)).values(), *asdict(statistics(boundary)).values())
-    return {name: None if math.isnan(value) else value for name, value in zip(FIGURES, numbers, strict=True)}
+    return {name: None if math.isnan(value) else value for name, value in zip(DAVIS_METRICS, numbers, strict=True)}
 
 
-def _singly(queries: Sequence[Query]) -> list[list[int]]:
+def _single_query_passes(queries: Sequence[Query]) -> list[list[int]]:
     return [numbers for numbers, _ in _packed({query.key: [number] for number, query in enumerate(queries)})]
 
 
 def _packed(units: Mapping[str, Sequence[int]]) -> list[tuple[list[int], list[str]]]:
-    """Passes of at most ``_TOGETHER`` queries, each with the names of the units it answers; a unit is never split."""
+    """Passes of at most ``_QUERIES_PER_PASS`` queries, each with the names of its units; a unit is never split."""
     passes: list[tuple[list[int], list[str]]] = []
     for name, numbers in units.items():
         joined = list(dict.fromkeys([*(passes[-1][0] if passes else ()), *numbers]))
-        if passes and len(joined) <= _TOGETHER:
+        if passes and len(joined) <= _QUERIES_PER_PASS:
             passes[-1] = (joined, [*passes[-1][1], name])
         else:
             passes.append((list(dict.fromkeys(numbers)), [name]))

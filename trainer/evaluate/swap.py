@@ -1,6 +1,6 @@
-"""Swap test: does each of two sentences pick its own object of a frame, or do both pick the same one?
+"""Swap test: whether each of two expressions about one frame selects its own object rather than the other's.
 
-Beside it goes what the network does when asked for something that is not there.
+The test also measures the masks of expressions that name nothing in the frame.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from rich.progress import Progress
 
 from rvos_edge.errors import UserError
 from rvos_edge.synthetic.camera import SyntheticCamera
+from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
 from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame
 from rvos_edge.trainer.data.generate.synthetic import EVALUATION_SEEDS
 from rvos_edge.trainer.data.generate.templates import Pair, describe
 from rvos_edge.trainer.data.readers.coco import CocoDataset
-from rvos_edge.trainer.data.readers.davis16 import DavisDataset
+from rvos_edge.trainer.data.readers.davis16 import SCENERY, Davis16Clips
 from rvos_edge.trainer.data.transforms import Augmentation
 from rvos_edge.trainer.evaluate.model import Predictor
 from rvos_edge.trainer.evaluate.scorers import Metrics, mean
@@ -31,28 +32,28 @@ from rvos_edge.trainer.evaluate.synthetic import EMPTY_SHARE
 from rvos_edge.trainer.metrics import region_similarity
 
 _SIZE, _FLOW_SIZE = (288, 512), (36, 64)
-_PER_FRAME = 4
-# Held-out COCO pictures are few: they are asked about more of their objects.
-_PER_PICTURE = 8
+# Largest number of expressions per frame; held-out COCO images are few, so more of their objects are used.
+_PER_FRAME, _PER_IMAGE = 4, 8
 _ABSENT = 2
+# Masks count as different objects up to this overlap, as a share of the smaller one.
 _OVERLAP = 0.05
 _TRIES = 6
-# What a still frame shows.
+# Kinds of expressions that are true of still frames.
 _STILL = ("colour", "shape", "size")
-# The scenes of evaluate_synthetic come first; these are others.
+# Seeds below are those of evaluate_synthetic.
 _FIRST_SEED = 500
 
 
 @dataclass(frozen=True)
 class SwapFrame:
-    """A frame BGR uint8 [H,W,3] with sentences for different objects, and which of them make pairs.
+    """A frame with expressions about different objects.
 
     Attributes:
         image: BGR uint8 [H,W,3].
-        queries: N sentences about things that are there.
-        masks: bool [N,H,W], what they name.
-        pairs: Which of them name different objects.
-        absent: Sentences about what is surely not there.
+        queries: N expressions about objects of the frame.
+        masks: Their ground truth, bool [N,H,W].
+        pairs: Pairs of queries that name different objects.
+        absent: Expressions that name nothing in the frame.
     """
 
     image: NDArray[np.uint8]
@@ -68,29 +69,29 @@ class _Tally:
 
     frames: int = 0
     pairs: int = 0
-    kept: int = 0
-    named: int = 0
+    both: int = 0
+    each: int = 0
     absent: list[float] = field(default_factory=list)
 
-    def add(self, frame: SwapFrame, answers: NDArray[np.bool_]) -> None:
-        """Count the answers to the queries and then to the absent sentences, bool [N+A,H,W]."""
-        count = len(frame.queries)
-        iou = np.stack([region_similarity(frame.masks, np.broadcast_to(m, frame.masks.shape)) for m in answers[:count]])
+    def add(self, frame: SwapFrame, predicted: NDArray[np.bool_]) -> None:
+        """Count the masks of the queries and of the absent expressions, bool [N+A,H,W]."""
+        count, shape = len(frame.queries), frame.masks.shape
+        iou = np.stack([region_similarity(frame.masks, np.broadcast_to(mask, shape)) for mask in predicted[:count]])
         for a, b in frame.pairs:
             first, second = bool(iou[a, a] > iou[a, b]), bool(iou[b, b] > iou[b, a])
-            self.kept += first and second
-            self.named += first + second
+            self.both += first and second
+            self.each += first + second
         self.frames += 1
         self.pairs += len(frame.pairs)
-        self.absent += [float(mask.mean()) for mask in answers[count:]]
+        self.absent += [float(mask.mean()) for mask in predicted[count:]]
 
     def __add__(self, other: _Tally) -> _Tally:
         return _Tally(*(getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(_Tally)))
 
-    def figures(self) -> Metrics:
+    def metrics(self) -> Metrics:
         return {
-            "share": self.kept / self.pairs if self.pairs else None,
-            "named_wins": self.named / (2 * self.pairs) if self.pairs else None,
+            "share": self.both / self.pairs if self.pairs else None,
+            "named_wins": self.each / (2 * self.pairs) if self.pairs else None,
             "absent_foreground": mean(self.absent),
             "absent_empty": mean(share < EMPTY_SHARE for share in self.absent),
             "pairs": self.pairs,
@@ -109,33 +110,33 @@ def evaluate_swap(
     expressions: Path | None = None,
     progress: Progress | None = None,
 ) -> Metrics:
-    """How often sentences keep two objects of one still frame apart, and what is answered where nothing is named.
+    """Run the swap test on still frames.
 
-    Two measures of pairs (a, b) of sentences that name different objects of a frame. ``share``: the pairs in which
+    Two measures over pairs of expressions that name different objects of a frame. ``share``: share of pairs in which
     *both* masks overlap their own object more than the other's; a network that gives both the same mask, or none,
-    gets 0. ``named_wins``: of the two sentences of every pair, each by itself, those whose mask does so; one that
-    always picks the same object gets one half.
+    scores 0. ``named_wins``: share of the single expressions whose mask does so; a network that always selects the same
+    object scores one half.
 
     Sources: held-out scenes of the synthetic camera; frames composed from COCO objects, in part over held-out DAVIS
-    videos; plain COCO images, sentences about different categories. COCO's pictures are those of its split
+    videos; plain COCO images, with expressions about different categories. COCO images are those of the split
     ``held_out``, which training leaves out.
 
     Args:
-        predictor: What is judged.
-        coco_root: Folder of the COCO excerpt; None leaves out all but the synthetic scenes.
-        davis_root: Folder of DAVIS; None composes over COCO images alone.
-        count: At most so many frames per source.
-        seed: Decides the frames.
-        expressions: The sentences' JSON of DAVIS; ROOT/meta_expressions.json when None.
-        progress: Where a bar is drawn.
+        predictor: The model.
+        coco_root: Folder of COCO; None uses synthetic scenes only.
+        davis_root: Folder of DAVIS; None composes over COCO images only.
+        count: Largest number of frames per source.
+        seed: Seed of the frames.
+        expressions: Expressions of DAVIS; ROOT/meta_expressions.json by default.
+        progress: Progress display.
 
     Returns:
         For each source and for ``overall``: ``share`` and ``named_wins`` (None without pairs), ``pairs`` and
-        ``frames``; ``absent`` sentences, their mean share of the image (``absent_foreground``) and how many of them
-        are left empty, below 0.5 % of the image (``absent_empty``).
+        ``frames``; number of ``absent`` expressions, their mean share of the image (``absent_foreground``) and the
+        share of them whose mask is empty, below 0.5 % of the image (``absent_empty``).
 
     Raises:
-        UserError: A folder or file is missing.
+        UserError: A folder or file is missing, or ``count`` is below 1.
     """
     if count < 1:
         raise UserError(f"count must be at least 1, not {count}: it is the number of frames per source.")
@@ -159,11 +160,11 @@ def evaluate_swap(
         if progress is not None and task is not None:
             progress.update(task, total=tallies[name].frames)
     tallies["overall"] = sum(tallies.values(), _Tally())
-    return {name: tally.figures() for name, tally in tallies.items()}
+    return {name: tally.metrics() for name, tally in tallies.items()}
 
 
 def _synthetic(count: int, seed: int) -> Iterator[SwapFrame]:
-    """First frames, in which nothing is said of motion: a still frame shows none."""
+    """First frames of synthetic scenes, with expressions that do not speak of motion."""
     first, end = _FIRST_SEED, EVALUATION_SEEDS[1]
     for number in range(min(count, end - first)):
         scene = first + (seed * count + number) % (end - first)
@@ -175,8 +176,8 @@ def _synthetic(count: int, seed: int) -> Iterator[SwapFrame]:
             for sentences, mask in zip(camera.expressions(0), image.masks, strict=True)
             if sentences
         ]
-        foreign = camera.absent_expressions(np.random.default_rng([seed, 3, scene]), _ABSENT, kinds=_STILL)
-        frame = _frame(image.image, said, rng, foreign=foreign)
+        absent = camera.absent_expressions(np.random.default_rng([seed, 3, scene]), _ABSENT, kinds=_STILL)
+        frame = _frame(image.image, said, rng, absent=absent)
         if frame is not None:
             yield frame
 
@@ -186,7 +187,7 @@ def _coco(coco: CocoDataset, count: int, seed: int) -> Iterator[SwapFrame]:
     found = 0
     for index in np.random.default_rng([seed, 2]).permutation(len(pictures)).tolist():
         rng = np.random.default_rng([seed, 2, index])
-        frame = _of_scene(coco.scene(rng, pictures[index]), rng, apart=True)
+        frame = _scene_frame(coco.scene(rng, pictures[index]), rng, apart=True)
         if frame is not None:
             yield frame
             found += 1
@@ -198,7 +199,7 @@ def _draw(draw: Callable[[np.random.Generator], LabelledFrame], count: int, seed
     found = 0
     for number in range(_TRIES * count):
         rng = np.random.default_rng([seed, 1, number])
-        frame = _of_scene(draw(rng), rng)
+        frame = _scene_frame(draw(rng), rng)
         if frame is not None:
             yield frame
             found += 1
@@ -206,18 +207,18 @@ def _draw(draw: Callable[[np.random.Generator], LabelledFrame], count: int, seed
             return
 
 
-def _of_scene(scene: LabelledFrame, rng: np.random.Generator, *, apart: bool = False) -> SwapFrame | None:
-    # A still frame shows no motion: nothing may be said of it.
+def _scene_frame(scene: LabelledFrame, rng: np.random.Generator, *, apart: bool = False) -> SwapFrame | None:
+    # Without motion, so that no expression speaks of it.
     things = [replace(thing, motion=None) for thing in scene.things]
     said = describe(things, uncertain=scene.uncertain, rng=rng)
-    # One sentence for each different mask.
+    # One expression per distinct mask.
     shuffled = [said[i] for i in rng.permutation(len(said))]
     different = {mask.tobytes(): (sentence, mask) for sentence, mask in shuffled if mask.any()}
     image = np.asarray(cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), np.uint8)
     pools = [pool for pool in (scene.near, scene.far) if pool]
     drawn = [str(rng.choice(pools[number % len(pools)])) for number in range(_ABSENT if pools else 0)]
-    foreign = [f"the {rng.choice(vocabulary.names(category))}" for category in drawn]
-    return _frame(image, list(different.values()), rng, apart=apart, foreign=foreign)
+    absent = [f"the {rng.choice(vocabulary.names(category))}" for category in drawn]
+    return _frame(image, list(different.values()), rng, apart=apart, absent=absent)
 
 
 def _frame(
@@ -226,18 +227,18 @@ def _frame(
     rng: np.random.Generator,
     *,
     apart: bool = False,
-    foreign: Sequence[str] = (),
+    absent: Sequence[str] = (),
 ) -> SwapFrame | None:
-    """Some of the sentences and the pairs of them that name different objects, or None without a pair.
+    """A frame with some of the expressions and their pairs, or None without a pair.
 
     Args:
         image: BGR uint8 [H,W,3].
-        said: Sentences and their masks.
-        rng: Chooses the sentences, four or, ``apart``, eight.
-        apart: Only pairs of sentences about different categories.
-        foreign: Sentences that surely name nothing here.
+        said: Expressions and their masks.
+        rng: Chooses ``_PER_FRAME`` expressions or, with ``apart``, ``_PER_IMAGE``.
+        apart: Use only pairs of expressions about different categories.
+        absent: Expressions that name nothing in the frame.
     """
-    chosen = [said[i] for i in rng.permutation(len(said))[: _PER_PICTURE if apart else _PER_FRAME]]
+    chosen = [said[i] for i in rng.permutation(len(said))[: _PER_IMAGE if apart else _PER_FRAME]]
     pairs = [
         (a, b)
         for (a, (one, mask)), (b, (other, rival)) in combinations(enumerate(chosen), 2)
@@ -246,7 +247,7 @@ def _frame(
     if not pairs:
         return None
     masks = np.stack([mask for _, mask in chosen])
-    return SwapFrame(image, [sentence for sentence, _ in chosen], masks, pairs, list(foreign))
+    return SwapFrame(image, [sentence for sentence, _ in chosen], masks, pairs, list(absent))
 
 
 def _disjoint(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
@@ -254,10 +255,9 @@ def _disjoint(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
     return bool(np.count_nonzero(one & other) <= _OVERLAP * smaller)
 
 
-def _backgrounds(root: Path | None, expressions: Path | None) -> DavisDataset | None:
-    """The held-out videos, for backgrounds and foregrounds of the composed frames."""
+def _backgrounds(root: Path | None, expressions: Path | None) -> ClipsDataset | None:
+    """Held-out videos, for backgrounds and foregrounds of composed frames."""
     if root is None:
         return None
-    return DavisDataset(
-        root, size=_SIZE, flow_size=_FLOW_SIZE, expressions=expressions, videos="val", augmentation=Augmentation.none()
-    )
+    clips = Davis16Clips(root, split="val", expressions=expressions)
+    return ClipsDataset(clips, size=_SIZE, flow_size=_FLOW_SIZE, scenery=SCENERY, augmentation=Augmentation.none())

@@ -1,4 +1,4 @@
-"""Held-out scenes of the synthetic camera: does the network find what a sentence names, and nothing else?"""
+"""Evaluation on held-out scenes of the synthetic camera."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rvos_edge.trainer.evaluate.scorers import Metrics, mean
 from rvos_edge.trainer.metrics import region_similarity
 
 EMPTY_SHARE = 0.005
-"""A mask below this share of the image counts as the answer "nothing"."""
+"""Masks below this share of the image count as empty."""
 _KINDS = ("colour", "shape", "size")
 _ABSENT = 2
-# As in the synthetic camera's own wording: smaller remains cannot be named.
+# Smallest visible share of an object that the synthetic camera names.
 _VISIBLE = 0.0006
 
 
@@ -30,18 +30,19 @@ def evaluate_synthetic(
     size: tuple[int, int] = (288, 512),
     progress: Progress | None = None,
 ) -> Metrics:
-    """J on scenes that no training run has seen, one lasting sentence (colour, shape, size) per object.
+    """J on scenes that are never trained on, with one expression per object that holds in all frames.
 
     Args:
-        predictor: What is judged.
-        seeds: Camera seeds, below 1000.
-        frames: Frames per scene.
+        predictor: The model.
+        seeds: Seeds of the camera, below 1000.
+        frames: Number of frames per scene.
         size: Height and width of the frames.
-        progress: Where a bar is drawn.
+        progress: Progress display.
 
     Returns:
-        ``j``: mean over visible objects and frames; ``objects``: how many such pairs; ``absent_empty``: share of
-        answers to absent sentences that cover less than 0.5 % of the image; ``absent_foreground``: their mean share.
+        ``j``: mean over visible objects and frames; ``objects``: number of such pairs; ``absent_empty``: share of masks
+        of absent expressions that cover less than 0.5 % of the image; ``absent_foreground``: their mean share of it;
+        ``scenes`` and ``frames``.
 
     Raises:
         UserError: A seed belongs to the training scenes.
@@ -55,10 +56,10 @@ def evaluate_synthetic(
     absent: list[float] = []
     for seed in seeds:
         camera = SyntheticCamera(seed=seed, size=size)
-        said = _lasting(camera, frames, np.random.default_rng([seed, 7]))
-        foreign = camera.absent_expressions(np.random.default_rng([seed, 8]), _ABSENT, kinds=_KINDS)
+        said = _lasting_expressions(camera, frames, np.random.default_rng([seed, 7]))
+        nothing = camera.absent_expressions(np.random.default_rng([seed, 8]), _ABSENT, kinds=_KINDS)
         predictor.reset()
-        predictor.set_queries([*said.values(), *foreign])
+        predictor.set_queries([*said.values(), *nothing])
         for index in range(frames):
             frame = camera.render(index)
             masks = predictor.masks(frame.image)
@@ -79,8 +80,8 @@ def evaluate_synthetic(
     }
 
 
-def _lasting(camera: SyntheticCamera, frames: int, rng: np.random.Generator) -> dict[int, str]:
-    """For each object, by number, one sentence that names it alone in every frame in which it can be named."""
+def _lasting_expressions(camera: SyntheticCamera, frames: int, rng: np.random.Generator) -> dict[int, str]:
+    """One expression per object, by number, that names it alone in every frame in which it can be named."""
     common: dict[int, set[str]] = {}
     for index in range(frames):
         for number, sentences in enumerate(camera.expressions(index, kinds=_KINDS)):

@@ -1,4 +1,4 @@
-"""Videos and their queries through a predictor, scored as each benchmark does, at the size of the annotations."""
+"""Evaluation on the videos of a data set, scored by its benchmark's rules at the size of the annotations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, Query
 from rvos_edge.trainer.data.readers.davis16 import SCENERY
 from rvos_edge.trainer.evaluate.masks import MaskFolder, VideoMasks
-from rvos_edge.trainer.evaluate.model import Asked, Predictor
+from rvos_edge.trainer.evaluate.model import Predictor, PredictorQuery
 from rvos_edge.trainer.evaluate.scorers import (
     Metrics,
     ObjectsScorer,
@@ -39,21 +39,21 @@ MEASURES = {
     "jhmdb": "overlap",
     "refcoco": "overlap",
 }
-"""How each data set is judged: J and F of each expression, J and F of each object in two settings, or IoU."""
+"""Scoring of each data set: J and F per expression, J and F per object in two settings, or IoU."""
 _LEAD = 3
-"""Where few frames are annotated, so many before each are seen as well: the flow needs one, its warm start more."""
+"""Frames that are run before each scored one where few are annotated: flow needs one, its warm start more."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Which frames count and what is kept.
+    """Frames that are scored, and masks that are kept.
 
     Attributes:
-        every: Score every n-th frame (J and F only); all are seen.
-        protocol: "unsupervised" scores every frame, as referring work does; "semi-supervised" drops the first and the
-            last of each video, as the benchmark does where the first mask is given.
-        masks: Where predicted masks are kept, if anywhere.
-        teach: Show so many frames of each object, evenly spread, and score the others.
+        every: Score every n-th frame (J and F only); all frames are run.
+        protocol: "unsupervised" scores every frame, as the referring literature does; "semi-supervised" drops the first
+            and last frame of each video, as the benchmark does where the first mask is given.
+        masks: Folder of the predicted masks; None keeps none.
+        teach: Number of annotated frames, evenly spread, with which each object's query is taught; they are not scored.
     """
 
     every: int = 1
@@ -71,53 +71,54 @@ def evaluate_clips(
     ledger: Ledger | None = None,
     progress: Progress | None = None,
 ) -> Metrics:
-    """Judge every video of a data set, with all its queries in one pass where they are not too many.
+    """Score every video of a data set, with as many of its queries in one pass as memory allows.
 
     Args:
-        predictor: What is judged.
+        predictor: The model.
         clips: The videos of a split.
-        dataset: One of ``MEASURES``.
-        rules: The defaults when None.
-        ledger: Videos that it holds are not run again; those that are done are put there.
-        progress: Where a bar is drawn.
+        dataset: A name from ``MEASURES``.
+        rules: The rules; the defaults when None.
+        ledger: Results of finished videos, which are not run again; new results are added.
+        progress: Progress display.
 
     Returns:
-        The data set's totals and ``videos``, each one's figures. davis16: FIGURES as means over the videos of the mean
-        over a video's expressions, and how the network answers to a sentence about the next video: its J against this
-        video's object (``shuffled_j``) and its share of the image (``absent_foreground``, where the sentence surely
-        names nothing here) should be near zero. youtube-vos: FIGURES over all expressions. davis17: FIGURES over all
-        objects, ``standard`` and ``binary``, averaged over the ``sets`` of expressions. a2d, jhmdb, refcoco:
-        ``overall_iou``, ``mean_iou``, ``precision@0.5`` ... over all pairs of expression and annotated frame.
+        The data set's totals and the results of its ``videos``. davis16: ``DAVIS_METRICS``, averaged over a video's
+        expressions and then over videos; also the response to an expression of the next video, whose J against this
+        video's object (``shuffled_j``) and share of the image (``absent_foreground``, where the expression surely names
+        nothing here) should be near zero. youtube-vos: ``DAVIS_METRICS`` over all expressions. davis17:
+        ``DAVIS_METRICS`` over all objects, ``standard`` and ``binary``, averaged over the ``sets`` of expressions. a2d,
+        jhmdb, refcoco: ``overall_iou``, ``mean_iou``, ``precision@0.5`` ... over all pairs of expression and annotated
+        frame.
 
     Raises:
-        UserError: A file is missing or damaged, or an option does not fit.
+        UserError: A file is missing or damaged, or an option does not apply to the data set.
     """
     rules = rules or Rules()
     ledger = Ledger(None, {}) if ledger is None else ledger
     _check(rules, MEASURES[dataset])
     queries = {video: clips.queries(video) for video in clips.videos if clips.queries(video)}
     sets = expression_sets(queries) if MEASURES[dataset] == "objects" else {}
-    foreign = _foreign(queries) if dataset == "davis16" else {}
+    shuffled = _shuffled(queries) if dataset == "davis16" else {}
     if rules.masks is None and not any(clips.annotated(video) for video in queries):
         raise UserError(
             f"{clips.root}: this split has no annotations to score against; give --masks DIR to keep the masks."
         )
     task = None if progress is None else progress.add_task(dataset, total=len(queries))
     rows: dict[str, Metrics] = {}
-    for done, (video, asked) in enumerate(queries.items(), start=1):
+    for done, (video, of_video) in enumerate(queries.items(), start=1):
         row = ledger.get(dataset, video)
         if row is None:
-            judge: Scorer
+            scorer: Scorer
             if MEASURES[dataset] == "region":
-                judge = _region_judge(video, asked, foreign.get(video))
+                scorer = _region_scorer(video, of_video, shuffled.get(video))
             elif MEASURES[dataset] == "objects":
-                judge = ObjectsScorer(sets[video])
+                scorer = ObjectsScorer(sets[video])
             else:
-                judge = OverlapScorer(asked)
-            for share in _judge(predictor, clips, video, judge, rules, foreign.get(video)):
+                scorer = OverlapScorer(of_video)
+            for share in _score(predictor, clips, video, scorer, rules, shuffled.get(video)):
                 if progress is not None and task is not None:
                     progress.update(task, completed=done - 1 + share)
-            row = ledger.put(dataset, video, judge.row())
+            row = ledger.put(dataset, video, scorer.row())
         rows[video] = row
         if progress is not None and task is not None:
             progress.update(task, completed=done)
@@ -125,24 +126,24 @@ def evaluate_clips(
     return {**_totals(dataset, rows), **how, "videos": _brief(rows)}
 
 
-def _judge(
-    predictor: Predictor, clips: AnnotatedClips, video: str, judge: Scorer, rules: Rules, foreign: str | None
+def _score(
+    predictor: Predictor, clips: AnnotatedClips, video: str, scorer: Scorer, rules: Rules, shuffled: str | None
 ) -> Iterator[float]:
-    """Run the video through the predictor; yields the share that is done."""
+    """Run a video through the predictor and the scorer; yields the share that is done."""
     queries, names = clips.queries(video), clips.frames(video)
-    sparse = isinstance(judge, OverlapScorer)
+    sparse = isinstance(scorer, OverlapScorer)
     scored = _scored(clips.annotated(video), len(names), rules)
     runs = _runs(scored) if sparse else [range(len(names))]
-    taught: dict[int, Asked] = {}
+    taught: dict[int, PredictorQuery] = {}
     if rules.teach:
         shown = _spread(clips.annotated(video), rules.teach)
         taught = _teach(predictor, clips, video, queries, shown)
         scored -= set(shown)
-    total, done = len(judge.passes) * sum(map(len, runs)), 0
+    total, done = len(scorer.passes) * sum(map(len, runs)), 0
     with contextlib.nullcontext() if rules.masks is None else rules.masks.video(video) as kept:
-        for number, chosen in enumerate(judge.passes):
-            sentences: list[Asked] = [
-                taught.get(i, queries[i].expression) if i < len(queries) else str(foreign) for i in chosen
+        for number, chosen in enumerate(scorer.passes):
+            sentences: list[PredictorQuery] = [
+                taught.get(i, queries[i].expression) if i < len(queries) else str(shuffled) for i in chosen
             ]
             different = list(dict.fromkeys(sentences))
             places = [different.index(sentence) for sentence in sentences]
@@ -150,11 +151,11 @@ def _judge(
             for run in runs:
                 predictor.reset()
                 for index in run:
-                    answers = predictor.masks(clips.image(video, index))[places]
+                    predicted = predictor.masks(clips.image(video, index))[places]
                     if index in scored:
-                        judge.add(number, _truth(clips, video, index, chosen), answers)
+                        scorer.add(number, _truth(clips, video, index, chosen), predicted)
                     if kept is not None and (index in scored or not sparse):
-                        _keep(kept, judge, number, names[index], queries, answers)
+                        _keep(kept, scorer, number, names[index], queries, predicted)
                     done += 1
                     yield done / total
 
@@ -167,14 +168,14 @@ def _spread(annotated: Sequence[int], count: int) -> list[int]:
 
 def _teach(
     predictor: Predictor, clips: AnnotatedClips, video: str, queries: Sequence[Query], shown: Sequence[int]
-) -> dict[int, Asked]:
-    """By the query's number, what is asked instead: each object shown on the same frames.
+) -> dict[int, PredictorQuery]:
+    """Taught queries by the index of the query they replace; all objects are taught with the same frames.
 
-    An object that none of them shows keeps its sentence.
+    An object that is in none of the frames keeps its sentence.
     """
     frames = [clips.image(video, index) for index in shown]
     before = [clips.image(video, index - 1) if index else None for index in shown]
-    taught: dict[int, Asked] = {}
+    taught: dict[int, PredictorQuery] = {}
     for number, query in enumerate(queries):
         masks = [_truth(clips, video, index, [number])[0] for index in shown]
         if any(mask.any() for mask in masks):
@@ -184,7 +185,7 @@ def _teach(
 
 def _check(rules: Rules, measure: str) -> None:
     if rules.teach < 0:
-        raise UserError(f"--teach must not be negative, got {rules.teach}: it shows so many frames of each object.")
+        raise UserError(f"--teach must not be negative, got {rules.teach}: it is a number of frames per object.")
     if rules.every < 1:
         raise UserError(f"--every must be at least 1, not {rules.every}: it scores every n-th frame.")
     if rules.protocol not in PROTOCOLS:
@@ -199,7 +200,7 @@ def _scored(annotated: Sequence[int], count: int, rules: Rules) -> set[int]:
 
 
 def _runs(scored: set[int]) -> list[range]:
-    """Stretches of frames to see, ascending: every scored frame and ``_LEAD`` frames before it."""
+    """Ranges of frames to run, ascending: every scored frame and the ``_LEAD`` frames before it."""
     runs: list[range] = []
     for index in sorted(scored):
         start = max(index - _LEAD, 0)
@@ -214,23 +215,23 @@ def _truth(clips: AnnotatedClips, video: str, index: int, chosen: Sequence[int])
     masks = clips.masks(video, index)
     if masks is None:
         raise UserError(f"{clips.root}: frame {index} of {video} has lost its annotation; put it back.")
-    # A foreign sentence is held against the first query's object.
+    # The shuffled expression is compared with the first query's object.
     return masks[[number if number < len(masks) else 0 for number in chosen]]
 
 
 def _keep(
-    kept: VideoMasks, judge: Scorer, number: int, frame: str, queries: Sequence[Query], answers: NDArray[np.bool_]
+    kept: VideoMasks, scorer: Scorer, number: int, frame: str, queries: Sequence[Query], predicted: NDArray[np.bool_]
 ) -> None:
-    for query, mask in zip(judge.passes[number], answers, strict=True):
+    for query, mask in zip(scorer.passes[number], predicted, strict=True):
         if query < len(queries):
             kept.write(queries[query].key, frame, mask)
-    if isinstance(judge, ObjectsScorer):
-        for name, ids in judge.combined(number, answers).items():
+    if isinstance(scorer, ObjectsScorer):
+        for name, ids in scorer.combined(number, predicted).items():
             kept.write_objects(name, frame, ids)
 
 
-def _foreign(queries: Mapping[str, Sequence[Query]]) -> dict[str, str]:
-    """For each video the first sentence of the next one that is not its own."""
+def _shuffled(queries: Mapping[str, Sequence[Query]]) -> dict[str, str]:
+    """For each video an expression of the next video: the first one that it does not share."""
     videos = list(queries)
     out = {}
     for video, following in zip(videos, (*videos[1:], *videos[:1]), strict=True):
@@ -241,13 +242,12 @@ def _foreign(queries: Mapping[str, Sequence[Query]]) -> dict[str, str]:
     return out
 
 
-def _region_judge(video: str, queries: Sequence[Query], foreign: str | None) -> RegionScorer:
-    if foreign is None:
+def _region_scorer(video: str, queries: Sequence[Query], shuffled: str | None) -> RegionScorer:
+    if shuffled is None:
         return RegionScorer(queries)
     own = [query.expression for query in queries]
-    present = frozenset(filter(None, SCENERY.get(video, "").split(",")))
-    present = present.union(*(vocabulary.concepts(sentence) for sentence in own))
-    return RegionScorer(queries, foreign=foreign, absent=vocabulary.surely_absent(foreign, present, own))
+    present = SCENERY.get(video, frozenset()).union(*(vocabulary.concepts(sentence) for sentence in own))
+    return RegionScorer(queries, shuffled=shuffled, absent=vocabulary.surely_absent(shuffled, present, own))
 
 
 def _totals(dataset: str, rows: Mapping[str, Metrics]) -> Metrics:
@@ -259,7 +259,7 @@ def _totals(dataset: str, rows: Mapping[str, Metrics]) -> Metrics:
 
 
 def _brief(rows: Mapping[str, Metrics]) -> dict[str, Metrics]:
-    """Rows as they are shown: of pairs, which may be many thousands, their number and mean."""
+    """Rows for display: pairs, which may be thousands, are replaced by their number and mean."""
     return {
         video: {"pairs": len(row["pairs"]), "mean_iou": mean(i / u for i, u in row["pairs"])} if "pairs" in row else row
         for video, row in rows.items()

@@ -1,4 +1,4 @@
-"""A training-only loss that ties sentences to regions where language meets vision (beyond the paper)."""
+"""Training loss that aligns expressions with regions at the product of vision and language (beyond the paper)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rvos_edge.trainer.distributed.ranks import gathered, gathered_list
 
 
 class Alignment(nn.Module):
-    """Judge the product V_4 * l_4 itself, before any convolution can fall back on what merely looks like an object.
+    """Loss on the product V_4 * l_4, before any convolution.
 
-    The decoder is rewarded for good masks, which in most frames it can draw without reading. Here a single weighted
-    sum of the product must (a) be high inside the named region and low outside, and (b) rank, for every region of the
-    batch, its own sentence above those of other objects, in this frame and in the other ones. Several ranks compare
-    with each other's frames too. The head is thrown away after training.
+    In most frames the decoder can predict good masks without the expression. Here a weighted sum of the product must
+    (a) be high inside the referred region and low outside, and (b) rank the expression of every region of the batch
+    above those of other objects, in its own frame and in others, over all ranks. The weights are discarded after
+    training.
 
     Args:
         channels: c_4.
@@ -55,14 +55,14 @@ class Alignment(nn.Module):
 
 
 def shrink(masks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """uint8 [B,Q,H,W] -> share of object and share of counted pixels, float [B,Q,h,w]."""
+    """Masks uint8 [B,Q,H,W] -> share of object pixels and share of counted pixels, float [B,Q,h,w] each."""
     counted = F.adaptive_avg_pool2d((masks != IGNORE).float(), size)
     share = F.adaptive_avg_pool2d((masks == 1).float(), size) / counted.clamp(min=1e-6)
     return share, counted
 
 
 def balanced(scores: Tensor, share: Tensor, counted: Tensor) -> Tensor:
-    """Cross-entropy with equal weight for the region and for what is around it, so that small objects count."""
+    """Cross-entropy with equal weights for a region and its surroundings, whatever their sizes."""
     positive, negative = share * counted, (1 - share) * counted
     hit = (F.softplus(-scores) * positive).sum((2, 3)) / positive.sum((2, 3)).clamp(min=1.0)
     miss = (F.softplus(scores) * negative).sum((2, 3)) / negative.sum((2, 3)).clamp(min=1.0)
@@ -70,7 +70,7 @@ def balanced(scores: Tensor, share: Tensor, counted: Tensor) -> Tensor:
 
 
 def ranked(table: Tensor, others: Tensor, rows: Tensor) -> Tensor:
-    """Cross-entropy of each row's diagonal entry against its rivals, over the rows that count and have any."""
+    """Cross-entropy of each row's diagonal entry against its rivals, over the selected rows that have rivals."""
     own = torch.eye(len(table), dtype=torch.bool, device=table.device)
     logits = table.masked_fill(~(others | own), -torch.inf)
     loss = torch.logsumexp(logits, dim=1) - table.diagonal()
@@ -79,13 +79,13 @@ def ranked(table: Tensor, others: Tensor, rows: Tensor) -> Tensor:
 
 
 def rivals(share: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
-    """bool [N,N]: whether sentence j surely does not name region i (N = B*Q)."""
+    """Whether expression j surely does not name region i: bool [N,N], N = B*Q."""
     flat = [text for row in expressions for text in row]
     queries = len(expressions[0])
     common = torch.einsum("bihw,bjhw->bij", share, share)
     size = share.sum((2, 3))
     smaller = torch.minimum(size.unsqueeze(1), size.unsqueeze(2)).clamp(min=1e-3)
-    # In one frame the masks tell: two sentences with hardly a pixel in common name different things.
+    # Within a frame, expressions whose masks hardly overlap name different objects.
     apart = (common / smaller < 0.2).cpu()
     out = _unlike(flat)
     for b in range(len(expressions)):
@@ -95,7 +95,7 @@ def rivals(share: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
 
 
 def _unlike(sentences: Sequence[str]) -> Tensor:
-    """bool [N,N]: whether two sentences of different frames surely name different kinds of things, judged by words."""
+    """Whether two expressions of different frames surely name different categories, by their words: bool [N,N]."""
     named = [vocabulary.concepts(sentence) for sentence in sentences]
     column = {category: index for index, category in enumerate(sorted(frozenset().union(*named)))}
     says, alike = (torch.zeros(len(sentences), len(column) + 1) for _ in range(2))

@@ -1,9 +1,8 @@
-"""A training-only loss that keeps the words which the training data does not name (beyond the paper).
+"""Training loss that preserves the response to words which the training data do not contain (beyond the paper).
 
-A network that is fine-tuned on a hundred categories answers every other word with less and less: the vocabulary
-narrows. Here the network as it was before training answers a few random words on every frame, and the one that is
-trained must answer them the same (Hinton et al., "Distilling the knowledge in a neural network", 2015; learning
-without forgetting, Li and Hoiem, ECCV 2016).
+Fine-tuning on a hundred categories weakens the response to all other words. Here the network before training is the
+teacher: on every frame the trained network must reproduce its masks for a few random words (Hinton et al., "Distilling
+the knowledge in a neural network", 2015; learning without forgetting, Li and Hoiem, ECCV 2016).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _KINDS = (
 
 
 class Distillation:
-    """Cross-entropy between the answers of a network before and while it is trained.
+    """Divergence between the masks of a network before and during training.
 
     The backbone is shared: it must not be trained.
 
@@ -55,7 +54,7 @@ class Distillation:
         self.teacher: HINet = deepcopy(model, memo).eval().requires_grad_(False)
 
     def state(self) -> dict[str, Tensor]:
-        """The weights that answered before, without what is shared."""
+        """Weights of the teacher that are not shared with the trained network."""
         shared = ("backbone.", "sentence.", "flow.")
         return {key: value for key, value in self.teacher.state_dict().items() if not key.startswith(shared)}
 

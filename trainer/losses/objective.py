@@ -1,4 +1,4 @@
-"""What a training step minimises: the network, its sentences and its losses as one module, so that DDP can wrap it."""
+"""The training objective: network, text cache and losses as one module, which DDP can wrap."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SENTENCE_CACHE = 20_000
 
 
 class Objective(nn.Module):
-    """Batch -> loss.
+    """Loss of a batch.
 
     Args:
         model: The network.
-        tokenizer: Of its sentences.
+        tokenizer: Tokenizer of its text encoder.
         loss: Terms and weights.
-        queries: So many of each frame's pairs are decoded to masks; the spare ones after them are only aligned.
+        queries: Number of pairs per frame that are decoded to masks; further ones are only used by the alignment loss.
         frozen_text: BERT is not trained; its vectors are computed once per sentence.
         sentence_dropout: Dropout on the sentence vectors.
     """
@@ -46,11 +46,11 @@ class Objective(nn.Module):
         self.model, self.loss, self.queries = model, loss, queries
         self.sentences = SentenceCache(model, tokenizer, frozen=frozen_text, dropout=SharedDropout(sentence_dropout))
         self.alignment = Alignment(channels=model.config.aspp_channels) if loss.alignment else None
-        # No module of this one: its weights are neither trained nor saved.
+        # Not a submodule: its weights are neither trained nor saved.
         self.distillation = Distillation(model) if loss.distillation else None
 
     def extra(self) -> list[nn.Parameter]:
-        """Weights beyond the network's; they are trained and then thrown away."""
+        """Parameters of the losses, which are discarded after training."""
         return list(self.alignment.parameters()) if self.alignment is not None else []
 
     def forward(self, image: Tensor, flow: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
@@ -96,7 +96,7 @@ class SentenceCache:
         return shaped
 
     def state(self) -> dict[str, Any]:
-        """What is cached; plain values and tensors."""
+        """Content of the cache; plain values and tensors."""
         vectors = [vector.cpu() for vector in self._vectors.values()]
         return {"texts": list(self._vectors), "vectors": torch.stack(vectors) if vectors else None}
 

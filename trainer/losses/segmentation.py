@@ -7,34 +7,37 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.data.sample import IGNORE
 from rvos_edge.trainer.distributed.ranks import per_rank
-from rvos_edge.trainer.model.presets import StrictModel
 
 
 class LossConfig(StrictModel):
-    """The fine-tuning loss of the paper by default; ``hardest: 1`` and equal weights make the pre-training one."""
+    """Loss terms and weights; the defaults are the paper's for fine-tuning (supplement, section 1).
+
+    ``hardest: 1`` with equal class weights is the paper's loss for pre-training.
+    """
 
     background: float = Field(default=0.9, gt=0)
     object: float = Field(default=1.1, gt=0)
     hardest: float = Field(default=0.15, gt=0, le=1)
-    """Share of the pixels of each (frame, expression) pair that counts: those with the largest loss. Of ignored pixels
-    none counts."""
+    """Share of the pixels of each (frame, expression) pair that counts, those with the largest loss; ignored pixels do
+    not count."""
     dice: float = Field(default=0.0, ge=0)
     """Weight of the Dice term (beyond the paper)."""
     alignment: float = Field(default=0.0, ge=0)
-    """Weight of the loss that ties sentences to regions (beyond the paper; see ``alignment``)."""
+    """Weight of the alignment loss (beyond the paper; see ``alignment``)."""
     distillation: float = Field(default=0.0, ge=0)
-    """Weight of what keeps words that the data does not name (beyond the paper; see ``distillation``)."""
+    """Weight of the distillation loss (beyond the paper; see ``distillation``)."""
     distilled_words: int = Field(default=3, ge=1)
-    """Words a frame that ``distillation`` asks for."""
+    """Number of random words per frame in the distillation loss."""
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tensor:
     """The loss of a batch, a scalar.
 
-    The hardest pixels are taken per pair, so that a pair with an absent object is not drowned by the others
-    (our reading). The mean is over all chosen pixels, of all ranks where there are several (see ``distributed``).
+    The hardest pixels are chosen per pair, so that every pair contributes (our reading). The mean is over the chosen
+    pixels of all ranks (see ``distributed``).
 
     Args:
         logits: Float [B,Q,2,h,w]; upsampled bilinearly to the masks.
@@ -42,13 +45,13 @@ def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tens
         config: Weights and shares.
 
     Raises:
-        ValueError: The shapes do not belong together.
+        ValueError: Logits and masks differ in batch size or number of queries.
     """
     if logits.shape[:2] != masks.shape[:2]:
         raise ValueError(f"logits and masks differ in batch or queries: {tuple(logits.shape)}, {tuple(masks.shape)}")
     target = masks.flatten(0, 1)
     scores = F.interpolate(logits.flatten(0, 1).float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
-    # Two classes: cross-entropy is softplus of the wrong margin, cheaper than a softmax over a channel of two.
+    # Cross-entropy of two classes is a softplus of the margin, which is cheaper than a softmax.
     margin = scores[:, 1] - scores[:, 0]
     is_object = target == 1
     counted = target != IGNORE
@@ -67,7 +70,7 @@ def _hardest(loss: Tensor, counted: Tensor, share: float) -> Tensor:
     # float64: as Python rounds.
     chosen = (share * counted.double()).round().long().clamp(min=1).minimum(counted)
     ragged = bool((counted < pixels).any())
-    # Only rows of different lengths need their largest in order.
+    # Order matters only where rows differ in their number of chosen pixels.
     largest = torch.topk(loss, max(1, round(share * pixels)), dim=1, sorted=ragged).values
     if ragged:
         largest = largest * (torch.arange(largest.shape[1], device=loss.device) < chosen.unsqueeze(1))
@@ -80,6 +83,6 @@ def _dice(margin: Tensor, is_object: Tensor, counted: Tensor) -> Tensor:
     overlap = (probability * truth).flatten(1).sum(1)
     size = probability.flatten(1).sum(1) + truth.flatten(1).sum(1)
     present = truth.flatten(1).any(1)
-    # An absent object has no overlap to reward: cross-entropy alone judges it.
+    # Pairs with absent objects have no Dice term.
     dice = 1 - (2 * overlap + 1) / (size + 1)
     return (dice * present).sum() / per_rank(present.sum())

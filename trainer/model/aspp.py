@@ -1,4 +1,4 @@
-"""ASPP on C5: torchvision's, with the preset's width and rates."""
+"""Atrous spatial pyramid pooling on C5: torchvision's module with the preset's width and rates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rvos_edge.trainer.model.presets import ModelConfig
 def build_aspp(config: ModelConfig, in_channels: int) -> nn.Module:
     """Atrous spatial pyramid pooling [B,in,h,w] -> [B,c_4,h,w] (supplement, section 1)."""
     aspp: Any = ASPP(in_channels, list(config.aspp_rates), config.aspp_channels)
-    # torchvision's dropout of one half is for ADE-sized data sets; a tenth suits a sentence-conditioned head.
+    # Dropout 0.1 instead of torchvision's 0.5 (our reading).
     aspp.project[3] = nn.Dropout(0.1)
     module: nn.Module = aspp
     return module

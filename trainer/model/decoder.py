@@ -1,4 +1,4 @@
-"""The top-down decoder (design section 2.5)."""
+"""The top-down decoder (supplement, section 1)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Decoder(nn.Module):
     """D_4 = M_4; D_i = conv3x3(cat(up(D_{i+1}), M_i)); two conv3x3 and a 1x1 to background and object.
 
     Args:
-        channels: c_i of the levels, finest first; one level alone (``fusion: single``) is decoded where it stands.
-        widths: Channels of D_i, finest first, one fewer than the levels; for one level the width of the head.
-        separable_levels: So many of the finest levels, and the head, use depthwise-separable convolutions.
+        channels: c_i of the levels, finest first; a single level (``fusion: single``) is decoded at its own stride.
+        widths: Channels of D_i, finest first, one fewer than the levels; for a single level the width of the head.
+        separable_levels: Number of finest levels that use depthwise-separable convolutions; the head does if any does.
     """
 
     def __init__(self, *, channels: Sequence[int], widths: Sequence[int], separable_levels: int) -> None:

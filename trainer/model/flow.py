@@ -1,8 +1,8 @@
-"""RAFT in pieces: torchvision's modules, run encoder by encoder and step by step so that a stream can reuse them.
+"""RAFT on streams: torchvision's modules, run one by one so that successive frames can share their work.
 
-The flow is estimated from the current frame to the previous one: it is aligned with the current frame and needs no
-future frame. The correlation pyramid is looked up by small matrix products, or by gathering integer windows and
-blending once: both equal grid_sample, export to plain ONNX and are faster there.
+Flow points from the current frame to the previous one: it is aligned with the current frame and needs no future frame.
+The correlation pyramid is looked up by small matrix products, or by gathering integer windows and blending once. Both
+equal grid_sample, export to plain ONNX and are faster there.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ from rvos_edge.trainer.model.backbone import load_state_file
 from rvos_edge.trainer.model.presets import RaftConfig
 
 FLOW_STRIDE = 8
-"""RAFT's feature maps are an eighth of its input."""
+"""Stride of RAFT's feature maps."""
 FLOW_SCALES = (1, 2, 4)
 """Factors by which the image may be reduced for the flow."""
 
 
 class FlowNetwork(nn.Module):
-    """Optical flow on a stream.
+    """RAFT, frozen.
 
     Args:
         config: Variant, iterations and scale.
 
     Attributes:
-        scale: The flow is computed on the image reduced by this factor; ``HINet.set_flow_scale`` changes it.
-        field_scale: The field itself has the image's size divided by this: what the motion encoder was built for.
+        scale: Factor by which the image is reduced before flow is computed; ``HINet.set_flow_scale`` changes it.
+        field_scale: Factor by which the flow field is smaller than the image, fixed by the motion encoder.
+        iterations: Number of updates.
+        levels: Levels of the correlation pyramid.
+        radius: Radius of the lookup.
     """
 
     def __init__(self, *, config: RaftConfig) -> None:
@@ -46,16 +49,16 @@ class FlowNetwork(nn.Module):
         self.raft = _build_raft(config.variant)
         self.levels: int = self.raft.corr_block.num_levels
         self.radius: int = self.raft.corr_block.radius
-        # RAFT's weights stay those of its authors (design section 3).
+        # The official weights are not trained (supplement, section 1).
         self.requires_grad_(False)
 
     @property
     def least_size(self) -> int:
-        """Height and width of the image below which the coarsest level of the correlation pyramid vanishes."""
+        """Smallest height and width of the image: at less the coarsest correlation level would be empty."""
         return int(FLOW_STRIDE * self.scale * 2 ** (self.levels - 1))
 
     def prepare(self, image: Tensor) -> Tensor:
-        """Image float [B,3,H,W], RGB 0..255 -> what both encoders read: [B,3,H/scale,W/scale] in -1..1."""
+        """Image float [B,3,H,W], RGB 0..255 -> input of both encoders, [B,3,H/scale,W/scale] in -1..1."""
         if self.scale > 1:
             image = F.avg_pool2d(image, self.scale)
         return self.normalise(image)
@@ -79,38 +82,39 @@ class FlowNetwork(nn.Module):
     def correlate(self, fmap: Tensor, fmap_prev: Tensor) -> tuple[Tensor, ...]:
         """Feature maps [B,C,h,w] of the current and the previous frame -> pyramid of [B*h*w,h_l,w_l]."""
         channels = fmap.shape[1]
-        # Each side takes half of 1/sqrt(C): the product can then not overflow in fp16.
+        # Each factor takes half of 1/sqrt(C), so that the product cannot overflow in float16.
         left = (fmap * channels**-0.25).flatten(2).transpose(1, 2)
         right = fmap_prev * channels**-0.25
         pyramid = []
         for _ in range(self.levels):
             level = torch.matmul(left, right.flatten(2))
             pyramid.append(level.view(-1, *right.shape[2:]))
-            # The mean of products is the product with the mean: pooling features is far less than pooling the volume.
+            # Pooling the features equals pooling the correlation volume, at a fraction of the cost.
             right = F.avg_pool2d(right, 2) if len(pyramid) < self.levels else right
         return tuple(pyramid)
 
     def step(
         self, pyramid: tuple[Tensor, ...], hidden: Tensor, context: Tensor, coords: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One lookup and update: -> hidden [B,.,h,w], coords [B,2,h,w] (x, y positions in the previous frame)."""
+        """One lookup and update -> hidden [B,.,h,w] and coords [B,2,h,w], x and y positions in the previous frame."""
         correlation, flow = self.look_up(pyramid, coords)
         hidden, delta = self.raft.update_block(hidden, context, correlation, flow)
         return hidden, coords + delta.to(coords.dtype)
 
     def look_up(self, pyramid: tuple[Tensor, ...], coords: Tensor) -> tuple[Tensor, Tensor]:
-        """What an update reads: correlations [B,levels*(2r+1)^2,h,w] around coords, and the flow [B,2,h,w] so far."""
+        """Inputs of an update: correlations [B,levels*(2r+1)^2,h,w] around coords, and the flow [B,2,h,w] so far."""
         batch, _, height, width = coords.shape
-        # Positions reach hundreds of pixels and need their fractions: float32 even where the network is narrower.
+        # In float32 even in narrower networks: positions reach hundreds of pixels and need their fractions.
         flow = coords - identity_grid(coords)
         levels = [lookup(level, flow, 2**index, self.radius) for index, level in enumerate(pyramid)]
         correlation = torch.cat(levels, dim=1).view(batch, height, width, -1).permute(0, 3, 1, 2)
         return correlation, flow.to(correlation.dtype)
 
     def upsample(self, hidden: Tensor, coords: Tensor) -> Tensor:
-        """-> flow [B,2,H/field_scale,W/field_scale] in pixels of the full image.
+        """Upsampled flow [B,2,H/field_scale,W/field_scale] in pixels of the full image.
 
-        By RAFT's convex combination where it has one; a field computed at another scale is resampled to its size.
+        RAFT-large upsamples by convex combination, RAFT-small bilinearly. A field that was computed at another scale is
+        resampled to its size.
         """
         flow = coords - identity_grid(coords)
         if self.raft.mask_predictor is None:
@@ -132,24 +136,20 @@ class FlowNetwork(nn.Module):
         Args:
             image: Current frame.
             image_prev: Previous frame.
-            iterations: Updates; the config's by default.
+            iterations: Number of updates; the config's by default.
             coords: Start positions (warm start); the identity grid by default.
 
         Returns:
-            flow [B,2,H/field_scale,W/field_scale] in pixels of the image, and the final coords for the next warm start.
+            Flow [B,2,H/field_scale,W/field_scale] in pixels of the image, and the final coords for the next warm start.
         """
         prepared = self.prepare(image)
         fmap, fmap_prev = self.encode(prepared), self.encode(self.prepare(image_prev))
-        pyramid = self.correlate(fmap, fmap_prev)
-        hidden, context = self.context(prepared)
         coords = identity_grid(fmap) if coords is None else coords
-        for _ in range(iterations or self.iterations):
-            hidden, coords = self.step(pyramid, hidden, context, coords)
-        return self.upsample(hidden, coords), coords
+        return self._estimate(prepared, fmap, fmap_prev, coords, iterations or self.iterations)
 
     @torch.inference_mode()
     def stream(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Flow of each frame to the one before, exactly as the runtime computes it: features reused, warm start.
+        """Flow of each frame to the one before, as the runtime computes it.
 
         Args:
             frames: uint8 [H,W,3] BGR, one size.
@@ -157,27 +157,52 @@ class FlowNetwork(nn.Module):
         Yields:
             float32 [2,H/field_scale,W/field_scale] in pixels; zeros for the first frame.
         """
-        fmap_prev: Tensor | None = None
-        coords: Tensor | None = None
+        stream, device = FlowStream(self), next(self.parameters()).device
         for frame in frames:
             image = torch.from_numpy(np.ascontiguousarray(frame[:, :, ::-1])).permute(2, 0, 1)[None].float()
-            prepared = self.prepare(image.to(next(self.parameters()).device))
-            fmap = self.encode(prepared)
-            if fmap_prev is None:
-                coords = identity_grid(fmap)
-                yield np.zeros((2, *(extent // self.field_scale for extent in frame.shape[:2])), np.float32)
-            else:
-                assert coords is not None
-                pyramid = self.correlate(fmap, fmap_prev)
-                hidden, context = self.context(prepared)
-                for _ in range(self.iterations):
-                    hidden, coords = self.step(pyramid, hidden, context, coords)
-                yield self.upsample(hidden, coords)[0].cpu().numpy()
-            fmap_prev = fmap
+            yield stream.step(image.to(device))[0].cpu().numpy()
+
+    def _estimate(
+        self, prepared: Tensor, fmap: Tensor, fmap_prev: Tensor, coords: Tensor, iterations: int
+    ) -> tuple[Tensor, Tensor]:
+        pyramid = self.correlate(fmap, fmap_prev)
+        hidden, context = self.context(prepared)
+        for _ in range(iterations):
+            hidden, coords = self.step(pyramid, hidden, context, coords)
+        return self.upsample(hidden, coords), coords
+
+
+class FlowStream:
+    """Flow between successive frames: the previous frame's features are reused, and the last flow is the warm start."""
+
+    def __init__(self, network: FlowNetwork) -> None:
+        self.network = network
+        self._previous: tuple[Tensor, Tensor] | None = None
+
+    def step(self, image: Tensor) -> Tensor:
+        """Flow to the previous frame, zeros on the first frame.
+
+        Args:
+            image: Float [B,3,H,W], RGB 0..255.
+
+        Returns:
+            Float [B,2,H/field_scale,W/field_scale] in pixels of the image.
+        """
+        network = self.network
+        prepared = network.prepare(image)
+        fmap = network.encode(prepared)
+        if self._previous is None:
+            coords = identity_grid(fmap)
+            height, width = (extent // network.field_scale for extent in image.shape[2:])
+            flow = image.new_zeros(len(image), 2, height, width)
+        else:
+            flow, coords = network._estimate(prepared, fmap, *self._previous, network.iterations)
+        self._previous = fmap, coords
+        return flow
 
 
 def identity_grid(like: Tensor) -> Tensor:
-    """x and y index of every position, float32 [B,2,h,w] for a [B,.,h,w] tensor."""
+    """Column and row index of every position, float32 [B,2,h,w], for a tensor [B,.,h,w]."""
     batch, _, height, width = like.shape
     rows = torch.arange(height, dtype=torch.float32, device=like.device)
     columns = torch.arange(width, dtype=torch.float32, device=like.device)
@@ -186,16 +211,16 @@ def identity_grid(like: Tensor) -> Tensor:
 
 
 _SMALL_LEVEL = 1024
-"""Positions of a correlation map up to which reading all of it is cheaper than finding the few that are wanted."""
+"""Size of a correlation map, in positions, up to which products with all of it are cheaper than gathering."""
 
 
 def lookup(level: Tensor, flow: Tensor, reduction: int, radius: int) -> Tensor:
-    """Bilinear samples of a correlation level in a window around where the flow leads; zero outside (RAFT, 3.2).
+    """Bilinear samples of a correlation level in a window around the flow's target; zero outside (RAFT, section 3.2).
 
     Args:
         level: [B*h*w,h_l,w_l], one correlation map for every position of the current frame.
-        flow: float32 [B,2,h,w], from every position, in pixels of the finest level.
-        reduction: How many of those one pixel of this level is high and wide.
+        flow: float32 [B,2,h,w] in pixels of the finest level.
+        reduction: Pixels of the finest level per pixel of this level.
         radius: r.
 
     Returns:
@@ -207,17 +232,17 @@ def lookup(level: Tensor, flow: Tensor, reduction: int, radius: int) -> Tensor:
 
 
 def _look_up_by_products(level: Tensor, flow: Tensor, x: Tensor, y: Tensor, radius: int) -> Tensor:
-    """Bilinear reading is linear in rows and columns: hat functions on either side of the map, zero where it ends."""
+    """Lookup as products with hat functions: bilinear sampling is linear in rows and in columns."""
     rows = torch.matmul(_hats(y.unsqueeze(1), flow[:, 1], level.shape[1], radius).to(level.dtype), level)
     columns = _hats(x, flow[:, 0], level.shape[2], radius).to(level.dtype)
     return torch.matmul(columns, rows.transpose(1, 2)).flatten(1)
 
 
 def _hats(start: Tensor, flow: Tensor, extent: int, radius: int) -> Tensor:
-    """Weight of every one of ``extent`` pixels at each offset from start + flow: [B,h,w] -> [B*h*w,2r+1,extent].
+    """Bilinear weights of ``extent`` pixels at each offset from start + flow: [B,h,w] -> [B*h*w,2r+1,extent].
 
-    The flow is added last: what it is added to is a small multiple of 1/8 where a hat is not zero, exact in bfloat16,
-    in which a position as such would be off by a whole pixel.
+    The flow is added last. Where a hat is not zero, the other summand is a small multiple of 1/8, which bfloat16
+    represents exactly; a position itself would be off by up to a pixel.
     """
     offsets = torch.arange(2 * radius + 1, dtype=flow.dtype, device=flow.device) - radius
     pixels = torch.arange(extent, dtype=flow.dtype, device=flow.device)
@@ -226,7 +251,7 @@ def _hats(start: Tensor, flow: Tensor, extent: int, radius: int) -> Tensor:
 
 
 def _look_up_by_gathering(level: Tensor, flow: Tensor, x: Tensor, y: Tensor, radius: int) -> Tensor:
-    """The window's samples share one fraction: (2r+2)^2 integer gathers and one blend are (2r+1)^2 bilinear reads."""
+    """Lookup by (2r+2)^2 integer gathers and one blend: the (2r+1)^2 samples of a window share their fraction."""
     count, height, width = level.shape
     columns, right = _corners(x, flow[:, 0], width, radius)
     rows, lower = _corners(y.unsqueeze(1), flow[:, 1], height, radius)
@@ -240,28 +265,28 @@ def _look_up_by_gathering(level: Tensor, flow: Tensor, x: Tensor, y: Tensor, rad
 
 
 def _corners(start: Tensor, flow: Tensor, extent: int, radius: int) -> tuple[Tensor, Tensor]:
-    """The pixels around start + flow, int64 [B*h*w,2r+2], and how far it lies beyond the middle one, [B*h*w,1].
+    """Pixels around start + flow, int64 [B*h*w,2r+2], and its fraction beyond the middle pixel, [B*h*w,1].
 
-    Whole pixels of the start are kept apart, as numbers that bfloat16 would round.
+    The integer part of the start stays apart, because bfloat16 would round the sum.
     """
     side = 2 * radius + 2
     whole = start.floor()
     ahead = (start - whole) + flow
     steps = ahead.floor()
-    # Positions far outside are all zero anyway: bounding them keeps the integer conversion defined.
+    # Samples far outside are zero; the bound keeps the conversion to integers defined.
     middle = steps.clamp(-extent - side, extent + side).long() + whole.long()
     places = middle.view(-1, 1) + (torch.arange(side, device=flow.device) - radius)
     return places, (ahead - steps).view(-1, 1)
 
 
 def _shares(fraction: Tensor, places: Tensor, extent: int) -> tuple[Tensor, Tensor]:
-    """Weights of the two neighbours of each sample along an axis, zero for a neighbour outside: [n,2r+1] each."""
+    """Weights of the two neighbours of each sample along an axis, zero outside the map: [n,2r+1] each."""
     inside = ((places >= 0) & (places < extent)).to(fraction.dtype)
     return (1 - fraction) * inside[:, :-1], fraction * inside[:, 1:]
 
 
 def load_raft_weights(network: FlowNetwork, path: Path) -> None:
-    """Load an official RAFT checkpoint (princeton-vl names, small or large) or a torchvision one, strictly.
+    """Load an official RAFT checkpoint (names of princeton-vl, small or large) or torchvision's, strictly.
 
     Raises:
         UserError: The file is missing or holds another variant.
@@ -276,13 +301,13 @@ def load_raft_weights(network: FlowNetwork, path: Path) -> None:
 
 
 def torchvision_raft_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Official names (``module.fnet.layer1.0.conv1.weight``) to torchvision's; torchvision's own pass through."""
+    """Rename official weights (``module.fnet.layer1.0.conv1.weight``) to torchvision's names."""
     state = {key.removeprefix("module."): value for key, value in state.items()}
     if not any(key.startswith(("fnet.", "cnet.")) for key in state):
         return dict(state)
     renamed = {}
     for key, value in state.items():
-        # The third norm of a block that projects is stored twice: as itself and inside ``downsample``.
+        # The norm of a block's projection is stored twice: as norm3 and inside ``downsample``.
         if ".norm3." in key or ".norm4." in key:
             continue
         head, *rest = key.split(".")
@@ -327,14 +352,14 @@ def _update_name(parts: list[str]) -> str:
 def _stretch(flow: Tensor) -> Tensor:
     """Bilinear upsampling by 8 with aligned corners, [B,2,h,w] -> [B,2,8h,8w].
 
-    As two small matrix products: OpenVINO's Interpolate takes fifteen times as long.
+    Two small matrix products; OpenVINO's Interpolate takes fifteen times as long.
     """
     height, width = (_linear(extent, flow) for extent in flow.shape[2:])
     return height @ (flow @ width.T)
 
 
 def _linear(extent: int, like: Tensor) -> Tensor:
-    """What each of 8n points from the first to the last of n reads of them: [8n,n]."""
+    """Matrix of linear interpolation from n to 8n points with aligned ends: [8n,n]."""
     points = torch.linspace(0, extent - 1, extent * FLOW_STRIDE, dtype=torch.float32, device=like.device)
     places = torch.arange(extent, dtype=torch.float32, device=like.device)
     return torch.relu(1 - (points.unsqueeze(1) - places).abs()).to(like.dtype)
@@ -357,7 +382,7 @@ def _build_raft(variant: str) -> RAFT:
         return raft_large(weights=None)
     if variant == "small":
         return raft_small(weights=None)
-    # "tiny": raft_small's parts with few channels and two pyramid levels, for tests on 64x96 frames.
+    # "tiny": the parts of raft_small with few channels and two pyramid levels, for tests on 64x96 frames.
     layers = (8, 8, 12, 16)
     corr = raft.CorrBlock(num_levels=2, radius=2)
     motion = raft.MotionEncoder(

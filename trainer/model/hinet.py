@@ -1,4 +1,7 @@
-"""HINet: hierarchical interaction of language, vision and motion (BMVC 2021; design section 2)."""
+"""HINet: hierarchical interaction of language, vision and motion.
+
+"Hierarchical Interaction Network for Video Object Segmentation from Referring Expressions", BMVC 2021.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ from rvos_edge.trainer.model.refine.guided_filter import GuidedFilter
 
 
 class HINet(nn.Module):
-    """The whole network, in the pieces that are exported one by one.
+    """The network, in parts that are exported one by one.
 
-    Vision (``encode_image``), flow (``flow``) and language (``encode_text``) do not depend on
-    each other; ``decode`` joins them, and ``refine`` draws the masks along the image's edges.
+    Vision (``encode_image``), flow (``flow``) and language (``encode_text``) do not depend on each other; ``decode``
+    joins them, and ``refine`` aligns the masks with the image's edges.
 
     Args:
         config: The configuration; see ``presets``.
@@ -87,7 +90,7 @@ class HINet(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Pixels of the image per pixel of the logits that ``forward`` gives."""
+        """Stride of the logits of ``forward``, in pixels of the image."""
         return self._decoder_stride if self.boundary is None else self._decoder_stride // 2
 
     @property
@@ -97,18 +100,18 @@ class HINet(nn.Module):
 
     @property
     def language_channels(self) -> tuple[int, ...]:
-        """Widths of what ``encode_text`` gives, c_1..c_4."""
+        """Channels of the language vectors, c_1..c_4."""
         return self.config.channels
 
     @property
     def size_multiple(self) -> int:
-        """Of the input's height and width: every level and RAFT's feature maps must come out whole."""
+        """Number of which the input's height and width must be multiples, so that all feature maps are whole."""
         return math.lcm(*self.backbone.strides, FLOW_STRIDE * self.flow.scale if self.flow is not None else 1)
 
     def set_flow_scale(self, scale: int) -> None:
-        """Compute the flow on the image reduced by another factor than the network was trained with.
+        """Set the factor by which the image is reduced before flow is computed.
 
-        RAFT takes any size; the field is resampled to the size that the motion encoder was built for.
+        The flow field is resampled to the size of training, so that the motion encoder is not affected.
 
         Raises:
             ValueError: The network has no flow, or the factor is none of ``FLOW_SCALES``.
@@ -120,7 +123,7 @@ class HINet(nn.Module):
         self.flow.scale = scale
 
     def set_boundary(self, boundary: Boundary) -> None:
-        """Draw masks along the image's edges or leave them as the decoder does; no weights depend on it."""
+        """Set the refinement of mask boundaries; it has no weights."""
         self.config = self.config.model_copy(update={"boundary": boundary})
         self.boundary = GuidedFilter() if boundary == "guided" else None
 
@@ -130,7 +133,7 @@ class HINet(nn.Module):
         return c2, c3, c4, self.aspp(c5), c5
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2..C5, the backbone's alone."""
+        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2..C5 of the backbone."""
         levels: tuple[Tensor, ...] = self.backbone((image.float() - self.mean) / self.std)
         return levels
 
@@ -142,11 +145,11 @@ class HINet(nn.Module):
     def condition(
         self, levels: Sequence[Tensor], flow: Tensor | None
     ) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
-        """What the queries share: vision, into which motion has entered, and the motion for the gates.
+        """Vision and motion features that all queries share.
 
         Args:
-            levels: C2, C3, C4, V4; what follows is not used.
-            flow: [B,2,H/scale,W/scale] in pixels, zeros where it was not computed; ignored by ``flow: none``.
+            levels: C2, C3, C4, V4; further levels are ignored.
+            flow: Flow [B,2,H/scale,W/scale] in pixels, zeros where it was not computed; ignored with ``flow: none``.
 
         Returns:
             V_i and U_i of the used levels, each [B,c_i,h_i,w_i]; U_i is None without flow.
@@ -192,9 +195,9 @@ class HINet(nn.Module):
         return self.complete(self.answer(*self.condition(levels, flow), language), levels, flow)
 
     def complete(self, logits: Tensor, levels: Sequence[Tensor], flow: Tensor | None) -> Tensor:
-        """Logits of ``answer`` -> logits [B,Q,2,h,w], with what looks and moves like them where that is set.
+        """Logits of ``answer`` -> logits [B,Q,2,h,w] with the appearance term, where ``discriminant`` is set.
 
-        Training does without this: the loss is that of the decoder's own logits.
+        The training loss uses the logits of ``answer``.
         """
         if not self.config.discriminant:
             return logits
@@ -205,13 +208,13 @@ class HINet(nn.Module):
     def present(
         self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors, logits: Tensor
     ) -> Tensor:
-        """Probability that what each query names is in the frame, float32 [B,Q]; it never changes the masks.
+        """Probability that what each query names is in the frame, float32 [B,Q]; masks do not depend on it.
 
         Args:
-            levels: As ``encode_image`` gives them.
+            levels: Levels of ``encode_image``.
             flow: As for ``condition``.
             language: l_1..l_4, each [B,Q,c_i].
-            logits: What ``answer`` gives, [B,Q,2,h,w]: completed ones know less of absent things.
+            logits: Logits of ``answer``, [B,Q,2,h,w], which tell absent objects better than those of ``complete``.
 
         Raises:
             ValueError: The network has no presence head.
@@ -223,11 +226,14 @@ class HINet(nn.Module):
         return torch.sigmoid(self.presence(margin, levels[4], seen, language))
 
     def refine(self, image: Tensor, logits: Tensor) -> Tensor:
-        """Logits of ``decode`` -> logits [B,Q,2,H/stride,W/stride] along the image's edges.
+        """Align masks with the image's edges; the identity unless ``boundary`` is set, and not part of training.
 
-        The identity unless ``boundary`` is set; image [B,3,H,W].
+        Args:
+            image: [B,3,H,W], RGB 0..255.
+            logits: Logits of ``decode``.
 
-        Training does without this too.
+        Returns:
+            Logits [B,Q,2,H/stride,W/stride].
         """
         if self.boundary is None:
             return logits

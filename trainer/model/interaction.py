@@ -1,4 +1,4 @@
-"""Where language meets vision and motion: one level of the hierarchical interaction (design section 2.4)."""
+"""One level of the hierarchical interaction of language, vision and motion (supplement, section 1)."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Interaction(nn.Module):
         queries = language.shape[1]
         conv, norm, relu = self.mix
         if isinstance(conv, nn.Sequential):
-            # A depthwise convolution and a scaling of channels may change places: it runs once for all queries.
+            # A depthwise convolution commutes with scaling the channels: it runs once for all queries.
             depthwise, conv = conv
             vision = depthwise(vision)
-        spoken = for_each_query(vision, queries) * language.flatten(0, 1).unsqueeze(-1).unsqueeze(-1)
-        mixed: Tensor = relu(norm(conv(spoken)))
+        scaled = for_each_query(vision, queries) * language.flatten(0, 1).unsqueeze(-1).unsqueeze(-1)
+        mixed: Tensor = relu(norm(conv(scaled)))
         if self.gate is None or motion is None:
             return mixed
         return mixed * for_each_query(torch.sigmoid(self.gate(motion)), queries)

@@ -1,4 +1,4 @@
-"""The sentence encoder: transformers' BERT, one vector per expression, projected once per level."""
+"""The text encoder: BERT of transformers, one vector per expression, projected once per level."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ diamond ellipse dog cat person man woman car bus horse bird boat train bear
 """
 
 LanguageVectors = tuple[Tensor, ...]
-"""l_1..l_4, each [.., c_i]."""
+"""l_1..l_4, each [...,c_i]."""
 
 
 class SentenceEncoder(nn.Module):
-    """BERT and its pooling: token ids -> sentence vector s (design section 2.3)."""
+    """BERT and pooling: token ids -> sentence vector s (supplement, section 1)."""
 
     def __init__(self, *, config: TextConfig) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class SentenceEncoder(nn.Module):
         )
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """int64 [N,L], [N,L] -> s [N,c_s]."""
+        """Token ids and attention mask, int64 [N,L] each -> s [N,c_s]."""
         hidden: Tensor = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "cls":
             return hidden[:, 0]
@@ -53,7 +53,7 @@ class SentenceEncoder(nn.Module):
 
 
 class LanguageProjections(nn.Module):
-    """s -> l_1..l_4. They belong to the text graph, so that only their outputs need to be cached."""
+    """Projections s -> l_1..l_4, part of the text graph: the runtime caches their outputs alone."""
 
     def __init__(self, *, in_channels: int, channels: Sequence[int], hidden: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class LanguageProjections(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(inplace=True)) if hidden else None
         self.levels = nn.ModuleList(nn.Linear(hidden or in_channels, out) for out in channels)
         for level in self.levels:
-            # l = 1 passes vision through: the interaction starts from there (our reading).
+            # l = 1 leaves vision unchanged: a neutral start of the interaction (our reading).
             assert isinstance(level, nn.Linear)
             nn.init.ones_(level.bias)
 
@@ -74,11 +74,14 @@ class LanguageProjections(nn.Module):
 
 
 def load_text_weights(encoder: SentenceEncoder, source: str) -> Tokenizer:
-    """Load a Hugging Face BERT or MiniLM folder, or the package that carries one; returns its tokenizer.
+    """Load a BERT or MiniLM in Hugging Face's format, or the one of a package.
 
     Args:
-        encoder: Changed in place.
+        encoder: The encoder; changed in place.
         source: A folder with model.safetensors (or pytorch_model.bin) and tokenizer.json, or ``package`` for MiniLM-L6.
+
+    Returns:
+        The tokenizer.
 
     Raises:
         UserError: The folder or package is missing, or holds another network.
@@ -87,12 +90,12 @@ def load_text_weights(encoder: SentenceEncoder, source: str) -> Tokenizer:
     own = encoder.bert.state_dict()
     state = {}
     for key, value in load_state_file(file).items():
-        # A BertForPreTraining checkpoint prefixes the body with "bert." and adds heads that are not needed; the
-        # oldest ones say gamma and beta for weight and bias of LayerNorm.
+        # BertForPreTraining checkpoints prefix the body with "bert." and add heads; the oldest ones name LayerNorm's
+        # weight and bias gamma and beta.
         name = key.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
         state[name.replace("LayerNorm.beta", "LayerNorm.bias")] = value
     missing = [key for key in own if key not in state]
-    # A deeper BERT of the same width would otherwise load without its last layers.
+    # Without this check a deeper BERT of the same width would load without its last layers.
     deeper = [key for key in state if key.startswith("encoder.layer.") and key not in own]
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     if missing or wrong or deeper:
@@ -115,9 +118,12 @@ def text_weights_file(source: str) -> Path:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """tokenizer.json as a Tokenizer without padding.
+    """A Tokenizer from tokenizer.json, without padding and truncation.
 
-    transformers 5 maps every word to [UNK] when given a vocab.txt alone, hence the file with everything in it.
+    vocab.txt is not enough: from it alone transformers 5 maps every word to [UNK].
+
+    Raises:
+        UserError: The file is missing or damaged.
     """
     if not path.is_file():
         raise UserError(f"Tokenizer {path} does not exist; it comes with the text model's folder.")
@@ -131,9 +137,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def tokenize(tokenizer: Tokenizer, expressions: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Expressions -> input_ids, attention_mask, int64 [N,L], padded to the longest.
+    """Expressions -> input_ids and attention_mask, int64 [N,L] each, padded to the longest expression.
 
-    One longer than ``max_tokens`` is cut before its [SEP].
+    An expression longer than ``max_tokens`` is truncated before its [SEP].
     """
     rows = [tokenizer.encode(text).ids for text in expressions]
     rows = [row if len(row) <= max_tokens else [*row[: max_tokens - 1], row[-1]] for row in rows]
@@ -147,7 +153,11 @@ def tokenize(tokenizer: Tokenizer, expressions: Sequence[str], max_tokens: int) 
 
 
 def small_tokenizer(vocab_size: int) -> Tokenizer:
-    """A WordPiece tokenizer of letters and common scene words, for the ``test`` preset: no download, no real text."""
+    """A WordPiece tokenizer of letters and common words for the ``test`` preset, which has no real text model.
+
+    Raises:
+        ValueError: ``vocab_size`` is too small.
+    """
     from tokenizers import models, normalizers, pre_tokenizers, processors
 
     words = _SMALL_WORDS.split()

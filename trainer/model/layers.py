@@ -1,4 +1,4 @@
-"""What the interaction, the gate, the decoder and the boundary share: convolution blocks, and rows for queries."""
+"""Convolution blocks and query broadcasting, shared by interaction, decoder and refinement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def conv3x3(in_channels: int, out_channels: int, *, separable: bool = False, bias: bool = False) -> nn.Module:
-    """A 3x3 convolution, or its depthwise-separable stand-in."""
+    """A 3x3 convolution, plain or depthwise separable."""
     if not separable:
         return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
     return nn.Sequential(
@@ -23,5 +23,5 @@ def conv3x3_bn_relu(in_channels: int, out_channels: int, *, separable: bool = Fa
 
 
 def for_each_query(shared: Tensor, queries: int) -> Tensor:
-    """[B,c,h,w] -> [B*Q,c,h,w]; a batch of one is left to broadcasting."""
+    """Repeat features for Q queries, [B,c,h,w] -> [B*Q,c,h,w]; a batch of one is left to broadcasting."""
     return shared if shared.shape[0] == 1 else shared.repeat_interleave(queries, dim=0)

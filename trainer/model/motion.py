@@ -1,4 +1,4 @@
-"""From optical flow to motion features: the motion image and its encoder (supplement, section 5)."""
+"""The motion image and its encoder (supplement, section 5)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 _MEAN_MULTIPLE = 3.0
-"""The motion image saturates at this multiple of its mean ..."""
+"""The motion image saturates at this multiple of the mean magnitude (our reading)."""
 _FLOOR_PIXELS = 1.0
-"""... but never below this many pixels, so that "nothing moves" stays dark (our reading)."""
+"""Smallest magnitude, in pixels, at which it saturates: a frame without motion stays dark (our reading)."""
 
 
 def relative_magnitude(flow: Tensor) -> Tensor:
-    """Magnitude of the flow after the frame's mean flow (the camera) is subtracted.
+    """Magnitude of the flow minus its mean over the frame, which stands for the camera's motion.
 
     Args:
         flow: Float [B,2,h,w] in pixels.
@@ -22,7 +22,7 @@ def relative_magnitude(flow: Tensor) -> Tensor:
     """
     flow = flow.float()
     relative = flow - flow.mean(dim=(2, 3), keepdim=True)
-    # The tiny constant keeps the square root's gradient and fp16 casts finite at zero flow.
+    # The constant keeps the gradient of the square root finite at zero flow.
     return torch.sqrt(relative.square().sum(dim=1, keepdim=True) + 1e-12)
 
 
@@ -41,13 +41,16 @@ def motion_image(flow: Tensor) -> Tensor:
 
 
 class MotionEncoder(nn.Module):
-    """A light strided encoder of the motion image: U_1..U_4 at the strides of the four levels.
+    """Strided convolutions on the motion image: U_1..U_4 at the strides of the four levels.
 
     Args:
         in_stride: Stride of the flow field relative to the image.
         strides: Strides of the levels.
         channels: c_1..c_4.
-        width: Channels inside.
+        width: Number of hidden channels.
+
+    Raises:
+        ValueError: ``in_stride`` does not divide the first level's stride.
     """
 
     def __init__(self, *, in_stride: int, strides: tuple[int, ...], channels: tuple[int, ...], width: int) -> None:

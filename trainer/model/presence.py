@@ -1,9 +1,9 @@
-"""Whether what a sentence names is in the frame at all, beside the mask that fits it best (beyond the paper).
+"""Presence head: the probability that the referred object is in the frame (beyond the paper).
 
-A mask network that is taught to answer absent things with nothing answers unknown words with nothing. So the mask
-answers "which of what is here fits best", and this head, trained apart on a network that no longer changes, answers
-"does it fit". It reads the language vectors l_1..l_4 and no sentence: a query that was learned from pictures has none.
-Its word map begins as the image encoder's own ImageNet classifier (``trainer.tasks.presence``).
+A mask network that is trained to leave absent objects empty also leaves unknown words empty. So the mask selects the
+best match, and this head, trained afterwards on the frozen network, decides whether it is one. The head reads the
+language vectors l_1..l_4 and no sentence, as taught queries have none. Its word map starts from the image encoder's
+ImageNet classifier (``trainer.tasks.presence``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SEEN_CHANNELS = 1280
 _JOINT, _HIDDEN = 32, 32
 _FACTS = 8
 _LARGEST_LOGIT = 20.0
-"""Margins and scores are cut here, so that float16 holds what is made of them."""
+"""Bound of margins and scores, which keeps products in the range of float16."""
 
 
 class Presence(nn.Module):
@@ -57,7 +57,8 @@ class Presence(nn.Module):
         return self.judge(*self.pool(margin, features, flow), torch.cat(tuple(language), dim=-1))
 
     def pool(self, margin: Tensor, features: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """What is read of a frame: C5 inside and outside of the masks, each [B,Q,c], and facts float32 [B,Q,8]."""
+        """Pooled inputs of the head: C5 inside and outside of the masks, [B,Q,c] each, and statistics of the masks,
+        float32 [B,Q,8]."""
         margin = margin.float().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
         share = torch.sigmoid(margin)
         coarse = F.interpolate(share, size=features.shape[-2:], mode="area")
@@ -73,7 +74,7 @@ class Presence(nn.Module):
         return inside, outside, torch.stack(facts, dim=-1)
 
     def judge(self, inside: Tensor, outside: Tensor, facts: Tensor, language: Tensor) -> Tensor:
-        """What ``pool`` gives and language vectors [B,Q,c_1+..+c_4] -> logits, float32 [B,Q]."""
+        """Outputs of ``pool`` and language vectors [B,Q,c_1+..+c_4] -> logits, float32 [B,Q]."""
         words = self.words(language.to(inside.dtype))
         here, there = self.seen(inside).clamp(0, 6) * words, self.seen(outside).clamp(0, 6) * words
         scores = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 
 Fusion = Literal["single", "hierarchical"]
 FlowUse = Literal["none", "vision", "gate", "both"]
@@ -18,12 +20,6 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class StrictModel(BaseModel):
-    """Refuses unknown keys; immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class BackboneConfig(StrictModel):
@@ -70,7 +66,7 @@ class RaftConfig(StrictModel):
 
 
 class ModelConfig(StrictModel):
-    """HINet (design section 2)."""
+    """Configuration of HINet; values are those of the supplement, section 1, unless stated otherwise."""
 
     preset: str
     backbone: BackboneConfig
@@ -90,16 +86,16 @@ class ModelConfig(StrictModel):
     decoder_channels: tuple[int, int, int] = (256, 256, 256)
     """Channels of D_1, D_2, D_3, finest first."""
     separable_levels: int = Field(default=0, ge=0, le=4)
-    """So many of the finest levels use depthwise-separable convolutions: they hold most of the pixels."""
+    """Number of finest levels with depthwise-separable convolutions; these levels hold most of the pixels."""
     position: bool = False
-    """Two coordinate channels join ASPP's features, so that place words can be followed (beyond the paper)."""
+    """Add two coordinate channels to ASPP's features, for expressions about places (beyond the paper)."""
     presence: bool = False
-    """A head says whether what a sentence names is there at all (beyond the paper; ``tasks.presence`` trains it)."""
+    """Add a head for the presence of the referred object (beyond the paper; trained by ``tasks.presence``)."""
     discriminant: bool = False
-    """What looks and moves like the first guess of the object, rather than like its surroundings, joins it (beyond the
-    paper)."""
+    """Add a term to the margin where a pixel resembles the predicted object in appearance and motion (beyond the
+    paper; ``refine.appearance``)."""
     boundary: Boundary = "none"
-    """``guided``: masks are drawn along the image's edges, at twice the decoder's resolution (beyond the paper)."""
+    """``guided``: masks follow the image's edges, at twice the decoder's resolution (beyond the paper)."""
 
     @property
     def channels(self) -> tuple[int, int, int, int]:
@@ -195,7 +191,32 @@ def parse_config(kind: type[_Model], document: object, where: str) -> _Model:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the document"
         if first["type"] == "extra_forbidden":
-            known = ", ".join(sorted(kind.model_fields))
-            raise UserError(f"{where}: unknown key '{key}'; known keys at the top are {known}.") from error
+            known = ", ".join(_known_keys(kind, first["loc"][:-1]))
+            raise UserError(f"{where}: unknown key '{key}'; known keys there are {known}.") from error
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{where}: '{key}': {message}.") from error
+
+
+def _known_keys(kind: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Keys that a configuration has at a location of an error, such as ``("data", "sources", 0, "coco")``."""
+    models = [kind]
+    for part in location:
+        if any(part in model.model_fields for model in models):
+            fields = [model.model_fields[str(part)] for model in models if part in model.model_fields]
+            models = [inner for field in fields for inner in _models_in(field.annotation)]
+        elif isinstance(part, str):  # the tag or the class of a union
+            tags = [
+                (
+                    model.__name__,
+                    *(get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()),
+                )
+                for model in models
+            ]
+            models = [model for model, names in zip(models, tags, strict=True) if part in names] or models
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]

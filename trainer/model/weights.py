@@ -1,4 +1,4 @@
-"""Initial weights of a network: ImageNet, BERT and RAFT, each optional (design section 3: "all else random")."""
+"""Initial weights: ImageNet for the backbone, BERT, RAFT; all else is random (supplement, section 1)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from rvos_edge.errors import UserError
+from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.model.backbone import load_backbone_weights
 from rvos_edge.trainer.model.flow import load_raft_weights
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import load_text_weights, load_tokenizer, small_tokenizer, text_weights_file
-from rvos_edge.trainer.model.presets import StrictModel
 
 
 class InitialWeights(StrictModel):
-    """Where a new network's weights come from; ``None`` leaves them random."""
+    """Sources of a new network's weights; ``None`` leaves a part random."""
 
     backbone: str | None = None
     """Path of an official checkpoint, or ``package`` for EfficientNet-Lite0."""
@@ -26,15 +26,18 @@ class InitialWeights(StrictModel):
 
 
 def initialise(model: HINet, weights: InitialWeights, *, random_text: bool = False) -> Tokenizer:
-    """Load the named weights into a new network, and return the tokenizer that belongs to its text encoder.
+    """Load initial weights into a new network.
 
     Args:
-        model: Changed in place.
-        weights: Which.
-        random_text: Allow a real text model without weights, which no training can do without.
+        model: The network; changed in place.
+        weights: The sources. RAFT weights are ignored by a network without flow.
+        random_text: Accept a text model with random weights, which is of no use for training.
+
+    Returns:
+        The tokenizer of the text encoder.
 
     Raises:
-        UserError: A source is missing or does not fit. RAFT weights are left alone by a network without flow.
+        UserError: A source is missing or does not fit.
     """
     if weights.backbone is not None:
         load_backbone_weights(model.backbone, weights.backbone)
@@ -47,6 +50,6 @@ def initialise(model: HINet, weights: InitialWeights, *, random_text: bool = Fal
             raise UserError(
                 f"Preset '{model.config.preset}' needs a text model: set weights.text to a folder with tokenizer.json."
             )
-        # The vocabulary of every uncased BERT.
+        # All uncased BERTs share this vocabulary.
         return load_tokenizer(text_weights_file("package").with_name("tokenizer.json"))
     return small_tokenizer(model.config.text.vocab_size)

@@ -1,4 +1,4 @@
-"""``rvos-edge report``: the paper's figures and a table of J and F, from runs of our own, as one page."""
+"""``rvos-edge report``: a page with the paper's figures and a table of J and F, from the user's own runs."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from rvos_edge.trainer.report.runs import ReportRun, read_runs, train_command
 
 PAGE = "index.html"
 TABLE = "report.json"
-"""The figures as numbers; by this file a folder is known to be a report."""
+"""Results as numbers; a folder with this file is a report."""
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What is reported on.
+    """Options of a report.
 
     Attributes:
-        runs: ``NAME=CHECKPOINT`` each; of two of the same variant the figures show the first, the table all.
-        root: The data set's folder.
-        dataset: A name of ``SOURCES``.
-        split: A split, or names of videos with commas; DAVIS-16's "dev", or the data set's usual one, when None.
-        expressions: The sentences; the data set's own when None.
-        output: The folder of the report; an older report there is replaced when the new one is whole.
-        every: Score every n-th annotated frame; all are seen.
-        bundle: A bundle to stand beside the checkpoints.
+        runs: ``NAME=CHECKPOINT`` each; of several runs of one variant figures show the first, the table all.
+        root: Folder of the data set.
+        dataset: A name from ``SOURCES``.
+        split: A split, or names of videos separated by commas; by default "dev" for DAVIS-16, else the data set's own.
+        expressions: File of the expressions; the data set's own by default.
+        output: Folder of the report; an older report there is replaced when the new one is complete.
+        every: Score every n-th annotated frame; all frames are run.
+        bundle: A bundle to compare with the checkpoints.
     """
 
     runs: Sequence[str]
@@ -55,7 +55,7 @@ class ReportOptions:
     bundle: Path | None = None
 
     def command(self, name: str, models: Sequence[str]) -> str:
-        """A command over the same frames; paths as the user gave them."""
+        """A command line on the same frames, with paths as given by the user."""
         words = [f"rvos-edge {name}", *models, f"--dataset {self.dataset}", f"--root {_word(self.root)}"]
         words += [f"--split {_word(self.split)}"] if self.split is not None else []
         words += [f"--expressions {_word(self.expressions)}"] if self.expressions is not None else []
@@ -64,24 +64,24 @@ class ReportOptions:
 
 
 def report(options: ReportOptions, console: Console | None = None) -> Path:
-    """Run checkpoints over videos and write what they answered: a table, the figures and a page.
+    """Run checkpoints over videos and write a table, figures and a page.
 
-    A checkpoint's configuration says which variant of the ablation it is; a figure whose variants are not among the
-    runs is left out, and the page says so. J and F are of every query alone.
+    The variant of the ablation follows from a checkpoint's configuration. A figure whose variants are not among the
+    runs is left out, with a note on the page. J and F are those of every query on its own.
 
     Args:
-        options: What is reported on.
-        console: Where the progress bars and the table are drawn.
+        options: The options.
+        console: Console of the progress bars and the table.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
-        UserError: An option out of range, two runs of one name, a missing or damaged file, or ``output`` holds
+        UserError: An option is out of range, two runs have one name, a file is missing or damaged, or ``output`` holds
             something else.
 
     Example:
-        >>> report(Options(runs=["both=runs/both/checkpoint"], root=Path("DAVIS"), every=5))  # doctest: +SKIP
+        >>> report(ReportOptions(runs=["both=runs/both/checkpoint"], root=Path("DAVIS"), every=5))  # doctest: +SKIP
     """
     console = console or Console()
     output = options.output

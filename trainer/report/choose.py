@@ -1,6 +1,6 @@
-"""The rules that choose what the figures show; nobody picks a frame by hand.
+"""Rules that choose the frames of the figures.
 
-First frames have no flow yet and are never chosen where motion is compared.
+First frames have no flow and are never chosen where motion is compared.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from rvos_edge.trainer.report.record import RecordedMotion, Recording
 _Item = TypeVar("_Item")
 
 STILL_PIXELS = 0.5
-"""An object that moves less than this against the camera, in pixels of the network's input per frame, is still."""
+"""Largest motion of a static object against the camera, in pixels of the network's input per frame."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A query on a frame, and why it was chosen.
+    """A query on a frame, chosen for a figure.
 
     Attributes:
-        video: Its name.
+        video: Name of the video.
         index: Number of the frame.
         query: Number of the query.
-        reason: In words, for the caption.
+        reason: Reason for the choice, for the caption.
     """
 
     video: str
@@ -39,13 +39,13 @@ class Example:
 
 
 def most_changed(better: Recording, base: Recording, *, gains: int, losses: int) -> list[Example]:
-    """Where one run is furthest above another in J, then where it is furthest below; one frame of a video each.
+    """Frames where J of one run exceeds that of another most, then where it falls below most; one per video.
 
     Args:
-        better: The run whose gain is looked for.
+        better: The run.
         base: The run that it is compared with.
-        gains: At most so many videos with a gain, the largest first.
-        losses: At most so many with a loss.
+        gains: Largest number of videos with a gain, the largest gain first.
+        losses: Largest number of videos with a loss.
     """
     changes: dict[str, list[tuple[float, int, int]]] = {}
     for video, frames in better.videos.items():
@@ -55,7 +55,7 @@ def most_changed(better: Recording, base: Recording, *, gains: int, losses: int)
             if index > 0
             for query in range(len(frame.j))
         ]
-    # Of equals the first frame and query: sorting by the change alone keeps their order.
+    # The sort is stable: of equal changes the first frame and query is chosen.
     best = [(max(rows, key=lambda row: row[0]), video) for video, rows in changes.items() if rows]
     worst = [(min(rows, key=lambda row: row[0]), video) for video, rows in changes.items() if rows]
     best = sorted((entry for entry in best if entry[0][0] > 0), key=lambda entry: -entry[0][0])[:gains]
@@ -68,7 +68,7 @@ def most_changed(better: Recording, base: Recording, *, gains: int, losses: int)
 
 
 def still_frames(full: Recording) -> Iterator[tuple[str, int, int, RecordedMotion]]:
-    """Video, frame, query and motion wherever the named object is there and hardly moves."""
+    """Video, frame, query and motion of all static objects."""
     for video, frames in full.videos.items():
         for index, frame in frames.items():
             for query in range(len(frame.j)):
@@ -77,13 +77,11 @@ def still_frames(full: Recording) -> Iterator[tuple[str, int, int, RecordedMotio
 
 
 def stillest(full: Recording, *, rows: int) -> list[Example]:
-    """Of each video with still objects the frame in which one is stillest against its surroundings.
-
-    Sentences about one object are equally still: the first stands for them.
+    """The frame of each video in which an object moves least relative to its surroundings.
 
     Args:
-        full: A run that computed flow.
-        rows: At most so many videos, the stillest first.
+        full: A run with flow.
+        rows: Largest number of videos, the least motion first.
     """
     best: dict[str, tuple[float, Example]] = {}
     for video, index, query, motion in still_frames(full):
@@ -96,7 +94,7 @@ def stillest(full: Recording, *, rows: int) -> list[Example]:
 
 
 def mean_when_still(full: Recording, other: Recording) -> tuple[float, float, int]:
-    """Mean J of both runs over all still objects, and how many there are (frames times queries)."""
+    """Mean J of both runs over all static objects, and their number (frames times queries)."""
     pairs = [
         (full.videos[video][index].j[query], other.videos[video][index].j[query])
         for video, index, query, _ in still_frames(full)
@@ -108,19 +106,19 @@ def mean_when_still(full: Recording, other: Recording) -> tuple[float, float, in
 
 
 def evenly(items: Sequence[_Item], count: int) -> list[_Item]:
-    """At most ``count`` of the frames or videos, evenly spaced from the first to the last."""
+    """At most ``count`` items, evenly spaced from the first to the last."""
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[place] for place in places]
 
 
 def rows_of_queries(queries: Sequence[Query], *, most: int) -> list[list[int]]:
-    """Queries to draw together: the first of every object in the first row, the second of each in the next.
+    """Queries that share a picture: the first of every object in row one, the second of every object in row two, ...
 
-    Sentences about one object would cover each other, sentences about several belong in one picture.
+    Masks of several queries about one object would cover each other.
 
     Args:
-        queries: Those of a video.
-        most: At most so many rows.
+        queries: Queries of a video.
+        most: Largest number of rows.
     """
     rows: list[list[int]] = []
     said: dict[int | None, int] = {}

@@ -1,4 +1,4 @@
-"""Loss curves from the TensorBoard events that training leaves beside its checkpoints."""
+"""Loss curves from the TensorBoard events of training runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _WINDOW = 0.1
 
 
 def read_losses(run: Path) -> dict[int, float]:
-    """Loss by iteration, ascending; of an iteration that was run twice (resumed) the later value.
+    """Loss by iteration, ascending; an iteration that a resumed run repeated has its later value.
 
     Args:
-        run: The folder that training wrote to.
+        run: Folder of the run.
 
     Returns:
-        Empty where there are no events.
+        Losses by iteration; empty where there are no events.
     """
     points: dict[int, float] = {}
     for file in sorted(run.glob("events.out.tfevents.*")):
@@ -33,7 +33,7 @@ def read_losses(run: Path) -> dict[int, float]:
 
 
 def draw_losses(path: Path, curves: Mapping[str, Mapping[int, float]]) -> None:
-    """Write the curves of all runs into one PNG."""
+    """Draw the curves of all runs into one PNG."""
     figure = Figure(figsize=(8, 3.6), dpi=150, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     for number, (name, points) in enumerate(curves.items()):

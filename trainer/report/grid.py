@@ -1,4 +1,4 @@
-"""Rows of pictures with words around them, as PNG: what every figure but the curves is made of."""
+"""Grids of pictures with captions, as PNG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Colour = tuple[int, int, int]
 
-# Inches. 150 dots per inch keep small objects visible.
+# Lengths are in inches.
 _DPI = 150
 _CELL = 2.25
 _GAP = 0.06
@@ -25,9 +25,9 @@ _HEAD = 0.26
 _BETWEEN = 0.12
 _FONT = 9.0
 _LETTER = 0.068
-"""Mean width of a letter at that size, for shortening what would not fit."""
+"""Mean width of a letter at that size, for shortening long captions."""
 _READABLE = 12.5
-"""Words of a figure wider than this grow with it, as the page shows all figures equally wide."""
+"""Width from which on text grows with the figure, because the page shows all figures equally wide."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Cell:
     """A picture and the line below it.
 
     Attributes:
-        image: uint8 [H,W,3] BGR, or [H,W] in gray.
-        below: The line, or "".
+        image: uint8 [H,W,3] BGR, or [H,W] grey.
+        below: Text of the line, or "".
     """
 
     image: NDArray[np.uint8]
@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Caption:
-    """A line above a row, with a swatch where it explains a colour (BGR)."""
+    """A line above a row, optionally with a swatch of a colour (BGR)."""
 
     text: str
     colour: Colour | None = None
@@ -54,26 +54,26 @@ class Caption:
 
 @dataclass(frozen=True)
 class GridRow:
-    """Captions, then pictures side by side; all as large as the first."""
+    """Captions, then pictures side by side, all as large as the first."""
 
     captions: Sequence[Caption]
     cells: Sequence[Cell]
 
 
 def at_drawn_size(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 [H,W] or [H,W,3] at the width it is drawn at: thin lines put on it afterwards stay visible."""
+    """An image uint8 [H,W] or [H,W,3] at its width in the figure, so that thin lines drawn on it stay visible."""
     width = round(_CELL * _DPI)
     height = round(width * image.shape[0] / image.shape[1])
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def draw_grid(path: Path, rows: Sequence[GridRow], heads: Sequence[str] = ()) -> None:
-    """Write the rows, one below the other, as a PNG.
+    """Draw rows, one below the other, into a PNG.
 
     Args:
         path: The file.
-        rows: At least one; a row may be shorter than the others.
-        heads: What stands above the columns, once.
+        rows: At least one row; rows may differ in length.
+        heads: Headings of the columns.
     """
     columns = max(len(row.cells) for row in rows)
     width = 2 * _MARGIN + columns * _CELL + (columns - 1) * _GAP
@@ -104,7 +104,7 @@ def draw_grid(path: Path, rows: Sequence[GridRow], heads: Sequence[str] = ()) ->
 
 
 class _Sheet:
-    """A white page measured in inches from its top left corner; words are ``scale`` times their usual size."""
+    """A white page with coordinates in inches from its top left corner; text is scaled by ``scale``."""
 
     def __init__(self, width: float, height: float, scale: float) -> None:
         self.width, self.height, self.scale = width, height, scale
@@ -119,7 +119,7 @@ class _Sheet:
         axes.imshow(image[..., ::-1], aspect="auto", interpolation="antialiased")
 
     def text(self, x: float, y: float, text: str, room: float, *, align: str = "left", bold: bool = False) -> None:
-        """A line centred at height ``y``, shortened to ``room``."""
+        """Draw a line centred at height ``y``, shortened to ``room``."""
         letters = max(int(room / (_LETTER * self.scale)), 8)
         self.figure.text(
             x / self.width,
@@ -146,7 +146,7 @@ class _Sheet:
         self.text(left, y, caption.text, room + _MARGIN - left, bold=caption.bold)
 
     def save(self, path: Path) -> None:
-        # No software version in the file: equal figures are equal files.
+        # Without the software's version, so that equal figures are equal files.
         self.figure.savefig(path, format="png", metadata={"Software": None})
 
 

@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file without scripts, its pictures beside it."""
+"""The HTML page of a report, without scripts; its pictures lie beside it."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
 .note { color: var(--faint); }
 """
 MOST_COLUMNS = 20
-"""Of more videos than this the tables give the mean alone."""
+"""Largest number of videos in a table; of more videos only the mean is given."""
 _BEST = ' class="best"'
 
 
 def render_page(table: Mapping[str, Any], figures: Sequence[Figure]) -> str:
-    """The whole page.
+    """The page of a report.
 
     Args:
-        table: What ``report.json`` holds: ``command``, ``data`` and ``runs``.
-        figures: In the order of the page.
+        table: Content of ``report.json``: ``command``, ``data`` and ``runs``.
+        figures: Figures in the order of the page.
     """
     parts = [
         "<!doctype html>",
@@ -64,8 +64,8 @@ def _data(data: Mapping[str, Any]) -> str:
     scored = "Every frame is scored" if data["every"] == 1 else f"One frame in {data['every']} is scored"
     return (
         f"{len(data['videos'])} videos of {data['root']} ({videos}). {scored}, {data['frames']} in "
-        "all, at its own size; every sentence of a video is asked and judged alone. A video's figure is the mean over "
-        "its frames and sentences, a run's the mean over its videos."
+        "all, at its own size, for every expression on its own. J and F of a video are means over its frames and "
+        "expressions, those of a run means over its videos."
     )
 
 
@@ -81,13 +81,13 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _by_video(table: Mapping[str, Any]) -> list[str]:
     if len(table["data"]["videos"]) > MOST_COLUMNS:
-        return ['<p class="note">The figures of each video are in report.json.</p>']
+        return ['<p class="note">The results of each video are in report.json.</p>']
     j = _figures_table(table["runs"], "j", "J, region similarity, in %")
     return j + _figures_table(table["runs"], "f", "F, boundary accuracy, in %")
 
 
 def _figures_table(runs: Sequence[Mapping[str, Any]], measure: str, caption: str) -> list[str]:
-    """A row per run, a column per video; the best of a column stands out where there is something to compare."""
+    """A table with a row per run and a column per video; the best of a column is bold where runs are compared."""
     videos = list(runs[0]["videos"])
     columns = [[run["videos"][video][measure] for run in runs] for video in videos] + [[run[measure] for run in runs]]
     lines = [f'<div class="scroll"><table><caption>{escape(caption)}</caption><tr><th>run</th>']

@@ -1,4 +1,4 @@
-"""The paper's figures from our own runs: what stands in them, why, and what is missing."""
+"""The paper's figures, drawn from recorded runs."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _STRIP_FRAMES = 5
 _STRIP_ROWS = 3
 _STRIPS = 8
 _MOST_DIFFERENCES = 6
-_ANSWER = 0
+_PREDICTION = 0
 _TRUTH = 1
-"""Which query's colour the truth gets."""
+"""Numbers of the queries whose colours prediction and ground truth get."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Figure:
 
     Attributes:
         title: "Fig. 1. ..."
-        rule: How its frames were chosen, and what is to be seen.
-        files: PNG names and what each shows; empty where the figure is left out.
-        notes: Why it is left out, what is missing, what to beware of.
+        rule: Choice of its frames, and its content.
+        files: Names of the PNGs and their descriptions; empty where the figure is left out.
+        notes: Warnings, missing runs, and the reason where it is left out.
     """
 
     title: str
@@ -56,7 +56,7 @@ class Figure:
 
 
 def ablation(folder: Path, recordings: Sequence[Recording], clips: ReferringClips) -> Figure:
-    """Fig. 1: image, truth and every variant, with J below."""
+    """Fig. 1: image, ground truth and every variant, with J below."""
     title = "Fig. 1. Ablation"
     present = [(role, of_role(recordings, role)) for role in ROLES]
     columns = [(role, recording) for role, recording in present if recording is not None]
@@ -67,7 +67,7 @@ def ablation(folder: Path, recordings: Sequence[Recording], clips: ReferringClip
     rule = (
         f"Of each video the frame and query where {_quote(last.title)} gains most in J over {_quote(first.title)}: the "
         f"{_ABLATION_GAINS} videos with the largest gains; last, the frame of all videos where it loses most. First "
-        "frames, which have no flow, are passed over. J, in %, stands below each answer."
+        "frames, which have no flow, are passed over. J, in %, stands below each mask."
     )
     examples = most_changed(better, base, gains=_ABLATION_GAINS, losses=1)
     notes += _unlike([recording.run for _, recording in columns])
@@ -77,7 +77,7 @@ def ablation(folder: Path, recordings: Sequence[Recording], clips: ReferringClip
     rows = [
         GridRow(
             [_caption(clips, example)],
-            [*_given(clips, example), *(_answer(clips, example, recording) for _, recording in columns)],
+            [*_given(clips, example), *(_prediction(clips, example, recording) for _, recording in columns)],
         )
         for example in examples
     ]
@@ -86,7 +86,7 @@ def ablation(folder: Path, recordings: Sequence[Recording], clips: ReferringClip
 
 
 def effect_of_flow(folder: Path, recordings: Sequence[Recording], clips: ReferringClips) -> Figure:
-    """Fig. 2: where flow helps and where it harms, beside the motion image."""
+    """Fig. 2: frames where flow helps and where it harms, with the motion image."""
     title = "Fig. 2. Effect of flow, good and bad"
     full, static = of_role(recordings, FULL), of_role(recordings, STATIC)
     if full is None or static is None:
@@ -94,8 +94,8 @@ def effect_of_flow(folder: Path, recordings: Sequence[Recording], clips: Referri
     rule = (
         "Of each video the frame and query where flow in both places changes J most against the static model "
         f"(hierarchical, no flow): the {_EFFECT_ROWS} videos with the largest gains, then the {_EFFECT_ROWS} with the "
-        "largest losses. The magnitude image is what the network sees: the flow's magnitude after the camera's mean "
-        "motion is taken away, white at three times its mean."
+        "largest losses. The magnitude image is the network's input: the flow's magnitude after subtracting its mean, "
+        "white at three times the mean magnitude."
     )
     notes = _unlike([full.run, static.run])
     examples = most_changed(full, static, gains=_EFFECT_ROWS, losses=_EFFECT_ROWS)
@@ -104,7 +104,7 @@ def effect_of_flow(folder: Path, recordings: Sequence[Recording], clips: Referri
 
 
 def static_objects(folder: Path, recordings: Sequence[Recording], clips: ReferringClips) -> Figure:
-    """Fig. 3: objects that hardly move, with flow and without."""
+    """Fig. 3: static objects, with flow and without."""
     title = "Fig. 3. Static objects"
     full, static = of_role(recordings, FULL), of_role(recordings, STATIC)
     if full is None or static is None:
@@ -126,11 +126,11 @@ def static_objects(folder: Path, recordings: Sequence[Recording], clips: Referri
 
 
 def strips(folder: Path, recordings: Sequence[Recording], clips: ReferringClips) -> Figure:
-    """Figs. 4 to 11: a video's frames with the queries as captions, one picture per video."""
+    """Figs. 4 to 11: frames of a video with its queries as captions, one picture per video."""
     shown = _best_known(recordings)
     title = "Figs. 4 to 11. Queries and their masks"
     rule = (
-        f"{_STRIP_FRAMES} evenly spaced frames of each video (of {_STRIPS}, where there are more), answered by "
+        f"{_STRIP_FRAMES} evenly spaced frames of each video (of {_STRIPS}, where there are more), segmented by "
         f"{_quote(shown.run.name)} ({shown.run.network}). Each query has its colour. Queries about one object stand "
         f"below each other, the first {_STRIP_ROWS} of them; those about several objects share a picture. J, in %: of "
         "the video behind the query, of the frame below the picture."
@@ -162,7 +162,7 @@ def strips(folder: Path, recordings: Sequence[Recording], clips: ReferringClips)
 
 
 def loss_curves(folder: Path, runs: Sequence[ReportRun]) -> Figure:
-    """How the loss fell, where training left its events beside the checkpoints."""
+    """Loss curves of the runs whose checkpoints have TensorBoard events beside them."""
     title = "Loss curves"
     curves = {run.name: read_losses(run.path.parent) for run in runs if not run.is_bundle}
     curves = {name: points for name, points in curves.items() if len(points) > 1}
@@ -179,12 +179,12 @@ def loss_curves(folder: Path, runs: Sequence[ReportRun]) -> Figure:
 
 
 def of_role(recordings: Sequence[Recording], role: Role) -> Recording | None:
-    """What the first run of a role answered."""
+    """The recording of the first run with a role; None without one."""
     return next((recording for recording in recordings if recording.run.plays(role)), None)
 
 
 def _best_known(recordings: Sequence[Recording]) -> Recording:
-    """The bundle, as it is what people get; else the full model; else the last run."""
+    """The bundle if there is one, else the full model, else the last run."""
     bundle = next((recording for recording in recordings if recording.run.is_bundle), None)
     return bundle or of_role(recordings, FULL) or recordings[-1]
 
@@ -209,8 +209,8 @@ def _beside_motion(
         image, truth = _given(clips, example)
         height, width = image.image.shape[:2]
         seen = np.asarray(cv2.resize(motion.image(), (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-        answers = [_answer(clips, example, recording) for recording in (full, static)]
-        rows.append(GridRow([_caption(clips, example)], [image, truth, Cell(seen), *answers]))
+        predictions = [_prediction(clips, example, recording) for recording in (full, static)]
+        rows.append(GridRow([_caption(clips, example)], [image, truth, Cell(seen), *predictions]))
     draw_grid(folder / file, rows, ["image", "truth", "magnitude", "with flow", "static model"])
     return Figure(title, rule, [(file, "image, truth, magnitude image, masks with flow and without")], notes)
 
@@ -221,9 +221,9 @@ def _given(clips: ReferringClips, example: Example) -> tuple[Cell, Cell]:
     return Cell(image), Cell(_drawn(image, truth[[example.query]], [_TRUTH]))
 
 
-def _answer(clips: ReferringClips, example: Example, recording: Recording) -> Cell:
+def _prediction(clips: ReferringClips, example: Example, recording: Recording) -> Cell:
     frame = recording.videos[example.video][example.index]
-    picture = _drawn(clips.image(example.video, example.index), frame.masks()[[example.query]], [_ANSWER])
+    picture = _drawn(clips.image(example.video, example.index), frame.masks()[[example.query]], [_PREDICTION])
     return Cell(picture, f"J {_percent(float(frame.j[example.query]))}")
 
 
@@ -251,7 +251,7 @@ def _missing(roles: Sequence[Role]) -> str:
 
 
 def _one_sided(examples: Sequence[Example]) -> list[str]:
-    """Says so where there is nothing good, or nothing bad, to show."""
+    """Notes about missing gains or losses."""
     return [
         f"There is no frame with a {word}."
         for word in ("gain", "loss")
@@ -260,7 +260,7 @@ def _one_sided(examples: Sequence[Example]) -> list[str]:
 
 
 def _unlike(runs: Sequence[ReportRun]) -> list[str]:
-    """A warning where the columns of a figure had different budgets or recipes."""
+    """A warning where the runs of a figure were trained differently."""
     unlike = differences(runs)
     if not unlike:
         return []

@@ -1,4 +1,4 @@
-"""A run over the videos: its figures and its masks, frame by frame, packed small."""
+"""Recording of a run over videos: J, F, masks and motion per frame, compressed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from rvos_edge.trainer.report.runs import ReportRun
 
 @dataclass(frozen=True)
 class RecordedMotion:
-    """What the network saw move in a frame.
+    """Motion of a frame.
 
     Attributes:
         packed: The motion image as PNG.
-        inside: float64 [Q], mean motion relative to the camera within each query's object, pixels of the network's
-            input; NaN where the object is not in the frame.
-        outside: The same for the rest of the frame.
+        inside: Mean motion relative to the camera inside each query's object, float64 [Q], in pixels of the network's
+            input; NaN where the object is not visible.
+        outside: Mean motion in the rest of the frame, float64 [Q].
     """
 
     packed: bytes
@@ -42,13 +42,13 @@ class RecordedMotion:
 
 @dataclass(frozen=True)
 class Scored:
-    """One scored frame.
+    """A scored frame.
 
     Attributes:
-        j: float64 [Q].
-        f: float64 [Q].
-        packed: The masks of all queries, one below the other, as PNG: about 1 kB each at 480p.
-        motion: None on first frames and for runs without flow.
+        j: J of each query, float64 [Q].
+        f: F of each query, float64 [Q].
+        packed: Masks of all queries, one below the other, as PNG; about 1 kB per mask at 480p.
+        motion: Motion; None on first frames and for runs without flow.
     """
 
     j: NDArray[np.float64]
@@ -57,24 +57,24 @@ class Scored:
     motion: RecordedMotion | None
 
     def masks(self) -> NDArray[np.bool_]:
-        """bool [Q,H,W]."""
+        """Masks of all queries, bool [Q,H,W]."""
         sheet = np.asarray(cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
         return (sheet > 0).reshape(len(self.j), -1, sheet.shape[1])
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a run answered: by video, the scored frames by index."""
+    """Scored frames of a run, by video and index."""
 
     run: ReportRun
     videos: dict[str, dict[int, Scored]]
 
     def j(self, video: str | None = None) -> float:
-        """Mean J of a video over its queries and frames, or the mean of the videos."""
+        """Mean J of a video over its queries and frames, or over all videos."""
         return self._mean(lambda frame: frame.j, video)
 
     def f(self, video: str | None = None) -> float:
-        """Mean F, likewise."""
+        """Mean F of a video over its queries and frames, or over all videos."""
         return self._mean(lambda frame: frame.f, video)
 
     def of_query(self, video: str, query: int) -> float:
@@ -95,13 +95,13 @@ def record(
     every: int = 1,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Recording:
-    """Show a run every frame of every video and keep what it says of those that are scored.
+    """Run every frame of every video and record the scored ones.
 
     Args:
-        run: What is being run.
-        predictor: It, opened.
+        run: The run.
+        predictor: Its opened model.
         clips: The videos.
-        every: Every n-th annotated frame is scored; all are seen, because flow goes from frame to frame.
+        every: Score every n-th annotated frame; all frames are run, as flow needs the previous one.
         on_frame: Called after each frame.
 
     Raises:
@@ -120,11 +120,11 @@ def record(
         annotated = 0
         for index in range(len(clips.frames(video))):
             image, truth = clips.image(video, index), clips.masks(video, index)
-            answers = predictor.masks(image)
+            predicted = predictor.masks(image)
             if truth is not None:
                 if annotated % every == 0:
                     flow = predictor.flow if index > 0 and isinstance(predictor, TorchSegmenter) else None
-                    scored[index] = _score(truth, answers, flow)
+                    scored[index] = _score(truth, predicted, flow)
                 annotated += 1
             on_frame()
         if not scored:
@@ -133,11 +133,11 @@ def record(
     return Recording(run, videos)
 
 
-def _score(truth: NDArray[np.bool_], answers: NDArray[np.bool_], flow: Tensor | None) -> Scored:
+def _score(truth: NDArray[np.bool_], predicted: NDArray[np.bool_], flow: Tensor | None) -> Scored:
     return Scored(
-        j=np.asarray(region_similarity(truth, answers), np.float64),
-        f=boundary_accuracy(truth, answers),
-        packed=_pack(answers.reshape(-1, answers.shape[2]).astype(np.uint8) * 255),
+        j=np.asarray(region_similarity(truth, predicted), np.float64),
+        f=boundary_accuracy(truth, predicted),
+        packed=_pack(predicted.reshape(-1, predicted.shape[2]).astype(np.uint8) * 255),
         motion=None if flow is None else _motion(flow, truth),
     )
 

@@ -1,4 +1,4 @@
-"""The runs that a report compares: what each network is, how it was trained, and the commands that do it again."""
+"""Runs of a report: network, training, and the commands that repeat them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rvos_edge.trainer.checkpoint import read_model_config
 from rvos_edge.trainer.config import TrainConfig, load_config
 
 _MOST_CHANGES = 12
-"""A command with more changes than this is read by nobody: the run's own configuration file is named instead."""
+"""Largest number of changes in a command; with more, the run's own configuration file is named instead."""
 _NOT_COMPARED = frozenset(
     {"name", "workers", "threads", "log_every", "checkpoint_every", "keep_every", "data.flow", "data.licences"}
     | {"model.fusion", "model.flow"}
 )
-"""What a network does not depend on, and the parts that an ablation varies."""
+"""Keys without influence on the network, and those that an ablation varies."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ ROLES = (
 
 @dataclass(frozen=True)
 class ReportRun:
-    """A checkpoint, or a bundle, under the name that the report gives it.
+    """A checkpoint or a bundle.
 
     Attributes:
-        name: Unique among the runs of a report.
-        path: Its directory, as the user wrote it.
+        name: Name in the report, unique among its runs.
+        path: Directory, as given by the user.
         fusion: ``single`` or ``hierarchical``.
-        flow: ``none``, ``vision``, ``decode`` or ``both``.
-        card: The facts of its training; empty where none were kept.
-        is_bundle: Run by the runtime instead of PyTorch.
+        flow: ``none``, ``vision``, ``gate`` or ``both``.
+        card: Training facts; empty where there are none.
+        is_bundle: Whether it is a bundle, run by the runtime instead of PyTorch.
     """
 
     name: str
@@ -69,12 +69,12 @@ class ReportRun:
     is_bundle: bool = False
 
     def plays(self, role: Role) -> bool:
-        """Whether this is the variant; a bundle is what ships, and no column of an ablation."""
+        """Whether this is a checkpoint of the variant; bundles are no columns of an ablation."""
         return not self.is_bundle and (self.fusion, self.flow) == (role.fusion, role.flow)
 
     @property
     def network(self) -> str:
-        """What it is, in the words of the figures' columns."""
+        """Name of the variant, as in the headings of the figures."""
         for role in ROLES:
             if (self.fusion, self.flow) == (role.fusion, role.flow):
                 return role.title + (" (bundle)" if self.is_bundle else "")
@@ -82,7 +82,7 @@ class ReportRun:
 
     @property
     def trained(self) -> str:
-        """How long, run after run: "300 iterations of 8 frames of 160x288"."""
+        """Training history: "300 iterations of 8 frames of 160x288, then ..."."""
         parts = []
         for card in training_history(self.card):
             if "averaged" in card:
@@ -95,14 +95,15 @@ class ReportRun:
 
 
 def read_runs(named: Sequence[str], bundle: Path | None = None) -> tuple[ReportRun, ...]:
-    """The runs that the command line names.
+    """Runs named on the command line.
 
     Args:
         named: ``NAME=CHECKPOINT`` each.
-        bundle: A bundle to stand beside them, under its folder's name.
+        bundle: A bundle to compare with them, named after its folder.
 
     Raises:
-        UserError: No run, a run without a name, two of one name, or something that is neither checkpoint nor bundle.
+        UserError: There is no run, a run has no name, two have the same name, or a directory is neither checkpoint nor
+            bundle.
     """
     runs: list[ReportRun] = []
     for text in named:
@@ -125,10 +126,9 @@ def read_runs(named: Sequence[str], bundle: Path | None = None) -> tuple[ReportR
 
 
 def train_command(run: ReportRun) -> str | None:
-    """The command that trains a checkpoint like this one; None for a bundle or where nothing was recorded.
+    """Command line that repeats a checkpoint's training; None for a bundle or where nothing was recorded.
 
-    Where the run's configuration ships with the package the command names it, with what was changed; otherwise the
-    configuration that training left beside the checkpoint.
+    It names the shipped configuration with the run's changes, or the configuration file beside the checkpoint.
     """
     folder, recorded = run.path.parent, run.card.get("config")
     if run.is_bundle or not isinstance(recorded, dict):
@@ -144,10 +144,7 @@ def train_command(run: ReportRun) -> str | None:
 
 
 def differences(runs: Sequence[ReportRun]) -> list[str]:
-    """How the training of these runs differs, apart from the parts that an ablation compares: "iterations (900, 300)".
-
-    Empty where they had one budget and one recipe, as columns of one figure should.
-    """
+    """Differences in the training of runs, "iterations (900, 300)", apart from the parts that an ablation compares."""
     facts = []
     for run in runs:
         earlier = max(len(training_history(run.card)) - 1, 0)
@@ -160,7 +157,7 @@ def differences(runs: Sequence[ReportRun]) -> list[str]:
 
 
 def _changes(recorded: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What to ``--set`` on the shipped configuration of the same name; None where that does not describe the run."""
+    """Changes to the shipped configuration of the same name; None where that does not describe the run."""
     try:
         base = _flat(load_config(Path(str(recorded.get("name")))).model_dump(mode="json"))
         own = _flat(TrainConfig.model_validate(recorded).model_dump(mode="json"))
@@ -171,7 +168,7 @@ def _changes(recorded: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Dotted keys as ``--set`` takes them: into mappings and lists of mappings, but not into lists of values."""
+    """Values by dotted keys as in ``--set``: into mappings and lists of mappings, but not into lists of values."""
     if isinstance(value, dict) and value:
         items = [(str(name), item) for name, item in value.items()]
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

@@ -1,1 +1,1 @@
-"""Training tasks beside the segmentation network: language modelling, averaging, assembly from parts."""
+"""Tasks beside training the segmentation network: language modelling, classifier prior, averaging, assembly."""

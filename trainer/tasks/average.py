@@ -1,4 +1,4 @@
-"""Average the weights of runs that began with the same one (Wortsman et al., "Model soups", ICML 2022)."""
+"""Averaging the weights of runs with a common start (Wortsman et al., "Model soups", ICML 2022)."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_check
 
 
 def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0.0) -> Path:
-    """Write the mean of several checkpoints as one.
+    """Write the mean of several checkpoints as one checkpoint.
 
-    Runs that part from a common ancestor lie in one basin of the loss: their mean is often better than any of them. For
-    runs that do not, it is worthless.
+    Runs that start from the same checkpoint stay in one basin of the loss, and their mean is often better than each of
+    them. The mean of runs with different starts is useless.
 
     Args:
         paths: Checkpoint directories of the same network.
         output: The checkpoint to write.
-        shift: Added to the margin (object minus background logit), in the last layer's bias: where a run answers too
-            readily with nothing, a positive shift draws its masks where pixels are less sure.
+        shift: Added to the margin (object minus background logit) through the last layer's bias; above 0, masks grow.
 
     Returns:
         ``output``.
 
     Raises:
-        UserError: There is none, they are of different networks or vocabularies, or ``output`` holds something else.
+        UserError: There are no checkpoints, their networks or vocabularies differ, or ``output`` holds something else.
     """
     if not paths:
         raise UserError("there is nothing to average; give checkpoint directories.")
@@ -49,15 +48,14 @@ def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0
         _shift(first.model.decoder.head[-1], shift)
     cards = [checkpoint.card for checkpoint in (first, *others)]
     card: dict[str, Any] = {key: cards[0][key] for key in ("name", "config") if key in cards[0]}
-    # Which ones, so that two means of equally many are not taken for the same.
-    of = [sha256_of(path / "model.safetensors")[:16] for path in paths]
-    card |= {"averaged": len(cards), "of": of, "margin_shift": shift, "history": training_history(*cards)}
+    hashes = [sha256_of(path / "model.safetensors")[:16] for path in paths]
+    card |= {"averaged": len(cards), "of": hashes, "margin_shift": shift, "history": training_history(*cards)}
     save_checkpoint(output, Checkpoint(first.model, first.tokenizer, card))
     return output
 
 
 def _shift(layer: nn.Module, shift: float) -> None:
-    """Half of it each way: background, object."""
+    """Shift the margin of the last layer: half through each of background and object."""
     assert isinstance(layer, nn.Conv2d)
     assert layer.bias is not None
     layer.bias += torch.tensor([-shift / 2, shift / 2])

@@ -1,4 +1,4 @@
-"""A network from official weights of its parts: to export and to measure, without training."""
+"""An untrained network from official weights of its parts, for export and benchmarks."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from rvos_edge.trainer.model.weights import InitialWeights, initialise
 
 
 def assemble(preset: str, weights: InitialWeights) -> Checkpoint:
-    """A network of a preset that was never trained as a whole: official weights of its parts, the rest random.
+    """An untrained network of a preset: official weights of its parts, the rest random.
 
     Raises:
-        UserError: The preset does not exist, or a file of weights is missing or of another network.
+        UserError: The preset is unknown, or a file of weights is missing or of another network.
     """
     torch.manual_seed(0)
     model = HINet(config=model_config(preset)).eval()
     tokenizer = initialise(model, weights, random_text=True)
-    _settle(model, keep_backbone=weights.backbone is not None)
+    _calibrate_norms(model, keep_backbone=weights.backbone is not None)
     return Checkpoint(model, tokenizer, {"name": f"{preset}, not trained", "trained": False})
 
 
 @torch.no_grad()
-def _settle(model: HINet, *, keep_backbone: bool) -> None:
-    """Give random layers the batch statistics of synthetic frames: without, a deep network leaves float16's range."""
+def _calibrate_norms(model: HINet, *, keep_backbone: bool) -> None:
+    """Set the batch statistics of random layers from synthetic frames, so that activations stay in float16's range."""
     parts = [model.aspp, model.vision, model.interaction, model.motion, model.decoder]
     norms = [
         layer
@@ -42,11 +42,11 @@ def _settle(model: HINet, *, keep_backbone: bool) -> None:
         if isinstance(layer, nn.BatchNorm2d)
     ]
     for norm in norms:
-        norm.momentum = 1.0  # what this batch shows
+        norm.momentum = 1.0  # the statistics of this batch alone
         norm.train()
     for block in model.backbone.modules() if not keep_backbone else ():
         if isinstance(block, Bottleneck):
-            # Trained residuals are small beside what they are added to; random ones of full size are chaotic.
+            # Trained residual branches are small beside their shortcut; random ones of full size amplify noise.
             block.bn3.weight.fill_(0.2)
     # Large enough for statistics, small enough to take a second.
     unit = math.lcm(32, model.size_multiple)
@@ -54,7 +54,7 @@ def _settle(model: HINet, *, keep_backbone: bool) -> None:
     frames = [frame.image for frame in itertools.islice(SyntheticCamera(seed=0, size=size), 2)]
     image = torch.from_numpy(np.stack(frames)[..., ::-1].copy()).permute(0, 3, 1, 2)
     scale = model.flow.scale if model.flow is not None else 1
-    # Some motion: a layer that saw none would make a mountain of the first that comes.
+    # With motion: the statistics of a layer without input variance would amplify any later motion.
     flow = 2 * torch.randn(2, 2, size[0] // scale, size[1] // scale)
     model(image, flow, tuple(1 + torch.randn(2, 1, channels) for channels in model.language_channels))
     for norm in norms:

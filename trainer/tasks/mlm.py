@@ -1,7 +1,7 @@
-"""Masked-language modelling: the text model reads the data sets' expressions before the network does (design, 3).
+"""Masked-language modelling of the text model on expressions, before the network is trained (supplement, section 1).
 
-Of an expression's tokens 15 % are chosen, at least one, token by token and not by whole words, as BERT was trained; of
-these 80 % become [MASK], 10 % a random token and 10 % stay. The text model must guess what stood there.
+As in BERT's own training, 15 % of an expression's tokens are chosen, at least one, token by token and not by whole
+words. Of these 80 % become [MASK], 10 % a random token and 10 % are unchanged; the model predicts the original.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ _HEAD = "cls.predictions."
 
 
 def train_text(config: MlmConfig, output: Path, *, console: Console | None = None) -> Path:
-    """Train a text model on the expressions of data sets; what it leaves is good for ``weights.text``.
+    """Fine-tune a text model on the expressions of data sets, for ``weights.text`` of a training run.
 
     Args:
         config: The run.
-        output: Its folder; the text model lies in ``output/text``.
-        console: Where the progress bar is drawn.
+        output: Folder of the run; the text model is written to ``output/text``.
+        console: Console of the progress bar.
 
     Returns:
-        The text model's folder: model.safetensors (body and head), config.json and tokenizer.json.
+        Folder of the text model: model.safetensors (body and head), config.json and tokenizer.json.
 
     Raises:
         UserError: A data folder or weights file is missing, the output exists already, or it cannot be written.
@@ -84,14 +84,14 @@ def train_text(config: MlmConfig, output: Path, *, console: Console | None = Non
 
 
 def masked_language_model(text: TextConfig, source: str | None) -> tuple[Any, Tokenizer, bool]:
-    """A BertForMaskedLM around our encoder's weights, its tokenizer, and whether the source had a prediction head.
+    """A BertForMaskedLM with the encoder's weights, its tokenizer, and whether the source had a prediction head.
 
     Args:
-        text: The text model's facts.
-        source: As ``weights.text``; None is random weights and the small tokenizer.
+        text: Configuration of the text model.
+        source: As ``weights.text``; None means random weights and the small tokenizer.
 
     Raises:
-        UserError: The source is missing or another network.
+        UserError: The source is missing or holds another network.
     """
     encoder = SentenceEncoder(config=text)
     if source is None:
@@ -100,7 +100,7 @@ def masked_language_model(text: TextConfig, source: str | None) -> tuple[Any, To
         tokenizer = small_tokenizer(text.vocab_size)
     else:
         tokenizer = load_text_weights(encoder, source)
-    # The decoder's matrix is the word embedding itself.
+    # The decoder shares the matrix of the word embedding.
     model = BertForMaskedLM(encoder.bert.config)
     model.bert = encoder.bert
     model.tie_weights()
@@ -110,30 +110,30 @@ def masked_language_model(text: TextConfig, source: str | None) -> tuple[Any, To
 def mask_tokens(
     ids: Tensor, tokenizer: Tokenizer, vocab_size: int, share: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Hide a share of each row's words' tokens.
+    """Mask a share of the tokens of each row.
 
     Args:
-        ids: int64 [N,L], padded.
-        tokenizer: Names the special tokens, which are never hidden.
-        vocab_size: Random tokens are below it.
-        share: How many of them, at least one a row.
-        rng: Decides.
+        ids: Token ids, int64 [N,L], padded.
+        tokenizer: The tokenizer; its special tokens are never masked.
+        vocab_size: Upper bound of random tokens.
+        share: Share of masked tokens, at least one per row.
+        rng: Random number generator.
 
     Returns:
-        What the model sees, and what it must guess: int64 [N,L] each, the latter -100 where nothing is asked.
+        Input ids and labels, int64 [N,L] each; labels are -100 where nothing is predicted.
     """
     special = np.array([tokenizer.token_to_id(token) for token in ("[PAD]", "[CLS]", "[SEP]", "[MASK]")])
-    seen = ids.numpy().copy()
-    wanted = np.full_like(seen, _IGNORED)
-    for row, asked in zip(seen, wanted, strict=True):
+    masked = ids.numpy().copy()
+    labels = np.full_like(masked, _IGNORED)
+    for row, label in zip(masked, labels, strict=True):
         places = np.flatnonzero(~np.isin(row, special))
         chosen = rng.permutation(places)[: max(1, round(share * len(places)))]
-        asked[chosen] = row[chosen]
-        fate = rng.random(len(chosen))
-        row[chosen[fate < 0.8]] = special[-1]
-        other = chosen[fate >= 0.9]
+        label[chosen] = row[chosen]
+        draw = rng.random(len(chosen))
+        row[chosen[draw < 0.8]] = special[-1]
+        other = chosen[draw >= 0.9]
         row[other] = rng.choice(_ordinary(vocab_size, special), len(other))
-    return torch.from_numpy(seen), torch.from_numpy(wanted)
+    return torch.from_numpy(masked), torch.from_numpy(labels)
 
 
 def _fit(
@@ -146,15 +146,15 @@ def _fit(
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     rng = np.random.default_rng(config.seed)
     for step, batch in enumerate(_batches(expressions, config, rng)):
-        # A tenth of warm-up, then down to nothing, as BERT is usually tuned.
+        # Warm-up over a tenth of the steps, then linear decay, as BERT is usually fine-tuned (our reading).
         lr = config.lr * min((step + 1) / max(0.1 * steps, 1), (steps - step) / steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
         ids, attention = tokenize(tokenizer, batch, text.max_tokens)
-        seen, wanted = mask_tokens(ids, tokenizer, tokenizer.get_vocab_size(), config.masked, rng)
+        masked, labels = mask_tokens(ids, tokenizer, tokenizer.get_vocab_size(), config.masked, rng)
         with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
-            logits = model(input_ids=seen.to(device), attention_mask=attention.to(device)).logits
-        loss = F.cross_entropy(logits.float().flatten(0, 1), wanted.to(device).flatten(), ignore_index=_IGNORED)
+            logits = model(input_ids=masked.to(device), attention_mask=attention.to(device)).logits
+        loss = F.cross_entropy(logits.float().flatten(0, 1), labels.to(device).flatten(), ignore_index=_IGNORED)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise UserError(f"The loss became {value} at iteration {step + 1}; lower lr and start again.")
@@ -179,16 +179,16 @@ def _ordinary(vocab_size: int, special: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _load_head(model: Any, state: Mapping[str, Tensor]) -> bool:
-    """Take the prediction head from an official checkpoint, if that has one."""
+    """Load the prediction head of an official checkpoint; returns whether it has one."""
     own = model.cls.state_dict()
     found = {}
     for key, value in state.items():
-        # As for the body: the oldest ones say gamma and beta.
+        # As for the body, the oldest checkpoints name LayerNorm's parameters gamma and beta.
         name = key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
         name = name.removeprefix("cls.")
         if name in own and own[name].shape == value.shape:
             found[name] = value
-    # Its decoder is tied to the embedding, and its bias has two names.
+    # The decoder is tied to the embedding, and its bias has two names.
     needed = [key for key in own if key.startswith("predictions.transform.") or key == "predictions.bias"]
     if not all(key in found for key in needed):
         return False
@@ -199,7 +199,7 @@ def _load_head(model: Any, state: Mapping[str, Tensor]) -> bool:
 def _save(model: Any, tokenizer: Tokenizer, folder: Path, facts: Mapping[str, Any]) -> None:
     try:
         with new_directory(folder) as temporary:
-            # Without the decoder's two aliases: the embedding's matrix and the bias.
+            # The decoder's weight and bias are aliases.
             state = {key: value for key, value in model.state_dict().items() if not key.startswith(f"{_HEAD}decoder.")}
             tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
             save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})

@@ -1,9 +1,9 @@
-"""Train the presence head of a finished network: is what a sentence names in the frame at all?
+"""Training of the presence head of a finished network.
 
-The network is not changed. It answers true and absent sentences on a number of samples, once; what the head reads of
-them is kept, and the head is fitted to that in a minute. Its word map begins as ImageNet's classifier, told by the
-language vectors of its classes' names, so that it knows words which no data set here names. In the end one number
-scales and one shifts its logits, so that on pictures kept from training a probability is what it says (Platt, 1999).
+The network is frozen. It runs once on a number of samples with present and absent expressions; the head is fitted to
+its recorded inputs in a minute. The head's word map starts from ImageNet's classifier, as a function of the language
+vectors of the classes' names, so that it knows words which no data set here contains. At the end the logits are scaled
+and shifted so that probabilities are calibrated on held-out images (Platt, 1999).
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rvos_edge.trainer.config import PresenceConfig
-from rvos_edge.trainer.data.config import DataConfig, build_mixture
+from rvos_edge.trainer.data.config import DataConfig
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.loader import batches
 from rvos_edge.trainer.distributed.global_batch import SharedDropout
+from rvos_edge.trainer.flow_extraction import prepare_data
 from rvos_edge.trainer.loop import autocast_dtype
 from rvos_edge.trainer.losses.objective import SentenceCache
 from rvos_edge.trainer.metrics import reliability
@@ -35,21 +36,21 @@ from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presence import Presence
 
 _LEAST_SHARE = 0.002
-"""A named thing of which less of the frame shows counts as neither present nor absent."""
+"""Smallest share of the frame of a present object; smaller ones count as neither present nor absent."""
 _RIDGE = 0.1
-"""Of the word map's start, as a share of the mean square of the language vectors."""
+"""Regularisation of the word map's start, as a share of the mean square of the language vectors."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What the head reads, a row for each sentence on each frame.
+    """Inputs and labels of the head, one row per expression and frame.
 
     Attributes:
-        inside: C5 inside the mask, [N,c].
-        outside: C5 outside of it, [N,c].
-        facts: Of the mask, float32 [N,8].
-        language: l_1..l_4 in one, [N,c_1+..+c_4].
-        present: Whether the sentence is true of the frame, float32 [N].
+        inside: Mean C5 inside the mask, [N,c].
+        outside: Mean C5 outside of the mask, [N,c].
+        facts: Statistics of the mask, float32 [N,8].
+        language: l_1..l_4, concatenated, [N,c_1+..+c_4].
+        present: 1 where the expression is true of the frame, float32 [N].
     """
 
     inside: Tensor
@@ -66,15 +67,15 @@ class Rows:
 
 
 def train_presence(config: PresenceConfig, output: Path, *, console: Console | None = None) -> Path:
-    """Give a finished network its presence head.
+    """Train a presence head for a finished network.
 
     Args:
         config: The run.
-        output: Its folder; the new checkpoint lies in ``output/checkpoint``.
-        console: Where the progress bars are drawn.
+        output: Folder of the run; the new checkpoint is written to ``output/checkpoint``.
+        console: Console of the progress bars.
 
     Returns:
-        The checkpoint.
+        Directory of the checkpoint.
 
     Raises:
         UserError: A checkpoint, data folder or weights file is missing or does not fit, or the output exists already.
@@ -95,15 +96,15 @@ def train_presence(config: PresenceConfig, output: Path, *, console: Console | N
     kept = collect(checkpoint, config.held_out, config, samples=config.samples // 4, console=console)
     fit(head, seen, config)
     calibrate(head, kept)
-    figures = judged(head, kept)
-    console.print(f"presence on held-out pictures: {json.dumps(figures)}", soft_wrap=True)
-    checkpoint.card["presence"] = figures
+    metrics = judged(head, kept)
+    console.print(f"presence on held-out images: {json.dumps(metrics)}", soft_wrap=True)
+    checkpoint.card["presence"] = metrics
     save_checkpoint(path, checkpoint)
     return path
 
 
 def start_from_classifier(head: Presence, checkpoint: Checkpoint, classifier: Classifier) -> None:
-    """Begin with ImageNet's classifier, its last layer as a linear function of its names' language vectors."""
+    """Initialise the head from ImageNet's classifier, its last layer as a linear function of the names' vectors."""
     conv, norm = (
         classifier.hidden["0.weight"].flatten(1),
         {k[2:]: v for k, v in classifier.hidden.items() if k[0] == "1"},
@@ -128,11 +129,11 @@ def start_from_classifier(head: Presence, checkpoint: Checkpoint, classifier: Cl
 def collect(
     checkpoint: Checkpoint, data: DataConfig, config: PresenceConfig, *, samples: int, console: Console
 ) -> Rows:
-    """What the head reads of a mixture's first samples."""
+    """Inputs and labels of the head on the first samples of a mixture."""
     model = checkpoint.model.eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    mixture = build_mixture(data, model, config.seed, console=console)
+    mixture = prepare_data(data, model, config.seed, console=console)
     feed = batches(mixture, _Feed(data, config.batch, config.workers), start=0, stop=samples // config.batch)
     sentences = SentenceCache(model, checkpoint.tokenizer, frozen=True, dropout=SharedDropout(0.0))
     precision = autocast_dtype(config.amp, device)
@@ -159,12 +160,12 @@ def collect(
 
 
 def fit(head: Presence, rows: Rows, config: PresenceConfig) -> None:
-    """Fit the head to rows by binary cross-entropy, both answers counting alike."""
+    """Fit the head by binary cross-entropy with equal weights of both classes."""
     head.train()
     optimizer = torch.optim.AdamW(
         [
             {"params": [*head.joint.parameters(), *head.decide.parameters()], "lr": config.lr},
-            # The word map knows more words than the rows have: small steps.
+            # A small rate preserves words that the rows do not contain.
             {"params": [*head.seen.parameters(), *head.words.parameters()], "lr": config.lr * config.words_lr},
         ],
         weight_decay=config.weight_decay,
@@ -183,14 +184,14 @@ def fit(head: Presence, rows: Rows, config: PresenceConfig) -> None:
         )
         loss = (F.binary_cross_entropy_with_logits(logit, part.present, reduction="none") * weight[chosen]).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     head.eval()
 
 
 def calibrate(head: Presence, rows: Rows) -> None:
-    """Scale and shift the head's logits so that its probabilities hold where half of the sentences are true."""
+    """Scale and shift the head's logits, so that probabilities are calibrated for equally frequent classes."""
     with torch.no_grad():
         logit = _logits(head, rows)
     scale, shift = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
@@ -231,13 +232,13 @@ def _logits(head: Presence, rows: Rows) -> Tensor:
 
 
 def _balance(present: Tensor) -> Tensor:
-    """Weights of mean 1 with which both answers count alike, float32 [N]."""
+    """Weights of mean 1 that give both classes the same total weight, float32 [N]."""
     share = present.mean().clamp(0.02, 0.98)
     return torch.where(present > 0, 0.5 / share, 0.5 / (1 - share))
 
 
 def _with_head(loaded: Checkpoint, config: PresenceConfig) -> Checkpoint:
-    """The same network with a new presence head, and a card that says what was done to it."""
+    """The network with a new presence head, and the card of the run."""
     model = HINet(config=loaded.model.config.model_copy(update={"presence": True}))
     state = {key: value for key, value in loaded.model.state_dict().items() if not key.startswith("presence.")}
     model.load_state_dict(state, strict=False)

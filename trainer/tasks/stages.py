@@ -1,9 +1,10 @@
-"""Several trainings one after another, out of one configuration: each stage goes on from what an earlier one left."""
+"""A sequence of trainings from one configuration; each stage starts from the result of an earlier one."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -16,23 +17,22 @@ from rvos_edge.trainer.tasks.average import average_checkpoints
 from rvos_edge.trainer.tasks.presence import train_presence
 
 PREFIX = "stage:"
-"""Before the name of an earlier stage, with or without one of its snapshots: ``stage:words/000600``."""
+"""Prefix of the name of an earlier stage, optionally with a snapshot: ``stage:words/000600``."""
 
 
 def train_stages(config: StagesConfig, output: Path, *, console: Console | None = None) -> Path:
-    """Run the stages that are not done yet, and say how long each took.
+    """Run the stages that are not done yet, and print the duration of each.
 
     Args:
         config: The stages.
-        output: Their folder; each has one of its own in it, called by its name. The same call goes on with an
-            interrupted run.
-        console: Where progress is shown.
+        output: Folder of the run, with a folder per stage. The same call continues an interrupted run.
+        console: Console of the progress.
 
     Returns:
-        The last stage's checkpoint.
+        Checkpoint of the last stage.
 
     Raises:
-        UserError: As the stages raise, or a stage is named that does not come earlier.
+        UserError: As for the stages' tasks, or a stage refers to one that is not earlier.
     """
     console = console or Console(stderr=True)
     write_config(config, output)
@@ -41,7 +41,7 @@ def train_stages(config: StagesConfig, output: Path, *, console: Console | None 
     for stage in config.stages:
         folder = output / stage.name
         path = folder / "checkpoint"
-        run = _run_of(stage, folder, lambda text, earlier=tuple(done): _resolved(text, output, earlier), console)
+        run = _run_of(stage, folder, partial(_resolved, output=output, earlier=tuple(done)), console)
         if run is None:
             console.print(f"stage {stage.name}: done before")
         else:
@@ -58,7 +58,7 @@ def _run_of(
     resolve: Callable[[str], str],
     console: Console,
 ) -> Callable[[], object] | None:
-    """What is to be done for a stage; None where it is done."""
+    """The action of a stage; None where it is done."""
     path = folder / "checkpoint"
     if isinstance(stage, AverageConfig):
         of = [Path(resolve(one)) for one in stage.of]
@@ -76,7 +76,7 @@ def _run_of(
 
 
 def _resolved(text: str, output: Path, earlier: tuple[str, ...]) -> str:
-    """``stage:NAME`` and ``stage:NAME/SNAPSHOT`` as paths; anything else is a path already."""
+    """The path of ``stage:NAME`` or ``stage:NAME/SNAPSHOT``; other texts are paths already."""
     if not text.startswith(PREFIX):
         return text
     name, _, snapshot = text.removeprefix(PREFIX).partition("/")

@@ -62,7 +62,7 @@ def open_sinks(makers: Iterable[Callable[[], Sink]]) -> list[Sink]:
 
 
 class Outputs:
-    """The sinks of a stream as one: what becomes impossible for one of them does not cost the others.
+    """The sinks of a stream as one: when one of them fails, the others go on.
 
     Args:
         sinks: Closed or aborted here.

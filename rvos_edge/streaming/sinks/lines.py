@@ -152,5 +152,5 @@ class RleSink(LineSink):
 
 
 def _number(value: float | np.floating[Any], digits: int) -> float | None:
-    """JSON has no NaN and no infinity."""
+    """A rounded number; None for NaN and infinity, which JSON lacks."""
     return round(float(value), digits) if math.isfinite(value) else None

@@ -58,7 +58,7 @@ class RawSink:
 
 
 def _forget(stream: TextIO) -> None:
-    """Let what is still in the buffers go nowhere, or Python complains about the closed pipe when it exits."""
+    """Discard buffered output, or Python complains about the closed pipe when it exits."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -189,7 +189,7 @@ class _AvEncoder:
 
 
 class _OpenCVEncoder:
-    """A constant frame rate: a picture is repeated until the next one is due."""
+    """Encodes a constant frame rate with OpenCV: a picture is repeated until the next one is due."""
 
     def __init__(self, writer: cv2.VideoWriter, codec: str, fps: float) -> None:
         self.codec = codec

@@ -154,7 +154,7 @@ class WindowSink:
 
 
 def _check_screen() -> None:
-    """Refuse where no screen answers: the Qt inside OpenCV ends the whole process then."""
+    """Refuse a screen that does not answer: the Qt inside OpenCV would end the whole process."""
     if not sys.platform.startswith("linux") or os.environ.get("QT_QPA_PLATFORM", "xcb") not in {"", "xcb"}:
         return
     display = os.environ.get("DISPLAY", "")

@@ -127,7 +127,7 @@ def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:
 
 
 def bgr(image: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """OpenCV hands out uint8 [H,W,3], but cameras with raw formats may give one channel."""
+    """A picture as uint8 [H,W,3]; cameras with raw formats may give one channel."""
     pixels = np.asarray(image, dtype=np.uint8)
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), dtype=np.uint8)

@@ -31,7 +31,7 @@ _CSI_FPS = 30
 
 
 def open_camera(spec: str, options: SourceOptions) -> Source | None:
-    """A V4L2 or other system camera by number or device file."""
+    """Open a V4L2 or other system camera by number or device file; None for other names."""
     device = re.fullmatch(r"(?:/dev/video)?([0-9]{1,4})", spec)
     if not device:
         return None
@@ -53,7 +53,7 @@ def open_camera(spec: str, options: SourceOptions) -> Source | None:
 
 
 def open_url(spec: str, options: SourceOptions) -> Source | None:
-    """A stream on the network; a file behind HTTP is a file, of which every frame is handed out."""
+    """Open a stream on the network; None for other names. A file behind HTTP is a file: no frame of it is dropped."""
     if not _URL.match(spec):
         return None
     name = hide_secrets(spec)
@@ -73,7 +73,7 @@ def open_url(spec: str, options: SourceOptions) -> Source | None:
 
 
 def open_csi(spec: str, options: SourceOptions) -> Source | None:
-    """A CSI camera of a Jetson: "csi://0", "csi://1?width=1920&height=1080&fps=60&flip=2".
+    """Open a CSI camera of a Jetson: "csi://0", "csi://1?width=1920&height=1080&fps=60&flip=2"; None for other names.
 
     Read by OpenCV where it has GStreamer, through the program gst-launch-1.0 where it has not, as pip's.
     """

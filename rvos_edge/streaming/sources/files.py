@@ -85,7 +85,7 @@ class VideoFile(Source):
             )
 
     def _position(self) -> float:
-        """Seconds, of the frame that was read last."""
+        """Position of the frame that was read last, seconds."""
         return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
 
     def _next(self, decoded: int) -> NDArray[np.uint8] | None:
@@ -123,7 +123,7 @@ class ImageFiles(Source):
 
 
 def open_folder(spec: str, options: SourceOptions) -> Source | None:
-    """A folder of images."""
+    """Open a folder of images; None for other names."""
     folder = Path(spec)
     if not folder.is_dir():
         return None
@@ -134,7 +134,7 @@ def open_folder(spec: str, options: SourceOptions) -> Source | None:
 
 
 def open_file(spec: str, options: SourceOptions) -> Source | None:
-    """A video or an image."""
+    """Open a video or an image; None for other names."""
     path = Path(spec)
     if not path.is_file():
         return None
@@ -146,7 +146,7 @@ def open_file(spec: str, options: SourceOptions) -> Source | None:
 
 
 def open_glob(spec: str, options: SourceOptions) -> Source | None:
-    """A pattern that matches images."""
+    """Open the images that a pattern matches; None for other names."""
     if not glob.has_magic(spec):
         return None
     paths = [path for path in map(Path, glob.glob(spec, recursive=True)) if _is_image(path)]

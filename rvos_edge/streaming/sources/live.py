@@ -198,7 +198,7 @@ class LiveCapture(LiveSource):
 
 
 class Realtime(LiveSource):
-    """Another source played at its own speed: what is not taken in time is dropped, as if it were a camera.
+    """Another source played at its own speed: frames that are not taken in time are dropped, as if it were a camera.
 
     Frames keep the name they have in the source.
 

@@ -73,7 +73,7 @@ class RawFrames(Source):
 
 
 def open_stdin(spec: str, options: SourceOptions) -> Source | None:
-    """Raw frames on stdin."""
+    """Open raw frames on stdin; None for other names."""
     if spec != "-":
         return None
     if options.raw is None:

@@ -33,7 +33,7 @@ class SyntheticSource(Source):
 
 
 def open_synthetic(spec: str, options: SourceOptions) -> Source | None:
-    """The synthetic camera, with a seed or without."""
+    """Open the synthetic camera, with a seed or without; None for other names."""
     kind, colon, seed = spec.partition(":")
     if kind != "synthetic":
         return None

@@ -52,7 +52,9 @@ def quiet(tmp_path: Path) -> Console:
     return Console(record=True, width=120, file=(tmp_path / "log").open("w"))
 
 
-def test_checkpoints_and_bundles_are_judged_alike(tmp_path: Path, davis: Path, checkpoint: Path, bundle: Path) -> None:
+def test_checkpoints_and_bundles_are_evaluated_alike(
+    tmp_path: Path, davis: Path, checkpoint: Path, bundle: Path
+) -> None:
     for model in ({"checkpoint": checkpoint}, {"bundle": bundle}):
         out = tmp_path / "figures.json"
         console = quiet(tmp_path)
@@ -77,7 +79,7 @@ def write(dataset: str, root: Path) -> Path:
 
 
 @pytest.mark.parametrize("dataset", SOURCES)
-def test_every_data_set_is_judged_in_its_official_layout(tmp_path: Path, bundle: Path, dataset: str) -> None:
+def test_every_data_set_is_evaluated_in_its_official_layout(tmp_path: Path, bundle: Path, dataset: str) -> None:
     root, masks = write(dataset, tmp_path / "data"), tmp_path / "masks"
     console = quiet(tmp_path)
     figures = evaluate(EvalOptions(bundle=bundle, dataset=dataset, root=root, masks=masks), console=console)
@@ -96,7 +98,7 @@ def test_every_data_set_is_judged_in_its_official_layout(tmp_path: Path, bundle:
     assert (masks / "Annotations" / video / clips.queries(video)[0].key).is_dir()
 
 
-def test_any_davis16_split_can_be_judged_with_any_queries(tmp_path: Path, davis: Path, bundle: Path) -> None:
+def test_any_davis16_split_is_evaluated_with_any_expressions(tmp_path: Path, davis: Path, bundle: Path) -> None:
     said = tmp_path / "mine.json"
     videos = {"lucia": {"expressions": {"7": {"exp": "The  Woman in blue", "obj_id": "1"}}}}
     said.write_text(json.dumps({"videos": videos}))
@@ -179,18 +181,18 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
     earlier = page.index("500 iterations of 2 frames: coco 100 %")
     assert earlier < page.index("900 iterations of 8 frames, stopped early (of 1200): davis 60 %, synthetic 40 %")
     assert "DAVIS: CC BY-NC" in page
-    assert "not be used commercially" in page
+    assert "for non-commercial use" in page
     assert "rvos-edge eval --dataset davis16 --bundle tiny --root davis --every 4" in page
     row = {"share": 0.75, "named_wins": 0.8, "pairs": 8, "frames": 4, "absent_foreground": 0.02}
     write_card(bundle, {"swap": {"coco": row, "overall": row}}, {})
     page = (bundle / "README.md").read_text()
     assert "held-out COCO images: 8 pairs | 75.0 | 80.0 | 2.0 |" in page
-    assert "not new to it" not in page
+    assert "those of the swap test included" not in page
     assert "not recorded" in page
     sources = [{"kind": "coco", "root": "coco"}]
     before = {"iterations": 1, "config": {"data": {"sources": sources}}}
     write_card(bundle, {"swap": {"coco": row, "overall": row}}, {"iterations": 2, "history": [before]})
-    assert "not new to it" in (bundle / "README.md").read_text()
+    assert "those of the swap test included" in (bundle / "README.md").read_text()
     (bundle / "card.json").write_text("{")
     with pytest.raises(UserError, match=r"card\.json"):
         card_facts(bundle)

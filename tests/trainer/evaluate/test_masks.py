@@ -28,7 +28,7 @@ def test_the_layouts_of_the_server_and_of_the_public_evaluation(tmp_path: Path) 
     assert np.array_equal(np.asarray(ids), MASK * 2)
 
 
-def test_a_video_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_masks_of_a_video_are_complete_or_absent(tmp_path: Path) -> None:
     folder = MaskFolder(tmp_path)
     # What a killed evaluation left behind.
     (tmp_path / "Annotations/.bear.part-1-0123abcd/0").mkdir(parents=True)

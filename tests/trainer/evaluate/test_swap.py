@@ -113,7 +113,7 @@ def test_equal_seeds_give_equal_frames(tmp_path: Path) -> None:
     assert asked[0] == asked[1] != asked[2]
 
 
-def test_a_count_of_nothing_is_refused() -> None:
+def test_count_below_one_is_refused() -> None:
     with pytest.raises(UserError, match="count"):
         evaluate_swap(Fake(nothing), count=0)
 

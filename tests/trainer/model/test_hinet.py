@@ -70,7 +70,7 @@ def test_frames_of_a_batch_do_not_see_each_other() -> None:
 
 
 @pytest.mark.parametrize("use", ["vision", "gate", "both"])
-def test_flow_is_asked_for_and_changes_the_result(use: str) -> None:
+def test_flow_is_required_and_changes_the_result(use: str) -> None:
     model = _model(flow=use)
     image, flow, language = _inputs(model, 1)
     with torch.inference_mode():

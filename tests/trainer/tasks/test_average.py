@@ -49,7 +49,7 @@ def test_the_margin_is_shifted_and_nothing_else(tmp_path: Path) -> None:
     torch.testing.assert_close(margins[1], margins[0] + 0.5)
 
 
-def test_the_card_tells_what_was_averaged(runs: list[Path], tmp_path: Path) -> None:
+def test_card_lists_the_averaged_runs(runs: list[Path], tmp_path: Path) -> None:
     card = load_checkpoint(average_checkpoints(runs, tmp_path / "mean")).card
     assert [part["name"] for part in training_history(card)] == ["parent", "up", "down", "up"]
     save = tmp_path / "again"
@@ -57,7 +57,7 @@ def test_the_card_tells_what_was_averaged(runs: list[Path], tmp_path: Path) -> N
     assert [part["name"] for part in training_history(again)] == ["parent", "up", "down", "up", "up"]
 
 
-def test_two_means_of_equally_many_are_both_told(runs: list[Path], tmp_path: Path) -> None:
+def test_history_keeps_different_averages_of_equally_many_runs(runs: list[Path], tmp_path: Path) -> None:
     up, down = runs
     first = average_checkpoints([up, down], tmp_path / "first")
     second = average_checkpoints([up, first], tmp_path / "second")
@@ -67,7 +67,7 @@ def test_two_means_of_equally_many_are_both_told(runs: list[Path], tmp_path: Pat
     assert means[0][0] == means[1][0] == hashlib.sha256((up / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
-def test_snapshots_of_one_run_are_told_once_by_the_latest() -> None:
+def test_history_keeps_only_the_latest_snapshot_of_a_run() -> None:
     early, late = ({"name": "run", "planned": 30, "iterations": done, "interrupted": True} for done in (10, 20))
     other = {"name": "another", "iterations": 20}
     for order in ((early, late, other), (late, early, other)):

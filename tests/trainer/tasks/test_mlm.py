@@ -89,7 +89,7 @@ def test_fifteen_percent_are_asked_for_and_most_of_them_hidden() -> None:
     assert fate["other"] / total == pytest.approx(0.1, abs=0.04)
 
 
-def test_an_expression_of_one_word_is_asked_for_it() -> None:
+def test_at_least_one_token_is_masked() -> None:
     tokenizer = small_tokenizer(512)
     ids, _ = tokenize(tokenizer, ["dog", "the red ball"], 32)
     _, wanted = mask_tokens(ids, tokenizer, 512, 0.15, np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""A2D-Sentences: actors and what they do, in the videos of the Actor-Action Dataset."""
+"""A2D-Sentences: expressions about the actors and actions of the Actor-Action Dataset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.readers.base import Query, choose_videos, few, tidy
+from rvos_edge.trainer.data.readers.base import ClipsReader, Query, few, tidy
 from rvos_edge.trainer.data.readers.images import DamagedFileError, check_sizes, read_image, read_size
 from rvos_edge.trainer.data.readers.video import VideoFrames
 
@@ -20,8 +20,8 @@ _WITHOUT_MASKS = "e7Kjy13woXg"
 _COPY = "(copy)"
 
 
-class A2dClips:
-    """A2D-Sentences (Gavrilyuk et al., CVPR 2018); implements `AnnotatedClips`.
+class A2dClips(ClipsReader):
+    """A2D-Sentences (Gavrilyuk et al., CVPR 2018).
 
         ROOT/Release/videoset.csv                       a video a line: id, ..., 0 = train or 1 = test
         ROOT/Release/clips320H/VIDEO.mp4                or its frames: ROOT/Release/pngs320H/VIDEO/NNNNN.png
@@ -29,18 +29,19 @@ class A2dClips:
         ROOT/text_annotations/a2d_missed_videos.txt     videos without sentences (optional)
         ROOT/text_annotations/a2d_annotation_with_instances/VIDEO/NNNNN.h5
 
-    What is in text_annotations may also lie in ROOT or ROOT/Release. Frames count from 1, three to five of a video
-    are annotated. An instance that is not in an annotated frame has an empty mask; official evaluation leaves such
-    pairs out. The key of a query is its instance, with ``.2`` and so on where an instance has several sentences.
+    The files of text_annotations may also lie in ROOT or ROOT/Release. Frames are numbered from 1; three to five frames
+    of a video are annotated. An instance that is not visible in an annotated frame has an empty mask; official
+    evaluation leaves such pairs out. The key of a query is its instance, with ``.2`` and so on appended where an
+    instance has several expressions.
 
     Args:
-        root: The data set's folder.
+        root: Folder of the data set.
         split: "train", "test" or "all".
-        expressions: The file a2d_annotation.txt where it lies elsewhere.
-        videos: Read these alone, whatever the split.
+        expressions: The file a2d_annotation.txt, where it lies elsewhere.
+        videos: Videos to read, whatever the split.
 
     Raises:
-        UserError: A folder or file is missing or of another form, or the sentences name unknown videos.
+        UserError: A folder or file is missing or of another form, or the expressions name unknown videos.
     """
 
     def __init__(
@@ -51,52 +52,35 @@ class A2dClips:
         expressions: str | Path | None = None,
         videos: Sequence[str] | None = None,
     ) -> None:
-        self.root = Path(root)
+        root = Path(root)
         if split not in (*_USAGE, "all"):
             raise UserError(f"'{split}' is not a split of A2D-Sentences: say train, test or all")
-        release = self.root / "Release"
+        release = root / "Release"
         usage = _read_usage(release / "videoset.csv")
         self._clips, self._pngs = release / "clips320H", release / "pngs320H"
         if not self._clips.is_dir() and not self._pngs.is_dir():
             raise UserError(f"neither {self._clips} nor {self._pngs} exists: add the videos or their frames")
-        self._masks = find_annotation(self.root, "a2d_annotation_with_instances")
-        path = Path(expressions) if expressions else find_annotation(self.root, "a2d_annotation.txt")
-        self._queries = _read_sentences(path)
-        unknown = [video for video in self._queries if video not in usage]
+        self._masks = find_annotation(root, "a2d_annotation_with_instances")
+        path = Path(expressions) if expressions else find_annotation(root, "a2d_annotation.txt")
+        queries = _read_sentences(path)
+        unknown = [video for video in queries if video not in usage]
         if unknown:
             raise UserError(f"{path} names {len(unknown)} videos that videoset.csv does not have ({few(unknown)})")
-        missed = find_annotation(self.root, "a2d_missed_videos.txt")
+        missed = find_annotation(root, "a2d_missed_videos.txt")
         skipped = {_WITHOUT_MASKS, *(missed.read_text(encoding="utf-8").split() if missed.is_file() else ())}
-        known = [video for video in usage if video in self._queries and video not in skipped]
+        known = {video: queries[video] for video in usage if video in queries and video not in skipped}
         if videos is None:
             videos = [video for video in known if split == "all" or usage[video] == _USAGE[split]]
-        self.videos = choose_videos(known, videos)
+        super().__init__(root, known, videos)
         self._video = VideoFrames()
-        self._frames: dict[str, tuple[str, ...]] = {}
-
-    def frames(self, video: str) -> list[str]:
-        """The names of a video's frames: "00001" and on."""
-        if video not in self._frames:
-            folder = self._pngs / video
-            if folder.is_dir():
-                self._frames[video] = tuple(sorted(path.stem for path in folder.glob("[!.]*.png")))
-            else:
-                self._frames[video] = tuple(f"{i + 1:05d}" for i in range(self._video.count(self._mp4(video))))
-            if not self._frames[video]:
-                raise UserError(f"the video '{video}' in {self.root} has no frames: restore it or leave it out")
-        return list(self._frames[video])
-
-    def queries(self, video: str) -> tuple[Query, ...]:
-        """The queries of a video, in the order of the file."""
-        return self._queries[video]
 
     def annotated(self, video: str) -> list[int]:
-        """The indices of the frames that have an HDF5 file."""
+        """Indices of the frames with an HDF5 file, ascending."""
         names = (path.stem for path in (self._masks / video).glob("[!.]*.h5"))
         return sorted(int(name) - 1 for name in names if name.isdecimal())
 
     def image_path(self, video: str, index: int) -> Path:
-        """The image of a frame where the frames were extracted, the video that holds them otherwise."""
+        """Image file of a frame where the frames are extracted, otherwise the video file."""
         if (self._pngs / video).is_dir():
             return self._pngs / video / f"{index + 1:05d}.png"
         return self._mp4(video)
@@ -105,13 +89,13 @@ class A2dClips:
         """A frame, BGR uint8 [H,W,3].
 
         Raises:
-            DamagedFileError: It is missing or damaged.
+            DamagedFileError: The file is missing or damaged.
         """
         path = self.image_path(video, index)
         return self._video.read(path, index) if path.suffix == ".mp4" else read_image(path)
 
     def masks(self, video: str, index: int) -> NDArray[np.bool_] | None:
-        """The masks of the queries, bool [N,H,W]; None where there is no HDF5 file.
+        """Ground truth of a frame, bool [N,H,W]; None where there is no HDF5 file.
 
         Raises:
             UserError: The file is damaged or of another size than the frame.
@@ -124,23 +108,30 @@ class A2dClips:
         check_sizes(masks.shape[1:], self._video.size(image) if image.suffix == ".mp4" else read_size(image), path)
         empty = np.zeros(masks.shape[1:], np.bool_)
         by_id: dict[int | None, NDArray[np.bool_]] = {}
-        # One official file names an instance twice, and has a mask for the first alone.
+        # One official file lists an instance twice, with a mask for the first entry only.
         for number, mask in zip(instances, masks, strict=False):
             by_id.setdefault(number, mask)
         return np.stack([by_id.get(query.object_id, empty) for query in self.queries(video)])
+
+    def _list_frames(self, video: str) -> Sequence[str]:
+        folder = self._pngs / video
+        if folder.is_dir():
+            return sorted(path.stem for path in folder.glob("[!.]*.png"))
+        return [f"{i + 1:05d}" for i in range(self._video.count(self._mp4(video)))]
 
     def _mp4(self, video: str) -> Path:
         return self._clips / f"{video}.mp4"
 
 
 def find_annotation(root: Path, name: str) -> Path:
-    """Where a file or folder of the annotation lies: it is published apart from the videos, so there are habits."""
+    """Path of a file or folder of the annotation, which is published apart from the videos and lies in one of three
+    places."""
     places = [root / "text_annotations" / name, root / name, root / "Release" / name]
     return next((path for path in places if path.exists()), places[0])
 
 
 def read_instances(path: Path) -> tuple[list[int], NDArray[np.bool_]]:
-    """The instances of an annotated frame and their masks, bool [N,H,W].
+    """Instance ids of an annotated frame and their masks, bool [N,H,W].
 
     Raises:
         DamagedFileError: The file is damaged.
@@ -155,7 +146,7 @@ def read_instances(path: Path) -> tuple[list[int], NDArray[np.bool_]]:
             instances, masks = np.asarray(file["instance"]), np.asarray(file["reMask"])
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise DamagedFileError(f"the masks {path} are damaged: restore the file or leave it out") from error
-    # MATLAB drops the last axis when there is one instance, and stores columns first.
+    # MATLAB stores columns first, and drops the instance axis where there is one instance.
     masks = masks[None] if masks.ndim == 2 else masks
     if masks.ndim != 3:
         raise DamagedFileError(f"the masks {path} have the shape {masks.shape}, not instances, width, height")
@@ -163,7 +154,7 @@ def read_instances(path: Path) -> tuple[list[int], NDArray[np.bool_]]:
 
 
 def _read_usage(path: Path) -> dict[str, str]:
-    """Video -> "0" (train) or "1" (test)."""
+    """Usage by video: "0" (train) or "1" (test)."""
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the folder that holds Release/videoset.csv")
     out = {}
@@ -192,10 +183,10 @@ def _read_sentences(path: Path) -> dict[str, tuple[Query, ...]]:
 
 
 def read_rows(path: Path, heading: str) -> list[tuple[int, list[str]]]:
-    """The lines of a comma-separated file with their numbers, without the heading and empty lines.
+    """Rows of a comma-separated file with their line numbers, without the heading and empty lines.
 
     Raises:
-        UserError: It does not exist or holds nothing.
+        UserError: The file does not exist or is empty.
     """
     if not path.is_file():
         raise UserError(f"the expressions {path} do not exist: give the file with the option 'expressions'")

@@ -1,8 +1,9 @@
-"""What a referring video data set is to those who read it: videos, frames, queries and masks."""
+"""Referring video data sets: the interface of their readers, and the part that readers share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.readers.images import read_image
 
 
 @dataclass(frozen=True)
 class Query:
-    """One expression about one object of a video.
+    """An expression about one object of a video.
 
     Attributes:
         key: Its name in the data set's own files, unique within the video ("0", "annot1/3").
-        expression: Lower case, single spaces.
-        object_id: The object's id in the annotation; None means the whole foreground (DAVIS-16).
+        expression: The expression, in lower case with single spaces.
+        object_id: Id of the object in the annotation; None means the whole foreground (DAVIS-16).
     """
 
     key: str
@@ -29,7 +31,11 @@ class Query:
 
 
 class ReferringClips(Protocol):
-    """A data set on disk in its official layout, read lazily; training and evaluation share it.
+    """A data set on disk in its official layout, read lazily; shared by training and evaluation.
+
+    Attributes:
+        root: Folder of the data set.
+        videos: Names of the videos.
 
     Example:
         >>> for video in clips.videos:  # doctest: +SKIP
@@ -41,25 +47,25 @@ class ReferringClips(Protocol):
     videos: tuple[str, ...]
 
     def frames(self, video: str) -> list[str]:
-        """The names of a video's frames, in order of time."""
+        """Names of a video's frames, in order of time."""
 
     def queries(self, video: str) -> tuple[Query, ...]:
-        """The queries of a video."""
+        """Queries of a video, in the order of their file."""
 
     def image_path(self, video: str, index: int) -> Path:
-        """The file that holds a frame: an image of its own, or the video that all frames lie in."""
+        """File of a frame: an image of its own, or the video file that holds all frames."""
 
     def image(self, video: str, index: int) -> NDArray[np.uint8]:
         """A frame, BGR uint8 [H,W,3].
 
         Raises:
-            UserError: It is missing or damaged.
+            DamagedFileError: The file is missing or damaged.
         """
 
     def masks(self, video: str, index: int) -> NDArray[np.bool_] | None:
-        """The truth of every query, bool [N,H,W] in the order of ``queries``; None where the frame has no annotation.
+        """Ground truth of a frame, bool [N,H,W] in the order of ``queries``; None where the frame is not annotated.
 
-        An object that is not in an annotated frame has an empty mask.
+        An object that is not visible in an annotated frame has an empty mask.
 
         Raises:
             UserError: The annotation is missing, damaged or of another size than its image.
@@ -67,27 +73,85 @@ class ReferringClips(Protocol):
 
 
 class AnnotatedClips(ReferringClips, Protocol):
-    """Clips that know beforehand which of their frames are annotated: what training draws from."""
+    """Clips that list their annotated frames, as training needs."""
 
     def annotated(self, video: str) -> list[int]:
-        """The indices of the frames that have an annotation, ascending."""
+        """Indices of the annotated frames, ascending."""
+
+
+class ClipsReader(ABC):
+    """Base of the readers: `AnnotatedClips` with queries in memory and every frame in an image file of its own.
+
+    Args:
+        root: Folder of the data set.
+        queries: Queries by video.
+        videos: Videos to read, names from ``queries``.
+
+    Raises:
+        UserError: A video has no queries, or there is no video.
+    """
+
+    def __init__(self, root: Path, queries: Mapping[str, tuple[Query, ...]], videos: Sequence[str]) -> None:
+        self.root = root
+        self.videos = choose_videos(tuple(queries), videos)
+        self._queries = queries
+        self._frames: dict[str, tuple[str, ...]] = {}
+
+    def frames(self, video: str) -> list[str]:
+        """Names of a video's frames, in order of time."""
+        return list(self._names(video))
+
+    def queries(self, video: str) -> tuple[Query, ...]:
+        """Queries of a video, in the order of their file."""
+        return self._queries[video]
+
+    def image(self, video: str, index: int) -> NDArray[np.uint8]:
+        """A frame, BGR uint8 [H,W,3].
+
+        Raises:
+            DamagedFileError: The file is missing or damaged.
+        """
+        return read_image(self.image_path(video, index))
+
+    @abstractmethod
+    def annotated(self, video: str) -> list[int]:
+        """Indices of the annotated frames, ascending."""
+
+    @abstractmethod
+    def image_path(self, video: str, index: int) -> Path:
+        """File of a frame."""
+
+    @abstractmethod
+    def masks(self, video: str, index: int) -> NDArray[np.bool_] | None:
+        """Ground truth of a frame, bool [N,H,W] in the order of ``queries``; None where it is not annotated."""
+
+    @abstractmethod
+    def _list_frames(self, video: str) -> Sequence[str]:
+        """Names of a video's frames, in order of time."""
+
+    def _names(self, video: str) -> tuple[str, ...]:
+        if video not in self._frames:
+            self._frames[video] = tuple(self._list_frames(video))
+            if not self._frames[video]:
+                raise UserError(f"the video '{video}' in {self.root} has no frames: add them or leave the video out")
+        return self._frames[video]
 
 
 def image_paths(clips: ReferringClips, video: str) -> list[Path]:
-    """The file of every frame of a video, in order."""
+    """Files of all frames of a video, in order."""
     return [clips.image_path(video, index) for index in range(len(clips.frames(video)))]
 
 
 def tidy(expression: object) -> str:
-    """An expression as `Query` holds it: lower case, single spaces."""
+    """An expression in lower case with single spaces."""
     return " ".join(str(expression).lower().split())
 
 
 def choose_videos(known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """The wanted videos.
+    """The wanted videos, checked against the known ones.
 
     Raises:
-        UserError: One of them has no expressions, or none is wanted.
+        UserError: A video has no expressions, or the list is empty.
     """
     unknown = set(wanted) - set(known)
     if unknown or not wanted:
@@ -97,6 +161,6 @@ def choose_videos(known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...
 
 
 def few(names: Sequence[str], count: int = 3) -> str:
-    """The first few names, for a message: "a, b, c and 4 more"."""
+    """The first few names, for messages: "a, b, c and 4 more"."""
     rest = len(names) - count
     return ", ".join(names[:count]) + (f" and {rest} more" if rest > 0 else "")

@@ -15,24 +15,24 @@ _JSON_SPLITS = {"train": "train", "val": "valid"}
 
 
 class Davis17Clips(FolderClips):
-    """DAVIS-2017 (480p), several objects a video, every frame annotated.
+    """DAVIS-2017 (480p), several objects per video, densely annotated.
 
         ROOT/JPEGImages/480p/VIDEO/NNNNN.jpg
-        ROOT/Annotations/480p/VIDEO/NNNNN.png             palette, object ids
-        ROOT/ImageSets/2017/{train,val}.txt               a video a line
+        ROOT/Annotations/480p/VIDEO/NNNNN.png             palette PNG of object ids
+        ROOT/ImageSets/2017/{train,val}.txt               one video per line
         ROOT/davis_text_annotations/Davis17_annot{1,2}.txt, Davis17_annot{1,2}_full_video.txt
 
-    The text files may also lie in ROOT or beside it, and the expressions may come as JSON in the form of
+    The text files may also lie in ROOT or beside it. Expressions may also come as JSON in the format of
     Refer-YouTube-VOS: ROOT/meta_expressions/{train,valid}/meta_expressions.json or ROOT/meta_expressions.json.
 
-    A key says who wrote an expression: ``annot1/3`` is object 3 in Davis17_annot1.txt (the first frame was shown),
-    ``annot1_full_video/3`` the same in the file of the whole video. In JSON it is the expression's ID.
+    A key names the annotator and the object: ``annot1/3`` is object 3 in Davis17_annot1.txt (annotators saw the first
+    frame), ``annot1_full_video/3`` object 3 in the file of the whole video. In JSON it is the expression's ID.
 
     Args:
-        root: The data set's folder.
-        split: "train" or "val", by ImageSets/2017 (without lists, all videos of a JSON), or "all".
-        expressions: A text file, a folder of them, or a JSON.
-        videos: Read these alone, whatever the split.
+        root: Folder of the data set.
+        split: "train" or "val", as listed in ImageSets/2017 (without lists, all videos of a JSON), or "all".
+        expressions: A text file, a folder of text files, or a JSON file.
+        videos: Videos to read, whatever the split.
 
     Raises:
         UserError: A folder, file or mask is missing, or the expressions name videos that are not there.
@@ -57,10 +57,10 @@ class Davis17Clips(FolderClips):
         check_ids(described, path)
         folders = {folder.name for folder in images.iterdir()}
         lists = {file.stem: _read_list(file) for file in sorted((root / "ImageSets" / "2017").glob("*.txt"))}
-        # A video of another split need not be here; one that nobody knows is a mistake.
+        # Videos of other splits may be missing; a video that no list names is an error.
         check_known(described, folders.union(*lists.values()), path, images)
         if videos is None:
-            # Without lists a JSON speaks for itself; the text files hold the expressions of every split.
+            # A JSON holds one split; the text files hold the expressions of all splits and need the lists.
             known_by_list = split != "all" and (lists or path.suffix != ".json")
             if known_by_list and split not in lists:
                 raise UserError(f"{root / 'ImageSets' / '2017' / split}.txt does not exist: it lists the split")
@@ -76,7 +76,7 @@ class Davis17Clips(FolderClips):
 
 
 def _find_expressions(root: Path, split: str) -> Path:
-    """Where the expressions lie: text files before JSON."""
+    """Path of the expressions; text files take precedence over JSON."""
     for folder in (root / _TEXT, root, root.parent / _TEXT):
         if any(folder.glob(_FILES)):
             return folder

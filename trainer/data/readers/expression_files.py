@@ -1,4 +1,4 @@
-"""The two forms in which expressions come: Refer-YouTube-VOS JSON and the text files of DAVIS."""
+"""The two formats of expression files: JSON of Refer-YouTube-VOS, and the text files of DAVIS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.base import Query, few, tidy
 
-# video object "expression", with straight, curly or no quotation marks.
+# VIDEO OBJECT "EXPRESSION", with straight, curly or no quotation marks.
 _LINE = re.compile(r'(\S+)\s+(\d+)\s+["“\x93]*(.*?)["”\x94]*')
 _PREFIX = re.compile(r"^davis\d*_", re.IGNORECASE)
 # Three videos are misspelt in the published text files.
@@ -21,24 +21,31 @@ _SPELLING = {"clasic-car": "classic-car", "dog-scale": "dogs-scale", "motor-bike
 
 @dataclass(frozen=True)
 class Described:
-    """The queries of a video and, where the file names them, its frames."""
+    """Queries of a video and, where the file lists them, its frames."""
 
     queries: tuple[Query, ...]
     frames: tuple[str, ...] = ()
 
 
 def read_expressions(path: Path, *, pattern: str = "*.txt") -> dict[str, Described]:
-    """Read the expressions of every video from a file of either form, or from a folder's text files of a pattern.
+    """Read the expressions of all videos from a file, or from the text files of a folder.
 
     JSON: ``videos/NAME/expressions/ID/{exp,obj_id}`` and ``videos/NAME/frames``; ``obj_id`` may be missing, as in the
     validation file of Refer-YouTube-VOS. The key of a query is the expression's ID.
 
     Text (Khoreva et al., "Video Object Segmentation with Language Referring Expressions", ACCV 2018): one
-    ``video object_id "expression"`` a line, UTF-8 or Latin-1. The key is ``ANNOTATOR/OBJECT``, from the file's name:
+    ``video object_id "expression"`` per line, UTF-8 or Latin-1. The key is ``ANNOTATOR/OBJECT``, from the file's name:
     ``annot1/3`` for object 3 in Davis17_annot1.txt.
 
+    Args:
+        path: A JSON file, a text file or a folder of text files.
+        pattern: Names of the text files in a folder.
+
+    Returns:
+        Queries and frames by video.
+
     Raises:
-        UserError: The file does not exist or is of another form.
+        UserError: The file does not exist or is of another format.
     """
     if path.is_dir():
         files = sorted(path.glob(pattern))

@@ -1,28 +1,28 @@
-"""Videos as folders of JPEG frames beside folders of palette PNGs, as DAVIS and YouTube-VOS keep them."""
+"""Videos as folders of JPEG frames beside folders of palette PNGs: the layout of DAVIS and YouTube-VOS."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.readers.base import Query
+from rvos_edge.trainer.data.readers.base import ClipsReader
 from rvos_edge.trainer.data.readers.expression_files import Described
-from rvos_edge.trainer.data.readers.images import check_sizes, read_annotation, read_image, read_size
+from rvos_edge.trainer.data.readers.images import check_sizes, read_annotation, read_size
 
 
-class FolderClips:
-    """Frames IMAGES/VIDEO/NAME.jpg with object ids in ANNOTATIONS/VIDEO/NAME.png; implements `AnnotatedClips`.
+class FolderClips(ClipsReader):
+    """Frames IMAGES/VIDEO/NAME.jpg with object ids in ANNOTATIONS/VIDEO/NAME.png.
 
     Args:
-        root: The data set's folder.
-        images: The folder of the videos' frames.
-        annotations: The folder of the videos' masks; None when there are none.
-        described: The videos to read and their queries. Where it names no frames, they are those of the folder.
-        dense: Every frame must have a mask; otherwise frames without one are not annotated.
+        root: Folder of the data set.
+        images: Folder of the videos' frames.
+        annotations: Folder of the videos' masks; None where there are none.
+        described: The videos with their queries and frames; without frames, those of the folder are read.
+        dense: Every frame must have a mask. Otherwise frames without a mask are not annotated.
 
     Raises:
         UserError: A video has no frames or lacks masks; the message says which.
@@ -37,25 +37,15 @@ class FolderClips:
         described: Mapping[str, Described],
         dense: bool = False,
     ) -> None:
-        self.root = root
-        self.videos = tuple(described)
+        super().__init__(root, {video: entry.queries for video, entry in described.items()}, tuple(described))
         self._images, self._annotations = images, annotations
-        self._described = dict(described)
-        self._frames: dict[str, tuple[str, ...]] = {}
+        self._listed = {video: entry.frames for video, entry in described.items()}
         self._annotated: dict[str, tuple[int, ...]] = {}
         for video in self.videos if dense else ():
             self._check_dense(video)
 
-    def frames(self, video: str) -> list[str]:
-        """The names of a video's frames in order, without suffix."""
-        return list(self._names(video))
-
-    def queries(self, video: str) -> tuple[Query, ...]:
-        """The queries of a video, in the order of their file."""
-        return self._described[video].queries
-
     def annotated(self, video: str) -> list[int]:
-        """The indices of the frames that have a mask file."""
+        """Indices of the frames with a mask file, ascending."""
         if video not in self._annotated:
             there = set() if self._annotations is None else _stems(self._annotations / video, ".png")
             names = self._names(video)
@@ -63,22 +53,14 @@ class FolderClips:
         return list(self._annotated[video])
 
     def image_path(self, video: str, index: int) -> Path:
-        """The image file of a frame."""
+        """Image file of a frame."""
         return self._images / video / f"{self._names(video)[index]}.jpg"
 
-    def image(self, video: str, index: int) -> NDArray[np.uint8]:
-        """A frame, BGR uint8 [H,W,3].
-
-        Raises:
-            DamagedFileError: It is missing or damaged.
-        """
-        return read_image(self.image_path(video, index))
-
     def masks(self, video: str, index: int) -> NDArray[np.bool_] | None:
-        """The masks of the queries, bool [N,H,W]; None where there is no mask file.
+        """Ground truth of a frame, bool [N,H,W]; None where there is no mask file.
 
         Raises:
-            UserError: The mask is damaged, of another size than its image, or has colours where it needs ids.
+            UserError: The mask is damaged, of another size than its image, or holds colours instead of ids.
         """
         if self._annotations is None or index not in self.annotated(video):
             return None
@@ -93,14 +75,8 @@ class FolderClips:
         masks = [values > 0 if number is None else values == number for number in ids]
         return np.stack(masks) if masks else np.zeros((0, *values.shape), np.bool_)
 
-    def _names(self, video: str) -> tuple[str, ...]:
-        if video not in self._frames:
-            folder = self._images / video
-            names = self._described[video].frames or tuple(sorted(_stems(folder, ".jpg")))
-            if not names:
-                raise UserError(f"no images in {folder}: the expressions name the video '{video}', add its frames")
-            self._frames[video] = names
-        return self._frames[video]
+    def _list_frames(self, video: str) -> Sequence[str]:
+        return self._listed[video] or sorted(_stems(self._images / video, ".jpg"))
 
     def _check_dense(self, video: str) -> None:
         lacking = set(range(len(self._names(video)))) - set(self.annotated(video))
@@ -110,5 +86,5 @@ class FolderClips:
 
 
 def _stems(folder: Path, suffix: str) -> set[str]:
-    # Copies made on other systems bring ._NAME files along.
+    # Copies made on other systems contain ._NAME files.
     return {path.stem for path in folder.glob(f"*{suffix}") if not path.name.startswith(".")}

@@ -1,4 +1,4 @@
-"""Image and annotation files, read whole or refused."""
+"""Reading of image and annotation files; truncated files are refused."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rvos_edge.errors import UserError
 
 
 class DamagedFileError(UserError):
-    """A file of a data set is missing or damaged: training draws another sample, everything else stops."""
+    """A missing or damaged file of a data set: training draws another sample, everything else stops."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as BGR uint8 [H,W,3].
+    """An image file as BGR uint8 [H,W,3].
 
     Raises:
-        DamagedFileError: it is missing, cut off or no image.
+        DamagedFileError: The file is missing, truncated or no image.
     """
     try:
         data = path.read_bytes()
@@ -34,10 +34,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(H,W) of an image file, from its header alone.
+    """Height and width of an image file, from its header.
 
     Raises:
-        DamagedFileError: it is missing or no image.
+        DamagedFileError: The file is missing or no image.
     """
     try:
         with Image.open(path) as image:
@@ -48,10 +48,10 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def read_annotation(path: Path) -> NDArray[np.uint8]:
-    """Read a mask image: object ids uint8 [H,W] (a palette's indices, not its colours), or colours [H,W,3].
+    """A mask image: object ids uint8 [H,W] (indices of a palette, not its colours), or colours [H,W,3].
 
     Raises:
-        DamagedFileError: it is missing, cut off or no image.
+        DamagedFileError: The file is missing, truncated or no image.
     """
     try:
         with Image.open(path) as image:
@@ -61,13 +61,13 @@ def read_annotation(path: Path) -> NDArray[np.uint8]:
 
 
 def check_sizes(mask: tuple[int, ...], image: tuple[int, ...], where: Path) -> None:
-    """Raise `UserError` naming both sizes unless a mask [H,W] read from a file fits its image [H,W]."""
+    """Raise `UserError` unless a mask's shape [H,W] is that of its image."""
     if mask[:2] != image[:2]:
         raise UserError(f"the mask {where} is {mask[1::-1]}, its image {image[1::-1]}: sizes must agree")
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether a file does not just break off, which decoders forgive: they paint the rest grey."""
+    """Whether the data are complete; decoders fill the rest of a truncated file with grey."""
     if data.startswith(b"\xff\xd8"):
         return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
     if data.startswith(b"\x89PNG"):

@@ -1,4 +1,4 @@
-"""J-HMDB-Sentences: one person a video, judged with the network that was trained on A2D-Sentences."""
+"""J-HMDB-Sentences: one person per video; evaluated with a network trained on A2D-Sentences."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.a2d import read_rows
-from rvos_edge.trainer.data.readers.base import Query, choose_videos, few, tidy
-from rvos_edge.trainer.data.readers.images import DamagedFileError, check_sizes, read_image, read_size
+from rvos_edge.trainer.data.readers.base import ClipsReader, Query, few, tidy
+from rvos_edge.trainer.data.readers.images import DamagedFileError, check_sizes, read_size
 
 
-class JhmdbClips:
-    """J-HMDB-Sentences (Gavrilyuk et al., CVPR 2018); implements `AnnotatedClips`. Every video is a test video.
+class JhmdbClips(ClipsReader):
+    """J-HMDB-Sentences (Gavrilyuk et al., CVPR 2018). All videos are test videos.
 
         ROOT/jhmdb_annotation.txt                                video_id,query
-        ROOT/Rename_Images/ACTION/VIDEO/NNNNN.png                from 1
+        ROOT/Rename_Images/ACTION/VIDEO/NNNNN.png                numbered from 1
         ROOT/puppet_mask/ACTION/VIDEO/puppet_mask.mat            part_mask [H,W,T]
 
     The last frames of some videos have no mask. The key of a query is its number within the video, mostly "0"; the
     object is the whole mask.
 
     Args:
-        root: The data set's folder.
+        root: Folder of the data set.
         split: "test" or "all", which are the same.
-        expressions: The file jhmdb_annotation.txt where it lies elsewhere.
-        videos: Read these alone.
+        expressions: The file jhmdb_annotation.txt, where it lies elsewhere.
+        videos: Videos to read; all by default.
 
     Raises:
-        UserError: A folder or file is missing or of another form, or the sentences name unknown videos.
+        UserError: A folder or file is missing or of another form, or the expressions name unknown videos.
     """
 
     def __init__(
@@ -42,57 +42,35 @@ class JhmdbClips:
         expressions: str | Path | None = None,
         videos: Sequence[str] | None = None,
     ) -> None:
-        self.root = Path(root)
+        root = Path(root)
         if split not in ("test", "all"):
             raise UserError(f"J-HMDB-Sentences has no split '{split}': all its videos are for testing, train on A2D")
-        images = self.root / "Rename_Images"
+        images = root / "Rename_Images"
         if not images.is_dir():
             raise UserError(f"the folder {images} does not exist: give the folder that holds Rename_Images")
-        path = Path(expressions) if expressions else self.root / "jhmdb_annotation.txt"
-        self._queries = _read_sentences(path)
+        path = Path(expressions) if expressions else root / "jhmdb_annotation.txt"
+        queries = _read_sentences(path)
         self._folders = {folder.name: folder for folder in sorted(images.glob("[!.]*/[!.]*")) if folder.is_dir()}
-        unknown = [video for video in self._queries if video not in self._folders]
+        unknown = [video for video in queries if video not in self._folders]
         if unknown:
             raise UserError(f"{path} names {len(unknown)} videos that {images} does not have ({few(unknown)})")
-        self.videos = choose_videos(tuple(self._queries), tuple(self._queries) if videos is None else videos)
-        self._frames: dict[str, tuple[str, ...]] = {}
+        super().__init__(root, queries, tuple(queries) if videos is None else videos)
         self._last: tuple[str, NDArray[np.bool_]] | None = None
 
-    def frames(self, video: str) -> list[str]:
-        """The names of a video's frames: "00001" and on."""
-        if video not in self._frames:
-            folder = self._folders[video]
-            self._frames[video] = tuple(sorted(path.stem for path in folder.glob("[!.]*.png")))
-            if not self._frames[video]:
-                raise UserError(f"no images in {folder}: add the frames of the video or leave it out")
-        return list(self._frames[video])
-
-    def queries(self, video: str) -> tuple[Query, ...]:
-        """The queries of a video."""
-        return self._queries[video]
-
     def annotated(self, video: str) -> list[int]:
-        """The indices of the frames that have a mask.
+        """Indices of the frames with a mask, ascending.
 
         Raises:
             UserError: The masks are missing or damaged.
         """
-        return list(range(min(len(self._part_mask(video)), len(self.frames(video)))))
+        return list(range(min(len(self._part_mask(video)), len(self._names(video)))))
 
     def image_path(self, video: str, index: int) -> Path:
-        """The image file of a frame."""
-        return self._folders[video] / f"{self.frames(video)[index]}.png"
-
-    def image(self, video: str, index: int) -> NDArray[np.uint8]:
-        """A frame, BGR uint8 [H,W,3].
-
-        Raises:
-            DamagedFileError: It is missing or damaged.
-        """
-        return read_image(self.image_path(video, index))
+        """Image file of a frame."""
+        return self._folders[video] / f"{self._names(video)[index]}.png"
 
     def masks(self, video: str, index: int) -> NDArray[np.bool_] | None:
-        """The mask of every query, bool [N,H,W]; None beyond the last mask.
+        """Ground truth of a frame, bool [N,H,W]; None beyond the last mask.
 
         Raises:
             UserError: The masks are missing, damaged or of another size than the frame.
@@ -107,15 +85,18 @@ class JhmdbClips:
         """The .mat file of a video's masks."""
         return self.root / "puppet_mask" / self._folders[video].parent.name / video / "puppet_mask.mat"
 
+    def _list_frames(self, video: str) -> Sequence[str]:
+        return sorted(path.stem for path in self._folders[video].glob("[!.]*.png"))
+
     def _part_mask(self, video: str) -> NDArray[np.bool_]:
-        """All masks of a video, bool [T,H,W]; the last video's stay in memory."""
+        """All masks of a video, bool [T,H,W]; those of the last video stay in memory."""
         if self._last is None or self._last[0] != video:
             self._last = video, read_part_mask(self.mask_path(video))
         return self._last[1]
 
 
 def read_part_mask(path: Path) -> NDArray[np.bool_]:
-    """The masks in a puppet_mask.mat (MATLAB 5), bool [T,H,W].
+    """Masks of a puppet_mask.mat file (MATLAB 5), bool [T,H,W].
 
     Raises:
         DamagedFileError: The file is missing or damaged.
@@ -129,7 +110,7 @@ def read_part_mask(path: Path) -> NDArray[np.bool_]:
         raise DamagedFileError(f"the masks {path} are missing: add the file or leave its video out")
     try:
         masks = np.asarray(loadmat(path, appendmat=False, variable_names=["part_mask"])["part_mask"])
-    # A broken file fails wherever the reader happens to be: there is no narrower class.
+    # scipy raises many classes, depending on where in the file the damage is.
     except Exception as error:
         raise DamagedFileError(f"the masks {path} are damaged: restore the file or leave its video out") from error
     # MATLAB drops the last axis of a single frame.

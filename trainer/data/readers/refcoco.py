@@ -11,33 +11,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.readers.base import Query, choose_videos, few, tidy
+from rvos_edge.trainer.data.readers.base import ClipsReader, Query, few, tidy
 from rvos_edge.trainer.data.readers.coco import Instance, parse_instance
-from rvos_edge.trainer.data.readers.images import check_sizes, read_image, read_size
+from rvos_edge.trainer.data.readers.images import check_sizes, read_size
 
 _CONVERT = "import json,pickle;json.dump(pickle.load(open('refs(unc).p','rb')),open('refs.json','w'))"
 
 
-class RefCocoClips:
-    """Expressions about COCO instances (Kazemzadeh et al. 2014, Yu et al. 2016); implements `AnnotatedClips`.
+class RefCocoClips(ClipsReader):
+    """Expressions about COCO instances (Kazemzadeh et al. 2014, Yu et al. 2016).
 
         ROOT/instances.json                             COCO instances
         ROOT/refs.json                                  [{ref_id, ann_id, image_id, split, sentences: [{sent | raw}]}]
         ROOT/images/FILE or ROOT/train2014/FILE
 
-    The official refs(unc).p is a pickle of that very list; unpickling runs whatever code the file holds, so it is not
-    read but converted once, by its owner. A video is an image, named by its id; a key is REF/SENTENCE.
+    The official refs(unc).p is a pickle of this list. Unpickling can run any code, so the file is not read; its owner
+    converts it once. A video is an image, named by its id; a key is REF/SENTENCE.
 
     Args:
-        root: The data set's folder.
+        root: Folder of the data set.
         split: "train", "val", "testA", ... as in the file, or "all".
-        expressions: The list of references; ROOT/refs.json when None.
-        videos: Read these alone, whatever the split.
-        annotations: The instances; ROOT/instances.json when None.
-        images: The folder of the images; ROOT/images or ROOT/train2014 when None.
+        expressions: The list of references; ROOT/refs.json by default.
+        videos: Videos to read, whatever the split.
+        annotations: The instances; ROOT/instances.json by default.
+        images: Folder of the images; ROOT/images or ROOT/train2014 by default.
 
     Raises:
-        UserError: A folder or file is missing or of another form, or a reference names something unknown.
+        UserError: A folder or file is missing or of another form, or a reference names an unknown image or instance.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class RefCocoClips:
         annotations: str | Path | None = None,
         images: str | Path | None = None,
     ) -> None:
-        self.root = Path(root)
-        self.images = Path(images) if images else find_images(self.root)
+        root = Path(root)
+        self.images = Path(images) if images else find_images(root)
         if not self.images.is_dir():
             raise UserError(f"the COCO image folder {self.images} does not exist: give the folder of the images")
-        path = find_references(self.root, expressions)
+        path = find_references(root, expressions)
         references = [ref for ref in _read_references(path) if split in (ref["split"], "all")]
         if not references:
             raise UserError(f"{path} has no split '{split}': say train, val, testA, testB, test or all")
         self._files, self._instances = _read_instances(
-            Path(annotations) if annotations else self.root / "instances.json",
+            Path(annotations) if annotations else root / "instances.json",
             {int(ref["ann_id"]) for ref in references},
         )
         unknown = [str(ref["ref_id"]) for ref in references if _is_unknown(ref, self._files, self._instances)]
@@ -71,36 +71,19 @@ class RefCocoClips:
                 Query(f"{ref['ref_id']}/{number}", tidy(said.get("sent") or said.get("raw")), int(ref["ann_id"]))
                 for number, said in enumerate(ref["sentences"])
             )
-        self._queries = {video: tuple(items) for video, items in queries.items()}
-        known = tuple(self._queries)
-        self.videos = choose_videos(known, known if videos is None else videos)
-
-    def frames(self, video: str) -> list[str]:
-        """The name of the image, without suffix."""
-        return [Path(self._files[int(video)][0]).stem]
-
-    def queries(self, video: str) -> tuple[Query, ...]:
-        """Every sentence about an instance of the image; the object's id is the annotation's."""
-        return self._queries[video]
+        known = {video: tuple(items) for video, items in queries.items()}
+        super().__init__(root, known, tuple(known) if videos is None else videos)
 
     def annotated(self, video: str) -> list[int]:
-        """The one frame."""
+        """Index of the single frame."""
         return [0]
 
     def image_path(self, video: str, index: int) -> Path:
         """The image file."""
         return self.images / self._files[int(video)][0]
 
-    def image(self, video: str, index: int) -> NDArray[np.uint8]:
-        """The image, BGR uint8 [H,W,3].
-
-        Raises:
-            DamagedFileError: It is missing or damaged.
-        """
-        return read_image(self.image_path(video, index))
-
     def masks(self, video: str, index: int) -> NDArray[np.bool_] | None:
-        """The masks of the queries, bool [N,H,W].
+        """Ground truth of the image, bool [N,H,W].
 
         Raises:
             UserError: The annotation is of another size than the image.
@@ -112,15 +95,18 @@ class RefCocoClips:
         masks = {number: self._instances[number].mask(size) for number in set(ids)}
         return np.stack([masks[number] for number in ids])
 
+    def _list_frames(self, video: str) -> Sequence[str]:
+        return [Path(self._files[int(video)][0]).stem]
+
 
 def find_images(root: Path) -> Path:
-    """The folder of the images: by COCO's name or plainly "images"."""
+    """Folder of the images: "images" or "train2014"."""
     places = [root / "images", root / "train2014", root.parent / "train2014"]
     return next((path for path in places if path.is_dir()), places[0])
 
 
 def find_references(root: Path, expressions: str | Path | None = None) -> Path:
-    """The list of references.
+    """Path of the list of references.
 
     Raises:
         UserError: There is only the pickle.
@@ -153,7 +139,7 @@ def _read_references(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_instances(path: Path, wanted: set[int]) -> tuple[dict[int, tuple[str, tuple[int, int]]], dict[int, Instance]]:
-    """Image id -> (file, (H,W)), and the wanted annotations by id."""
+    """(File, (H,W)) by image id, and the wanted annotations by id."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         names = {int(category["id"]): str(category["name"]) for category in data["categories"]}

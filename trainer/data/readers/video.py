@@ -1,4 +1,4 @@
-"""Frames out of video files, by their index."""
+"""Frames of video files by index."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from rvos_edge.trainer.data.readers.images import DamagedFileError
 
 
 class VideoFrames:
-    """Reads frames in any order, exactly: seeking lands beside the frame in many files, so it decodes its way there.
+    """Random access to the frames of video files, exact to the frame.
 
-    The last file stays open: reading in order of time costs one decoded frame each.
+    Seeking is inexact in many files, so every frame up to the wanted one is decoded. The last file stays open: reading
+    in order of time decodes each frame once.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class VideoFrames:
         return {"_path": None, "_capture": None, "_last": (-1, None)}
 
     def count(self, path: Path) -> int:
-        """How many frames the file says it has.
+        """Number of frames stated by a file.
 
         Raises:
             DamagedFileError: The file is missing or no video.
@@ -35,7 +36,7 @@ class VideoFrames:
         return int(self._open(path).get(cv2.CAP_PROP_FRAME_COUNT))
 
     def size(self, path: Path) -> tuple[int, int]:
-        """(H,W) of its frames.
+        """Height and width of a file's frames.
 
         Raises:
             DamagedFileError: The file is missing or no video.
@@ -54,7 +55,7 @@ class VideoFrames:
             capture = self._open(path, anew=True)
         at, image = self._last
         if at < index:
-            # grab() decodes without the conversion to BGR, which only the wanted frame needs.
+            # grab() decodes without converting to BGR.
             grabbed = all(capture.grab() for _ in range(index - at))
             done, frame = capture.retrieve() if grabbed else (False, None)
             if not done:

@@ -18,17 +18,17 @@ class YouTubeVosClips(FolderClips):
     """Refer-YouTube-VOS (Seo et al., "URVOS", ECCV 2020) in its official layout.
 
         ROOT/train/JPEGImages/VIDEO/NNNNN.jpg         every fifth frame of the video
-        ROOT/train/Annotations/VIDEO/NNNNN.png        palette, object ids
-        ROOT/valid/JPEGImages/...                     no masks: the server scores them
+        ROOT/train/Annotations/VIDEO/NNNNN.png        palette PNG of object ids
+        ROOT/valid/JPEGImages/...                     without masks: a server scores them
         ROOT/meta_expressions/{train,valid,test}/meta_expressions.json
 
-    The frames are those that the expressions list; a frame without a PNG is not annotated.
+    Frames are those that the expressions list; a frame without a PNG is not annotated.
 
     Args:
-        root: The data set's folder.
+        root: Folder of the data set.
         split: "train", "valid" or "test"; only "train" has masks.
-        expressions: The expressions' JSON; that of the split when None.
-        videos: Read these alone; all of the split when None.
+        expressions: JSON file of the expressions; that of the split by default.
+        videos: Videos to read; all of the split by default.
 
     Raises:
         UserError: A folder or file is missing, or the expressions name videos that are not there.
@@ -54,7 +54,7 @@ class YouTubeVosClips(FolderClips):
         if split == "train":
             check_ids(described, path)
         else:
-            # Masks of the first frame may be there, for the semi-supervised task; they are not ours to use.
+            # Masks of first frames, where present, belong to the semi-supervised task.
             described = {
                 video: replace(entry, queries=tuple(replace(query, object_id=None) for query in entry.queries))
                 for video, entry in described.items()

@@ -1,1 +1,1 @@
-"""Refinements after the decoder that no loss sees."""
+"""Refinements after the decoder, without weights and not part of the loss."""

@@ -1,11 +1,9 @@
-"""What looks and moves like the object in this very frame, rather than like what is around it (beyond the paper).
+"""Appearance and motion of the predicted object in the present frame, as a term of the margin (beyond the paper).
 
-The decoder answers each place from what it has learnt, and half of a horse that it knows comes out while the other half
-does not. But what it has found says what this object looks like, here and now: the encoder's features inside of the
-first guess and outside of it are two classes, and Fisher's linear discriminant tells which of them a place belongs to.
-The same of how fast things move against the camera: what parks beside a scooter that drives, and looks like it, does
-not move like it. Where the two sides do not differ nothing is said, so a still frame, water or a resting object is left
-as it was. There is nothing to train, and training does without.
+Features inside and outside of the decoder's mask are two classes, and Fisher's linear discriminant tells to which of
+them a pixel belongs. It completes objects that the decoder finds in part. A second discriminant on the speed against
+the camera separates a moving object from a parked one of the same kind. Where the classes do not differ the term is
+near zero. It has no weights and is not part of training.
 """
 
 from __future__ import annotations
@@ -19,42 +17,42 @@ from torch.nn import functional as F
 from rvos_edge.trainer.model.motion import relative_magnitude
 
 _FURTHEST = 2.0
-"""Standard deviations from the middle between the two classes, at which each discriminant is cut."""
+"""Bound of each discriminant, in standard deviations from the middle between the two classes."""
 _UNSURE, _SURE = 1.5, 3.5
-"""Of the decoder (``confidence``): from the one to the other ..."""
+"""Confidences of the decoder between which the term's weight falls from ``_MOST`` to ``_LEAST``."""
 _MOST, _LEAST = 1.5, 0.5
-"""... what a standard deviation counts beside the decoder's margin falls from this to that."""
+"""Weights of a standard deviation, in units of the decoder's margin."""
 _SHARED = 0.1
-"""Of the channels' mean variance, added to each one's: none may decide alone because it hardly varies."""
+"""Share of the channels' mean variance that is added to each channel's, so that no constant channel dominates."""
 _STEADY = 0.3
-"""Standard deviation, in log pixels, below which differences in motion are the flow's noise."""
+"""Standard deviation of the flow's noise, in log pixels."""
 
 
 def discriminant(features: Tensor, inside: Tensor, *, floor: float = 0.0) -> Tensor:
-    """Fisher's linear discriminant between inside and outside, with channels taken as independent.
+    """Fisher's linear discriminant between inside and outside, with a diagonal covariance.
 
     Args:
         features: Float [B,c,h,w].
-        inside: How much of each place is object, 0..1, float [B,Q,h,w].
-        floor: Standard deviation of each channel that is expected of noise.
+        inside: Probability of the object, 0..1, float [B,Q,h,w].
+        floor: Standard deviation of noise in each channel.
 
     Returns:
-        Float32 [B,Q,h,w], positive where a place is like the inside: in standard deviations of a class where the two
-        are far apart, and less, down to nothing, where they are alike.
+        Float32 [B,Q,h,w], positive where a pixel resembles the inside; in standard deviations of a class where the
+        classes are far apart, and towards zero where they are alike.
 
     Example:
         >>> half = torch.cat([torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)], dim=3)
         >>> (discriminant(half, 0.9 * half, floor=0.1) > 0).int()[0, 0, 0].tolist()
         [1, 1, 0, 0]
     """
-    # About their mean and of order 1: half types lose small squares and differences of near numbers.
+    # Centred and scaled to order 1: half precision loses small squares and differences of similar numbers.
     seen = features.float().flatten(2).unsqueeze(1)
     seen = seen - seen.mean(dim=-1, keepdim=True)
     scale = seen.abs().mean(dim=(-2, -1), keepdim=True).clamp(min=max(floor, 1e-3))
     seen = seen / scale
     weight = inside.float().flatten(2)
     share = weight.mean(dim=-1, keepdim=True).clamp(1e-4, 1 - 1e-4)
-    # Products and sums, no matrices: TensorRT multiplies none of float32 for Turing.
+    # Sums of products instead of matmul: TensorRT has no float32 matmul for Turing.
     moment = ((weight - share).unsqueeze(2) * seen).mean(dim=-1)
     own, other = moment / share, -moment / (1 - share)
     variance = seen.square().mean(dim=-1) - share * own.square() - (1 - share) * other.square()
@@ -68,7 +66,7 @@ def discriminant(features: Tensor, inside: Tensor, *, floor: float = 0.0) -> Ten
 
 
 def confidence(margin: Tensor) -> Tensor:
-    """Margins [...,h,w] -> the mean over what is above zero, [...,1,1]; zero where nothing is.
+    """Mean of the positive margins: margins [...,h,w] -> [...,1,1], zero where none is positive.
 
     Example:
         >>> confidence(torch.tensor([[5.2, 5.2, 1.0, -3.0]]))
@@ -80,7 +78,7 @@ def confidence(margin: Tensor) -> Tensor:
 
 
 def confidence_weight(sure: Tensor, *, ends: tuple[float, float], weights: tuple[float, float]) -> Tensor:
-    """What something else counts beside the decoder: from one weight to the other between the ends of its confidence.
+    """Weight of a term beside the decoder's margin: linear between two ends of the confidence, constant outside.
 
     Example:
         >>> confidence_weight(torch.tensor([0.0, 2.0, 9.0]), ends=(1.5, 2.5), weights=(1.0, 0.5))
@@ -91,12 +89,12 @@ def confidence_weight(sure: Tensor, *, ends: tuple[float, float], weights: tuple
 
 
 def fisher_logits(guess: Tensor, levels: Sequence[Tensor], flow: Tensor | None) -> Tensor:
-    """What is added to the margin, float32 [B,Q,h,w].
+    """The term that is added to the margin, float32 [B,Q,h,w].
 
     Args:
-        guess: The margin as it is, [B,Q,h,w].
-        levels: Features of the image, each [B,c,.,.]; their mean counts.
-        flow: [B,2,.,.] in pixels, zeros where it was not computed; None without flow.
+        guess: The decoder's margin, [B,Q,h,w].
+        levels: Features of the image, each [B,c,.,.]; their discriminants are averaged.
+        flow: Flow [B,2,.,.] in pixels, zeros where it was not computed; None without flow.
     """
     size = (guess.shape[-2], guess.shape[-1])
     inside = torch.sigmoid(guess)

@@ -1,4 +1,4 @@
-"""Masks that follow the image's edges: a guided filter after the decoder (beyond the paper).
+"""Guided filter after the decoder, so that masks follow the image's edges (beyond the paper).
 
 The decoder answers at a quarter of the image's resolution. Within a window, an object's probability is taken to be a
 linear function of colour, fitted to what the decoder says there and then read at twice its resolution (He et al.,
@@ -19,32 +19,32 @@ from torch.nn import functional as F
 from rvos_edge.trainer.model.layers import for_each_query
 
 _RADIUS = 2
-"""Of the windows, in pixels of the decoder's output, of that halved and of that halved again ..."""
+"""Radius of the windows, in pixels of the decoder's output, of half and of a quarter of its resolution."""
 _LEVELS = 3
-"""... these are so many: the larger the object, the larger the window."""
+"""Number of window sizes; larger objects get larger windows."""
 _SMALLEST, _RATIO = 0.0067, 2.75
-"""Up to the first share of the image there is no window: few pixels would be averaged away. At ``_RATIO`` times as much
-it is the smallest, at ``_RATIO`` times that the next; in between the two are mixed."""
+"""Masks below the share ``_SMALLEST`` of the image are not filtered, as averaging would erase them. The smallest window
+applies at ``_RATIO`` times that share, the next at ``_RATIO`` times that one; in between two windows are blended."""
 _EPSILON = 1e-4
-"""Of the fit, in squared colour (0..1): what varies less than this is flat."""
+"""Regularisation of the fit, in squared colour (0..1)."""
 _SOFTNESS = 2.0
-"""Margins are divided by it before they become probabilities: an unsure object is not to be averaged away either."""
+"""Divisor of margins before the sigmoid, so that uncertain objects are not averaged away."""
 _SUREST = 0.99
-"""A linear function leaves 0..1; this is where probabilities end."""
+"""Upper bound of probabilities, which a linear function may exceed."""
 _LEAST_VARIANCE = 1e-3
-"""Of probabilities in a window: where they vary less there is nothing to explain."""
+"""Added to the variance of probabilities in a window, so that nearly constant windows count as unexplained."""
 
-# Of a symmetric 3x3 matrix six numbers are kept: xx, xy, xz, yy, yz, zz.
+# A symmetric 3x3 matrix is stored as six numbers: xx, xy, xz, yy, yz, zz.
 _ROW_OF, _COLUMN_OF = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
 _COLUMNS = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
-# Of its adjugate the six are the products of the first two less the products of the other two.
+# Each number of its adjugate is the product of the first two numbers less the product of the other two.
 _MINORS = ((3, 2, 1, 0, 1, 0), (5, 4, 4, 5, 2, 3), (4, 1, 2, 2, 0, 1), (4, 5, 3, 2, 4, 1))
 
 
 class GuidedFilter(nn.Module):
-    """Logits at the decoder's resolution -> logits at twice that.
+    """Logits at the decoder's resolution -> logits at twice that resolution.
 
-    It computes in float32 whatever its inputs are: variances are differences of near numbers.
+    It computes in float32 whatever the input: variances are differences of similar numbers.
 
     Example:
         >>> guide, logits = torch.rand(1, 3, 32, 48), torch.randn(1, 2, 2, 16, 24)
@@ -56,7 +56,7 @@ class GuidedFilter(nn.Module):
         """Colours 0..1 [B,3,2h,2w] and logits [B,Q,2,h,w] -> float32 [B,Q,2,2h,2w].
 
         Raises:
-            ValueError: The colours are not twice as many as the logits.
+            ValueError: The guide is not twice the size of the logits.
         """
         queries, (height, width) = logits.shape[1], logits.shape[-2:]
         if guide.shape[-2:] != (2 * height, 2 * width):
@@ -95,7 +95,7 @@ def _coefficients(guide: Tensor, margin: Tensor, queries: int) -> Tensor:
 
 
 def _fit(guide: Tensor, probability: Tensor, queries: int) -> Tensor:
-    """Least squares in the window around each pixel -> slopes, offset and 1, times the share that they explain.
+    """Least squares in the window around each pixel: slopes, offset and 1, times the explained share of the variance.
 
     Args:
         guide: Colours [B,3,h,w].
@@ -106,7 +106,7 @@ def _fit(guide: Tensor, probability: Tensor, queries: int) -> Tensor:
         [N,5,h,w].
     """
     mean, inverse = (for_each_query(part, queries) for part in _colours(guide))
-    # Pooled together: red, green and blue times the probability, the probability and its square.
+    # Averaged together: colours times probability, probability, and its square.
     products = [for_each_query(guide, queries) * probability, probability, probability.square()]
     averaged = _box(torch.cat(products, dim=1))
     level, square = averaged[:, 3:4], averaged[:, 4:]
@@ -121,7 +121,7 @@ def _fit(guide: Tensor, probability: Tensor, queries: int) -> Tensor:
 
 
 def _colours(guide: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the colours in each window: the mean [B,3,h,w], and six of the covariance's inverse [B,6,h,w]."""
+    """Mean [B,3,h,w] and inverse covariance [B,6,h,w] of the colours in each window."""
     pairs = _take(guide, _ROW_OF) * _take(guide, _COLUMN_OF)
     averaged = _box(torch.cat([guide, pairs], dim=1))
     mean, pairs = averaged[:, :3], averaged[:, 3:]
@@ -134,17 +134,17 @@ def _colours(guide: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _take(values: Tensor, channels: tuple[int, ...]) -> Tensor:
-    # Not by brackets: the exporter would turn the tensor around for it.
+    # index_select: the exporter adds transpositions for indexing by brackets.
     return values.index_select(1, torch.tensor(channels, device=values.device))
 
 
 def _box(values: Tensor) -> Tensor:
-    """The mean over the window around each pixel, less what lies outside of the image."""
+    """Mean over the window around each pixel, without pixels outside of the image."""
     size = 2 * _RADIUS + 1
     rows = F.avg_pool2d(values, (size, 1), 1, (_RADIUS, 0), count_include_pad=False)
     return F.avg_pool2d(rows, (1, size), 1, (0, _RADIUS), count_include_pad=False)
 
 
 def _hat(distance: Tensor) -> Tensor:
-    """1 at 0, falling to 0 at 1 on both sides."""
+    """Hat function: 1 at 0, linear to 0 at -1 and 1."""
     return (1 - distance.abs()).clamp(min=0)

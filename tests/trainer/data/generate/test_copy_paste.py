@@ -11,11 +11,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
 from rvos_edge.trainer.data.generate.templates import describe
 from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.data.readers.coco import CocoDataset
-from rvos_edge.trainer.data.readers.davis16 import DavisDataset
+from rvos_edge.trainer.data.readers.davis16 import SCENERY, Davis16Clips
 from rvos_edge.trainer.data.sample import IGNORE, Sample, arrange, collate
 from rvos_edge.trainer.data.transforms import Augmentation
 
@@ -42,8 +43,9 @@ class Flat:
 def composed(shared: Path) -> ComposedDataset:
     plain = Augmentation.none()
     coco = CocoDataset(shared / "data" / "coco-small", size=SIZE, flow_size=FLOW, augmentation=plain, lone_only=True)
-    root = shared / "data" / "davis2016-train"
-    return ComposedDataset(coco=coco, davis=DavisDataset(root, size=SIZE, flow_size=FLOW, augmentation=plain))
+    clips = Davis16Clips(shared / "data" / "davis2016-train", split="train")
+    davis = ClipsDataset(clips, size=SIZE, flow_size=FLOW, scenery=SCENERY, augmentation=plain)
+    return ComposedDataset(coco=coco, davis=davis)
 
 
 def test_pasted_things_do_not_overlap_and_keep_most_of_themselves(composed: ComposedDataset) -> None:
@@ -108,12 +110,12 @@ def test_a_data_set_without_whole_objects_is_refused(tmp_path: Path) -> None:
 
 def test_arrange_prefers_different_objects_and_fills_up() -> None:
     sample = Flat("dog").draw(np.random.default_rng(0))
-    two = arrange(sample, 2, np.random.default_rng(0), absent_share=0.0)
+    two = arrange(sample, 2, np.random.default_rng(0), absent_share=1e-9)
     assert sorted(two.expressions) == ["dog 0", "dog 1"]
     five = arrange(sample, 5, np.random.default_rng(0))
     assert len(five.expressions) == 5
     assert set(five.expressions) == set(sample.expressions)
-    spare = arrange(sample, 2, np.random.default_rng(0), absent_share=0.0, spare=3)
+    spare = arrange(sample, 2, np.random.default_rng(0), absent_share=1e-9, spare=3)
     assert spare.expressions[:2] == two.expressions
     assert len(spare.expressions) == len(spare.masks) == 5
     assert not set(spare.expressions[2:]) & set(two.expressions)

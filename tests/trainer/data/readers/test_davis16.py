@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.flow_cache import FlowCache, FlowKey
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.templates import flip_words, place_holds
-from rvos_edge.trainer.data.readers.davis16 import VALIDATION_VIDEOS, Davis16Clips, DavisDataset
+from rvos_edge.trainer.data.readers.davis16 import SCENERY, VALIDATION_VIDEOS, Davis16Clips
 from rvos_edge.trainer.data.transforms import Augmentation
 
 SIZE, FLOW = (32, 64), (16, 32)
@@ -38,6 +40,18 @@ def write_davis(root: Path, videos: dict[str, list[str]], *, frames: int = 2) ->
     return root
 
 
+def samples(
+    root: Path,
+    *,
+    split: str = "all",
+    videos: Sequence[str] | None = None,
+    flow: FlowCache | None = None,
+    augmentation: Augmentation = NONE,
+) -> ClipsDataset:
+    clips = Davis16Clips(root, split=split, videos=videos)
+    return ClipsDataset(clips, size=SIZE, flow_size=FLOW, flow=flow, scenery=SCENERY, augmentation=augmentation)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     videos = {"poodle": ["a dog on the left"], "rider": ["a man on a bike"], "walker": ["a woman walking"]}
@@ -45,7 +59,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_sample_holds_the_videos_object_and_other_videos_sentences_without_a_mask(root: Path) -> None:
-    data = DavisDataset(root, size=SIZE, flow_size=FLOW, videos=["poodle", "rider"], augmentation=NONE)
+    data = samples(root, videos=["poodle", "rider"])
     seen = set()
     for seed in range(12):
         sample = data.draw(np.random.default_rng(seed))
@@ -61,7 +75,7 @@ def test_a_sample_holds_the_videos_object_and_other_videos_sentences_without_a_m
 
 
 def test_a_person_is_never_absent_from_a_video_with_a_person(root: Path) -> None:
-    data = DavisDataset(root, size=SIZE, flow_size=FLOW, videos=None, augmentation=NONE)
+    data = samples(root)
     for seed in range(40):
         sample = data.draw(np.random.default_rng(seed))
         present = {s for s, mask in zip(sample.expressions, sample.masks, strict=True) if mask.any()}
@@ -72,7 +86,7 @@ def test_a_person_is_never_absent_from_a_video_with_a_person(root: Path) -> None
 
 def test_mirrored_samples_swap_left_and_right(root: Path) -> None:
     flips = Augmentation(zoom=(1, 1), stretch=1, letterbox=0, flip=1, colour=0, blur=0, noise=0, jpeg=0)
-    data = DavisDataset(root, size=SIZE, flow_size=FLOW, videos=["poodle"], augmentation=flips)
+    data = samples(root, videos=["poodle"], augmentation=flips)
     sample = data.draw(np.random.default_rng(0))
     index = sample.expressions.index("a dog on the right")
     assert sample.masks[index][:, 40:].any()
@@ -91,34 +105,33 @@ def test_stored_flow_is_scaled_to_the_samples_pixels(root: Path, tmp_path: Path)
     store = FlowCache(tmp_path / "flow", key=FlowKey(checkpoint="c", size=(16, 32), scale=1, iterations=1))
     frames = sorted((root / "JPEGImages/480p/poodle").glob("*.jpg"))
     field = np.broadcast_to(np.float32([3, 1])[:, None, None], (2, 8, 16))
-    store.build("poodle", frames, lambda images: (field * (i > 0) for i, _ in enumerate(images)))
-    data = DavisDataset(root, size=SIZE, flow_size=FLOW, videos=["poodle"], flow=store, augmentation=NONE)
+    store.write("poodle", frames, (field * (i > 0) for i in range(len(frames))))
+    data = samples(root, videos=["poodle"], flow=store)
     flows = [data.draw(np.random.default_rng(seed)).flow[5, 5].tolist() for seed in range(8)]
     assert [0.0, 0.0] in flows, "the first frame"
     assert [6.0, 2.0] in flows, "the second"
 
 
 def test_what_is_missing_or_wrong_is_named(root: Path) -> None:
-    options = {"size": SIZE, "flow_size": FLOW}
     with pytest.raises(UserError, match="does not exist"):
-        DavisDataset(root / "nowhere", **options)
+        samples(root / "nowhere")
     with pytest.raises(UserError, match="zebra"):
-        DavisDataset(root, videos=["zebra"], **options)
+        samples(root, videos=["zebra"])
     (root / "JPEGImages/480p/walker").rename(root / "elsewhere")
     with pytest.raises(UserError, match=r"name 1 of 3 videos that .*480p does not have \(walker\)"):
-        DavisDataset(root, videos=None, **options)
+        samples(root)
     mask = root / "Annotations/480p/rider/00001.png"
     cv2.imwrite(str(mask), np.zeros((4, 4), np.uint8))
-    data = DavisDataset(root, videos=["rider"], **options)
+    data = samples(root, videos=["rider"])
     with pytest.raises(UserError, match=r"rider/00001\.png is \(4, 4\)"):
         data.load("rider", 1)
     mask.unlink()
     with pytest.raises(UserError, match=r"no mask .*00001\.png"):
-        DavisDataset(root, videos=["rider"], **options)
+        samples(root, videos=["rider"])
     image = root / "JPEGImages/480p/poodle/00000.jpg"
     image.write_bytes(image.read_bytes()[:40])
     with pytest.raises(UserError, match=r"00000\.jpg.*damaged"):
-        DavisDataset(root, videos=["poodle"], **options).load("poodle", 0)
+        samples(root, videos=["poodle"]).load("poodle", 0)
 
 
 def test_official_lists_decide_the_split_where_they_are(root: Path) -> None:
@@ -147,8 +160,8 @@ def test_text_files_are_read_too(root: Path) -> None:
 
 def test_the_real_data_set_splits_24_to_6(shared: Path) -> None:
     root = shared / "data" / "davis2016-train"
-    train = DavisDataset(root, size=SIZE, flow_size=FLOW)
-    held_out = DavisDataset(root, size=SIZE, flow_size=FLOW, videos="val")
+    train = samples(root, split="train", augmentation=Augmentation())
+    held_out = samples(root, split="val")
     assert len(train.videos) == 24
     assert set(held_out.videos) == set(VALIDATION_VIDEOS)
     assert not set(train.videos) & set(held_out.videos)
