@@ -58,6 +58,7 @@ class CppSegmenter:
         flow: FlowOptions | None = None,
         threads: int | None = None,
         threshold: float = 0.0,
+        keep_absent: bool = False,
     ) -> None:
         """Load the graphs; the arguments are those of ``rvos_edge.open``.
 
@@ -75,6 +76,7 @@ class CppSegmenter:
             flow=cpp.FlowOptions(**(flow or FlowOptions()).model_dump()),
             threads=threads,
             threshold=threshold,
+            keep_absent=keep_absent,
         )
 
     @cached_property
@@ -154,6 +156,7 @@ class CppSegmenter:
             found.index,
             _decision(found.decision),
             found.presence,
+            found.present,
         )
 
 

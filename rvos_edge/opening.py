@@ -58,6 +58,7 @@ def open_segmenter(
             flow=flow,
             threads=threads,
             threshold=threshold,
+            keep_absent=keep_absent,
         )
     bundle = Bundle.open(shipped_bundle() if path is None else path, size=size)
 

@@ -26,6 +26,7 @@ struct PyResult {
   nb::object margins;
   nb::object scores;
   nb::object presence;
+  nb::object present;
   nb::dict timings;
   bool flow_used = false;
   nb::object flow;
@@ -47,7 +48,8 @@ PyResult to_python(rv::Result& result) {
   out.masks = rvos_edge_python::to_bool(result.masks);
   out.margins = rvos_edge_python::to_float(result.margins);
   out.scores = rvos_edge_python::to_float(result.scores);
-  out.presence = result.presence.size() == 0 ? nb::none() : rvos_edge_python::to_float(result.presence);
+  out.presence = rvos_edge_python::to_float(result.presence);
+  out.present = rvos_edge_python::to_bool(result.present);
   for (const rv::Timing& timing : result.timings) {
     out.timings[timing.stage.c_str()] = timing.milliseconds;
   }
@@ -62,8 +64,9 @@ PyResult to_python(rv::Result& result) {
 class PySegmenter {
  public:
   PySegmenter(const path& bundle, std::optional<std::pair<int, int>> size, std::string device, std::string backend,
-              const rv::FlowOptions& flow, std::optional<int> threads, float threshold) {
+              const rv::FlowOptions& flow, std::optional<int> threads, float threshold, bool keep_absent) {
     rv::Options options;
+    options.keep_absent = keep_absent;
     options.backend = std::move(backend);
     options.device = std::move(device);
     options.threads = threads;
@@ -185,7 +188,8 @@ void bind_segmenter(nb::module_& m) {
       .def_ro("margins", &PyResult::margins, "float32 [Q,h,w], object minus background logit.")
       .def_ro("scores", &PyResult::scores, "float32 [Q], mean object probability over the mask.")
       .def_ro("presence", &PyResult::presence,
-              "float32 [Q], probability that the query's object is in the frame; None without a presence head.")
+              "float32 [Q], probability that the query's object is in the frame, smoothed; 1 without a presence head.")
+      .def_ro("present", &PyResult::present, "bool [Q], the same decided with hysteresis.")
       .def_ro("timings", &PyResult::timings, "Milliseconds by stage, in the order they ran.")
       .def_ro("flow_used", &PyResult::flow_used, "True if optical flow was computed on this frame.")
       .def_ro("flow", &PyResult::flow, "float32 [2,h,w]; None without keep_flow.")
@@ -195,9 +199,9 @@ void bind_segmenter(nb::module_& m) {
                           "Segments what the queries name, frame after frame of one video.\n\n"
                           "Methods may be called from several threads; one works at a time and the others wait.")
       .def(nb::init<const path&, std::optional<std::pair<int, int>>, std::string, std::string, const rv::FlowOptions&,
-                    std::optional<int>, float>(),
+                    std::optional<int>, float, bool>(),
            "bundle"_a, nb::kw_only(), "size"_a = nb::none(), "device"_a = "auto", "backend"_a = "auto",
-           "flow"_a = rv::FlowOptions{}, "threads"_a = nb::none(), "threshold"_a = 0.0F,
+           "flow"_a = rv::FlowOptions{}, "threads"_a = nb::none(), "threshold"_a = 0.0F, "keep_absent"_a = false,
            "Open a bundle directory and load its graphs; the arguments are those of rvos_edge.open.")
       .def("set_queries", &PySegmenter::set_queries, "queries"_a.none(),
            "Set the queries from the next frame on; after an error the old queries stay.")

@@ -74,6 +74,7 @@ rvos_edge::Options translate(const rvos_options& program) {
     options.threads = given.threads;
   }
   options.threshold = given.threshold;
+  options.keep_absent = given.keep_absent != 0;
   rvos_edge::FlowOptions& flow = options.flow;
   flow.enabled = given.flow_enabled != 0;
   if (given.flow_iterations != 0) {
@@ -240,7 +241,11 @@ const float* rvos_result_scores(const rvos_result* result) {
 }
 
 const float* rvos_result_presence(const rvos_result* result) {
-  return result == nullptr || result->value.presence.size() == 0 ? nullptr : result->value.presence.data();
+  return result == nullptr ? nullptr : result->value.presence.data();
+}
+
+const uint8_t* rvos_result_present(const rvos_result* result) {
+  return result == nullptr ? nullptr : result->value.present.data();
 }
 
 const float* rvos_result_flow(const rvos_result* result, int32_t* height, int32_t* width) {

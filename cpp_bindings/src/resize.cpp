@@ -72,12 +72,13 @@ void Resizer::fill_row(const ImageView& frame, int row, std::int16_t* filled) co
   }
 }
 
-void Resizer::operator()(ImageView frame, std::uint8_t* target) {
+void Resizer::operator()(ImageView frame, std::uint8_t* target, std::size_t pitch) {
   frame.stride = frame.stride != 0 ? frame.stride : std::ptrdiff_t{3} * frame.width;
   const Size size{frame.height, frame.width};
   const std::size_t row_bytes = 3 * static_cast<std::size_t>(target_.width);
+  pitch = pitch != 0 ? pitch : row_bytes;
   if (size == target_) {
-    for (int row = 0; row < size.height; ++row, target += row_bytes) {
+    for (int row = 0; row < size.height; ++row, target += pitch) {
       std::memcpy(target, frame.data + frame.stride * row, row_bytes);
     }
     return;
@@ -88,7 +89,7 @@ void Resizer::operator()(ImageView frame, std::uint8_t* target) {
   // Source rows in the two buffers; neighbouring target rows share most of them.
   int first_row = -1;
   int second_row = -1;
-  for (std::size_t row = 0; row < rows_.at.size(); ++row, target += row_bytes) {
+  for (std::size_t row = 0; row < rows_.at.size(); ++row, target += pitch) {
     const int upper = std::clamp(rows_.at[row], 0, source_.height - 1);
     const int lower = std::clamp(rows_.at[row] + 1, 0, source_.height - 1);
     if (upper != first_row && upper == second_row) {

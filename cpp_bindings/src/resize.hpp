@@ -26,8 +26,10 @@ class Resizer {
  public:
   explicit Resizer(Size target) : target_(target) {}
 
-  /// Resize a frame of three channels into `target`, uint8 [h,w,3] without gaps.
-  void operator()(ImageView frame, std::uint8_t* target);
+  /// Resize a frame of three channels into `target`, uint8 [h,w,3].
+  /// @param pitch  Bytes from one row of the target to the next; 0 for rows without gaps.
+  void operator()(ImageView frame, std::uint8_t* target, std::size_t pitch = 0);
+  [[nodiscard]] Size target() const noexcept { return target_; }
 
  private:
   void prepare(Size source);

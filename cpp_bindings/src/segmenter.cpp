@@ -11,7 +11,9 @@
 #include "flow_policy.hpp"
 #include "manifest.hpp"
 #include "names.hpp"
+#include "placement.hpp"
 #include "postprocess.hpp"
+#include "presence.hpp"
 #include "resize.hpp"
 #include "text.hpp"
 
@@ -90,8 +92,12 @@ class Segmenter::Impl {
   void check_slots() const;
   void forget() noexcept;
   void run_frame(const ImageView& frame, Result& result);
+  void decide_presence(Result& result);
   [[nodiscard]] const std::uint8_t* preprocess(const ImageView& frame);
+  void run_graphs(const std::optional<FlowDecision>& decision, std::vector<Timing>& timings);
+  void read_margins(Array<float>& margins);
   void work(const std::optional<FlowDecision>& decision, const Lap& lap);
+  void answer(const Lap& lap);
   void work_flow(const FlowDecision& decision, const Lap& lap);
   void run_graph(const char* name, const Lap& lap);
   void swap_states(const Pairs& states);
@@ -106,9 +112,15 @@ class Segmenter::Impl {
   std::vector<std::string> answer_;
   std::unique_ptr<TextEncoder> encoder_;
   Resizer resize_;
+  /// The part of the network's input that shows the last frame.
+  Region region_;
+  /// A map of the whole input, of which a padded frame has a part.
+  std::vector<float> map_;
   /// The network's input if the slot cannot be written in place.
   std::vector<std::uint8_t> image_;
   Postprocessor postprocess_;
+  PresenceFilter presence_;
+  bool keep_absent_;
   std::optional<FlowPolicy> policy_;
   Pairs step_states_;
   Pairs frame_states_;
@@ -119,7 +131,7 @@ class Segmenter::Impl {
 
 Segmenter::Impl::Impl(const Bundle& bundle, std::unique_ptr<Backend> backend, const Options& options)
     : bundle_(bundle), backend_(std::move(backend)), board_(backend_->board()), flow_(options.flow),
-      resize_(bundle.manifest().size), postprocess_(options.threshold) {
+      resize_(bundle.manifest().size), postprocess_(options.threshold), keep_absent_(options.keep_absent) {
   check_flow_options(flow_);
   check_threshold(options.threshold);
   const Manifest& manifest = bundle_.manifest();
@@ -205,6 +217,7 @@ void Segmenter::Impl::set_queries(const std::vector<std::string>& queries) {
     }
   }
   queries_ = std::move(normalised);
+  presence_.reset();
 }
 
 void Segmenter::Impl::step(const ImageView& frame, Result& result) {
@@ -275,21 +288,86 @@ void Segmenter::Impl::set_keep_flow(bool keep) {
 
 void Segmenter::Impl::forget() noexcept {
   index_ = 0;
+  presence_.reset();
   if (policy_) {
     policy_->reset();
   }
 }
 
 const std::uint8_t* Segmenter::Impl::preprocess(const ImageView& frame) {
+  const Size size = bundle_.manifest().size;
   Buffer& slot = board_.buffer(frame_input);
-  if (void* memory = slot.host()) {
-    resize_(frame, static_cast<std::uint8_t*>(memory));
-    return static_cast<const std::uint8_t*>(memory);
+  auto* image = static_cast<std::uint8_t*>(slot.host());
+  if (image == nullptr) {
+    image_.resize(slot.bytes());
+    image = image_.data();
   }
-  image_.resize(slot.bytes());
-  resize_(frame, image_.data());
-  slot.write(image_.data());
-  return image_.data();
+  region_ = place({frame.height, frame.width}, size);
+  const Size extent{region_.height, region_.width};
+  if (extent != resize_.target()) {
+    resize_ = Resizer(extent);
+  }
+  if (extent != size) {
+    fill_bars(image, size);
+  }
+  const std::size_t pitch = 3 * static_cast<std::size_t>(size.width);
+  const auto top = static_cast<std::size_t>(region_.top);
+  const auto left = static_cast<std::size_t>(region_.left);
+  resize_(frame, image + top * pitch + 3 * left, pitch);
+  if (slot.host() == nullptr) {
+    slot.write(image);
+  }
+  return image;
+}
+
+void Segmenter::Impl::run_graphs(const std::optional<FlowDecision>& decision, std::vector<Timing>& timings) {
+  FrameKey key;
+  if (decision) {
+    key = {decision->action, decision->warm, decision->iterations, decision->encode, FrameKey::Part::whole};
+  }
+  const Size size = bundle_.manifest().size;
+  const bool padded = Size{region_.height, region_.width} != size;
+  if (!padded || !decision || decision->action != FlowAction::run) {
+    backend_->frame(key, [this, &decision](const Lap& lap) {
+      work(decision, lap);
+      answer(lap);
+    });
+    return;
+  }
+  // The flow of the bars is filled in on the host, between the graphs.
+  key.part = FrameKey::Part::until_flow;
+  backend_->frame(key, [this, &decision](const Lap& lap) { work(decision, lap); });
+  const Shape shape = board_.shape(flow_output);
+  map_.resize(count(shape));
+  board_.read_float(flow_output, map_.data());
+  backend_->timings(timings);
+  const Size grid{static_cast<int>(shape[2]), static_cast<int>(shape[3])};
+  fill_padding(map_, grid, scale_region(region_, size, grid));
+  board_.write(flow_output, map_.data(), DType::float32, shape);
+  key = {};
+  key.part = FrameKey::Part::answer;
+  backend_->frame(key, [this](const Lap& lap) { answer(lap); });
+}
+
+void Segmenter::Impl::read_margins(Array<float>& margins) {
+  const Shape& shape = board_.shape(margin_output);
+  const Size size = bundle_.manifest().size;
+  const Size grid{static_cast<int>(shape[1]), static_cast<int>(shape[2])};
+  const Region region = scale_region(region_, size, grid);
+  margins.resize({shape[0], region.height, region.width});
+  if (Size{region.height, region.width} == grid) {
+    board_.read_float(margin_output, margins.data());
+    return;
+  }
+  map_.resize(count(shape));
+  board_.read_float(margin_output, map_.data());
+  float* target = margins.data();
+  for (std::int64_t query = 0; query < shape[0]; ++query) {
+    for (int row = 0; row < region.height; ++row, target += region.width) {
+      const std::int64_t start = (query * grid.height + region.top + row) * grid.width + region.left;
+      std::copy_n(map_.begin() + start, region.width, target);
+    }
+  }
 }
 
 void Segmenter::Impl::run_frame(const ImageView& frame, Result& result) {
@@ -299,22 +377,13 @@ void Segmenter::Impl::run_frame(const ImageView& frame, Result& result) {
   const std::uint8_t* image = preprocess(frame);
   std::optional<FlowDecision>& decision = result.decision;
   decision.reset();
-  FrameKey key;
   if (policy_) {
     decision = policy_->decide(image, bundle_.manifest().size, size);
-    key = {decision->action, decision->warm, decision->iterations, decision->encode};
   }
   clock.lap("preprocess");
-  backend_->frame(key, [this, &decision](const Lap& lap) { work(decision, lap); });
+  run_graphs(decision, result.timings);
   // Copied, because the next frame overwrites the board's buffers.
-  result.margins.resize(board_.shape(margin_output));
-  board_.read_float(margin_output, result.margins.data());
-  if (bundle_.manifest().has_presence()) {
-    result.presence.resize(board_.shape(presence_output));
-    board_.read_float(presence_output, result.presence.data());
-  } else {
-    result.presence = {};
-  }
+  read_margins(result.margins);
   if (flow_.keep_flow && board_.contains(flow_output)) {
     const Shape& shape = board_.shape(flow_output);
     result.flow.resize({shape.begin() + 1, shape.end()});
@@ -326,6 +395,7 @@ void Segmenter::Impl::run_frame(const ImageView& frame, Result& result) {
   clock.resume();
   postprocess_.masks(result.margins, size, result.masks);
   postprocess_.scores(result.margins, result.scores);
+  decide_presence(result);
   clock.lap("postprocess");
   if (policy_) {
     policy_->observe(result.timings, *decision);
@@ -335,6 +405,28 @@ void Segmenter::Impl::run_frame(const ImageView& frame, Result& result) {
   result.index = index_++;
 }
 
+void Segmenter::Impl::decide_presence(Result& result) {
+  const Shape queries = {result.masks.shape()[0]};
+  const std::size_t pixels = count({result.masks.shape()[1], result.masks.shape()[2]});
+  result.presence.resize(queries);
+  result.present.resize(queries);
+  const bool told = bundle_.manifest().has_presence();
+  if (told) {
+    board_.read_float(presence_output, result.presence.data());
+    presence_.update(result.presence, result.present);
+  }
+  for (std::size_t query = 0; query < result.presence.size(); ++query) {
+    std::uint8_t* const mask = result.masks.data() + query * pixels;
+    if (!told) {
+      result.presence[query] = 1;
+      result.present[query] = std::find(mask, mask + pixels, 1) == mask + pixels ? 0 : 1;
+    } else if (result.present[query] == 0 && !keep_absent_) {
+      std::fill_n(mask, pixels, std::uint8_t{0});
+      result.scores[query] = 0;
+    }
+  }
+}
+
 void Segmenter::Impl::work(const std::optional<FlowDecision>& decision, const Lap& lap) {
   for (const std::string& name : vision_) {
     run_graph(name.c_str(), lap);
@@ -342,6 +434,9 @@ void Segmenter::Impl::work(const std::optional<FlowDecision>& decision, const La
   if (decision) {
     work_flow(*decision, lap);
   }
+}
+
+void Segmenter::Impl::answer(const Lap& lap) {
   for (const std::string& name : answer_) {
     run_graph(name.c_str(), lap);
   }

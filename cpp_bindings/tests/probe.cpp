@@ -202,9 +202,8 @@ void run() {
     for (const Timing& timing : result.timings) {
       line["timings"][timing.stage] = timing.milliseconds;
     }
-    if (result.presence.size() != 0) {
-      line["presence"] = std::vector<float>(result.presence.begin(), result.presence.end());
-    }
+    line["presence"] = std::vector<float>(result.presence.begin(), result.presence.end());
+    line["present"] = std::vector<bool>(result.present.begin(), result.present.end());
     if (result.decision) {
       line["decision"] = to_json(*result.decision);
     }

@@ -7,6 +7,7 @@
 
 #include "expect.hpp"
 #include "flow_policy.hpp"
+#include "placement.hpp"
 #include "postprocess.hpp"
 #include "resize.hpp"
 
@@ -49,6 +50,34 @@ TEST(Resize, AveragesAreas) {
   AreaResizer shrink({18, 32});
   shrink(image.data(), {36, 64}, target.data());
   EXPECT_EQ(target, Bytes(target.size(), 15));
+}
+
+TEST(Placement, StretchesALittleAndThenPads) {
+  const Region wide = place({480, 640}, {288, 512});
+  EXPECT_EQ(wide.width, 512);
+  EXPECT_EQ(wide.height, 288);
+  const Region tall = place({640, 480}, {288, 512});
+  EXPECT_EQ(tall.left, 112);
+  EXPECT_EQ(tall.width, 400 - 112);
+  EXPECT_EQ(tall.height, 288);
+  const Region half = scale_region(tall, {288, 512}, {144, 256});
+  EXPECT_EQ(half.left, 56);
+  EXPECT_EQ(half.width, 144);
+}
+
+TEST(Placement, FillsThePaddingOfAFlowWithItsStatistics) {
+  const Size grid{2, 8};
+  std::vector<float> flow(32, 100);
+  const Region region{0, 2, 2, 4};
+  for (int y = 0; y < 2; ++y) {
+    for (int x = 2; x < 6; ++x) {
+      flow[static_cast<std::size_t>(8 * y + x)] = x < 4 ? 1.0F : 3.0F;
+      flow[static_cast<std::size_t>(16 + 8 * y + x)] = 5;
+    }
+  }
+  fill_padding(flow, grid, region);
+  EXPECT_EQ(std::vector<float>(flow.begin(), flow.begin() + 8), (std::vector<float>{3, 1, 1, 1, 3, 3, 3, 1}));
+  EXPECT_EQ(flow[16], 5);
 }
 
 TEST(Frames, AreRefusedWithTheirShape) {

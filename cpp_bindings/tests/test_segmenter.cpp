@@ -65,11 +65,16 @@ TEST_F(Segment, HandsOnThePresence) {
   Segmenter segmenter(Bundle::open(folder_.path()), tiny::make_backend(journal_));
   segmenter.set_queries({"dog", "the red ball"});
   Result result = segmenter.step(frame(130));
-  EXPECT_EQ(std::vector<float>(result.presence.begin(), result.presence.end()), (std::vector<float>{0.5F, 0.25F}));
+  EXPECT_NEAR(result.presence[0], 0.5F, 1e-6);
+  EXPECT_NEAR(result.presence[1], 0.25F, 1e-6);
+  EXPECT_EQ(result.present[1], 0);
+  EXPECT_EQ(result.masks[tiny::height * tiny::width], 0);
+  EXPECT_EQ(result.scores[1], 0);
   Segmenter without = open();
   without.set_queries({"dog"});
   without.step(frame(130), result);
-  EXPECT_EQ(result.presence.size(), 0U);
+  EXPECT_EQ(result.presence[0], 1);
+  EXPECT_EQ(result.present[0], 1);
   outputs[1]["shape"] = {"Q", 2};
   tiny::write_bundle(folder_.path(), manifest);
   const Bundle wrong = Bundle::open(folder_.path());

@@ -67,7 +67,8 @@ def compare(pair: Pair, frames: Iterable[Frame], changes: Mapping[int, tuple[str
         for ours, theirs in ((found.masks, expected.masks), (found.scores, expected.scores)):
             assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
         np.testing.assert_allclose(found.margins, expected.margins, atol=5e-3, rtol=1e-3)
-        assert (found.presence is None) == (expected.presence is None)
+        np.testing.assert_allclose(found.presence, expected.presence, atol=1e-4)
+        np.testing.assert_array_equal(found.present, expected.present)
         for mask, wanted in zip(found.masks, expected.masks, strict=True):
             union = np.logical_or(mask, wanted).sum()
             if union:

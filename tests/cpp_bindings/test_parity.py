@@ -98,9 +98,8 @@ def check(probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow:
         assert list(result["timings"]) == sorted(expected.timings)
         assert result.get("decision") == (None if expected.decision is None else asdict(expected.decision))
         assert result["flow_used"] == expected.flow_used
-        assert ("presence" in result) == (expected.presence is not None)
-        if expected.presence is not None:
-            np.testing.assert_allclose(result["presence"], expected.presence, atol=1e-4)
+        np.testing.assert_allclose(result["presence"], expected.presence, atol=1e-4)
+        assert result["present"] == expected.present.tolist()
         np.testing.assert_allclose(result["margins"], expected.margins, atol=5e-3, rtol=1e-3)
         np.testing.assert_allclose(result["scores"], expected.scores, atol=1e-3)
         for mask, wanted in zip(result["masks"], expected.masks, strict=True):
@@ -114,6 +113,14 @@ def check(probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow:
 def test_synthetic_frames(probe: Probe, tmp_path: Path) -> None:
     steps = synthetic((288, 512), 9, seed=3) + synthetic((360, 480), 6, seed=5)
     check(probe, shipped_bundle(), steps, tmp_path)
+
+
+@pytest.mark.parametrize("size", [(160, 90), (40, 200), (96, 64)])
+def test_frames_of_another_shape_lie_between_bars(probe: Probe, tmp_path: Path, size: tuple[int, int]) -> None:
+    bundle = write_tiny_bundle(tmp_path / "tiny")
+    frames = SyntheticCamera(seed=2, size=(200, 200), frames=6)
+    steps = [Step(cv2.resize(frame.image, size[::-1]).astype(np.uint8), ("a dog", "the red ball")) for frame in frames]
+    check(probe, bundle, steps, tmp_path)
 
 
 def test_real_frames(probe: Probe, shared: Path, tmp_path: Path) -> None:

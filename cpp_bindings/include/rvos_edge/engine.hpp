@@ -178,9 +178,12 @@ struct FrameKey {
   bool warm = false;
   int iterations = 0;
   bool encode = false;
+  /// Part of the work: all of it, or the graphs before and after the host changed the flow.
+  enum class Part { whole, until_flow, answer } part = Part::whole;
 
   friend bool operator<(const FrameKey& a, const FrameKey& b) noexcept {
-    return std::tie(a.action, a.warm, a.iterations, a.encode) < std::tie(b.action, b.warm, b.iterations, b.encode);
+    return std::tie(a.action, a.warm, a.iterations, a.encode, a.part) <
+           std::tie(b.action, b.warm, b.iterations, b.encode, b.part);
   }
 };
 

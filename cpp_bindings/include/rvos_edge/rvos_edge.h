@@ -71,6 +71,8 @@ typedef struct rvos_options {
   double flow_hold_fps;
   /** Not 0: put the flow into every result. */
   int32_t flow_keep_flow;
+  /** Not 0: keep the masks of absent queries, which are empty otherwise. */
+  int32_t keep_absent;
 } rvos_options;
 
 /** The library's version, such as "0.1.0". */
@@ -130,8 +132,10 @@ RVOS_EDGE_API const uint8_t* rvos_result_masks(const rvos_result* result, int32_
 RVOS_EDGE_API const float* rvos_result_margins(const rvos_result* result, int32_t* height, int32_t* width);
 /** float [Q], mean object probability over the mask. */
 RVOS_EDGE_API const float* rvos_result_scores(const rvos_result* result);
-/** float [Q], probability that the query's object is in the frame; NULL if the bundle has no presence head. */
+/** float [Q], probability that the query's object is in the frame, smoothed over time; 1 without a presence head. */
 RVOS_EDGE_API const float* rvos_result_presence(const rvos_result* result);
+/** uint8 [Q], the same decided with hysteresis, 0 or 1; masks of absent queries are empty unless `keep_absent`. */
+RVOS_EDGE_API const uint8_t* rvos_result_present(const rvos_result* result);
 /** float [2, height, width], pixels of the network's input; NULL unless `flow_keep_flow`. */
 RVOS_EDGE_API const float* rvos_result_flow(const rvos_result* result, int32_t* height, int32_t* width);
 /** Index of the frame since the last reset. */

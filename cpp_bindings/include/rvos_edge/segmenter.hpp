@@ -36,6 +36,8 @@ struct Options {
   FlowOptions flow;
   /// Logit above which a pixel belongs to the object.
   float threshold = 0.0F;
+  /// Keep the masks of absent queries, which are empty otherwise.
+  bool keep_absent = false;
 };
 
 /// Masks of one frame. A result owns its arrays; passing it to `step` again reuses their memory.
@@ -48,8 +50,10 @@ struct Result {
   Array<float> margins;
   /// [Q], mean object probability over the mask; 0 for an empty mask.
   Array<float> scores;
-  /// [Q], probability that the query's object is in the frame; empty if the bundle has no presence head.
+  /// [Q], probability that the query's object is in the frame, smoothed over time; 1 without a presence head.
   Array<float> presence;
+  /// [Q], the same decided with hysteresis, 0 or 1; without a presence head, 1 if the mask is not empty.
+  Array<std::uint8_t> present;
   /// Milliseconds by stage, in the order they ran; a stage that did not run is absent. A frame that a GPU replays has
   /// one stage, `graph`, for all graphs.
   std::vector<Timing> timings;

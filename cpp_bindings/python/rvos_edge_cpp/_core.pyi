@@ -68,8 +68,11 @@ class Result:
     def scores(self) -> NDArray[np.float32]:
         """float32 [Q], mean object probability over the mask, 0 for an empty mask."""
     @property
-    def presence(self) -> NDArray[np.float32] | None:
-        """float32 [Q], probability that the query's object is in the frame; None without a presence head."""
+    def presence(self) -> NDArray[np.float32]:
+        """float32 [Q], probability that the query's object is in the frame, smoothed; 1 without a presence head."""
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """bool [Q], the same decided with hysteresis; masks of absent queries are empty."""
     @property
     def timings(self) -> dict[str, float]:
         """Milliseconds by stage, in the order they ran."""
@@ -102,6 +105,7 @@ class Segmenter:
         flow: FlowOptions = ...,
         threads: int | None = None,
         threshold: float = 0.0,
+        keep_absent: bool = False,
     ) -> None:
         """Open a bundle directory and load its graphs; the arguments are those of `rvos_edge.open`."""
     def set_queries(self, queries: Sequence[str]) -> None:
