@@ -352,7 +352,7 @@ class Segmenter:
             flow = self._board.read(FLOW_OUTPUT)[0].astype(np.float32)
         masks = self._postprocess.masks(margins, size)
         scores = self._postprocess.scores(margins)
-        presence, present = np.ones(len(margins), np.float32), masks.any(axis=(1, 2))
+        presence, present = np.ones(len(margins), np.float32), np.asarray(masks.any(axis=(1, 2)))
         if self.bundle.manifest.has_presence:
             presence, present = self._presence.update(self._board.read(PRESENCE_OUTPUT))
         clock.lap("postprocess")
