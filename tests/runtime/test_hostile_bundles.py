@@ -133,7 +133,7 @@ def test_any_change_of_bytes_is_accepted_or_refused_in_a_sentence(whole: Path, d
     ],
     ids=["nested", "6000 digits", "5 MB", "long version"],
 )
-def test_a_manifest_that_is_none(tiny: Path, content: str, said: str) -> None:
+def test_content_that_is_no_manifest_is_refused(tiny: Path, content: str, said: str) -> None:
     (tiny / "manifest.json").write_text(content)
     message = refusal(lambda: Bundle.open(tiny))
     assert said in message

@@ -147,7 +147,7 @@ def test_nothing_is_allocated_in_steady_state(opened: Open) -> None:
     assert contexts["flow_step"] == contexts["flow_encode"] == 2
 
 
-def test_another_number_of_queries_is_captured_anew(bundle: Bundle, opened: Open) -> None:
+def test_another_number_of_queries_is_captured_again(bundle: Bundle, opened: Open) -> None:
     flow = FlowOptions(enabled=False)
     segmenter, cuda = opened(flow=flow)
     reference = _reference(bundle, flow)
@@ -370,7 +370,7 @@ def test_a_frame_rate_is_held_by_times_of_stages_that_a_replay_does_not_have(
     assert ("backbone" in timings) is (hold_fps is not None)
 
 
-def test_the_engines_prove_themselves(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
+def test_the_engines_pass_the_verification(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
     """Graph by graph outside of frames, then the chain: the command that a GPU's first owner will run."""
     machine()
     write_reference(bundle.path)
