@@ -220,9 +220,7 @@ def test_an_engine_that_cannot_be_captured_is_run_plainly(bundle: Bundle, opened
 def test_an_engine_that_does_not_tell_its_scratch_memory_is_refused(opened: Open) -> None:
     segmenter, cuda = opened()
     cuda.trt.engines["gating"].silent = True  # type: ignore[attr-defined]
-    with pytest.raises(
-        UserError, match=r"gating\.engine does not tell its scratch memory \(gating: the shapes"
-    ):
+    with pytest.raises(UserError, match=r"gating\.engine does not tell its scratch memory \(gating: the shapes"):
         segmenter.step(FRAMES[0])
 
 
