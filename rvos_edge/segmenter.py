@@ -292,8 +292,8 @@ class Segmenter:
             UserError: There are no frames, sizes differ, no mask shows anything, or the bundle has no graph ``teach``.
 
         Example:
-            >>> mug = segmenter.teach([frame], [mask], like="a mug")
-            >>> segmenter.set_queries([mug, "a red ball"])
+            >>> mug = segmenter.teach([frame], [mask], like="a mug")  # doctest: +SKIP
+            >>> segmenter.set_queries([mug, "a red ball"])  # doctest: +SKIP
         """
         return teach(self, frames, masks, like=like, name=name, previous=previous)
 
