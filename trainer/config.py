@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -242,13 +242,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{file} does not hold a mapping of keys; see the configurations that come with the package.")
     for override in overrides:
         _override(document, override)
-    if "stages" in document:
-        return parse_config(StagesConfig, document, str(file))
-    config: TrainConfig | MlmConfig | PresenceConfig = parse_config(
-        _TASKS.get(document.get("task"), TrainConfig), document, str(file)
-    )
-    if not isinstance(config, PresenceConfig):
-        config.model_config_of()
+    kind = StagesConfig if "stages" in document else _TASKS.get(document.get("task"), TrainConfig)
+    config = cast("Config", parse_config(kind, document, str(file)))
+    for run in config.stages if isinstance(config, StagesConfig) else (config,):
+        if isinstance(run, (TrainConfig, MlmConfig)):
+            run.model_config_of()
     return config
 
 
