@@ -1,7 +1,7 @@
 """Pictures that training leaves out, asked by single words: words that it says, and words that it never says.
 
 Every category that a picture holds is asked for by its noun, and so are categories that it surely does not hold. The
-words of ``configs/held-out.yaml`` are reported apart: how the network does on them tells how it does on words that it
+words of ``generate/held_out.yaml`` are reported apart: how the network does on them tells how it does on words that it
 was not taught. Pictures with two kinds of things also tell whether each word picks its own.
 """
 
