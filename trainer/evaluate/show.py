@@ -41,8 +41,8 @@ def show(results: Mapping[str, Any], console: Console) -> None:
             counts = (str(row["pairs"]), str(row["frames"]))
             table.add_row(source, *shares, *counts, percent(row["absent_foreground"]))
         console.print(table)
-    if "words" in figures:
-        _words(figures["words"], console)
+    if "words" in results:
+        _words(results["words"], console)
 
 
 def _words(figures: Mapping[str, Any], console: Console) -> None:
