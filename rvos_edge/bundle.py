@@ -363,6 +363,9 @@ def read_manifest(root: Path) -> Manifest:
         UserError: The manifest is missing, damaged, too large or of another format version.
     """
     path = root / "manifest.json"
+    # Inference engines take no names with bytes that are not UTF-8.
+    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", str(root.absolute())):
+        raise UserError(f"bundle {str(root)!a} lies under a name that is not plain UTF-8; rename its folder.")
     try:
         if not path.is_file():
             raise UserError(f"{root} is not a bundle: it has no manifest.json; make one with 'rvos-edge export'.")

@@ -72,7 +72,7 @@ def place(frame: tuple[int, int], size: tuple[int, int]) -> Placement:
         size: Height and width of the input, multiples of 8.
 
     Example:
-        >>> place((480, 640), (288, 512)).padded
+        >>> place((480, 640), (288, 512)).padded  # 4:3
         False
         >>> place((640, 480), (288, 512)).columns
         slice(112, 400, None)

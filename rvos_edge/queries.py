@@ -42,9 +42,9 @@ class TaughtQuery:
         presence_shift: Added to the logit of the query's presence.
 
     Example:
-        >>> query = segmenter.teach([frame], [mask], like="a mug")
-        >>> query.save("my-mug.query")
-        >>> segmenter.set_queries([TaughtQuery.load("my-mug.query"), "a red ball"])
+        >>> query = segmenter.teach([frame], [mask], like="a mug")  # doctest: +SKIP
+        >>> query.save("my-mug.query")  # doctest: +SKIP
+        >>> segmenter.set_queries([TaughtQuery.load("my-mug.query"), "a red ball"])  # doctest: +SKIP
     """
 
     sentence: str

@@ -292,8 +292,8 @@ class Segmenter:
             UserError: There are no frames, sizes differ, no mask shows anything, or the bundle has no graph ``teach``.
 
         Example:
-            >>> mug = segmenter.teach([frame], [mask], like="a mug")
-            >>> segmenter.set_queries([mug, "a red ball"])
+            >>> mug = segmenter.teach([frame], [mask], like="a mug")  # doctest: +SKIP
+            >>> segmenter.set_queries([mug, "a red ball"])  # doctest: +SKIP
         """
         return teach(self, frames, masks, like=like, name=name, previous=previous)
 
@@ -352,16 +352,16 @@ class Segmenter:
             flow = self._board.read(FLOW_OUTPUT)[0].astype(np.float32)
         masks = self._postprocess.masks(margins, size)
         scores = self._postprocess.scores(margins)
-        presence, present = None, None
+        presence, present = np.ones(len(margins), np.float32), np.asarray(masks.any(axis=(1, 2)))
         if self.bundle.manifest.has_presence:
             presence, present = self._presence.update(self._board.read(PRESENCE_OUTPUT))
         clock.lap("postprocess")
-        adapted = None
-        if self._adaptation is not None and presence is not None:
+        adapted = np.zeros(len(margins), np.bool_)
+        if self._adaptation is not None:
             adapted = self._adaptation.adapted
             self._adaptation.observe(self._index, margins, scores, presence, lambda: (self._features(), placement))
             clock.lap("adapt")
-        if present is not None and not self._keep_absent:
+        if not self._keep_absent:
             masks[~present] = False
             scores[~present] = 0
         if self._policy is not None and decision is not None:

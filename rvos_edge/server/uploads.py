@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -47,7 +48,8 @@ class Library:
     def __init__(self, first: Choice) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rvos-edge-"))
         self._lock = threading.Lock()
-        self._checking = threading.Lock()
+        # One thread, because each thread keeps some of the memory of the frames that it decoded.
+        self._checker = ThreadPoolExecutor(1, "clips")
         self._choices = {first.id: first}
         self._sizes: dict[str, int] = {}
         if not first.name.startswith("synthetic"):
@@ -122,12 +124,14 @@ class Library:
             source.name = shown
             return source
 
-        with self._checking:  # one at a time: each decodes a frame
+        def check() -> None:
             _check_limits(path, shown)
             try:
                 open_clip().close()
             except UserError as error:
                 raise UserError(f"{shown} holds no video that can be decoded here; try an mp4 with H.264.") from error
+
+        self._checker.submit(check).result()
         choice = Choice(upload.id, shown, open_clip, uploaded=True)
         with self._lock:
             self._choices[choice.id] = choice
@@ -145,6 +149,7 @@ class Library:
 
     def close(self) -> None:
         """Remove the folder with all that is in it."""
+        self._checker.shutdown(wait=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

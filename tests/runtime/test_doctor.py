@@ -68,7 +68,7 @@ def test_a_jetpack_that_is_too_old_or_unknown(
     assert finding("Jetson release").good is good
 
 
-def test_what_builds_and_runs_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_findings_on_tensorrt_and_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr(gpu, "find_gpu", lambda: None)
     assert finding("NVIDIA GPU").good is None
@@ -88,7 +88,7 @@ def test_absent_things_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.M
     assert look("X") == doctor.Finding("X", "not installed", None, "pip install something")
 
 
-def test_a_look_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> doctor.Finding:
         raise ImportError("libGL.so.1: cannot open [shared] object file")
 

@@ -133,11 +133,23 @@ def test_any_change_of_bytes_is_accepted_or_refused_in_a_sentence(whole: Path, d
     ],
     ids=["nested", "6000 digits", "5 MB", "long version"],
 )
-def test_a_manifest_that_is_none(tiny: Path, content: str, said: str) -> None:
+def test_content_that_is_no_manifest_is_refused(tiny: Path, content: str, said: str) -> None:
     (tiny / "manifest.json").write_text(content)
     message = refusal(lambda: Bundle.open(tiny))
     assert said in message
     assert len(message) < 400
+
+
+def test_a_folder_with_a_chinese_name_and_spaces(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "模型\u3000 1")
+    assert Bundle.open(tmp_path / "模型\u3000 1").manifest.name == "tiny"
+
+
+@pytest.mark.parametrize("name", [b"b\xff", b"two\nlines"])
+def test_a_folder_whose_name_is_not_plain_utf8(whole: Path, tmp_path: Path, name: bytes) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    shutil.copytree(whole, folder)
+    assert "rename its folder" in refusal(lambda: Bundle.open(folder))
 
 
 def test_a_manifest_that_links_to_itself(tiny: Path) -> None:

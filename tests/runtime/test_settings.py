@@ -139,7 +139,7 @@ def test_the_policy_takes_other_iterations_at_the_next_decision() -> None:
     assert policy.decide(images[3], (64, 96)).iterations == 2
 
 
-def test_a_deadline_that_has_room_allows_more_at_once_and_one_that_has_not_does_not() -> None:
+def test_more_iterations_are_allowed_at_once_only_if_there_is_room() -> None:
     roomy, tight = FrameBudget(fps=1, iterations=4), FrameBudget(fps=20, iterations=4)
     for _ in range(6):
         roomy.observe({"backbone": 30.0, "flow_step": 40.0}, iterations=4)

@@ -60,6 +60,8 @@ class Fake:
         self.answer = answer
         self.asked: list[list[str]] = []
         self.seen: list[tuple[int, int]] = []
+        self.shown: list[list[int]] = []
+        self.before: list[list[int | None]] = []
         self.frames = self.resets = 0
 
     def reset(self) -> None:
@@ -67,6 +69,17 @@ class Fake:
 
     def set_queries(self, queries: Sequence[str]) -> None:
         self.asked.append(list(queries))
+
+    def teach(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        masks: Sequence[Masks],
+        previous: Sequence[NDArray[np.uint8] | None],
+        sentence: str,
+    ) -> str:
+        self.shown.append([int(frame[0, 0, 1]) for frame in frames])
+        self.before.append([None if frame is None else int(frame[0, 0, 1]) for frame in previous])
+        return f"taught {sentence}"
 
     def masks(self, frame: NDArray[np.uint8]) -> Masks:
         self.frames += 1

@@ -96,7 +96,7 @@ def test_a_full_disk_leaves_nothing(cache: EngineCache, monkeypatch: pytest.Monk
     assert list(cache.root.iterdir()) == []
 
 
-def test_rubbish_in_the_folder_is_passed_over(cache: EngineCache) -> None:
+def test_unreadable_entries_are_ignored(cache: EngineCache) -> None:
     (cache.root / "empty").mkdir(parents=True)
     (cache.root / "broken").mkdir()
     (cache.root / "broken" / "key.json").write_text("{")

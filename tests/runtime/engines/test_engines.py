@@ -79,7 +79,7 @@ def test_slots_swap_by_pointer(backend: OnnxRuntimeBackend) -> None:
         board.swap("now", "other")
 
 
-def test_slots_are_copied_and_put_back_as_they_were(backend: OnnxRuntimeBackend) -> None:
+def test_slots_are_copied_and_their_arrangement_is_restored(backend: OnnxRuntimeBackend) -> None:
     board = backend.board
     for name, value in (("start", 1), ("now", 2), ("next", 3)):
         board.declare(_spec(name, 2))
@@ -108,7 +108,7 @@ def test_resize_reallocates_only_what_uses_the_symbol(backend: OnnxRuntimeBacken
     assert board.shape("lang") == (3, 2)
 
 
-def test_a_slot_keeps_its_meaning(backend: OnnxRuntimeBackend) -> None:
+def test_a_slot_cannot_be_declared_differently(backend: OnnxRuntimeBackend) -> None:
     backend.board.declare(_spec("x", 2))
     backend.board.declare(_spec("x", 2))
     with pytest.raises(ValueError, match="'x'"):

@@ -57,7 +57,7 @@ def test_states_swap_without_a_copy(bundle: Bundle) -> None:
     np.testing.assert_array_equal(board.read("coords"), before)
 
 
-def test_what_cannot_be_loaded_is_named(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_loaded_is_named(bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "aspp.onnx"
     path.write_bytes(bundle.graph_path("aspp").read_bytes()[:100])
     with pytest.raises(UserError, match=r"aspp\.onnx cannot be loaded by OpenVINO"):
@@ -144,7 +144,7 @@ assert seen == [signal.SIGINT]
 
 
 @pytest.mark.parametrize("runtime", ["python", "cpp"])
-def test_signals_arrive_after_two_backends_came_and_went(runtime: str, bundle: Bundle, tmp_path: Path) -> None:
+def test_signals_arrive_after_two_backends_were_freed(runtime: str, bundle: Bundle, tmp_path: Path) -> None:
     """OpenVINO leaves a thread with a stack for signals that is gone, unless it is kept from it."""
     if runtime == "cpp":
         pytest.importorskip("rvos_edge_cpp")

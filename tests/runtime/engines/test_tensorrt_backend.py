@@ -147,7 +147,7 @@ def test_nothing_is_allocated_in_steady_state(opened: Open) -> None:
     assert contexts["flow_step"] == contexts["flow_encode"] == 2
 
 
-def test_another_number_of_queries_is_captured_anew(bundle: Bundle, opened: Open) -> None:
+def test_another_number_of_queries_is_captured_again(bundle: Bundle, opened: Open) -> None:
     flow = FlowOptions(enabled=False)
     segmenter, cuda = opened(flow=flow)
     reference = _reference(bundle, flow)
@@ -220,9 +220,7 @@ def test_an_engine_that_cannot_be_captured_is_run_plainly(bundle: Bundle, opened
 def test_an_engine_that_does_not_tell_its_scratch_memory_is_refused(opened: Open) -> None:
     segmenter, cuda = opened()
     cuda.trt.engines["gating"].silent = True  # type: ignore[attr-defined]
-    with pytest.raises(
-        UserError, match=r"gating\.engine does not tell its scratch memory \(gating: the shapes"
-    ):
+    with pytest.raises(UserError, match=r"gating\.engine does not tell its scratch memory \(gating: the shapes"):
         segmenter.step(FRAMES[0])
 
 
@@ -370,7 +368,7 @@ def test_a_frame_rate_is_held_by_times_of_stages_that_a_replay_does_not_have(
     assert ("backbone" in timings) is (hold_fps is not None)
 
 
-def test_the_engines_prove_themselves(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
+def test_the_engines_pass_the_verification(bundle: Bundle, machine: Callable[..., FakeCuda]) -> None:
     """Graph by graph outside of frames, then the chain: the command that a GPU's first owner will run."""
     machine()
     write_reference(bundle.path)

@@ -247,7 +247,7 @@ def _tensorrt_10(configs: list[_Config], flags: list[int]) -> Any:
     )
 
 
-def test_full_tensorrt_goes_the_same_way(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_tensorrt_builds_engines_too(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     configs: list[_Config] = []
     flags: list[int] = []
     trt = _tensorrt_10(configs, flags)
@@ -273,7 +273,7 @@ def test_full_tensorrt_goes_the_same_way(bundle: Bundle, monkeypatch: pytest.Mon
         ensure_engines(bundle, options, graphs=["gating"], build=False)
 
 
-def test_the_gpu_is_asked_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gpu_is_detected_through_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     def name(buffer: Any, length: int, device: Any) -> int:
         buffer.value = b"NVIDIA GeForce RTX 3060"
         return 0

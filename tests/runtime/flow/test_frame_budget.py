@@ -75,7 +75,7 @@ def test_first_fewer_updates_then_no_flow_then_late() -> None:
     assert decisions[-1].reason == "too slow even without flow"
 
 
-def test_it_recovers_by_itself_and_slowly_enough() -> None:
+def test_flow_returns_slowly_when_there_is_time_again() -> None:
     machine = Machine(hold_fps=25)
     machine.run(40, 1.8)
     decisions = machine.run(80, 1.0)
@@ -99,7 +99,7 @@ def test_single_outliers_change_nothing() -> None:
     assert _word(Machine(hold_fps=25).run(30, 1.0, outliers=(0, 1, 8, 9, 20))) == "z" + "4" * 29
 
 
-def test_what_flow_costs_is_forgotten_where_it_was_never_computed_again() -> None:
+def test_the_cost_of_flow_is_forgotten_after_many_frames_without_flow() -> None:
     """Flow alone was slow once: after a while one attempt shows that it no longer is."""
     deadline = FrameBudget(fps=25, iterations=N)
     for _ in range(9):
@@ -113,7 +113,7 @@ def test_what_flow_costs_is_forgotten_where_it_was_never_computed_again() -> Non
     assert seen[-1] == N
 
 
-def test_a_frame_without_stage_times_teaches_nothing() -> None:
+def test_a_frame_without_stage_times_is_ignored() -> None:
     deadline = FrameBudget(fps=25, iterations=N)
     for _ in range(20):
         deadline.observe({"graph": 500.0}, iterations=N)
@@ -121,7 +121,7 @@ def test_a_frame_without_stage_times_teaches_nothing() -> None:
 
 
 @pytest.mark.parametrize("slowness", [0.5, 1.0, 1.3, 1.5, 1.8])
-def test_whatever_the_speed_the_time_is_held(slowness: float) -> None:
+def test_the_budget_is_held_at_any_speed(slowness: float) -> None:
     machine = Machine(hold_fps=25)
     machine.run(150, slowness)
     assert max(machine.took[5:]) <= 1000 / 25

@@ -37,7 +37,7 @@ def _invoke(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
-def test_an_honest_backend_is_proven(tiny: Path) -> None:
+def test_a_backend_that_agrees_is_proven(tiny: Path) -> None:
     bundle = Bundle.open(tiny)
     proof = prove(bundle, load_reference(bundle), _cpu)
     check(bundle, proof)
@@ -75,7 +75,7 @@ def test_masks_that_differ_are_refused(tiny: Path) -> None:
         check(bundle, proof)
 
 
-def test_masks_of_a_network_that_was_never_trained_are_shown_and_not_judged(tiny: Path) -> None:
+def test_masks_of_an_untrained_network_are_not_checked(tiny: Path) -> None:
     bundle = Bundle.open(tiny)
     untrained = Bundle(tiny, bundle.manifest.model_copy(update={"trained": False}))
     proof = prove(untrained, load_reference(untrained), _cpu)
@@ -120,7 +120,7 @@ def test_differences_are_measured_in_three_ways() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_a_number_is_infinitely_far(bad: float) -> None:
+def test_values_that_are_not_finite_differ_infinitely(bad: float) -> None:
     parity = difference(np.ones(3, np.float32), np.array([1, 1, bad], np.float32))
     assert parity.relative_l2 == float("inf")
 
@@ -159,7 +159,7 @@ def test_verify_writes_the_proof_into_the_manifest(tiny: Path) -> None:
     assert list(Bundle.open(tiny).manifest.proofs) == ["onnxruntime"]
 
 
-def test_frames_of_ones_own_are_compared_with_onnx_runtime(tiny: Path) -> None:
+def test_a_source_of_the_user_is_compared_with_onnx_runtime(tiny: Path) -> None:
     pytest.importorskip("openvino")
     done = _invoke("verify", tiny, "--backend", "openvino", "--frames", "synthetic:3", "--query", "a cat", "--limit", 4)
     assert done.exit_code == 0, done.output

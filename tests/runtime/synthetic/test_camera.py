@@ -74,7 +74,7 @@ def eroded(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     return np.asarray(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=pixels)) > 0
 
 
-def test_seed_decides_and_any_frame_can_be_had_alone() -> None:
+def test_the_seed_determines_every_frame() -> None:
     frames = list(SyntheticCamera(seed=5, size=SIZE, frames=6))
     assert [frame.index for frame in frames] == list(range(6))
     other = SyntheticCamera(seed=5, size=SIZE)
@@ -209,7 +209,7 @@ def test_motion_words_agree_with_the_flow() -> None:
     assert checked > 20
 
 
-def test_nothing_is_said_of_hidden_objects_nor_of_motion_in_frame_0() -> None:
+def test_hidden_objects_and_motion_in_frame_0_have_no_expressions() -> None:
     silent = 0
     for seed in range(30):
         camera = SyntheticCamera(seed=seed, size=(60, 100), objects=5)
@@ -224,7 +224,7 @@ def test_nothing_is_said_of_hidden_objects_nor_of_motion_in_frame_0() -> None:
     assert silent
 
 
-def test_scenes_need_the_sentence_and_nearly_every_visible_object_can_be_named() -> None:
+def test_objects_share_looks_and_nearly_every_visible_one_can_be_named() -> None:
     cameras = [SyntheticCamera(seed=seed, size=(60, 100)) for seed in range(40)]
     confusable = [
         any(a.shape == b.shape or a.colour == b.colour for a in c.objects for b in c.objects if a is not b)

@@ -200,6 +200,25 @@ def test_davis16_asks_the_next_videos_sentence_along(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "Annotations/dog").iterdir()) == ["0", "1"], "none of the foreign"
 
 
+def test_frames_that_are_shown_are_not_scored() -> None:
+    """One object is in view on frame 1 alone, which is shown; the other is never shown and keeps its sentence."""
+    asked = [Query("0", "a dog", None), Query("1", "a cat", None)]
+    truth: list[Masks | None] = [np.zeros((2, 8, 8), bool) for _ in range(6)]
+    for index in range(6):
+        truth[index][0, :4] = True  # type: ignore[index]
+    truth[0][1, 4:] = True  # type: ignore[index]
+    clips = FakeClips({"v": asked}, {"v": truth})
+    fake = Fake(lambda frame, query: clips.truth["v"][frame[0, 0, 1]][int("cat" in query)])  # type: ignore[index]
+    figures = evaluate_clips(fake, clips, "youtube-vos", rules=Rules(teach=2))
+    assert fake.shown == [[1, 4]], "evenly spread"
+    assert fake.before == [[0, 3]]
+    assert [query for row in fake.asked for query in row] == ["taught a dog", "a cat"]
+    assert figures["teach"] == 2
+    assert figures["videos"]["v"]["frames"] == 4
+    with pytest.raises(UserError, match="--teach must not be negative"):
+        evaluate_clips(fake, clips, "youtube-vos", rules=Rules(teach=-1))
+
+
 def test_an_interrupted_evaluation_goes_on_after_its_last_video_and_ends_alike(tmp_path: Path) -> None:
     clips = davis16("dog", "car", "cat")
     rng = np.random.default_rng(3)

@@ -1,0 +1,92 @@
+"""The graph with which queries learn on the device: proven like every other, and of use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.tiny_checkpoint import write_checkpoint
+from torch.nn import functional as F
+
+import rvos_edge
+from rvos_edge import Segmenter
+from rvos_edge.bundle import Bundle
+from rvos_edge.export import teach
+from rvos_edge.export.package import ExportOptions, export_bundle, network_id
+from rvos_edge.export.teach import teaching_loss
+from rvos_edge.parity.verify import tolerance
+from rvos_edge.synthetic.camera import SyntheticCamera
+from rvos_edge.trainer.checkpoint import load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def taught(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_bundle(checkpoint, tmp_path_factory.mktemp("taught") / "bundle", ExportOptions(teach=True))
+
+
+def test_its_loss_and_gradients_are_those_of_autograd(taught: Path) -> None:
+    manifest = Bundle.open(taught).manifest
+    spec = manifest.graphs["teach"]
+    assert spec.precision == "float32"
+    assert [tensor.name for tensor in spec.outputs] == ["loss", "grad1", "grad2", "grad3", "grad4"]
+    assert manifest.proofs["onnxruntime"].graphs["teach"].relative_l2 <= tolerance(spec)
+
+
+def test_a_query_learns_with_it(taught: Path, checkpoint: Path) -> None:
+    """Of a network that was never trained: whatever it answers, it answers better after a look."""
+    segmenter = rvos_edge.open(taught, device="cpu", backend="onnxruntime", threads=1)
+    assert isinstance(segmenter, Segmenter)
+    frame = next(iter(SyntheticCamera(seed=3, size=(64, 96)))).image
+    mask = np.zeros((64, 96), np.bool_)
+    mask[16:48, 20:60] = True
+    query = segmenter.teach([frame], [mask], like="the red ball")
+    assert query.network == network_id(load_checkpoint(checkpoint).model)
+    assert query.j is not None
+    assert query.sentence_j is not None
+    assert query.j >= query.sentence_j
+
+
+def test_other_weights_are_another_network(checkpoint: Path, tmp_path: Path) -> None:
+    model = load_checkpoint(checkpoint).model
+    before = network_id(model)
+    assert before == network_id(load_checkpoint(checkpoint).model)
+    with torch.no_grad():
+        model.decoder.head[-1].bias[0] += 0.5
+    assert network_id(model) != before
+    assert network_id(load_checkpoint(write_checkpoint(tmp_path / "other", flow="none")).model) != before
+
+
+@pytest.mark.parametrize(("size", "scale"), [((3, 5), (6, 10)), ((4, 4), (7, 9))])
+def test_resizing_backwards_is_that_of_autograd(size: tuple[int, int], scale: tuple[int, int]) -> None:
+    features = torch.randn(1, 2, *size, requires_grad=True)
+    resized = F.interpolate(features, size=scale, mode="bilinear", align_corners=False)
+    gradient = torch.randn_like(resized)
+    resized.backward(gradient)
+    ours = teach._bilinear_backward(gradient, list(scale), [1, 2, *size], False)
+    torch.testing.assert_close(ours, features.grad)
+
+
+@pytest.mark.parametrize(("stride", "padding", "groups"), [(1, 1, 1), (2, 1, 1), (1, 1, 4), (2, 0, 2)])
+def test_convolving_backwards_is_that_of_autograd(stride: int, padding: int, groups: int) -> None:
+    features, weight = torch.randn(1, 4, 8, 9, requires_grad=True), torch.randn(8, 4 // groups, 3, 3)
+    out = F.conv2d(features, weight, None, stride, padding, 1, groups)
+    gradient = torch.randn_like(out)
+    out.backward(gradient)
+    pair = [stride, stride], [padding, padding], [1, 1]
+    ours, *_ = teach._convolution_backward(
+        gradient, features, weight, None, *pair, False, [0, 0], groups, [True, False, False]
+    )
+    torch.testing.assert_close(ours, features.grad)
+
+
+def test_what_is_not_known_does_not_count() -> None:
+    margin, target = torch.randn(1, 1, 4, 6), (torch.rand(1, 1, 4, 6) > 0.5).float()
+    weight = torch.ones(1, 1, 4, 6)
+    weight[..., 3:] = 0
+    other = margin.clone()
+    other[..., 3:] += 7
+    assert teaching_loss(margin, target, weight) == teaching_loss(other, target, weight)
+    absent = teaching_loss(margin, torch.zeros_like(target), weight)
+    torch.testing.assert_close(absent, F.softplus(margin[..., :3]).mean())
