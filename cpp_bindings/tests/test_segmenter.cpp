@@ -41,16 +41,16 @@ class Segment : public testing::Test {
 TEST_F(Segment, AnswersEveryQuery) {
   Segmenter segmenter = open();
   segmenter.set_queries({" the red  ball", "dog"});
-  const Result result = segmenter.step(frame(130, 18, 50));
+  const Result result = segmenter.step(frame(130, 18, 40));
   EXPECT_EQ(result.queries, (Names{"the red ball", "dog"}));
-  EXPECT_EQ(result.masks.shape(), (Shape{2, 18, 50}));
+  EXPECT_EQ(result.masks.shape(), (Shape{2, 18, 40}));
   EXPECT_EQ(result.margins.shape(), (Shape{2, 9, 16}));
   EXPECT_EQ(result.margins[0], 2 * 3);
   EXPECT_EQ(result.margins[9 * 16], 2 * 1);
   EXPECT_EQ(result.masks[0], 1);
   EXPECT_NEAR(result.scores[1], 1 / (1 + std::exp(-2.0)), 1e-6);
   EXPECT_EQ(result.index, 0);
-  const Result dark = segmenter.step(frame(100, 18, 50));
+  const Result dark = segmenter.step(frame(100, 18, 40));
   EXPECT_EQ(dark.masks[0], 0);
   EXPECT_EQ(dark.scores[0], 0);
   EXPECT_EQ(dark.index, 1);
