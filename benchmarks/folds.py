@@ -1,7 +1,7 @@
-"""Five folds over the DAVIS training videos: train on four fifths of them, judge on the rest, five times.
+"""Five-fold cross-validation on the DAVIS training videos.
 
-A fold judges a recipe on videos that nothing was chosen on; each begins with the weights that the configuration names,
-so a configuration that begins with a network which has seen the videos makes no honest folds. It is resumable::
+Every fold begins with the weights that the configuration names; these must not have been trained on the videos. A run
+that was interrupted continues when started again::
 
     python -m rvos_edge.benchmarks.folds edge-ablation --root ../shared/data/davis2016-train --output runs/folds
 """
@@ -58,7 +58,7 @@ def without(config: TrainConfig, videos: Sequence[str], root: Path, flow: str) -
 
 
 def run_folds(config: TrainConfig, root: Path, output: Path, *, every: int = 4, console: Console) -> dict[str, Any]:
-    """Train and judge every fold that is not done yet.
+    """Train and evaluate every fold that is not finished.
 
     Args:
         config: The recipe.
