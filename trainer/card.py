@@ -183,9 +183,37 @@ def _results(results: Mapping[str, Any]) -> str:
             name = f"{_SOURCES.get(source, source)}: {row['pairs']} pairs"
             lines.append(_row(name, row["share"], row["named_wins"], row["absent_foreground"]))
         lines.append("")
+    if "words" in results:
+        lines += _words(results["words"])
     if "command" in results:
         lines += ["Made with", "", f"    {results['command']}", ""]
     return "\n".join(lines)
+
+
+def _words(figures: Mapping[str, Any]) -> list[str]:
+    """Single words on held-out pictures, and how far ``presence`` holds there."""
+    lines = [
+        "Single nouns on pictures that were kept from training, %: J of the mask of everything that is called so;",
+        "*presence* is `presence` against what is there and what surely is not: area under the ROC curve, expected",
+        "calibration error, and shares of true and of absent words that are called present (above 0.5).",
+        "",
+        "| words | J | presence: AUC | calibration error | true ones found | absent ones found |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, what in (("seen", "that training says"), ("held_out", "that the last training never says")):
+        row = figures[name]
+        said = row.get("presence", {})
+        cells = (said.get(key) for key in ("auc", "ece", "found", "false"))
+        lines.append(_row(f"{what}: {row['words']} there, {row['absent']} not", row["j"], *cells))
+    pairs = figures["pairs"]
+    if pairs["pairs"]:
+        both, named = _percent(pairs["share"]), _percent(pairs["named_wins"])
+        lines += [
+            "",
+            f"Of {pairs['pairs']} pairs in one picture both keep to their own in {both} %, the named one wins",
+        ]
+        lines.append(f"in {named} %.")
+    return [*lines, ""]
 
 
 _SOURCES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -152,9 +152,6 @@ class PresenceConfig(RunConfig):
     """Checkpoint directory of the network."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Unused: the network is that of the checkpoint."""
-    classifier: str | None = None
-    """Source of the ImageNet classifier from which the word map starts, as ``weights.backbone`` of a training run;
-    random by default, the only choice for other backbones than EfficientNet-Lite0."""
     data: DataConfig
     held_out: DataConfig
     """Mixture of the calibration, from images that are kept from training."""
@@ -163,13 +160,9 @@ class PresenceConfig(RunConfig):
     batch: int = Field(default=8, ge=1)
     rows: int = Field(default=256, ge=1)
     """Expressions per step of the head."""
-    epochs: int = Field(default=12, ge=1)
+    epochs: int = Field(default=15, ge=1)
     lr: float = Field(default=0.001, gt=0)
-    words_lr: float = Field(default=0.1, ge=0)
-    """Multiple of ``lr`` for the word map."""
-    weight_decay: float = Field(default=0.02, ge=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Dropout of features and language vectors."""
+    weight_decay: float = Field(default=0.3, ge=0)
     flow_dropout: float = Field(default=0.35, ge=0, le=1)
     workers: int = Field(default=0, ge=0)
     """Loader processes."""
@@ -242,13 +235,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{file} does not hold a mapping of keys; see the configurations that come with the package.")
     for override in overrides:
         _override(document, override)
-    if "stages" in document:
-        return parse_config(StagesConfig, document, str(file))
-    config: TrainConfig | MlmConfig | PresenceConfig = parse_config(
-        _TASKS.get(document.get("task"), TrainConfig), document, str(file)
-    )
-    if not isinstance(config, PresenceConfig):
-        config.model_config_of()
+    kind = StagesConfig if "stages" in document else _TASKS.get(document.get("task"), TrainConfig)
+    config = cast("Config", parse_config(kind, document, str(file)))
+    for run in config.stages if isinstance(config, StagesConfig) else (config,):
+        if isinstance(run, (TrainConfig, MlmConfig)):
+            run.model_config_of()
     return config
 
 

@@ -110,7 +110,7 @@ def evaluate(
     dataset: Annotated[
         str,
         typer.Option(
-            help="davis16, davis17, youtube-vos, a2d, jhmdb, refcoco, synthetic, swap, or all: "
+            help="davis16, davis17, youtube-vos, a2d, jhmdb, refcoco, synthetic, swap, words, or all: "
             "davis16, synthetic and swap."
         ),
     ],
@@ -119,6 +119,10 @@ def evaluate(
     backend: Annotated[str, typer.Option(help="Runs the bundle; auto for the fastest.")] = "onnxruntime",
     root: Annotated[Path | None, typer.Option(help="The data set's folder; DAVIS-16's for swap and all.")] = None,
     coco: Annotated[Path | None, typer.Option(help="The COCO folder, for the swap test.")] = None,
+    words: Annotated[
+        Path | None,
+        typer.Option(help="A folder with instances as COCO's, to ask its held-out pictures by single words."),
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="A split, or names of videos with commas; the one usually judged if left out.")
     ] = None,
@@ -158,6 +162,7 @@ def evaluate(
             dataset=dataset,
             root=root,
             coco=coco,
+            words=words,
             split=split,
             expressions=expressions,
             every=every,

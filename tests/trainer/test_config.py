@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import rvos_edge.trainer.configs
 from rvos_edge.cli import app
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.config import MlmConfig, TrainConfig, load_config
+from rvos_edge.trainer.config import MlmConfig, StagesConfig, TrainConfig, load_config
 
 _DOCUMENT = {
     "name": "small",
@@ -35,7 +35,8 @@ def test_shipped_configurations_load_by_name(shipped: Path) -> None:
     config = load_config(Path(shipped.stem))
     assert config == load_config(shipped)
     assert config.name == shipped.stem or shipped.stem.startswith(config.name)
-    assert config.model_config_of().size
+    runs = config.stages if isinstance(config, StagesConfig) else [config]
+    assert all(run.model_config_of().size for run in runs if isinstance(run, (TrainConfig, MlmConfig)))
 
 
 def test_there_is_an_edge_configuration() -> None:

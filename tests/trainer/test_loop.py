@@ -386,3 +386,13 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path: Path) -> None:
     with only_writer(tmp_path), pytest.raises(UserError, match="is being written by another run; wait for it"):
         train(_config(), tmp_path, console=_quiet())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frozen_norms_keep_their_statistics(frozen: bool) -> None:
+    trainer = _trainer(_config(freeze_norm=frozen))
+    norm = next(m for m in trainer.model.decoder.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    assert norm.running_mean is not None
+    before = norm.running_mean.clone()
+    trainer.step(_batch())
+    assert torch.equal(norm.running_mean, before) == frozen

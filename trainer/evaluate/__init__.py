@@ -19,14 +19,15 @@ from rvos_edge.trainer.card import card_facts, write_card
 from rvos_edge.trainer.evaluate.attributes import attribute_table, find_attributes
 from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
 from rvos_edge.trainer.evaluate.masks import MaskFolder
-from rvos_edge.trainer.evaluate.model import Predictor, model_hash, open_predictor
+from rvos_edge.trainer.evaluate.model import PresencePredictor, model_hash, open_predictor
 from rvos_edge.trainer.evaluate.scorers import Metrics
 from rvos_edge.trainer.evaluate.show import progress_bar, show
 from rvos_edge.trainer.evaluate.swap import evaluate_swap
 from rvos_edge.trainer.evaluate.synthetic import evaluate_synthetic
 from rvos_edge.trainer.evaluate.video import PROTOCOLS, Rules, evaluate_clips
+from rvos_edge.trainer.evaluate.words import evaluate_words
 
-DATASETS = (*SOURCES, "synthetic", "swap", "all")
+DATASETS = (*SOURCES, "synthetic", "swap", "words", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,10 @@ class EvalOptions:
         checkpoint: Checkpoint directory.
         bundle: Bundle directory; exactly one of the two is given.
         backend: Backend of the bundle (``engines.registry.BACKENDS``); by default the one of every machine.
-        dataset: A name from ``DATASETS``; "all" means davis16, synthetic and swap.
+        dataset: A name from ``DATASETS``; "all" means davis16, synthetic, swap and, with ``words``, words.
         root: Folder of the data set; for swap and all that of DAVIS-16.
         coco: Folder of COCO for the swap test; without it only synthetic scenes are used.
+        words: Folder with instances as COCO's, for single words on its held-out pictures.
         split: A split of the data set, or names of videos separated by commas; by default ``SOURCES[dataset].split``.
         expressions: File of the expressions; the data set's own by default. JSON in the format of Refer-YouTube-VOS.
         every: Score every n-th frame (J and F); all frames are run.
@@ -60,6 +62,7 @@ class EvalOptions:
     dataset: str
     root: Path | None = None
     coco: Path | None = None
+    words: Path | None = None
     split: str | None = None
     expressions: Path | None = None
     every: int = 1
@@ -119,7 +122,7 @@ def evaluate(options: EvalOptions, *, console: Console | None = None) -> dict[st
     return results
 
 
-def _run(options: EvalOptions, predictor: Predictor, ledger: Ledger, console: Console) -> dict[str, Any]:
+def _run(options: EvalOptions, predictor: PresencePredictor, ledger: Ledger, console: Console) -> dict[str, Any]:
     results: dict[str, Any] = {}
     dataset = "davis16" if options.dataset == "all" else options.dataset
     masks = None if options.masks is None else MaskFolder(options.masks)
@@ -133,8 +136,8 @@ def _run(options: EvalOptions, predictor: Predictor, ledger: Ledger, console: Co
             if info is not None:
                 regions = {video: row["j"] for video, row in result["videos"].items()}
                 results[dataset]["attributes"] = attribute_table(info, regions)
-        for name in ("synthetic", "swap"):
-            if options.dataset not in (name, "all"):
+        for name in ("synthetic", "swap", "words"):
+            if options.dataset not in (name, "all") or (name == "words" and options.words is None):
                 continue
             row = ledger.get(name, "")
             if row is None:
@@ -143,9 +146,11 @@ def _run(options: EvalOptions, predictor: Predictor, ledger: Ledger, console: Co
     return results
 
 
-def _run_generated(name: str, options: EvalOptions, predictor: Predictor, progress: Any) -> Metrics:
+def _run_generated(name: str, options: EvalOptions, predictor: PresencePredictor, progress: Any) -> Metrics:
     if name == "synthetic":
         return evaluate_synthetic(predictor, progress=progress)
+    if name == "words" and options.words is not None:
+        return evaluate_words(predictor, options.words, progress=progress)
     return evaluate_swap(predictor, options.coco, options.root, expressions=options.expressions, progress=progress)
 
 
@@ -168,7 +173,9 @@ def _check(options: EvalOptions) -> None:
         raise UserError(f"--teach shows frames of one data set of videos; leave it out for {options.dataset}.")
     if options.every < 1:
         raise UserError(f"--every must be at least 1, not {options.every}: it scores every n-th frame.")
-    for option, folder in (("--root", options.root), ("--coco", options.coco)):
+    if options.dataset == "words" and options.words is None:
+        raise UserError("--dataset words needs --words, a folder with instances as COCO's.")
+    for option, folder in (("--root", options.root), ("--coco", options.coco), ("--words", options.words)):
         if folder is not None and not folder.is_dir():
             raise UserError(f"{option} {folder} does not exist; give the folder you unpacked the data set to.")
     if options.expressions is not None and not options.expressions.exists():
@@ -189,7 +196,7 @@ def _facts(options: EvalOptions) -> dict[str, Any]:
     facts: dict[str, Any] = {"model": model_hash(options.checkpoint, options.bundle), "version": __version__}
     for name in ("backend", "dataset", "split", "every", "protocol", "teach", "adapt"):
         facts[name] = getattr(options, name)
-    for name in ("root", "coco", "masks", "expressions"):
+    for name in ("root", "coco", "words", "masks", "expressions"):
         path = getattr(options, name)
         facts[name] = None if path is None else str(path.resolve())
     if options.expressions is not None and options.expressions.is_file():

@@ -50,6 +50,13 @@ class Predictor(Protocol):
         """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size."""
 
 
+class PresencePredictor(Predictor, Protocol):
+    """A ``Predictor`` that may also say whether a thing is there."""
+
+    presence: NDArray[np.float32] | None
+    """Probability that what each query names is in the last frame, [Q]; None where the model does not say."""
+
+
 class BundlePredictor:
     """A bundle's runtime as a ``Predictor``."""
 
@@ -84,7 +91,7 @@ class BundlePredictor:
 @contextlib.contextmanager
 def open_predictor(
     checkpoint: Path | None, bundle: Path | None, *, backend: str, adapt: str = "off"
-) -> Iterator[Predictor]:
+) -> Iterator[PresencePredictor]:
     """Load a checkpoint or a bundle, whichever is not None.
 
     Args:

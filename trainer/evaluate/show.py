@@ -41,6 +41,24 @@ def show(results: Mapping[str, Any], console: Console) -> None:
             counts = (str(row["pairs"]), str(row["frames"]))
             table.add_row(source, *shares, *counts, percent(row["absent_foreground"]))
         console.print(table)
+    if "words" in results:
+        _words(results["words"], console)
+
+
+def _words(figures: Mapping[str, Any], console: Console) -> None:
+    heads = ("J", "words", "absent: of the image", "presence: AUC", "calibration error", "found", "false")
+    table = _table("Single words on held-out pictures, %", "words", heads)
+    for name in ("seen", "held_out"):
+        row = figures[name]
+        said = row.get("presence", {})
+        presence = [percent(said.get(key)) for key in ("auc", "ece", "found", "false")]
+        table.add_row(name, percent(row["j"]), str(row["words"]), percent(row["absent_foreground"]), *presence)
+    pairs = figures["pairs"]
+    shares = (percent(pairs.get("share")), percent(pairs.get("named_wins")))
+    table.caption = (
+        f"{pairs['pairs']} pairs in one picture: both keep to their own {shares[0]}, the named one wins {shares[1]}"
+    )
+    console.print(table)
 
 
 def progress_bar(console: Console) -> Progress:

@@ -2,8 +2,8 @@
 
 A mask network that is trained to leave absent objects empty also leaves unknown words empty. So the mask selects the
 best match, and this head, trained afterwards on the frozen network, decides whether it is one. The head reads the
-language vectors l_1..l_4 and no sentence, as taught queries have none. Its word map starts from the image encoder's
-ImageNet classifier (``trainer.tasks.presence``).
+language vectors l_1..l_4 and no sentence, as taught queries have none. It is narrow, as wider heads overfitted the
+training frames (``trainer.tasks.presence``).
 """
 
 from __future__ import annotations
@@ -16,12 +16,32 @@ from torch.nn import functional as F
 
 from rvos_edge.trainer.model.motion import relative_magnitude
 
-SEEN_CHANNELS = 1280
-"""Width of the hidden layer of every EfficientNet-Lite's classifier."""
-_JOINT, _HIDDEN = 32, 32
+_WIDTH, _HIDDEN = 32, 32
+_DROPOUT = 0.3
 _FACTS = 8
 _LARGEST_LOGIT = 20.0
 """Bound of margins and scores, which keeps products in the range of float16."""
+
+
+class Standardise(nn.Module):
+    """Standardisation of features by the mean and deviation of the training data, in float32."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("scale", torch.ones(channels))
+
+    def set(self, features: Tensor) -> None:
+        """Take mean and deviation from features [N,c]."""
+        self.mean.copy_(features.float().mean(0))
+        self.scale.copy_(1 / (features.float().std(0) + 1e-3))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [...,c] -> float32 [...,c]."""
+        return (features.float() - self.mean.float()) * self.scale.float()
 
 
 class Presence(nn.Module):
@@ -40,10 +60,12 @@ class Presence(nn.Module):
 
     def __init__(self, *, in_channels: int, language_channels: Sequence[int]) -> None:
         super().__init__()
-        self.seen = nn.Linear(in_channels, SEEN_CHANNELS)
-        self.words = nn.Linear(sum(language_channels), SEEN_CHANNELS)
-        self.joint = nn.Linear(SEEN_CHANNELS, _JOINT, bias=False)
-        self.decide = nn.Sequential(nn.Linear(_FACTS + _JOINT + 2, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 1))
+        self.inside, self.outside = Standardise(in_channels), Standardise(in_channels)
+        self.language, self.facts = Standardise(sum(language_channels)), Standardise(_FACTS)
+        self.seen = nn.Linear(in_channels, _WIDTH)
+        self.words = nn.Linear(sum(language_channels), _WIDTH)
+        self.decide = nn.Sequential(nn.Linear(_FACTS + 2 + _WIDTH, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 1))
+        self.dropout = nn.Dropout(_DROPOUT)
 
     def forward(self, margin: Tensor, features: Tensor, flow: Tensor | None, language: Sequence[Tensor]) -> Tensor:
         """The logits of a batch, float32 [B,Q].
@@ -75,13 +97,12 @@ class Presence(nn.Module):
 
     def classify(self, inside: Tensor, outside: Tensor, facts: Tensor, language: Tensor) -> Tensor:
         """Outputs of ``pool`` and language vectors [B,Q,c_1+..+c_4] -> logits, float32 [B,Q]."""
-        words = self.words(language.to(inside.dtype))
-        here, there = self.seen(inside).clamp(0, 6) * words, self.seen(outside).clamp(0, 6) * words
-        scores = [
-            product.float().sum(-1, keepdim=True).clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT) for product in (here, there)
-        ]
-        read = torch.cat([facts, *scores], dim=-1).to(inside.dtype)
-        logit: Tensor = self.decide(torch.cat([read, self.joint(here)], dim=-1))
+        drop, dtype = self.dropout, inside.dtype
+        words = self.words(drop(self.language(language).to(dtype)))
+        here = torch.relu(self.seen(drop(self.inside(inside).to(dtype)))) * words
+        there = torch.relu(self.seen(drop(self.outside(outside).to(dtype)))) * words
+        known = [self.facts(facts).to(dtype), here.mean(-1, keepdim=True), there.mean(-1, keepdim=True)]
+        logit: Tensor = self.decide(torch.cat([*known, drop(here - there)], dim=-1))
         return logit.squeeze(-1).float()
 
     @staticmethod

@@ -1,9 +1,8 @@
 """Training of the presence head of a finished network.
 
 The network is frozen. It runs once on a number of samples with present and absent expressions; the head is fitted to
-its recorded inputs in a minute. The head's word map starts from ImageNet's classifier, as a function of the language
-vectors of the classes' names, so that it knows words which no data set here contains. At the end the logits are scaled
-and shifted so that probabilities are calibrated on held-out images (Platt, 1999).
+its recorded inputs in a minute. At the end the logits are scaled and shifted so that probabilities are calibrated on
+held-out images (Platt, 1999).
 """
 
 from __future__ import annotations
@@ -24,21 +23,17 @@ from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rvos_edge.trainer.config import PresenceConfig
 from rvos_edge.trainer.data.config import DataConfig
-from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.loader import batches
 from rvos_edge.trainer.distributed.global_batch import SharedDropout
 from rvos_edge.trainer.flow_extraction import prepare_data
 from rvos_edge.trainer.loop import autocast_dtype
 from rvos_edge.trainer.losses.objective import SentenceCache
 from rvos_edge.trainer.metrics import reliability
-from rvos_edge.trainer.model.backbone import Classifier, load_classifier
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presence import Presence
 
 _LEAST_SHARE = 0.002
 """Smallest share of the frame of a present object; smaller ones count as neither present nor absent."""
-_RIDGE = 0.1
-"""Regularisation of the word map's start, as a share of the mean square of the language vectors."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +85,6 @@ def train_presence(config: PresenceConfig, output: Path, *, console: Console | N
     checkpoint = _with_head(load_checkpoint(Path(config.init_from)), config)
     head = checkpoint.model.presence
     assert head is not None
-    if config.classifier is not None:
-        start_from_classifier(head, checkpoint, load_classifier(config.classifier))
     seen = collect(checkpoint, config.data, config, samples=config.samples, console=console)
     kept = collect(checkpoint, config.held_out, config, samples=config.samples // 4, console=console)
     fit(head, seen, config)
@@ -101,28 +94,6 @@ def train_presence(config: PresenceConfig, output: Path, *, console: Console | N
     checkpoint.card["presence"] = metrics
     save_checkpoint(path, checkpoint)
     return path
-
-
-def start_from_classifier(head: Presence, checkpoint: Checkpoint, classifier: Classifier) -> None:
-    """Initialise the head from ImageNet's classifier, its last layer as a linear function of the names' vectors."""
-    conv, norm = (
-        classifier.hidden["0.weight"].flatten(1),
-        {k[2:]: v for k, v in classifier.hidden.items() if k[0] == "1"},
-    )
-    scale = norm["weight"] / torch.sqrt(norm["running_var"] + 1e-3)
-    names = [vocabulary.article(name) for name in classifier.names]
-    with torch.no_grad():
-        cache = SentenceCache(checkpoint.model, checkpoint.tokenizer, frozen=True, dropout=SharedDropout(0.0))
-        spoken = torch.cat([torch.cat(cache([names[i : i + 100]]), -1)[0] for i in range(0, len(names), 100)])
-        mean = spoken.mean(0)
-        apart = spoken - mean
-        weights = classifier.weight - classifier.weight.mean(0)
-        ridge = _RIDGE * apart.square().sum(1).mean() * torch.eye(apart.shape[1])
-        mapped = torch.linalg.solve(apart.t() @ apart + ridge, apart.t() @ weights)
-        head.seen.weight.copy_(conv * scale.unsqueeze(1))
-        head.seen.bias.copy_(norm["bias"] - norm["running_mean"] * scale)
-        head.words.weight.copy_(mapped.t())
-        head.words.bias.copy_(-mean @ mapped)
 
 
 @torch.no_grad()
@@ -161,27 +132,19 @@ def collect(
 
 def fit(head: Presence, rows: Rows, config: PresenceConfig) -> None:
     """Fit the head by binary cross-entropy with equal weights of both classes."""
+    head.inside.set(rows.inside)
+    head.outside.set(rows.outside)
+    head.language.set(rows.language)
+    head.facts.set(rows.facts)
     head.train()
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [*head.joint.parameters(), *head.decide.parameters()], "lr": config.lr},
-            # A small rate preserves words that the rows do not contain.
-            {"params": [*head.seen.parameters(), *head.words.parameters()], "lr": config.lr * config.words_lr},
-        ],
-        weight_decay=config.weight_decay,
-    )
+    optimizer = torch.optim.AdamW(head.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     total = max(1, config.epochs * (len(rows) // config.rows))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
     weight = _balance(rows.present)
     for _ in range(total):
         chosen = torch.randint(len(rows), (config.rows,))
         part = rows[chosen]
-        logit = head.classify(
-            F.dropout(part.inside.float(), config.dropout),
-            F.dropout(part.outside.float(), config.dropout),
-            part.facts,
-            F.dropout(part.language.float(), config.dropout),
-        )
+        logit = _logits(head, part)
         loss = (F.binary_cross_entropy_with_logits(logit, part.present, reduction="none") * weight[chosen]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

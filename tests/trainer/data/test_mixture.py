@@ -70,3 +70,23 @@ def test_clips_are_counted_by_their_annotated_frames(tmp_path: Path, monkeypatch
     for index in range(6):
         assert data[index].image.shape == (48, 48, 3)
     assert sorted(shown) == [(video, index) for video in ("bear", "dog") for index in range(3)]
+
+
+class _Saying:
+    """Frames of which every second one has nothing true to say; all have something absent."""
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        said = ("a thing", "another", "nothing") if rng.random() < 0.5 else ("nothing", "nothing else")
+        masks = np.zeros((len(said), 4, 4), np.bool_)
+        for index, sentence in enumerate(said):
+            masks[index, 2 * index : 2 * index + 2] = not sentence.startswith("nothing")
+        return Sample(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 2), np.float32), masks, said)
+
+
+def test_without_a_share_of_absent_sentences_every_one_is_true() -> None:
+    data = MixtureDataset([(_Saying(), 1)], length=20, queries=3, seed=1, absent_share=0.0, spare=2)
+    for index in range(20):
+        sample = data[index]
+        assert len(sample.expressions) == 5
+        assert set(sample.expressions) == {"a thing", "another"}
+        assert sample.masks.any(axis=(1, 2)).all()
