@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.config import TrainConfig, load_config
 from rvos_edge.trainer.data.config import ComposedSource, DavisSource
@@ -90,7 +91,8 @@ def run_folds(config: TrainConfig, root: Path, output: Path, *, every: int = 4, 
         "videos": {name: row["j"] for name, row in sorted(videos.items())},
         "iterations": config.iterations,
     }
-    (output / "folds.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    with new_file(output / "folds.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 
