@@ -1,7 +1,7 @@
-"""Five folds over the DAVIS training videos: train on four fifths of them, judge on the rest, five times.
+"""Five-fold cross-validation on the DAVIS training videos.
 
-A fold judges a recipe on videos that nothing was chosen on; each begins with the weights that the configuration names,
-so a configuration that begins with a network which has seen the videos makes no honest folds. It is resumable::
+Every fold begins with the weights that the configuration names; these must not have been trained on the videos. A run
+that was interrupted continues when started again::
 
     python -m rvos_edge.benchmarks.folds edge-ablation --root ../shared/data/davis2016-train --output runs/folds
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.config import TrainConfig, load_config
 from rvos_edge.trainer.data.config import ComposedSource, DavisSource
@@ -58,7 +59,7 @@ def without(config: TrainConfig, videos: Sequence[str], root: Path, flow: str) -
 
 
 def run_folds(config: TrainConfig, root: Path, output: Path, *, every: int = 4, console: Console) -> dict[str, Any]:
-    """Train and judge every fold that is not done yet.
+    """Train and evaluate every fold that is not finished.
 
     Args:
         config: The recipe.
@@ -90,7 +91,8 @@ def run_folds(config: TrainConfig, root: Path, output: Path, *, every: int = 4, 
         "videos": {name: row["j"] for name, row in sorted(videos.items())},
         "iterations": config.iterations,
     }
-    (output / "folds.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    with new_file(output / "folds.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 

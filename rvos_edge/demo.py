@@ -120,10 +120,10 @@ def run_demo(
             segmenter.set_queries([*(task.query for task in first[:-1]), changed.query])
 
     sheet, video = folder / "demo.png", folder / "demo.mp4"
-    sinks = open_sinks([lambda: _SheetSink(sheet, frames), lambda: VideoSink(video, SYNTHETIC_FPS)])
-    summary = run_stream(
-        segmenter, source, sinks, frames=frames, on_result=score, keep_partial=False, overlap=Overlap.KEEP
-    )
+    with open_sinks([lambda: _SheetSink(sheet, frames), lambda: VideoSink(video, SYNTHETIC_FPS)]) as sinks:
+        summary = run_stream(
+            segmenter, source, sinks, frames=frames, on_result=score, keep_partial=False, overlap=Overlap.KEEP
+        )
     scores = tuple(task.score() for task in plan)
     report = DemoReport(
         scores=scores,

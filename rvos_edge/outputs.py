@@ -1,7 +1,7 @@
 """The rule for outputs: a file or folder is written where there is none, or where this program wrote the one there.
 
-Files carry a mark that costs readers nothing: a ``tEXt`` chunk in a PNG, a ``free`` box at the end of an mp4, a
-``generator`` in a page, and the keys of a JSON document. A folder is known by all of its files.
+Files carry a mark that costs readers nothing: a ``tEXt`` chunk in a PNG, a ``free`` box at the end of an mp4,
+and the keys of a JSON document. A folder is known by all of its files.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from pathlib import Path
 
 from rvos_edge.errors import UserError
 
-GENERATOR = '<meta name="generator" content="rvos-edge">'
-"""Belongs into the head of every page that is written."""
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_HEAD = len(_PNG_START) + 25
 """Bytes of the signature and the header chunk, which has to be the first."""
@@ -181,8 +179,6 @@ def _is_marked(path: Path) -> bool:
             return True
         if head.startswith(_PNG_START):
             return head[_PNG_HEAD:].startswith(_PNG_MARK)
-        if GENERATOR.encode() in head:
-            return True
         file.seek(max(0, path.stat().st_size - len(_MP4_MARK)))
         if file.read() == _MP4_MARK:
             return True

@@ -52,13 +52,8 @@ def run_single(options: RunOptions) -> None:
             # A live source does not wait while a query learns; the masks of a file are always the same.
             segmenter.set_adapt(options.adapt, background=source.live)
             keys = KeyControls(view=OverlayView(opacity=options.opacity)) if options.window else None
-            sinks = open_sinks(_makers(options, source, keys))
-            try:
+            with open_sinks(_makers(options, source, keys)) as sinks:
                 summary = _run(options, segmenter, source, reopen, sinks, keys)
-            except BaseException:
-                for sink in reversed(sinks):  # those that the loop has finished stay
-                    sink.abort()
-                raise
             console = Console(stderr=options.piped > 0)
             _print_summary(summary, segmenter, source, options, console)
     if summary.failures:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rvos_edge.atomic import write_output
 from rvos_edge.cli.application import BackendOption, BundleOption, DeviceOption, app
+from rvos_edge.outputs import check_inputs, check_outputs, mark_png
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @app.command()
@@ -37,8 +43,11 @@ def teach(
     from rvos_edge.opening import open_segmenter
     from rvos_edge.segmenter import Segmenter
     from rvos_edge.showing import parse_boxes, parse_points, read_shown
-    from rvos_edge.streaming.sources import open_source
+    from rvos_edge.streaming.sources import open_source, source_files
 
+    inputs = [*source_files(source), masks, bundle]
+    check_outputs([output], inputs)
+    check_inputs([] if keep_masks is None else [keep_masks], inputs)
     boxes, points = parse_boxes(box or ()), parse_points(point or ())
     segmenter = open_segmenter(bundle, device=device, backend=backend)
     assert isinstance(segmenter, Segmenter)
@@ -62,16 +71,8 @@ def teach(
     typer.echo(f"Wrote {output}; use it with: rvos-edge run --query @{output}")
 
 
-def _write_masks(folder: Path, masks: list[tuple[str, object]]) -> None:
+def _write_masks(folder: Path, masks: list[tuple[str, NDArray[np.bool_]]]) -> None:
     import cv2
-    import numpy as np
 
-    from rvos_edge.errors import UserError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--keep-masks {folder} cannot be made ({error.strerror}); choose another place.") from error
     for name, mask in masks:
-        if not cv2.imwrite(str(folder / f"{name}.png"), 255 * np.asarray(mask, np.uint8)):
-            raise UserError(f"{folder / name}.png cannot be written; choose another place.")
+        write_output(folder / f"{name}.png", mark_png(cv2.imencode(".png", mask.view("uint8") * 255)[1].tobytes()))

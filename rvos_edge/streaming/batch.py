@@ -161,7 +161,7 @@ class FileProcessor:
             summary = run_stream(
                 self._segmenter,
                 source,
-                open_sinks(makers),
+                stack.enter_context(open_sinks(makers)),
                 frames=job.frames,
                 opacity=job.opacity,
                 overlap=job.overlap,

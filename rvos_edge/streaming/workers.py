@@ -7,7 +7,7 @@ import signal
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
@@ -64,6 +64,7 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs, job), daemon=True)
         self.row: BatchRow | None = None
+        resource_tracker.ensure_running()  # starting it later would lift the block
         with blocked_for_children():  # a signal of the terminal reaches the whole group
             self.process.start()
         theirs.close()  # or the end of the process would not be seen on this end

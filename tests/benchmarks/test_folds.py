@@ -1,4 +1,4 @@
-"""Five folds: every video is judged once, by a network that never saw it."""
+"""Five folds: every video is evaluated once, by a network that was not trained on it."""
 
 from __future__ import annotations
 

@@ -100,6 +100,11 @@ def test_run(arguments: str, words: str, tiny: Path, home: Path) -> None:
         ("eval --dataset davis16 --checkpoint s --root frames --masks frames", "frames is the source itself"),
         ("bench --json s/a.mp4", "s/a.mp4 exists and is something that rvos-edge did not write"),
         ("bench --json s/notes.txt", "s/notes.txt exists and is something that rvos-edge did not write"),
+        ("teach frames/clip --output q --keep-masks frames/clip", "frames/clip is the source itself"),
+        (
+            "teach frames/clip --output package.json",
+            "package.json exists and is something that rvos-edge did not write",
+        ),
         ("train edge --output .", "config.json exists and is something that rvos-edge did not write"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from support.fake_results import make_frame, make_result
 
 from rvos_edge.errors import UserError
-from rvos_edge.outputs import GENERATOR, check_outputs, is_ours, mark_png
+from rvos_edge.outputs import check_outputs, is_ours, mark_png
 from rvos_edge.streaming.sinks import JsonSink, MaskSink, RleSink, Sink, VideoSink, video
 
 
@@ -48,10 +48,9 @@ def test_what_others_write_is_not(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         assert not is_ours(tmp_path / name), name
     (tmp_path / "empty").touch()
-    (tmp_path / "page.html").write_text(f"<!doctype html><head>{GENERATOR}</head>")
     (tmp_path / "figures.json").write_text(json.dumps({"model": "m", "command": "eval"}, indent=2))
     (tmp_path / "marked.png").write_bytes(mark_png(png))
-    assert all(is_ours(tmp_path / name) for name in ("empty", "page.html", "figures.json", "marked.png"))
+    assert all(is_ours(tmp_path / name) for name in ("empty", "figures.json", "marked.png"))
 
 
 def test_a_folder_is_ours_if_all_it_holds_is(tmp_path: Path) -> None:

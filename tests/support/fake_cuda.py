@@ -1,8 +1,9 @@
 """A CUDA device without a GPU: memory is NumPy arrays, streams are queues that run only when somebody waits.
 
-It keeps the promises that CUDA keeps and no others. Work runs as late as it may; with ``eager=True`` the other streams
-run ahead of the one that is waited for, with ``eager=False`` they lag behind, so that a missing fork, join or wait
-gives wrong numbers in one of the two. Memory is checked when work runs. What may not happen during a capture ends it.
+It keeps the promises that CUDA keeps and no others. Work runs as late as it may; with ``eager=True`` other streams run
+ahead of the one that is waited for, with ``eager=False`` they lag behind, so that work on a stream that nothing waits
+for gives wrong numbers in one of the two. Memory is checked when work runs. What may not happen during a capture ends
+it.
 
 Example:
     >>> cuda = FakeCuda()
@@ -28,14 +29,13 @@ from numpy.typing import NDArray
 from rvos_edge.engines.tensorrt.cuda import CudaError
 
 Mark = tuple[int, int]
-"""An event, and the how manieth time it was recorded."""
+"""An event and the number of times that it was recorded."""
 
 
 @dataclass(eq=False)
 class _Op:
     run: Callable[[], None] | None = None
     sets: Mark | None = None
-    waits: Mark | None = None
 
 
 @dataclass(eq=False)
@@ -65,8 +65,6 @@ class _Timeline:
         while queue and until not in self.passed:
             if self._eager:
                 self._others(stream)
-            while not self._ready(queue[0]):
-                assert self._others(stream, steps=1), "streams wait for one another"
             self._run(queue)
 
     def _others(self, stream: int, steps: int = 10**6) -> int:
@@ -75,13 +73,10 @@ class _Timeline:
         while moving and done < steps:
             moving = False
             for other, queue in self.queues.items():
-                if other != stream and queue and self._ready(queue[0]) and done < steps:
+                if other != stream and queue and done < steps:
                     self._run(queue)
                     moving, done = True, done + 1
         return done
-
-    def _ready(self, op: _Op) -> bool:
-        return op.waits is None or op.waits in self.passed
 
     def _run(self, queue: deque[_Op]) -> None:
         op = queue.popleft()

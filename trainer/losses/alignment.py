@@ -74,8 +74,8 @@ def ranked(table: Tensor, others: Tensor, rows: Tensor) -> Tensor:
     own = torch.eye(len(table), dtype=torch.bool, device=table.device)
     logits = table.masked_fill(~(others | own), -torch.inf)
     loss = torch.logsumexp(logits, dim=1) - table.diagonal()
-    judged = rows & others.any(1)
-    return (loss * judged).sum() / judged.sum().clamp(min=1)
+    valid = rows & others.any(1)
+    return (loss * valid).sum() / valid.sum().clamp(min=1)
 
 
 def rivals(share: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:

@@ -34,7 +34,7 @@ class Distillation:
 
     Args:
         model: The network to be trained, as it is now.
-        words: Sentences of which some are asked on every frame; ImageNet's names and their kinds by default.
+        words: Sentences, of which some are queried on every frame; ImageNet's names and their kinds by default.
 
     Example:
         >>> from rvos_edge.trainer.model.presets import model_config
@@ -68,10 +68,10 @@ class Distillation:
         return [[self.words[index] for index in row] for row in drawn]
 
     def __call__(self, logits: Tensor, features: Sequence[Tensor], flow: Tensor | None, sentence: Tensor) -> Tensor:
-        """The loss of a batch, a scalar: the mean divergence over pixels and words, zero where the answers agree.
+        """The loss of a batch, a scalar: the mean divergence over pixels and words, zero where both networks agree.
 
         Args:
-            logits: What the trained network answers, [B,K,2,h,w].
+            logits: Logits of the trained network, [B,K,2,h,w].
             features: C2..C5 of the frames.
             flow: As ``HINet.condition`` takes it.
             sentence: Sentence vectors of the words, [B,K,c_s].
@@ -79,9 +79,9 @@ class Distillation:
         with torch.no_grad():
             levels = (*features[:3], self.teacher.aspp(features[3]))
             language: LanguageVectors = self.teacher.language(sentence)
-            told = _margin(self.teacher.answer(*self.teacher.condition(levels, flow), language))
-        answer, truth = _margin(logits), torch.sigmoid(told)
-        least = F.binary_cross_entropy_with_logits(told, truth)
+            target = _margin(self.teacher.answer(*self.teacher.condition(levels, flow), language))
+        answer, truth = _margin(logits), torch.sigmoid(target)
+        least = F.binary_cross_entropy_with_logits(target, truth)
         return F.binary_cross_entropy_with_logits(answer, truth) - least
 
 

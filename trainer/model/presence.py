@@ -76,7 +76,7 @@ class Presence(nn.Module):
             flow: [B,2,.,.] in pixels, zeros where it was not computed; None without flow.
             language: l_1..l_4, each [B,Q,c_i].
         """
-        return self.judge(*self.pool(margin, features, flow), torch.cat(tuple(language), dim=-1))
+        return self.classify(*self.pool(margin, features, flow), torch.cat(tuple(language), dim=-1))
 
     def pool(self, margin: Tensor, features: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Pooled inputs of the head: C5 inside and outside of the masks, [B,Q,c] each, and statistics of the masks,
@@ -95,7 +95,7 @@ class Presence(nn.Module):
         facts = (sure, area, torch.log(area + 1e-3), share.mean(dim=(2, 3)), peak / 10, mean / 10, *motion)
         return inside, outside, torch.stack(facts, dim=-1)
 
-    def judge(self, inside: Tensor, outside: Tensor, facts: Tensor, language: Tensor) -> Tensor:
+    def classify(self, inside: Tensor, outside: Tensor, facts: Tensor, language: Tensor) -> Tensor:
         """Outputs of ``pool`` and language vectors [B,Q,c_1+..+c_4] -> logits, float32 [B,Q]."""
         drop, dtype = self.dropout, inside.dtype
         words = self.words(drop(self.language(language).to(dtype)))

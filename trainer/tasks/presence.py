@@ -89,7 +89,7 @@ def train_presence(config: PresenceConfig, output: Path, *, console: Console | N
     kept = collect(checkpoint, config.held_out, config, samples=config.samples // 4, console=console)
     fit(head, seen, config)
     calibrate(head, kept)
-    metrics = judged(head, kept)
+    metrics = presence_metrics(head, kept)
     console.print(f"presence on held-out images: {json.dumps(metrics)}", soft_wrap=True)
     checkpoint.card["presence"] = metrics
     save_checkpoint(path, checkpoint)
@@ -177,7 +177,7 @@ def calibrate(head: Presence, rows: Rows) -> None:
 
 
 @torch.no_grad()
-def judged(head: Presence, rows: Rows) -> dict[str, float]:
+def presence_metrics(head: Presence, rows: Rows) -> dict[str, float]:
     """``metrics.reliability`` of the head on rows."""
     probability = torch.sigmoid(_logits(head, rows))
     return reliability(probability.numpy().astype(np.float64), rows.present.numpy() > 0)
@@ -191,7 +191,7 @@ class _Feed:
 
 
 def _logits(head: Presence, rows: Rows) -> Tensor:
-    return head.judge(rows.inside.float(), rows.outside.float(), rows.facts, rows.language.float())
+    return head.classify(rows.inside.float(), rows.outside.float(), rows.facts, rows.language.float())
 
 
 def _balance(present: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import cv2
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.streaming.signals import uninterrupted
 from rvos_edge.streaming.sources import Frame, Tell, tell_stderr
 
 if TYPE_CHECKING:
@@ -44,21 +45,24 @@ class Screen(Protocol):
         """Show a picture, uint8 [H,W,3] BGR, in place of the last one."""
 
 
-def open_sinks(makers: Iterable[Callable[[], Sink]]) -> list[Sink]:
-    """Make several sinks, or none: if one cannot be made, those before it are aborted.
+@contextmanager
+def open_sinks(makers: Iterable[Callable[[], Sink]]) -> Iterator[list[Sink]]:
+    """Make several sinks, or none; all are aborted if the block ends with an error, also with Ctrl-C.
 
     Example:
-        >>> sinks = open_sinks([lambda: VideoSink("out.mp4", 25.0), lambda: JsonSink("out.jsonl")])  # doctest: +SKIP
+        >>> with open_sinks([lambda: VideoSink("out.mp4", 25.0)]) as sinks:  # doctest: +SKIP
+        ...     run_stream(segmenter, source, sinks)
     """
     sinks: list[Sink] = []
     try:
-        for make in makers:
-            sinks.append(make())
+        with uninterrupted():  # a sink is in the list as soon as its file is there
+            for make in makers:
+                sinks.append(make())
+        yield sinks
     except BaseException:
-        for sink in reversed(sinks):
+        for sink in reversed(sinks):  # those that are closed stay
             sink.abort()
         raise
-    return sinks
 
 
 class Outputs:

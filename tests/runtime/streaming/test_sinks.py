@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import cv2
@@ -127,8 +128,19 @@ def test_kind_of_path_is_checked(tmp_path: Path) -> None:
 
 
 def test_several_sinks_or_none(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="must end in"):
-        open_sinks([lambda: JsonSink(tmp_path / "new" / "out.jsonl"), lambda: VideoSink(tmp_path / "out.gif", 25)])
+    makers = [lambda: JsonSink(tmp_path / "new" / "out.jsonl"), lambda: VideoSink(tmp_path / "out.gif", 25)]
+    with pytest.raises(UserError, match="must end in"), open_sinks(makers):
+        pass
+    assert files(tmp_path) == []
+
+
+def test_ctrl_c_before_the_first_frame_leaves_nothing(tmp_path: Path) -> None:
+    def make() -> JsonSink:
+        signal.raise_signal(signal.SIGINT)  # while the file is being made
+        return JsonSink(tmp_path / "new" / "out.jsonl")
+
+    with pytest.raises(KeyboardInterrupt), open_sinks([make]):
+        pass
     assert files(tmp_path) == []
 
 

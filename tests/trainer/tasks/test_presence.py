@@ -16,7 +16,7 @@ from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import small_tokenizer
 from rvos_edge.trainer.model.presence import Presence
 from rvos_edge.trainer.model.presets import model_config
-from rvos_edge.trainer.tasks.presence import Rows, calibrate, fit, judged, train_presence
+from rvos_edge.trainer.tasks.presence import Rows, calibrate, fit, presence_metrics, train_presence
 
 _SYNTHETIC = {"sources": [{"kind": "synthetic", "share": 1.0}], "queries": 4, "absent_share": 0.5}
 
@@ -93,13 +93,13 @@ def test_what_moves_is_read_from_the_flow() -> None:
 def test_it_learns_which_sentences_are_true_and_how_sure_it_may_be() -> None:
     head, rows = _head(), _rows()
     config = _config(Path("unused"), rows=64, epochs=60, lr=0.003, weight_decay=0.01)
-    before = judged(head, rows)
+    before = presence_metrics(head, rows)
     fit(head, rows, config)
     with torch.no_grad():  # far too sure of itself
         head.decide[-1].weight.mul_(8)  # type: ignore[operator]
         head.decide[-1].bias.mul_(8)  # type: ignore[operator]
     calibrate(head, rows)
-    after = judged(head, rows)
+    after = presence_metrics(head, rows)
     assert before["auc"] < 0.7 < 0.9 < after["auc"]
     assert after["ece"] < 0.05
 

@@ -102,11 +102,11 @@ def _apart_by_motion(noun: str, thing: Thing, others: Sequence[Thing], rng: np.r
     motions = [other.motion or (0.0, 0.0) for other in others]
     out = []
     if np.hypot(*thing.motion) > MOVING and all(np.hypot(*m) < STILL for m in motions):
-        told = [
+        phrases = [
             f"{pick(rng, (f'the {noun}', vocabulary.article(noun)))} {move}"
             for move in vocabulary.moves(thing.category)
         ]
-        out.append(pick(rng, (f"the moving {noun}", f"the {noun} that is moving", *told)))
+        out.append(pick(rng, (f"the moving {noun}", f"the {noun} that is moving", *phrases)))
     if np.hypot(*thing.motion) < 0.05 and all(np.hypot(*m) > MOVING for m in motions):
         out.append(pick(rng, (f"the {noun} that is standing still", f"the {noun} that is not moving")))
     dx, dy = thing.motion

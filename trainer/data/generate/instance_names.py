@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
+from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 from rvos_edge.nouns import Nouns, load_nouns
 from rvos_edge.trainer.data.readers.coco import Instance, Picture, read_pictures
@@ -183,9 +183,8 @@ def main() -> None:
     pictures, _ = read_pictures(options.root / "instances.json")
     names = dict(name_pictures(options.root / "images", pictures, Namer(options.weights), console=console))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    part = options.output.with_name(f".{options.output.name}.part")
-    part.write_text(json.dumps({"names": names}) + "\n", encoding="utf-8")
-    os.replace(part, options.output)
+    with new_file(options.output) as part:
+        part.write_text(json.dumps({"names": names}) + "\n", encoding="utf-8")
     console.print(f"{options.output}: {len(names)} objects have narrower names")
 
 

@@ -71,7 +71,7 @@ def finish(scene: LabelledFrame, rng: np.random.Generator, augmentation: Augment
 
 
 def _only_mover(scene: LabelledFrame) -> Thing | None:
-    """The one thing that moves clearly against everything else, judged by the flow."""
+    """The only thing whose flow clearly differs from that of everything else; None without one."""
     height, width = scene.flow.shape[:2]
     unknown = np.zeros((height, width), np.bool_) if scene.ignore is None else _shrunk(scene.ignore, width, height) > 0
     shares = [_shrunk(thing.mask, width, height) for thing in scene.things]

@@ -105,7 +105,7 @@ def absent(
     colour, side = pick(rng, COLOURS), pick(rng, ("left", "right"))
     kind = rng.random()
     if kind < 0.45:
-        return _told(category, single(noun, rng), rng)
+        return _extended(category, single(noun, rng), rng)
     if kind < 0.55:
         many = vocabulary.plural(noun)
         return pick(rng, (many, f"the {many}", f"all the {many}", f"all {many}"))
@@ -142,8 +142,8 @@ def single(noun: str, rng: np.random.Generator) -> str:
     return pick(rng, (*forms, "someone") if noun == "person" else forms)
 
 
-def _told(category: str, phrase: str, rng: np.random.Generator) -> str:
-    """A phrase, at times with what people add to it, true or not: the mask is that of the phrase all the same."""
+def _extended(category: str, phrase: str, rng: np.random.Generator) -> str:
+    """A phrase, at times with an action or colours, which need not be true: the mask remains that of the phrase."""
     actions = vocabulary.actions(category)
     if actions and rng.random() < 0.3:
         phrase = f"{phrase} {pick(rng, actions)}"
@@ -165,13 +165,13 @@ def _of_one(thing: Thing, *, doubt: bool, rng: np.random.Generator, tails: bool)
     if noun in vocabulary.PLURAL_ONLY:
         return [(sentences[0], thing.mask)]
     if tails:
-        sentences = [_told(thing.category, sentences[0], rng)]
+        sentences = [_extended(thing.category, sentences[0], rng)]
     x, _ = thing.centre
     if not doubt and abs(x - 0.5) > 0.2 and rng.random() < 0.4:
         sentences.append(f"the {noun} on the {'left' if x < 0.5 else 'right'}")
     if thing.colour:
         sentence = coloured(noun, thing.colour, rng)
-        sentences.append(_told(thing.category, sentence, rng) if tails else sentence)
+        sentences.append(_extended(thing.category, sentence, rng) if tails else sentence)
     if not doubt:
         sentences += _motions(noun, thing.motion, rng)
     return [(s, thing.mask) for s in sentences]
