@@ -23,6 +23,9 @@ try:
 except ModuleNotFoundError:  # Windows: there temporary names are unique, and no second run is refused
     fcntl = None  # type: ignore[assignment]
 
+_held: set[int] = set()
+"""Locks of this process."""
+
 
 class PendingFile:
     """A file that gets its name by `commit`.
@@ -90,7 +93,7 @@ class PendingFile:
     def _unlock(self) -> None:
         lock, self._lock = self._lock, None
         if lock is not None:
-            os.close(lock)
+            _unlock(lock)
 
 
 @contextlib.contextmanager
@@ -180,7 +183,7 @@ def new_directory(path: Path, *, cache: bool = False) -> Iterator[Path]:
         raise
     finally:
         if lock is not None:
-            os.close(lock)
+            _unlock(lock)
 
 
 def recover(path: Path) -> None:
@@ -202,7 +205,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         if lock is not None:
-            os.close(lock)
+            _unlock(lock)
 
 
 def make_folders(folder: Path) -> list[Path]:
@@ -246,7 +249,7 @@ def _remove_leftovers(path: Path) -> None:
                 shutil.rmtree(other, ignore_errors=True)
             else:
                 other.unlink(missing_ok=True)
-            os.close(lock)
+            _unlock(lock)
 
 
 def _lock(path: Path, output: Path) -> int | None:
@@ -269,7 +272,24 @@ def _lock(path: Path, output: Path) -> int | None:
                 f"{output} is being written by another run; wait for it, or choose another output"
             ) from error
         return None  # a file system without locks, or the other run has just ended
+    _held.add(lock)
     return lock
+
+
+def _unlock(lock: int) -> None:
+    _held.discard(lock)
+    os.close(lock)
+
+
+def _leave_locks_to_the_parent() -> None:
+    # A forked worker that outlives a killed run must not keep its outputs locked.
+    for lock in _held:
+        os.close(lock)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
 
 
 def _replace(temporary: Path, path: Path) -> None:

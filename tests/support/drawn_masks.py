@@ -43,7 +43,7 @@ def random_sequence(seed: int, frames: int = 9) -> tuple[Masks, Masks]:
 
 
 def real_sequence(root: Path, video: str) -> tuple[Masks, Masks]:
-    """Every sixth annotation of a DAVIS-16 video, and the same perturbed, bool [T,480,854]."""
+    """Every sixth annotation of a DAVIS-16 video, and the same perturbed, bool [T,H,W]."""
     rng = np.random.default_rng(len(video))
     paths = sorted((root / "Annotations" / "480p" / video).glob("*.png"))[::6]
     truth = np.stack([cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 0 for path in paths])

@@ -153,7 +153,7 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path, davis: Path
     runs, output = [f"a={checkpoint(tmp_path, STATIC)}"], tmp_path / "out"
     output.mkdir()
     (output / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="not a report"):
+    with pytest.raises(UserError, match="holds what rvos-edge did not write"):
         report(ReportOptions(runs, davis, output=output), quiet(tmp_path))
     assert [path.name for path in output.iterdir()] == ["thesis.txt"]
     (output / "thesis.txt").rename(tmp_path / "thesis.txt")
@@ -186,7 +186,7 @@ def test_a_bundle_stands_beside_the_checkpoints_and_is_no_column(tmp_path: Path,
         (["--run", "a=CHECKPOINT", "--every", "0"], "--every 0 is out of range"),
         (["--run", "a=CHECKPOINT", "--videos", "lucia"], "lucia"),
         (["--run", "a=CHECKPOINT", "--videos", "empty"], "empty"),
-        (["--run", "a=CHECKPOINT", "--output", "CHECKPOINT"], "not a report"),
+        (["--run", "a=CHECKPOINT", "--output", "CHECKPOINT"], "is the source itself"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path: Path, davis: Path, arguments: Sequence[str], message: str) -> None:
