@@ -124,10 +124,10 @@ def _part(card: Mapping[str, Any]) -> str:
     early = f", stopped early (of {planned})" if card.get("interrupted") and planned else ""
     size = (card.get("config", {}).get("data") or {}).get("size")
     extent = f" of {size[0]}x{size[1]}" if size else ""
+    if "presence" in card:
+        return f"- then the presence head, alone: {card['samples']} frames{extent}: {shares}"
     if "samples" in card:
         frames = f"{card['batch']} out of {card['samples']} frames{extent}"
-        if "presence" in card:
-            return f"- then the presence head, alone: {card['samples']} frames{extent}: {shares}"
         return f"- then a prior that has since been left out: {card['iterations']} iterations of {frames}: {shares}"
     return f"- {card['iterations']} iterations of {card.get('batch', '?')} frames{extent}{early}: {shares}"
 
