@@ -97,7 +97,8 @@ def training_history(*cards: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     parts: list[Mapping[str, Any]] = []
     for card in cards:
         own = {key: value for key, value in card.items() if key != "history"}
-        trained = [part for part in (*card.get("history", ()), own) if "iterations" in part or "averaged" in part]
+        told = {"iterations", "averaged", "samples"}
+        trained = [part for part in (*card.get("history", ()), own) if told & set(part)]
         parts += [part for part in trained if part not in parts]
     return [part for part in parts if not any(_is_later(other, part) for other in parts)]
 
@@ -115,15 +116,18 @@ def _part(card: Mapping[str, Any]) -> str:
             return f"- then the margin shifted by {shift:+g}"
         moved = f", the margin shifted by {shift:+g}" if shift else ""
         return f"- then the mean of {card['averaged']} of these runs' checkpoints{moved}"
-    shares = ", ".join(f"{source['name']} {100 * source['share']:.0f} %" for source in card.get("data", ()))
+    kinds: dict[str, float] = {}
+    for source in card.get("data", ()):
+        kinds[source["name"]] = kinds.get(source["name"], 0.0) + source["share"]
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in kinds.items())
     planned = card.get("planned", card.get("config", {}).get("iterations"))
     early = f", stopped early (of {planned})" if card.get("interrupted") and planned else ""
     size = (card.get("config", {}).get("data") or {}).get("size")
     extent = f" of {size[0]}x{size[1]}" if size else ""
+    if "presence" in card:
+        return f"- then the presence head, alone: {card['samples']} frames{extent}: {shares}"
     if "samples" in card:
         frames = f"{card['batch']} out of {card['samples']} frames{extent}"
-        if "presence" in card:
-            return f"- then the presence head, alone: {card['samples']} frames{extent}: {shares}"
         return f"- then a prior that has since been left out: {card['iterations']} iterations of {frames}: {shares}"
     return f"- {card['iterations']} iterations of {card.get('batch', '?')} frames{extent}{early}: {shares}"
 
@@ -230,6 +234,12 @@ def _saw_held_out(part: Mapping[str, Any]) -> bool:
     return any(source["kind"] in ("coco", "composed") and source.get("split") != "train" for source in sources)
 
 
+def _saw_all_davis(part: Mapping[str, Any]) -> bool:
+    """Whether a run was trained on every DAVIS-2016 video that it had."""
+    sources = (part.get("config", {}).get("data") or {}).get("sources", ())
+    return any(source["kind"] in ("davis", "davis16") and source.get("videos") == "all" for source in sources)
+
+
 def _limits(manifest: Manifest, results: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     lines = [
         "## Limits",
@@ -241,6 +251,8 @@ def _limits(manifest: Manifest, results: Mapping[str, Any], card: Mapping[str, A
         lines.append("- There is no motion on the first frame and after a scene cut.")
     if "coco" in results.get("swap", {}) and any(map(_saw_held_out, training_history(card))):
         lines.append("- It was trained on all COCO images, those of the swap test included.")
+    if "davis16" in results and any(map(_saw_all_davis, training_history(card))):
+        lines.append("- It was trained on all DAVIS-2016 training videos: those of the table are not new to it.")
     if any("NC" in licence for licence in [*manifest.licences, *card.get("licences", ())]):
         lines.append("- Some of the training data are for non-commercial use: train on your own data for products.")
     lines.append("- Not a safety component: masks may be wrong, also where the score is high.")

@@ -198,6 +198,35 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
         card_facts(bundle)
 
 
+_REGIONS = {
+    "split": "val",
+    "every": 1,
+    "videos": {},
+    "j": 0.5,
+    "f": 0.5,
+    "shuffled_j": None,
+    "shuffled_foreground": None,
+    "absent_foreground": None,
+}
+
+
+def test_the_card_tells_what_was_learnt_of_words_and_of_presence(bundle: Path) -> None:
+    said = {"auc": 0.9, "ece": 0.04, "found": 0.88, "false": 0.15}
+    row = {"j": 0.61, "absent_foreground": 0.1, "words": 30, "absent": 20, "presence": said}
+    alone = {"j": 0.5, "absent_foreground": 0.1, "words": 3, "absent": 0}
+    words = {"seen": row, "held_out": alone, "pairs": {"share": 0.8, "named_wins": 0.9, "pairs": 12}}
+    data = {"sources": [{"kind": "davis", "videos": "all"}]}
+    trained = {"iterations": 5, "batch": 8, "config": {"data": data}}
+    head = {"samples": 64, "presence": said, "history": [trained]}
+    write_card(bundle, {"words": words, "davis16": _REGIONS}, head)
+    page = (bundle / "README.md").read_text()
+    assert "30 there, 20 not | 61.0 | 90.0 | 4.0 | 88.0 | 15.0 |" in page
+    assert "3 there, 0 not | 50.0 | - | - | - | - |" in page
+    assert "12 pairs in one picture" in page
+    assert "then the presence head, alone: 64 frames" in page
+    assert "those of the table are not new to it" in page
+
+
 def test_options_that_do_not_fit_are_named(tmp_path: Path, davis: Path, bundle: Path) -> None:
     options = {"checkpoint": tmp_path, "dataset": "all", "root": davis}
     for change, message in (
