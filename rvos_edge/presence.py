@@ -1,4 +1,4 @@
-"""Whether what a query asks for is in the frame at all: smoothed over time, with hysteresis."""
+"""Presence of what a query asks for: smoothed over time, with hysteresis."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 _NEWEST = 0.4
 """Weight of the newest frame in the mean over time, of logits."""
-_ENTER, _LEAVE = 0.5, 0.35
-"""A query becomes present above the first and absent below the second: between the two it stays what it was."""
+_ENTER, _LEAVE = 0.2, 0.1
+"""A query becomes present from the first on and absent below the second. Low on purpose, because a mask that is missed
+costs more than one too many: of 2,560 expressions about pictures that no training saw, single frames, 95 % of the true
+ones are at 0.2 or more and 36 % of the absent ones (98 and 53 % at 0.1, 85 and 18 % at 0.5)."""
 _SUREST = 1e-4
 """Probabilities are cut here, so that no single frame decides for seconds."""
 

@@ -40,8 +40,8 @@ class PresenceFilter {
   /// Weight of the newest frame in the mean of logits.
   static constexpr double newest = 0.4;
   /// A query becomes present at the first probability and absent below the second.
-  static constexpr double enter = 0.5;
-  static constexpr double leave = 0.35;
+  static constexpr double enter = 0.2;
+  static constexpr double leave = 0.1;
   /// Probabilities are clipped here, so that one frame does not decide for seconds.
   static constexpr double surest = 1e-4;
 

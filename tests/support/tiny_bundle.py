@@ -358,7 +358,8 @@ def _gating(flow: bool, presence: bool) -> _Graph:
     if presence:
         # How far the words agree with what is there, from 0 to 1.
         agreement = g.add("Mul", g.reduce("ReduceMean", "c2", [2, 3], keepdims=0), "lang1")
-        g.add("Sigmoid", g.add("Sub", g.reduce("ReduceSum", agreement, [1], keepdims=0), g.const(0.7)), out="presence")
+        above = g.add("Sub", g.reduce("ReduceSum", agreement, [1], keepdims=0), g.const(0.7))
+        g.add("Sigmoid", g.add("Mul", above, g.const(8.0)), out="presence")
     return g
 
 
