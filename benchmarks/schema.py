@@ -130,7 +130,7 @@ class Workload(_Strict):
     threads: int | None = None
     """None: the backend's choice."""
     interleaved: bool
-    """Whether backends took turns on the same frames, so that their times are paired."""
+    """True if backends took turns on the same frames, so that their times are paired."""
 
 
 class Machine(_Strict):
@@ -154,7 +154,7 @@ class State(_Strict):
     governors: tuple[str, ...] = ()
     """CPU frequency governors."""
     clocks_locked: bool | None = None
-    """Whether all clocks are fixed, as after ``jetson_clocks``."""
+    """True if all clocks are fixed, as after ``jetson_clocks``."""
     power_mode: str | None = None
     """Power mode of ``nvpmodel`` on a Jetson."""
     temperatures_c: dict[str, float] = Field(default_factory=dict)

@@ -105,7 +105,7 @@ def _temperatures(root: Path) -> dict[str, float]:
 
 
 def _clocks_locked(root: Path, policies: Iterable[Path]) -> bool | None:
-    """Whether minimum and maximum frequency are equal, for the CPU and, on a Jetson, the GPU; None if unknown."""
+    """True if minimum and maximum frequency are equal, for the CPU and, on a Jetson, the GPU; None if unknown."""
     pairs = [(policy / "scaling_min_freq", policy / "scaling_max_freq") for policy in policies]
     gpus = (root / "sys/class/devfreq").glob("*")
     pairs += [

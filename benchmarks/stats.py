@@ -45,7 +45,7 @@ class Ratio:
 
     @property
     def excludes_one(self) -> bool:
-        """Whether the interval lies on one side of 1."""
+        """True if the interval lies on one side of 1."""
         return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
 
 

@@ -24,7 +24,7 @@ LANGUAGE = ("lang1", "lang2", "lang3", "lang4")
 LEVELS = ("c2", "c3", "c4", "v4", "c5")
 """The last one is read by the presence head."""
 COARSE = "coarse"
-"""What ``gating`` calls its margin where ``boundary`` gives a finer one."""
+"""Name of the margin of ``gating`` where ``boundary`` gives a finer one."""
 STATES = {"fmap_prev": "fmap", "hidden": "hidden_next", "coords": "coords_next"}
 
 

@@ -31,7 +31,7 @@ _SMALLEST, _LARGEST = 0.001, 0.6
 """Share of the frame that the mask of a confident frame may cover."""
 _STEPS, _RATE = 60, 0.05
 _FALLEN, _NEWEST = 0.75, 0.1
-"""What was learned is undone when the running mean score, in which the newest frame has the second weight, is below
+"""Learned vectors are dropped when the running mean score, in which the newest frame has the second weight, is below
 this share of what it was."""
 
 Vectors = dict[str, NDArray[np.float32]]
@@ -51,7 +51,7 @@ def check_adapt(adapt: str) -> Adapt:
 
 @dataclass
 class _Course:
-    """How far one query has come."""
+    """Progress of one query."""
 
     sentence: str
     own: Vectors

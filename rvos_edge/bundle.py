@@ -52,7 +52,7 @@ GATING_GRAPH = "gating"
 BOUNDARY_GRAPH = "boundary"
 """Optional graph that aligns the output of ``gating`` with the edges of the image."""
 TEACH_GRAPH = "teach"
-"""Where there is one: loss and gradient in the language vectors of one query, for learning on the device."""
+"""Optional: loss and gradient in the language vectors of one query, for learning on the device."""
 TARGET, WEIGHT, LOSS, GRADIENT = "target", "weight", "loss", "grad"
 """Tensors of ``teach``: the wanted mask and each pixel's weight, float32 [1,1,h,w]; the loss [1]; ``grad1``, ..."""
 TEACH_INPUTS = frozenset({TARGET, WEIGHT})

@@ -62,7 +62,7 @@ class Placement:
 
 
 def place(frame: tuple[int, int], size: tuple[int, int]) -> Placement:
-    """Where a frame goes in the network's input.
+    """Placement of a frame in the network's input.
 
     A frame is stretched to the input's aspect ratio, but by no more than 4/3; beyond that it keeps what is left of its
     own shape and is centred between bars. Extents and places of the bars are multiples of 8 pixels.

@@ -1,4 +1,4 @@
-"""What a segmenter looks for: sentences, and queries that were taught and travel as small files."""
+"""Queries: sentences, and taught queries, which are small files."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class TaughtQuery:
 
 
 Query = str | TaughtQuery
-"""What ``set_queries`` takes."""
+"""A query as ``set_queries`` takes it."""
 
 
 class _QueryFile(StrictModel):

@@ -231,7 +231,7 @@ class Segmenter:
         return self._encoder.encode(sentences)
 
     def features(self, frame: NDArray[np.uint8], previous: NDArray[np.uint8] | None = None) -> Features:
-        """What the queries are answered from: everything that ``gating`` takes of a frame but the language vectors.
+        """Features of a frame: the inputs of ``gating`` other than the language vectors.
 
         The video goes on as if nothing had been asked.
 

@@ -23,14 +23,14 @@ from rvos_edge.text import check_queries
 from rvos_edge.views import make_views
 
 Features = Mapping[str, NDArray[Any]]
-"""What ``gating`` takes of one frame: everything but the language vectors, on the host."""
+"""Inputs of ``gating`` for one frame other than the language vectors, on the host."""
 
 _STEPS, _LOOK = 120, 10
 """Most steps, and how often what was left out is looked at."""
 _RATE, _DECAYS = 0.05, (0.9, 0.999)
 """Adam's."""
 _CANDIDATES = ("the moving object", "a person", "an animal", "a vehicle", "a thing")
-"""Where no sentence is given, learning starts from the one of these that fits best."""
+"""Sentences to start from where none is given; the one that fits best is taken."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Lesson:
 
 
 class Learner(Protocol):
-    """What teaching needs of a segmenter."""
+    """The part of a segmenter that teaching uses."""
 
     @property
     def bundle(self) -> Bundle: ...
@@ -274,7 +274,7 @@ def _in_turn(views: Sequence[Sequence[Lesson]]) -> list[Lesson]:
 def _presence_shift(
     teacher: Teacher, vectors: Vectors, views: Sequence[Sequence[Lesson]], present: Sequence[int]
 ) -> float:
-    """What moves the presence of the shown frames to the right side of one half; 0 without presence."""
+    """Shift of the presence logit that puts the shown frames on the right side of one half; 0 without presence."""
     stacked = {name: vector[None] for name, vector in vectors.items()}
     logits = []
     for lessons in views:

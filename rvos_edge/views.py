@@ -15,7 +15,7 @@ _CLOSER = 0.7
 _MARGIN = 1.3
 """... with this much around it."""
 _GAMMA, _TINT = 0.75, (1.06, 1.0, 0.92)
-"""Of the view in other light: exponent of the brightness, factors of blue, green and red."""
+"""View in other light: exponent of the brightness, factors of blue, green and red."""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def training_history(*cards: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _is_later(card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether a card is that of a later iteration of the same run."""
+    """True if a card is that of a later iteration of the same run."""
     one, two = ({k: v for k, v in part.items() if k not in ("iterations", "interrupted")} for part in (card, other))
     return one == two and card.get("iterations", 0) > other.get("iterations", 0)
 
@@ -229,13 +229,13 @@ _SOURCES = {
 
 
 def _saw_held_out(part: Mapping[str, Any]) -> bool:
-    """Whether a run was trained on the held-out COCO images: with split "all", or before there were splits."""
+    """True if a run was trained on the held-out COCO images: with split "all", or before there were splits."""
     sources = (part.get("config", {}).get("data") or {}).get("sources", ())
     return any(source["kind"] in ("coco", "composed") and source.get("split") != "train" for source in sources)
 
 
 def _saw_all_davis(part: Mapping[str, Any]) -> bool:
-    """Whether a run was trained on every DAVIS-2016 video that it had."""
+    """True if a run was trained on every DAVIS-2016 video that it had."""
     sources = (part.get("config", {}).get("data") or {}).get("sources", ())
     return any(source["kind"] in ("davis", "davis16") and source.get("videos") == "all" for source in sources)
 

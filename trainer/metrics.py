@@ -210,7 +210,7 @@ _RELIABILITY_BINS: Final = 10
 
 
 def reliability(probability: NDArray[np.floating], present: NDArray[np.bool_]) -> dict[str, float]:
-    """How good probabilities [N] are, given what was present, bool [N]; both answers count alike.
+    """Quality of probabilities [N] given the truth, bool [N]; both classes weigh the same.
 
     Returns:
         ``auc``: Area under the ROC curve. ``ece``: Expected calibration error over ten bins of equal width. ``found``

@@ -37,7 +37,7 @@ _SECOND = 1_000_000_000
 
 
 class PipelineError(Exception):
-    """What GStreamer says went wrong."""
+    """The error message of GStreamer."""
 
 
 @dataclass(frozen=True)

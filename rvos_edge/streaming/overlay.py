@@ -19,12 +19,12 @@ Image = NDArray[np.uint8]
 
 _FONT_OF_WEIGHT_500 = 500
 _BACKING = 0.35
-"""How much of the picture shines through behind text."""
+"""Share of the picture that shines through behind text."""
 
 
 @dataclass(frozen=True)
 class OverlayView:
-    """How people want to see a stream; it changes the pictures and no mask.
+    """Display settings of a stream; they change the pictures, not the masks.
 
     Attributes:
         opacity: Of the masks, 0 to 1.

@@ -52,7 +52,7 @@ def real(folder: Path, frames: int, changes: dict[int, tuple[str, ...]]) -> list
 
 
 def run_cpp(probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions, folder: Path) -> list[dict[str, Any]]:
-    """What the C++ library makes of them, with ``masks`` and ``margins`` added to its lines."""
+    """Results of the C++ library, with ``masks`` and ``margins`` added to its lines."""
     frames, masks = folder / "frames.raw", folder / "masks.raw"
     with frames.open("wb") as file:
         for step in steps:

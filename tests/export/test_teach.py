@@ -35,7 +35,7 @@ def test_its_loss_and_gradients_are_those_of_autograd(taught: Path) -> None:
 
 
 def test_a_query_learns_with_it(taught: Path, checkpoint: Path) -> None:
-    """Of a network that was never trained: whatever it answers, it answers better after a look."""
+    """Even an untrained network answers better after one shown frame."""
     segmenter = rvos_edge.open(taught, device="cpu", backend="onnxruntime", threads=1)
     assert isinstance(segmenter, Segmenter)
     frame = next(iter(SyntheticCamera(seed=3, size=(64, 96)))).image

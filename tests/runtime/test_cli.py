@@ -40,7 +40,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """Where everything is written; it does not exist yet."""
+    """Folder of the outputs; it does not exist yet."""
     return tmp_path / "out"
 
 

@@ -1,4 +1,4 @@
-"""What is absent has no mask; one frame's doubt changes nothing."""
+"""An absent query has no mask; one doubtful frame changes nothing."""
 
 from __future__ import annotations
 

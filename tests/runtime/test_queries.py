@@ -87,7 +87,7 @@ def test_a_query_of_another_network_is_refused_with_the_remedy(tiny: Path, tmp_p
 
 
 def test_an_export_of_the_same_weights_takes_it(tiny: Path, tmp_path: Path) -> None:
-    """What counts are the network's weights: not the file of the checkpoint, nor the graphs."""
+    """The network's weights identify it, not the checkpoint's file nor the graphs."""
     other = write_tiny_bundle(tmp_path / "other", size=(96, 128))
     write_manifest(other, read_manifest(other).model_copy(update={"checkpoint_sha256": "3" * 64}))
     segmenter = rvos_edge.open(other, device="cpu", backend="onnxruntime", threads=1)

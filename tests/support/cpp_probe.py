@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VARIABLE = "RVOS_EDGE_CPP_PROBE"
-"""Where the executable is, if not in the build folder of the preset ``release``."""
+"""Path of the executable, if it is not in the build folder of the preset ``release``."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Probe:
     path: Path
 
     def __call__(self, *words: str, data: bytes | str = b"") -> bytes:
-        """What it writes for a command and standard input."""
+        """Output for a command and standard input."""
         given = data.encode() if isinstance(data, str) else data
         result = subprocess.run([str(self.path), *words], input=given, capture_output=True, check=False)
         assert result.returncode == 0, result.stderr.decode()

@@ -1,4 +1,4 @@
-"""What tests of live sources share: waiting for something, a camera that is played, H.264 files with chosen times."""
+"""Helpers for tests of live sources: waiting for something, a camera that is played, H.264 files with chosen times."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def check_dataset(name: str, root: Path, *, expressions: Path | None = None) -> 
 
 
 def is_complete(findings: Sequence[DataFinding]) -> bool:
-    """Whether everything that is needed is present."""
+    """True if everything that is needed is present."""
     return not any(finding.missing and finding.needed for finding in findings)
 
 

@@ -55,7 +55,7 @@ class FlowCache:
         return {**self.__dict__, "_open": {}}
 
     def has(self, video: str, frames: Sequence[Path]) -> bool:
-        """Whether the video's flow is stored, computed with this key from these frames."""
+        """True if the video's flow is stored, computed with this key from these frames."""
         facts = self._facts(video)
         return facts is not None and self._mismatch(facts, frames) is None
 

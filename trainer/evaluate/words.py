@@ -74,7 +74,7 @@ def evaluate_words(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Metrics:
-    """How well single nouns are answered on held-out pictures.
+    """Score single nouns on held-out pictures.
 
     Args:
         predictor: The model.

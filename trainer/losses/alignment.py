@@ -79,7 +79,7 @@ def ranked(table: Tensor, others: Tensor, rows: Tensor) -> Tensor:
 
 
 def rivals(share: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
-    """Whether expression j surely does not name region i: bool [N,N], N = B*Q."""
+    """True if expression j surely does not name region i: bool [N,N], N = B*Q."""
     flat = [text for row in expressions for text in row]
     queries = len(expressions[0])
     common = torch.einsum("bihw,bjhw->bij", share, share)
@@ -95,7 +95,7 @@ def rivals(share: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
 
 
 def _unlike(sentences: Sequence[str]) -> Tensor:
-    """Whether two expressions of different frames surely name different categories, by their words: bool [N,N]."""
+    """True if two expressions of different frames surely name different categories, by their words: bool [N,N]."""
     named = [vocabulary.concepts(sentence) for sentence in sentences]
     column = {category: index for index, category in enumerate(sorted(frozenset().union(*named)))}
     says, alike = (torch.zeros(len(sentences), len(column) + 1) for _ in range(2))

@@ -69,7 +69,7 @@ class ReportRun:
     is_bundle: bool = False
 
     def plays(self, role: Role) -> bool:
-        """Whether this is a checkpoint of the variant; bundles are no columns of an ablation."""
+        """True if this is a checkpoint of the variant; bundles are no columns of an ablation."""
         return not self.is_bundle and (self.fusion, self.flow) == (role.fusion, role.flow)
 
     @property

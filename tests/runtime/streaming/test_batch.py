@@ -81,7 +81,7 @@ def run(bundle: Path, source: object, out: Path, *more: object) -> Result:
 
 
 def contents(out: Path) -> dict[str, Any]:
-    """What a batch wrote, without what time leaves in it."""
+    """Outputs of a batch without times."""
     found: dict[str, Any] = {}
     for path in sorted(path for path in out.rglob("*") if path.is_file() and path.name != LEDGER_NAME):
         content: Any = path.read_bytes()
@@ -97,7 +97,7 @@ def contents(out: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def single(tiny: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What one process writes for all clips."""
+    """Outputs of one process for all clips."""
     out = tmp_path_factory.mktemp("single")
     result = run(tiny, clips / "*.mp4", out, "--threads", 1)
     assert result.exit_code == 0, result.output
@@ -223,7 +223,7 @@ def test_a_bug_is_told_too_and_the_exit_code_tells_it_from_bad_input(
 
 
 def test_a_worker_that_dies_costs_its_file_alone(tiny: Path, clips: Path, tmp_path: Path) -> None:
-    """As when memory runs out."""
+    """An error as when memory runs out."""
     rows = make_rows([stuck(tmp_path / "stuck"), *sorted(clips.iterdir())])
     done: list[BatchRow] = []
     results = process_files(

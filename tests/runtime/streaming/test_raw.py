@@ -133,7 +133,7 @@ def test_terminal_is_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_stdin_as_it_is_and_as_a_live_source() -> None:
-    """As a live source the pipe is emptied at the speed it comes, and only the newest frame is handed out."""
+    """A live pipe is emptied as it comes, and only the newest frame is handed out."""
     script = (
         "import sys, time\n"
         "from rvos_edge.streaming.sources import RawFormat, open_source\n"

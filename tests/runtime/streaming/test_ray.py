@@ -26,7 +26,7 @@ pytestmark = pytest.mark.ray
 
 
 def contents(out: Path) -> dict[str, Any]:
-    """What a batch wrote, without what time leaves in it."""
+    """Outputs of a batch without times."""
     found: dict[str, Any] = {}
     for path in sorted(path for path in out.rglob("*") if path.suffix in (".png", ".jsonl") and path.is_file()):
         if path.name.startswith("."):

@@ -1,4 +1,4 @@
-"""What a terminal shows while a stream runs, and that nothing else gets to see it."""
+"""The status on a terminal while a stream runs; pipes and files get none."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_pyav_without_h264_gives_way_to_opencv(tmp_path: Path, monkeypatch: pyte
 
 
 class Disk:
-    """What `shutil.disk_usage` says is free."""
+    """Free space as `shutil.disk_usage` reports it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
         self.free = free

@@ -1,4 +1,4 @@
-"""How videos are run and scored, on data sets in memory."""
+"""Running and scoring videos, on data sets in memory."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_a_sentence_that_may_be_true_elsewhere_is_no_rival() -> None:
     masks[1] = 0  # the second frame has sentences but no region: it lends rivals only
 
     def through_ranks(expressions: list[list[str]]) -> bool:
-        """Whether the second frame's vision matters to what its sentences learn from the first frame's regions."""
+        """True if the second frame's vision matters to what its sentences learn from the first frame's regions."""
         spoken = language.clone().requires_grad_()
         torch.manual_seed(0)
         head = Alignment(channels=_C)

@@ -1,4 +1,4 @@
-"""What looks and moves like the first guess of an object joins it."""
+"""Places that look and move like the first guess of an object join it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_what_looks_the_same_joins_the_guess() -> None:
 
 
 def test_what_rests_beside_what_moves_leaves_the_guess() -> None:
-    """As a scooter that is parked beside one that drives, where both were guessed."""
+    """A scooter that is parked beside one that drives, where both were guessed."""
     parked, driving = torch.zeros(2, 16, 16, dtype=torch.bool)
     parked[2:5, 2:6] = True
     driving[6:14, 6:14] = True

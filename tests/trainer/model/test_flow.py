@@ -36,7 +36,7 @@ def _tensor(frame: NDArray[np.uint8]) -> Tensor:
 
 
 def _warp(frame: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """What the flow's own frame would look like if it were made of ``frame``."""
+    """The current frame reconstructed from ``frame`` by the flow."""
     rows, columns = np.indices(flow.shape[1:], np.float32)
     warped = cv2.remap(frame, columns + flow[0], rows + flow[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return np.asarray(warped, np.uint8)

@@ -29,7 +29,7 @@ def _image(mask: Tensor) -> Tensor:
 
 
 def _coarse(mask: Tensor, *, sure: float = 4.0) -> Tensor:
-    """What a decoder at stride 4 that has learnt the mask, but no detail, would say: logits [1,1,2,h,w]."""
+    """Logits of a decoder at stride 4 that has learnt the mask but no detail: [1,1,2,h,w]."""
     blurred = F.avg_pool2d(mask.float()[None, None], 12, stride=4, padding=4)
     margin = sure * (2 * blurred - 1)
     return torch.cat([-margin / 2, margin / 2], dim=1).unsqueeze(1)

@@ -251,14 +251,14 @@ def _pastable(picture: Picture, instance: Instance) -> bool:
 
 
 def _in_one_piece(mask: NDArray[np.bool_]) -> bool:
-    """Whether a mask [H,W] is one region, but for specks: not an object in front of which something stands."""
+    """True if a mask [H,W] is one region, but for specks: not an object in front of which something stands."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
     return len(areas) > 0 and float(areas.max()) > 0.9 * float(areas.sum())
 
 
 def _may_take_objects(scene: LabelledFrame) -> bool:
-    """Whether nothing of a scene could be confused with a thing known by its narrower names alone.
+    """True if nothing of a scene could be confused with a thing known by its narrower names alone.
 
     They are mostly animals, of kinds that no data set annotates; so the scene is one that surely has no animal.
     """

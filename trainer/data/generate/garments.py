@@ -1,4 +1,4 @@
-"""What people wear and in which colour, from garments labelled per pixel (Clothing Co-Parsing)."""
+"""Garments and their colours, from garments labelled per pixel (Clothing Co-Parsing)."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Garments:
         self._pictures = frozenset(one.stem for one in folder.glob("*.png"))
 
     def has(self, picture: str) -> bool:
-        """Whether there are labels of a picture, named by its file without the ending."""
+        """True if there are labels of a picture, named by its file without the ending."""
         return picture in self._pictures
 
     def traits(self, picture: str, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[str, ...]:
-        """What follows "the person" truly: "in a red dress", "with a black bag"; nothing without labels.
+        """True phrases to follow "the person": "in a red dress", "with a black bag"; nothing without labels.
 
         Args:
             picture: name of the picture's file without its ending.

@@ -50,7 +50,7 @@ def _by_name_or_trait(noun: str, thing: Thing, others: Sequence[Thing], rng: np.
 
 
 def _worn(trait: str, other: Thing) -> bool:
-    """Whether a trait may be true of another thing too: the same garment, unless both colours are known and differ."""
+    """True if a trait may be true of another thing too: the same garment, unless both colours are known and differ."""
     *colour, garment = trait.split()[2:] if trait.split()[1] in ("a", "an") else trait.split()[1:]
     for theirs in other.traits:
         words = theirs.split()[2:] if theirs.split()[1] in ("a", "an") else theirs.split()[1:]
@@ -143,6 +143,6 @@ def _by_place(noun: str, group: Sequence[Thing], rng: np.random.Generator) -> li
 
 
 def _ahead(thing: Thing, group: Sequence[Thing], axis: int, end: int) -> bool:
-    """Whether both edges of a thing along an axis lie before (end 0) or beyond (end 1) those of all the others."""
+    """True if both edges of a thing along an axis lie before (end 0) or beyond (end 1) those of all the others."""
     sign = 1 - 2 * end
     return all(sign * thing.box[edge] <= sign * other.box[edge] for other in group for edge in (axis, axis + 2))

@@ -41,11 +41,11 @@ class HeldOut:
         self._pattern = re.compile(rf"\b(?:{words})\b")
 
     def says(self, sentence: str) -> bool:
-        """Whether a sentence has a held-out word, a synonym or a plural in it."""
+        """True if a sentence has a held-out word, a synonym or a plural in it."""
         return self._pattern.search(sentence.lower()) is not None
 
     def covers(self, noun: str) -> bool:
-        """Whether a noun is held out or means something narrower: "a dalmatian" where "dog" is held out."""
+        """True if a noun is held out or means something narrower: "a dalmatian" where "dog" is held out."""
         nouns = load_nouns()
         rows = {nouns.categories.get(noun), *(found.row for found in nouns.find(noun))} - {None}
         wider = {one for row in rows if row is not None for one in (row, *nouns.above(row))}

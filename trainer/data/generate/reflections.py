@@ -1,4 +1,4 @@
-"""What an object leaves on the ground: a mirror image in water, or a shadow. It moves along and is no part of it."""
+"""Traces of an object on the ground: a mirror image in water, or a shadow. It moves along and is no part of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Ground:
-    """How the ground shows a second time what stands on it.
+    """A second image, on the ground, of what stands there.
 
     Args:
         base: row where it stands, pixels from the top.

@@ -127,7 +127,7 @@ def flip_words(sentence: str) -> str:
 
 
 def place_holds(sentence: str, mask: NDArray[np.bool_]) -> bool:
-    """Whether "on the left", "in the middle" and the like are true of a mask [H,W]; other sentences hold."""
+    """True if "on the left", "in the middle" and the like are true of a mask [H,W]; other sentences hold."""
     words = _PLACE_PATTERN.findall(sentence)
     if not words or not mask.any():
         return True
@@ -218,7 +218,7 @@ def _of_riders(things: Sequence[Thing], doubtful: frozenset[str], rng: np.random
 
 
 def _sits_on(person: Thing, mount: Thing) -> bool:
-    """Whether a person is over its mount and does not stand on the same ground."""
+    """True if a person is over its mount and does not stand on the same ground."""
     height = mount.box[3] - mount.box[1]
     over = person.centre[1] < mount.centre[1] and mount.box[0] < person.centre[0] * person.mask.shape[1] < mount.box[2]
     return over and person.box[3] <= mount.box[3] + 0.1 * height

@@ -1,4 +1,4 @@
-"""What is known of one object of a frame, and the words that speak of it alone."""
+"""One object of a frame, its properties, and the words for it alone."""
 
 from __future__ import annotations
 

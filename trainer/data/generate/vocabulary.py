@@ -131,7 +131,7 @@ def names(category: str) -> tuple[str, ...]:
 
 
 def is_known(category: str) -> bool:
-    """Whether a data set's category can be spoken of; "object" is one that has no name."""
+    """True if a data set's category can be spoken of; "object" is one that has no name."""
     return category in COCO_CATEGORIES or category == "object"
 
 
@@ -144,7 +144,7 @@ def kinds_of(*names: str) -> frozenset[str]:
 
 
 def actions(category: str) -> tuple[str, ...]:
-    """What things of a category are said to do; nothing for what only lies about."""
+    """Actions of things of a category; nothing for what only lies about."""
     kind = "animal" if category in ANIMALS else "vehicle" if category in VEHICLES else category
     return _ACTIONS.get("bird" if category == "bird" else kind, ())
 
@@ -189,7 +189,7 @@ def absent_categories(present: Iterable[str]) -> list[str]:
 
 
 def surely_absent(sentence: str, present_categories: Iterable[str], present_sentences: Sequence[str]) -> bool:
-    """Whether a sentence names nothing that the picture may hold, judged by its words alone.
+    """True if a sentence names nothing that the picture may hold, judged by its words alone.
 
     Args:
         sentence: the candidate, for example an expression of another video.

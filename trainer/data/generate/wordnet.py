@@ -157,7 +157,7 @@ class WordNet:
         return None
 
     def is_plain(self, lemma: str) -> bool:
-        """Whether a lemma is a singular of English words, and not the Latin name of a species."""
+        """True if a lemma is a singular of English words, and not the Latin name of a species."""
         parts = re.split(r"[ -]", lemma)
         plural = len(lemma) > 4 and lemma.endswith("s") and lemma[:-1] in self.senses
         return all(part in self.words for part in parts) and len({*parts}) == len(parts) and not plural
@@ -286,7 +286,7 @@ def _add_common(table: _Table, kinds: int) -> None:
 
 
 def _senses(table: _Table, categories: set[int]) -> dict[str, int]:
-    """Of a word with several meanings in the file, the row of a category or that which WordNet lists first."""
+    """Row of a word with several meanings: that of a category, else the one WordNet lists first."""
     rows: dict[str, list[int]] = defaultdict(list)
     for row, words in enumerate(table.words):
         for word in words:

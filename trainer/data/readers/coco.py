@@ -57,7 +57,7 @@ class Instance:
     names: tuple[str, ...] = ()
 
     def mask(self, size: tuple[int, int], view: CropView | None = None) -> NDArray[np.bool_]:
-        """Its mask, bool [H,W], in the image of ``size`` or in a view of it."""
+        """The mask, bool [H,W], in the image of ``size`` or in a view of it."""
         if self.rle is not None:
             whole = decode_mask(self.rle, size)
             return whole if view is None else view.mask(whole)
@@ -202,11 +202,11 @@ class CocoDataset:
         return near, tuple(c for c in free if self.kinds.get(c) not in kinds)
 
     def has_labels(self, picture: Picture) -> bool:
-        """Whether the garments of a picture are labelled."""
+        """True if the garments of a picture are labelled."""
         return self._garments is not None and self._garments.has(Path(picture.file).stem)
 
     def traits(self, picture: Picture, instance: Instance, image: NDArray[np.uint8]) -> tuple[str, ...]:
-        """What a person wears, "in a red dress", seen in the picture's image, BGR uint8 [H,W,3]."""
+        """Garments of a person, such as "in a red dress", with colours from the picture's image, BGR uint8 [H,W,3]."""
         if self._garments is None or instance.category != "person":
             return ()
         return self._garments.traits(Path(picture.file).stem, image, instance.mask(picture.size))
@@ -264,12 +264,12 @@ class CocoDataset:
 
 
 def is_held_out(file_name: str) -> bool:
-    """Whether a picture is kept from training so that the sentence test can use it: about one in seven, by its name."""
+    """True if a picture is kept from training so that the sentence test can use it: about one in seven, by its name."""
     return hashlib.sha256(Path(file_name).name.encode()).digest()[0] < 38
 
 
 def touches_border(mask: NDArray[np.bool_]) -> bool:
-    """Whether a mask [H,W] reaches the border of its image."""
+    """True if a mask [H,W] reaches the border of its image."""
     return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
 
 

@@ -67,7 +67,7 @@ def check_sizes(mask: tuple[int, ...], image: tuple[int, ...], where: Path) -> N
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether the data are complete; decoders fill the rest of a truncated file with grey."""
+    """True if the data are complete; decoders fill the rest of a truncated file with grey."""
     if data.startswith(b"\xff\xd8"):
         return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
     if data.startswith(b"\x89PNG"):

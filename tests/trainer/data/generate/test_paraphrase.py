@@ -1,4 +1,4 @@
-"""What is added to a sentence leaves the kind of thing it names alone."""
+"""Additions to a sentence keep the kind of thing that it names."""
 
 from __future__ import annotations
 

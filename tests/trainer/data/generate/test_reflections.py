@@ -1,4 +1,4 @@
-"""What water and light show of an object lies on the ground, not in its mask."""
+"""Reflections and shadows lie on the ground, not in the object's mask."""
 
 from __future__ import annotations
 
