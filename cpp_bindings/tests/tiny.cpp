@@ -84,7 +84,7 @@ class TinyGraph final : public Graph {
     }
   }
 
-  /// margin: c2 times the number of words.
+  /// margin: c2 times the number of words; presence: the less, the more words.
   void gate() {
     const auto queries = static_cast<std::size_t>(board_.shape("margin")[0]);
     for (std::size_t query = 0; query < queries; ++query) {
@@ -92,7 +92,8 @@ class TinyGraph final : public Graph {
         floats(board_, "margin")[query * cells + i] = floats(board_, "c2")[i] * floats(board_, "lang1")[2 * query];
       }
       if (board_.contains("presence")) {
-        floats(board_, "presence")[query] = 1 / (1 + floats(board_, "lang1")[2 * query]);
+        const float words = floats(board_, "lang1")[2 * query];
+        floats(board_, "presence")[query] = 1 / (1 + words * words);
       }
     }
   }
