@@ -28,7 +28,7 @@ _STORAGE: dict[str, Storage] = {
     "flow_step": "float16",
     "flow_up": "float16",
     "gating": "float16",
-    "teach": "float16",
+    "teach": "float32",
     "boundary": "float32",
 }
 

@@ -22,7 +22,7 @@ class PresenceFilter:
 
     Example:
         >>> presence = PresenceFilter([0.0])
-        >>> [bool(presence.update(np.array([p], np.float32))[1][0]) for p in (0.9, 0.4, 0.4, 0.1, 0.1, 0.1)]
+        >>> [bool(presence.update(np.array([p], np.float32))[1][0]) for p in (0.9, 0.14, 0.14, 0.02, 0.02, 0.02)]
         [True, True, True, True, False, False]
     """
 

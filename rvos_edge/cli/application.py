@@ -54,7 +54,12 @@ class _Commands(TyperGroup):
             raise typer.Exit(130) from None
         except UserError as error:
             message = str(error)
-        except ModuleNotFoundError as error:
+        except ImportError as error:
+            # An extension module that is interrupted while it loads reports that as an import that failed.
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise typer.Exit(130) from None
+            if not isinstance(error, ModuleNotFoundError):
+                raise
             extra = _EXTRAS.get((error.name or "").partition(".")[0])
             if extra is None:
                 raise
