@@ -19,7 +19,7 @@ from support.tiny_bundle import write_tiny_bundle
 from rvos_edge.streaming.batch import BatchJob, make_rows
 from rvos_edge.streaming.workers import process_files
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "ray_batch.py"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "ray_batch.py"
 QUERIES = ("the red ball", "a black car")
 
 pytestmark = pytest.mark.ray
