@@ -94,3 +94,9 @@ def test_openvino_starts_no_process_when_it_is_imported(tmp_path: Path) -> None:
         "assert not started\n"
     )
     _run(["-c", code], tmp_path)
+
+
+def test_the_cpp_runtime_leaves_nothing_and_connects_to_nobody(tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rvos_edge_cpp", reason="needs the C++ module: pip install ./cpp_bindings")
+    code = "import sys, rvos_edge_cpp; rvos_edge_cpp.Segmenter(sys.argv[1]).set_queries(['the dog'])"
+    _run(["-c", code, str(tiny)], tmp_path)
