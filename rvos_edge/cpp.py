@@ -123,16 +123,14 @@ class CppSegmenter:
         """Choose if results contain the flow, from the next frame on."""
         self._cpp.set_keep_flow(keep)
 
-    def check_queries(self, queries: Sequence[str]) -> tuple[str, ...]:
+    def check_queries(self, queries: Sequence[Query]) -> tuple[str, ...]:
         """Normalise queries and check that ``set_queries`` would accept them; errors as in ``Segmenter``."""
-        found: tuple[str, ...] = self._cpp.check_queries(queries)
+        found: tuple[str, ...] = self._cpp.check_queries(_as_strings(queries))
         return found
 
     def set_queries(self, queries: Sequence[Query]) -> None:
-        """Set the queries from the next frame on; errors as in ``Segmenter``, and taught queries are refused."""
-        if any(isinstance(query, TaughtQuery) for query in queries):
-            raise UserError("the C++ runtime takes no taught queries; use --runtime python.")
-        self._cpp.set_queries(queries)
+        """Set the queries from the next frame on; errors as in ``Segmenter``."""
+        self._cpp.set_queries(_as_strings(queries))
 
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:
         """Nothing changes: queries of the C++ runtime do not adapt; errors as in ``Segmenter``."""
@@ -158,6 +156,16 @@ class CppSegmenter:
             found.presence,
             found.present,
         )
+
+
+def _as_strings(queries: Sequence[Query]) -> object:
+    """Queries as the module takes them: a taught one is the JSON of its file, and no sentence may name a file."""
+    if isinstance(queries, (str, bytes)):
+        return queries  # refused there
+    for query in queries:
+        if isinstance(query, str) and query.startswith(("@", "{")):
+            raise UserError(f"a sentence does not begin with '{query[0]}'; load a file with TaughtQuery.load.")
+    return [query.to_json() if isinstance(query, TaughtQuery) else query for query in queries]
 
 
 def _decision(found: Any | None) -> FlowDecision | None:

@@ -69,7 +69,7 @@ class SegmenterProtocol(Protocol):
         """Choose if results contain the flow, from the next frame on."""
         ...
 
-    def check_queries(self, queries: Sequence[str]) -> tuple[str, ...]:
+    def check_queries(self, queries: Sequence[Query]) -> tuple[str, ...]:
         """Normalise queries and check that ``set_queries`` would accept them; the current queries stay.
 
         Raises:

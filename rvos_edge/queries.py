@@ -61,29 +61,31 @@ class TaughtQuery:
         """The name, or else the sentence: what results call it."""
         return self.name or self.sentence
 
-    def save(self, path: str | Path) -> None:
-        """Write the query as a file of JSON of at most 4 kB; it holds no pixels.
+    def to_json(self) -> str:
+        """The query as a document of JSON of at most 4 kB; it holds no pixels.
 
         Raises:
-            UserError: The file cannot be written, or would be larger.
+            UserError: It would be larger.
         """
-        document = _QueryFile(
-            format_version=QUERY_FORMAT,
-            network=self.network,
-            name=self.name,
-            sentence=self.sentence,
-            shots=self.shots,
-            j=self.j,
-            sentence_j=self.sentence_j,
-            presence_shift=self.presence_shift,
-            vectors={
-                name: base64.b64encode(vector.astype("<f4").tobytes()).decode() for name, vector in self.vectors.items()
-            },
-        )
+        facts = {name: getattr(self, name) for name in _QueryFile.model_fields if name != "format_version"}
+        vectors = {
+            name: base64.b64encode(vector.astype("<f4").tobytes()).decode() for name, vector in self.vectors.items()
+        }
+        document = _QueryFile.model_construct(**{**facts, "format_version": QUERY_FORMAT, "vectors": vectors})
         text = document.model_dump_json(indent=1) + "\n"
         if len(text.encode()) > LARGEST_FILE:
-            raise UserError(f"{path} would be larger than {LARGEST_FILE} bytes; give a shorter name or sentence.")
-        write_output(Path(path), text)
+            raise UserError(
+                f"the file of the query would be larger than {LARGEST_FILE} bytes; give a shorter name or sentence."
+            )
+        return text
+
+    def save(self, path: str | Path) -> None:
+        """Write ``to_json`` to a file.
+
+        Raises:
+            UserError: The file cannot be written, or would be larger than 4 kB.
+        """
+        write_output(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> TaughtQuery:
@@ -92,42 +94,43 @@ class TaughtQuery:
         Raises:
             UserError: The file is missing, no query, damaged or of another format version.
         """
-        path = Path(path)
         try:
-            if path.stat().st_size > LARGEST_FILE:
-                raise UserError(f"{path} is larger than {LARGEST_FILE} bytes and no query; give a file of 'teach'.")
-            content = json.loads(path.read_text(encoding="utf-8"))
+            with Path(path).open("rb") as file:
+                return cls.from_json(file.read(LARGEST_FILE + 1), str(path))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); make it with: rvos-edge teach") from error
+
+    @classmethod
+    def from_json(cls, data: bytes, name: str = "the file") -> TaughtQuery:
+        """Read the bytes of a query's file; errors call it ``name``.
+
+        Raises:
+            UserError: They are no query, damaged or of another format version.
+        """
+        if len(data) > LARGEST_FILE:
+            raise UserError(f"{name} is larger than {LARGEST_FILE} bytes and no query; give a file of 'teach'.")
+        damaged = f"{name} is not a taught query or is damaged; make it again with: rvos-edge teach"
+        try:
+            content = json.loads(data)
             version = content.get("format_version") if isinstance(content, dict) else None
             if version is not None and version != QUERY_FORMAT:
                 raise UserError(
-                    f"{path} has format version {version}, this version reads {QUERY_FORMAT}; teach it again."
+                    f"{name} has format version {version}, this version reads {QUERY_FORMAT}; teach it again."
                 )
             document = _QueryFile.model_validate(content)
             vectors = {
-                name: np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
-                for name, text in document.vectors.items()
+                key: np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
+                for key, text in document.vectors.items()
             }
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}); make it with: rvos-edge teach") from error
         except UserError:
             raise
-        except ValueError as error:  # JSON, Unicode, base64 and pydantic raise kinds of it
-            raise UserError(
-                f"{path} is not a taught query or is damaged; make it again with: rvos-edge teach"
-            ) from error
+        except (ValueError, RecursionError) as error:  # JSON, Unicode, base64 and pydantic raise kinds of the first
+            raise UserError(damaged) from error
         if not all(np.isfinite(vector).all() for vector in vectors.values()):
-            raise UserError(f"{path} holds numbers that are not finite; make it again with: rvos-edge teach")
+            raise UserError(f"{name} holds numbers that are not finite; make it again with: rvos-edge teach")
         (sentence,) = check_queries([document.sentence])
-        return cls(
-            sentence=sentence,
-            vectors=vectors,
-            network=document.network,
-            name=document.name,
-            shots=document.shots,
-            j=document.j,
-            sentence_j=document.sentence_j,
-            presence_shift=document.presence_shift,
-        )
+        facts = {key: getattr(document, key) for key in _QueryFile.model_fields if key != "format_version"}
+        return cls(**{**facts, "sentence": sentence, "vectors": vectors})
 
     def named(self, name: str) -> TaughtQuery:
         """The same query under another name."""
@@ -166,21 +169,29 @@ def labels(queries: Sequence[Query]) -> tuple[str, ...]:
     return tuple(query.label if isinstance(query, TaughtQuery) else normalise_query(query) for query in queries)
 
 
-def language_vectors(queries: Sequence[Query], encoder: TextEncoder, bundle: Bundle) -> dict[str, NDArray[np.float32]]:
-    """The language vectors of queries: lang1, lang2, ..., each float32 [Q,c_i].
-
-    What a taught query does not hold is its sentence's.
+def check_asked(queries: Sequence[Query], encoder: TextEncoder, bundle: Bundle) -> tuple[str, ...]:
+    """Check queries without encoding them; returns their sentences, normalised.
 
     Raises:
         UserError: There is no query or too many, one is empty or too long, or was taught to another network.
     """
     if isinstance(queries, str):
         queries = check_queries(queries)  # refused
-    sentences = [query.sentence if isinstance(query, TaughtQuery) else query for query in queries]
     for query in queries:
         if isinstance(query, TaughtQuery):
             _check_network(query, bundle)
-    stacked = encoder.encode(encoder.check(sentences))
+    return encoder.check([query.sentence if isinstance(query, TaughtQuery) else query for query in queries])
+
+
+def language_vectors(queries: Sequence[Query], encoder: TextEncoder, bundle: Bundle) -> dict[str, NDArray[np.float32]]:
+    """The language vectors of queries: lang1, lang2, ..., each float32 [Q,c_i].
+
+    What a taught query does not hold is its sentence's.
+
+    Raises:
+        UserError: The errors of ``check_asked``.
+    """
+    stacked = encoder.encode(check_asked(queries, encoder, bundle))
     for row, query in enumerate(queries):
         if isinstance(query, TaughtQuery):
             for name, vector in query.vectors.items():

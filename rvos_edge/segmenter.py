@@ -30,7 +30,7 @@ from rvos_edge.flow.constants import MAX_ITERATIONS
 from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.preprocess import Placement, Postprocessor, Preprocessor, check_frame, fill_padding
 from rvos_edge.presence import PresenceFilter
-from rvos_edge.queries import Query, TaughtQuery, labels, language_vectors
+from rvos_edge.queries import Query, TaughtQuery, check_asked, labels, language_vectors
 from rvos_edge.result import Result
 from rvos_edge.teaching import Features, Teacher, teach
 from rvos_edge.text import TextEncoder
@@ -166,7 +166,7 @@ class Segmenter:
         with self._lock:
             self._keep_flow = keep
 
-    def check_queries(self, queries: Sequence[str]) -> tuple[str, ...]:
+    def check_queries(self, queries: Sequence[Query]) -> tuple[str, ...]:
         """Normalise queries and check that ``set_queries`` would accept them; the current queries stay.
 
         Tokenizes but does not encode, and does not wait for a frame that is being computed.
@@ -174,7 +174,8 @@ class Segmenter:
         Raises:
             UserError: The errors of ``set_queries``.
         """
-        return self._encoder.check(queries)
+        check_asked(queries, self._encoder, self.bundle)
+        return labels(queries)
 
     def set_queries(self, queries: Sequence[Query]) -> None:
         """Set the queries from the next frame on; the state of the video is kept. After an error the old queries stay.

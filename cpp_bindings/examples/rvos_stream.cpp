@@ -223,7 +223,7 @@ int main(int argc, char** argv) {
     const Arguments arguments(argc, argv,
                               {{"bundle", true, "Bundle directory."},
                                {"source", true, "Video file, URL, or a camera's number."},
-                               {"query", true, "Object to segment; repeatable."},
+                               {"query", true, "Object to segment, or @FILE for a taught query; repeatable."},
                                {"output", true, "Write the overlay video here (.mp4)."},
                                {"window", false, "Show the overlay; q ends it."},
                                {"frames", true, "Number of frames after which to stop."},

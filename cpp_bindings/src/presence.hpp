@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "rvos_edge/image.hpp"
@@ -14,6 +15,9 @@ namespace rvos_edge {
 /// Filters the probabilities that the queries' objects are in the frame.
 class PresenceFilter {
  public:
+  /// @param shifts  Added to the logits, one for each query.
+  explicit PresenceFilter(std::vector<double> shifts = {}) : shifts_(std::move(shifts)) {}
+
   /// Forget the video.
   void reset() noexcept { logits_.clear(); }
 
@@ -23,11 +27,12 @@ class PresenceFilter {
   void update(Array<float>& presence, Array<std::uint8_t>& present) {
     const bool first = logits_.size() != presence.size();
     logits_.resize(presence.size(), 0.0);
+    shifts_.resize(presence.size(), 0.0);
     present_.resize(presence.size(), false);
     present.resize(presence.shape());
     for (std::size_t query = 0; query < presence.size(); ++query) {
       const double chance = std::clamp(static_cast<double>(presence[query]), surest, 1 - surest);
-      const double logit = std::log(chance / (1 - chance));
+      const double logit = std::log(chance / (1 - chance)) + shifts_[query];
       logits_[query] = first ? logit : newest * logit + (1 - newest) * logits_[query];
       const double smooth = 1 / (1 + std::exp(-logits_[query]));
       present_[query] = smooth >= (!first && present_[query] ? leave : enter);
@@ -45,6 +50,7 @@ class PresenceFilter {
   /// Probabilities are clipped here, so that one frame does not decide for seconds.
   static constexpr double surest = 1e-4;
 
+  std::vector<double> shifts_;
   std::vector<double> logits_;
   std::vector<bool> present_;
 };

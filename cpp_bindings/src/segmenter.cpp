@@ -15,6 +15,7 @@
 #include "postprocess.hpp"
 #include "presence.hpp"
 #include "resize.hpp"
+#include "taught.hpp"
 #include "text.hpp"
 
 namespace rvos_edge {
@@ -206,18 +207,19 @@ void Segmenter::Impl::prepare_flow() {
 }
 
 void Segmenter::Impl::set_queries(const std::vector<std::string>& queries) {
-  std::vector<std::string> normalised = rvos_edge::check_queries(queries);
-  encoder_->check_number(normalised.size());
-  const std::vector<HostTensor> vectors = encoder_->encode(normalised);
+  AskedQueries asked = read_queries(queries, bundle_);
+  encoder_->check_number(asked.sentences.size());
+  std::vector<HostTensor> vectors = encoder_->encode(asked.sentences);
+  put_taught(asked, vectors);
   const std::lock_guard<FairMutex> lock(mutex_);
-  board_.resize(queries_symbol, static_cast<std::int64_t>(normalised.size()));
+  board_.resize(queries_symbol, static_cast<std::int64_t>(asked.labels.size()));
   for (const HostTensor& vector : vectors) {
     if (board_.contains(vector.name)) {
       board_.write(vector.name, vector.data.data(), vector.dtype, vector.shape);
     }
   }
-  queries_ = std::move(normalised);
-  presence_.reset();
+  queries_ = std::move(asked.labels);
+  presence_ = PresenceFilter(std::move(asked.presence_shifts));
 }
 
 void Segmenter::Impl::step(const ImageView& frame, Result& result) {
@@ -251,7 +253,9 @@ std::string Segmenter::Impl::backend_reason() const {
 }
 
 std::vector<std::string> Segmenter::Impl::check_queries(const std::vector<std::string>& queries) const {
-  return encoder_->check(queries);
+  AskedQueries asked = read_queries(queries, bundle_);
+  static_cast<void>(encoder_->check(asked.sentences));
+  return std::move(asked.labels);
 }
 
 float Segmenter::Impl::threshold() const {

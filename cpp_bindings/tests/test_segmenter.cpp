@@ -81,6 +81,74 @@ TEST_F(Segment, HandsOnThePresence) {
   expect_refused(ErrorCode::bad_bundle, "tensor 'presence'", [&] { Segmenter(wrong, tiny::make_backend(journal_)); });
 }
 
+// float32 4 and 1 as base64; the network is the tiny manifest's checkpoint.
+tiny::Json taught() {
+  return {{"format_version", 1},
+          {"network", std::string(64, '0')},
+          {"name", "my mug"},
+          {"sentence", " a  dog"},
+          {"shots", 2},
+          {"j", nullptr},
+          {"presence_shift", 1.0},
+          {"vectors", {{"lang1", "AACAQAAAgD8="}}}};
+}
+
+TEST_F(Segment, TakesTaughtQueries) {
+  tiny::Json manifest = tiny::manifest();
+  manifest["graphs"]["gating"]["outputs"].push_back({{"name", "presence"}, {"dtype", "float32"}, {"shape", {"Q"}}});
+  tiny::write_bundle(folder_.path(), manifest);
+  Segmenter segmenter(Bundle::open(folder_.path()), tiny::make_backend(journal_));
+  tiny::write_file(folder_.path() / "mug.query", taught().dump());
+  const std::string file = "@" + (folder_.path() / "mug.query").string();
+  EXPECT_EQ(segmenter.check_queries({"dog", file}), (Names{"dog", "my mug"}));
+  tiny::Json nameless = taught();
+  nameless["name"] = "";
+  segmenter.set_queries({"dog", file, nameless.dump()});
+  const Result result = segmenter.step(frame(130));
+  EXPECT_EQ(result.queries, (Names{"dog", "my mug", "a dog"}));
+  EXPECT_EQ(result.margins[0], 2 * 1);
+  EXPECT_EQ(result.margins[9 * 16], 2 * 4);
+  EXPECT_EQ(result.margins[2 * 9 * 16], 2 * 4);
+  // The tiny network is 1 / 17 sure of it, a logit of -log(16), and the query adds 1.
+  EXPECT_NEAR(result.presence[1], 1 / (1 + 16 * std::exp(-1.0)), 1e-6);
+  EXPECT_EQ(result.presence[0], 0.5F);
+}
+
+TEST_F(Segment, RefusesHostileQueriesInOneSentence) {
+  Segmenter segmenter = open();
+  segmenter.set_queries({"dog"});
+  const auto refused = [&](const char* text, const std::string& query, ErrorCode code = ErrorCode::bad_query) {
+    expect_refused(code, text, [&] { segmenter.set_queries({"a", query}); });
+    EXPECT_EQ(segmenter.queries(), Names{"dog"});
+  };
+  const auto changed = [](const char* field, const tiny::Json& value) {
+    tiny::Json document = taught();
+    document[field] = value;
+    return document.dump();
+  };
+  const std::string path = (folder_.path() / "x.query").string();
+  refused("is not a file; make it with: rvos-edge teach", "@" + path, ErrorCode::not_found);
+  tiny::write_file(path, taught().dump() + std::string(4096, ' '));
+  refused("is larger than 4096 bytes", "@" + path);
+  tiny::write_file(path, std::string(2000, '['));
+  refused("it is nested too deeply", "@" + path);
+  tiny::write_file(path, "\xff\xfe");
+  refused("it is not readable JSON", "@" + path);
+  refused("'format_version' is 9 and this library reads 1", changed("format_version", 9));
+  refused("'vectors' must be an object", changed("vectors", 3));
+  refused("'vectors.lang1' is not base64", changed("vectors", {{"lang1", "a*=="}}));
+  refused("'vectors.lang1' is not base64 of float32", changed("vectors", {{"lang1", "AACA"}}));
+  refused("'vectors.lang1' holds numbers that are not finite", changed("vectors", {{"lang1", "AADAfwAAgD8="}}));
+  refused("'presence_shift' must be a finite number", changed("presence_shift", "1"));
+  refused("'name' is longer than 100 characters", changed("name", std::string(101, 'x')));
+  refused("'pixels' is not a known field", changed("pixels", ""));
+  refused("query 2 is empty", changed("sentence", ""));
+  refused("query 'my mug' was taught to another network (22222222) than that of",
+          changed("network", std::string(64, '2')));
+  refused("was taught to another network", changed("vectors", {{"lang1", "AACAPw=="}}));
+  refused("was taught to another network", changed("vectors", {{"lang9", "AACAQAAAgD8="}}));
+}
+
 TEST_F(Segment, RunsWhatTheDecisionSays) {
   Options options;
   options.flow.keep_flow = true;

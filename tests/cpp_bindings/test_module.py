@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.tiny_bundle import write_tiny_bundle
+from support.tiny_bundle import CHANNELS, read_manifest, write_tiny_bundle
 
 import rvos_edge
 from rvos_edge.bundle import Bundle, shipped_bundle
@@ -155,6 +156,31 @@ def test_the_same_queries_are_refused(tiny_pair: Pair, queries: Any) -> None:
     refused_by_both(lambda segmenter: segmenter.set_queries(queries), tiny_pair)
     refused_by_both(lambda segmenter: segmenter.check_queries(queries), tiny_pair)
     assert tiny_pair[1].queries == ("the red ball",)
+
+
+def test_taught_queries(tiny: Path, tiny_pair: Pair, tmp_path: Path) -> None:
+    vectors = {f"lang{i + 1}": np.full(c, 0.1 * (i + 1), np.float32) for i, c in enumerate(CHANNELS)}
+    query = rvos_edge.TaughtQuery("a dog", vectors, read_manifest(tiny).identity, name="Rex")
+    frame = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    for segmenter in tiny_pair:
+        segmenter.reset()
+        assert segmenter.check_queries(["a cat", query]) == ("a cat", "Rex")
+        segmenter.set_queries(["a cat", query])
+    expected, found = (segmenter.step(frame) for segmenter in tiny_pair)
+    assert found.queries == ("a cat", "Rex")
+    np.testing.assert_allclose(found.margins, expected.margins, atol=1e-4)
+    refused_by_both(lambda segmenter: segmenter.set_queries([replace(query, network="2" * 32)]), tiny_pair)
+    query.save(tmp_path / "rex.query")
+    alone = cpp.Segmenter(tiny, backend="openvino")
+    alone.set_queries([f"@{tmp_path / 'rex.query'}"])
+    assert alone.queries == ("Rex",)
+
+
+@pytest.mark.parametrize("sentence", ["@/etc/hostname", '{"format_version": 1}'])
+def test_a_sentence_names_no_file(tiny_pair: Pair, sentence: str) -> None:
+    """A query that a page sends opens nothing on the server."""
+    with pytest.raises(rvos_edge.UserError, match="a sentence does not begin with"):
+        tiny_pair[1].set_queries([sentence])
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from support.cpp_probe import Probe
-from support.tiny_bundle import write_tiny_bundle
+from support.tiny_bundle import CHANNELS, read_manifest, write_tiny_bundle
 
 import rvos_edge
 from rvos_edge.bundle import shipped_bundle
 from rvos_edge.flow.policy import FlowOptions
+from rvos_edge.queries import TaughtQuery, read_queries
 from rvos_edge.synthetic.camera import SyntheticCamera
 
 pytest.importorskip("openvino")
@@ -91,7 +92,7 @@ def check(probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow:
         if step.reset:
             segmenter.reset()
         if step.queries:
-            segmenter.set_queries(step.queries)
+            segmenter.set_queries(read_queries(step.queries))
         expected = segmenter.step(step.frame)
         assert result["queries"] == list(expected.queries)
         assert result["index"] == expected.index
@@ -168,4 +169,17 @@ def with_presence(bundle: Path) -> Path:
 def test_presence(probe: Probe, tmp_path: Path) -> None:
     bundle = with_presence(write_tiny_bundle(tmp_path / "tiny"))
     steps = [Step(frame.image, ("a dog", "the red ball")) for frame in SyntheticCamera(seed=2, size=(64, 96), frames=3)]
+    check(probe, bundle, steps, tmp_path)
+
+
+def test_taught_queries(probe: Probe, tmp_path: Path) -> None:
+    """One query in other vectors than its sentence's, and another that an absent object would need."""
+    bundle = with_presence(write_tiny_bundle(tmp_path / "tiny"))
+    rng = np.random.default_rng(4)
+    vectors = {f"lang{i + 1}": rng.normal(size=c).astype(np.float32) for i, c in enumerate(CHANNELS)}
+    network = read_manifest(bundle).identity
+    TaughtQuery("a dog", vectors, network, name="Rex", presence_shift=-1.5).save(tmp_path / "rex.query")
+    TaughtQuery("the red ball", {"lang4": -vectors["lang4"]}, network).save(tmp_path / "ball.query")
+    queries = ("a dog", f"@{tmp_path / 'rex.query'}", f"@{tmp_path / 'ball.query'}")
+    steps = [Step(frame.image, queries) for frame in SyntheticCamera(seed=2, size=(64, 96), frames=3)]
     check(probe, bundle, steps, tmp_path)

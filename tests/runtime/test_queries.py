@@ -113,6 +113,12 @@ def test_a_damaged_file_is_one_sentence(tiny: Path, tmp_path: Path, change: dict
         TaughtQuery.load(path)
 
 
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"[" * 4000, b'{"a":' * 600, b"[]"])
+def test_bytes_that_are_no_query_are_one_sentence(data: bytes) -> None:
+    with pytest.raises(UserError, match=r"^mug.query is not a taught query"):
+        TaughtQuery.from_json(data, "mug.query")
+
+
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="rvos-edge teach"):
         read_queries([f"@{tmp_path / 'none.query'}"])

@@ -108,6 +108,8 @@ struct RVOS_EDGE_API Manifest {
   std::vector<std::pair<std::string, Graphs>> sizes;
   /// Largest number of queries that engines with fixed profiles are built for.
   int max_queries = 64;
+  /// Identity of the network's weights, which a taught query must match.
+  std::string network;
   std::vector<std::string> licences;
 
   /// A graph by its name, or null.

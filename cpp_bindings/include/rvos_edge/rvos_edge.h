@@ -102,7 +102,7 @@ RVOS_EDGE_API void rvos_segmenter_destroy(rvos_segmenter* segmenter);
 RVOS_EDGE_API const char* rvos_segmenter_backend(const rvos_segmenter* segmenter);
 
 /** Set the queries from the next frame on; after an error the old queries stay.
- *  @param queries  `count` strings, copied. */
+ *  @param queries  `count` strings, copied: sentences, or "@FILE" for a taught query. */
 RVOS_EDGE_API rvos_status rvos_segmenter_set_queries(rvos_segmenter* segmenter, const char* const* queries,
                                                      size_t count, rvos_error* error);
 /** Segment the next frame.

@@ -89,8 +89,11 @@ class RVOS_EDGE_API Segmenter {
   ~Segmenter();
 
   /// Set the queries from the next frame on; the state of the video stays. After an error the old queries stay.
-  /// @param queries  English sentences in UTF-8, at least one; surrounding and repeated whitespace is ignored.
-  /// @throws UserError  There is no query, or one is empty, too long or not English text.
+  /// @param queries  English sentences in UTF-8, at least one; surrounding and repeated whitespace is ignored. "@FILE" is
+  ///                 a taught query, and so is the JSON of its file. A program that takes queries from strangers refuses
+  ///                 those that begin with '@'.
+  /// @throws UserError  There is no query, or one is empty, too long or not English text; or a taught query is damaged or
+  ///                    of another network.
   void set_queries(const std::vector<std::string>& queries);
 
   /// Normalised queries, as `set_queries` would take them. Nothing changes, and no frame is waited for.
@@ -122,7 +125,7 @@ class RVOS_EDGE_API Segmenter {
   /// Choose whether results carry the flow from the next frame on.
   void set_keep_flow(bool keep);
 
-  /// The current queries, normalised.
+  /// The current queries, normalised; taught ones by their names.
   [[nodiscard]] std::vector<std::string> queries() const;
   /// The opened bundle.
   [[nodiscard]] const Bundle& bundle() const noexcept;
