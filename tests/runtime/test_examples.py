@@ -1,15 +1,13 @@
-"""The examples for ROS 2 (against small stand-ins of rclpy) and GStreamer (where the system has it)."""
+"""The example for ROS 2, against small stand-ins of rclpy."""
 
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from support.tiny_bundle import write_tiny_bundle
@@ -163,78 +161,3 @@ def test_ros_node_segments_and_takes_queries(ros: Any, tiny: Path, monkeypatch: 
     on_image(SimpleNamespace(**{**vars(message(PICTURE, "bgr8")), "height": 49}))
     assert "longer than its data" in node.log[-1][1]
     assert len(node.publishers["masks"].sent) == 2
-
-
-# PyGObject belongs to the system's Python; ours can use it if it is of the same version.
-SYSTEM = "/usr/lib/python3/dist-packages"
-WITH_GI = f"""
-import sys
-try:
-    import gi
-except ImportError:
-    sys.path.append({SYSTEM!r})
-    import gi
-gi.require_version("Gst", "1.0")
-gi.require_version("GstVideo", "1.0")
-from gi.repository import Gst, GstVideo
-Gst.init(None)
-"""
-
-
-def gstreamer(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", WITH_GI + code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-@pytest.fixture(scope="module")
-def _gstreamer() -> None:
-    needed = ("videotestsrc", "appsink", "appsrc", "jpegenc", "avimux", "videoconvert", "filesink")
-    probe = gstreamer(f"assert all(map(Gst.ElementFactory.find, {needed!r}))")
-    if probe.returncode:
-        pytest.skip("needs PyGObject and GStreamer with its base and good plug-ins")
-
-
-RUN_EXAMPLE = """
-import runpy
-example = sys.argv.pop(1)
-sys.argv[0] = example
-runpy.run_path(example, run_name="__main__")
-"""
-
-
-@pytest.mark.usefixtures("_gstreamer")
-def test_gstreamer_from_pipeline_to_pipeline(tiny: Path, tmp_path: Path) -> None:
-    """A width whose rows are padded, every frame, and the rate of the input in the output."""
-    video = tmp_path / "out.avi"
-    source = "videotestsrc num-buffers=5 pattern=ball ! video/x-raw,width=99,height=60,framerate=10/1"
-    sink = f"videoconvert ! jpegenc ! avimux ! filesink location={video}"
-    options = ("--bundle", tiny, "--backend", "onnxruntime", "--query", "the red ball", "--every-frame")
-    done = gstreamer(RUN_EXAMPLE, EXAMPLES / "gstreamer" / "segment.py", "--input", source, "--output", sink, *options)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("5 frames at ")
-    capture = cv2.VideoCapture(str(video))
-    assert (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FPS)) == (99, 10)
-    images = []
-    while (read := capture.read())[0]:
-        images.append(read[1])
-    assert len(images) == 5
-    # The ball is white; below the legend and off the masks the picture is what the pipeline showed.
-    assert images[0][30:].max() > 200
-
-
-@pytest.mark.usefixtures("_gstreamer")
-@pytest.mark.parametrize(
-    ("source", "sink", "words"),
-    [
-        ("nosuchsource", "fakesink", 'no element "nosuchsource"'),
-        ("videotestsrc num-buffers=2", "nosuchsink", 'no element "nosuchsink"'),
-        ("filesrc location=/nowhere ! decodebin", "fakesink", "Resource not found"),
-    ],
-)
-def test_gstreamer_says_what_is_wrong(source: str, sink: str, words: str, tiny: Path) -> None:
-    options = ("--bundle", tiny, "--backend", "onnxruntime", "--query", "the red ball")
-    done = gstreamer(RUN_EXAMPLE, EXAMPLES / "gstreamer" / "segment.py", "--input", source, "--output", sink, *options)
-    assert done.returncode == 1
-    assert done.stderr.startswith("Error: ")
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
