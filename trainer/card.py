@@ -37,14 +37,6 @@ def card_facts(path: Path) -> dict[str, Any]:
 def write_card(bundle: Path, results: Mapping[str, Any], card: Mapping[str, Any]) -> Path:
     """Write README.md into a bundle; the manifest does not hash it and stays valid.
 
-    Args:
-        bundle: The bundle's directory.
-        results: Results of ``evaluate``; ``davis16``, ``synthetic`` and ``swap`` are shown, any may be missing.
-        card: The checkpoint's card.json, or empty.
-
-    Returns:
-        Path of the page.
-
     Raises:
         UserError: The bundle is damaged or its folder cannot be written.
     """
@@ -87,12 +79,7 @@ def _network(manifest: Manifest) -> str:
 def training_history(*cards: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The runs and averages that led to checkpoints, in order, each once.
 
-    Args:
-        *cards: Cards of the checkpoints, with the key ``history``.
-
-    Returns:
-        Cards without their own history. Of several snapshots of a run only the latest is kept; cards of untrained
-        networks are left out.
+    Of several snapshots of a run only the latest is kept; cards of untrained networks are left out.
     """
     parts: list[Mapping[str, Any]] = []
     for card in cards:

@@ -53,8 +53,6 @@ def save_checkpoint(
     """Write a checkpoint directory; an older one is replaced when the new one is complete.
 
     Args:
-        path: The directory.
-        checkpoint: Network, tokenizer and card.
         weights: State dict to store instead of the network's own (the moving average).
         training: Optimiser and progress; tensors and plain values only.
 
@@ -81,11 +79,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
-    """Read a checkpoint directory.
-
-    Args:
-        path: The directory.
-        preset: Required preset.
+    """Read a checkpoint directory; ``preset`` is the preset that it must be of.
 
     Raises:
         UserError: The checkpoint is missing, damaged, or of another preset.

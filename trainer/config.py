@@ -214,7 +214,6 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML configuration and apply ``key.sub=value`` overrides (values are YAML).
 
     Args:
-        path: A file, or the name of a shipped configuration.
         overrides: For example ``["iterations=100", "optimizer.lr=0.01"]``.
 
     Raises:

@@ -18,12 +18,9 @@ class TrainingReport:
     Training goes on where the events cannot be written: the weights matter more.
 
     Args:
-        name: Name of the run.
         folder: Folder of the TensorBoard events; None writes none.
         console: Console of the bar; not a terminal, it gets a line every ``every`` iterations.
         start: Iterations already done. Older events from there on are void, as a resumed run repeats them.
-        total: Iterations of the run.
-        every: Iterations between two lines or scalars.
     """
 
     def __init__(

@@ -36,13 +36,8 @@ def prepare_data(config: DataConfig, model: HINet, seed: int, *, console: Consol
 
 
 def extract_flow(config: DataConfig, network: FlowNetwork, size: tuple[int, int], *, console: Console) -> FlowFolder:
-    """Store the flow of all videos of a run as the runtime would compute it; existing flow is kept.
-
-    Args:
-        config: The sources, and the folder of the flow.
-        network: The flow network.
-        size: Height and width of the network's input, whatever the size of the training samples.
-        console: Console of the progress bar.
+    """Store the flow of all videos of a run as the runtime would compute it, at the network's input size whatever that
+    of the samples; existing flow is kept.
 
     Raises:
         UserError: A folder or file is missing or damaged.

@@ -42,13 +42,8 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
     output and flow folders. Ctrl-C and SIGTERM finish the step and save.
 
     Args:
-        config: The run.
         output: Directory of the checkpoint (``output/checkpoint``), the configuration and the TensorBoard events.
         resume: Continue from ``output/checkpoint``; all that shapes its learning must be configured the same.
-        console: Where the progress bar is drawn.
-
-    Returns:
-        The checkpoint's directory.
 
     Raises:
         UserError: A data folder or weights file is missing, a file is damaged, the disk is full, or the run to resume
@@ -138,14 +133,7 @@ def _stop(reason: int, fault: UserError | None, trainer: Trainer, output: Path, 
 
 
 class Trainer:
-    """One network, its optimiser and its progress.
-
-    Args:
-        config: The run.
-        checkpoint: Network and tokenizer to start from.
-        total: Iterations of the run.
-        device: Where it is trained.
-    """
+    """One network, its optimiser and its progress."""
 
     def __init__(
         self, config: TrainConfig, checkpoint: Checkpoint, *, total: int, device: torch.device | str = "cpu"

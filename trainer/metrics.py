@@ -19,10 +19,7 @@ PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def region_similarity(truth: NDArray[np.bool_], result: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Region similarity J (intersection over union) of masks [...,H,W]; 1 where both are empty.
-
-    Returns:
-        float64 [...]; a 0-d array for single masks.
+    """Region similarity J (intersection over union) of masks [...,H,W] as float64 [...]; 1 where both are empty.
 
     Raises:
         ValueError: The shapes differ.
@@ -36,15 +33,9 @@ def region_similarity(truth: NDArray[np.bool_], result: NDArray[np.bool_]) -> ND
 def boundary_accuracy(
     truth: NDArray[np.bool_], result: NDArray[np.bool_], *, bound: float = 0.008
 ) -> NDArray[np.float64]:
-    """Boundary accuracy F of masks [...,H,W].
+    """Boundary accuracy F of masks [...,H,W] as float64 [...].
 
-    Args:
-        truth: The ground truth.
-        result: The prediction.
-        bound: Largest distance of matching boundaries: a share of the image's diagonal (rounded up), or pixels from 1.
-
-    Returns:
-        float64 [...]; a 0-d array for single masks.
+    ``bound``: largest distance of matching boundaries, a share of the image's diagonal (rounded up), or pixels from 1.
 
     Raises:
         ValueError: The shapes differ.
@@ -82,14 +73,9 @@ def statistics(values: NDArray[np.float64] | Sequence[float]) -> Statistics:
 
 
 def combine_objects(masks: NDArray[np.bool_], ids: Sequence[int]) -> NDArray[np.uint8]:
-    """Map of object ids from overlapping masks; a higher id overrides a lower one (DAVIS-17, standard setting).
+    """Map of object ids, uint8 [H,W], from masks [N,H,W] with ids 1 to 255 in any order; 0 is background.
 
-    Args:
-        masks: bool [N,H,W], one per object, in any order.
-        ids: N different ids, 1 to 255.
-
-    Returns:
-        uint8 [H,W], 0 for background.
+    A higher id overrides a lower one (DAVIS-17, standard setting).
 
     Raises:
         ValueError: The ids are out of range, not different, or not as many as the masks.

@@ -21,21 +21,11 @@ from rvos_edge.trainer.model.language import LanguageVectors, tokenize
 class TorchSegmenter:
     """Segments a stream with a checkpoint, as ``rvos_edge.Segmenter`` does with a bundle.
 
-    Args:
-        checkpoint: Network and tokenizer.
-        size: Height and width of the network's input; the config's by default.
-        device: A torch device.
-
     Attributes:
         flow: Flow of the last frame to the previous one, float32 [1,2,h,w] in pixels of the network's input; zeros on a
             first frame, None before it and for a network without flow.
         presence: Probability that what each query names is in the last frame, float32 [Q]; None before the first frame
             and for a network without a presence head.
-
-    Example:
-        >>> segmenter = TorchSegmenter(load_checkpoint(Path("runs/edge/checkpoint")))  # doctest: +SKIP
-        >>> segmenter.set_queries(["the dog on the left"])  # doctest: +SKIP
-        >>> masks = segmenter.masks(frame)          # bool [1,H,W]  # doctest: +SKIP
     """
 
     def __init__(self, checkpoint: Checkpoint, *, size: tuple[int, int] | None = None, device: str = "cpu") -> None:

@@ -32,15 +32,10 @@ class ClipsDataset:
     """Annotated frames of referring clips, at random or by number; a `Countable`.
 
     Args:
-        clips: The videos.
-        size: Height and width of the samples' images.
-        flow_size: Height and width of the samples' flow.
         flow: Stored flow of the videos; zeros by default.
         scenery: Categories visible beside the referred objects, by video. Any other category counts as absent from a
             video listed here; from other videos only rare things do.
         still: The clips are single images: camera motion is synthesised.
-        distractors: Further candidates for absent expressions, besides those of the other videos.
-        augmentation: Augmentation of the samples.
 
     Raises:
         UserError: A video has no annotated frame, or the stored flow belongs to other frames.
@@ -113,12 +108,7 @@ class ClipsDataset:
         return image, masks[[ids.index(referred.object_id) for referred in self.objects[video]]]
 
     def scene(self, rng: np.random.Generator, place: tuple[str, int] | None = None) -> LabelledFrame:
-        """A frame in a random view, with one or two expressions per object.
-
-        Args:
-            rng: Random number generator.
-            place: Video and index of the frame; a random one by default.
-        """
+        """A frame in a random view, with one or two expressions per object; ``place`` is its video and index."""
         if place is None:
             video = self.videos[int(rng.integers(len(self.videos)))]
             place = video, self.random_index(video, rng)

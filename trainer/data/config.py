@@ -37,12 +37,7 @@ _ENDLESS = 1 << 40
 
 @dataclass(frozen=True)
 class FlowFolder:
-    """Stored flow of all data sets, in ``ROOT/<hash of key>/<kind>/``: other settings never overwrite it.
-
-    Attributes:
-        root: The folder.
-        key: Weights and settings of the flow network.
-    """
+    """Stored flow of all data sets, in ``ROOT/<hash of key>/<kind>/``: other settings never overwrite it."""
 
     root: Path
     key: FlowKey
@@ -58,9 +53,6 @@ class OpenOptions:
     """Options that all sources of a run share.
 
     Attributes:
-        size: Height and width of the samples.
-        flow: Stored flow; None for a network without flow.
-        augmentation: Augmentation of the samples.
         held_out: Words that are never used.
         distractors: Expressions of the videos, which are tried as absent ones on still images.
     """
@@ -338,12 +330,6 @@ class DataConfig(StrictModel):
 
 def open_mixture(config: DataConfig, *, size: tuple[int, int], flow: FlowFolder | None, seed: int) -> MixtureDataset:
     """Open all sources as one data set.
-
-    Args:
-        config: The sources.
-        size: Height and width of the samples, unless ``config`` states them.
-        flow: Stored flow of the videos (``extract_flow``); None for a network without flow.
-        seed: Seed of the samples.
 
     Raises:
         UserError: A folder or file is missing or damaged, or flow is missing.

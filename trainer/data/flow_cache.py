@@ -34,11 +34,7 @@ class FlowKey:
 
 
 class FlowCache:
-    """Flow fields of the videos of one data set.
-
-    Args:
-        root: The folder.
-        key: Weights and settings that the flow must have been computed with.
+    """Flow fields of the videos of one data set, computed with ``key``.
 
     Example:
         >>> cache = FlowCache("flow/davis", key=key)  # doctest: +SKIP
@@ -63,7 +59,6 @@ class FlowCache:
         """Store the flow of a video, replacing older flow.
 
         Args:
-            video: Name of the video.
             frames: File of every frame, in order; a video file repeated where it holds them all.
             fields: One float32 [2,h,w] per frame, in pixels of an image of ``key.size``; zeros for the first.
 

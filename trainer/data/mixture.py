@@ -31,22 +31,12 @@ class MixtureDataset(Dataset[Sample]):
     the file. The replacement also depends on (seed, i) alone, so a resumed run draws the same.
 
     Args:
-        children: Pairs of data set and weight.
-        length: Number of samples (iterations times batch size).
-        queries: Number of (expression, mask) pairs per sample.
-        seed: Seed of the run.
         absent_share: Expected share of absent expressions where there are enough present ones.
         spare: Number of further pairs per sample, after the others.
-        shares: Names and shares of the children, for the model card.
         leave_out: Predicate of expressions that are never drawn.
 
     Raises:
         UserError: A number or weight is out of range.
-
-    Example:
-        >>> data = MixtureDataset([(davis, 0.4), (coco, 0.6)], length=8000, queries=4, seed=0)  # doctest: +SKIP
-        >>> loader = DataLoader(data, 8, collate_fn=partial(collate, queries=4), worker_init_fn=quiet_worker,
-        ...                     sampler=range(start * 8, 8000))  # doctest: +SKIP
     """
 
     def __init__(

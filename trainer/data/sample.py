@@ -86,12 +86,8 @@ def arrange(
     """Choose ``queries`` pairs of a sample: different objects first, and a share of absent ones; too few are repeated.
 
     Args:
-        sample: The sample, with present and absent pairs in any order.
-        queries: Number of pairs of the result.
-        rng: Chooses the pairs and their order.
         absent_share: Expected share of absent pairs where there are enough of both kinds; with 0 there are none unless
             nothing is present.
-        spare: Number of further pairs, taken from the rest.
     """
     filled = sample.masks.any(axis=(1, 2))
     present = _spread(sample, rng.permutation(np.flatnonzero(filled)))

@@ -22,11 +22,7 @@ class Augmentation:
         zoom: Range of the window's height, as a share of the source's height.
         stretch: Largest factor by which the window's aspect ratio deviates.
         letterbox: Probability of a window that extends beyond the source (bars in a flat colour).
-        flip: Probability of a mirrored image.
         colour: Strength of brightness, contrast, saturation and tint changes, 0 to 1.
-        blur: Probability of a blur.
-        noise: Probability of noise.
-        jpeg: Probability of JPEG artefacts.
         view: Choice of the window: "edge" as in `random_view`, "paper" as in `paper_view`, where of the geometry only
             ``flip`` applies.
     """
@@ -103,15 +99,9 @@ class CropView:
     def flow(
         self, field: NDArray[np.floating], flow_size: tuple[int, int], *, unit: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
-        """View of a flow field, rescaled to pixels of the output.
-
-        Args:
-            field: Flow [2,h,w] of the whole source, at any size.
-            flow_size: Height and width of the result.
-            unit: Height and width of the image in whose pixels the values are given; the source's size by default.
-
-        Returns:
-            float32 [h,w,2]; zero beyond the source.
+        """View of a flow field [2,h,w] of the whole source at any size -> float32 [h,w,2] in pixels of the output; zero
+        beyond the source. ``unit`` is the size of the image in whose pixels the values are given, the source's by
+        default.
         """
         height, width = field.shape[1:]
         # Crop first, so that only the window's part of a memory map is read.
@@ -155,14 +145,8 @@ def random_view(
     augmentation: Augmentation,
     boxes: NDArray[np.float32] | None = None,
 ) -> CropView:
-    """A random window of about the output's aspect ratio that shows most of one of the boxes.
-
-    Args:
-        rng: Random number generator of the sample.
-        source: Height and width of the source image.
-        size: Height and width of the output.
-        augmentation: Ranges and probabilities.
-        boxes: Boxes of the objects, float32 [N,4], x0 y0 x1 y1 in source pixels, or None.
+    """A random window of about the output's aspect ratio that shows most of one of the boxes, float32 [N,4] x0 y0 x1
+    y1.
     """
     if augmentation == Augmentation.none():
         return whole_view(source, size)
@@ -196,12 +180,6 @@ def paper_view(
     """The source resized to the output's height, and a random crop of the output's width (supplement, section 1).
 
     A source that is then narrower than the output is placed at random between bars (our reading).
-
-    Args:
-        rng: Random number generator of the sample.
-        source: Height and width of the source image.
-        size: Height and width of the output, 480 x 480 in the paper.
-        flip: Probability of a mirrored image, 0 in the paper.
     """
     height, width = source
     window = max(1, round(size[1] * height / size[0]))

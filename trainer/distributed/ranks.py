@@ -70,15 +70,7 @@ def joined() -> Iterator[torch.device]:
 
 
 def first(action: Callable[[], _Result]) -> _Result | None:
-    """Run an action on rank 0 while the others wait.
-
-    Returns:
-        The action's result on rank 0, None on other ranks.
-
-    Raises:
-        UserError: On rank 0, the action's error.
-        SystemExit: On other ranks after an error, with code 2.
-    """
+    """Run an action on rank 0 while the others wait; they get None, and leave with code 2 after an error."""
     if world() == 1:
         return action()
     result, fault = None, None

@@ -35,7 +35,6 @@ class EvalOptions:
     """Options of an evaluation; the fields are the options of the command line.
 
     Attributes:
-        checkpoint: Checkpoint directory.
         bundle: Bundle directory; exactly one of the two is given.
         backend: Backend of the bundle (``engines.registry.BACKENDS``); by default the one of every machine.
         dataset: A name from ``DATASETS``; "all" means davis16, synthetic, swap and, with ``words``, words.
@@ -45,15 +44,11 @@ class EvalOptions:
         split: A split of the data set, or names of videos separated by commas; by default ``SOURCES[dataset].split``.
         expressions: File of the expressions; the data set's own by default. JSON in the format of Refer-YouTube-VOS.
         every: Score every n-th frame (J and F); all frames are run.
-        protocol: Frames that are scored, see ``Rules``.
         teach: Number of annotated frames, evenly spread, with which each object's query is taught; the others are
             scored. Bundles only.
         adapt: "once" lets queries adapt to their own masks, as the runtime does; bundles only.
-        masks: Folder for the predicted masks.
         json: File of the results. During the evaluation the results of finished videos lie beside it, in
             NAME.partial.jsonl.
-        resume: Continue an interrupted evaluation; False starts anew.
-        card: Write the bundle's model card (README.md beside its manifest).
     """
 
     checkpoint: Path | None = None
@@ -76,23 +71,11 @@ class EvalOptions:
 
 
 def evaluate(options: EvalOptions, *, console: Console | None = None) -> dict[str, Any]:
-    """Evaluate a checkpoint or a bundle, print tables, and write the results.
-
-    Args:
-        options: The options.
-        console: Console of the tables and the progress bar.
-
-    Returns:
-        Results by data set, JSON-able: ``model``, ``command``, and the evaluated of ``davis16`` (with ``attributes``
-        where the folder holds db_info.yml), ``davis17``, ``youtube-vos``, ``a2d``, ``jhmdb``, ``refcoco``,
-        ``synthetic`` and ``swap``.
+    """Evaluate a checkpoint or a bundle, print tables, and write the results; returns them by data set, JSON-able.
 
     Raises:
         UserError: Options contradict each other, a file is missing, or ``json`` belongs to an interrupted evaluation
             with other options.
-
-    Example:
-        >>> evaluate(EvalOptions(checkpoint=Path("runs/edge/checkpoint"), dataset="synthetic"))  # doctest: +SKIP
     """
     _check(options)
     console = console or Console()

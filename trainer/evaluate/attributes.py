@@ -46,11 +46,7 @@ def find_attributes(root: Path) -> Path | None:
 
 
 def attribute_table(path: Path, regions: Mapping[str, float | None]) -> Metrics:
-    """Mean J by attribute.
-
-    Args:
-        path: The official db_info.yml.
-        regions: J by video.
+    """Mean J by attribute, of J by video and the official db_info.yml.
 
     Returns:
         ``official``: whether the videos are the 20 official validation videos, without which the paper's row does not

@@ -36,13 +36,7 @@ SOURCES = {
 
 
 def open_clips(dataset: str, root: Path, split: str | None = None, expressions: Path | None = None) -> AnnotatedClips:
-    """Open a split of a data set.
-
-    Args:
-        dataset: A name from ``SOURCES``.
-        root: Folder of the data set.
-        split: A split, or names of videos separated by commas; the data set's default split by default.
-        expressions: File of the expressions; the data set's own by default.
+    """Open a split of a data set: a name, or names of videos separated by commas; the data set's default by default.
 
     Raises:
         UserError: The name, the split or a file does not exist.

@@ -25,9 +25,6 @@ class MaskFolder:
 
     The folders of a video get their names when the video is complete, replacing older ones.
 
-    Args:
-        root: The folder; created if missing.
-
     Raises:
         UserError: The folder is a file or cannot be written.
     """

@@ -92,13 +92,7 @@ class BundlePredictor:
 def open_predictor(
     checkpoint: Path | None, bundle: Path | None, *, backend: str, adapt: str = "off"
 ) -> Iterator[PresencePredictor]:
-    """Load a checkpoint or a bundle, whichever is not None.
-
-    Args:
-        checkpoint: Checkpoint directory.
-        bundle: Bundle directory.
-        backend: Backend of the bundle (``engines.registry.BACKENDS``).
-        adapt: "off", or "once" to let queries adapt to their own masks; bundles only.
+    """Load a checkpoint or a bundle, whichever is not None; ``backend`` and ``adapt`` ("off", "once") are the bundle's.
 
     Raises:
         UserError: The directory is missing or damaged.

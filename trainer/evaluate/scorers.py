@@ -46,7 +46,6 @@ class RegionScorer:
     """J and F of every expression on its own (DAVIS-16, Refer-YouTube-VOS).
 
     Args:
-        queries: Queries of the video.
         shuffled: An expression of another video, run as query number ``len(queries)``; its J against this video's
             object and its share of the image are recorded.
         absent: Whether the shuffled expression surely names nothing in this video.
@@ -86,13 +85,9 @@ class RegionScorer:
 
 
 class ObjectsScorer:
-    """J and F of every object of DAVIS-17, in the two settings of the referring literature.
+    """J and F of every object of DAVIS-17, in the two settings of the referring literature, for ``expression_sets``.
 
     *Standard*: no pixel belongs to two objects, a higher id overrides a lower one. *Binary*: each object alone.
-
-    Args:
-        sets: Sets of expressions that name each object once, from ``expression_sets``: (id of the object, number of the
-            query) by name of the set.
     """
 
     def __init__(self, sets: Mapping[str, Sequence[tuple[int, int]]]) -> None:
@@ -147,9 +142,6 @@ class OverlapScorer:
     """Intersections and unions, for overall IoU, mean IoU and precision (A2D, J-HMDB, RefCOCO).
 
     Frames in which the object is not annotated do not count, as in the published lists of test pairs.
-
-    Args:
-        queries: Queries of the video.
     """
 
     def __init__(self, queries: Sequence[Query]) -> None:
@@ -176,14 +168,8 @@ def expression_sets(queries: Mapping[str, Sequence[Query]]) -> dict[str, dict[st
     object has fewer expressions than others they are repeated; an object that an annotator left out is missing from
     that annotator's sets.
 
-    Args:
-        queries: Queries by video.
-
     Returns:
         (Id of the object, number of the query) by video and set, one entry per object.
-
-    Raises:
-        ValueError: A query names no object.
     """
     said: dict[str, dict[str, dict[int, list[int]]]] = {}
     for video, of_video in queries.items():
@@ -205,12 +191,7 @@ def expression_sets(queries: Mapping[str, Sequence[Query]]) -> dict[str, dict[st
 
 
 def region_totals(rows: Mapping[str, Metrics], *, by_video: bool) -> Metrics:
-    """J and F over a data set.
-
-    Args:
-        rows: ``RegionScorer`` rows by video.
-        by_video: Average over videos (DAVIS-16); False averages over expressions (Refer-YouTube-VOS server).
-    """
+    """J and F over a data set, averaged over videos (DAVIS-16) or over expressions (Refer-YouTube-VOS server)."""
     each = list(rows.values()) if by_video else [one for row in rows.values() for one in row["expressions"].values()]
     totals = _with_j_and_f(average(each))
     shuffled = [row["shuffled"] for row in rows.values() if "shuffled" in row]

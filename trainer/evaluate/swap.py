@@ -46,14 +46,8 @@ _FIRST_SEED = 500
 
 @dataclass(frozen=True)
 class SwapFrame:
-    """A frame with expressions about different objects.
-
-    Attributes:
-        image: BGR uint8 [H,W,3].
-        queries: N expressions about objects of the frame.
-        masks: Their ground truth, bool [N,H,W].
-        pairs: Pairs of queries that name different objects.
-        absent: Expressions that name nothing in the frame.
+    """A BGR frame, N expressions about objects of it with their masks [N,H,W], pairs of them that name different
+    objects, and expressions that name nothing in it.
     """
 
     image: NDArray[np.uint8]
@@ -122,13 +116,8 @@ def evaluate_swap(
     ``held_out``, which training leaves out.
 
     Args:
-        predictor: The model.
         coco_root: Folder of COCO; None uses synthetic scenes only.
         davis_root: Folder of DAVIS; None composes over COCO images only.
-        count: Largest number of frames per source.
-        seed: Seed of the frames.
-        expressions: Expressions of DAVIS; ROOT/meta_expressions.json by default.
-        progress: Progress display.
 
     Returns:
         For each source and for ``overall``: ``share`` and ``named_wins`` (None without pairs), ``pairs`` and
@@ -229,14 +218,8 @@ def _frame(
     apart: bool = False,
     absent: Sequence[str] = (),
 ) -> SwapFrame | None:
-    """A frame with some of the expressions and their pairs, or None without a pair.
-
-    Args:
-        image: BGR uint8 [H,W,3].
-        said: Expressions and their masks.
-        rng: Chooses ``_PER_FRAME`` expressions or, with ``apart``, ``_PER_IMAGE``.
-        apart: Use only pairs of expressions about different categories.
-        absent: Expressions that name nothing in the frame.
+    """A frame with some of the expressions and their pairs, or None without a pair; with ``apart`` only pairs of
+    different categories count.
     """
     chosen = [said[i] for i in rng.permutation(len(said))[: _PER_IMAGE if apart else _PER_FRAME]]
     pairs = [

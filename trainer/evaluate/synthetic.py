@@ -32,13 +32,6 @@ def evaluate_synthetic(
 ) -> Metrics:
     """J on scenes that are never trained on, with one expression per object that holds in all frames.
 
-    Args:
-        predictor: The model.
-        seeds: Seeds of the camera, below 1000.
-        frames: Number of frames per scene.
-        size: Height and width of the frames.
-        progress: Progress display.
-
     Returns:
         ``j``: mean over visible objects and frames; ``objects``: number of such pairs; ``absent_empty``: share of masks
         of absent expressions that cover less than 0.5 % of the image; ``absent_foreground``: their mean share of it;

@@ -49,10 +49,8 @@ class Rules:
     """Frames that are scored, and masks that are kept.
 
     Attributes:
-        every: Score every n-th frame (J and F only); all frames are run.
         protocol: "unsupervised" scores every frame, as the referring literature does; "semi-supervised" drops the first
             and last frame of each video, as the benchmark does where the first mask is given.
-        masks: Folder of the predicted masks; None keeps none.
         teach: Number of annotated frames, evenly spread, with which each object's query is taught; they are not scored.
     """
 
@@ -74,12 +72,7 @@ def evaluate_clips(
     """Score every video of a data set, with as many of its queries in one pass as memory allows.
 
     Args:
-        predictor: The model.
-        clips: The videos of a split.
-        dataset: A name from ``MEASURES``.
-        rules: The rules; the defaults when None.
         ledger: Results of finished videos, which are not run again; new results are added.
-        progress: Progress display.
 
     Returns:
         The data set's totals and the results of its ``videos``. davis16: ``DAVIS_METRICS``, averaged over a video's

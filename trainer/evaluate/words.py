@@ -33,13 +33,7 @@ _OVERLAP = 0.05
 
 @dataclass(frozen=True)
 class WordFrame:
-    """A picture and what it is asked.
-
-    Attributes:
-        image: BGR uint8 [H,W,3].
-        words: N categories, first those that are there.
-        masks: bool [P,H,W], of those that are there.
-    """
+    """A BGR picture and the categories that it is asked, first those that are there with their masks, bool [P,H,W]."""
 
     image: NDArray[np.uint8]
     words: list[str]
@@ -74,14 +68,7 @@ def evaluate_words(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Metrics:
-    """Score single nouns on held-out pictures.
-
-    Args:
-        predictor: The model.
-        root: A folder with instances as COCO's.
-        count: At most so many pictures.
-        seed: Decides which.
-        progress: Where a bar is drawn.
+    """Score single nouns on at most ``count`` held-out pictures of a folder with instances as COCO's.
 
     Returns:
         ``seen`` and ``held_out``: ``j``, ``absent_foreground``, ``words``, ``absent`` and, where the model says how

@@ -20,9 +20,6 @@ class Alignment(nn.Module):
     (a) be high inside the referred region and low outside, and (b) rank the expression of every region of the batch
     above those of other objects, in its own frame and in others, over all ranks. The weights are discarded after
     training.
-
-    Args:
-        channels: c_4.
     """
 
     def __init__(self, *, channels: int) -> None:
@@ -31,13 +28,8 @@ class Alignment(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, vision: Tensor, language: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
-        """The loss of a batch, a scalar.
-
-        Args:
-            vision: V_4, float [B,c,h,w].
-            language: l_4, float [B,Q,c].
-            masks: uint8 [B,Q,H,W]: 0 background, 1 object, 255 ignore.
-            expressions: B lists of Q strings.
+        """The loss of a batch, a scalar: V_4 [B,c,h,w], l_4 [B,Q,c], masks uint8 [B,Q,H,W] (255 ignore), B lists of Q
+        strings.
         """
         vision, spoken = vision.float(), language.float() * self.weight
         share, counted = shrink(masks, (vision.shape[-2], vision.shape[-1]))

@@ -33,7 +33,6 @@ class Distillation:
     The backbone is shared: it must not be trained.
 
     Args:
-        model: The network to be trained, as it is now.
         words: Sentences, of which some are queried on every frame; ImageNet's names and their kinds by default.
 
     Example:
@@ -70,11 +69,8 @@ class Distillation:
     def __call__(self, logits: Tensor, features: Sequence[Tensor], flow: Tensor | None, sentence: Tensor) -> Tensor:
         """The loss of a batch, a scalar: the mean divergence over pixels and words, zero where both networks agree.
 
-        Args:
-            logits: Logits of the trained network, [B,K,2,h,w].
-            features: C2..C5 of the frames.
-            flow: As ``HINet.condition`` takes it.
-            sentence: Sentence vectors of the words, [B,K,c_s].
+        ``logits`` [B,K,2,h,w] are the trained network's, ``features`` C2..C5, ``sentence`` [B,K,c_s] the words'
+        vectors.
         """
         with torch.no_grad():
             levels = (*features[:3], self.teacher.aspp(features[3]))

@@ -24,12 +24,8 @@ class Objective(nn.Module):
     """Loss of a batch.
 
     Args:
-        model: The network.
-        tokenizer: Tokenizer of its text encoder.
-        loss: Terms and weights.
         queries: Number of pairs per frame that are decoded to masks; further ones are only used by the alignment loss.
         frozen_text: BERT is not trained; its vectors are computed once per sentence.
-        sentence_dropout: Dropout on the sentence vectors.
     """
 
     def __init__(

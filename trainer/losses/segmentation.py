@@ -42,10 +42,6 @@ def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tens
     Args:
         logits: Float [B,Q,2,h,w]; upsampled bilinearly to the masks.
         masks: uint8 [B,Q,H,W]: 0 background, 1 object, 255 ignore.
-        config: Weights and shares.
-
-    Raises:
-        ValueError: Logits and masks differ in batch size or number of queries.
     """
     if logits.shape[:2] != masks.shape[:2]:
         raise ValueError(f"logits and masks differ in batch or queries: {tuple(logits.shape)}, {tuple(masks.shape)}")

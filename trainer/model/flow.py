@@ -30,15 +30,9 @@ FLOW_SCALES = (1, 2, 4)
 class FlowNetwork(nn.Module):
     """RAFT, frozen.
 
-    Args:
-        config: Variant, iterations and scale.
-
     Attributes:
         scale: Factor by which the image is reduced before flow is computed; ``HINet.set_flow_scale`` changes it.
         field_scale: Factor by which the flow field is smaller than the image, fixed by the motion encoder.
-        iterations: Number of updates.
-        levels: Levels of the correlation pyramid.
-        radius: Radius of the lookup.
     """
 
     def __init__(self, *, config: RaftConfig) -> None:
@@ -131,16 +125,9 @@ class FlowNetwork(nn.Module):
     def forward(
         self, image: Tensor, image_prev: Tensor, *, iterations: int | None = None, coords: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Flow from ``image`` to ``image_prev``, both float [B,3,H,W] RGB 0..255.
-
-        Args:
-            image: Current frame.
-            image_prev: Previous frame.
-            iterations: Number of updates; the config's by default.
-            coords: Start positions (warm start); the identity grid by default.
-
-        Returns:
-            Flow [B,2,H/field_scale,W/field_scale] in pixels of the image, and the final coords for the next warm start.
+        """Flow from ``image`` to ``image_prev``, both float [B,3,H,W] RGB 0..255: [B,2,H/field_scale,W/field_scale] in
+        pixels of the image, and the final coords for a warm start; ``coords`` are those to start from, the identity
+        grid by default.
         """
         prepared = self.prepare(image)
         fmap, fmap_prev = self.encode(prepared), self.encode(self.prepare(image_prev))
@@ -149,13 +136,8 @@ class FlowNetwork(nn.Module):
 
     @torch.inference_mode()
     def stream(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Flow of each frame to the one before, as the runtime computes it.
-
-        Args:
-            frames: uint8 [H,W,3] BGR, one size.
-
-        Yields:
-            float32 [2,H/field_scale,W/field_scale] in pixels; zeros for the first frame.
+        """Flow of each frame (uint8 [H,W,3] BGR, one size) to the one before, as the runtime computes it: float32
+        [2,H/field_scale,W/field_scale] in pixels; zeros for the first frame.
         """
         stream, device = FlowStream(self), next(self.parameters()).device
         for frame in frames:
@@ -180,13 +162,8 @@ class FlowStream:
         self._previous: tuple[Tensor, Tensor] | None = None
 
     def step(self, image: Tensor) -> Tensor:
-        """Flow to the previous frame, zeros on the first frame.
-
-        Args:
-            image: Float [B,3,H,W], RGB 0..255.
-
-        Returns:
-            Float [B,2,H/field_scale,W/field_scale] in pixels of the image.
+        """Flow to the previous frame of float [B,3,H,W] RGB 0..255, in pixels of the image; zeros on the first
+        frame.
         """
         network = self.network
         prepared = network.prepare(image)

@@ -31,9 +31,6 @@ class HINet(nn.Module):
     Vision (``encode_image``), flow (``flow``) and language (``encode_text``) do not depend on each other; ``decode``
     joins them, and ``refine`` aligns the masks with the image's edges.
 
-    Args:
-        config: The configuration; see ``presets``.
-
     Example:
         >>> from rvos_edge.trainer.model.presets import model_config
         >>> model = HINet(config=model_config("test")).eval()
@@ -112,9 +109,6 @@ class HINet(nn.Module):
         """Set the factor by which the image is reduced before flow is computed.
 
         The flow field is resampled to the size of training, so that the motion encoder is not affected.
-
-        Raises:
-            ValueError: The network has no flow, or the factor is none of ``FLOW_SCALES``.
         """
         if self.flow is None:
             raise ValueError("this network has no flow")
@@ -170,15 +164,9 @@ class HINet(nn.Module):
         return visions, motions
 
     def answer(self, visions: Sequence[Tensor], motions: Sequence[Tensor | None], language: LanguageVectors) -> Tensor:
-        """Interaction, motion gate and decoder for Q queries.
+        """Interaction, motion gate and decoder for Q queries, l_1..l_4 [B,Q,c_i].
 
-        Args:
-            visions: V_i of the used levels.
-            motions: U_i of the used levels.
-            language: l_1..l_4, each [B,Q,c_i].
-
-        Returns:
-            Logits float [B,Q,2,h,w] at the first used level's stride: background, object.
+        Returns logits float [B,Q,2,h,w] at the first used level's stride: background, object.
         """
         mixed = [
             interaction(vision, language[index], motion)
@@ -210,14 +198,7 @@ class HINet(nn.Module):
     ) -> Tensor:
         """Probability that what each query names is in the frame, float32 [B,Q]; masks do not depend on it.
 
-        Args:
-            levels: Levels of ``encode_image``.
-            flow: As for ``condition``.
-            language: l_1..l_4, each [B,Q,c_i].
-            logits: Logits of ``answer``, [B,Q,2,h,w], which tell absent objects better than those of ``complete``.
-
-        Raises:
-            ValueError: The network has no presence head.
+        ``logits`` are those of ``answer``, which tell absent objects better than those of ``complete``.
         """
         if self.presence is None:
             raise ValueError("this network has no presence head; train one with task: presence")
@@ -226,14 +207,9 @@ class HINet(nn.Module):
         return torch.sigmoid(self.presence(margin, levels[4], seen, language))
 
     def refine(self, image: Tensor, logits: Tensor) -> Tensor:
-        """Align masks with the image's edges; the identity unless ``boundary`` is set, and not part of training.
+        """Align the logits of ``decode`` with the edges of the image [B,3,H,W] RGB 0..255: [B,Q,2,H/stride,W/stride].
 
-        Args:
-            image: [B,3,H,W], RGB 0..255.
-            logits: Logits of ``decode``.
-
-        Returns:
-            Logits [B,Q,2,H/stride,W/stride].
+        The identity unless ``boundary`` is set, and not part of training.
         """
         if self.boundary is None:
             return logits

@@ -74,14 +74,9 @@ class LanguageProjections(nn.Module):
 
 
 def load_text_weights(encoder: SentenceEncoder, source: str) -> Tokenizer:
-    """Load a BERT or MiniLM in Hugging Face's format, or the one of a package.
+    """Load a BERT or MiniLM in Hugging Face's format, or the one of a package, into an encoder; returns the tokenizer.
 
-    Args:
-        encoder: The encoder; changed in place.
-        source: A folder with model.safetensors (or pytorch_model.bin) and tokenizer.json, or ``package`` for MiniLM-L6.
-
-    Returns:
-        The tokenizer.
+    ``source``: a folder with model.safetensors (or pytorch_model.bin) and tokenizer.json, or ``package`` for MiniLM-L6.
 
     Raises:
         UserError: The folder or package is missing, or holds another network.

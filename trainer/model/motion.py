@@ -12,13 +12,8 @@ _FLOOR_PIXELS = 1.0
 
 
 def relative_magnitude(flow: Tensor) -> Tensor:
-    """Magnitude of the flow minus its mean over the frame, which stands for the camera's motion.
-
-    Args:
-        flow: Float [B,2,h,w] in pixels.
-
-    Returns:
-        Float32 [B,1,h,w] in the same pixels.
+    """Magnitude of the flow [B,2,h,w] minus its mean over the frame, which stands for the camera's motion: float32
+    [B,1,h,w] in the same pixels.
     """
     flow = flow.float()
     relative = flow - flow.mean(dim=(2, 3), keepdim=True)
@@ -27,31 +22,14 @@ def relative_magnitude(flow: Tensor) -> Tensor:
 
 
 def motion_image(flow: Tensor) -> Tensor:
-    """The relative magnitude of the flow, scaled to 0..1.
-
-    Args:
-        flow: Float [B,2,h,w] in pixels of the input image.
-
-    Returns:
-        Float32 [B,1,h,w].
-    """
+    """The relative magnitude of the flow [B,2,h,w] in pixels of the input image, scaled to 0..1: float32 [B,1,h,w]."""
     magnitude = relative_magnitude(flow)
     scale = (_MEAN_MULTIPLE * magnitude.mean(dim=(2, 3), keepdim=True)).clamp(min=_FLOOR_PIXELS)
     return (magnitude / scale).clamp(max=1.0)
 
 
 class MotionEncoder(nn.Module):
-    """Strided convolutions on the motion image: U_1..U_4 at the strides of the four levels.
-
-    Args:
-        in_stride: Stride of the flow field relative to the image.
-        strides: Strides of the levels.
-        channels: c_1..c_4.
-        width: Number of hidden channels.
-
-    Raises:
-        ValueError: ``in_stride`` does not divide the first level's stride.
-    """
+    """Strided convolutions on the motion image: U_1..U_4 at the strides of the four levels."""
 
     def __init__(self, *, in_stride: int, strides: tuple[int, ...], channels: tuple[int, ...], width: int) -> None:
         super().__init__()

@@ -26,15 +26,9 @@ class InitialWeights(StrictModel):
 
 
 def initialise(model: HINet, weights: InitialWeights, *, random_text: bool = False) -> Tokenizer:
-    """Load initial weights into a new network.
+    """Load initial weights into a new network; returns the tokenizer of the text encoder.
 
-    Args:
-        model: The network; changed in place.
-        weights: The sources. RAFT weights are ignored by a network without flow.
-        random_text: Accept a text model with random weights, which is of no use for training.
-
-    Returns:
-        The tokenizer of the text encoder.
+    RAFT weights are ignored by a network without flow; ``random_text`` accepts a text model with random weights.
 
     Raises:
         UserError: A source is missing or does not fit.

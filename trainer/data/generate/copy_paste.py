@@ -54,14 +54,12 @@ class ComposedDataset:
 
     Args:
         coco: objects, and backgrounds where it is known what its pictures do not hold.
-        objects: further data sets that lend objects, and no backgrounds.
         davis: backgrounds with stored flow and objects with sentences; None leaves them out.
         davis_backgrounds: share of the backgrounds taken from ``davis``.
         riders: probability that the first object is one that people ride, most of them with a rider.
         grounds: probability that an object is mirrored by water below it, or casts a shadow.
         rows: probability that two to five people or animals of one kind stand in a row, told apart by what they wear,
             by colour, size, place and order.
-        augmentation: colours of the finished frame.
 
     Raises:
         UserError: nothing in ``coco`` is large and whole enough to be pasted.

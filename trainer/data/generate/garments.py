@@ -56,12 +56,8 @@ class Garments:
         return picture in self._pictures
 
     def traits(self, picture: str, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[str, ...]:
-        """True phrases to follow "the person": "in a red dress", "with a black bag"; nothing without labels.
-
-        Args:
-            picture: name of the picture's file without its ending.
-            image: BGR uint8 [H,W,3].
-            mask: bool [H,W], the person.
+        """True phrases to follow "the person" (a mask on a BGR image): "in a red dress", "with a black bag"; nothing
+        without labels. ``picture`` is the file's name without its ending.
         """
         if not self.has(picture):
             return ()

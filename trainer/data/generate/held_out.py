@@ -14,10 +14,7 @@ from rvos_edge.trainer.data.generate import vocabulary
 
 
 class HeldOut:
-    """The held-out words.
-
-    Args:
-        kinds: each word with the kind under which its pictures may be shown.
+    """The held-out words, each with the kind under which its pictures may be shown.
 
     Example:
         >>> held = load_held_out()

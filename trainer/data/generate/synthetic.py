@@ -20,8 +20,6 @@ class SyntheticDataset:
     """Frames of `SyntheticCamera` at random seeds; seeds below 1000 are kept for evaluation.
 
     Args:
-        size: (H,W) of the samples' images.
-        flow_size: (h,w) of the samples' flow.
         seeds: the range of camera seeds, from (inclusive) to (exclusive).
         augmentation: only its colours, blur, noise and JPEG are used: the geometry is random already.
         still: probability of a first frame, whose flow is unknown (zero).

@@ -42,10 +42,8 @@ def describe(
     """All kinds of true, unambiguous sentences about a scene, with wording drawn from ``rng``.
 
     Args:
-        things: every visible thing of the categories that occur.
         uncertain: categories that have further instances too small to count; nothing is said about their places or
             about the smallest of them.
-        rng: chooses between wordings.
         tails: let some phrases be followed by what things may do and where they may be, true or not: for training,
             so that the noun decides.
     """

@@ -67,12 +67,8 @@ Pair = tuple[str, NDArray[np.bool_]]
 
 
 def dominant_colour(image: NDArray[np.uint8], mask: NDArray[np.bool_], category: str) -> str | None:
-    """The colour of a thing when a clear majority of its pixels agree, else None.
-
-    Args:
-        image: RGB uint8 [H,W,3].
-        mask: bool [H,W].
-        category: screens, animals, food and people are never given a colour.
+    """The colour of a thing when a clear majority of its pixels agree, else None; screens, animals, food and people
+    never have one.
     """
     if category in _COLOURLESS:
         return None

@@ -189,13 +189,7 @@ def absent_categories(present: Iterable[str]) -> list[str]:
 
 
 def surely_absent(sentence: str, present_categories: Iterable[str], present_sentences: Sequence[str]) -> bool:
-    """True if a sentence names nothing that the picture may hold, judged by its words alone.
-
-    Args:
-        sentence: the candidate, for example an expression of another video.
-        present_categories: what the picture is known to hold.
-        present_sentences: true sentences about the picture.
-    """
+    """True if a sentence names nothing that the picture may hold, judged by its words alone."""
     mine = concepts(sentence)
     present = frozenset(present_categories).union(*(concepts(other) for other in present_sentences))
     if mine & confusable(present):

@@ -97,8 +97,6 @@ class Synset:
     """One meaning of a noun.
 
     Attributes:
-        lemmas: the words for it, the usual one first, lower case.
-        parents: offsets of its hypernyms.
         counts: how often each lemma has this meaning in WordNet's tagged texts.
         instance: it is one person or place, not a kind.
     """
@@ -111,9 +109,6 @@ class Synset:
 
 class WordNet:
     """The nouns of WordNet's database files.
-
-    Args:
-        folder: holds data.noun, index.noun, index.adj, index.verb, noun.exc and cntlist.rev.
 
     Raises:
         UserError: one of them is missing.
