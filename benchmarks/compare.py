@@ -15,15 +15,8 @@ END_TO_END = "end to end"
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """A row of the comparison: one stage of two runs.
-
-    Attributes:
-        first: Backend, version and device of A.
-        second: Those of B.
-        stage: Name of a stage, or ``END_TO_END``.
-        first_ms: Median of A in milliseconds.
-        second_ms: Median of B in milliseconds.
-        ratio: Time of A over time of B: above 1 where B is faster.
+    """A row of the comparison: the medians of one stage (or ``END_TO_END``) of two runs, and the time of A over that of
+    B.
     """
 
     first: str
@@ -46,11 +39,6 @@ def compare(first: BenchmarkResult, second: BenchmarkResult, *, names: tuple[str
     """Compare two results of the same workload.
 
     Runs are paired by backend; where each result has a single run, these two are paired whatever their backends.
-
-    Args:
-        first: Result A.
-        second: Result B.
-        names: Names of the two in error messages.
 
     Raises:
         UserError: The workloads differ, or there is no backend in common.

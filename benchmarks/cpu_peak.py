@@ -24,9 +24,6 @@ def measure_cpu(name: str) -> DevicePeak:
 
     NumPy multiplies in float32; OpenVINO, where it is installed, in float32, bfloat16 and float16. Without OpenVINO the
     narrow types get the float32 rate, as ONNX Runtime computes them in float32.
-
-    Args:
-        name: Name of the CPU.
     """
     single = _numpy_flops()
     narrow: dict[str, float] = {}

@@ -24,18 +24,10 @@ from rvos_edge.bundle import Arithmetic
 
 @dataclass(frozen=True, kw_only=True)
 class DevicePeak:
-    """Peak rates of a device.
+    """Peak rates of a device: dense TFLOPS by arithmetic, ``bandwidth`` in GB/s.
 
-    Attributes:
-        key: Name on the command line.
-        name: Name in tables.
-        float16: Dense TFLOPS in float16.
-        float32: TFLOPS in float32.
-        tf32: Dense TFLOPS of float32 operands on tensor cores; None without tensor cores.
-        bandwidth: Memory bandwidth in GB/s.
-        basis: Derivation of the float16 figure.
-        source: Page of the data sheet.
-        bfloat16: Dense TFLOPS in bfloat16; None where unknown, then the float32 rate applies.
+    ``tf32`` is None without tensor cores; where ``bfloat16`` is unknown the float32 rate applies. ``basis`` is the
+    derivation of the float16 figure, ``source`` the page of the data sheet.
     """
 
     key: str

@@ -90,12 +90,7 @@ def settings(bundles: Iterable[tuple[str, Path]] = ()) -> list[Setting]:
 
 
 def frame_rate_settings(default: Sequence[float], without: Sequence[float]) -> list[Setting]:
-    """Settings that hold a frame rate between that without flow and that of the default.
-
-    Args:
-        default: Milliseconds of frames with the default options.
-        without: Milliseconds of frames without flow.
-    """
+    """Settings that hold a frame rate between that without flow and that of the default, given milliseconds of both."""
     low, high = statistics.median(without), statistics.median(default)
     rates = [(share, min(1e3 / (low + share * (high - low)), _MOST_FPS)) for share in _SHARES]
     return [
@@ -114,18 +109,7 @@ def measure(
     limit: int | None = None,
     console: Console | None = None,
 ) -> dict[str, SettingRow]:
-    """Run all settings, and the frame-rate settings after them, frame by frame.
-
-    Args:
-        chosen: Settings; those without a bundle of their own run ``bundle``.
-        clips: Videos with annotations.
-        bundle: The bundle under test; the shipped one by default.
-        every_frame: Score every n-th frame; all frames are run.
-        limit: Number of frames of each video; None for all.
-        console: Console of the progress bar.
-
-    Returns:
-        Measurements by the setting's label.
+    """Run all settings, and the frame-rate settings after them, frame by frame; every n-th frame is scored.
 
     Raises:
         UserError: A bundle or file is missing or damaged, or no frame is annotated.

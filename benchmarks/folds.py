@@ -61,13 +61,6 @@ def without(config: TrainConfig, videos: Sequence[str], root: Path, flow: str) -
 def run_folds(config: TrainConfig, root: Path, output: Path, *, every: int = 4, console: Console) -> dict[str, Any]:
     """Train and evaluate every fold that is not finished.
 
-    Args:
-        config: The recipe.
-        root: The DAVIS-2016 folder.
-        output: A folder for each fold, and ``folds.json``.
-        every: Score every n-th frame.
-        console: Where progress is shown.
-
     Returns:
         ``j``, ``shuffled_j`` (with another video's sentence), means over all videos, ``videos`` and ``iterations``.
     """

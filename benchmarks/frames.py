@@ -20,12 +20,7 @@ _THINGS = ("dog", "car", "ball", "person", "horse", "bird", "boat", "cat")
 
 @dataclass(frozen=True)
 class BenchmarkClip:
-    """Frames in memory.
-
-    Attributes:
-        name: Name of the source, without folders.
-        images: uint8 [H,W,3] BGR, one size.
-    """
+    """Frames in memory, uint8 [H,W,3] BGR of one size; ``name`` is that of the source, without folders."""
 
     name: str
     images: Sequence[NDArray[np.uint8]]
@@ -52,11 +47,6 @@ class BenchmarkClip:
 
 def read_clip(source: str, *, frames: int, size: tuple[int, int]) -> BenchmarkClip:
     """Read the first frames of a source, at most half a GiB of them.
-
-    Args:
-        source: A source as in ``rvos-edge run``.
-        frames: Largest number of frames.
-        size: Height and width requested from cameras; files keep their own size.
 
     Raises:
         UserError: The source cannot be read, or its frames differ in size.

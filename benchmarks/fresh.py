@@ -47,20 +47,9 @@ def start(
     images: Sequence[NDArray[np.uint8]],
     starts: int,
 ) -> tuple[StartUp, Memory]:
-    """Start a process several times, one after the other; from the second start on files are in the system's cache.
+    """Start a process several times, one after the other; returns the median start-up, and the largest memory.
 
-    Args:
-        bundle: The bundle's directory.
-        backend: Name for ``open_backend``.
-        device: "auto", "cpu" or "cuda".
-        size: Height and width of the network's input.
-        threads: CPU threads.
-        queries: Queries to encode.
-        images: Frames to segment, uint8 [H,W,3].
-        starts: Number of processes.
-
-    Returns:
-        The median start-up, and the largest memory.
+    From the second start on files are in the system's cache.
 
     Raises:
         UserError: A process fails; the message is the process's own.

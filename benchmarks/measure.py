@@ -37,16 +37,7 @@ class BenchOptions:
     """Options of a benchmark.
 
     Attributes:
-        bundle: The bundle's directory; the shipped bundle by default.
-        backends: Names of backends; by default all that work on this machine.
-        size: Height and width of the network's input; the bundle's first size by default.
-        queries: Number of queries.
-        frames: Number of measured frames.
-        warmup: Number of frames before them.
-        source: A source as in ``rvos-edge run``; read or rendered beforehand.
         fps: Frame rate of the camera that is replayed against the times.
-        threads: CPU threads; the backend's choice by default.
-        device: "auto", "cpu" or "cuda".
         starts: Fresh processes per backend for start-up time and memory; 0 for neither.
     """
 
@@ -117,11 +108,6 @@ def run_benchmark(
     options: BenchOptions, *, on_progress: OnProgress | None = None, on_note: Callable[[str], None] | None = None
 ) -> BenchmarkResult:
     """Run a benchmark.
-
-    Args:
-        options: The options.
-        on_progress: Called after every turn.
-        on_note: Called with notes to the user, such as a backend that is left out.
 
     Raises:
         UserError: An option is out of range, the bundle or the source is damaged, or no backend can run the bundle.

@@ -26,12 +26,6 @@ class ResearchCode:
     """The network in PyTorch without reuse between frames: the query and both frames are encoded on every frame.
 
     The flow starts warm, as in the runtime, so that masks can be compared.
-
-    Args:
-        checkpoint: The network; its weights are shared and not changed.
-        query: The query.
-        size: Height and width of the network's input.
-        compiled: Apply ``torch.compile`` to the three parts; the first frames then take minutes.
     """
 
     def __init__(self, *, checkpoint: Checkpoint, query: str, size: tuple[int, int], compiled: bool) -> None:
@@ -92,11 +86,8 @@ class RefVosShape(nn.Module):
 
 
 class OpenCvFlow:
-    """DIS or Farneback flow between successive frames, at the resolution of the flow graphs.
-
-    Args:
-        method: "DIS" (medium preset) or "Farneback" (parameters of OpenCV's example).
-        size: Height and width of the flow.
+    """DIS (medium preset) or Farneback flow (OpenCV's example) between successive frames, at the resolution of the flow
+    graphs.
     """
 
     def __init__(self, *, method: str, size: tuple[int, int]) -> None:

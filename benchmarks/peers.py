@@ -51,15 +51,7 @@ class PeerOptions:
     """Options of the comparison.
 
     Attributes:
-        checkpoint: Checkpoint directory; the preset with random weights by default.
-        preset: Preset of the network without a checkpoint.
-        bundle: Bundle of the checkpoint; exported into a temporary folder by default.
-        size: Height and width of the network's input; the checkpoint's by default.
-        frames: Number of measured frames.
         warmup: Number of frames before them, during which ``torch.compile`` compiles.
-        backends: Backends of the runtime; by default all that work on this machine.
-        skip: Names from ``KINDS``.
-        threads: CPU threads of every peer; each peer's own choice by default.
     """
 
     checkpoint: Path | None = None
@@ -78,7 +70,6 @@ class Standing:
     """Result of one peer.
 
     Attributes:
-        name: Name of the peer.
         ratio: Time of the baseline over the peer's time: above 1 where the peer is faster.
         iou: IoU of its masks with those of PyTorch eager; None for other networks.
     """
@@ -95,9 +86,6 @@ class PeerReport:
     Attributes:
         whole: Whole frames, relative to ``EAGER``.
         flow: Flow alone, relative to ``flow_baseline``; empty without flow.
-        flow_baseline: Name of the flow baseline: the flow graphs of the first backend.
-        frames: Number of measured frames.
-        trained: Whether the network was trained.
     """
 
     whole: list[Standing]
@@ -134,10 +122,6 @@ class _Peer:
 
 def compare_peers(options: PeerOptions, *, on_frame: Callable[[int, int], None] | None = None) -> PeerReport:
     """Run the comparison.
-
-    Args:
-        options: The options.
-        on_frame: Called with the number of frames done and that of all frames.
 
     Raises:
         UserError: An option is out of range, or the checkpoint or bundle is damaged or they do not belong together.

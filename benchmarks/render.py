@@ -30,14 +30,7 @@ _RIGHT = 3
 
 
 def render(page: Path, *, results: Path | None = None) -> int:
-    """Put the table of all results between the markers of a page; the rest of the page is unchanged.
-
-    Args:
-        page: Markdown file with one line ``<!-- benchmarks:begin -->`` and one ``<!-- benchmarks:end -->``.
-        results: Folder of the JSON files; ``benchmarks/results`` beside the page by default.
-
-    Returns:
-        The number of results.
+    """Put the table of all results between the markers of a page, the rest of which is unchanged; returns their number.
 
     Raises:
         UserError: A file is missing or damaged, or the page lacks the markers.

@@ -22,11 +22,8 @@ from rvos_edge.outputs import check_outputs
 
 
 def measure(options: BenchOptions, *, json: Path | None = None) -> BenchmarkResult:
-    """Run a benchmark, print it and, where asked for, write its JSON.
-
-    Args:
-        options: The benchmark.
-        json: File of the result, or a folder, where the file is named after machine and date.
+    """Run a benchmark, print it and, where asked for, write its JSON: a file, or into a folder, named by machine and
+    date.
 
     Raises:
         UserError: As for ``run_benchmark``, or the file cannot be written.
@@ -61,12 +58,6 @@ def compare_files(first: Path, second: Path) -> None:
 
 def roofline(key: str, options: BenchOptions, *, result: Path | None = None, json: Path | None = None) -> None:
     """Print the roofline bound of a device, of all devices, or of this CPU, beside a result.
-
-    Args:
-        key: A device's key, "all" or "cpu".
-        options: The bundle; for "cpu" without a result, the benchmark to run.
-        result: A result of the same bundle.
-        json: As for ``measure``.
 
     Raises:
         UserError: The device is unknown, the result is of another bundle, or ``json`` is given and nothing is measured.

@@ -21,17 +21,7 @@ _STEP_GRAPH = "flow_step"
 
 @dataclass(frozen=True)
 class Bound:
-    """Lower bound on the time of one graph in one frame.
-
-    Attributes:
-        graph: Name of the graph.
-        runs: Runs per frame.
-        precision: Arithmetic of the graph.
-        flops: FLOPs per frame.
-        bytes: Bytes per frame.
-        compute_ms: Milliseconds of the arithmetic.
-        memory_ms: Milliseconds of the memory traffic.
-    """
+    """Lower bound on the time of one graph in one frame, of all its runs together."""
 
     graph: str
     runs: int
@@ -53,13 +43,7 @@ class Bound:
 
 
 def bounds(manifest: Manifest, device: DevicePeak, *, precision: Arithmetic | None = None) -> list[Bound]:
-    """Bounds of the graphs of a frame with flow and one query.
-
-    Args:
-        manifest: The bundle's manifest.
-        device: The device.
-        precision: Arithmetic of all graphs; by default what each graph states.
-    """
+    """Bounds of the graphs of a frame with flow and one query, in the arithmetic that each graph states by default."""
     found = []
     for name, spec in manifest.graphs.items():
         if name in HOST_GRAPHS:
@@ -102,12 +86,7 @@ def share(bound_ms: float, measured_ms: float) -> float:
 
 
 def frame_share(found: Sequence[Bound], stages: Mapping[str, float]) -> float | None:
-    """Share over all measured graphs; None if none was measured.
-
-    Args:
-        found: Bounds.
-        stages: Measured milliseconds by stage.
-    """
+    """Share over all measured graphs, of milliseconds by stage; None if none was measured."""
     both = [bound for bound in found if stages.get(bound.graph)]
     if not both:
         return None

@@ -41,13 +41,7 @@ def run_command(command: Sequence[str]) -> str | None:
 
 
 def read_machine(*, root: Path = Path("/"), run: RunCommand = run_command, uses_gpu: bool = False) -> Machine:
-    """Facts of this machine.
-
-    Args:
-        root: Folder of proc and sys.
-        run: Runs commands.
-        uses_gpu: Whether a backend ran on the GPU; the machine is then named after it.
-    """
+    """Facts of this machine, which is named after its GPU if a backend ran there (``root``: folder of proc and sys)."""
     cpu = _first(r"^(?:model name|Model)\s*:\s*(.+)$", _read(root / "proc/cpuinfo"))
     cpu = cpu or platform.processor() or platform.machine()
     total = _first(r"^MemTotal:\s*(\d+) kB$", _read(root / "proc/meminfo"))
@@ -66,12 +60,7 @@ def read_machine(*, root: Path = Path("/"), run: RunCommand = run_command, uses_
 
 
 def read_state(*, root: Path = Path("/"), run: RunCommand = run_command) -> State:
-    """Present state of this machine.
-
-    Args:
-        root: Folder of proc and sys.
-        run: Runs commands.
-    """
+    """Present state of this machine."""
     load = _read(root / "proc/loadavg").split()
     policies = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*"))
     governors = {_read(policy / "scaling_governor").strip() for policy in policies}

@@ -34,7 +34,6 @@ class Ratio:
     Attributes:
         value: Median of the paired ratios.
         low: Lower end of the 95 % interval; None where there is none.
-        high: Upper end of the interval.
         pairs: Number of pairs; 0 where only medians were compared.
     """
 
@@ -54,14 +53,6 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], *, seed: int =
 
     Disturbances last for several frames. The bootstrap therefore draws blocks of about n^(1/3) neighbouring frames;
     drawing single frames would make the interval too narrow.
-
-    Args:
-        first: Times, all above 0.
-        second: Times of the same frames.
-        seed: Seed of the bootstrap.
-
-    Raises:
-        ValueError: There is no pair, or the lengths differ.
 
     Example:
         >>> paired_ratio([2.0] * 20, [1.0] * 20)
@@ -89,10 +80,6 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], *, seed: int =
 
 def replay_camera(milliseconds: Sequence[float], fps: float) -> Camera:
     """Replay measured times against a camera: after each frame the newest one is taken, older ones are dropped.
-
-    Args:
-        milliseconds: Times of the segmented frames.
-        fps: Frame rate of the camera.
 
     Example:
         >>> replay_camera([100.0, 100.0, 100.0], fps=20.0).dropped   # frames 0, 2 and 4

@@ -28,8 +28,6 @@ def segment(job: BatchJob, rows: list[BatchRow], *, workers: int, gpus: float = 
     """Map `FileProcessor` over rows with Ray Data; gives the rows back filled in, as they are done.
 
     Args:
-        job: What is done with each file; its folders are shared by all nodes.
-        rows: From `make_rows`.
         workers: Actors, each with a bundle of its own and `job.threads` CPUs.
         gpus: GPUs of each; a half lets two share one.
     """

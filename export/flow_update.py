@@ -57,14 +57,9 @@ class Update(nn.Module):
 
 
 def split_update(raft: RAFT, joined: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Recover the weights of RAFT's update block from those of ``ContextShare`` and ``Update``.
+    """Recover the weights of RAFT's update block from those of ``ContextShare`` and ``Update``, by their names there.
 
-    Args:
-        raft: The network, for its channel counts.
-        joined: Weights whose names begin with ``share.`` and ``update.``; others are ignored.
-
-    Returns:
-        Weights by their names in ``raft.update_block``, as far as ``joined`` holds them.
+    Names in ``joined`` begin with ``share.`` and ``update.``; others are ignored.
     """
     size, _ = _extents(raft)
     split: dict[str, Tensor] = {}

@@ -33,10 +33,6 @@ class ExportGraph:
     """A module to export with the names of its tensors.
 
     Attributes:
-        name: Name in the bundle.
-        module: Takes the inputs in order, returns a tuple of the outputs in order.
-        inputs: Input names.
-        outputs: Output names.
         dynamic: Input name -> axis -> symbolic extent.
     """
 
@@ -136,7 +132,8 @@ class _FlowUp(_Part):
 
 class _Gating(_Part):
     """c2, c3, c4, v4, c5, flow, lang1..4 (those the configuration uses) -> margin [Q,h,w] and, where there is such
-    a head, presence [Q]."""
+    a head, presence [Q].
+    """
 
     def __init__(self, model: HINet, inputs: tuple[str, ...]) -> None:
         super().__init__(model)
@@ -186,12 +183,7 @@ def planes(image: Tensor) -> Tensor:
 
 
 def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[ExportGraph, ...]:
-    """The graphs of a network in the order in which a frame runs them; without flow the four flow graphs are absent.
-
-    Args:
-        model: As ``precision.narrowed`` gives it: its parts' types are the graphs' types.
-        fuse: Make one graph, ``vision``, of backbone and ASPP.
-    """
+    """The graphs of a network in the order in which a frame runs them; without flow the four flow graphs are absent."""
     vision = [
         ExportGraph("backbone", _Backbone(model), ("image",), ("c2", "c3", "c4", "c5"), {}),
         ExportGraph("aspp", _Aspp(model), ("c5",), ("v4",), {}),

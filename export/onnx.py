@@ -29,15 +29,9 @@ _DTYPES = {torch.uint8: "uint8", torch.int64: "int64", torch.float16: "float16",
 
 
 def export_onnx(graph: ExportGraph, example: Sequence[Tensor], path: Path) -> onnx.ModelProto:
-    """Export a graph and check the file.
+    """Export a graph and check the file; returns the model as it was written.
 
-    Args:
-        graph: The graph, in evaluation mode.
-        example: One tensor per input; symbolic axes must be longer than 1, or they would be frozen.
-        path: Where the ONNX file is written.
-
-    Returns:
-        The model as it was written.
+    Symbolic axes of the examples must be longer than 1, or they would be frozen.
 
     Raises:
         UserError: The exporter dropped or merged an input, or failed; the sentence names the graph.

@@ -57,16 +57,11 @@ class ExportOptions:
 
     Attributes:
         sizes: Heights and widths of the input, the default size first; the checkpoint's size when empty.
-        precision: Arithmetic of the graphs, within ``precision.POLICY``.
         weights: Storage of all weights; by default a mix by graph.
-        int8: Store the weights of the text graph and the backbone as int8.
         max_queries: Largest number of queries that engines are built for.
         frames: Video or image folder for the proof; the synthetic camera by default.
-        preset: Preset that the checkpoint must be of.
-        fuse: Fuse backbone and ASPP into one graph.
         flow_scale: Factor by which the image is reduced for the flow; the checkpoint's by default.
         teach: Add the graph with which queries learn on the device (``export.teach``); tracing it takes a minute.
-        boundary: Refinement of mask boundaries; the checkpoint's by default.
     """
 
     sizes: Sequence[tuple[int, int]] = ()
@@ -86,15 +81,6 @@ def export_bundle(
     checkpoint: Path, output: Path, options: ExportOptions | None = None, *, console: Console | None = None
 ) -> Path:
     """Export a checkpoint as a bundle; nothing is left behind unless every graph passes its proof.
-
-    Args:
-        checkpoint: Checkpoint directory.
-        output: The bundle's directory; an older bundle there is replaced at the end.
-        options: The options; the defaults when None.
-        console: Console of the progress bar.
-
-    Returns:
-        ``output``.
 
     Raises:
         UserError: An option is out of range, or a graph cannot be exported or is out of tolerance.
@@ -131,13 +117,7 @@ def export_bundle(
 
 
 def export_preset(preset: str, weights: Mapping[str, Path], output: Path, options: ExportOptions) -> Path:
-    """Export an untrained network of a preset, with official weights of its parts where given.
-
-    Args:
-        preset: Name of the preset.
-        weights: Paths of ``backbone``, ``text`` and ``raft`` weights (``InitialWeights``); missing ones are random.
-        output: As for ``export_bundle``.
-        options: As for ``export_bundle``.
+    """Export an untrained network of a preset, with official weights of its parts where given (``InitialWeights``).
 
     Raises:
         UserError: As for ``export_bundle``, or weights do not fit.
@@ -159,11 +139,8 @@ class _Exporter:
     console: Console
 
     def export(self, size: tuple[int, int], *, like: Manifest | None = None) -> Manifest:
-        """Export and prove the graphs of one size; returns the manifest of a bundle of that size alone.
-
-        Args:
-            size: Height and width.
-            like: Manifest of the first size, whose text graph is shared; None for the first size.
+        """Export and prove the graphs of one size, with the text graph of ``like``; returns the manifest of a bundle of
+        that size alone.
         """
         precision = self.options.precision
         clip = read_clip(self.options.frames, size, _PROOF_FRAMES)

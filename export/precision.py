@@ -30,7 +30,6 @@ class Policy:
         float16: Type of its layers under ``--fp16``, stated by the ONNX file.
         bfloat16: Type under ``--bf16``; the file stays float32 and the type is a hint to OpenVINO.
         wide: Parts that stay float32 in a float16 graph.
-        why: Reason for the choice.
     """
 
     float16: Arithmetic

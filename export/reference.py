@@ -41,12 +41,7 @@ class ReferenceClip:
 
 
 def read_clip(source: Path | None, size: tuple[int, int], count: int) -> ReferenceClip:
-    """Read ``count`` consecutive frames.
-
-    Args:
-        source: A video or an image folder; the synthetic camera when None.
-        size: Height and width.
-        count: Number of frames.
+    """Read ``count`` consecutive frames of a video or an image folder; of the synthetic camera when None.
 
     Raises:
         UserError: The source cannot be read or has fewer than two frames.

@@ -53,13 +53,7 @@ def restore_checkpoint(
     not affect the network's output, but it affects the meaning of a learning rate.
 
     Args:
-        path: The bundle.
-        output: The checkpoint to write.
         config: Run whose data the statistics are measured on, best the one that follows; synthetic scenes by default.
-        console: Console of the progress bar.
-
-    Returns:
-        ``output``.
 
     Raises:
         UserError: The bundle is damaged, its network is not that of its preset and card, or the restored network does

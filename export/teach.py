@@ -42,15 +42,8 @@ def build_teach(model: HINet, size: tuple[int, int]) -> ExportGraph:
 
 
 def teaching_loss(margin: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Binary cross-entropy over the weighted pixels, plus Dice where the object is there.
-
-    Args:
-        margin: Float [1,1,h,w], object minus background logit.
-        target: Float [1,1,h,w] in 0..1; all zeros for a frame without the object.
-        weight: Float [1,1,h,w]; 0 where nothing is known.
-
-    Returns:
-        A scalar.
+    """Binary cross-entropy over the weighted pixels, plus Dice where the object is there; all float [1,1,h,w], target
+    0..1.
     """
     entropy = weight * (F.softplus(margin) - target * margin)
     loss = entropy.sum() / weight.sum().clamp(min=1e-6)

@@ -48,12 +48,7 @@ def parse_storage(name: str) -> Storage:
 
 
 def storage_of(*, weights: Storage | None, int8: bool, precision: Precision) -> dict[str, Storage]:
-    """Storage by graph.
-
-    Args:
-        weights: Storage of all graphs; the mix of ``_STORAGE`` when None.
-        int8: Store the text graph and the backbone, which hold most weights, as int8.
-        precision: Arithmetic of the graphs.
+    """Storage by graph: ``weights`` for all, or the mix of ``_STORAGE``; ``int8`` for the text graph and the backbone.
 
     Raises:
         UserError: The options contradict each other.
@@ -71,10 +66,6 @@ def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
 
     float16 weights are followed by a Cast, which runtimes fold when they load the graph; int8 weights by a symmetric
     DequantizeLinear with one scale per output row or channel, which runtimes fold or run.
-
-    Args:
-        model: The model; changed in place.
-        storage: The storage; float16 leaves float16 initialisers unchanged.
     """
     if storage == "float32":
         return

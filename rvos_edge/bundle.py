@@ -213,12 +213,7 @@ class Manifest(StrictModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened, verified bundle.
-
-    Attributes:
-        path: The directory.
-        manifest: Its manifest.
-    """
+    """An opened, verified bundle."""
 
     path: Path
     manifest: Manifest
@@ -228,7 +223,6 @@ class Bundle:
         """Read and verify a bundle directory and the files of one input size.
 
         Args:
-            path: The directory.
             size: Height and width of the input, one of those that it was exported for; None for the first.
 
         Raises:

@@ -40,13 +40,7 @@ def load_runtime() -> ModuleType:
 
 
 class CppSegmenter:
-    """Segments with the C++ runtime: the same bundle and the same masks; ``step`` releases the GIL.
-
-    Example:
-        >>> segmenter = rvos_edge.open("bundle", runtime="cpp")  # doctest: +SKIP
-        >>> segmenter.set_queries(["the dog on the left", "a red ball"])  # doctest: +SKIP
-        >>> masks = segmenter.step(frame).masks  # doctest: +SKIP
-    """
+    """Segments with the C++ runtime: the same bundle and the same masks; ``step`` releases the GIL."""
 
     def __init__(
         self,

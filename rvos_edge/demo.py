@@ -38,13 +38,10 @@ class QueryScore:
     """Score of one query over the frames in which it was set.
 
     Attributes:
-        query: The expression.
-        object: Index of the synthetic object it names.
         start: First frame of the query.
         stop: Frame after its last.
         iou: Mean IoU, 0 to 1, over the frames in which the object is visible and the query names it alone (objects
             move, so that the leftmost one may change); None without such frames.
-        scored: Number of those frames.
     """
 
     query: str
@@ -60,12 +57,8 @@ class DemoReport:
     """Result of `run_demo`.
 
     Attributes:
-        scores: One per query, in the order in which they were set.
-        mean_iou: Mean of the queries' IoU.
         fps: Frames per second of segmentation alone, from the median time from frame to mask.
         summary: Summary of the whole loop, including drawing and encoding.
-        video: The overlay video.
-        sheet: The contact sheet.
     """
 
     scores: tuple[QueryScore, ...]
@@ -91,11 +84,7 @@ def run_demo(
 
     Args:
         segmenter: The segmenter; its queries are replaced.
-        output_dir: Folder of the results; created if it is missing.
         frames: Length of the clip, at least 2.
-        seed: Seed of the synthetic camera.
-        size: Height and width of the synthetic camera, None for its default.
-        console: Console for the tables, None for stdout.
 
     Raises:
         UserError: `frames` is less than 2, or the folder cannot be written.

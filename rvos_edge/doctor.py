@@ -42,10 +42,7 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        name: Name of the component.
-        found: Version or description.
         good: True if present, False if something is wrong, None if it is optional and absent.
-        remedy: Advice, empty if none is needed.
     """
 
     name: str

@@ -28,14 +28,7 @@ _PLURALS |= {word: word for word in ("fish", "sheep", "deer", "clothing", "furni
 
 
 class Found(NamedTuple):
-    """A noun in a text.
-
-    Attributes:
-        start: position of its first character.
-        end: position after its last.
-        row: its meaning.
-        plural: it speaks of several.
-    """
+    """A noun in a text."""
 
     start: int
     end: int
@@ -45,9 +38,6 @@ class Found(NamedTuple):
 
 class Nouns:
     """Meanings of nouns, numbered from 0; the kinds come first.
-
-    Args:
-        content: as in ``nouns.json``.
 
     Attributes:
         words: the words for each meaning, the usual one first, lower case.

@@ -36,13 +36,7 @@ def check_frame(frame: Any) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Placement:
-    """The part of the network's input that shows the frame; the rest is padding.
-
-    Attributes:
-        size: Height and width of the input.
-        rows: Rows of the input that show the frame.
-        columns: Columns of the input that show the frame.
-    """
+    """The part of the network's input that shows the frame; the rest is padding."""
 
     size: tuple[int, int]
     rows: slice
@@ -66,10 +60,6 @@ def place(frame: tuple[int, int], size: tuple[int, int]) -> Placement:
 
     A frame is stretched to the input's aspect ratio, but by no more than 4/3; beyond that it keeps what is left of its
     own shape and is centred between bars. Extents and places of the bars are multiples of 8 pixels.
-
-    Args:
-        frame: Height and width of the frame.
-        size: Height and width of the input, multiples of 8.
 
     Example:
         >>> place((480, 640), (288, 512)).padded  # 4:3
@@ -104,13 +94,9 @@ class Preprocessor:
         self.placement = place(size, size)
 
     def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize a frame; ``placement`` says where it went.
+        """Resize a frame, uint8 [H,W,3] -> [h,w,3]; ``placement`` says where it went.
 
-        Args:
-            frame: uint8 [H,W,3].
-
-        Returns:
-            uint8 [h,w,3]: valid until the next call; the frame itself where it fits already.
+        The result is valid until the next call; it is the frame itself where that fits already.
         """
         frame = np.ascontiguousarray(frame)
         size = self._image.shape[:2]
@@ -127,17 +113,10 @@ class Preprocessor:
 
 
 def fill_padding(flow: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
-    """A flow field whose padding leaves the frame's statistics as they are.
+    """A flow field float32 [1,2,h,w] whose padding leaves the frame's statistics as they are.
 
     ``gating`` subtracts the mean flow and divides by the mean of what remains. In the padding columns alternate between
     the frame's mean flow plus and minus that mean magnitude: both means are then the frame's own.
-
-    Args:
-        flow: float32 [1,2,h,w].
-        placement: Of the frame.
-
-    Returns:
-        float32 [1,2,h,w].
     """
     region = placement.on((flow.shape[2], flow.shape[3]))
     inside = flow[0][:, region[0], region[1]]
@@ -163,15 +142,7 @@ class Postprocessor:
         self._upsampled = np.empty((0, 0), np.float32)
 
     def masks(self, margins: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.bool_]:
-        """Upsample and threshold margins.
-
-        Args:
-            margins: float32 [Q,h,w], object minus background logit.
-            size: Height and width of the frame.
-
-        Returns:
-            bool [Q,H,W], newly allocated.
-        """
+        """Upsample and threshold margins float32 [Q,h,w] (object minus background logit) to new masks bool [Q,H,W]."""
         if self._upsampled.shape != size:
             self._upsampled = np.empty(size, np.float32)
         masks = np.empty((len(margins), *size), np.bool_)
@@ -181,13 +152,8 @@ class Postprocessor:
         return masks
 
     def scores(self, margins: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Average the object probability over each mask.
-
-        Args:
-            margins: float32 [Q,h,w].
-
-        Returns:
-            float32 [Q] in [0, 1]; 0 for an empty mask.
+        """Average the object probability over each mask: margins float32 [Q,h,w] -> float32 [Q] in [0, 1]; 0 for an
+        empty mask.
         """
         scores = np.zeros(len(margins), np.float32)
         for index, margin in enumerate(margins):

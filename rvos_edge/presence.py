@@ -37,13 +37,8 @@ class PresenceFilter:
         self._present = np.zeros(len(self._shifts), np.bool_)
 
     def update(self, presence: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Take the next frame's probabilities.
-
-        Args:
-            presence: float32 [Q] in 0..1.
-
-        Returns:
-            Smoothed probabilities float32 [Q], and bool [Q]: which queries are present.
+        """Take the next frame's probabilities float32 [Q]; returns them smoothed, and bool [Q]: which queries are
+        present.
         """
         chance = np.clip(presence.astype(np.float64), _SUREST, 1 - _SUREST)
         logits = np.log(chance / (1 - chance)) + self._shifts

@@ -43,12 +43,6 @@ class Segmenter:
     """Segments the objects that the queries name, frame after frame of one video.
 
     Methods may be called from several threads; a lock lets one run at a time.
-
-    Example:
-        >>> segmenter = rvos_edge.open("bundle")  # doctest: +SKIP
-        >>> segmenter.set_queries(["the dog on the left", "a red ball"])  # doctest: +SKIP
-        >>> for frame in frames:  # doctest: +SKIP
-        ...     masks = segmenter.step(frame).masks
     """
 
     def __init__(
@@ -64,9 +58,6 @@ class Segmenter:
         """Load the graphs. Most callers use ``rvos_edge.open``, which chooses the backend.
 
         Args:
-            bundle: An opened bundle.
-            backend: Runs the graphs.
-            flow: Options of the optical flow; None for the defaults.
             threshold: Logit above which a pixel belongs to the object.
             keep_absent: Give masks of queries that are not present, too.
             adapt: "once" lets queries settle on their own first confident masks (``adaptation``), "off" does not.
@@ -180,9 +171,6 @@ class Segmenter:
     def set_queries(self, queries: Sequence[Query]) -> None:
         """Set the queries from the next frame on; the state of the video is kept. After an error the old queries stay.
 
-        Args:
-            queries: Sentences and taught queries.
-
         Raises:
             UserError: There is no query or too many, one is empty or too long, or was taught to another network.
         """
@@ -237,11 +225,7 @@ class Segmenter:
         The video goes on as if nothing had been asked.
 
         Args:
-            frame: uint8 [H,W,3] BGR.
             previous: The frame before it, for the flow; None for no flow.
-
-        Returns:
-            Arrays by name, copied to the host.
 
         Raises:
             UserError: A frame is not such an array.
@@ -308,9 +292,6 @@ class Segmenter:
 
         Args:
             frame: uint8 [H,W,3] BGR, of any size. A size that differs from the last frame's restarts the flow.
-
-        Returns:
-            Masks bool [Q,H,W] with scores, margins and timings.
 
         Raises:
             UserError: The frame has another dtype or shape, no queries are set, or a graph fails.

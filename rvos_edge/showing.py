@@ -36,11 +36,7 @@ class ShownFrame:
 
 
 def mask_of_box(frame: NDArray[np.uint8], box: Box) -> NDArray[np.bool_]:
-    """The object inside a box, by GrabCut.
-
-    Args:
-        frame: uint8 [H,W,3] BGR.
-        box: x, y, width and height in pixels.
+    """The object inside a box (x, y, width, height in pixels) of a frame uint8 [H,W,3] BGR, by GrabCut.
 
     Raises:
         UserError: The box is empty or leaves the frame, or no object is found in it.
@@ -55,11 +51,7 @@ def mask_of_box(frame: NDArray[np.uint8], box: Box) -> NDArray[np.bool_]:
 
 
 def mask_of_points(frame: NDArray[np.uint8], points: Sequence[Point]) -> NDArray[np.bool_]:
-    """The object that points lie on, by GrabCut.
-
-    Args:
-        frame: uint8 [H,W,3] BGR.
-        points: x and y in pixels.
+    """The object that points (x, y in pixels) of a frame uint8 [H,W,3] BGR lie on, by GrabCut.
 
     Raises:
         UserError: A point leaves the frame, or no object is found there.
@@ -84,11 +76,8 @@ def read_shown(
     """The frames of a source that something is shown on, in their order.
 
     Args:
-        source: Opened.
         masks: Folder of PNGs named by a frame's name or number; what is not black is the object, and an all black one
             says that it is absent.
-        boxes: By the frame's number.
-        points: By the frame's number.
 
     Raises:
         UserError: A mask cannot be read or has no frame, or nothing is shown.

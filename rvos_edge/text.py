@@ -29,21 +29,10 @@ def normalise_query(query: str) -> str:
 
 
 class TextEncoder:
-    """Encodes queries with the text graph and keeps the most recent ones in memory; safe to share between threads.
-
-    Example:
-        >>> encoder = TextEncoder(bundle=bundle, graph=backend.load_host(path, spec))  # doctest: +SKIP
-        >>> encoder.encode(["a dog", "a red ball"])["lang1"].shape  # doctest: +SKIP
-        (2, 48)
-    """
+    """Encodes queries with the text graph and keeps the most recent ones in memory; safe to share between threads."""
 
     def __init__(self, *, bundle: Bundle, graph: HostGraph, memory_entries: int = 1024) -> None:
         """Read the tokenizer.
-
-        Args:
-            bundle: Gives the tokenizer and the limits on queries.
-            graph: The loaded text graph.
-            memory_entries: Number of queries kept in memory; beyond it the least recently used is dropped.
 
         Raises:
             UserError: The tokenizer cannot be read.
@@ -81,13 +70,7 @@ class TextEncoder:
         return normalised
 
     def encode(self, queries: Sequence[str]) -> Vectors:
-        """Encode queries.
-
-        Args:
-            queries: At least one; normalised here.
-
-        Returns:
-            lang1, lang2, ..., each [Q,c_i], in the order of the queries.
+        """Encode queries, which are normalised here: lang1, lang2, ..., each [Q,c_i], in their order.
 
         Raises:
             UserError: There is no query or too many, one is empty or too long, or the tokenizer or the graph fails.

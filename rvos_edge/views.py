@@ -35,14 +35,9 @@ def make_views(
     flips: bool = True,
     many: bool = True,
 ) -> list[View]:
-    """The frame itself, a closer view, one in other light, and a mirrored closer one.
+    """The frame itself, a closer view, one in other light, and a mirrored closer one; the frame alone unless ``many``.
 
-    Args:
-        frame: uint8 [H,W,3] BGR.
-        mask: bool [H,W].
-        previous: The frame before it, of the same size.
-        flips: False where left and right matter: no view is mirrored.
-        many: False for the frame alone.
+    ``flips=False``, where left and right matter: no view is mirrored.
     """
     plain = View(frame, previous, mask)
     if not many:

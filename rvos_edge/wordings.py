@@ -23,12 +23,6 @@ _DETERMINERS = frozenset("a an the this that these those his her its their one t
 def wordings(sentence: str) -> tuple[str, ...]:
     """A sentence, its noun alone, the sentence with a wider word, and "the moving object"; each once.
 
-    Args:
-        sentence: a referring expression in English, lower case.
-
-    Returns:
-        One to four wordings, the sentence itself first; only "the moving object" beside it where no noun is known.
-
     Example:
         >>> wordings("a golden retriever on the left")
         ('a golden retriever on the left', 'golden retriever', 'a retriever on the left', 'the moving object')

@@ -89,7 +89,6 @@ class Backend(Protocol):
         """Do the work of one frame; reading a slot afterwards waits for its end.
 
         Args:
-            key: Everything that decides which graphs ``work`` runs; the buffers that the slots hold are not part of it.
             work: Runs graphs and copies, zeroes and swaps slots, in an order that depends on ``key`` alone. It neither
                 reads nor writes a slot and has no other effect: it may be called twice, or not at all when the backend
                 replays a recording for the same key.

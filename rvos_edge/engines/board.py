@@ -54,12 +54,6 @@ class Board(Generic[B]):
 
     A slot is a name, a buffer is memory; ``swap`` exchanges the buffers of two slots. Extents may be symbolic ("Q"
     queries): ``resize`` gives a symbol its extent and reallocates the slots that use it. Nothing else allocates.
-
-    Example:
-        >>> board.write("image", image)  # doctest: +SKIP
-        >>> graph.run()  # doctest: +SKIP
-        >>> board.swap("fmap", "fmap_prev")  # doctest: +SKIP
-        >>> margin = board.read("margin")  # doctest: +SKIP
     """
 
     def __init__(self, allocate: Callable[[str, tuple[int, ...]], B]) -> None:

@@ -162,22 +162,10 @@ def _failed(path: Path, error: Exception) -> UserError:
 
 
 class OnnxRuntimeBackend(HostFrames):
-    """Graphs in ONNX Runtime sessions on one device.
-
-    Example:
-        >>> backend = OnnxRuntimeBackend(device="auto")  # doctest: +SKIP
-        >>> graph = backend.load(bundle.graph_path("backbone"), bundle.manifest.graphs["backbone"])  # doctest: +SKIP
-        >>> backend.board.write("image", image)  # doctest: +SKIP
-        >>> graph.run()  # doctest: +SKIP
-    """
+    """Graphs in ONNX Runtime sessions on one device."""
 
     def __init__(self, *, device: str = "auto", threads: int | None = None, reason: str = "") -> None:
-        """Choose the device.
-
-        Args:
-            device: "auto", "cpu" or "cuda".
-            threads: CPU threads of each graph; None leaves it to ONNX Runtime (one per physical core).
-            reason: Why this backend; why this device when empty.
+        """Choose the device, "auto", "cpu" or "cuda"; ``threads`` None is one per physical core.
 
         Raises:
             UserError: The device cannot be used, or ``threads`` is not positive.

@@ -114,22 +114,11 @@ class OpenVinoHostGraph:
 
 
 class OpenVinoBackend(HostFrames):
-    """Graphs compiled by OpenVINO for the CPU.
-
-    Example:
-        >>> backend = OpenVinoBackend()  # doctest: +SKIP
-        >>> graph = backend.load(bundle.graph_path("backbone"), bundle.manifest.graphs["backbone"])  # doctest: +SKIP
-        >>> backend.board.write("image", image)  # doctest: +SKIP
-        >>> graph.run()  # doctest: +SKIP
-    """
+    """Graphs compiled by OpenVINO for the CPU."""
 
     def __init__(self, *, threads: int | None = None, bfloat16: bool = False, reason: str = "") -> None:
-        """Start OpenVINO.
-
-        Args:
-            threads: CPU threads; None leaves it to OpenVINO (one per physical core).
-            bfloat16: Compute in bfloat16 in the graphs whose manifest entry allows it.
-            reason: Reason for the choice of this backend; empty for "it was asked for".
+        """Start OpenVINO; ``threads`` None is one per physical core, ``bfloat16`` concerns graphs whose manifest entry
+        allows it.
 
         Raises:
             UserError: ``threads`` is not positive.

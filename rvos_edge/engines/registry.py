@@ -26,11 +26,8 @@ BACKENDS = (*_MODULES, *api.FLAVOURS)
 
 
 def available_backends(bundle: Bundle, device: str = "cpu") -> tuple[str, ...]:
-    """List the installed backends that can run a bundle on a device.
-
-    Args:
-        bundle: The bundle; ``openvino-bf16`` is listed only if a graph may be computed in bfloat16.
-        device: "cpu", "cuda", or "auto" for the devices of this machine.
+    """List the installed backends that can run a bundle on a device ("cpu", "cuda", or "auto" for those of this
+    machine).
     """
     if device == "auto":
         return available_backends(bundle, "cpu") + tuple(
@@ -104,12 +101,8 @@ def open_best(
     """Call ``load`` with the fastest backend that works.
 
     Args:
-        bundle: The bundle to be loaded.
         load: Loads graphs with a backend; a ``UserError`` means that the backend does not work here.
         backend: "auto", or one of ``BACKENDS`` to try only that one. "auto" builds no engines, which takes minutes.
-        device: "auto", "cpu" or "cuda".
-        threads: CPU threads; None for one per physical core.
-        record: Passed to ``open_backend``.
 
     Raises:
         UserError: The errors of ``open_backend``, or ``load`` fails with the last backend.

@@ -18,7 +18,6 @@ class Allowance:
     """Amount of flow that fits into the next frame.
 
     Attributes:
-        iterations: Refinement iterations; 0 for no flow.
         late: True if the frame exceeds its budget even without flow.
     """
 
@@ -31,10 +30,6 @@ class FrameBudget:
 
     The cost of flow is stored relative to the stages that always run. A machine that slows down slows both, so the cost
     of flow stays known while no flow is computed. The class reads no clock; times are passed to ``observe``.
-
-    Args:
-        fps: Frames per second to hold.
-        iterations: Refinement iterations of a frame with enough time.
 
     Example:
         >>> budget = FrameBudget(fps=24, iterations=4)
@@ -63,11 +58,8 @@ class FrameBudget:
         self._settle()
 
     def observe(self, timings: Mapping[str, float], *, iterations: int) -> None:
-        """Record the times of a frame. A frame whose flow was computed but not timed by stage is ignored.
-
-        Args:
-            timings: Milliseconds by stage.
-            iterations: Refinement iterations that the frame ran, 0 for none.
+        """Record the milliseconds by stage of a frame. A frame whose flow was computed but not timed by stage is
+        ignored.
         """
         always = sum(time for stage, time in timings.items() if stage not in FLOW_GRAPHS)
         if always <= 0 or (iterations and _STEP not in timings):

@@ -47,8 +47,6 @@ class FlowDecision:
 
     Attributes:
         action: "run" computes the flow, "keep" leaves the last one, "zero" clears it.
-        reason: Reason in a few words.
-        iterations: Refinement iterations of a "run", else 0.
         warm: With "run", start from the coordinates of the last run instead of the identity grid.
         encode: True if the features of the frame are computed, for its own flow or for that of the next frame.
         late: With ``hold_fps``, the frame takes too long even without flow. A live source then drops frames; a file is
@@ -65,10 +63,6 @@ class FlowDecision:
 
 class FlowPolicy:
     """Decides on the flow of each frame; ``observe`` takes the measured times that the frame budget needs.
-
-    Args:
-        options: Options of the flow.
-        iterations: The bundle's number of refinement iterations, used if the options give none.
 
     Example:
         >>> policy = FlowPolicy(FlowOptions(every=2), iterations=3)
@@ -106,11 +100,8 @@ class FlowPolicy:
         self._calm = 0
 
     def decide(self, image: NDArray[np.uint8], size: tuple[int, int]) -> FlowDecision:
-        """Decide on the flow of the next frame; call it once per frame.
-
-        Args:
-            image: uint8 [h,w,3], the input of the network.
-            size: Height and width of the frame before it was resized.
+        """Decide on the flow of the next frame, once per frame: the network's input uint8 [h,w,3], and the frame's own
+        size.
         """
         options = self._options
         change = self._scene.look(image)

@@ -18,7 +18,6 @@ class Change:
     """Difference between a frame and the one before.
 
     Attributes:
-        mean: Mean absolute difference of the thumbnails, in grey levels.
         cut: True if the scene was cut: the difference is large, unusual in this video, and the pictures are unlike.
     """
 

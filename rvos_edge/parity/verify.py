@@ -54,13 +54,8 @@ def tolerance(spec: GraphSpec) -> float:
 
 @dataclass(frozen=True)
 class Footage:
-    """Frames with the masks expected on them.
-
-    Attributes:
-        source: Description of the frames, and of the origin of the masks unless it is PyTorch.
-        queries: The Q queries.
-        frames: uint8 [H,W,3] BGR each, consecutive.
-        masks: bool [Q,H,W] each.
+    """Consecutive frames, uint8 [H,W,3] BGR, with the masks expected on them, bool [Q,H,W]; ``source`` says whose
+    masks, unless they are PyTorch's.
     """
 
     source: str
@@ -94,10 +89,7 @@ def prove(
     """Compare a backend with PyTorch: its graphs on the reference, the chain on the frames of it or on footage.
 
     Args:
-        bundle: The bundle to verify.
-        reference: The record of PyTorch.
         make_backend: Creates a backend; the graphs and the chain each need a board of their own.
-        footage: Frames to use instead of those of the reference.
 
     Raises:
         UserError: A graph cannot be loaded.

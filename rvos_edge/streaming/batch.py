@@ -50,16 +50,10 @@ class BatchJob:
 
     Attributes:
         queries: Expressions to segment; ``@FILE`` is a taught query.
-        bundle: The bundle's directory, None for the one that comes with the package.
         output: Folder of overlay videos, NAME.mp4.
         masks: Folder of folders of masks, NAME/00000.png.
         json: Folder of JSON lines, NAME.jsonl.
         rle: Folder of COCO run lengths, NAME.rle.jsonl.
-        overlap: The rule for pixels that several queries claim.
-        frames: Frames of each file, None for all.
-        opacity: Opacity of the masks in the videos, 0 to 1.
-        size: Height and width of the network's input, None for the bundle's first.
-        device: See ``rvos_edge.open``, also for the rest.
     """
 
     queries: tuple[str, ...]
@@ -101,16 +95,8 @@ class FileProcessor:
 
     An error with a file is told in its row and leaves none of its outputs behind.
 
-    Args:
-        job: The work to do on each.
-
     Raises:
         UserError: The bundle, the backend or the queries cannot be used.
-
-    Example:
-        >>> process = FileProcessor(BatchJob(queries=("a dog",), masks=Path("masks")))  # doctest: +SKIP
-        >>> process(rows[0])["frames"]  # doctest: +SKIP
-        80
     """
 
     def __init__(self, job: BatchJob) -> None:

@@ -25,7 +25,6 @@ class ArraySource(Source):
     """Frames from any iterable of arrays, uint8 [H,W,3] BGR.
 
     Args:
-        arrays: A list, a generator, a decoder.
         fps: Frames per second, for the timestamps; None takes the time at which each array came.
 
     Example:

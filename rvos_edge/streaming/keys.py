@@ -30,15 +30,6 @@ class KeyControls:
     """Controls of a stream by keys, and a sink that remembers the frame for snapshots.
 
     Give the object to `run_stream` twice, as `controls` and among the sinks, and its `press` to a `WindowSink`.
-
-    Args:
-        view: Settings of the overlays.
-        snapshots: Folder for snapshots.
-
-    Example:
-        >>> controls = KeyControls()
-        >>> window = WindowSink("camera", keys=controls.press)  # doctest: +SKIP
-        >>> run_stream(segmenter, source, [window, controls], controls=controls)  # doctest: +SKIP
     """
 
     wants_overlay = False

@@ -91,10 +91,6 @@ class BatchLedger:
     A file is finished when it has a row, is the same as then (size and time of its last change), and all its outputs
     are there.
 
-    Args:
-        job: The work to do on each file.
-        resume: Go on with the rows of the ledger; otherwise start anew.
-
     Raises:
         UserError: The ledger is of another bundle, other queries or other options, or cannot be written.
     """

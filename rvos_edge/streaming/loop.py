@@ -169,11 +169,8 @@ class Summary:
     Attributes:
         frames: Frames that every sink has.
         seconds: Wall time from the start of the loop to its last frame.
-        fps: frames / seconds.
         dropped: Live frames that were overtaken by newer ones.
-        stages: Per stage of the segmenter, milliseconds.
         latency: From capture to mask, milliseconds; None without frames. Overlay and sinks come after the mask.
-        interrupted: True if Ctrl-C, SIGTERM or SIGHUP ended it.
         failures: Reasons for which single sinks ended before the stream.
     """
 
@@ -210,18 +207,10 @@ def run_stream(
     disk) is closed with what it has while the others go on; the last one that is left ends the stream.
 
     Args:
-        segmenter: With its queries set.
-        source: Opened; closing it stays with the caller.
-        sinks: Closed or aborted here.
         frames: Stop after so many, None for all.
-        on_result: See `OnResult`.
-        needs_overlay: True to draw overlays, None to draw them if a sink wants them.
-        opacity: Opacity of the masks in the overlay, 0 to 1; `controls` have their own.
         keep_partial: False aborts the sinks after any error, also of one of them, or Ctrl-C, which then goes on to the
             caller.
-        overlap: The rule for pixels that several queries claim, in everything that comes after the segmenter.
         tell: Takes a sentence when a sink had to end before the stream.
-        controls: Consulted before each frame; None for a stream without controls.
         meter: Counts the frames, for a display that reads it meanwhile.
 
     Raises:

@@ -27,9 +27,6 @@ class OverlayView:
     """Display settings of a stream; they change the pictures, not the masks.
 
     Attributes:
-        opacity: Of the masks, 0 to 1.
-        outline: Whether the masks have contours.
-        hidden: Indices of queries whose masks are not drawn.
         note: A line at the bottom of what a screen shows, such as the query that is being typed; never recorded.
     """
 
@@ -45,15 +42,7 @@ def draw_view(image: Image, result: Result, view: OverlayView) -> Image:
 
 
 def draw_note(image: Image, note: str) -> Image:
-    """Write one line on a dark strip at the bottom; what does not fit is cut at its start, where one has read it.
-
-    Args:
-        image: uint8 [H,W,3] BGR; not changed.
-        note: The text.
-
-    Returns:
-        uint8 [H,W,3] BGR, a new image.
-    """
+    """Write one line on a dark strip at the bottom of a copy of a BGR image; what does not fit is cut at its start."""
     out = image.copy()
     height, width = out.shape[:2]
     font = _font_height(height)
@@ -77,18 +66,10 @@ def draw_overlay(
     legend: bool = True,
     hidden: frozenset[int] = frozenset(),
 ) -> Image:
-    """Draw the masks and their queries over a frame.
+    """Draw the masks and their queries over a copy of a frame, uint8 [H,W,3] BGR.
 
-    Args:
-        image: uint8 [H,W,3] BGR, the frame that `result` belongs to; not changed.
-        result: Masks bool [Q,H,W], queries and scores.
-        opacity: Of the masks, 0 to 1.
-        outline: Draw the masks' contours, 1 px or more by the image's size.
-        legend: List colour, query and score at the top left.
-        hidden: Indices of queries that are listed as hidden and not drawn.
-
-    Returns:
-        uint8 [H,W,3] BGR, a new image.
+    ``legend`` lists colour, query and score at the top left; ``hidden`` are indices of queries listed as hidden, not
+    drawn.
 
     Raises:
         ValueError: The masks have another size than the image, or `opacity` is out of range.
@@ -109,17 +90,8 @@ def draw_masks(
     opacity: float = 0.5,
     outline: bool = True,
 ) -> Image:
-    """Draw masks alone over a frame.
-
-    Args:
-        image: uint8 [H,W,3] BGR; not changed.
-        masks: bool [Q,H,W].
-        colours: Which query's colour each mask gets, its own by default.
-        opacity: Of the masks, 0 to 1.
-        outline: Draw the masks' contours.
-
-    Returns:
-        uint8 [H,W,3] BGR, a new image.
+    """Draw masks bool [Q,H,W] alone over a copy of a frame, uint8 [H,W,3] BGR; ``colours``: whose colour each mask
+    gets.
 
     Raises:
         ValueError: The masks have another size than the image, or `opacity` is out of range.
@@ -148,15 +120,7 @@ def query_colours(query: int) -> tuple[tuple[int, int, int], tuple[int, int, int
 
 
 def contact_sheet(images: Sequence[Image], columns: int, captions: Sequence[str] | None = None) -> Image:
-    """Put pictures side by side, row by row, each at the size of the first, with a line of text below.
-
-    Args:
-        images: uint8 [H,W,3] BGR, at least one.
-        columns: Pictures in a row.
-        captions: One per picture.
-
-    Returns:
-        uint8 [H',W',3] BGR; cells that stay empty are dark.
+    """Put BGR pictures side by side, row by row, each at the size of the first, with a line of text below.
 
     Raises:
         ValueError: No pictures, no columns, or another number of captions.

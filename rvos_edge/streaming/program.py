@@ -13,11 +13,6 @@ class Program:
 
     It has a session of its own, so that Ctrl-C does not reach it: `end` ends it. Its stderr is kept.
 
-    Args:
-        command: Program and arguments.
-        reads: Make its stdin a pipe, `stdin`; it is empty otherwise.
-        writes: Make its stdout a pipe, `stdout`; it is thrown away otherwise.
-
     Raises:
         OSError: It cannot be started.
     """

@@ -32,16 +32,6 @@ class Status:
 
     Args:
         source: A live or endless one has a status, one of known length a bar.
-        meter: The one that `run_stream` feeds.
-        backend: Name of the backend, for display.
-        frames: Number of frames asked for, None for all.
-        console: Usually of stderr.
-        hidden: Show nothing, because something else is written to the same terminal.
-
-    Example:
-        >>> meter = Meter()  # doctest: +SKIP
-        >>> with Status(source, meter, backend=segmenter.backend_name) as on_result:  # doctest: +SKIP
-        ...     run_stream(segmenter, source, sinks, on_result=on_result, meter=meter)
     """
 
     def __init__(

@@ -14,14 +14,7 @@ Picture = NDArray[np.float32]
 
 
 def draw_backdrop(kind: str, shape: tuple[int, int], unit: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw one background, uint8 [H,W,3] BGR.
-
-    Args:
-        kind: A name in ``BACKDROPS``.
-        shape: Height and width in pixels.
-        unit: Shorter side of the frame in pixels, the unit of the pattern.
-        rng: Random generator of colours and pattern.
-    """
+    """Draw one background, uint8 [H,W,3] BGR; ``unit`` is the shorter side of the frame in pixels."""
     picture = BACKDROPS[kind](shape, unit, rng)
     across = 12 * min(shape) / unit
     grain = 0.86 + 0.28 * cloud(shape, rng, across, 4)[..., None]

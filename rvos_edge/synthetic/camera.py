@@ -38,7 +38,6 @@ class SyntheticFrame:
     """One rendered frame.
 
     Attributes:
-        index: Frame number, from 0.
         image: uint8 [H,W,3] BGR.
         masks: bool [N,H,W], the visible pixels of each object (coverage above one half); they never overlap.
         flow: float32 [2,H,W] in pixels: pixel p of this frame was at p + flow(p) in the frame before (channel 0 is x).
@@ -58,7 +57,6 @@ class SyntheticCamera:
     expression tells which one is meant. Frames can be rendered in any order.
 
     Args:
-        seed: Seed of the scene, >= 0.
         size: Height and width of the frames in pixels, each 32 to 4320.
         objects: Number of objects, 1 to 8; None for 2 to 5, chosen by the seed.
         frames: Number of frames of an iteration; None for endless. ``render`` is not limited by it.
@@ -175,15 +173,11 @@ class SyntheticCamera:
         Motion is relative to the background, and absent from frame 0.
 
         Args:
-            index: Frame number.
             kinds: Properties that may be used, among ``KINDS``; None for all. A network that reads only the magnitude
                 of motion cannot tell "direction".
 
         Returns:
             The expressions of each object, sorted; none for an object that is hidden or hardly visible.
-
-        Raises:
-            UserError: ``index`` is negative or not an integer, or a kind is unknown.
         """
         index = _whole("index", index, 0, None)
         allowed = _known(kinds)
@@ -194,16 +188,7 @@ class SyntheticCamera:
     def absent_expressions(
         self, rng: np.random.Generator, count: int, *, kinds: Collection[str] | None = None
     ) -> tuple[str, ...]:
-        """Draw well-formed expressions whose combination of colour and shape does not occur in this scene.
-
-        Args:
-            rng: Random generator; the seed of the camera is not used.
-            count: Number of expressions, which may repeat.
-            kinds: Properties that may be used besides colour and shape, as in ``expressions``.
-
-        Raises:
-            UserError: ``count`` is negative or a kind is unknown.
-        """
+        """Draw well-formed expressions whose combination of colour and shape does not occur in this scene."""
         return absent(self._scene.objects, rng, _whole("count", count, 0, None), _known(kinds))
 
     def _pose(self, thing: SceneObject, sprite: Sprite, index: int) -> Matrix:

@@ -85,10 +85,8 @@ class Sighting:
     """Describable properties of one object in one frame.
 
     Attributes:
-        thing: The object.
         place: Centre of the visible part (of the whole if it is hidden), fractions of width and height.
         extent: Current diameter in shorter frame sides.
-        visible: True if enough of the object is visible to name it.
         velocity: Velocity against the background, shorter frame sides per frame; None in frame 0.
         growth: Relative change of size since the frame before.
     """

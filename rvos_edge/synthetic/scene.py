@@ -29,10 +29,6 @@ class ObjectMotion:
         start: Place in frame 0 (for circle and sway: the centre), fraction of width and height.
         velocity: Per frame, in shorter frame sides; bounce only.
         reach: Radius of the circle or half length of the sway as (x, y), in shorter frame sides.
-        period: Frames per round.
-        phase: Radians at frame 0.
-        angle: Radians at frame 0.
-        spin: Radians per frame.
         pulse: Relative change of size, 0 for a constant size.
         pulse_period: Frames per pulse.
     """
@@ -81,12 +77,8 @@ class SceneObject:
     """One object of the scene.
 
     Attributes:
-        shape: "circle", "square", "star", ... (the keys of ``sprites.SHAPES``).
-        colour: "red", "green", ... (the keys of ``sprites.COLOURS``).
         size_name: "small", "large" or None for neither.
-        texture: "plain", "striped", "dotted", "checkered" or "mottled".
         diameter: Nominal diameter in shorter frame sides.
-        motion: Motion against the background; ``str(motion)`` is its name.
     """
 
     shape: str

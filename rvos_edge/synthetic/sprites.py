@@ -37,8 +37,6 @@ class Sprite:
     Attributes:
         pixels: Premultiplied BGRA, uint8 [S,S,4].
         shadow: Darkness of its drop shadow, uint8 [s,s], at ``1 / shadow_step`` of the sprite's resolution.
-        shadow_step: Sprite pixels per shadow pixel.
-        diameter: Nominal diameter of the shape in sprite pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -75,15 +73,8 @@ def cloud(
 def draw_sprite(
     shape: str, colour: str, texture: str, diameter: float, light: tuple[float, float], rng: np.random.Generator
 ) -> Sprite:
-    """Draw one object.
-
-    Args:
-        shape: A name in ``SHAPES``.
-        colour: A name in ``COLOURS``.
-        texture: A name in ``TEXTURES``.
-        diameter: Nominal diameter in sprite pixels.
-        light: Direction towards the light in the image plane, a unit vector (x right, y down).
-        rng: Draws the proportions, the shade within the named colour, the texture and the gloss.
+    """Draw one object of a nominal diameter in sprite pixels; ``light`` is the unit vector (x right, y down) towards
+    the light.
     """
     half = max(4.0, diameter / 2)
     side = 2 * (int(np.ceil(half)) + 2)

@@ -116,11 +116,6 @@ class TensorRtBackend:
     """Runs the engines of a bundle on the GPU of this machine, and the text graph in ONNX Runtime on the host.
 
     Engines are taken from the cache of the bundle and built if none fits.
-
-    Example:
-        >>> bundle = Bundle.open("bundle")  # doctest: +SKIP
-        >>> backend = TensorRtBackend(bundle=bundle, flavour="tensorrt")  # doctest: +SKIP
-        >>> segmenter = Segmenter(bundle=bundle, backend=backend)  # doctest: +SKIP
     """
 
     def __init__(
@@ -137,12 +132,8 @@ class TensorRtBackend:
         """Start TensorRT and find or build the engines.
 
         Args:
-            bundle: Bundle whose engines are run.
-            flavour: "tensorrt" or "tensorrt-rtx".
             build: False to refuse if an engine is missing instead of building it.
             record: Replay frames as CUDA graphs.
-            threads: CPU threads of the text graph.
-            reason: Reason for the choice of this backend; empty for "it was asked for".
             cuda: Replacement for CUDA in tests.
 
         Raises:

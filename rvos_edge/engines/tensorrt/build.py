@@ -33,7 +33,6 @@ class BuildOptions:
     """Options of an engine build.
 
     Attributes:
-        flavour: "tensorrt" or "tensorrt-rtx".
         capabilities: Compute capabilities such as "86", for tensorrt-rtx; empty for the GPU of this machine.
         workspace: Limit of the scratch memory of a layer in MiB; None for no limit.
         isolated: Build each graph in a process of its own, which frees its memory afterwards; for small Jetsons.
@@ -53,17 +52,8 @@ def ensure_engines(
     build: bool = True,
     console: Console | None = None,
 ) -> dict[str, Path]:
-    """Find the engines of a bundle and build those that are missing or do not fit.
-
-    Args:
-        bundle: An opened bundle.
-        options: Options of the build.
-        graphs: Names of graphs; None for all but those that run on the host (``HOST_GRAPHS``).
-        build: False to refuse instead of building.
-        console: Console that shows the progress bar.
-
-    Returns:
-        Paths of the engines by graph.
+    """Find the engines of a bundle and build those that are missing or do not fit, or refuse with ``build=False``;
+    returns their paths by graph. ``graphs`` None is all but those that run on the host (``HOST_GRAPHS``).
 
     Raises:
         UserError: TensorRT or the GPU is missing, a graph cannot be built, or an engine is missing and ``build`` is
@@ -151,14 +141,8 @@ class BuildJob:
 
 
 def build_plan(job: BuildJob, report: Report) -> bytes:
-    """Build one engine in this process.
-
-    Args:
-        job: The engine to build.
-        report: Called with the share of the build that is done, 0 to 1.
-
-    Returns:
-        The serialised engine.
+    """Build one engine in this process; returns it serialised. ``report`` is called with the share that is done, 0 to
+    1.
 
     Raises:
         UserError: TensorRT refuses the graph or fails; the message names the graph and, if known, the node.

@@ -37,10 +37,6 @@ class DeviceFrames:
     The first time it is queued graph by graph, during which TensorRT makes the preparations that a capture forbids. The
     second time it is captured and launched. From then on it is replayed, and the slots get the buffers that the swaps
     of its work would have left there. After a failed capture all frames are queued graph by graph.
-
-    Example:
-        >>> frames = DeviceFrames(device, board, scratch)  # doctest: +SKIP
-        >>> frames.run("every frame", lambda lap: graph.run())  # doctest: +SKIP
     """
 
     def __init__(
@@ -56,10 +52,6 @@ class DeviceFrames:
         """Prepare an empty set of recordings.
 
         Args:
-            device: Device on which the work is queued.
-            board: Slots that the work uses.
-            scratch: Working memory that the work uses.
-            record: False to queue every frame graph by graph.
             before_capture: Called before a capture; raises if the capture would fail.
             after_first: Called after the first run of a frame.
         """

@@ -19,12 +19,7 @@ _RING = 2
 
 
 class CudaDevice:
-    """Memory and one stream of a device; a resource is released after its owner, at the latest with this object.
-
-    Example:
-        >>> device = CudaDevice(open_cuda())  # doctest: +SKIP
-        >>> buffer = DeviceBuffer(device, "float32", (2, 3))  # doctest: +SKIP
-    """
+    """Memory and one stream of a device; a resource is released after its owner, at the latest with this object."""
 
     def __init__(self, cuda: Cuda) -> None:
         """Create the stream.

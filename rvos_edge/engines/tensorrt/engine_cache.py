@@ -51,12 +51,7 @@ class Entry(StrictModel):
 
 
 class EngineCache:
-    """The engines of a bundle.
-
-    Example:
-        >>> cache = EngineCache(bundle)  # doctest: +SKIP
-        >>> path = cache.find(key) or cache.store(key, plan)  # doctest: +SKIP
-    """
+    """The engines of a bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.root = bundle.path / _FOLDER
