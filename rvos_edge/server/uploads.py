@@ -11,12 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
-
 from rvos_edge.errors import UserError
-from rvos_edge.server.containers import container_suffix
 from rvos_edge.server.player import Choice
-from rvos_edge.streaming.sources import Source, open_source, quiet_opencv
+from rvos_edge.streaming.sources import Source, VideoFile, open_source
 
 LARGEST_CLIP = 256 << 20
 """Largest clip, in bytes."""
@@ -28,6 +25,8 @@ _LARGEST_FRAME = 4096 * 2304
 _LONGEST_CLIP = 3600
 """Longest clip, in seconds."""
 _LONGEST_NAME = 120
+_FORMATS = "mov,mp4,matroska,webm,avi"
+"""Containers that are opened: a playlist must never be, for FFmpeg would open what it names."""
 _SPARE = 512 << 20
 """Space to leave free on the disk, in bytes."""
 
@@ -120,16 +119,13 @@ class Library:
         path = upload.finish()
 
         def open_clip() -> Source:
-            source = open_source(str(path))
-            source.name = shown
-            return source
+            return VideoFile(path, name=shown, formats=_FORMATS, limit=_LARGEST_FRAME)
 
         def check() -> None:
-            _check_limits(path, shown)
-            try:
-                open_clip().close()
-            except UserError as error:
-                raise UserError(f"{shown} holds no video that can be decoded here; try an mp4 with H.264.") from error
+            with open_clip() as source:
+                seconds = (source.length or 0) / (source.fps or 1)
+            if seconds > _LONGEST_CLIP:
+                raise UserError(f"{shown} takes {seconds:,.0f} s; send at most {_LONGEST_CLIP:,} s.")
 
         self._checker.submit(check).result()
         choice = Choice(upload.id, shown, open_clip, uploaded=True)
@@ -180,37 +176,19 @@ class Upload:
             raise UserError(f"the clip cannot be stored: {error.strerror or error}; free some space.") from error
 
     def finish(self) -> Path:
-        """Close the file and return its path, with the suffix of its container.
+        """Close the file and return its path.
 
         Raises:
-            UserError: It is none of the containers that are taken, or the disk is full.
+            UserError: The disk is full.
         """
         try:
             self._file.close()
         except OSError as error:
             raise UserError(f"the clip cannot be stored: {error.strerror or error}; free some space.") from error
-        suffix = container_suffix(self._path)
-        if suffix is None:
-            raise UserError("the clip is not a complete video that is taken here; send an mp4, mov, mkv, webm or avi.")
-        return self._path.rename(self._path.with_suffix(suffix))
+        return self._path
 
     def discard(self) -> None:
         """Remove the file."""
         with suppress(OSError):
             self._file.close()
         self._library.forget(self.id)
-
-
-def _check_limits(path: Path, shown: str) -> None:
-    """Check what the headers of a video state, before a frame is decoded."""
-    with quiet_opencv():
-        capture = cv2.VideoCapture(str(path))
-    width, height, count, fps = (
-        capture.get(what)
-        for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS)
-    )
-    capture.release()
-    if width * height > _LARGEST_FRAME:
-        raise UserError(f"{shown} has frames of {width:.0f} x {height:.0f} pixels; send at most 4096 x 2304.")
-    if fps > 0 and count / fps > _LONGEST_CLIP:
-        raise UserError(f"{shown} takes {count / fps:,.0f} s; send at most {_LONGEST_CLIP:,} s.")

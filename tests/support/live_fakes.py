@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
-import pytest
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
@@ -40,8 +40,7 @@ class FakeCapture:
 
 
 def write_h264(path: Path, times: Sequence[float] | np.ndarray, *, size: tuple[int, int] = (48, 64)) -> Path:
-    """Frames of grey 0, 8, 16, ... at `times` seconds, with B-frames; skips the test without PyAV."""
-    av = pytest.importorskip("av")
+    """Frames of grey 0, 8, 16, ... at `times` seconds, with B-frames."""
     clock = Fraction(1, 90_000)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"bf": "2", "g": "10"})

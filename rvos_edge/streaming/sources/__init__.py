@@ -27,7 +27,6 @@ from rvos_edge.streaming.sources.cameras import open_camera, open_csi, open_url
 from rvos_edge.streaming.sources.files import (
     IMAGE_SUFFIXES,
     ImageFiles,
-    VideoFile,
     open_file,
     open_folder,
     open_glob,
@@ -37,6 +36,7 @@ from rvos_edge.streaming.sources.live import LiveCapture, LiveSource, Realtime
 from rvos_edge.streaming.sources.raw import RawFrames, open_stdin
 from rvos_edge.streaming.sources.raw_format import ASSUMED_FPS, RawFormat
 from rvos_edge.streaming.sources.synthetic import SYNTHETIC_FPS, SYNTHETIC_SIZE, SyntheticSource, open_synthetic
+from rvos_edge.streaming.sources.video import Sound, VideoFile
 
 __all__ = [
     "ASSUMED_FPS",
@@ -50,6 +50,7 @@ __all__ = [
     "RawFormat",
     "RawFrames",
     "Realtime",
+    "Sound",
     "Source",
     "SourceOptions",
     "SyntheticSource",

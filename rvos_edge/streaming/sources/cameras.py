@@ -17,10 +17,10 @@ from rvos_edge.errors import UserError
 from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.program import Program
 from rvos_edge.streaming.sources.base import Source, SourceOptions, natural_order, quiet_opencv, stated_fps
-from rvos_edge.streaming.sources.files import VideoFile
 from rvos_edge.streaming.sources.live import Capture, LiveCapture
 from rvos_edge.streaming.sources.raw import ByteStream, read_picture
 from rvos_edge.streaming.sources.raw_format import RawFormat
+from rvos_edge.streaming.sources.video import VideoFile
 
 _URL = re.compile(r"^(rtsps?|rtmps?|https?|udp|tcp|srt)://", re.IGNORECASE)
 _OPEN_TIMEOUT_MS = 10_000
@@ -61,7 +61,8 @@ def open_url(spec: str, options: SourceOptions) -> Source | None:
     if capture is None:
         raise UserError(f"{name} cannot be opened; check the address, the password and that the stream is running")
     if spec.lower().startswith("http") and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
-        return VideoFile(capture, name=name, tell=options.tell)
+        capture.release()
+        return VideoFile(spec, name=name, tell=options.tell)
     return LiveCapture(
         cast(Capture, capture),
         name=name,

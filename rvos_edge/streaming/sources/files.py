@@ -19,88 +19,14 @@ from rvos_edge.streaming.sources.base import (
     Frame,
     Source,
     SourceOptions,
-    Tell,
     bgr,
     natural_order,
     quiet_opencv,
-    stated_fps,
-    tell_stderr,
 )
 from rvos_edge.streaming.sources.raw_format import ASSUMED_FPS
+from rvos_edge.streaming.sources.video import VideoFile
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
-_INDEXED = frozenset({".mp4", ".m4v", ".mov"})
-"""Videos whose stated number of frames is counted and not guessed from their duration."""
-_FAILED_READS = 1000
-"""A damaged packet is a failed read, and so is the end: only many of them in a row are the end."""
-
-
-class VideoFile(Source):
-    """Every frame of a video file that can be decoded, in order, at the times that the file gives them.
-
-    Frames whose packets are damaged are left out, and their number is told at the end. Timestamps start at 0 and
-    grow; where the file's own jump back (joined transport streams) they go on by one frame.
-
-    Args:
-        capture: Opened.
-        name: Name of the file.
-        tell: Takes the number of damaged frames.
-
-    Raises:
-        UserError: Nothing can be decoded.
-    """
-
-    def __init__(self, capture: cv2.VideoCapture, *, name: str, tell: Tell = tell_stderr) -> None:
-        self._capture = capture
-        self._tell = tell
-        image = None
-        for _ in range(_FAILED_READS if capture.isOpened() else 0):
-            with quiet_opencv():
-                ok, image = capture.read()
-            if ok:
-                break
-        if image is None:
-            capture.release()
-            raise UserError(f"{name} holds no video that OpenCV can decode; check that it is a video and complete")
-        count, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), stated_fps(capture)
-        super().__init__(name=Path(name).name, fps=fps, length=count if count > 0 and fps else None)
-        self._counted = self.length if Path(name).suffix.lower() in _INDEXED else None
-        self._first: NDArray[np.uint8] | None = bgr(image)
-
-    def __iter__(self) -> Iterator[Frame]:
-        step = 1 / (self.fps or ASSUMED_FPS)
-        origin, timestamp, decoded = self._position(), 0.0, 0
-        image, self._first = self._first, None
-        while image is not None:
-            yield Frame(image, decoded, timestamp, f"{decoded:05d}", time.perf_counter())
-            decoded += 1
-            image = self._next(decoded)
-            if self._position() - origin <= timestamp:
-                origin = self._position() - timestamp - step
-            timestamp = self._position() - origin
-        if self._counted is not None and decoded < self._counted:
-            self._tell(
-                f"{self.name}: {decoded} of the {self._counted} frames that it states could be decoded, "
-                "the others are damaged or missing"
-            )
-
-    def _position(self) -> float:
-        """Position of the frame that was read last, seconds."""
-        return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
-
-    def _next(self, decoded: int) -> NDArray[np.uint8] | None:
-        # A file that counts its frames cannot lose more than are left; FFmpeg may take a few reads to say so.
-        reads = _FAILED_READS if self._counted is None else max(0, self._counted - decoded) + 3
-        for _ in range(reads):
-            ok, image = self._capture.read()
-            if ok:
-                return bgr(image)
-            if not self._capture.isOpened():
-                break
-        return None
-
-    def close(self) -> None:
-        self._capture.release()
 
 
 class ImageFiles(Source):
@@ -140,9 +66,7 @@ def open_file(spec: str, options: SourceOptions) -> Source | None:
         return None
     if _is_image(path):
         return ImageFiles([path], name=path.name)
-    with quiet_opencv():
-        capture = cv2.VideoCapture(str(path))
-    return VideoFile(capture, name=spec, tell=options.tell)
+    return VideoFile(path, tell=options.tell)
 
 
 def open_glob(spec: str, options: SourceOptions) -> Source | None:
