@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from rvos_edge.adaptation import check_adapt
 from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowDecision, FlowOptions
-from rvos_edge.queries import Query, TaughtQuery
+from rvos_edge.language import warn_of
+from rvos_edge.queries import Query, TaughtQuery, doubts
 from rvos_edge.result import Result
 
 _MODULE = "rvos_edge_cpp"
@@ -122,9 +124,19 @@ class CppSegmenter:
         found: tuple[str, ...] = self._cpp.check_queries(_as_strings(queries))
         return found
 
+    def doubts(self, queries: Sequence[Query]) -> tuple[str, ...]:
+        """For each query the reason why it is unlikely to be understood, or an empty string; as in ``Segmenter``."""
+        self.check_queries(queries)
+        return doubts(queries, self._tokenizer)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_file(str(self.bundle.tokenizer_path))
+
     def set_queries(self, queries: Sequence[Query]) -> None:
-        """Set the queries from the next frame on; errors as in ``Segmenter``."""
+        """Set the queries from the next frame on; errors and warnings as in ``Segmenter``."""
         self._cpp.set_queries(_as_strings(queries))
+        warn_of(self.doubts(queries))
 
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:
         """Nothing changes: queries of the C++ runtime do not adapt; errors as in ``Segmenter``."""

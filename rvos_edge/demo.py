@@ -97,7 +97,6 @@ def run_demo(
     plan = _plan(source.camera, frames)
     first = [task for task in plan if task.start == 0]
     changed = next(task for task in plan if task.start > 0)
-    segmenter.set_queries([task.query for task in first])
 
     def score(frame: Frame, result: Result, _: NDArray[np.uint8] | None) -> None:
         assert source.current is not None
@@ -110,6 +109,7 @@ def run_demo(
 
     sheet, video = folder / "demo.png", folder / "demo.mp4"
     with open_sinks([lambda: _SheetSink(sheet, frames), lambda: VideoSink(video, SYNTHETIC_FPS)]) as sinks:
+        segmenter.set_queries([task.query for task in first])
         summary = run_stream(
             segmenter, source, sinks, frames=frames, on_result=score, keep_partial=False, overlap=Overlap.KEEP
         )

@@ -77,10 +77,18 @@ class SegmenterProtocol(Protocol):
         """
         ...
 
+    def doubts(self, queries: Sequence[Query]) -> tuple[str, ...]:
+        """For each query the reason why it is unlikely to be understood, in one sentence, or an empty string.
+
+        Raises:
+            UserError: The errors of ``set_queries``.
+        """
+        ...
+
     def set_queries(self, queries: Sequence[Query]) -> None:
         """Set the queries, sentences or taught ones, from the next frame on; the state of the video is kept.
 
-        After an error the old queries stay.
+        After an error the old queries stay. A query that is in doubt gives a ``QueryWarning``.
 
         Raises:
             UserError: There is no query or too many, one is empty or too long, or was taught to another network.

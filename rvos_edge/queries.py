@@ -12,10 +12,12 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from tokenizers import Tokenizer
 
 from rvos_edge.atomic import write_output
 from rvos_edge.bundle import TEXT_GRAPH, Bundle
 from rvos_edge.errors import UserError
+from rvos_edge.language import doubt
 from rvos_edge.strict import StrictModel
 from rvos_edge.text import TextEncoder, check_queries, normalise_query
 
@@ -162,6 +164,28 @@ def read_queries(given: Sequence[str]) -> tuple[Query, ...]:
         UserError: A file cannot be used.
     """
     return tuple(TaughtQuery.load(text[1:]) if text.startswith("@") else text for text in given)
+
+
+def read_query_file(path: str | Path) -> tuple[str, ...]:
+    """The queries of a text file, one a line; empty lines and those that begin with # are left out.
+
+    Raises:
+        UserError: The file cannot be read, or holds none.
+    """
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"{path} cannot be read as UTF-8 text; give a file with one query a line.") from error
+    found = tuple(line for line in lines if line and not line.startswith("#"))
+    if not found:
+        raise UserError(f"{path} holds no query; write one a line.")
+    return found
+
+
+def doubts(queries: Sequence[Query], tokenizer: Tokenizer) -> tuple[str, ...]:
+    """For each query the reason why it is unlikely to be understood, in one sentence; empty for taught ones."""
+    sentences = ["" if isinstance(query, TaughtQuery) else normalise_query(query) for query in queries]
+    return tuple(sentence and doubt(sentence, tokenizer.encode(sentence).tokens) for sentence in sentences)
 
 
 def labels(queries: Sequence[Query]) -> tuple[str, ...]:

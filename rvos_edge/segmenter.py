@@ -28,9 +28,10 @@ from rvos_edge.engines.base import Backend, Graph, Lap
 from rvos_edge.errors import UserError
 from rvos_edge.flow.constants import MAX_ITERATIONS
 from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
+from rvos_edge.language import warn_of
 from rvos_edge.preprocess import Placement, Postprocessor, Preprocessor, check_frame, fill_padding
 from rvos_edge.presence import PresenceFilter
-from rvos_edge.queries import Query, TaughtQuery, check_asked, labels, language_vectors
+from rvos_edge.queries import Query, TaughtQuery, check_asked, doubts, labels, language_vectors
 from rvos_edge.result import Result
 from rvos_edge.teaching import Features, Teacher, teach
 from rvos_edge.text import TextEncoder
@@ -168,14 +169,26 @@ class Segmenter:
         check_asked(queries, self._encoder, self.bundle)
         return labels(queries)
 
+    def doubts(self, queries: Sequence[Query]) -> tuple[str, ...]:
+        """For each query the reason why it is unlikely to be understood, in one sentence, or an empty string.
+
+        Raises:
+            UserError: The errors of ``set_queries``.
+        """
+        check_asked(queries, self._encoder, self.bundle)
+        return doubts(queries, self._encoder.tokenizer)
+
     def set_queries(self, queries: Sequence[Query]) -> None:
         """Set the queries from the next frame on; the state of the video is kept. After an error the old queries stay.
+
+        A query that is in doubt gives a ``QueryWarning``.
 
         Raises:
             UserError: There is no query or too many, one is empty or too long, or was taught to another network.
         """
         vectors = language_vectors(queries, self._encoder, self.bundle)
         normalised = labels(queries)
+        warn_of(self.doubts(queries))
         with self._lock:
             self._board.resize(QUERIES, len(normalised))
             for name, stacked in vectors.items():
@@ -280,6 +293,8 @@ class Segmenter:
             >>> mug = segmenter.teach([frame], [mask], like="a mug")  # doctest: +SKIP
             >>> segmenter.set_queries([mug, "a red ball"])  # doctest: +SKIP
         """
+        if like:
+            warn_of(self.doubts([like]))
         return teach(self, frames, masks, like=like, name=name, previous=previous)
 
     def reset(self) -> None:

@@ -39,10 +39,10 @@ class TextEncoder:
         """
         self._tokenizer_path = bundle.tokenizer_path
         with self._tokenizer_errors():
-            self._tokenizer: Tokenizer = Tokenizer.from_file(str(bundle.tokenizer_path))
+            self.tokenizer: Tokenizer = Tokenizer.from_file(str(bundle.tokenizer_path))
             # A query that is too long is refused, never cut.
-            self._tokenizer.no_truncation()
-            self._tokenizer.no_padding()
+            self.tokenizer.no_truncation()
+            self.tokenizer.no_padding()
         spec = bundle.manifest.graphs[TEXT_GRAPH]
         self._max_queries = bundle.manifest.max_queries
         self._max_tokens = bundle.manifest.text.max_tokens
@@ -95,7 +95,7 @@ class TextEncoder:
 
     def _tokenize(self, query: str) -> Encoding:
         with self._tokenizer_errors():
-            encoding = self._tokenizer.encode(query)
+            encoding = self.tokenizer.encode(query)
         count = len(encoding.ids)
         if count > self._max_tokens:
             raise UserError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,7 @@ from typer.core import TyperGroup
 
 from rvos_edge import __version__
 from rvos_edge.errors import UserError
+from rvos_edge.language import QueryWarning
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml"), "train"),
@@ -49,7 +52,9 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         except UserError as error:
@@ -71,6 +76,13 @@ class _Commands(TyperGroup):
         line = Text(f"Error: {' '.join(message.split())}", style="red")
         Console(stderr=True).print(line, soft_wrap=True)
         raise typer.Exit(2)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    if issubclass(category, QueryWarning):
+        Console(stderr=True).print(Text(f"Warning: {message}.", style="yellow"), soft_wrap=True)
+    else:
+        print(warnings.formatwarning(message, category, *where[:2]), end="", file=sys.stderr)
 
 
 app = typer.Typer(

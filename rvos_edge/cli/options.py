@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ class RunOptions:
 
     source: str
     query: list[str] | None
+    query_file: Path | None
     bundle: Path | None
     output: list[str] | None
     masks: Path | None
@@ -67,10 +69,10 @@ class RunOptions:
             raise UserError(f"--opacity {self.opacity:g} is out of range; choose between 0 and 1.")
         if self.reconnect is not None and not self.reconnect >= 0:
             raise UserError(f"--reconnect {self.reconnect:g} is out of range; give the seconds, 0 for not at all.")
-        if not self.query and self.serve is None:
+        if not self.queries and self.serve is None:
             raise UserError("there is no --query; say what to segment, or add --serve and type it on the page.")
         if len(self.queries) > MOST_QUERIES:
-            raise UserError(f"--query is given {len(self.queries)} times; give at most {MOST_QUERIES} in one run.")
+            raise UserError(f"{len(self.queries)} queries are too many; give at most {MOST_QUERIES} in one run.")
         check_serving(self.serve, self.token)
         if self.serve is not None and self.runtime != "python":
             raise UserError(
@@ -85,9 +87,12 @@ class RunOptions:
         for path in (self.source, self.bundle, self.masks, *outputs):
             check_name("" if path is None else path)
 
-    @property
+    @cached_property
     def queries(self) -> tuple[str, ...]:
-        return tuple(self.query or ())
+        """Queries of --query and of the lines of --queries."""
+        from rvos_edge.queries import read_query_file
+
+        return (*(self.query or ()), *(() if self.query_file is None else read_query_file(self.query_file)))
 
     @property
     def targets(self) -> list[str]:

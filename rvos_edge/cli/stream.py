@@ -24,6 +24,7 @@ def run(
     query: Annotated[
         list[str] | None, typer.Option(help="What to segment: a sentence, or @FILE of a taught query; repeatable.")
     ] = None,
+    query_file: Annotated[Path | None, typer.Option("--queries", help="Text file of queries, one a line.")] = None,
     bundle: BundleOption = None,
     output: Annotated[
         list[str] | None,

@@ -73,10 +73,12 @@ class Live:
         """The wanted queries with their colours, and with scores where the last frame has them."""
         known = {row["text"]: row for row in self.telemetry.objects}
         rows = []
-        for index, text in enumerate(self.controls.wanted.queries):
+        queries, doubts = self.controls.wanted.queries, self.controls.doubts
+        for index, text in enumerate(queries):
             fill, line = (_css(colour) for colour in query_colours(index))
             row = known.get(text, {"text": text, "score": None, "area": None})
-            rows.append({**row, "fill": fill, "line": line})
+            doubt = doubts[index] if len(doubts) == len(queries) else ""  # else an edit came in between
+            rows.append({**row, "fill": fill, "line": line, "doubt": doubt})
         return rows
 
     def source_rows(self) -> list[dict[str, Any]]:

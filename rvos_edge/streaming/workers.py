@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -11,9 +12,13 @@ from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
+from tokenizers import Tokenizer
+
 from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.engines.registry import settled_backend
 from rvos_edge.errors import UserError
+from rvos_edge.language import QueryWarning, warn_of
+from rvos_edge.queries import doubts, read_queries
 from rvos_edge.streaming.batch import BatchJob, BatchRow, FileProcessor
 from rvos_edge.streaming.signals import blocked_for_children
 
@@ -46,6 +51,7 @@ def process_files(job: BatchJob, rows: Sequence[BatchRow], *, workers: int = 1) 
         return
     workers = min(workers, len(rows))
     bundle = Bundle.open(shipped_bundle() if job.bundle is None else job.bundle, size=job.size)
+    warn_of(doubts(read_queries(job.queries), Tokenizer.from_file(str(bundle.tokenizer_path))))
     # "auto" measures, and two processes must not come to two ends.
     backend = settled_backend(bundle, job.device) if job.backend == "auto" else job.backend
     threads = job.threads or max(1, _usable_cores() // workers)
@@ -136,6 +142,7 @@ class _Pool:
 def _work(pipe: connection.Connection, job: BatchJob) -> None:
     """Run a worker: send None when it is ready, then a row back for each row until None comes."""
     signal.signal(signal.SIGTERM, _leave)
+    warnings.simplefilter("ignore", QueryWarning)  # given once, by the parent
     with suppress(EOFError, BrokenPipeError):  # the parent is gone
         try:
             process = FileProcessor(job)

@@ -161,7 +161,7 @@ def test_json_to_the_device_of_stdout(tiny: Path, home: Path) -> None:
         (("--source", "odd", "--json", "o.jsonl"), r"\udcff.png' is not UTF-8; rename it"),
         (("--source", "s/a.mp4", "--frames", 10**20), "100000000000000000000 frames cannot be segmented"),
         (("--source", "-", "--raw", "99999x99999"), "frames may have 67108864 pixels at most"),
-        (("--source", "s/a.mp4", *("--query", "a cat") * 1999), "--query is given 2000 times; give at most 255"),
+        (("--source", "s/a.mp4", *("--query", "a cat") * 1999), "2000 queries are too many; give at most 255"),
     ],
 )
 def test_what_is_too_much_is_one_sentence(arguments: tuple[object, ...], words: str, tiny: Path, home: Path) -> None:

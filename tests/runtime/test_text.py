@@ -97,7 +97,7 @@ def test_a_tokenizer_that_panics_is_refused(
             raise error
 
     encoder = _encoder(bundle, graph)
-    monkeypatch.setattr(encoder, "_tokenizer", Tokenizer())
+    monkeypatch.setattr(encoder, "tokenizer", Tokenizer())
     with pytest.raises(UserError, match=r"tokenizer\.json is not a usable tokenizer"):
         encoder.check(["a dog"])
 
@@ -108,7 +108,7 @@ def test_ctrl_c_in_the_tokenizer_passes(bundle: Bundle, graph: CountingGraph, mo
             raise KeyboardInterrupt
 
     encoder = _encoder(bundle, graph)
-    monkeypatch.setattr(encoder, "_tokenizer", Tokenizer())
+    monkeypatch.setattr(encoder, "tokenizer", Tokenizer())
     with pytest.raises(KeyboardInterrupt):
         encoder.check(["a dog"])
 

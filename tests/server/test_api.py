@@ -48,6 +48,9 @@ def test_queries_are_read_and_replaced_while_the_stream_runs(serve: Serve) -> No
     assert after.queries == ("a red ball", "the dog")
     assert not np.array_equal(after.margins[0], after.margins[1])
     assert after.index > before.index  # the video went on
+    doubted = served.request("PUT", "/api/queries", {"queries": ["the dog", "красная машина"]}).json["queries"]
+    assert [bool(row["doubt"]) for row in doubted] == [False, True]
+    served.request("PUT", "/api/queries", {"queries": ["a red ball", "the dog"]})
     told = served.request("GET", "/api/queries").json["queries"]
     assert [row["text"] for row in told] == ["a red ball", "the dog"]
     assert all(0 <= row["score"] <= 1 and 0 <= row["area"] <= 1 for row in told)

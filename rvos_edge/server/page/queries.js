@@ -33,7 +33,7 @@ export function startQueries(link, say) {
     const row = document.createElement("li");
     row.innerHTML = `<span class="swatch" aria-hidden="true"></span>
       <input dir="auto" spellcheck="false" enterkeyhint="done"><output class="score"></output>
-      <button type="button" class="quiet">&times;</button>`;
+      <button type="button" class="quiet">&times;</button><small role="status"></small>`;
     const [input, remove] = [row.querySelector("input"), row.querySelector("button")];
     input.setAttribute("aria-label", `Query ${number + 1}`);
     remove.setAttribute("aria-label", `Remove query ${number + 1}`);
@@ -77,6 +77,8 @@ export function startQueries(link, say) {
         input.removeAttribute("aria-invalid");
       }
       input.title = query.text;
+      const doubt = row.querySelector("small");
+      if (doubt.textContent !== query.doubt) doubt.textContent = query.doubt;
       const seen = query.area > 0 && query.score !== null;
       score.textContent = seen ? `${Math.round(100 * query.score)} %` : "–";
       score.title = seen ? "Mean probability inside the mask" : "Not seen";
