@@ -18,6 +18,8 @@ from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowDecision, FlowOptions
 from rvos_edge.language import warn_of
+from rvos_edge.preprocess import threshold_logit
+from rvos_edge.presence import MIN_PRESENCE
 from rvos_edge.queries import Query, TaughtQuery, doubts
 from rvos_edge.result import Result
 
@@ -53,17 +55,22 @@ class CppSegmenter:
         backend: str = "auto",
         flow: FlowOptions | None = None,
         threads: int | None = None,
-        threshold: float = 0.0,
-        keep_absent: bool = False,
+        threshold: float = 0.5,
+        min_presence: float = MIN_PRESENCE,
     ) -> None:
         """Load the graphs; the arguments are those of ``rvos_edge.open``.
 
         Raises:
             UserError: The errors of ``rvos_edge.open``, or the C++ package is not installed.
         """
+        if min_presence not in (0, MIN_PRESENCE):
+            raise UserError(
+                f"the C++ runtime decides presence at {MIN_PRESENCE} or, with 0, not at all; or use --runtime python."
+            )
         cpp = load_runtime()
         self._path = path
         self._size = size
+        self._threshold, self._always = threshold, min_presence == 0
         self._cpp = cpp.Segmenter(
             path,
             size=size,
@@ -71,8 +78,8 @@ class CppSegmenter:
             backend=backend,
             flow=cpp.FlowOptions(**(flow or FlowOptions()).model_dump()),
             threads=threads,
-            threshold=threshold,
-            keep_absent=keep_absent,
+            threshold=threshold_logit(threshold),
+            keep_absent=self._always,
         )
 
     @cached_property
@@ -98,8 +105,8 @@ class CppSegmenter:
 
     @property
     def threshold(self) -> float:
-        """Logit above which a pixel belongs to the object."""
-        return float(self._cpp.threshold)
+        """Probability above which a pixel belongs to the object."""
+        return self._threshold
 
     @property
     def iterations(self) -> int | None:
@@ -108,8 +115,9 @@ class CppSegmenter:
         return found
 
     def set_threshold(self, threshold: float) -> None:
-        """Set the threshold, in logits, from the next frame on; errors as in ``Segmenter``."""
-        self._cpp.set_threshold(threshold)
+        """Set the threshold, a probability, from the next frame on; errors as in ``Segmenter``."""
+        self._cpp.set_threshold(threshold_logit(threshold))
+        self._threshold = threshold
 
     def set_iterations(self, iterations: int) -> None:
         """Set the refinement iterations per computed flow from the next frame on; errors as in ``Segmenter``."""
@@ -160,7 +168,7 @@ class CppSegmenter:
             found.index,
             _decision(found.decision),
             found.presence,
-            found.present,
+            np.ones_like(found.present) if self._always and self.bundle.manifest.has_presence else found.present,
         )
 
 

@@ -9,6 +9,7 @@ from rvos_edge.engines.base import Backend
 from rvos_edge.engines.registry import open_best
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
+from rvos_edge.presence import MIN_PRESENCE
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.segmenter import Segmenter
 
@@ -21,9 +22,9 @@ def open_segmenter(
     backend: str = "auto",
     flow: FlowOptions | None = None,
     threads: int | None = None,
-    threshold: float = 0.0,
+    threshold: float = 0.5,
     runtime: str = "python",
-    keep_absent: bool = False,
+    min_presence: float = MIN_PRESENCE,
     adapt: str = "off",
 ) -> SegmenterProtocol:
     """Open a bundle for segmentation; exported as ``rvos_edge.open``.
@@ -36,14 +37,15 @@ def open_segmenter(
         backend: "auto" for the fastest that works, or one of ``rvos_edge.engines.registry.BACKENDS``.
         flow: Options of the optical flow; None for the defaults.
         threads: CPU threads; None for one per physical core.
-        threshold: Logit above which a pixel belongs to the object.
+        threshold: Probability above which a pixel belongs to the object.
         runtime: "python", or "cpp" for the C++ runtime behind the same interface; a package of its own.
-        keep_absent: Give masks of queries that are not present, too.
+        min_presence: Probability from which a query is present; 0 gives every query its mask.
         adapt: "once" lets each query settle on its own first confident masks, where the bundle has the graph ``teach``
             and the output ``presence``; "off" does not. The C++ runtime does not.
 
     Raises:
-        UserError: The bundle is damaged, or the backend, the device or the runtime cannot be used.
+        UserError: The bundle is damaged, a probability is out of range, or the backend, the device or the runtime
+            cannot be used.
     """
     if runtime not in ("python", "cpp"):
         raise UserError(f"runtime '{runtime}' is unknown; use python or cpp.")
@@ -58,13 +60,13 @@ def open_segmenter(
             flow=flow,
             threads=threads,
             threshold=threshold,
-            keep_absent=keep_absent,
+            min_presence=min_presence,
         )
     bundle = Bundle.open(shipped_bundle() if path is None else path, size=size)
 
     def load(chosen: Backend) -> Segmenter:
         return Segmenter(
-            bundle=bundle, backend=chosen, flow=flow, threshold=threshold, keep_absent=keep_absent, adapt=adapt
+            bundle=bundle, backend=chosen, flow=flow, threshold=threshold, min_presence=min_presence, adapt=adapt
         )
 
     # A frame that a GPU replays is not timed by stage, and the frame budget needs the time of the flow.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +128,21 @@ def fill_padding(flow: NDArray[np.float32], placement: Placement) -> NDArray[np.
     filled[0, 1] = mean[1]
     filled[0][:, region[0], region[1]] = inside
     return filled
+
+
+def threshold_logit(probability: float) -> float:
+    """Convert a threshold of masks from a probability to a logit.
+
+    Raises:
+        UserError: ``probability`` is not between 0 and 1.
+
+    Example:
+        >>> threshold_logit(0.5)
+        0.0
+    """
+    if not 0 < probability < 1:
+        raise UserError(f"a threshold of {probability:g} separates nothing; give a probability between 0 and 1.")
+    return math.log(probability / (1 - probability))
 
 
 class Postprocessor:

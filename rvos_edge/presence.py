@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.errors import UserError
+
 _NEWEST = 0.4
 """Weight of the newest frame in the mean over time, of logits."""
-_ENTER, _LEAVE = 0.2, 0.1
-"""A query becomes present from the first on and absent below the second. Low on purpose, because a mask that is missed
+MIN_PRESENCE = 0.2
+"""A query becomes present from here on, and absent below half of it. Low on purpose, because a mask that is missed
 costs more than one too many: of 2,560 expressions about pictures that no training saw, single frames, 95 % of the true
 ones are at 0.2 or more and 36 % of the absent ones (98 and 53 % at 0.1, 85 and 18 % at 0.5)."""
 _SUREST = 1e-4
@@ -26,8 +28,19 @@ class PresenceFilter:
         [True, True, True, True, False, False]
     """
 
-    def __init__(self, shifts: Sequence[float]) -> None:
-        """Prepare for queries; ``shifts`` are added to their logits, one for each (``TaughtQuery.presence_shift``)."""
+    def __init__(self, shifts: Sequence[float], minimum: float = MIN_PRESENCE) -> None:
+        """Prepare for queries.
+
+        Args:
+            shifts: Added to the logits, one for each query (``TaughtQuery.presence_shift``).
+            minimum: Probability from which a query is present; 0 for always.
+
+        Raises:
+            UserError: ``minimum`` is not from 0 to 1.
+        """
+        if not 0 <= minimum <= 1:
+            raise UserError(f"a least presence of {minimum:g} is out of range; give a probability from 0 to 1.")
+        self._minimum = minimum
         self._shifts = np.asarray(shifts, np.float64)
         self.reset()
 
@@ -44,5 +57,5 @@ class PresenceFilter:
         logits = np.log(chance / (1 - chance)) + self._shifts
         self._logits = logits if self._logits is None else _NEWEST * logits + (1 - _NEWEST) * self._logits
         smooth = 1 / (1 + np.exp(-self._logits))
-        self._present = np.where(self._present, smooth >= _LEAVE, smooth >= _ENTER)
+        self._present = np.where(self._present, smooth >= self._minimum / 2, smooth >= self._minimum)
         return smooth.astype(np.float32), self._present.copy()

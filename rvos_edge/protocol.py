@@ -41,7 +41,7 @@ class SegmenterProtocol(Protocol):
 
     @property
     def threshold(self) -> float:
-        """Logit above which a pixel belongs to the object."""
+        """Probability above which a pixel belongs to the object."""
         ...
 
     @property
@@ -50,10 +50,10 @@ class SegmenterProtocol(Protocol):
         ...
 
     def set_threshold(self, threshold: float) -> None:
-        """Set the threshold, in logits, from the next frame on.
+        """Set the threshold, a probability, from the next frame on.
 
         Raises:
-            UserError: ``threshold`` is not finite.
+            UserError: ``threshold`` is not between 0 and 1.
         """
         ...
 

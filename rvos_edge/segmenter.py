@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -29,8 +28,8 @@ from rvos_edge.errors import UserError
 from rvos_edge.flow.constants import MAX_ITERATIONS
 from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.language import warn_of
-from rvos_edge.preprocess import Placement, Postprocessor, Preprocessor, check_frame, fill_padding
-from rvos_edge.presence import PresenceFilter
+from rvos_edge.preprocess import Placement, Postprocessor, Preprocessor, check_frame, fill_padding, threshold_logit
+from rvos_edge.presence import MIN_PRESENCE, PresenceFilter
 from rvos_edge.queries import Query, TaughtQuery, check_asked, doubts, labels, language_vectors
 from rvos_edge.result import Result
 from rvos_edge.teaching import Features, Teacher, teach
@@ -52,22 +51,25 @@ class Segmenter:
         bundle: Bundle,
         backend: Backend,
         flow: FlowOptions | None = None,
-        threshold: float = 0.0,
-        keep_absent: bool = False,
+        threshold: float = 0.5,
+        min_presence: float = MIN_PRESENCE,
         adapt: str = "off",
     ) -> None:
         """Load the graphs. Most callers use ``rvos_edge.open``, which chooses the backend.
 
         Args:
-            threshold: Logit above which a pixel belongs to the object.
-            keep_absent: Give masks of queries that are not present, too.
+            threshold: Probability above which a pixel belongs to the object.
+            min_presence: Probability from which a query is present; 0 gives every query its mask.
             adapt: "once" lets queries settle on their own first confident masks (``adaptation``), "off" does not.
 
         Raises:
-            UserError: A graph cannot be loaded, or ``adapt`` is unknown.
+            UserError: A graph cannot be loaded, a probability is out of range, or ``adapt`` is unknown.
         """
         manifest = bundle.manifest
         options = flow or FlowOptions()
+        self._postprocess = Postprocessor(threshold_logit(threshold))
+        self._threshold, self._min_presence = threshold, min_presence
+        self._presence = PresenceFilter([], min_presence)
         self.bundle = bundle
         self._backend = backend
         self._board = backend.board
@@ -79,7 +81,6 @@ class Segmenter:
         text = backend.load_host(bundle.graph_path(TEXT_GRAPH), manifest.graphs[TEXT_GRAPH])
         self._encoder = TextEncoder(bundle=bundle, graph=text)
         self._preprocess = Preprocessor(manifest.size)
-        self._postprocess = Postprocessor(threshold)
         self._keep_flow = options.keep_flow
         self._policy: FlowPolicy | None = None
         if manifest.flow is not None and use_flow:
@@ -93,8 +94,6 @@ class Segmenter:
         self._queries: tuple[str, ...] = ()
         self._asked: tuple[Query, ...] = ()
         self._vectors: dict[str, NDArray[np.float32]] = {}
-        self._keep_absent = keep_absent
-        self._presence = PresenceFilter([])
         self._adaptation: Adaptation | None = None
         self._index = 0
         self._lock = threading.Lock()
@@ -117,8 +116,8 @@ class Segmenter:
 
     @property
     def threshold(self) -> float:
-        """Logit above which a pixel belongs to the object."""
-        return self._postprocess.threshold
+        """Probability above which a pixel belongs to the object."""
+        return self._threshold
 
     @property
     def iterations(self) -> int | None:
@@ -126,15 +125,14 @@ class Segmenter:
         return None if self._policy is None else self._policy.iterations
 
     def set_threshold(self, threshold: float) -> None:
-        """Set the threshold, in logits, from the next frame on.
+        """Set the threshold, a probability, from the next frame on.
 
         Raises:
-            UserError: ``threshold`` is not finite.
+            UserError: ``threshold`` is not between 0 and 1.
         """
-        if not math.isfinite(threshold):
-            raise UserError(f"a threshold of {threshold} separates nothing; give a finite number, such as 0.")
+        logit = threshold_logit(threshold)
         with self._lock:
-            self._postprocess.threshold = threshold
+            self._postprocess.threshold, self._threshold = logit, threshold
 
     def set_iterations(self, iterations: int) -> None:
         """Set the refinement iterations per computed flow from the next frame on; the state of the video is kept.
@@ -195,7 +193,8 @@ class Segmenter:
                 if name in self._board:
                     self._board.write(name, stacked)
             self._queries, self._asked, self._vectors = normalised, tuple(queries), vectors
-            self._presence = PresenceFilter([getattr(query, "presence_shift", 0.0) for query in queries])
+            shifts = [getattr(query, "presence_shift", 0.0) for query in queries]
+            self._presence = PresenceFilter(shifts, self._min_presence)
             if self._adaptation is not None:
                 self._adaptation.start(self._asked, vectors)
 
@@ -358,9 +357,8 @@ class Segmenter:
             adapted = self._adaptation.adapted
             self._adaptation.observe(self._index, margins, scores, presence, lambda: (self._features(), placement))
             clock.lap("adapt")
-        if not self._keep_absent:
-            masks[~present] = False
-            scores[~present] = 0
+        masks[~present] = False
+        scores[~present] = 0
         if self._policy is not None and decision is not None:
             self._policy.observe(clock.timings, decision)
         flow_used = decision is not None and decision.action == "run"

@@ -164,7 +164,7 @@ def chain_masks(
     bundle: Bundle, backend: Backend, queries: Sequence[str], frames: Iterable[NDArray[np.uint8]]
 ) -> list[NDArray[np.bool_]]:
     """Segment frames with the runtime; returns the masks bool [Q,H,W] of each."""
-    segmenter = Segmenter(bundle=bundle, backend=backend, keep_absent=True)
+    segmenter = Segmenter(bundle=bundle, backend=backend, min_presence=0)
     segmenter.set_queries(queries)
     return [segmenter.step(frame).masks for frame in frames]
 

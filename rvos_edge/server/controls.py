@@ -27,8 +27,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
-    threshold: float = Field(default=0.0, ge=-10, le=10, allow_inf_nan=False)
-    """Logit above which a pixel belongs to an object; 0 is a probability of one half."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Probability above which a pixel belongs to an object."""
     opacity: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
     """Opacity of the masks in the picture."""
     iterations: int | None = Field(default=None, ge=1, le=32)

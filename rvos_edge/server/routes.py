@@ -128,7 +128,7 @@ async def post_frame(
     request: Request,
     live: LiveStream,
     query: Annotated[list[str] | None, Query(description="What to segment; the stream's queries if left out.")] = None,
-    threshold: Annotated[float, Query(allow_inf_nan=False, description="In logits.")] = 0.0,
+    threshold: Annotated[float, Query(gt=0, lt=1, description="Least probability of a pixel in a mask.")] = 0.5,
     format: Annotated[Literal["png", "coco"], Query(description="png: indexed; coco: run lengths.")] = "png",
 ) -> Response:
     """Segment one picture, apart from the stream."""

@@ -79,7 +79,7 @@ class SingleImages:
         Args:
             data: A JPEG or PNG.
             queries: What to segment.
-            threshold: In logits.
+            threshold: Probability above which a pixel belongs to an object.
             encode: Makes the answer of the result.
 
         Raises:

@@ -18,6 +18,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.opening import open_segmenter
 from rvos_edge.outputs import check_name
+from rvos_edge.presence import MIN_PRESENCE
 from rvos_edge.queries import read_queries
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.loop import run_stream
@@ -71,7 +72,8 @@ class BatchJob:
     threads: int | None = None
     flow: FlowOptions | None = None
     runtime: str = "python"
-    keep_absent: bool = False
+    threshold: float = 0.5
+    min_presence: float = MIN_PRESENCE
     adapt: str = "off"
 
     @property
@@ -109,7 +111,8 @@ class FileProcessor:
             flow=job.flow,
             threads=job.threads,
             runtime=job.runtime,
-            keep_absent=job.keep_absent,
+            threshold=job.threshold,
+            min_presence=job.min_presence,
             adapt=job.adapt,
         )
         self._segmenter.set_queries(read_queries(job.queries))

@@ -33,7 +33,7 @@ def _tiny_scores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _open(bundle: Path, adapt: str = "once") -> Segmenter:
-    segmenter = rvos_edge.open(bundle, device="cpu", backend="onnxruntime", threads=1, adapt=adapt, keep_absent=True)
+    segmenter = rvos_edge.open(bundle, device="cpu", backend="onnxruntime", threads=1, adapt=adapt, min_presence=0)
     assert isinstance(segmenter, Segmenter)
     segmenter.set_queries([SENTENCE])
     return segmenter

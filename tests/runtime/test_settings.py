@@ -26,7 +26,7 @@ def open_tiny(tmp_path_factory: pytest.TempPathFactory) -> Open:
     bundle = write_tiny_bundle(folder / "bundle")
 
     def opener(**options: Any) -> Segmenter:
-        threshold = options.pop("threshold", 0.0)
+        threshold = options.pop("threshold", 0.5)
         segmenter = rvos_edge.open(
             bundle,
             backend="onnxruntime",
@@ -42,15 +42,15 @@ def open_tiny(tmp_path_factory: pytest.TempPathFactory) -> Open:
 
 def test_the_threshold_is_that_of_opening(open_tiny: Open) -> None:
     opened, changed = open_tiny(threshold=0.4), open_tiny()
-    assert changed.threshold == 0.0
+    assert changed.threshold == 0.5
     changed.set_threshold(0.4)
     assert changed.threshold == 0.4
     for frame in FRAMES[:3]:
         expected, got = opened.step(frame), changed.step(frame)
         assert np.array_equal(expected.masks, got.masks)
         assert np.array_equal(expected.scores, got.scores)
-    for wrong in (float("nan"), float("inf")):
-        with pytest.raises(UserError, match="finite"):
+    for wrong in (float("nan"), 0, 1, -0.1):
+        with pytest.raises(UserError, match="between 0 and 1"):
             changed.set_threshold(wrong)
     assert changed.threshold == 0.4
 
@@ -110,7 +110,7 @@ def test_settings_change_while_frames_run(open_tiny: Open) -> None:
     def change() -> None:
         try:
             for number in range(300):
-                segmenter.set_threshold(number % 3 - 1)
+                segmenter.set_threshold((number % 3 + 1) / 4)
                 segmenter.set_iterations(1 + number % 4)
                 segmenter.set_keep_flow(bool(number % 2))
                 segmenter.set_queries(["the dog", "a cat"][: 1 + number % 2])

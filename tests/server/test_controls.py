@@ -105,10 +105,10 @@ def test_an_edit_that_fails_halfway_is_undone(
     segmenter.set_queries(["the dog"])
     controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
-    controls.edit(["a cat"], {"threshold": 1.0})
+    controls.edit(["a cat"], {"threshold": 0.7})
 
     def fail(threshold: float) -> None:
-        raise UserError("the engine takes no threshold; leave it at 0.")
+        raise UserError("the engine takes no threshold; leave it at 0.5.")
 
     monkeypatch.setattr(segmenter, "set_threshold", fail)
     assert live.step(picture(0)).queries == ("the dog",)
@@ -118,7 +118,7 @@ def test_an_edit_that_fails_halfway_is_undone(
 def test_waiting_for_an_edit() -> None:
     class Nothing:
         queries: tuple[str, ...] = ()
-        threshold = 0.0
+        threshold = 0.5
         iterations = None
 
     controls = ServerControls(Nothing())  # type: ignore[arg-type]
@@ -183,7 +183,7 @@ def test_timestamps_grow_across_sources() -> None:
 
     class Nothing:
         queries: tuple[str, ...] = ()
-        threshold = 0.0
+        threshold = 0.5
         iterations = None
 
     def source() -> Source:
@@ -232,7 +232,7 @@ def test_files_are_played_at_their_own_speed() -> None:
 
     class Nothing:
         queries: tuple[str, ...] = ()
-        threshold = 0.0
+        threshold = 0.5
         iterations = None
 
     source = Timed(name="timed", fps=50.0, length=6)

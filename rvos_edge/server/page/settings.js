@@ -1,12 +1,10 @@
 const QUICK = 60;
 
-/** Probability in percent to logit, and back. */
-const toLogit = (percent) => Math.log(percent / (100 - percent));
-const toPercent = (logit) => Math.round(100 / (1 + Math.exp(-logit)));
+const percent = { read: (value) => value / 100, show: (value) => Math.round(100 * value), unit: " %" };
 
 const SLIDERS = {
-  threshold: { read: (value) => toLogit(value), show: toPercent, unit: " %" },
-  opacity: { read: (value) => value / 100, show: (value) => Math.round(100 * value), unit: " %" },
+  threshold: percent,
+  opacity: percent,
   iterations: { read: (value) => value, show: (value) => value, unit: "" },
 };
 
