@@ -18,7 +18,8 @@ from rvos_edge.benchmarks.open import open_run
 from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun, BundleFacts, Camera, StageTimes, Workload
 from rvos_edge.benchmarks.state import read_machine, read_state
 from rvos_edge.benchmarks.stats import percentiles, replay_camera
-from rvos_edge.bundle import Bundle, frame_flops, shipped_bundle
+from rvos_edge.bundle import Bundle, frame_flops
+from rvos_edge.catalogue import find_bundle
 from rvos_edge.engines.registry import available_backends
 from rvos_edge.errors import UserError
 from rvos_edge.segmenter import Segmenter
@@ -113,11 +114,11 @@ def run_benchmark(
         UserError: An option is out of range, the bundle or the source is damaged, or no backend can run the bundle.
     """
     _check(options)
-    path = shipped_bundle() if options.bundle is None else options.bundle
+    path = find_bundle(options.bundle)
     bundle = Bundle.open(path, size=options.size)
     if options.queries > bundle.manifest.max_queries:
         most = bundle.manifest.max_queries
-        raise UserError(f"--queries {options.queries} is more than this bundle's {most}; ask for fewer.")
+        raise UserError(f"--query-count {options.queries} is more than this bundle's {most}; ask for fewer.")
     report = on_progress or (lambda what, done, of: None)
     clip = read_clip(options.source, frames=options.frames + options.warmup, size=bundle.manifest.size)
     queries = make_queries(options.queries)
@@ -166,7 +167,7 @@ def run_benchmark(
 
 def _check(options: BenchOptions) -> None:
     for name, value, least in (
-        ("--queries", options.queries, 1),
+        ("--query-count", options.queries, 1),
         ("--frames", options.frames, 1),
         ("--warmup", options.warmup, 1),
         ("--starts", options.starts, 0),

@@ -16,7 +16,8 @@ from rvos_edge.benchmarks.roofline import choose_devices
 from rvos_edge.benchmarks.schema import BenchmarkResult, read_result, to_json
 from rvos_edge.benchmarks.show import print_comparison, print_result, print_roof, print_roofs
 from rvos_edge.benchmarks.state import read_machine
-from rvos_edge.bundle import Bundle, shipped_bundle
+from rvos_edge.bundle import Bundle
+from rvos_edge.catalogue import find_bundle
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_outputs
 
@@ -64,7 +65,7 @@ def roofline(key: str, options: BenchOptions, *, result: Path | None = None, jso
     """
     console = Console()
     devices = choose_devices(key) if key != "cpu" else []
-    bundle = Bundle.open(shipped_bundle() if options.bundle is None else options.bundle, size=options.size)
+    bundle = Bundle.open(find_bundle(options.bundle), size=options.size)
     found = read_result(result) if result is not None else None
     if found is not None and found.bundle.fingerprint != bundle.fingerprint:
         raise UserError(f"{result} was measured with another bundle or size; give that one with --bundle and --size.")

@@ -59,7 +59,7 @@ class ExportOptions:
         sizes: Heights and widths of the input, the default size first; the checkpoint's size when empty.
         weights: Storage of all weights; by default a mix by graph.
         max_queries: Largest number of queries that engines are built for.
-        frames: Video or image folder for the proof; the synthetic camera by default.
+        source: Video or image folder for the proof; the synthetic camera by default.
         flow_scale: Factor by which the image is reduced for the flow; the checkpoint's by default.
         teach: Add the graph with which queries learn on the device (``export.teach``); tracing it takes a minute.
     """
@@ -69,7 +69,7 @@ class ExportOptions:
     weights: Storage | None = None
     int8: bool = False
     max_queries: int = 64
-    frames: Path | None = None
+    source: Path | None = None
     preset: str | None = None
     fuse: bool = False
     flow_scale: int | None = None
@@ -89,7 +89,7 @@ def export_bundle(
     options = options or ExportOptions()
     if not 1 <= options.max_queries <= MAX_QUERIES:
         raise UserError(f"--max-queries {options.max_queries} is out of range; choose between 1 and {MAX_QUERIES}.")
-    check_outputs([output], [checkpoint, options.frames])
+    check_outputs([output], [checkpoint, options.source])
     loaded = load_checkpoint(checkpoint, preset=options.preset)
     if options.flow_scale is not None:
         _set_flow_scale(loaded, options.flow_scale)
@@ -143,7 +143,7 @@ class _Exporter:
         that size alone.
         """
         precision = self.options.precision
-        clip = read_clip(self.options.frames, size, _PROOF_FRAMES)
+        clip = read_clip(self.options.source, size, _PROOF_FRAMES)
         wide = build_graphs(self.loaded.model, fuse=self.options.fuse)
         reference = record(wide, self.loaded, clip)
         narrow = build_graphs(narrowed(self.loaded.model, precision), fuse=self.options.fuse)

@@ -54,7 +54,7 @@ def read_clip(source: Path | None, size: tuple[int, int], count: int) -> Referen
             if len(frames) == count:
                 break
     if len(frames) < 2:
-        raise UserError(f"--frames {source} has fewer than two frames; give a video or a folder of consecutive images.")
+        raise UserError(f"--source {source} has fewer than two frames; give a video or a folder of consecutive images.")
     if source is not None:
         return ReferenceClip(frames, source.name, _QUERIES)
     # Queries about visible objects: a proof on nearly empty masks would be weak.

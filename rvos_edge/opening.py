@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rvos_edge.bundle import Bundle, shipped_bundle
+from rvos_edge.bundle import Bundle
+from rvos_edge.catalogue import find_bundle
 from rvos_edge.engines.base import Backend
 from rvos_edge.engines.registry import open_best
 from rvos_edge.errors import UserError
@@ -30,7 +31,7 @@ def open_segmenter(
     """Open a bundle for segmentation; exported as ``rvos_edge.open``.
 
     Args:
-        path: The bundle's directory; None for the bundle that comes with the package.
+        path: A bundle's folder, or its name (``rvos-edge bundles``); None for ``edge``, which comes with the package.
         size: Height and width of the network's input, one of those that the bundle was exported for;
             None for the first.
         device: "auto", "cpu" or "cuda".
@@ -53,7 +54,7 @@ def open_segmenter(
         from rvos_edge.cpp import CppSegmenter  # an optional package of its own
 
         return CppSegmenter(
-            shipped_bundle() if path is None else Path(path),
+            find_bundle(path),
             size=size,
             device=device,
             backend=backend,
@@ -62,7 +63,7 @@ def open_segmenter(
             threshold=threshold,
             min_presence=min_presence,
         )
-    bundle = Bundle.open(shipped_bundle() if path is None else path, size=size)
+    bundle = Bundle.open(find_bundle(path), size=size)
 
     def load(chosen: Backend) -> Segmenter:
         return Segmenter(

@@ -6,6 +6,7 @@ and the keys of a JSON document. A folder is known by all of its files.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import stat
@@ -35,6 +36,8 @@ _DOCUMENTS = (
     {"name", "stages"},  # and of one in several stages
 )
 """Keys by which a JSON document, or the first of several lines, is known."""
+YAML_MARK = "# rvos-edge"
+"""Beginning of a YAML file of options."""
 _FOLDERS = (
     (
         ("manifest.json", {"format_version", "graphs"}),
@@ -133,6 +136,12 @@ def is_ours(path: Path) -> bool:
     return is_special(path) or (path.is_file() and _is_marked(path))
 
 
+def free_folder(folder: Path) -> Path:
+    """The folder, or where it exists the first of NAME-2, NAME-3, ... that does not."""
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([folder], numbered) if not path.exists())
+
+
 def mark_png(content: bytes) -> bytes:
     """Add the mark to the bytes of a PNG."""
     return content[:_PNG_HEAD] + _PNG_MARK + content[_PNG_HEAD:]
@@ -179,6 +188,8 @@ def _is_marked(path: Path) -> bool:
             return True
         if head.startswith(_PNG_START):
             return head[_PNG_HEAD:].startswith(_PNG_MARK)
+        if head.startswith(YAML_MARK.encode()):
+            return True
         file.seek(max(0, path.stat().st_size - len(_MP4_MARK)))
         if file.read() == _MP4_MARK:
             return True

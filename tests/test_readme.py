@@ -30,7 +30,7 @@ def test_example(
     tiny = write_tiny_bundle(tmp_path / "my-bundle")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RVOS_EDGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("rvos_edge.opening.shipped_bundle", lambda: tiny)
+    monkeypatch.setattr("rvos_edge.catalogue.shipped_bundle", lambda: tiny)
     writer = cv2.VideoWriter("clip.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (96, 64))
     for frame in itertools.islice(SyntheticCamera(seed=1, size=(64, 96)), 4):
         writer.write(frame.image)

@@ -17,7 +17,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.language import QueryWarning
 
 _EXTRAS = {
-    **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors", "yaml"), "train"),
+    **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors"), "train"),
     **dict.fromkeys(("tensorboard", "PIL", "matplotlib"), "train"),
     **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), "export"),
     **dict.fromkeys(("starlette", "uvicorn", "websockets", "prometheus_client"), "serve"),
@@ -39,6 +39,7 @@ _ORDER = (
     "build",
     "verify",
     "inspect",
+    "bundles",
     "bench",
     "doctor",
 )
@@ -89,14 +90,58 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Segment what a sentence names, in videos and on cameras.",
+    epilog="""Examples:
+
+rvos-edge demo
+
+rvos-edge run clip.mp4 "a dog" "the person on the left"
+
+rvos-edge run 0 "a person" --serve
+
+Exit codes: 0 done, 1 a defect of the program, 2 bad input, 130 interrupted.""",
 )
 
+MODEL, RESULTS = "Model and machine", "Results"
+"""Panels of the help."""
+
+
+def bundle_names() -> list[str]:
+    """Names for completion."""
+    from rvos_edge.catalogue import list_bundles
+
+    return list(list_bundles())
+
+
+def _backends() -> list[str]:
+    from rvos_edge.engines.registry import BACKENDS
+
+    return ["auto", *BACKENDS]
+
+
 BundleOption = Annotated[
-    Path | None, typer.Option(help="Bundle directory; the edge model that comes with the package if left out.")
+    Path | None,
+    typer.Option(
+        help="Name or folder of a bundle; edge, which comes with the package, if left out.",
+        rich_help_panel=MODEL,
+        autocompletion=bundle_names,
+    ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-BackendOption = Annotated[str, typer.Option(help="auto for the fastest that works, or one of docs/engines.md.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(help="auto, cpu or cuda.", rich_help_panel=MODEL, autocompletion=lambda: ["auto", "cpu", "cuda"]),
+]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        help="auto for the fastest that works, or one of docs/engines.md.",
+        rich_help_panel=MODEL,
+        autocompletion=_backends,
+    ),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say also how long each stage takes.")]
 
 
 def _print_version(wanted: bool) -> None:

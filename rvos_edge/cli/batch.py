@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from rvos_edge.cli.options import RunOptions
+from rvos_edge.cli.options import OUTPUT_FOLDER, RunOptions
 from rvos_edge.errors import UserError
 from rvos_edge.queries import labels, read_queries
 from rvos_edge.streaming.batch import BatchJob
-from rvos_edge.streaming.ledger import plan
+from rvos_edge.streaming.ledger import BatchLedger, plan
 from rvos_edge.streaming.loop import check_frames
 from rvos_edge.streaming.signals import terminate_as_interrupt, uninterrupted
+from rvos_edge.streaming.sources import output_name
 from rvos_edge.streaming.status import progress_bar
 from rvos_edge.streaming.workers import process_files
 from rvos_edge.text import check_queries
@@ -30,13 +34,15 @@ def run_batch(options: RunOptions, files: list[Path]) -> None:
         UserError: The job cannot be done at all.
         typer.Exit: With 2 if files cannot be read, with 1 if something else went wrong with one, with 130 after Ctrl-C.
     """
-    job, spec = _job(options), options.source
+    job, spec = _job(options), options.source or ""
     check_queries(labels(read_queries(job.queries)))
     check_frames(job.frames)
+    if not job.folders:
+        job = _with_folder(job, output_name(options.source or ""), resume=options.resume)
     rows, todo, ledger = plan(job, files, resume=options.resume)
     started, frames, done, failed = time.perf_counter(), 0, 0, []
     errors, interrupted = Console(stderr=True), False
-    with terminate_as_interrupt(), progress_bar(errors, disable=not errors.is_terminal) as bar:
+    with terminate_as_interrupt(), progress_bar(errors, disable=options.quiet or not errors.is_terminal) as bar:
         task = bar.add_task(escape(spec), total=len(rows), completed=len(rows) - len(todo))
         results = process_files(job, todo, workers=1 if options.workers is None else options.workers)
         try:
@@ -62,11 +68,26 @@ def run_batch(options: RunOptions, files: list[Path]) -> None:
         parts.append(f"{len(failed)} failed")
     if interrupted:
         parts.append("interrupted: the same command goes on from here")
-    typer.echo(f"{spec}: {'; '.join(parts)}.")
+    if not options.quiet:
+        typer.echo(f"{spec}: {'; '.join(parts)}. Results are in {job.folders[0]}.")
     if interrupted:
         raise typer.Exit(_INTERRUPTED)
     if failed:
         raise typer.Exit(_BAD_INPUT if all(row["bad_input"] for row in failed) else _BUG)
+
+
+def _with_folder(job: BatchJob, name: str, *, resume: bool) -> BatchJob:
+    """The job with a folder of its own: that of the same work before, which goes on there, or a new one."""
+    for number in itertools.count(1):
+        folder = OUTPUT_FOLDER / (name if number == 1 else f"{name}-{number}")
+        placed = replace(job, output=folder, json=folder)
+        if not folder.exists():
+            break
+        if resume:
+            with suppress(UserError):  # of other work
+                BatchLedger(placed)
+                break
+    return placed
 
 
 def _job(options: RunOptions) -> BatchJob:
@@ -96,6 +117,7 @@ def _job(options: RunOptions) -> BatchJob:
         threads=options.threads,
         flow=options.flow_options(),
         runtime=options.runtime,
-        keep_absent=options.keep_absent,
+        threshold=options.threshold,
+        min_presence=options.min_presence,
         adapt=options.adapt,
     )

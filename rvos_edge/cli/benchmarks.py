@@ -19,7 +19,7 @@ def bench(
         list[str] | None, typer.Option(help="onnxruntime, openvino, ...; repeatable; all that work here if left out.")
     ] = None,
     size: Annotated[str | None, typer.Option(help="Network input as HxW, one that the bundle has.")] = None,
-    queries: Annotated[int, typer.Option(help="Number of sentences at once.")] = 1,
+    query_count: Annotated[int, typer.Option(help="Number of sentences at once.")] = 1,
     frames: Annotated[int, typer.Option(help="Measured frames.", max=1_000_000)] = 200,
     warmup: Annotated[int, typer.Option(help="Frames before them.", min=0, max=1_000_000)] = 20,
     source: Annotated[str, typer.Option(help="As for run; read or rendered before anything is timed.")] = "synthetic",
@@ -63,7 +63,7 @@ def bench(
         bundle=bundle,
         backends=backend or (),
         size=parse_size(size) if size is not None else None,
-        queries=queries,
+        queries=query_count,
         frames=frames,
         warmup=warmup,
         source=source,

@@ -1,4 +1,4 @@
-"""Commands that make, prove and show bundles: ``export``, ``build``, ``verify`` and ``inspect``."""
+"""Commands that make, prove and show bundles: ``export``, ``build``, ``verify``, ``inspect`` and ``bundles``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from rvos_edge.atomic import write_output
 from rvos_edge.bundle import parse_size
-from rvos_edge.cli.application import DeviceOption, app
+from rvos_edge.catalogue import find_bundle
+from rvos_edge.cli.application import DeviceOption, app, bundle_names
 from rvos_edge.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
     Segment = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
 
+BundleArgument = Annotated[
+    Path | None,
+    typer.Argument(help="Name or folder of a bundle; edge if left out.", autocompletion=bundle_names),
+]
 CapabilityOption = Annotated[
     list[str] | None,
     typer.Option(help="Build for these GPUs rather than the one here, such as 86; repeatable; tensorrt-rtx only."),
@@ -62,7 +68,7 @@ def export(
         ),
     ] = None,
     max_queries: Annotated[int, typer.Option(help="Most queries at once that engines are made for.")] = 64,
-    frames: Annotated[
+    source: Annotated[
         Path | None,
         typer.Option(
             help="Video or image folder on which the graphs are compared with PyTorch; synthetic if left out."
@@ -108,7 +114,7 @@ def export(
         weights=parse_storage(weights) if weights is not None else None,
         int8=int8 is not None,
         max_queries=max_queries,
-        frames=frames,
+        source=source,
         preset=preset,
         fuse=fuse,
         flow_scale=flow_scale,
@@ -135,7 +141,7 @@ def export(
 
 @app.command()
 def build(
-    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    bundle: Annotated[Path, typer.Argument(help="Name or folder of a bundle.", autocompletion=bundle_names)],
     target: Annotated[list[str], typer.Option(help="tensorrt or tensorrt-rtx; repeatable.")],
     compute_capability: CapabilityOption = None,
     workspace: WorkspaceOption = None,
@@ -146,26 +152,26 @@ def build(
 ) -> None:
     """Build a bundle's TensorRT engines on this machine; those that fit already are kept."""
     for options in _builds(dict.fromkeys(target), compute_capability, workspace, isolate):
-        _build_engines(bundle, options, missing=missing)
+        _build_engines(find_bundle(bundle), options, missing=missing)
 
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    bundle: BundleArgument = None,
     backend: Annotated[
         list[str] | None,
         typer.Option(help="onnxruntime, openvino, tensorrt or tensorrt-rtx; repeatable; all of --device if left out."),
     ] = None,
-    frames: Annotated[
+    source: Annotated[
         str | None, typer.Option(help="Video or image folder on which to compare the masks; the bundle's if left out.")
     ] = None,
     query: Annotated[
-        list[str] | None, typer.Option(help="What to segment in --frames; repeatable; the bundle's if left out.")
+        list[str] | None, typer.Option(help="What to segment in --source; repeatable; the bundle's if left out.")
     ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Compare with this checkpoint in PyTorch; with ONNX Runtime if left out.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Number of frames of --frames at most.")] = 100,
+    frames: Annotated[int, typer.Option(help="Stop after so many frames of --source.")] = 100,
     device: DeviceOption = "cpu",
     write: Annotated[bool, typer.Option("--write/--no-write", help="Keep the proofs in the manifest.")] = True,
 ) -> None:
@@ -176,14 +182,14 @@ def verify(
     from rvos_edge.parity.record import load_reference
     from rvos_edge.parity.verify import check, film, keep_proofs, prove
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(find_bundle(bundle))
     reference = load_reference(opened)
     footage = None
-    if frames is not None:
-        segment, made_by = _baseline(bundle, checkpoint, query or reference.queries)
-        footage = film(frames, query or reference.queries, segment, made_by=made_by, limit=limit)
+    if source is not None:
+        segment, made_by = _baseline(opened.path, checkpoint, query or reference.queries)
+        footage = film(source, query or reference.queries, segment, made_by=made_by, limit=frames)
     elif checkpoint is not None or query:
-        raise UserError("--checkpoint and --query belong to --frames; give a video or an image folder there.")
+        raise UserError("--checkpoint and --query belong to --source; give a video or an image folder there.")
     console = Console()
     for name in backend or available_backends(opened, device):
         # ONNX Runtime cannot be its own judge.
@@ -198,19 +204,30 @@ def verify(
 
 @app.command()
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    bundle: BundleArgument = None,
     size: Annotated[str | None, typer.Option(help="One of its input sizes, such as 480x864.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Annotated[str | None, typer.Option(help="Write JSON here instead; - is stdout.")] = None,
 ) -> None:
     """Show a bundle's graphs: shapes, arithmetic, cost, and how they were proven."""
     from rvos_edge.bundle import Bundle
     from rvos_edge.inspection import as_json, print_bundle
 
-    opened = Bundle.open(bundle, size=parse_size(size) if size is not None else None)
-    if json:
+    opened = Bundle.open(find_bundle(bundle), size=parse_size(size) if size is not None else None)
+    if json is None:
+        print_bundle(opened, Console())
+    elif json == "-":
         typer.echo(as_json(opened))
     else:
-        print_bundle(opened, Console())
+        write_output(Path(json), as_json(opened) + "\n")
+
+
+@app.command("bundles")
+def show_bundles() -> None:
+    """List the bundles that have names: the shipped one, the user's, and those in $RVOS_EDGE_BUNDLES."""
+    from rvos_edge.catalogue import describe_bundles, list_bundles
+
+    for text in describe_bundles(list_bundles()):
+        typer.echo(text)
 
 
 def _builds(

@@ -12,6 +12,7 @@ from rvos_edge.bundle import parse_size
 from rvos_edge.cli.serving import check_serving
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_name
+from rvos_edge.preprocess import threshold_logit
 from rvos_edge.result import Overlap
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 MOST_QUERIES = 255
 """Values of a mask's pixels, apart from the background."""
 STDOUT = ("-", "/dev/stdout")
+OUTPUT_FOLDER = Path("rvos-edge-out")
+"""Where results go that were given no place."""
+_EXAMPLE = 'rvos-edge run clip.mp4 "a dog"'
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class RunOptions:
         UserError: One is out of range, or two do not fit together.
     """
 
-    source: str
+    source: str | None
     query: list[str] | None
     query_file: Path | None
     bundle: Path | None
@@ -51,7 +55,7 @@ class RunOptions:
     backend: str
     threads: int | None
     iterations: int | None
-    every: int | None
+    flow_every: int | None
     still: float | None
     hold_fps: float | None
     flow: bool
@@ -60,17 +64,27 @@ class RunOptions:
     resume: bool
     serve: str | None
     token: str | None
-    keep_absent: bool
+    threshold: float
+    min_presence: float
     adapt: str
     runtime: str
+    quiet: bool
+    verbose: bool
 
     def __post_init__(self) -> None:
+        if self.source is None:
+            raise UserError(f"there is no source; give a video, a folder or a camera, as in: {_EXAMPLE}")
+        threshold_logit(self.threshold)
+        if not 0 <= self.min_presence <= 1:
+            raise UserError(f"--min-presence {self.min_presence:g} is out of range; choose between 0 and 1.")
+        if self.quiet and self.verbose:
+            raise UserError("--quiet and --verbose exclude each other; give one of them.")
         if not 0 <= self.opacity <= 1:
             raise UserError(f"--opacity {self.opacity:g} is out of range; choose between 0 and 1.")
         if self.reconnect is not None and not self.reconnect >= 0:
             raise UserError(f"--reconnect {self.reconnect:g} is out of range; give the seconds, 0 for not at all.")
         if not self.queries and self.serve is None:
-            raise UserError("there is no --query; say what to segment, or add --serve and type it on the page.")
+            raise UserError(f"there is no query; say what to segment, as in: {_EXAMPLE}; or add --serve.")
         if len(self.queries) > MOST_QUERIES:
             raise UserError(f"{len(self.queries)} queries are too many; give at most {MOST_QUERIES} in one run.")
         check_serving(self.serve, self.token)
@@ -100,6 +114,12 @@ class RunOptions:
         return self.output or []
 
     @property
+    def writes(self) -> bool:
+        """True if a place for results was given."""
+        places = (self.output, self.masks, self.json, self.rle, self.serve)
+        return self.window or any(place is not None for place in places)
+
+    @property
     def piped(self) -> int:
         """Number of outputs to stdout."""
         return sum(name in STDOUT for name in (*self.targets, self.json, self.rle))
@@ -126,14 +146,15 @@ class RunOptions:
 
         from rvos_edge.flow.policy import FlowOptions
 
-        given = {name: getattr(self, name) for name in ("iterations", "every", "still", "hold_fps")}
+        options = {"iterations": "iterations", "every": "flow_every", "still": "still", "hold_fps": "hold_fps"}
+        given = {name: getattr(self, option) for name, option in options.items()}
         given = {name: value for name, value in given.items() if value is not None}
         try:
             return FlowOptions.model_validate({"enabled": self.flow, **given})
         except ValidationError as error:
             first = error.errors()[0]
             name, should = str(first["loc"][0]), str(first["msg"]).removeprefix("Input ")
-            option = f"--{name.replace('_', '-')} {given[name]:g}"
+            option = f"--{options[name].replace('_', '-')} {given[name]:g}"
             raise UserError(f"{option} is out of range: it {should}; choose another number, or --no-flow.") from error
 
     def open_segmenter(self, flow: FlowOptions) -> SegmenterProtocol:
@@ -148,6 +169,7 @@ class RunOptions:
             flow=flow,
             threads=self.threads,
             runtime=self.runtime,
-            keep_absent=self.keep_absent,
+            threshold=self.threshold,
+            min_presence=self.min_presence,
             adapt=self.adapt,
         )

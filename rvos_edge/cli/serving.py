@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
+from rvos_edge.cli.application import RESULTS
 from rvos_edge.server.address import DEFAULT_HOST, DEFAULT_PORT, check_token, parse_address
 
 if TYPE_CHECKING:
@@ -19,15 +21,24 @@ if TYPE_CHECKING:
     from rvos_edge.streaming.sources import Source
 
 _BARE = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+_ADDRESS = re.compile(r"\d{4,5}|(?!synthetic:)[^\s/]*:[^\s/]+")
+"""A port, or HOST:PORT; anything else after ``--serve`` is the source or a query."""
 
 ServeOption = Annotated[
     str | None,
     typer.Option(
-        metavar="[HOST:PORT]", help=f"Serve a page to watch and change the queries; {_BARE} if nothing follows."
+        metavar="[HOST:PORT]",
+        help=f"Serve a page to watch and change the queries; {_BARE} if nothing follows.",
+        rich_help_panel=RESULTS,
     ),
 ]
 TokenOption = Annotated[
-    str | None, typer.Option(envvar="RVOS_EDGE_TOKEN", help="With --serve: ask for this; needed beyond this machine.")
+    str | None,
+    typer.Option(
+        envvar="RVOS_EDGE_TOKEN",
+        help="With --serve: ask for this; needed beyond this machine.",
+        rich_help_panel=RESULTS,
+    ),
 ]
 
 
@@ -36,9 +47,9 @@ class ServingCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         completed: list[str] = []
-        for argument, following in zip(args, [*args[1:], "--"], strict=True):
+        for argument, following in zip(args, [*args[1:], "--"], strict=False):
             completed.append(argument)
-            if argument == "--serve" and following.startswith("-"):
+            if argument == "--serve" and not _ADDRESS.fullmatch(following):
                 completed.append(_BARE)
         return super().parse_args(ctx, completed)
 

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from rich.console import Console
-from rich.markup import escape
 
-from rvos_edge.bundle import shipped_bundle
-from rvos_edge.cli.options import STDOUT, RunOptions
+from rvos_edge.catalogue import find_bundle
+from rvos_edge.cli.options import OUTPUT_FOLDER, STDOUT, RunOptions
 from rvos_edge.cli.serving import serving
 from rvos_edge.demo import stage_table
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
-from rvos_edge.outputs import check_inputs, check_outputs
+from rvos_edge.outputs import check_inputs, check_outputs, free_folder
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import read_queries
 from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.keys import KeyControls
-from rvos_edge.streaming.loop import Meter, Summary, run_stream
+from rvos_edge.streaming.loop import Meter, Summary, check_frames, run_stream
 from rvos_edge.streaming.overlay import OverlayView
 from rvos_edge.streaming.signals import terminate_as_interrupt
 from rvos_edge.streaming.sinks import JsonSink, MaskSink, RleSink, Sink, open_output, open_sinks
 from rvos_edge.streaming.sinks.network import STREAM_URL
 from rvos_edge.streaming.sinks.window import WindowSink
-from rvos_edge.streaming.sources import ASSUMED_FPS, Source, open_source, source_files
+from rvos_edge.streaming.sources import ASSUMED_FPS, Source, open_source, output_name, source_files
 from rvos_edge.streaming.status import Status
 
 
@@ -37,35 +37,48 @@ def run_single(options: RunOptions) -> None:
         UserError: The source, the bundle or an output cannot be used, or a sink had to end before the stream.
     """
     if options.workers is not None:
-        raise UserError("--workers shares many files; give a glob of videos, such as --source 'videos/*.mp4'.")
+        raise UserError("--workers shares many files; give a glob of videos, such as 'videos/*.mp4'.")
     layout, flow = options.layout, options.flow_options()
     _check_outputs(options)
+    check_frames(options.frames)
     with terminate_as_interrupt():
         segmenter = options.open_segmenter(flow)
         if options.queries:
             segmenter.set_queries(read_queries(options.queries))
 
         def reopen() -> Source:
-            return open_source(options.source, realtime=options.realtime, raw=layout, give_up=options.reconnect)
+            return open_source(options.source or "", realtime=options.realtime, raw=layout, give_up=options.reconnect)
 
         with reopen() as source:
+            options = _with_outputs(options, source)
             # A live source does not wait while a query learns; the masks of a file are always the same.
             segmenter.set_adapt(options.adapt, background=source.live)
             keys = KeyControls(view=OverlayView(opacity=options.opacity)) if options.window else None
             with open_sinks(_makers(options, source, keys)) as sinks:
                 summary = _run(options, segmenter, source, reopen, sinks, keys)
-            console = Console(stderr=options.piped > 0)
-            _print_summary(summary, segmenter, source, options, console)
+        if not options.quiet:
+            presence = segmenter.bundle.manifest.has_presence
+            _print_summary(summary, source, options, Console(stderr=options.piped > 0), presence=presence)
     if summary.failures:
         raise UserError(summary.failures[0])
 
 
 def _check_outputs(options: RunOptions) -> None:
     """Refuse outputs that would replace the source, the bundle or other files, before anything is loaded."""
-    inputs = [*source_files(options.source), shipped_bundle() if options.bundle is None else options.bundle]
+    inputs = [*source_files(options.source or ""), find_bundle(options.bundle)]
     files = [file for file in (*options.targets, options.json, options.rle) if file is not None and file not in STDOUT]
     check_outputs([file for file in files if not STREAM_URL.match(file)], inputs)
     check_inputs([] if options.masks is None else [options.masks], inputs)
+
+
+def _with_outputs(options: RunOptions, source: Source) -> RunOptions:
+    """The options; results of a file that were given no place get a new folder."""
+    if options.writes or source.live:
+        return options
+    name = output_name(options.source or "")
+    folder = free_folder(OUTPUT_FOLDER / name)
+    suffix = ".png" if source.length == 1 else ".mp4"
+    return replace(options, output=[str(folder / f"{name}{suffix}")], json=str(folder / f"{name}.jsonl"))
 
 
 def _makers(options: RunOptions, source: Source, keys: KeyControls | None) -> list[Callable[[], Sink]]:
@@ -104,11 +117,14 @@ def _run(
     )
     meter = Meter()
     # A status and what is piped would write over each other on one terminal.
-    hidden = options.piped > 0 and sys.stdout.isatty()
+    hidden = options.quiet or (options.piped > 0 and sys.stdout.isatty())
     with (
         live as (stepper, played, outputs),
         Status(played, meter, backend=segmenter.backend_name, frames=options.frames, hidden=hidden) as on_result,
     ):
+        if not options.quiet:
+            told = f"{segmenter.backend_name} because {segmenter.backend_reason}."
+            Console(stderr=True).print(told, soft_wrap=True, markup=False, highlight=False)
         return run_stream(
             stepper,
             played,
@@ -122,18 +138,20 @@ def _run(
         )
 
 
-def _print_summary(
-    summary: Summary, segmenter: SegmenterProtocol, source: Source, options: RunOptions, console: Console
-) -> None:
-    console.print(stage_table(summary))
+def _print_summary(summary: Summary, source: Source, options: RunOptions, console: Console, *, presence: bool) -> None:
+    if options.verbose:
+        console.print(stage_table(summary))
     dropped = f", {summary.dropped} dropped" if source.live else ""
     dropped += f", {source.reconnects} times lost and back" if source.reconnects else ""
     stopped = " (interrupted)" if summary.interrupted else ""
-    console.print(
-        f"{escape(source.name)}: {summary.frames} frames{dropped} at {summary.fps:.1f} frames per second{stopped}, "
-        f"{segmenter.backend_name} because {segmenter.backend_reason}.",
-        soft_wrap=True,
-    )
+    lines = [f"{source.name}: {summary.frames} frames{dropped} at {summary.fps:.1f} frames per second{stopped}."]
+    for found in summary.findings:
+        mean = f", mean presence {found.presence:.2f}" if presence else ""
+        lines.append(f"{found.query}: found in {found.found} of {found.frames} frames{mean}")
     outputs = (*options.targets, options.masks, options.json, options.rle)
     if written := [hide_secrets(str(path)) for path in outputs if path is not None and path not in STDOUT]:
-        console.print(escape(f"Wrote {', '.join(written)}."), soft_wrap=True)
+        lines.append(f"Wrote {', '.join(written)}.")
+    elif not options.writes:
+        lines.append("Nothing was written; add --output, --json, --window or --serve.")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)

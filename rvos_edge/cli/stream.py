@@ -2,92 +2,176 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rvos_edge.cli.application import BackendOption, BundleOption, DeviceOption, app
+from rvos_edge.cli.application import (
+    MODEL,
+    RESULTS,
+    BackendOption,
+    BundleOption,
+    DeviceOption,
+    QuietOption,
+    VerboseOption,
+    app,
+)
 from rvos_edge.cli.options import RunOptions
 from rvos_edge.cli.serving import ServeOption, ServingCommand, TokenOption
+from rvos_edge.cli.settings import load_options, save_options
 from rvos_edge.result import Overlap
 
+_input = partial(typer.Option, rich_help_panel="Source and queries")
+_output = partial(typer.Option, rich_help_panel=RESULTS)
+_mask = partial(typer.Option, rich_help_panel="Masks")
+_motion = partial(typer.Option, rich_help_panel="Motion")
+_model = partial(typer.Option, rich_help_panel=MODEL)
+_many = partial(typer.Option, rich_help_panel="Many files")
+_EXAMPLES = """Examples:
 
-@app.command(cls=ServingCommand)
+rvos-edge run clip.mp4 "a dog" "the person on the left"
+
+rvos-edge run 0 "a person" --window
+
+rvos-edge run 'videos/*.mp4' "a dog" --masks masks --threshold 0.6 --workers 4
+
+Exit codes: 0 done, 1 a defect of the program, 2 bad input, 130 interrupted."""
+
+
+def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Make a file's options the defaults of the command."""
+    if path is not None:
+        ctx.default_map = {**(ctx.default_map or {}), **load_options(path)}
+    return path
+
+
+@app.command(cls=ServingCommand, epilog=_EXAMPLES)
 def run(
-    source: Annotated[
-        str,
-        typer.Option(
-            help="Video, image folder, glob, camera number, csi://0, URL, - (raw frames on stdin) or synthetic[:SEED]."
-        ),
-    ],
-    query: Annotated[
-        list[str] | None, typer.Option(help="What to segment: a sentence, or @FILE of a taught query; repeatable.")
-    ] = None,
-    query_file: Annotated[Path | None, typer.Option("--queries", help="Text file of queries, one a line.")] = None,
-    bundle: BundleOption = None,
-    output: Annotated[
+    ctx: typer.Context,
+    words: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Place of the overlay: a video (.mp4), rtmp:// or rtsp:// (by ffmpeg), /dev/videoN (v4l2loopback), "
-            "- for raw frames on stdout; may be repeated."
+        typer.Argument(
+            metavar="SOURCE QUERY",
+            help="Video, picture, folder, glob, camera number, csi://0, URL, - (raw frames on stdin) or synthetic; "
+            "then what to segment: sentences, and @FILE for a taught query.",
+            show_default=False,
         ),
     ] = None,
-    masks: Annotated[Path | None, typer.Option(help="Write one indexed PNG per frame into this folder.")] = None,
-    json: Annotated[str | None, typer.Option(help="Write one JSON line per frame here; - is stdout.")] = None,
-    rle: Annotated[
-        str | None, typer.Option(help="Write masks as COCO run lengths here, one JSON line per query; - is stdout.")
-    ] = None,
-    window: Annotated[bool, typer.Option("--window", help="Show the overlay in a window.")] = False,
-    overlap: Annotated[
-        Overlap, typer.Option(help="Pixels that several queries claim: the last query gets them, or all keep them.")
-    ] = Overlap.HIGHER,
+    source: Annotated[str | None, _input(help="The source, in place of the first argument.")] = None,
+    query: Annotated[list[str] | None, _input(help="A query, after those of the arguments; repeatable.")] = None,
+    query_file: Annotated[Path | None, _input("--queries", help="Text file of queries, one a line.")] = None,
+    frames: Annotated[int | None, _input(help="Stop after so many frames.")] = None,
     realtime: Annotated[
-        bool, typer.Option("--realtime", help="Play a file at its own speed and drop the frames that come too late.")
+        bool,
+        _input("--realtime", help="Play a file at its own speed and drop the frames that come too late."),
     ] = False,
     raw: Annotated[
-        str | None, typer.Option(help="Layout of raw frames on stdin: WIDTHxHEIGHT@FPS:PIXELS, as 1280x720@30:bgr24.")
+        str | None,
+        _input(help="Layout of raw frames on stdin: WIDTHxHEIGHT@FPS:PIXELS, as 1280x720@30:bgr24."),
     ] = None,
     reconnect: Annotated[
-        float | None, typer.Option(help="Give up a lost camera or stream after so many seconds; never if left out.")
+        float | None,
+        _input(help="Give up a lost camera or stream after so many seconds; never if left out."),
     ] = None,
-    frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
-    size: Annotated[str | None, typer.Option(help="Network input as HxW, one that the bundle has.")] = None,
-    device: DeviceOption = "auto",
-    backend: BackendOption = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; one per physical core if left out.")] = None,
-    iterations: Annotated[int | None, typer.Option(help="Flow updates per frame; the bundle's if left out.")] = None,
-    every: Annotated[int | None, typer.Option(help="Compute the flow on every n-th frame and keep it between.")] = None,
-    still: Annotated[
-        float | None, typer.Option(help="No flow while the picture changes by at most so many grey levels, such as 3.")
+    output: Annotated[
+        list[str] | None,
+        _output(
+            help="Place of the overlay: a video (.mp4), a picture (.png, .jpg), rtmp:// or rtsp:// (by ffmpeg), "
+            "/dev/videoN (v4l2loopback), - for raw frames on stdout; repeatable. Without any output, files get a new "
+            "folder in rvos-edge-out."
+        ),
     ] = None,
-    hold_fps: Annotated[
-        float | None, typer.Option(help="Hold so many frames per second by computing less flow.")
+    masks: Annotated[Path | None, _output(help="Write one indexed PNG per frame into this folder.")] = None,
+    json: Annotated[str | None, _output(help="Write one JSON line per frame here; - is stdout.")] = None,
+    rle: Annotated[
+        str | None,
+        _output(help="Write masks as COCO run lengths here, one JSON line per query; - is stdout."),
     ] = None,
-    flow: Annotated[bool, typer.Option("--flow/--no-flow", help="Use motion.")] = True,
-    opacity: Annotated[float, typer.Option(help="Opacity of the masks in the video, 0 to 1.")] = 0.5,
-    workers: Annotated[int | None, typer.Option(help="Many files: processes that share them and the cores.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Many files: skip those that an earlier run finished.")
-    ] = True,
+    window: Annotated[bool, _output("--window", help="Show the overlay in a window.")] = False,
     serve: ServeOption = None,
     token: TokenOption = None,
-    keep_absent: Annotated[
-        bool, typer.Option("--keep-absent", help="Give masks of what is not present in the frame, too.")
-    ] = False,
+    threshold: Annotated[float, _mask(help="Least probability of a pixel in a mask, 0 to 1.")] = 0.5,
+    min_presence: Annotated[
+        float,
+        _mask(help="Least probability that the object is in the frame, 0 to 1; below it the mask is empty."),
+    ] = 0.2,
+    overlap: Annotated[
+        Overlap,
+        _mask(help="Pixels that several queries claim: the last query gets them, or all keep them."),
+    ] = Overlap.HIGHER,
     adapt: Annotated[
-        str, typer.Option(help="once: each query settles on its own first sure masks; off: it does not.")
+        str,
+        _mask(
+            help="once: each query settles on its own first sure masks; off: it does not.",
+            autocompletion=lambda: ["off", "once"],
+        ),
     ] = "off",
-    runtime: Annotated[str, typer.Option(help="python, or cpp where the C++ runtime is installed.")] = "python",
+    opacity: Annotated[float, _mask(help="Opacity of the masks in the overlay, 0 to 1.")] = 0.5,
+    flow: Annotated[bool, _motion("--flow/--no-flow", help="Use motion.")] = True,
+    iterations: Annotated[int | None, _motion(help="Flow updates per frame; the bundle's if left out.")] = None,
+    flow_every: Annotated[
+        int | None,
+        _motion(help="Compute the flow on every n-th frame and keep it between."),
+    ] = None,
+    still: Annotated[
+        float | None,
+        _motion(help="No flow while the picture changes by at most so many grey levels, such as 3."),
+    ] = None,
+    hold_fps: Annotated[
+        float | None,
+        _motion(help="Hold so many frames per second by computing less flow."),
+    ] = None,
+    bundle: BundleOption = None,
+    size: Annotated[str | None, _model(help="Network input as HxW, one that the bundle has.")] = None,
+    device: DeviceOption = "auto",
+    backend: BackendOption = "auto",
+    runtime: Annotated[
+        str,
+        _model(
+            help="python, or cpp where the C++ runtime is installed.",
+            autocompletion=lambda: ["python", "cpp"],
+        ),
+    ] = "python",
+    threads: Annotated[int | None, _model(help="CPU threads; one per physical core if left out.")] = None,
+    workers: Annotated[
+        int | None,
+        _many(help="Many files: processes that share them and the cores."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        _many("--resume/--no-resume", help="Many files: skip those that an earlier run finished."),
+    ] = True,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of options; those of the command line count more.",
+            is_eager=True,
+            callback=_read_config,
+        ),
+    ] = None,
+    save_config: Annotated[Path | None, typer.Option(help="Write the options of this run there.")] = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Segment what the queries name, frame after frame; of many files (a glob or a folder of videos) one by one.
 
     Outputs replace what an earlier run wrote, and nothing else: other files and folders, and the source, are refused.
     """
-    options = RunOptions(**locals())
+    given = {name: value for name, value in locals().items() if name in RunOptions.__dataclass_fields__}
+    rest = list(words or ())
+    if rest and getattr(ctx.get_parameter_source("source"), "name", "") != "COMMANDLINE":
+        given["source"] = rest.pop(0)
+    if rest:
+        named = getattr(ctx.get_parameter_source("query"), "name", "") == "COMMANDLINE"
+        given["query"] = [*rest, *((query or ()) if named else ())]
+    options = RunOptions(**given)
+    if save_config is not None:
+        save_options(save_config, given)
     from rvos_edge.streaming.batch import find_files
 
-    files = find_files(source)
+    files = find_files(given["source"])
     if files is None:
         from rvos_edge.cli.single import run_single
 

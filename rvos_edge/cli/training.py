@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from rvos_edge.catalogue import find_bundle
 from rvos_edge.cli.application import app
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_outputs
@@ -101,7 +102,7 @@ def restore(
     settings = load_config(config) if config is not None else None
     if settings is not None and not isinstance(settings, TrainConfig):
         raise UserError(f"--config {config} trains no network as a whole; give the configuration of one that does.")
-    checkpoint = restore_checkpoint(bundle, output, settings)
+    checkpoint = restore_checkpoint(find_bundle(bundle), output, settings)
     typer.echo(f"Wrote {checkpoint}; train from it with: rvos-edge train CONFIG --set init_from={checkpoint}")
 
 
@@ -157,7 +158,7 @@ def evaluate(
     score(
         EvalOptions(
             checkpoint=checkpoint,
-            bundle=bundle,
+            bundle=None if bundle is None else find_bundle(bundle),
             backend=backend,
             dataset=dataset,
             root=root,
@@ -228,6 +229,6 @@ def report(
         expressions=expressions,
         output=output,
         every=every,
-        bundle=bundle,
+        bundle=None if bundle is None else find_bundle(bundle),
     )
     typer.echo(f"Wrote {make_report(options)}; open it in a browser.")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rvos_edge.atomic import make_folders, remove_folders
-from rvos_edge.bundle import Bundle, sha256_of, shipped_bundle
+from rvos_edge.bundle import Bundle, sha256_of
+from rvos_edge.catalogue import find_bundle
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_inputs, check_outputs, check_replaceable, names_path
 from rvos_edge.streaming.batch import BatchJob, BatchRow, check_folders, make_rows
@@ -125,7 +126,7 @@ def plan(
     """
     check_folders(job)
     rows = make_rows(files)
-    inputs = [*files, shipped_bundle() if job.bundle is None else job.bundle]
+    inputs = [*files, find_bundle(job.bundle)]
     check_inputs([path for row in rows for path in job.outputs(row["name"])], inputs)
     ledger = BatchLedger(job, resume=resume)
     todo = [row for row in rows if not ledger.finished(row)]
@@ -136,7 +137,7 @@ def plan(
 
 def describe(job: BatchJob) -> dict[str, Any]:
     """All that the outputs of a job depend on, apart from the files."""
-    bundle = Bundle.open(shipped_bundle() if job.bundle is None else job.bundle, size=job.size)
+    bundle = Bundle.open(find_bundle(job.bundle), size=job.size)
     flow = None if job.flow is None else job.flow.model_dump()
     return {
         "bundle": bundle.fingerprint,

@@ -115,6 +115,7 @@ class Meter:
         self.frames = 0
         self._stages, self._recent, self._whole = Latencies(), Latencies(window=128), Latencies()
         self._finished: deque[float] = deque(maxlen=256)
+        self._found: dict[str, tuple[int, int, float]] = {}
         self._started = self._ended = time.perf_counter()
 
     @property
@@ -140,6 +141,12 @@ class Meter:
         self._whole.add("latency", milliseconds)
         self._recent.add("latency", milliseconds)
         self._stages.add_all(result.timings)
+        # Of the queries that are set now: a page may set a new one with every letter that is typed.
+        before, shown = self._found, result.present & result.masks.any(axis=(1, 2))
+        self._found = {}
+        for query, seen, presence in zip(result.queries, shown, result.presence, strict=True):
+            frames, found, total = before.get(query, (0, 0, 0.0))
+            self._found[query] = frames + 1, found + int(seen), total + float(presence)
 
     def written(self) -> None:
         """Count a frame that every sink has written."""
@@ -159,7 +166,20 @@ class Meter:
             latency=self._whole.percentiles().get("latency"),
             interrupted=interrupted,
             failures=tuple(failures),
+            findings=tuple(
+                Finding(query, frames, found, total / frames) for query, (frames, found, total) in self._found.items()
+            ),
         )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A query, the frames that it was asked in, those in which it has a mask, and its mean presence over all."""
+
+    query: str
+    frames: int
+    found: int
+    presence: float
 
 
 @dataclass(frozen=True)
@@ -172,6 +192,7 @@ class Summary:
         dropped: Live frames that were overtaken by newer ones.
         latency: From capture to mask, milliseconds; None without frames. Overlay and sinks come after the mask.
         failures: Reasons for which single sinks ended before the stream.
+        findings: One for each of the last queries.
     """
 
     frames: int
@@ -182,6 +203,7 @@ class Summary:
     latency: Percentiles | None
     interrupted: bool
     failures: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def run_stream(

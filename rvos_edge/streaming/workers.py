@@ -14,7 +14,8 @@ from types import FrameType
 
 from tokenizers import Tokenizer
 
-from rvos_edge.bundle import Bundle, shipped_bundle
+from rvos_edge.bundle import Bundle
+from rvos_edge.catalogue import find_bundle
 from rvos_edge.engines.registry import settled_backend
 from rvos_edge.errors import UserError
 from rvos_edge.language import QueryWarning, warn_of
@@ -50,7 +51,7 @@ def process_files(job: BatchJob, rows: Sequence[BatchRow], *, workers: int = 1) 
         yield from map(FileProcessor(job), rows)
         return
     workers = min(workers, len(rows))
-    bundle = Bundle.open(shipped_bundle() if job.bundle is None else job.bundle, size=job.size)
+    bundle = Bundle.open(find_bundle(job.bundle), size=job.size)
     warn_of(doubts(read_queries(job.queries), Tokenizer.from_file(str(bundle.tokenizer_path))))
     # "auto" measures, and two processes must not come to two ends.
     backend = settled_backend(bundle, job.device) if job.backend == "auto" else job.backend

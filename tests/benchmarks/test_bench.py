@@ -36,7 +36,7 @@ def test_benchmark_measures_every_stage_and_writes_json(tiny: Path, tmp_path: Pa
     folder = tmp_path / "results"
     folder.mkdir()
     done = invoke(
-        *("--bundle", tiny, *named, "--frames", 12, "--warmup", 2, "--queries", 2, "--threads", 1, "--starts", 1),
+        *("--bundle", tiny, *named, "--frames", 12, "--warmup", 2, "--query-count", 2, "--threads", 1, "--starts", 1),
         *("--device", "cpu", "--fps", 1000, "--json", folder),
     )
     assert done.exit_code == 0, done.output
@@ -95,8 +95,8 @@ def test_compare_and_roofline_on_the_command_line(tiny: Path, tmp_path: Path) ->
     ("arguments", "words"),
     [
         (("--frames", 0), "--frames 0 is out of range"),
-        (("--queries", 0), "--queries 0 is out of range"),
-        (("--queries", 65), "--queries 65 is more than this bundle's 64"),
+        (("--query-count", 0), "--query-count 0 is out of range"),
+        (("--query-count", 65), "--query-count 65 is more than this bundle's 64"),
         (("--warmup", 0), "--warmup 0 is out of range"),
         (("--fps", 0), "--fps 0 is out of range"),
         (("--size", "96"), "--size 96: write it as HxW"),

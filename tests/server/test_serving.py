@@ -31,7 +31,7 @@ def run(tiny: Path, *arguments: str) -> Result:
         (("--serve", "0.0.0.0:8000", "--token", "short"), "at least 8"),
         (("--serve", "somewhere:over"), "write it as HOST:PORT"),
         (("--serve", "203.0.113.7:8000", "--token", "long enough"), "cannot be used"),
-        ((), "there is no --query"),
+        ((), "there is no query; say what to segment"),
     ],
 )
 def test_bad_options_are_refused(tiny: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -57,6 +57,7 @@ def test_a_port_that_is_taken_leaves_no_output_behind(tiny: Path, tmp_path: Path
         (["--serve"], "127.0.0.1:8000"),
         (["--serve", "--frames", "2"], "127.0.0.1:8000"),
         (["--serve", "9000"], "9000"),
+        (["--serve", "a cat"], "127.0.0.1:8000"),
         (["--serve=[::1]:9000"], "[::1]:9000"),
         ([], None),
     ],

@@ -30,6 +30,7 @@ from rvos_edge.streaming.sources.files import (
     open_file,
     open_folder,
     open_glob,
+    output_name,
     source_files,
 )
 from rvos_edge.streaming.sources.live import LiveCapture, LiveSource, Realtime
@@ -58,6 +59,7 @@ __all__ = [
     "VideoFile",
     "natural_order",
     "open_source",
+    "output_name",
     "quiet_opencv",
     "source_files",
     "tell_stderr",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -84,6 +85,23 @@ def source_files(spec: str) -> list[Path]:
     if os.path.exists(spec):
         return [Path(spec)]
     return [Path(match) for match in glob.glob(spec, recursive=True)] if glob.has_magic(spec) else []
+
+
+def output_name(spec: str) -> str:
+    """A name for results of a source: the stem of a file, the name of a folder, the folder of a glob.
+
+    Example:
+        >>> [output_name(spec) for spec in ("in/clip.mp4", "videos/*.mp4", "synthetic:3", "https://host/a.mp4?key=1")]
+        ['clip', 'videos', 'synthetic-3', 'a']
+    """
+    path = Path(spec)
+    if path.is_dir():
+        name = path.resolve().name
+    elif not path.exists() and glob.has_magic(spec) and "://" not in spec:
+        name = next(part for part in path.parents if not glob.has_magic(str(part))).resolve().name
+    else:
+        name = Path(spec.partition("?")[0] if "://" in spec else spec).stem
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "stream"
 
 
 def _is_image(path: Path) -> bool:

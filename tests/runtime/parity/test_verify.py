@@ -161,7 +161,9 @@ def test_verify_writes_the_proof_into_the_manifest(tiny: Path) -> None:
 
 def test_a_source_of_the_user_is_compared_with_onnx_runtime(tiny: Path) -> None:
     pytest.importorskip("openvino")
-    done = _invoke("verify", tiny, "--backend", "openvino", "--frames", "synthetic:3", "--query", "a cat", "--limit", 4)
+    done = _invoke(
+        "verify", tiny, "--backend", "openvino", "--source", "synthetic:3", "--query", "a cat", "--frames", 4
+    )
     assert done.exit_code == 0, done.output
     proof = Bundle.open(tiny).manifest.proofs["openvino"]
     assert proof.frames == 4
@@ -172,8 +174,8 @@ def test_a_source_of_the_user_is_compared_with_onnx_runtime(tiny: Path) -> None:
     ("arguments", "sentence"),
     [
         (["--backend", "tpu"], "backend 'tpu' is unknown; use onnxruntime or openvino"),
-        (["--query", "a dog"], "belong to --frames"),
-        (["--frames", "nothing.mp4"], "nothing.mp4"),
+        (["--query", "a dog"], "belong to --source"),
+        (["--source", "nothing.mp4"], "nothing.mp4"),
     ],
 )
 def test_bad_options_get_a_sentence(tiny: Path, arguments: list[str], sentence: str) -> None:
@@ -206,7 +208,7 @@ def test_inspect_shows_graphs_and_proofs(tiny: Path) -> None:
     shown = _invoke("inspect", tiny).output
     for word in ("flow_step", "margin", "Qx16x24", "64x96", "relative L2", "noise"):
         assert word in shown
-    document = json.loads(_invoke("inspect", tiny, "--json").output)
+    document = json.loads(_invoke("inspect", tiny, "--json", "-").output)
     assert document["fingerprint"] == Bundle.open(tiny).fingerprint
     assert document["proofs"]["onnxruntime"]["mask_iou"] == 1.0
     assert document["file_bytes"]["aspp"] == (tiny / "aspp.onnx").stat().st_size

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from rvos_edge.cli import app
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.batch import BatchJob, BatchRow, FileProcessor, find_files, make_rows
-from rvos_edge.streaming.ledger import LEDGER_NAME, BatchLedger
+from rvos_edge.streaming.ledger import LEDGER_NAME, BatchLedger, plan
 from rvos_edge.streaming.workers import process_files
 
 FRAMES = 3
@@ -331,7 +331,6 @@ def test_two_files_of_one_stem_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ((), "nothing would be written"),
         (("--output", "out.mp4"), "--output out.mp4: many files need a folder"),
         (("--json", "-"), "--json -: many files need a folder"),
         (("--masks", "file"), "file is a file"),
@@ -353,6 +352,21 @@ def test_a_batch_that_cannot_be_done(
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_without_a_place_results_get_a_folder_in_which_the_same_work_goes_on(
+    tiny: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = ["run", str(clips / "*.mp4"), "--bundle", str(tiny), "--backend", "onnxruntime", "--frames", "1"]
+    for query, name, done in (("a dog", "", "3 of 3"), ("a cat", "-2", "3 of 3"), ("a dog", "", "0 of 3")):
+        result = CliRunner().invoke(app, [*base, query])
+        assert result.exit_code == 0, result.output
+        assert f"{done} files done" in result.stdout
+        assert f"Results are in rvos-edge-out/{clips.name}{name}." in result.stdout
+    assert len(list((tmp_path / "rvos-edge-out").iterdir())) == 2
+    with pytest.raises(UserError, match="nothing would be written"):
+        plan(BatchJob(QUERIES, tiny), [clips / "clip1.mp4"])
 
 
 def test_workers_are_for_many_files(tiny: Path, clips: Path, tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Options of ``rvos-edge run`` in a YAML file: ``--config`` and ``--save-config``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from rvos_edge.atomic import write_output
+from rvos_edge.cli.options import RunOptions
+from rvos_edge.errors import UserError
+from rvos_edge.outputs import YAML_MARK
+
+_Options = TypedDict("_Options", get_type_hints(RunOptions), total=False)  # type: ignore[misc]
+_Options.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+_OPTIONS: TypeAdapter[Any] = TypeAdapter(_Options)
+_SECRETS = {"token"}
+
+
+def load_options(path: Path) -> dict[str, Any]:
+    """Read options from a YAML file, by their names on the command line with _ for -.
+
+    Raises:
+        UserError: The file cannot be read, an option is unknown, or its value has another type.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        _OPTIONS.validate_json(json.dumps(values))
+    except OSError as error:
+        raise UserError(f"--config {path} cannot be read: {error.strerror}; give a YAML file.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "the file"
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"--config {path}: there is no option '{name}'; 'rvos-edge run -h' lists them.") from error
+        raise UserError(f"--config {path}: {name}: {first['msg'].lower()}; mend it.") from error
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise UserError(f"--config {path} is no YAML file of options; write one with --save-config.") from error
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def save_options(path: Path, options: Mapping[str, Any]) -> None:
+    """Write options as a YAML file that `load_options` reads; secrets, and options without a value, are left out.
+
+    Raises:
+        UserError: The file cannot be written, or is none of this program's.
+    """
+    import yaml
+
+    shown = {name: value for name, value in options.items() if value is not None and name not in _SECRETS}
+    text = yaml.safe_dump(_OPTIONS.dump_python(shown, mode="json"), sort_keys=False, allow_unicode=True)
+    write_output(path, f"{YAML_MARK} run --config {path.name}\n{text}")
