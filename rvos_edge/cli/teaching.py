@@ -39,7 +39,7 @@ def teach(
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
 ) -> None:
-    """Teach a query an object that is shown on a few frames; then: rvos-edge run --query @FILE."""
+    """Teach a query an object that is shown on a few frames; then: rvos-edge run SOURCE @FILE."""
     from rvos_edge.opening import open_segmenter
     from rvos_edge.segmenter import Segmenter
     from rvos_edge.showing import parse_boxes, parse_points, read_shown
@@ -68,7 +68,7 @@ def teach(
         typer.echo(f"'{query.sentence}' is kept as it is: what {frames} taught was no better where it was left out.")
     else:
         typer.echo(f"{frames}: J {query.j:.2f} on what was left out, {query.sentence_j:.2f} for '{query.sentence}'.")
-    typer.echo(f"Wrote {output}; use it with: rvos-edge run --query @{output}")
+    typer.echo(f"Wrote {output}; use it with: rvos-edge run SOURCE @{output}")
 
 
 def _write_masks(folder: Path, masks: list[tuple[str, NDArray[np.bool_]]]) -> None:

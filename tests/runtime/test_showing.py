@@ -69,7 +69,7 @@ def test_the_command_makes_a_query_that_run_takes(clip: Path, tmp_path: Path) ->
         app, ["teach", str(clip), "--like", "the red ball", "--output", str(made), *shown, *common]
     )
     assert done.exit_code == 0, done.output
-    assert "rvos-edge run --query @" in done.output
+    assert "rvos-edge run SOURCE @" in done.output
     assert TaughtQuery.load(made).shots == 2
     assert sorted(path.name for path in (tmp_path / "used").iterdir()) == ["shot-0.png", "shot-2.png"]
     masks = tmp_path / "masks"

@@ -22,7 +22,7 @@ class RawSink:
     """Writes the overlays to stdout as bgr24 without any header; the first fixes the size, others are fitted into it.
 
     Example:
-        rvos-edge run --source 0 --query "a person" --output - | ffplay -f rawvideo -pixel_format bgr24
+        rvos-edge run 0 "a person" --output - | ffplay -f rawvideo -pixel_format bgr24
         -video_size 640x480 -
 
     Raises:

@@ -122,10 +122,11 @@ def command(bundle: Path, *more: str) -> list[str]:
     return [*start, "--source", "synthetic", "--frames", "6", "--backend", "onnxruntime", *more]
 
 
-def test_piped_it_prints_the_summary_alone(tiny: Path, tmp_path: Path) -> None:
+def test_piped_it_prints_the_backend_and_the_summary(tiny: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "RVOS_EDGE_CACHE": str(tmp_path), "TERM": "xterm-256color"}
-    done = subprocess.run(command(tiny), capture_output=True, text=True, check=True, env=environment)
-    assert done.stderr == ""
+    done = subprocess.run(command(tiny), capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
+    assert done.stderr.startswith("ONNX Runtime (cpu) because")
+    assert done.stderr.count("\n") == 1
     assert ESCAPE not in done.stdout
     assert "6 frames" in done.stdout
 
