@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rvos_edge.errors import UserError
+from rvos_edge.streaming.sources import IMAGE_SUFFIXES
 from rvos_edge.trainer.data.readers.a2d import A2dClips, find_annotation
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, image_paths
 from rvos_edge.trainer.data.readers.coco import CocoDataset
@@ -174,22 +175,34 @@ def _coco(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield from _pictures(root)
     try:
         coco = CocoDataset(root, size=(32, 32), flow_size=(4, 4))
-        chosen = coco.pictures[:: max(1, len(coco.pictures) // (_SAMPLED_VIDEOS * _SAMPLED_FRAMES))]
-        for picture in chosen:
-            coco.read(picture)
-        there = {path.name for path in coco.images.iterdir()}
-        lacking = [picture.file for picture in coco.pictures if picture.file not in there]
-        objects = sum(len(picture.instances) for picture in coco.pictures)
-        yield DataFinding(
-            "pictures",
-            "every annotated image",
-            f"{len(coco.pictures)} annotated images, {objects} objects of {len(coco.kinds)} categories; "
-            f"{len(chosen)} images read, sizes agree",
-            f"{len(lacking)} images, such as {lacking[0]}" if lacking else "",
-            source=_COCO,
-        )
     except UserError as error:
         yield DataFinding("pictures", "every annotated image", "", str(error), source=_COCO)
+        return
+    chosen = coco.pictures[:: max(1, len(coco.pictures) // (_SAMPLED_VIDEOS * _SAMPLED_FRAMES))]
+    wrong = []
+    for picture in chosen:
+        try:
+            coco.read(picture)
+        except UserError as error:
+            wrong.append(str(error))
+    lacking = [picture.file for picture in coco.pictures if not coco.path(picture).is_file()]
+    if lacking:
+        wrong.insert(0, f"{len(lacking)} images, such as {lacking[0]}")
+    found = f"{len(coco.pictures)} annotated images; {len(chosen)} read{'' if wrong else ', sizes agree'}"
+    yield DataFinding("pictures", "every annotated image", found, "; ".join(wrong), source=_COCO)
+    pairs = coco.pairs()
+    counted = ", ".join(f"{name} {count}" for name, count in sorted(pairs.items(), key=lambda item: -item[1]))
+    without = ", ".join(name for name in coco.kinds if not pairs.get(name))
+    yield DataFinding(
+        f"{len(coco.kinds)} categories",
+        "objects that sentences can be about",
+        counted,
+        f"none of {without}" if without else "",
+        needed=not pairs,
+        source="only absent ones are drawn of these: too small (0.5 %), crowds, or not in the file",
+    )
+    for reason, numbers in coco.file.refused.items():
+        yield DataFinding("entries", "a category and an outline", "", f"{reason}: {', '.join(numbers)}", needed=False)
 
 
 DATASETS: dict[str, Callable[[Path, Path | None], Iterator[DataFinding]]] = {
@@ -207,7 +220,7 @@ DATASETS: dict[str, Callable[[Path, Path | None], Iterator[DataFinding]]] = {
 def _pictures(root: Path) -> Iterator[DataFinding]:
     yield _file(root / "instances.json", "instances.json", "COCO instances", _COCO)
     images = find_images(root)
-    yield _folder(images.parent, images.name, "*.jpg", "the images, or train2014", _COCO)
+    yield _folder(images.parent, images.name, "**/*.jpg", "the images, or train2014", _COCO)
 
 
 def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) -> DataFinding:
@@ -257,9 +270,11 @@ def _read_some(clips: AnnotatedClips, masks: dict[str, list[int]]) -> tuple[int,
 
 
 def _folder(root: Path, name: str, pattern: str, expected: str, source: str, *, needed: bool = True) -> DataFinding:
-    folder = root / name
-    count = sum(1 for path in folder.glob(pattern) if not path.name.startswith("."))
-    groups = len({path.parent for path in folder.glob(pattern)})
+    """A row for the files of a folder; a pattern of .jpg stands for every kind of image."""
+    stem, dot, suffix = pattern.rpartition(".")
+    kinds = IMAGE_SUFFIXES if suffix == "jpg" else {dot + suffix}
+    files = [path for path in (root / name).glob(f"{stem}.*") if path.suffix.lower() in kinds and path.name[0] != "."]
+    count, groups = len(files), len({path.parent for path in files})
     found = f"{count} files" + (f" in {groups} folders" if groups > 1 else "")
     return DataFinding(name, expected, found if count else "", "" if count else "all of it", needed, source)
 

@@ -18,7 +18,8 @@ from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame, blur_flow, finish, move, to_rgb
 from rvos_edge.trainer.data.generate.reflections import Ground
 from rvos_edge.trainer.data.generate.templates import Thing, dominant_colour, flip_words
-from rvos_edge.trainer.data.readers.coco import CocoDataset, Instance, Picture, touches_border
+from rvos_edge.trainer.data.readers.coco import CocoDataset, touches_border
+from rvos_edge.trainer.data.readers.coco_file import Instance, Picture
 from rvos_edge.trainer.data.sample import Sample
 from rvos_edge.trainer.data.transforms import Augmentation
 
@@ -137,7 +138,7 @@ class ComposedDataset:
         things = [replace(t, sentences=()) if t.category and t.category in added else t for t in things]
         categories = scene.categories | {t.category for t in pasted if t.category}
         categories = categories.union(*(vocabulary.concepts(s) for t in pasted for s in t.sentences))
-        free = frozenset(vocabulary.absent_categories(categories))
+        free = frozenset(vocabulary.absent_categories(categories, own=(*scene.near, *scene.far)))
         return replace(
             scene,
             image=image,

@@ -27,7 +27,7 @@ from torch import nn
 from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 from rvos_edge.nouns import Nouns, load_nouns
-from rvos_edge.trainer.data.readers.coco import Instance, Picture, read_pictures
+from rvos_edge.trainer.data.readers.coco_file import Instance, Picture, read_coco
 from rvos_edge.trainer.data.readers.images import read_image
 from rvos_edge.trainer.model.backbone import EfficientNetLite0, load_backbone_weights, load_classifier
 
@@ -172,7 +172,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
     console = Console(stderr=True)
-    pictures, _ = read_pictures(options.root / "instances.json")
+    pictures = read_coco(options.root / "instances.json").annotated
     names = dict(name_pictures(options.root / "images", pictures, Namer(options.weights), console=console))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with new_file(options.output) as part:

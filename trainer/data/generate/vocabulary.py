@@ -130,11 +130,6 @@ def names(category: str) -> tuple[str, ...]:
     return _SYNONYMS.get(category, (category,))
 
 
-def is_known(category: str) -> bool:
-    """True if a data set's category can be spoken of; "object" is one that has no name."""
-    return category in COCO_CATEGORIES or category == "object"
-
-
 @lru_cache(maxsize=4096)
 def kinds_of(*names: str) -> frozenset[str]:
     """The wider words for what has these names: ``kinds_of("dog") == {"animal"}``."""
@@ -182,10 +177,16 @@ def confusable(categories: Iterable[str]) -> frozenset[str]:
     return present.union(*(group for group in _ALIKE if group & present))
 
 
-def absent_categories(present: Iterable[str]) -> list[str]:
-    """The COCO categories that a fully annotated picture with the given ones surely does not hold."""
+def absent_categories(present: Iterable[str], *, own: Iterable[str] = ()) -> list[str]:
+    """The COCO categories, and those of a user's ``own``, that a picture annotated for them with the given ones
+    surely does not hold: nothing alike, and no wider or narrower word for one of them.
+    """
+    present = frozenset(present)
     taken = confusable(present) | _NEVER_ABSENT
-    return [category for category in COCO_CATEGORIES if category not in taken]
+    known = [category for category in COCO_CATEGORIES if category not in taken]
+    wider = kinds_of(*sorted(present)) | taken
+    others = sorted(frozenset(own) - frozenset(COCO_CATEGORIES))
+    return known + [c for c in others if c not in wider and kinds_of(c).isdisjoint(present)]
 
 
 def surely_absent(sentence: str, present_categories: Iterable[str], present_sentences: Sequence[str]) -> bool:

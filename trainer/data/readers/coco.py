@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as mask_utils
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.generate import vocabulary
@@ -22,6 +19,7 @@ from rvos_edge.trainer.data.generate.garments import Garments
 from rvos_edge.trainer.data.generate.held_out import HeldOut
 from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame, blur_flow, camera_flow, finish, move, to_rgb
 from rvos_edge.trainer.data.generate.templates import Thing, dominant_colour, flip_words, place_holds
+from rvos_edge.trainer.data.readers.coco_file import Instance, Picture, find_image, read_coco
 from rvos_edge.trainer.data.readers.images import read_image
 from rvos_edge.trainer.data.sample import Sample
 from rvos_edge.trainer.data.transforms import Augmentation, CropView, random_view
@@ -30,63 +28,6 @@ from rvos_edge.trainer.data.transforms import Augmentation, CropView, random_vie
 _SMALLEST, _SHOWN = 0.005, 0.3
 # COCO annotates about a dozen of a crowd; from this many on, more of the kind may be there without annotation.
 _CROWD = 10
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One annotated object in pixels of its image.
-
-    Attributes:
-        id: its number in the file.
-        category: its name there; "object" where the file only says that it is one.
-        polygons: its outline in one or several parts, each float32 [N,2]; empty where ``rle`` holds its mask.
-        rle: its mask as pycocotools takes it, "size" and compressed "counts"; None where polygons hold it.
-        box: (x0, y0, x1, y1).
-        area: in pixels.
-        crowd: it is a group whose members are not told apart.
-        names: narrower names, from the narrowest to the widest.
-    """
-
-    id: int
-    category: str
-    polygons: tuple[NDArray[np.float32], ...]
-    rle: dict[str, Any] | None
-    box: tuple[float, float, float, float]
-    area: float
-    crowd: bool
-    names: tuple[str, ...] = ()
-
-    def mask(self, size: tuple[int, int], view: CropView | None = None) -> NDArray[np.bool_]:
-        """The mask, bool [H,W], in the image of ``size`` or in a view of it."""
-        if self.rle is not None:
-            whole = decode_mask(self.rle, size)
-            return whole if view is None else view.mask(whole)
-        canvas = np.zeros(size if view is None else view.size, np.uint8)
-        moved = [polygon if view is None else view.points(polygon) for polygon in self.polygons]
-        # Pixel centres lie at +0.5; four bits of sub-pixel precision. One call per part: parts may overlap.
-        for points in moved:
-            cv2.fillPoly(canvas, [np.rint((points - 0.5) * 16).astype(np.int32)], 1, shift=4)
-        return canvas.view(np.bool_)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One image and its instances.
-
-    Attributes:
-        file: its name.
-        size: (H,W).
-        instances: what is annotated.
-        absent: categories of which there surely is none: the image's ``neg_category_ids`` where the file has them
-            (as in LVIS), else the file's categories without those of the instances.
-        complete: it was annotated for more than the instances, so it can be the background of compositions.
-    """
-
-    file: str
-    size: tuple[int, int]
-    instances: tuple[Instance, ...]
-    absent: frozenset[str]
-    complete: bool
 
 
 class CocoDataset:
@@ -132,13 +73,15 @@ class CocoDataset:
         self.size, self.flow_size = size, flow_size
         self.images = Path(images) if images else self.root / "images"
         self.augmentation = augmentation or Augmentation()
-        self.distractors = tuple(distractors)
+        # Of a sentence without a category nobody knows if the file was annotated for it.
+        self.distractors = tuple(said for said in distractors if vocabulary.concepts(said))
         if not self.images.is_dir():
             raise UserError(
                 f"the COCO image folder {self.images} does not exist: give the folder that holds the images"
             )
         path = Path(annotations) if annotations else self.root / "instances.json"
-        self.pictures, self.kinds = read_pictures(path, lone_only=lone_only, names=names)
+        self.file = read_coco(path, images=self.images, lone_only=lone_only, names=names)
+        self.pictures, self.kinds = self.file.annotated, self.file.kinds
         self.held_out = held_out
         if held_out is not None:
             self.pictures = [_without(picture, held_out) for picture in self.pictures]
@@ -175,7 +118,7 @@ class CocoDataset:
             categories=categories,
             near=near,
             far=far,
-            others=self.distractors if picture.complete else (),
+            others=self.distractors if near or far else (),
             narrower=self.narrower,
         )
 
@@ -185,18 +128,33 @@ class CocoDataset:
 
     def read(self, picture: Picture) -> NDArray[np.uint8]:
         """The image of a picture, BGR uint8 [H,W,3]."""
-        path = self.images / picture.file
+        path = self.path(picture)
         image = read_image(path)
+        if image.shape[:2] == picture.size[::-1] != picture.size:
+            image = read_image(path, turned=False)  # annotated as it is stored, whatever its EXIF data say
         if image.shape[:2] != picture.size:
             raise UserError(
                 f"{path} is {image.shape[1::-1]}, its annotation says {picture.size[::-1]}: they must agree"
             )
         return image
 
+    def pairs(self) -> Counter[str]:
+        """Number of objects by category that sentences can be about: large enough, and in no crowd."""
+        out: Counter[str] = Counter()
+        for picture in self.pictures:
+            crowds = _crowds(picture.instances)
+            smallest = _SMALLEST * picture.size[0] * picture.size[1]
+            out.update(i.category for i in picture.instances if i.category not in crowds and i.area >= smallest)
+        return out
+
+    def path(self, picture: Picture) -> Path:
+        """The image file of a picture; where there is none, the place where it was looked for."""
+        return find_image(self.images, picture.file) or self.images / picture.file
+
     def absentees(self, picture: Picture) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Categories surely absent from a picture: those of the same kinds as present ones, and the others."""
         present = {instance.category for instance in picture.instances}
-        free = [c for c in vocabulary.absent_categories(present) if c in picture.absent]
+        free = [c for c in vocabulary.absent_categories(present, own=picture.absent) if c in picture.absent]
         kinds = {self.kinds.get(category) for category in present}
         near = tuple(c for c in free if self.kinds.get(c) in kinds)
         return near, tuple(c for c in free if self.kinds.get(c) not in kinds)
@@ -235,7 +193,7 @@ class CocoDataset:
             if area == 0:
                 continue
             too_small = area < _SMALLEST * mask.size or area < _SHOWN * instance.area * scale
-            if instance.crowd or too_small or not vocabulary.is_known(instance.category):
+            if instance.crowd or too_small:
                 ignore |= mask
                 uncertain.add(instance.category)
                 continue
@@ -251,9 +209,7 @@ class CocoDataset:
                 )
             )
         # A crowd's members are annotated in part only: no sentence about its category has a known mask.
-        counts = Counter(instance.category for instance in picture.instances)
-        crowds = {category for category, count in counts.items() if count >= _CROWD}
-        crowds |= {instance.category for instance in picture.instances if instance.crowd}
+        crowds = _crowds(picture.instances)
         for thing in things:
             if thing.category in crowds:
                 ignore |= thing.mask
@@ -273,6 +229,13 @@ def touches_border(mask: NDArray[np.bool_]) -> bool:
     return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
 
 
+def _crowds(instances: Sequence[Instance]) -> set[str]:
+    """Categories of which not every member has a mask of its own."""
+    counts = Counter(instance.category for instance in instances)
+    crowds = {category for category, count in counts.items() if count >= _CROWD}
+    return crowds | {instance.category for instance in instances if instance.crowd}
+
+
 def _without(picture: Picture, held_out: HeldOut) -> Picture:
     """The picture without the narrower names that are held out."""
     instances = [replace(i, names=tuple(n for n in i.names if not held_out.covers(n))) for i in picture.instances]
@@ -286,17 +249,6 @@ def _narrower(pictures: Sequence[Picture]) -> dict[str, tuple[str, ...]]:
         for instance in picture.instances:
             found[instance.category] |= set(instance.names)
     return {category: tuple(sorted(names)) for category, names in sorted(found.items()) if names}
-
-
-def decode_mask(rle: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Decode a compressed run-length mask to bool [H,W].
-
-    Raises:
-        UserError: it is of another size than its image.
-    """
-    if tuple(rle["size"]) != size:
-        raise UserError(f"a run-length mask is of size {rle['size']}, its image of {list(size)}: mend the annotations")
-    return np.ascontiguousarray(mask_utils.decode(rle)).view(np.bool_)
 
 
 def _animate(things: list[Thing], flow: NDArray[np.float32], rng: np.random.Generator) -> list[Thing]:
@@ -318,68 +270,3 @@ def _weight(picture: Picture) -> float:
     if not picture.complete and [instance.category for instance in picture.instances] == ["person"]:
         return 0.15
     return 1.0 if len(picture.instances) > 1 else 0.7
-
-
-def read_pictures(
-    path: Path, *, lone_only: bool = False, names: Mapping[int, tuple[str, ...]] | None = None
-) -> tuple[list[Picture], dict[str, str]]:
-    """Read a COCO instances file: its annotated images, and the supercategory of each category.
-
-    Args:
-        path: the file.
-        lone_only: of an image with a single annotation nothing else was annotated, so nothing is absent from it.
-        names: narrower names by the id of the annotation.
-
-    Raises:
-        UserError: it is missing, damaged or empty.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        categories = {int(c["id"]): str(c["name"]) for c in data["categories"]}
-        kinds = {str(c["name"]): str(c.get("supercategory", "")) for c in data["categories"]}
-        found: dict[int, list[Instance]] = defaultdict(list)
-        for entry in data["annotations"]:
-            instance = parse_instance(entry, categories)
-            found[int(entry["image_id"])].append(replace(instance, names=(names or {}).get(instance.id, ())))
-        pictures = []
-        for image in data["images"]:
-            instances = tuple(found.get(int(image["id"]), ()))
-            negative = image.get("neg_category_ids")
-            absent = kinds.keys() if negative is None else {categories[int(number)] for number in negative}
-            absent = absent - {instance.category for instance in instances} - {"object"}
-            complete = bool(negative or negative is None) and not (lone_only and len(instances) == 1)
-            size = (int(image["height"]), int(image["width"]))
-            if instances:
-                surely = frozenset(absent) if complete else frozenset()
-                pictures.append(Picture(str(image["file_name"]), size, instances, surely, complete))
-    except FileNotFoundError as error:
-        raise UserError(f"the COCO annotations {path} do not exist: give the instances file") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a COCO instances file: it needs images, annotations and categories") from error
-    if not pictures:
-        raise UserError(f"{path} has no annotated image: give a COCO instances file with annotations")
-    return pictures, kinds
-
-
-def parse_instance(entry: dict[str, Any], names: dict[int, str]) -> Instance:
-    """An entry of COCO's ``annotations``; ``names`` are the categories by id."""
-    segmentation = entry["segmentation"]
-    polygons: tuple[NDArray[np.float32], ...] = ()
-    rle: dict[str, Any] | None = None
-    if isinstance(segmentation, dict):
-        if isinstance(segmentation["counts"], str):
-            rle = {"size": segmentation["size"], "counts": segmentation["counts"].encode()}
-        else:
-            rle = mask_utils.frPyObjects(segmentation, *segmentation["size"])
-    else:
-        polygons = tuple(np.asarray(part, np.float32).reshape(-1, 2) for part in segmentation if len(part) >= 6)
-    x, y, w, h = (float(v) for v in cast("list[float]", entry["bbox"]))
-    return Instance(
-        id=int(entry.get("id", 0)),
-        category=names[int(entry["category_id"])],
-        polygons=polygons,
-        rle=rle,
-        box=(x, y, x + w, y + h),
-        area=float(entry["area"]),
-        crowd=bool(entry.get("iscrowd", 0)),
-    )

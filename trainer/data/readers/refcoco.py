@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.base import ClipsReader, Query, few, tidy
-from rvos_edge.trainer.data.readers.coco import Instance, parse_instance
+from rvos_edge.trainer.data.readers.coco_file import find_image, read_coco
 from rvos_edge.trainer.data.readers.images import check_sizes, read_size
 
 _CONVERT = "import json,pickle;json.dump(pickle.load(open('refs(unc).p','rb')),open('refs.json','w'))"
@@ -58,11 +58,14 @@ class RefCocoClips(ClipsReader):
         references = [ref for ref in _read_references(path) if split in (ref["split"], "all")]
         if not references:
             raise UserError(f"{path} has no split '{split}': say train, val, testA, testB, test or all")
-        self._files, self._instances = _read_instances(
-            Path(annotations) if annotations else root / "instances.json",
-            {int(ref["ann_id"]) for ref in references},
-        )
-        unknown = [str(ref["ref_id"]) for ref in references if _is_unknown(ref, self._files, self._instances)]
+        file = read_coco(Path(annotations) if annotations else root / "instances.json", images=self.images)
+        self._pictures = file.pictures
+        self._instances = {one.id: one for picture in file.annotated for one in picture.instances if not one.guessed}
+        unknown = [
+            str(ref["ref_id"])
+            for ref in references
+            if str(ref["image_id"]) not in self._pictures or int(ref["ann_id"]) not in self._instances
+        ]
         if unknown:
             raise UserError(f"{path} names images or annotations that instances.json lacks (refs {few(unknown)})")
         queries: dict[str, list[Query]] = {}
@@ -80,7 +83,8 @@ class RefCocoClips(ClipsReader):
 
     def image_path(self, video: str, index: int) -> Path:
         """The image file."""
-        return self.images / self._files[int(video)][0]
+        file = self._pictures[video].file
+        return find_image(self.images, file) or self.images / file
 
     def masks(self, video: str, index: int) -> NDArray[np.bool_] | None:
         """Ground truth of the image, bool [N,H,W].
@@ -89,14 +93,14 @@ class RefCocoClips(ClipsReader):
             UserError: The annotation is of another size than the image.
         """
         path = self.image_path(video, index)
-        size = self._files[int(video)][1]
+        size = self._pictures[video].size
         check_sizes(size, read_size(path), path)
         ids = [query.object_id for query in self.queries(video) if query.object_id is not None]
         masks = {number: self._instances[number].mask(size) for number in set(ids)}
         return np.stack([masks[number] for number in ids])
 
     def _list_frames(self, video: str) -> Sequence[str]:
-        return [Path(self._files[int(video)][0]).stem]
+        return [Path(self._pictures[video].file).stem]
 
 
 def find_images(root: Path) -> Path:
@@ -136,28 +140,3 @@ def _read_references(path: Path) -> list[dict[str, Any]]:
             f"{path} is not a list of references: each needs ref_id, ann_id, image_id, split and sentences with sent"
         ) from error
     return references
-
-
-def _read_instances(path: Path, wanted: set[int]) -> tuple[dict[int, tuple[str, tuple[int, int]]], dict[int, Instance]]:
-    """(File, (H,W)) by image id, and the wanted annotations by id."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        names = {int(category["id"]): str(category["name"]) for category in data["categories"]}
-        files = {
-            int(image["id"]): (str(image["file_name"]), (int(image["height"]), int(image["width"])))
-            for image in data["images"]
-        }
-        instances = {
-            int(entry["id"]): parse_instance(entry, names)
-            for entry in data["annotations"]
-            if int(entry["id"]) in wanted
-        }
-    except FileNotFoundError as error:
-        raise UserError(f"the COCO annotations {path} do not exist: give the instances file") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a COCO instances file: it needs images, annotations and categories") from error
-    return files, instances
-
-
-def _is_unknown(ref: dict[str, Any], files: dict[int, Any], instances: dict[int, Instance]) -> bool:
-    return int(ref["image_id"]) not in files or int(ref["ann_id"]) not in instances

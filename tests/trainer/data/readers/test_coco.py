@@ -16,7 +16,8 @@ from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.held_out import load_held_out
 from rvos_edge.trainer.data.generate.labelled_frame import MOVERS, LabelledFrame, finish
 from rvos_edge.trainer.data.generate.templates import Thing, contradictions, describe, dominant_colour
-from rvos_edge.trainer.data.readers.coco import CocoDataset, decode_mask, parse_instance
+from rvos_edge.trainer.data.readers.coco import CocoDataset
+from rvos_edge.trainer.data.readers.coco_file import decode_mask, parse_instance
 from rvos_edge.trainer.data.transforms import Augmentation
 
 SIZE, FLOW = (64, 96), (32, 48)
@@ -199,7 +200,7 @@ def test_run_lengths(compressed: bool) -> None:
     rle = mask_utils.encode(np.asfortranarray(truth))
     plain = {"size": [6, 9], "counts": [13, 3, 3, 3, 3, 3, 3, 3, 3, 3, 14]}
     segmentation = {"size": [6, 9], "counts": rle["counts"].decode()} if compressed else plain
-    instance = parse_instance(annotation(0, 18, 2, 1, 7, 4, segmentation=segmentation), NAMES)
+    instance = parse_instance(annotation(0, 18, 2, 1, 7, 4, segmentation=segmentation), "dog")
     assert np.array_equal(instance.mask((6, 9)), truth.astype(bool))
     with pytest.raises(UserError, match="run-length"):
         decode_mask(rle, (9, 6))
@@ -207,7 +208,7 @@ def test_run_lengths(compressed: bool) -> None:
 
 def test_an_object_in_several_parts_is_one_mask() -> None:
     parts = [*box(0, 0, 4, 4), *box(6, 0, 10, 4)]
-    instance = parse_instance(annotation(0, 18, 0, 0, 10, 4, segmentation=parts), NAMES)
+    instance = parse_instance(annotation(0, 18, 0, 0, 10, 4, segmentation=parts), "dog")
     mask = instance.mask((8, 12))
     assert mask[2, 2]
     assert mask[2, 8]
