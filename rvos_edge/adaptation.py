@@ -160,7 +160,8 @@ class Adaptation:
         def work() -> None:
             one.learned = self._taught(teacher, one)
 
-        threading.Thread(target=work, name="rvos-edge-adapt", daemon=True).start()
+        # A process that ends waits for it: an engine that is killed in a thread takes the process down.
+        threading.Thread(target=work, name="rvos-edge-adapt").start()
 
     def _taught(self, teacher: Teacher, one: _Course) -> Vectors:
         stacked = self._encode(wordings(one.sentence))

@@ -20,7 +20,7 @@ from rvos_edge.flow.policy import FlowDecision, FlowOptions
 from rvos_edge.language import warn_of
 from rvos_edge.preprocess import threshold_logit
 from rvos_edge.presence import MIN_PRESENCE
-from rvos_edge.queries import Query, TaughtQuery, doubts
+from rvos_edge.queries import Query, TaughtQuery, doubts, normalise
 from rvos_edge.result import Result
 
 _MODULE = "rvos_edge_cpp"
@@ -44,7 +44,11 @@ def load_runtime() -> ModuleType:
 
 
 class CppSegmenter:
-    """Segments with the C++ runtime: the same bundle and the same masks; ``step`` releases the GIL."""
+    """Segments with the C++ runtime: the same bundle and the same masks; ``step`` releases the GIL.
+
+    Attributes:
+        asked: The current queries as they were set, sentences normalised.
+    """
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class CppSegmenter:
             )
         cpp = load_runtime()
         self._path = path
+        self.asked: tuple[Query, ...] = ()
         self._size = size
         self._threshold, self._always = threshold, min_presence == 0
         self._cpp = cpp.Segmenter(
@@ -144,6 +149,7 @@ class CppSegmenter:
     def set_queries(self, queries: Sequence[Query]) -> None:
         """Set the queries from the next frame on; errors and warnings as in ``Segmenter``."""
         self._cpp.set_queries(_as_strings(queries))
+        self.asked = normalise(queries)
         warn_of(self.doubts(queries))
 
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:

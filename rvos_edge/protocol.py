@@ -30,6 +30,11 @@ class SegmenterProtocol(Protocol):
         ...
 
     @property
+    def asked(self) -> tuple[Query, ...]:
+        """The current queries as they were set, sentences normalised."""
+        ...
+
+    @property
     def backend_name(self) -> str:
         """Name of the backend and its device, to be shown to people."""
         ...

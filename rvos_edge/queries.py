@@ -100,7 +100,7 @@ class TaughtQuery:
             with Path(path).open("rb") as file:
                 return cls.from_json(file.read(LARGEST_FILE + 1), str(path))
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}); make it with: rvos-edge teach") from error
+            raise UserError(f"{path} cannot be read ({error.strerror}); make it with 'rvos-edge teach'.") from error
 
     @classmethod
     def from_json(cls, data: bytes, name: str = "the file") -> TaughtQuery:
@@ -111,7 +111,7 @@ class TaughtQuery:
         """
         if len(data) > LARGEST_FILE:
             raise UserError(f"{name} is larger than {LARGEST_FILE} bytes and no query; give a file of 'teach'.")
-        damaged = f"{name} is not a taught query or is damaged; make it again with: rvos-edge teach"
+        damaged = f"{name} is not a taught query or is damaged; make it again with 'rvos-edge teach'."
         try:
             content = json.loads(data)
             version = content.get("format_version") if isinstance(content, dict) else None
@@ -129,7 +129,7 @@ class TaughtQuery:
         except (ValueError, RecursionError) as error:  # JSON, Unicode, base64 and pydantic raise kinds of the first
             raise UserError(damaged) from error
         if not all(np.isfinite(vector).all() for vector in vectors.values()):
-            raise UserError(f"{name} holds numbers that are not finite; make it again with: rvos-edge teach")
+            raise UserError(f"{name} holds numbers that are not finite; make it again with 'rvos-edge teach'.")
         (sentence,) = check_queries([document.sentence])
         facts = {key: getattr(document, key) for key in _QueryFile.model_fields if key != "format_version"}
         return cls(**{**facts, "sentence": sentence, "vectors": vectors})
@@ -188,9 +188,14 @@ def doubts(queries: Sequence[Query], tokenizer: Tokenizer) -> tuple[str, ...]:
     return tuple(sentence and doubt(sentence, tokenizer.encode(sentence).tokens) for sentence in sentences)
 
 
+def normalise(queries: Sequence[Query]) -> tuple[Query, ...]:
+    """The same queries with their sentences normalised."""
+    return tuple(query if isinstance(query, TaughtQuery) else normalise_query(query) for query in queries)
+
+
 def labels(queries: Sequence[Query]) -> tuple[str, ...]:
     """The names of queries in results; sentences are normalised."""
-    return tuple(query.label if isinstance(query, TaughtQuery) else normalise_query(query) for query in queries)
+    return tuple(query.label if isinstance(query, TaughtQuery) else query for query in normalise(queries))
 
 
 def check_asked(queries: Sequence[Query], encoder: TextEncoder, bundle: Bundle) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.language import warn_of
 from rvos_edge.preprocess import Placement, Postprocessor, Preprocessor, check_frame, fill_padding, threshold_logit
 from rvos_edge.presence import MIN_PRESENCE, PresenceFilter
-from rvos_edge.queries import Query, TaughtQuery, check_asked, doubts, labels, language_vectors
+from rvos_edge.queries import Query, TaughtQuery, check_asked, doubts, labels, language_vectors, normalise
 from rvos_edge.result import Result
 from rvos_edge.teaching import Features, Teacher, teach
 from rvos_edge.text import TextEncoder
@@ -103,6 +103,11 @@ class Segmenter:
     def queries(self) -> tuple[str, ...]:
         """The current queries, normalised."""
         return self._queries
+
+    @property
+    def asked(self) -> tuple[Query, ...]:
+        """The current queries as they were set, sentences normalised."""
+        return self._asked
 
     @property
     def backend_name(self) -> str:
@@ -192,7 +197,7 @@ class Segmenter:
             for name, stacked in vectors.items():
                 if name in self._board:
                     self._board.write(name, stacked)
-            self._queries, self._asked, self._vectors = normalised, tuple(queries), vectors
+            self._queries, self._asked, self._vectors = normalised, normalise(queries), vectors
             shifts = [getattr(query, "presence_shift", 0.0) for query in queries]
             self._presence = PresenceFilter(shifts, self._min_presence)
             if self._adaptation is not None:
@@ -272,7 +277,7 @@ class Segmenter:
         frames: Sequence[NDArray[np.uint8]],
         masks: Sequence[NDArray[np.bool_] | None],
         *,
-        like: str = "",
+        like: Query = "",
         name: str = "",
         previous: Sequence[NDArray[np.uint8] | None] | None = None,
     ) -> TaughtQuery:
@@ -281,7 +286,7 @@ class Segmenter:
         Args:
             frames: uint8 [H,W,3] BGR each.
             masks: bool [H,W] of each frame's size; None where the object is absent, which is learned too.
-            like: A sentence to start from; without one a general one that fits best.
+            like: A sentence or a taught query to start from; without one a general sentence that fits best.
             name: What results call the query; the sentence if left out.
             previous: The frames just before, for the flow; None where unknown.
 

@@ -18,7 +18,7 @@ from rvos_edge.bundle import GATING_GRAPH, GRADIENT, LOSS, PRESENCE_OUTPUT, TARG
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
 from rvos_edge.preprocess import Placement, check_frame, place
-from rvos_edge.queries import TaughtQuery, Vectors, float_vectors
+from rvos_edge.queries import Query, TaughtQuery, Vectors, float_vectors
 from rvos_edge.text import check_queries
 from rvos_edge.views import make_views
 
@@ -68,9 +68,13 @@ class Teacher:
 
     Raises:
         UserError: The bundle has no ``teach``.
+
+    Attributes:
+        stopped: Set it, from any thread, to end what is being learned with an error.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        self.stopped = False
         graphs = bundle.manifest.graphs
         if TEACH_GRAPH not in graphs:
             raise UserError(
@@ -86,6 +90,7 @@ class Teacher:
 
     def lesson(self, features: Features, mask: NDArray[Any], placement: Placement) -> Lesson:
         """A lesson of a mask of the frame, bool or 0..1 [H,W] at any resolution; padding does not count."""
+        self._go_on()
         rows, columns = placement.on(self.grid)
         target, weight = (np.zeros((1, 1, *self.grid), np.float32) for _ in range(2))
         extent = columns.stop - columns.start, rows.stop - rows.start
@@ -95,6 +100,7 @@ class Teacher:
 
     def judge(self, lesson: Lesson, vectors: Vectors) -> tuple[float, dict[str, NDArray[np.float32]]]:
         """Loss, and its gradient in each language vector."""
+        self._go_on()
         given = {**lesson.features, TARGET: lesson.target, WEIGHT: lesson.weight}
         given |= {name: vectors[name][None] for name in self.learned}
         inputs = {tensor.name: given[tensor.name].astype(np.float32, copy=False) for tensor in self._teach_spec.inputs}
@@ -157,6 +163,10 @@ class Teacher:
                 best, chosen, taken = iou, dict(vectors), step
         return (chosen, taken) if watched else (vectors, steps)
 
+    def _go_on(self) -> None:
+        if self.stopped:
+            raise UserError("the learning was stopped; teach it again.")
+
     def _mean_iou(self, lessons: Sequence[Lesson], vectors: Vectors) -> float:
         return float(np.mean([self.iou(lesson, vectors) for lesson in lessons])) if lessons else 0.0
 
@@ -166,7 +176,7 @@ def teach(
     frames: Sequence[NDArray[np.uint8]],
     masks: Sequence[NDArray[np.bool_] | None],
     *,
-    like: str = "",
+    like: Query = "",
     name: str = "",
     previous: Sequence[NDArray[np.uint8] | None] | None = None,
     teacher: Teacher | None = None,
@@ -180,7 +190,7 @@ def teach(
         learner: Whose network the query is for.
         frames: uint8 [H,W,3] BGR each.
         masks: bool [H,W] of each frame's size; None or an empty mask where the object is absent.
-        like: A sentence to start from; without one a general one that fits best.
+        like: A sentence or a taught query to start from; without one a general sentence that fits best.
         name: Of the query.
         previous: The frames just before, uint8 [H,W,3], for the flow; None where unknown.
         teacher: One that is loaded already.
@@ -190,7 +200,8 @@ def teach(
     """
     shown = _checked(frames, masks, previous)
     teacher = teacher or Teacher(learner.bundle)
-    flips = not any(word in like.split() for word in ("left", "right"))
+    given = like.sentence if isinstance(like, TaughtQuery) else like
+    flips = not any(word in given.split() for word in ("left", "right"))
     size = learner.bundle.manifest.size
     views = [
         [
@@ -254,9 +265,11 @@ def _checked(
 
 
 def _start(
-    learner: Learner, teacher: Teacher, like: str, lessons: Sequence[Lesson]
+    learner: Learner, teacher: Teacher, like: Query, lessons: Sequence[Lesson]
 ) -> tuple[str, dict[str, NDArray[np.float32]]]:
-    """The sentence to start from and its vectors."""
+    """The sentence to start from, and the vectors."""
+    if isinstance(like, TaughtQuery):
+        return like.sentence, {**float_vectors(learner.encode([like.sentence]), 0), **like.vectors}
     sentences = check_queries([like]) if like else _CANDIDATES
     stacked = learner.encode(sentences)
     each = [float_vectors(stacked, row) for row in range(len(sentences))]

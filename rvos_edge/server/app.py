@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 
 from rvos_edge import __version__
 from rvos_edge.errors import UserError
-from rvos_edge.server import routes, sockets
+from rvos_edge.server import routes, sockets, taught_routes
 from rvos_edge.server.address import Address, check_token, listen
 from rvos_edge.server.connections import HttpProtocol, PageServer
 from rvos_edge.server.guard import Guard
@@ -137,7 +137,8 @@ def application(live: Live, *, token: str | None) -> ASGIApp:
         telemetry=_SILENT,
     )
     app.state.live = live
-    app.include_router(routes.router, dependencies=[Depends(HTTPBearer(auto_error=False))] if token else [])
+    for router in (routes.router, taught_routes.router):
+        app.include_router(router, dependencies=[Depends(HTTPBearer(auto_error=False))] if token else [])
     app.include_router(sockets.router)
 
     @app.get("/", include_in_schema=False)
@@ -145,7 +146,7 @@ def application(live: Live, *, token: str | None) -> ASGIApp:
         return FileResponse(_PAGE / "index.html")
 
     app.mount("/page", StaticFiles(directory=_PAGE))
-    return Guard(_Counted(app, live), token=token, limits=routes.LIMITS)
+    return Guard(_Counted(app, live), token=token, limits={**routes.LIMITS, **taught_routes.LIMITS})
 
 
 class _Counted:

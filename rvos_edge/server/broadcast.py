@@ -91,6 +91,9 @@ class PageSink:
         telemetry: Counts the frames.
         recorder: Gets every frame while it runs.
         hub: Gets the pictures.
+
+    Attributes:
+        before: The frame before the newest one; None where a video began.
     """
 
     wants_overlay = False
@@ -105,6 +108,7 @@ class PageSink:
         self._hub = hub
         self._news = threading.Condition()
         self._shown: Shown | None = None
+        self.before: Shown | None = None
         self._fresh = False
         self._closed = False
         self._thread = threading.Thread(target=self._draw, name="page", daemon=True)
@@ -121,6 +125,8 @@ class PageSink:
         if self._recorder.running:
             self._recorder.write(frame, result, shown.draw(legend=True))
         with self._news:
+            if self._shown is not None and self._shown.frame.image is not frame.image:  # not a held one
+                self.before = self._shown if result.index else None
             self._shown, self._fresh = shown, True
             self._news.notify()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rvos_edge.errors import UserError
+from rvos_edge.queries import Query, TaughtQuery, normalise
 
 if TYPE_CHECKING:
     from rvos_edge.protocol import SegmenterProtocol
@@ -48,14 +49,16 @@ class Wanted:
     """Queries and settings of the next frame.
 
     Attributes:
-        queries: Normalised queries; empty for the bare picture.
+        queries: Normalised queries, a taught one as "@" and its name; empty for the bare picture.
         settings: All settings.
         revision: Number that grows with every edit.
+        asked: The queries as the segmenter takes them.
     """
 
     queries: tuple[str, ...]
     settings: Settings
     revision: int = 0
+    asked: tuple[Query, ...] = ()
 
 
 class ServerControls:
@@ -71,12 +74,14 @@ class ServerControls:
     Attributes:
         shown: Queries and settings of the last frame.
         error: Reason why the last edit that was taken could not be applied; empty otherwise.
+        taught: Taught queries by name; a query "@NAME" of an edit is one of them, never a file.
     """
 
     def __init__(self, segmenter: SegmenterProtocol, *, opacity: float = 0.5) -> None:
         self._segmenter = segmenter
         settings = Settings(threshold=segmenter.threshold, iterations=segmenter.iterations, opacity=opacity)
-        self._wanted = self.shown = Wanted(segmenter.queries, settings)
+        self.taught = {query.label: query for query in segmenter.asked if isinstance(query, TaughtQuery)}
+        self._wanted = self.shown = Wanted(_texts(segmenter.asked), settings, asked=segmenter.asked)
         self.error = ""
         self._changed = threading.Condition()
 
@@ -88,8 +93,8 @@ class ServerControls:
     @property
     def doubts(self) -> tuple[str, ...]:
         """For each wanted query the reason why it is unlikely to be understood, or an empty string."""
-        queries = self._wanted.queries
-        return self._segmenter.doubts(queries) if queries else ()
+        asked = self._wanted.asked
+        return self._segmenter.doubts(asked) if asked else ()
 
     def edit(self, queries: Sequence[str] | None = None, settings: Mapping[str, Any] | None = None) -> int:
         """Ask for other queries, for some other settings, or for both; returns the revision.
@@ -104,13 +109,52 @@ class ServerControls:
         """
         if queries is not None and len(queries) > MOST_QUERIES:
             raise UserError(f"{len(queries)} queries are too many at once; give at most {MOST_QUERIES}.")
-        checked = self._segmenter.check_queries(queries) if queries else None if queries is None else ()
         with self._changed:
-            before = self._wanted
-            changed = self._validate(settings) if settings is not None else before.settings
-            if checked is None:
-                checked = before.queries
-            return self._set(Wanted(checked, changed, before.revision + 1))
+            wanted = self._wanted
+            if queries is not None:
+                asked = normalise(self.resolve(queries))
+                if asked:
+                    self._segmenter.check_queries(asked)
+                wanted = replace(wanted, queries=_texts(asked))
+            if settings is not None:
+                wanted = replace(wanted, settings=self._validate(settings))
+            return self._set(wanted)
+
+    def resolve(self, queries: Sequence[str]) -> tuple[Query, ...]:
+        """The queries of an edit as a segmenter takes them.
+
+        Raises:
+            UserError: There is no taught query of that name.
+        """
+        for text in queries:
+            if text.startswith("@") and text[1:] not in self.taught:
+                raise UserError(f"there is no taught query '{text[1:40]}'; teach it, or upload its file.")
+        return tuple(self.taught[text[1:]] if text.startswith("@") else text for text in queries)
+
+    def put_taught(self, name: str, query: TaughtQuery | None, *, instead_of: str = "") -> None:
+        """Keep a taught query and ask it, or forget it and ask its sentence again.
+
+        Args:
+            name: Its name.
+            query: The query; None to forget it.
+            instead_of: The query whose place it takes, unless it is asked already.
+
+        Raises:
+            UserError: It was taught to another network.
+        """
+        with self._changed:
+            texts, own = list(self._wanted.queries), f"@{name}"
+            if query is None:
+                gone = self.taught.pop(name, None)
+                texts = [gone.sentence if gone is not None and text == own else text for text in texts]
+            else:
+                self._segmenter.check_queries([query])
+                self.taught[name] = query
+                if own not in texts and instead_of in texts:
+                    texts[texts.index(instead_of)] = own
+                elif own not in texts and len(texts) < MOST_QUERIES:
+                    texts.append(own)
+            self._set(replace(self._wanted, queries=tuple(texts)))
 
     def wait_for_edit(self, since: int, timeout: float) -> bool:
         """Wait for an edit after revision ``since``, at most ``timeout`` seconds; True if one came."""
@@ -120,18 +164,22 @@ class ServerControls:
     def wake(self) -> None:
         """End every ``wait_for_edit`` by an edit that changes nothing."""
         with self._changed:
-            self._set(Wanted(self._wanted.queries, self._wanted.settings, self._wanted.revision + 1))
+            self._set(self._wanted)
 
     def refuse(self, wanted: Wanted, message: str) -> None:
         """Go back to what was shown because ``wanted`` could not be applied, unless a newer edit came."""
         with self._changed:
             if self._wanted.revision == wanted.revision:
-                self._set(Wanted(self.shown.queries, self.shown.settings, wanted.revision + 1), message)
+                self._set(self.shown, message)
 
     def _set(self, wanted: Wanted, error: str = "") -> int:
-        self._wanted, self.error = wanted, error
+        """Make ``wanted`` the next revision; what was forgotten meanwhile is not asked."""
+        texts = tuple(text for text in wanted.queries if not text.startswith("@") or text[1:] in self.taught)
+        revision = self._wanted.revision + 1
+        self._wanted = replace(wanted, queries=texts, asked=self.resolve(texts), revision=revision)
+        self.error = error
         self._changed.notify_all()
-        return wanted.revision
+        return revision
 
     def _validate(self, changes: Mapping[str, Any]) -> Settings:
         before = self._wanted.settings
@@ -158,6 +206,7 @@ class LiveSegmenter:
         self._segmenter = segmenter
         self._controls = controls
         self._done = controls.shown
+        self._asked = controls.shown.asked
 
     @property
     def queries(self) -> tuple[str, ...]:
@@ -204,13 +253,18 @@ class LiveSegmenter:
 
     def _apply(self, wanted: Wanted) -> None:
         segmenter, settings = self._segmenter, wanted.settings
-        if wanted.queries and wanted.queries != segmenter.queries:
-            segmenter.set_queries(wanted.queries)
+        if wanted.asked and wanted.asked != self._asked:
+            segmenter.set_queries(wanted.asked)
+            self._asked = wanted.asked
         if settings.threshold != segmenter.threshold:
             segmenter.set_threshold(settings.threshold)
         if settings.iterations is not None and settings.iterations != segmenter.iterations:
             segmenter.set_iterations(settings.iterations)
         segmenter.set_keep_flow(settings.flow)
+
+
+def _texts(asked: Sequence[Query]) -> tuple[str, ...]:
+    return tuple(f"@{query.label}" if isinstance(query, TaughtQuery) else query for query in asked)
 
 
 def explain(error: Mapping[str, Any]) -> str:

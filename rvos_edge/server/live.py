@@ -11,6 +11,7 @@ from rvos_edge.server.controls import LiveSegmenter, ServerControls
 from rvos_edge.server.player import Choice, Player
 from rvos_edge.server.recorder import Recorder
 from rvos_edge.server.single_image import SingleImages
+from rvos_edge.server.taught import TaughtQueries
 from rvos_edge.server.telemetry import Telemetry
 from rvos_edge.server.uploads import Library
 from rvos_edge.streaming.overlay import query_colours
@@ -37,6 +38,7 @@ class Live:
         sink: The sink to give to the loop, among others.
         pages: Number of pages that are connected.
         drawing: Snapshots that may be drawn at a time; each takes the memory of several pictures.
+        taught: The taught queries, and the thread that learns.
     """
 
     def __init__(
@@ -61,11 +63,13 @@ class Live:
         self.telemetry = Telemetry(lambda: self.hub.viewers)
         self.recorder = Recorder(self.library.folder)
         self.single_images = SingleImages(stills)
+        self.taught = TaughtQueries(self.controls, segmenter.bundle)
         self.sink = PageSink(self.controls, self.player, self.telemetry, self.recorder, self.hub)
 
     def close(self) -> None:
         """Stop playing, finish a recording and remove the temporary folder; a second call does nothing."""
         self.player.close()
+        self.taught.close()
         self.sink.close()
         self.library.close()
 
@@ -76,9 +80,9 @@ class Live:
         queries, doubts = self.controls.wanted.queries, self.controls.doubts
         for index, text in enumerate(queries):
             fill, line = (_css(colour) for colour in query_colours(index))
-            row = known.get(text, {"text": text, "score": None, "area": None})
+            row = known.get(text.removeprefix("@"), {"score": None, "area": None})
             doubt = doubts[index] if len(doubts) == len(queries) else ""  # else an edit came in between
-            rows.append({**row, "fill": fill, "line": line, "doubt": doubt})
+            rows.append({**row, "text": text, "fill": fill, "line": line, "doubt": doubt})
         return rows
 
     def source_rows(self) -> list[dict[str, Any]]:
@@ -93,7 +97,7 @@ class Live:
             state = "starting"
         return {
             "state": state,
-            "trouble": player.trouble or self.controls.error,
+            "trouble": player.trouble or self.controls.error or self.taught.trouble,
             "revision": wanted.revision,
             "shown": self.controls.shown.revision,
             "queries": self.query_rows(),
@@ -107,6 +111,9 @@ class Live:
                 "files": list(recording.files),
                 "trouble": recording.trouble,
             },
+            "teaches": self.taught.possible,
+            "learning": self.taught.learning,
+            "taught": self.taught.rows(),
             "viewers": self.hub.viewers,
             "bundle": self.bundle,
             "backend": self.backend,

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import cv2
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from rvos_edge import __version__
 from rvos_edge.errors import UserError
 from rvos_edge.server.controls import Settings, explain
-from rvos_edge.server.live import Live
 from rvos_edge.server.player import ASSUMED_FPS
 from rvos_edge.server.single_image import BusyError, as_coco, as_png
+from rvos_edge.server.stream import LiveStream, Refusal, binary, find
 from rvos_edge.server.uploads import LARGEST_CLIP
 
 LARGEST_FRAME = 16 << 20
@@ -28,13 +28,6 @@ LARGEST_FRAME = 16 << 20
 LIMITS = {("POST", "/api/frame"): LARGEST_FRAME, ("POST", "/api/clips"): LARGEST_CLIP}
 """Largest bodies, in bytes, by method and path; all others are short JSON."""
 _NO_JSON = "the body is not JSON; see /api/openapi.json for what belongs here."
-_Found = TypeVar("_Found")
-
-
-class Refusal(BaseModel):
-    """The reason of a refusal, in one sentence."""
-
-    error: str
 
 
 class Queries(BaseModel):
@@ -51,21 +44,6 @@ class SourceChoice(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     source: str = Field(description="An id of /api/sources.")
-
-
-def live_of(connection: HTTPConnection) -> Live:
-    """The stream that a request or WebSocket belongs to."""
-    live: Live = connection.app.state.live
-    return live
-
-
-LiveStream = Annotated[Live, Depends(live_of)]
-
-
-def _binary(*kinds: str) -> dict[str, Any]:
-    """Description of a body that is no JSON, by its media types."""
-    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 router = APIRouter(responses={"default": {"model": Refusal, "description": "An error, in one sentence."}})
@@ -122,7 +100,7 @@ async def put_settings(body: Settings, live: LiveStream) -> dict[str, Any]:
     "/api/frame",
     response_class=Response,
     responses={200: {"content": {"image/png": {}, "application/json": {}}}},
-    openapi_extra=_binary("image/jpeg", "image/png"),
+    openapi_extra=binary("image/jpeg", "image/png"),
 )
 async def post_frame(
     request: Request,
@@ -132,7 +110,7 @@ async def post_frame(
     format: Annotated[Literal["png", "coco"], Query(description="png: indexed; coco: run lengths.")] = "png",
 ) -> Response:
     """Segment one picture, apart from the stream."""
-    queries = query or list(live.controls.wanted.queries)
+    queries = live.controls.resolve(query) if query else live.controls.wanted.asked
     async with live.single_images.receive(request.stream()) as data:
         if format == "png":
             png = await run_in_threadpool(live.single_images.segment, data, queries, threshold, as_png)
@@ -164,14 +142,14 @@ async def sources(live: LiveStream) -> dict[str, Any]:
 @router.put("/api/source")
 async def put_source(body: SourceChoice, live: LiveStream) -> dict[str, Any]:
     """Play another source."""
-    choice = _find(live.library.find, body.source, "source")
+    choice = find(live.library.find, body.source, "source")
     await run_in_threadpool(live.player.play, choice)
     return {"source": choice.id, "name": choice.name}
 
 
 @router.post(
     "/api/clips",
-    openapi_extra=_binary("video/mp4", "video/webm", "video/x-matroska", "video/x-msvideo", "application/octet-stream"),
+    openapi_extra=binary("video/mp4", "video/webm", "video/x-matroska", "video/x-msvideo", "application/octet-stream"),
 )
 async def post_clip(
     request: Request, live: LiveStream, name: Annotated[str, Query(description="Name to show.")] = "clip"
@@ -191,7 +169,7 @@ async def post_clip(
 @router.delete("/api/clips/{clip}")
 async def delete_clip(clip: str, live: LiveStream) -> dict[str, Any]:
     """Remove an uploaded video."""
-    choice = _find(live.library.find, clip, "clip")
+    choice = find(live.library.find, clip, "clip")
     await run_in_threadpool(live.library.remove, choice)
     return {"removed": choice.id}
 
@@ -213,7 +191,7 @@ async def stop_recording(live: LiveStream) -> dict[str, Any]:
 @router.get("/api/recordings/{name}", response_class=FileResponse, responses={200: {"content": {"video/mp4": {}}}})
 async def get_recording(name: str, live: LiveStream) -> Response:
     """A finished recording."""
-    path: Path = _find(live.recorder.path, name, "recording")
+    path: Path = find(live.recorder.path, name, "recording")
     return FileResponse(path, media_type="video/mp4", filename=f"rvos-edge-{path.name}")
 
 
@@ -238,13 +216,6 @@ async def answer_error(request: Request, error: Exception) -> Response:
     elif isinstance(error, ClientDisconnect):
         status, sentence = 400, "the request broke off."
     return JSONResponse({"error": sentence}, status, headers)
-
-
-def _find(find: Callable[[str], _Found], name: str, what: str) -> _Found:
-    try:
-        return find(name)
-    except KeyError as error:
-        raise HTTPException(404, f"there is no {what} of that name; ask for the list.") from error
 
 
 async def _or_conflict(action: Callable[..., str], *arguments: float) -> str:

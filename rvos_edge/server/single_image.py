@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.queries import Query
 from rvos_edge.result import mask_boxes
 from rvos_edge.server.controls import MOST_QUERIES
 from rvos_edge.streaming.sinks import encode_rle, indexed_png, label_image
@@ -70,7 +71,7 @@ class SingleImages:
     def segment(
         self,
         data: bytes | bytearray,
-        queries: Sequence[str],
+        queries: Sequence[Query],
         threshold: float,
         encode: Callable[[Result], _Answer],
     ) -> _Answer:

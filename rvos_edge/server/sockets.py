@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from rvos_edge.errors import UserError
 from rvos_edge.server.controls import explain
 from rvos_edge.server.live import Live
-from rvos_edge.server.routes import LiveStream
+from rvos_edge.server.stream import LiveStream
 
 MOST_VIEWERS = 32
 LONGEST_MESSAGE = 64 << 10

@@ -24,7 +24,7 @@ from rvos_edge.streaming.sources import Source
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("tiny"))
+    return write_tiny_bundle(tmp_path_factory.mktemp("tiny"), teach=True)
 
 
 @pytest.fixture(scope="session")

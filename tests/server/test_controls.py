@@ -117,7 +117,7 @@ def test_an_edit_that_fails_halfway_is_undone(
 
 def test_waiting_for_an_edit() -> None:
     class Nothing:
-        queries: tuple[str, ...] = ()
+        asked: tuple[str, ...] = ()
         threshold = 0.5
         iterations = None
 
@@ -182,7 +182,7 @@ def test_timestamps_grow_across_sources() -> None:
                 yield Frame(picture(index), index, index / 50, f"{index:05d}", time.perf_counter())
 
     class Nothing:
-        queries: tuple[str, ...] = ()
+        asked: tuple[str, ...] = ()
         threshold = 0.5
         iterations = None
 
@@ -231,7 +231,7 @@ def test_files_are_played_at_their_own_speed() -> None:
                 yield Frame(picture(index), index, index / 50, f"{index:05d}", time.perf_counter())
 
     class Nothing:
-        queries: tuple[str, ...] = ()
+        asked: tuple[str, ...] = ()
         threshold = 0.5
         iterations = None
 

@@ -126,7 +126,7 @@ def test_sliders_and_toggles(browser: Browser, serve: Serve) -> None:
             f"(s => {{ s.value = {value}; s.dispatchEvent(new Event('input', {{bubbles: true}})); }})"
             f"(document.querySelector('#{name}'))"
         )
-    page.click(".toggles label:nth-child(3)")
+    page.click(".toggles [name=flow]")
     wait_until(lambda: served.live.controls.shown.settings.flow)
     settings = served.live.controls.shown.settings
     assert settings.threshold == 0.88

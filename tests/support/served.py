@@ -6,7 +6,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,17 @@ class Pictures(Source):
 
     def close(self) -> None:
         self.closed = True
+
+
+class Square(Pictures):
+    """Source without end of a green square, 48 pixels wide, that slides over red ground."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in super().__iter__():
+            image = np.full((*SIZE, 3), (0, 0, 180), np.uint8)
+            left = 20 + frame.index % 40
+            image[24:72, left : left + 48] = (20, 220, 20)
+            yield replace(frame, image=image)
 
 
 class Collector:

@@ -2,6 +2,8 @@ import { connect } from "./link.js";
 import { startQueries } from "./queries.js";
 import { startSettings } from "./settings.js";
 import { startSources } from "./sources.js";
+import { startTaught } from "./taught.js";
+import { startTeaching } from "./teach.js";
 import { startTheme } from "./theme.js";
 import { showTiming } from "./timing.js";
 import { startTools } from "./tools.js";
@@ -46,8 +48,11 @@ const link = connect({
 });
 
 const tools = startTools(say);
+const teaching = startTeaching(say);
 const parts = [
   startQueries(link, say),
+  startTaught(link, say),
+  teaching.onStatus,
   startSettings(link, say),
   startSources(say),
   tools.onStatus,
@@ -68,6 +73,7 @@ const keys = {
   s: tools.snapshot,
   r: tools.record,
   f: tools.fullScreen,
+  t: teaching.open,
   "/": () => document.querySelector("#new-query").focus(),
 };
 document.addEventListener("keydown", (event) => {

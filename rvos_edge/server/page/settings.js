@@ -10,7 +10,7 @@ const SLIDERS = {
 
 /** Sliders and toggles; one that the user is moving ignores edits of others. */
 export function startSettings(link, say) {
-  const toggles = [...document.querySelectorAll(".toggles input")];
+  const toggles = [...document.querySelectorAll(".toggles input[type=checkbox]")];
   let settled = 0;
   let pending = {};
   let timer;

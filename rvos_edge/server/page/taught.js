@@ -1,0 +1,66 @@
+import { request } from "./link.js";
+
+/** List of taught queries: renamed in place, asked, taken back, downloaded and uploaded. */
+export function startTaught(link, say) {
+  const list = document.querySelector("#taught");
+  const chooser = document.querySelector("#query-file");
+  const section = document.querySelector("#taught-section");
+  let drawn = "";
+  let asked = [];
+
+  async function attempt(work) {
+    try {
+      await work();
+      say("");
+    } catch (error) {
+      drawn = "";
+      say(error.message);
+    }
+  }
+
+  const path = (name) => `/api/taught/${encodeURIComponent(name)}`;
+  const percent = (share) => Math.round(100 * share);
+
+  function makeButton(text, label, work) {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: text, title: label, ariaLabel: label });
+    button.addEventListener("click", () => attempt(work));
+    return button;
+  }
+
+  function makeRow(taught) {
+    const row = document.createElement("li");
+    const name = Object.assign(document.createElement("input"), { value: taught.name, maxLength: 60, ariaLabel: `Name of ${taught.name}` });
+    name.addEventListener("change", () => attempt(() => request("PUT", path(taught.name), { name: name.value })));
+    name.addEventListener("keydown", (event) => event.key === "Enter" && name.blur());
+    const shown = `${taught.shots} shown`;
+    const gain = taught.j === null ? "" : taught.j > taught.sentence_j
+      ? `: match ${percent(taught.j)} %, its sentence ${percent(taught.sentence_j)} %`
+      : ": no better than its sentence, which is kept";
+    const told = Object.assign(document.createElement("span"), { className: "fine", textContent: shown + gain, title: taught.sentence });
+    const download = Object.assign(document.createElement("a"), { href: path(taught.name), download: "", className: "fine", textContent: "Download" });
+    row.append(name, makeButton("Undo", `Take back what ${taught.name} learned last`, () => request("POST", `${path(taught.name)}/undo`)), told, download);
+    if (!asked.includes(`@${taught.name}`)) {
+      row.append(makeButton("Ask", `Ask ${taught.name}`, () => link.send({ queries: [...asked, `@${taught.name}`] })));
+    }
+    return row;
+  }
+
+  chooser.addEventListener("change", async () => {
+    const [file] = chooser.files;
+    if (!file) return;
+    await attempt(async () => {
+      const answer = await fetch("/api/taught", { method: "POST", body: await file.arrayBuffer() });
+      if (!answer.ok) throw new Error((await answer.json()).error);
+    });
+    chooser.value = "";
+  });
+
+  return function onStatus(status) {
+    section.hidden = !status.teaches && !status.taught.length;
+    asked = status.queries.map((query) => query.text);
+    const now = JSON.stringify([status.taught, asked]);
+    if (now === drawn || list.contains(document.activeElement) && document.activeElement.matches("input")) return;
+    drawn = now;
+    list.replaceChildren(...status.taught.map(makeRow));
+  };
+}
