@@ -22,8 +22,8 @@ _LONGEST = 480
 """Pixels of the longer side at which GrabCut works."""
 _ROUNDS = 5
 _INSIDE = 0.7
-"""Share of a box's sides that the ellipse has from which the object's colours are learned: few objects fill the corners.
-On 30 training frames of DAVIS with boxes 4 % too large the mean IoU is .67 (.63 from the whole box)."""
+"""Share of a box's sides that the ellipse has from which the object's colours are learned: few objects fill the
+corners. On 30 training frames of DAVIS with boxes 4 % too large the mean IoU is .67 (.63 from the whole box)."""
 _CORE, _AROUND = 0.02, 0.2
 """Radii around a point, as shares of the frame's shorter side: surely the object, and possibly."""
 
