@@ -22,37 +22,30 @@ class SegmenterProtocol(Protocol):
     @property
     def bundle(self) -> Bundle:
         """The opened bundle."""
-        ...
 
     @property
     def queries(self) -> tuple[str, ...]:
         """The current queries, normalised."""
-        ...
 
     @property
     def asked(self) -> tuple[Query, ...]:
         """The current queries as they were set, sentences normalised."""
-        ...
 
     @property
     def backend_name(self) -> str:
         """Name of the backend and its device, to be shown to people."""
-        ...
 
     @property
     def backend_reason(self) -> str:
         """Reason for the choice of backend and device."""
-        ...
 
     @property
     def threshold(self) -> float:
         """Probability above which a pixel belongs to the object."""
-        ...
 
     @property
     def iterations(self) -> int | None:
         """Refinement iterations per computed flow; None if no flow is computed."""
-        ...
 
     def set_threshold(self, threshold: float) -> None:
         """Set the threshold, a probability, from the next frame on.
@@ -60,7 +53,6 @@ class SegmenterProtocol(Protocol):
         Raises:
             UserError: ``threshold`` is not between 0 and 1.
         """
-        ...
 
     def set_iterations(self, iterations: int) -> None:
         """Set the refinement iterations per computed flow from the next frame on; the state of the video is kept.
@@ -68,11 +60,9 @@ class SegmenterProtocol(Protocol):
         Raises:
             UserError: ``iterations`` is not between 1 and 100, or no flow is computed.
         """
-        ...
 
     def set_keep_flow(self, keep: bool) -> None:
         """Choose if results contain the flow, from the next frame on."""
-        ...
 
     def check_queries(self, queries: Sequence[Query]) -> tuple[str, ...]:
         """Normalise queries and check that ``set_queries`` would accept them; the current queries stay.
@@ -80,7 +70,6 @@ class SegmenterProtocol(Protocol):
         Raises:
             UserError: The errors of ``set_queries``.
         """
-        ...
 
     def doubts(self, queries: Sequence[Query]) -> tuple[str, ...]:
         """For each query the reason why it is unlikely to be understood, in one sentence, or an empty string.
@@ -88,7 +77,6 @@ class SegmenterProtocol(Protocol):
         Raises:
             UserError: The errors of ``set_queries``.
         """
-        ...
 
     def set_queries(self, queries: Sequence[Query]) -> None:
         """Set the queries, sentences or taught ones, from the next frame on; the state of the video is kept.
@@ -98,7 +86,6 @@ class SegmenterProtocol(Protocol):
         Raises:
             UserError: There is no query or too many, one is empty or too long, or was taught to another network.
         """
-        ...
 
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:
         """Choose if queries settle on their own first confident masks: "once" or "off" (``Segmenter.set_adapt``).
@@ -106,11 +93,9 @@ class SegmenterProtocol(Protocol):
         Raises:
             UserError: ``adapt`` is neither.
         """
-        ...
 
     def reset(self) -> None:
         """Forget the video, so that the next frame is a first frame; the queries stay."""
-        ...
 
     def step(self, frame: NDArray[np.uint8]) -> Result:
         """Segment the next frame, uint8 [H,W,3] BGR of any size.
@@ -118,4 +103,3 @@ class SegmenterProtocol(Protocol):
         Raises:
             UserError: The frame has another dtype or shape, no queries are set, or a graph fails.
         """
-        ...

@@ -23,12 +23,10 @@ class Graph(Protocol):
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Slots that the graph reads."""
-        ...
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """Slots that the graph writes."""
-        ...
 
     def run(self) -> None:
         """Run on the buffers that the slots hold now; on an asynchronous backend, reading an output waits for it.
@@ -36,7 +34,6 @@ class Graph(Protocol):
         Raises:
             UserError: The graph fails; the message names its file.
         """
-        ...
 
 
 class HostGraph(Protocol):
@@ -48,7 +45,6 @@ class HostGraph(Protocol):
         Raises:
             UserError: The graph fails; the message names its file.
         """
-        ...
 
 
 class Backend(Protocol):
@@ -57,17 +53,14 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """Name to be shown to people, such as ``ONNX Runtime (cpu)``."""
-        ...
 
     @property
     def reason(self) -> str:
         """Reason for the choice of backend and device, in a few words."""
-        ...
 
     @property
     def board(self) -> Board[Any]:
         """The tensors of all graphs of this backend."""
-        ...
 
     def load(self, path: Path, spec: GraphSpec) -> Graph:
         """Load a graph, declare its slots on the board and bind it to them.
@@ -75,7 +68,6 @@ class Backend(Protocol):
         Raises:
             UserError: The file cannot be loaded or disagrees with ``spec``; the sentence names the file.
         """
-        ...
 
     def load_host(self, path: Path, spec: GraphSpec) -> HostGraph:
         """Load a graph that is not joined to the board.
@@ -83,7 +75,6 @@ class Backend(Protocol):
         Raises:
             UserError: The errors of ``load``.
         """
-        ...
 
     def frame(self, key: Hashable, work: Callable[[Lap], None]) -> None:
         """Do the work of one frame; reading a slot afterwards waits for its end.
@@ -93,11 +84,9 @@ class Backend(Protocol):
                 reads nor writes a slot and has no other effect: it may be called twice, or not at all when the backend
                 replays a recording for the same key.
         """
-        ...
 
     def timings(self) -> dict[str, float]:
         """Milliseconds by stage of the last frame, in the order they ran; waits for its end."""
-        ...
 
 
 class HostFrames:

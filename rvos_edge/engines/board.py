@@ -17,33 +17,26 @@ class Buffer(Protocol):
     @property
     def dtype(self) -> str:
         """NumPy name of the element type."""
-        ...
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the tensor."""
-        ...
 
     @property
     def address(self) -> int:
         """Address of the data on the device of the backend."""
-        ...
 
     def write(self, array: NDArray[Any]) -> None:
         """Copy ``array`` (of this shape; its dtype may be wider) into the buffer."""
-        ...
 
     def read(self) -> NDArray[Any]:
         """The contents: a read-only view where the buffer is host memory, else a copy."""
-        ...
 
     def zero(self) -> None:
         """Fill with zeros."""
-        ...
 
     def copy_from(self, other: Any) -> None:
         """Copy a buffer of the same backend, dtype and shape into this one, on the backend's device."""
-        ...
 
 
 B = TypeVar("B", bound=Buffer)

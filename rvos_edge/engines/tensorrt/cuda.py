@@ -38,95 +38,72 @@ class Cuda(Protocol):
     @property
     def name(self) -> str:
         """Name of the Python package."""
-        ...
 
     def malloc(self, nbytes: int) -> int:
         """Allocate device memory, aligned to 256 bytes; returns its address."""
-        ...
 
     def free(self, address: int) -> None:
         """Free device memory; all work that uses it must be done."""
-        ...
 
     def malloc_host(self, nbytes: int) -> int:
         """Allocate pinned host memory, which asynchronous copies need; returns its address."""
-        ...
 
     def free_host(self, address: int) -> None:
         """Free pinned memory."""
-        ...
 
     def upload(self, target: int, source: int, nbytes: int, stream: int) -> None:
         """Queue a copy from pinned to device memory."""
-        ...
 
     def download(self, target: int, source: int, nbytes: int, stream: int) -> None:
         """Queue a copy from device to pinned memory."""
-        ...
 
     def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
         """Queue a copy within device memory."""
-        ...
 
     def fill(self, target: int, value: int, nbytes: int, stream: int) -> None:
         """Queue a fill of device memory with the byte ``value``."""
-        ...
 
     def create_stream(self) -> int:
         """Create a stream that does not wait for the default stream."""
-        ...
 
     def destroy_stream(self, stream: int) -> None:
         """Destroy a stream."""
-        ...
 
     def synchronize(self, stream: int) -> None:
         """Wait for all work on a stream."""
-        ...
 
     def create_event(self, *, timed: bool) -> int:
         """Create an event."""
-        ...
 
     def destroy_event(self, event: int) -> None:
         """Destroy an event."""
-        ...
 
     def record(self, event: int, stream: int) -> None:
         """Queue the recording of an event."""
-        ...
 
     def synchronize_event(self, event: int) -> None:
         """Wait for an event; one that was never recorded is passed at once."""
-        ...
 
     def elapsed(self, start: int, end: int) -> float:
         """Return the milliseconds between two timed events that have passed."""
-        ...
 
     def begin_capture(self, stream: int) -> None:
         """Start a capture: work of this thread on ``stream`` is recorded instead of run."""
-        ...
 
     def end_capture(self, stream: int) -> int:
         """End a capture and return the graph. The capture is over even if this fails."""
-        ...
 
     def destroy_graph(self, graph: int) -> None:
         """Destroy a graph."""
-        ...
 
     def instantiate(self, graph: int) -> int:
         """Make an executable from a graph; the graph may be destroyed afterwards."""
-        ...
 
     def launch(self, executable: int, stream: int) -> None:
         """Queue the work of an executable graph."""
-        ...
 
     def destroy_executable(self, executable: int) -> None:
         """Destroy an executable graph."""
-        ...
 
 
 def host_view(address: int, nbytes: int) -> NDArray[np.uint8]:
