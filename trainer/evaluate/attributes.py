@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 
 import yaml
@@ -10,33 +11,10 @@ import yaml
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.evaluate.scorers import Metrics, mean
 
-PAPER = {
-    "AC": 0.851,
-    "LR": 0.883,
-    "SV": 0.833,
-    "SC": 0.771,
-    "CS": 0.923,
-    "DB": 0.692,
-    "BC": 0.903,
-    "FM": 0.826,
-    "MB": 0.807,
-    "DEF": 0.837,
-    "OCC": 0.847,
-}
+_FACTS = yaml.safe_load(files("rvos_edge.trainer.data").joinpath("davis2016.yaml").read_text("utf-8"))["attributes"]
+NAMES: dict[str, str] = {attribute: name for attribute, (name, _) in _FACTS.items()}
+PAPER: dict[str, float] = {attribute: j for attribute, (_, j) in _FACTS.items()}
 """The paper's J on the 20 validation videos (supplement, section 3), by attribute."""
-NAMES = {
-    "AC": "appearance change",
-    "LR": "low resolution",
-    "SV": "scale variation",
-    "SC": "shape complexity",
-    "CS": "camera shake",
-    "DB": "dynamic background",
-    "BC": "background clutter",
-    "FM": "fast motion",
-    "MB": "motion blur",
-    "DEF": "deformation",
-    "OCC": "occlusion",
-}
 
 
 def find_attributes(root: Path) -> Path | None:

@@ -6,7 +6,7 @@ Handles and addresses are plain integers, which TensorRT takes as they are and t
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,90 +29,16 @@ class CudaError(UserError):
     """Failed CUDA call; the message names the call, the reason and the remedy."""
 
 
-class Cuda(Protocol):
-    """Memory, streams, events and graphs of the first device.
-
-    Every method raises ``CudaError`` if CUDA reports an error, which may come from earlier work on a stream.
-    """
-
-    @property
-    def name(self) -> str:
-        """Name of the Python package."""
-
-    def malloc(self, nbytes: int) -> int:
-        """Allocate device memory, aligned to 256 bytes; returns its address."""
-
-    def free(self, address: int) -> None:
-        """Free device memory; all work that uses it must be done."""
-
-    def malloc_host(self, nbytes: int) -> int:
-        """Allocate pinned host memory, which asynchronous copies need; returns its address."""
-
-    def free_host(self, address: int) -> None:
-        """Free pinned memory."""
-
-    def upload(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """Queue a copy from pinned to device memory."""
-
-    def download(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """Queue a copy from device to pinned memory."""
-
-    def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """Queue a copy within device memory."""
-
-    def fill(self, target: int, value: int, nbytes: int, stream: int) -> None:
-        """Queue a fill of device memory with the byte ``value``."""
-
-    def create_stream(self) -> int:
-        """Create a stream that does not wait for the default stream."""
-
-    def destroy_stream(self, stream: int) -> None:
-        """Destroy a stream."""
-
-    def synchronize(self, stream: int) -> None:
-        """Wait for all work on a stream."""
-
-    def create_event(self, *, timed: bool) -> int:
-        """Create an event."""
-
-    def destroy_event(self, event: int) -> None:
-        """Destroy an event."""
-
-    def record(self, event: int, stream: int) -> None:
-        """Queue the recording of an event."""
-
-    def synchronize_event(self, event: int) -> None:
-        """Wait for an event; one that was never recorded is passed at once."""
-
-    def elapsed(self, start: int, end: int) -> float:
-        """Return the milliseconds between two timed events that have passed."""
-
-    def begin_capture(self, stream: int) -> None:
-        """Start a capture: work of this thread on ``stream`` is recorded instead of run."""
-
-    def end_capture(self, stream: int) -> int:
-        """End a capture and return the graph. The capture is over even if this fails."""
-
-    def destroy_graph(self, graph: int) -> None:
-        """Destroy a graph."""
-
-    def instantiate(self, graph: int) -> int:
-        """Make an executable from a graph; the graph may be destroyed afterwards."""
-
-    def launch(self, executable: int, stream: int) -> None:
-        """Queue the work of an executable graph."""
-
-    def destroy_executable(self, executable: int) -> None:
-        """Destroy an executable graph."""
-
-
 def host_view(address: int, nbytes: int) -> NDArray[np.uint8]:
     """View host memory, which the caller keeps alive, as uint8 [nbytes]."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
 
 
-class CudaBindings:
-    """CUDA's runtime through NVIDIA's cuda-bindings, 12.9 (JetPack 6) to 13."""
+class Cuda:
+    """Memory, streams, events and graphs of the first device, through NVIDIA's cuda-bindings, 12.9 (JetPack 6) to 13.
+
+    Every method raises ``CudaError`` if CUDA reports an error, which may come from earlier work on a stream.
+    """
 
     name = "cuda-bindings"
 
@@ -141,67 +67,89 @@ class CudaBindings:
         return values[0] if values else None
 
     def malloc(self, nbytes: int) -> int:
+        """Allocate device memory, aligned to 256 bytes; returns its address."""
         return int(self._call("cudaMalloc", nbytes))
 
     def free(self, address: int) -> None:
+        """Free device memory; all work that uses it must be done."""
         self._call("cudaFree", address)
 
     def malloc_host(self, nbytes: int) -> int:
+        """Allocate pinned host memory, which asynchronous copies need; returns its address."""
         return int(self._call("cudaMallocHost", nbytes))
 
     def free_host(self, address: int) -> None:
+        """Free pinned memory."""
         self._call("cudaFreeHost", address)
 
     def upload(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Queue a copy from pinned to device memory."""
         self._call("cudaMemcpyAsync", target, source, nbytes, self._up, stream)
 
     def download(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Queue a copy from device to pinned memory."""
         self._call("cudaMemcpyAsync", target, source, nbytes, self._down, stream)
 
     def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Queue a copy within device memory."""
         self._call("cudaMemcpyAsync", target, source, nbytes, self._within, stream)
 
     def fill(self, target: int, value: int, nbytes: int, stream: int) -> None:
+        """Queue a fill of device memory with the byte ``value``."""
         self._call("cudaMemsetAsync", target, value, nbytes, stream)
 
     def create_stream(self) -> int:
+        """Create a stream that does not wait for the default stream."""
         return int(self._call("cudaStreamCreateWithFlags", NON_BLOCKING))
 
     def destroy_stream(self, stream: int) -> None:
+        """Destroy a stream."""
         self._call("cudaStreamDestroy", stream)
 
     def synchronize(self, stream: int) -> None:
+        """Wait for all work on a stream."""
         self._call("cudaStreamSynchronize", stream)
 
     def create_event(self, *, timed: bool) -> int:
+        """Create an event."""
         return int(self._call("cudaEventCreateWithFlags", 0 if timed else DISABLE_TIMING))
 
     def destroy_event(self, event: int) -> None:
+        """Destroy an event."""
         self._call("cudaEventDestroy", event)
 
     def record(self, event: int, stream: int) -> None:
+        """Queue the recording of an event."""
         self._call("cudaEventRecord", event, stream)
 
     def synchronize_event(self, event: int) -> None:
+        """Wait for an event; one that was never recorded is passed at once."""
         self._call("cudaEventSynchronize", event)
 
     def elapsed(self, start: int, end: int) -> float:
+        """Return the milliseconds between two timed events that have passed."""
         return float(self._call("cudaEventElapsedTime", start, end))
 
     def begin_capture(self, stream: int) -> None:
+        """Start a capture: work of this thread on ``stream`` is recorded instead of run."""
         self._call("cudaStreamBeginCapture", stream, self._capture_mode)
 
     def end_capture(self, stream: int) -> int:
+        """End a capture and return the graph. The capture is over even if this fails."""
         return int(self._call("cudaStreamEndCapture", stream))
 
     def destroy_graph(self, graph: int) -> None:
+        """Destroy a graph."""
         self._call("cudaGraphDestroy", graph)
 
     def instantiate(self, graph: int) -> int:
+        """Make an executable from a graph; the graph may be destroyed afterwards."""
         return int(self._call("cudaGraphInstantiate", graph, 0))
 
     def launch(self, executable: int, stream: int) -> None:
+        """Queue the work of an executable graph."""
         self._call("cudaGraphLaunch", executable, stream)
 
     def destroy_executable(self, executable: int) -> None:
+        """Destroy an executable graph."""
         self._call("cudaGraphExecDestroy", executable)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from rvos_edge.engines.tensorrt.cuda import Cuda, CudaBindings
+from rvos_edge.engines.tensorrt.cuda import Cuda
 from rvos_edge.engines.tensorrt.pycuda import PyCuda
 from rvos_edge.errors import UserError
 
@@ -16,10 +16,9 @@ def open_cuda() -> Cuda:
         UserError: Neither package is installed, or there is no driver or device.
     """
     first: UserError | None = None
-    for module, make in (("cuda.bindings.runtime", CudaBindings), ("pycuda.driver", PyCuda)):
+    for module, make in (("cuda.bindings.runtime", Cuda), ("pycuda.driver", PyCuda)):
         try:
-            cuda: Cuda = make(import_module(module))
-            return cuda
+            return make(import_module(module))
         except (ImportError, OSError):
             continue
         except UserError as error:

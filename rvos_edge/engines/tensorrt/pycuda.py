@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from rvos_edge.engines.tensorrt.cuda import DISABLE_TIMING, NO_DEVICE, NON_BLOCKING, REMEDY, CudaError, host_view
+from rvos_edge.engines.tensorrt.cuda import DISABLE_TIMING, NO_DEVICE, NON_BLOCKING, REMEDY, Cuda, CudaError, host_view
 
 
-class PyCuda:
+class PyCuda(Cuda):
     """The CUDA driver through pycuda, in the primary context of the device, which TensorRT uses too.
 
     Each call pushes the context and pops it: pycuda aborts the process if a thread ends with a current context.

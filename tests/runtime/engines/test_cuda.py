@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.fake_cuda import FakeCuda
 
-from rvos_edge.engines.tensorrt.cuda import Cuda, CudaBindings, CudaError, host_view
+from rvos_edge.engines.tensorrt.cuda import Cuda, CudaError, host_view
 from rvos_edge.engines.tensorrt.device import CudaDevice, DeviceBuffer
 from rvos_edge.engines.tensorrt.gpu import find_gpu
 from rvos_edge.engines.tensorrt.open_cuda import open_cuda
@@ -50,7 +50,7 @@ class FakeBindings:
 
 def test_cuda_bindings_are_called_as_cuda_expects() -> None:
     runtime = FakeBindings()
-    cuda: Cuda = CudaBindings(runtime)
+    cuda = Cuda(runtime)
     assert (cuda.malloc(16), cuda.malloc_host(16), cuda.create_stream()) == (77, 77, 77)
     cuda.upload(1, 2, 16, 5)
     cuda.download(1, 2, 16, 5)
@@ -82,7 +82,7 @@ def test_cuda_bindings_are_called_as_cuda_expects() -> None:
 
 def test_every_error_code_becomes_a_sentence() -> None:
     runtime = FakeBindings()
-    cuda = CudaBindings(runtime)
+    cuda = Cuda(runtime)
     runtime.fails = {"cudaMalloc": _Code.cudaErrorMemoryAllocation}
     with pytest.raises(CudaError, match=r"cudaMalloc failed with cudaErrorMemoryAllocation \(text of 2\); close other"):
         cuda.malloc(1 << 40)
@@ -93,7 +93,7 @@ def test_every_error_code_becomes_a_sentence() -> None:
         with pytest.raises(CudaError, match=r"failed with cudaErrorStreamCaptureInvalidated .*; start again"):
             call()
     with pytest.raises(CudaError, match="CUDA finds no device; use a machine with an NVIDIA GPU"):
-        CudaBindings(FakeBindings(devices=0))
+        Cuda(FakeBindings(devices=0))
 
 
 class FakePyCuda:

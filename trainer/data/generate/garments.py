@@ -12,20 +12,9 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.nouns import article
+from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.readers.images import read_annotation
 
-# The label's everyday name, and whether it comes in pairs ("in blue jeans").
-_WORDS = {
-    "dress": ("dress", False), "skirt": ("skirt", False), "coat": ("coat", False), "jacket": ("jacket", False),
-    "blazer": ("jacket", False), "cardigan": ("cardigan", False), "sweater": ("sweater", False),
-    "jumper": ("sweater", False), "sweatshirt": ("sweatshirt", False), "hoodie": ("hoodie", False),
-    "shirt": ("shirt", False), "blouse": ("blouse", False), "top": ("top", False), "t-shirt": ("t-shirt", False),
-    "vest": ("vest", False), "suit": ("suit", False), "romper": ("romper", False), "cape": ("cape", False),
-    "jeans": ("jeans", True), "pants": ("trousers", True), "shorts": ("shorts", True), "leggings": ("leggings", True),
-    "tights": ("tights", True), "stockings": ("stockings", True), "boots": ("boots", True), "shoes": ("shoes", True),
-    "heels": ("heels", True), "hat": ("hat", False), "scarf": ("scarf", False), "bag": ("bag", False),
-    "purse": ("bag", False), "sunglasses": ("sunglasses", True), "glasses": ("glasses", True), "tie": ("tie", False),
-}  # fmt: skip
 _CARRIED = frozenset({"bag"})
 _PLAIN = frozenset({"sunglasses", "glasses"})  # too small for a colour
 _SMALLEST, _LARGE = 0.006, 0.03
@@ -68,7 +57,7 @@ class Garments:
         out = []
         areas = np.bincount(labels[mask], minlength=len(self.names)) / max(int(mask.sum()), 1)
         for number in np.argsort(-areas[: len(self.names)], kind="stable"):
-            word, paired = _WORDS.get(self.names[number], ("", False))
+            word, paired = vocabulary.GARMENTS.get(self.names[number], ("", False))
             if not word or areas[number] < _SMALLEST:
                 continue
             colour = None if word in _PLAIN else colour_name(image[mask & (labels == number)])

@@ -5,7 +5,7 @@ They are those of Debian's package ``wordnet-base``; WordNet's licence goes into
     python -m rvos_edge.trainer.data.generate.wordnet --dict /usr/share/wordnet --output rvos_edge/nouns.json
 
 WordNet's hypernyms are mostly words of biology and philosophy ("carnivore", "instrumentality"). Those that people say
-are listed below, and every noun is filed under the nearest of them.
+are listed in ``wordnet.yaml``, and every noun is filed under the nearest of them.
 """
 
 from __future__ import annotations
@@ -18,66 +18,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import yaml
 from torchvision.models import resnet
 
 from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 
-# Plain words for kinds of things: "bird"; "seal<mammal" is the sense of "seal" with "mammal" among its hypernyms;
-# "horse=equine" is the synset of "equine", called "horse"; "bus>vehicle" is filed under "vehicle" by us.
-_KINDS = """person animal bird fish insect reptile snake lizard turtle<reptile frog spider crab butterfly beetle dog cat
-bear fox wolf horse sheep goat cow=bovine pig=swine deer<mammal antelope rabbit squirrel rodent monkey ape seal<mammal
-whale<mammal dolphin<mammal shark duck<bird parrot owl eagle hawk penguin swan<bird goose chicken<fowl>bird elephant
-camel kangaroo terrier retriever spaniel hound poodle setter<dog mastiff corgi big_cat snail worm<invertebrate
-shellfish<invertebrate vehicle car<vehicle truck bus<conveyance>vehicle van<vehicle train<conveyance>vehicle locomotive
-boat ship sailboat aircraft airplane bicycle motorcycle cart<vehicle wagon<vehicle sled tank<vehicle furniture
-chair<furniture table<furniture bed<furniture sofa bench<furniture cabinet<furniture lamp clothing hat cap<headdress
-helmet<headdress shoe<footwear>clothing boot<footwear>clothing coat<garment jacket<garment dress<clothing skirt<garment
-sweater<garment shirt trousers=trouser<clothing shorts<trouser glove<clothing scarf necktie swimsuit
-glasses=spectacles>clothing watch<timepiece jewelry musical_instrument guitar piano drum<musical_instrument
-tool<implement knife<tool hammer<tool pen<implement>tool machine<device computer telephone camera clock container
-bottle bag<container box<container basket<container bowl<tableware>container cup<tableware glass<container jar<vessel
-pot<cooking_utensil bucket<vessel barrel<vessel can<container spoon<cutlery>tool plate<tableware food=solid_food
-fruit=edible_fruit vegetable<produce bread cake<baked_goods sandwich>food drink=beverage<food dessert>food
-plant<organism flower<plant tree<plant mushroom<fungus building<structure house<building church<building
-shop<mercantile_establishment>building tower<structure>building bridge<structure fence<barrier weapon<instrument
-gun<weapon sword ball<game_equipment toy<artifact doll<plaything racket<implement sign=signboard<structure
-book<product rug curtain towel blanket<bedclothes pillow umbrella tent flag<emblem rope<line ladder<stairs key<device
-candle<lamp mask<covering statue boulder mountain stroller<vehicle""".split()  # noqa: SIM905
-# Categories of COCO by what WordNet calls them; "stop sign" it does not know.
-_CATEGORIES = """person bicycle car<vehicle motorcycle airplane bus<conveyance train<conveyance truck boat
-traffic_light<signal fire_hydrant stop_sign=>sign parking_meter bench<furniture bird cat dog horse sheep cow=bovine
-elephant bear zebra giraffe backpack umbrella handbag<container tie=necktie suitcase=bag<baggage frisbee skis=ski
-snowboard sports_ball=>ball kite<plaything baseball_bat baseball_glove skateboard surfboard tennis_racket bottle
-wine_glass=wineglass cup<tableware fork<cutlery>tool knife=table_knife spoon<cutlery bowl<tableware banana<edible_fruit
-apple<edible_fruit sandwich orange<edible_fruit broccoli<vegetable carrot<vegetable hot_dog<sandwich pizza>food donut
-cake<baked_goods chair<furniture couch potted_plant=>plant bed<furniture dining_table toilet<fixture tv<equipment laptop
-mouse<device remote<device keyboard<device cell_phone=cellular_telephone microwave<appliance oven<appliance
-toaster<appliance sink<fixture refrigerator book<product clock vase scissors teddy_bear hair_drier
-toothbrush<brush""".split()  # noqa: SIM905
-# Of these kinds every noun of at most two words is kept, or of one; of all others only what is often said.
-_PAIRS = ("animal", "vehicle", "musical instrument", "clothing", "furniture", "toy", "weapon")
-_SINGLES = ("person", "flower", "fruit", "vegetable", "food")
-# ImageNet's names that torchvision changed, or that alone leave open which meaning is meant.
-_CLASSES = {
-    "crane bird": "crane<bird",
-    "maillot tank suit": "maillot<swimsuit",
-    "cab": "taxi",
-    "hammer": "hammer<tool",
-    "barrel": "barrel<vessel",
-}
-_ONLY = {
-    "skis": ("skis",),
-    "scissors": ("scissors",),
-    "cow": ("cow", "cattle"),
-    "pig": ("pig", "swine"),
-}
+_LISTS: dict[str, Any] = yaml.safe_load(
+    files("rvos_edge.trainer.data.generate").joinpath("wordnet.yaml").read_text("utf-8")
+)
+_CLASSES: dict[str, str] = _LISTS["classes"]
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A word of the lists above: "name=lemma<hypernym>kind"."""
+    """A word of the lists: "name=lemma<hypernym>kind"."""
 
     name: str
     lemma: str
@@ -211,12 +168,12 @@ class _Table:
         return row
 
     def add_entry(self, entry: _Entry) -> int:
-        """Add what an entry of the lists above speaks of."""
+        """Add what an entry of the lists speaks of."""
         offset = self.wordnet.find(entry)
         if offset is None and not (entry.kind and not entry.lemma):
             raise UserError(f"WordNet has no '{entry.name}' as meant here; take that of Debian")
         plain = [] if offset is None else self.plain(offset)
-        row = self.add(offset, list(dict.fromkeys(_ONLY.get(entry.name, (entry.name, *plain)))))
+        row = self.add(offset, list(dict.fromkeys(_LISTS["only"].get(entry.name, (entry.name, *plain)))))
         if entry.kind:
             self.kinds[row] = entry.kind
         return row
@@ -239,8 +196,8 @@ class _Table:
 def build(wordnet: WordNet, names: Sequence[str]) -> dict[str, object]:
     """The contents of ``nouns.json``; ``names`` are those of ImageNet's classes."""
     table = _Table(wordnet)
-    kinds = len([table.add_entry(_Entry.parse(text)) for text in _KINDS])
-    entries = [_Entry.parse(text) for text in _CATEGORIES]
+    kinds = len([table.add_entry(_Entry.parse(text)) for text in _LISTS["kinds"]])
+    entries = [_Entry.parse(text) for text in _LISTS["categories"]]
     categories = {entry.name: table.add_entry(entry) for entry in entries}
     said = {row for name, row in categories.items() if name != "mouse"}  # alone, it is the animal
     imagenet = [
@@ -263,8 +220,8 @@ def _add_common(table: _Table, kinds: int) -> None:
     """Further nouns that people say: words whose usual meaning is a thing of one of the kinds."""
     wordnet = table.wordnet
     all_kinds = {offset for offset in table.offsets[:kinds] if offset is not None}
-    pairs = {table.offsets[row] for row in range(kinds) if table.words[row][0] in _PAIRS}
-    singles = {table.offsets[row] for row in range(kinds) if table.words[row][0] in _SINGLES}
+    pairs = {table.offsets[row] for row in range(kinds) if table.words[row][0] in _LISTS["pairs"]}
+    singles = {table.offsets[row] for row in range(kinds) if table.words[row][0] in _LISTS["singles"]}
     for offset, synset in wordnet.synsets.items():
         ancestors = set(wordnet.ancestors(offset))
         if synset.instance or offset in table.row or not all_kinds & ancestors:
