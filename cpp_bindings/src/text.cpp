@@ -40,7 +40,7 @@ std::string check_query(const std::string& query, const std::string& name) {
   }
   const auto strange = std::find_if_not(normalised.begin(), normalised.end(), is_readable);
   if (strange != normalised.end()) {
-    throw bad(name + " has the character " + code_point(*strange) + "; write it in English, in Latin letters.");
+    throw bad(name + " has the character " + code_point(*strange) + "; write it in English, in plain Latin letters.");
   }
   return encode_utf8(normalised);
 }

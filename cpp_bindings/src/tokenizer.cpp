@@ -1,97 +1,28 @@
 #include "tokenizer.hpp"
 
-#include <algorithm>
 #include <utility>
 
 #include "unicode.hpp"
 
 namespace rvos_edge {
-namespace {
-
-/// The longest added token that begins at `at`, or null.
-const AddedToken* match(const std::vector<AddedToken>& added, bool normalized, std::u32string_view text,
-                        std::size_t at) noexcept {
-  const AddedToken* longest = nullptr;
-  for (const AddedToken& token : added) {
-    if (token.normalized == normalized && text.substr(at, token.content.size()) == token.content &&
-        (longest == nullptr || token.content.size() > longest->content.size())) {
-      longest = &token;
-    }
-  }
-  return longest;
-}
-
-/// Call `found` with each added token and `between` with the text around them, in order.
-template <class Between, class Found>
-void extract(const std::vector<AddedToken>& added, bool normalized, std::u32string_view text, Between between,
-             Found found) {
-  std::size_t start = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const AddedToken* token = match(added, normalized, text, at);
-    if (token == nullptr) {
-      ++at;
-      continue;
-    }
-    std::size_t first = at;
-    std::size_t last = at + token->content.size();
-    at = last;
-    while (token->lstrip && first > start && is_whitespace(text[first - 1])) {
-      --first;
-    }
-    while (token->rstrip && last < text.size() && is_whitespace(text[last])) {
-      ++last;
-    }
-    if (first > start) {
-      between(text.substr(start, first - start));
-    }
-    found(*token);
-    start = last;
-    at = std::max(at, last);
-  }
-  if (start < text.size()) {
-    between(text.substr(start));
-  }
-}
-
-}  // namespace
-
-Tokenizer::Tokenizer(TokenizerSpec spec) : spec_(std::move(spec)) {
-  // An empty token would match at every position.
-  auto& added = spec_.added;
-  added.erase(std::remove_if(added.begin(), added.end(), [](const AddedToken& t) { return t.content.empty(); }),
-              added.end());
-}
+Tokenizer::Tokenizer(TokenizerSpec spec) : spec_(std::move(spec)) {}
 
 std::vector<std::int64_t> Tokenizer::encode(std::u32string_view text) const {
   std::vector<std::int64_t> ids = spec_.before;
-  extract(
-      spec_.added, false, text, [&](std::u32string_view part) { plain(part, ids); },
-      [&](const AddedToken& token) { ids.push_back(token.id); });
+  split(normalise(text), ids);
   ids.insert(ids.end(), spec_.after.begin(), spec_.after.end());
   return ids;
-}
-
-void Tokenizer::plain(std::u32string_view text, std::vector<std::int64_t>& ids) const {
-  const std::u32string normalised = normalise(text);
-  extract(
-      spec_.added, true, normalised, [&](std::u32string_view part) { split(part, ids); },
-      [&](const AddedToken& token) { ids.push_back(token.id); });
 }
 
 std::u32string Tokenizer::normalise(std::u32string_view text) const {
   std::u32string normalised;
   normalised.reserve(text.size());
-  for (char32_t code : text) {
-    if ((spec_.clean_text && is_control(code)) || (spec_.strip_accents && is_accent(code))) {
+  for (const char32_t code : text) {
+    if (spec_.clean_text && is_control(code)) {
       continue;
     }
-    if (spec_.clean_text && is_whitespace(code)) {
-      code = U' ';
-    }
-    if (spec_.strip_accents) {
-      code = strip_accent(code);
-    }
-    normalised += spec_.lowercase ? to_lower(code) : code;
+    const bool capital = spec_.lowercase && code >= 'A' && code <= 'Z';
+    normalised += spec_.clean_text && is_whitespace(code) ? U' ' : capital ? code + 0x20 : code;
   }
   return normalised;
 }

@@ -1,7 +1,8 @@
 /// @file
 /// BERT's WordPiece tokenizer, read from a tokenizer.json with BertNormalizer and BertPreTokenizer.
 ///
-/// Token ids are those of the `tokenizers` package for the characters that `is_readable` accepts.
+/// Token ids are those of the `tokenizers` package for the characters that `is_readable` accepts; special tokens that
+/// are written out, such as "[MASK]", are plain text.
 #pragma once
 
 #include <cstdint>
@@ -13,21 +14,9 @@
 
 namespace rvos_edge {
 
-/// A token that is matched in the text before the text is split into words.
-struct AddedToken {
-  std::u32string content;
-  std::int64_t id = 0;
-  /// Consume whitespace to the left or right of the token.
-  bool lstrip = false;
-  bool rstrip = false;
-  /// Match in the normalised text instead of the original.
-  bool normalized = false;
-};
-
 /// Contents of tokenizer.json.
 struct TokenizerSpec {
   bool clean_text = false;
-  bool strip_accents = false;
   bool lowercase = false;
   std::unordered_map<std::string, std::int64_t> vocabulary;
   std::int64_t unknown = 0;
@@ -37,7 +26,6 @@ struct TokenizerSpec {
   /// Ids before and after every text: [CLS] and [SEP].
   std::vector<std::int64_t> before;
   std::vector<std::int64_t> after;
-  std::vector<AddedToken> added;
 };
 
 /// Parse tokenizer.json.
@@ -56,7 +44,6 @@ class Tokenizer {
   [[nodiscard]] std::vector<std::int64_t> encode(std::u32string_view text) const;
 
  private:
-  void plain(std::u32string_view text, std::vector<std::int64_t>& ids) const;
   void split(std::u32string_view text, std::vector<std::int64_t>& ids) const;
   void word(std::u32string_view word, std::vector<std::int64_t>& ids) const;
   [[nodiscard]] std::u32string normalise(std::u32string_view text) const;

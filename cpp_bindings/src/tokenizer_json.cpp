@@ -7,7 +7,6 @@
 #include "manifest.hpp"
 #include "rvos_edge/error.hpp"
 #include "tokenizer.hpp"
-#include "unicode.hpp"
 
 namespace rvos_edge {
 namespace {
@@ -61,7 +60,6 @@ void read_normalizer(const Json& document, TokenizerSpec& spec) {
   }
   spec.clean_text = flag_of(*normalizer, "clean_text", true);
   spec.lowercase = flag_of(*normalizer, "lowercase", true);
-  spec.strip_accents = flag_of(*normalizer, "strip_accents", spec.lowercase);
 }
 
 void read_pre_tokenizer(const Json& document) {
@@ -151,29 +149,13 @@ void read_post_processor(const Json& document, TokenizerSpec& spec) {
   }
 }
 
-void read_added(const Json& document, TokenizerSpec& spec) {
+/// Special tokens stand in the vocabulary; others would be matched in the text first.
+void check_added(const Json& document) {
   const Json* added = member(document, "added_tokens");
-  if (added == nullptr) {
-    return;
-  }
-  if (!added->is_array()) {
-    refuse("'added_tokens' is not a list");
-  }
-  for (const Json& entry : *added) {
-    AddedToken token;
-    token.content = decode_utf8(text_of(entry, "content"));
-    const Json* id = member(entry, "id");
-    if (id == nullptr) {
-      refuse("an added token has no id");
+  for (const Json& entry : added == nullptr ? Json::array() : *added) {
+    if (!flag_of(entry, "special", false)) {
+      refuse("it has added tokens, which are not supported");
     }
-    token.id = id_of(*id);
-    if (flag_of(entry, "single_word", false)) {
-      refuse("an added token has 'single_word', which is not supported");
-    }
-    token.lstrip = flag_of(entry, "lstrip", false);
-    token.rstrip = flag_of(entry, "rstrip", false);
-    token.normalized = flag_of(entry, "normalized", false);
-    spec.added.push_back(std::move(token));
   }
 }
 
@@ -195,7 +177,7 @@ TokenizerSpec parse_tokenizer(std::string_view json) {
   read_pre_tokenizer(document);
   read_model(document, spec);
   read_post_processor(document, spec);
-  read_added(document, spec);
+  check_added(document);
   return spec;
 }
 

@@ -8,17 +8,6 @@ namespace {
 
 constexpr char32_t replacement = 0xFFFD;
 
-/// Letters U+00C0 to U+017F without their accents; a dot for letters that Unicode does not decompose.
-constexpr char base_letters[] = "AAAAAA.CEEEEIIII.NOOOOO..UUUUY.."
-                                "aaaaaa.ceeeeiiii.nooooo..uuuuy.y"
-                                "AaAaAaCcCcCcCcDd..EeEeEeEeEeGgGg"
-                                "GgGgHh..IiIiIiIiI...JjKk.LlLlLl."
-                                "...NnNnNn...OoOoOo..RrRrRrSsSsSs"
-                                "SsTtTt..UuUuUuUuUuUuWwYyYZzZzZz.";
-constexpr char32_t first_letter = 0xC0;
-constexpr char32_t last_letter = 0x17F;
-static_assert(sizeof base_letters == last_letter - first_letter + 2);
-
 bool is_between(char32_t code, char32_t first, char32_t last) noexcept {
   return code >= first && code <= last;
 }
@@ -104,7 +93,7 @@ std::vector<std::u32string_view> split_words(std::u32string_view text) {
 }
 
 bool is_readable(char32_t code) noexcept {
-  return code <= last_letter || is_accent(code) || is_between(code, 0x2010, 0x2027);
+  return code < 0x80 || is_between(code, 0x2010, 0x2027);
 }
 
 bool is_whitespace(char32_t code) noexcept {
@@ -115,37 +104,12 @@ bool is_whitespace(char32_t code) noexcept {
 
 bool is_control(char32_t code) noexcept {
   const bool kept = code == '\t' || code == '\n' || code == '\r';
-  // U+00AD is the soft hyphen.
-  return (code < 0x20 && !kept) || is_between(code, 0x7F, 0x9F) || code == 0xAD;
+  return (code < 0x20 && !kept) || code == 0x7F;
 }
 
 bool is_punctuation(char32_t code) noexcept {
-  constexpr std::u32string_view latin = U"\u00a1\u00a7\u00ab\u00b6\u00b7\u00bb\u00bf";
   return is_between(code, 0x21, 0x2F) || is_between(code, 0x3A, 0x40) || is_between(code, 0x5B, 0x60) ||
-         is_between(code, 0x7B, 0x7E) || latin.find(code) != std::u32string_view::npos ||
-         is_between(code, 0x2010, 0x2027);
-}
-
-bool is_accent(char32_t code) noexcept {
-  return is_between(code, 0x300, 0x36F);
-}
-
-char32_t strip_accent(char32_t code) noexcept {
-  const char base = is_between(code, first_letter, last_letter) ? base_letters[code - first_letter] : '.';
-  return base == '.' ? code : static_cast<unsigned char>(base);
-}
-
-char32_t to_lower(char32_t code) noexcept {
-  if (is_between(code, 'A', 'Z') || (is_between(code, 0xC0, 0xDE) && code != 0xD7)) {
-    return code + 0x20;
-  }
-  if (code == 0x178) {
-    return 0xFF;
-  }
-  // In Latin Extended-A a capital is followed by its small letter.
-  const bool even = is_between(code, 0x100, 0x12F) || is_between(code, 0x132, 0x137) || is_between(code, 0x14A, 0x177);
-  const bool odd = is_between(code, 0x139, 0x148) || is_between(code, 0x179, 0x17E);
-  return (even && code % 2 == 0) || (odd && code % 2 == 1) ? code + 1 : code;
+         is_between(code, 0x7B, 0x7E) || is_between(code, 0x2010, 0x2027);
 }
 
 }  // namespace rvos_edge

@@ -1,8 +1,7 @@
 /// @file
 /// UTF-8, and the characters of an English query as BERT's normalizer treats them.
 ///
-/// Queries are English: ASCII, the letters of Latin-1 and Latin Extended-A (U+00A0 to U+017F), combining accents
-/// (U+0300 to U+036F) and typographic punctuation (U+2010 to U+2027). Queries with other characters are refused.
+/// Queries are English: ASCII and typographic punctuation (U+2010 to U+2027). Other characters are refused.
 #pragma once
 
 #include <string>
@@ -29,11 +28,5 @@ void append_utf8(std::string& bytes, char32_t code);
 [[nodiscard]] bool is_control(char32_t code) noexcept;
 /// True for punctuation, which BERT's pre-tokenizer makes a token of its own.
 [[nodiscard]] bool is_punctuation(char32_t code) noexcept;
-/// True for a combining accent.
-[[nodiscard]] bool is_accent(char32_t code) noexcept;
-/// The letter without its accent; other characters unchanged.
-[[nodiscard]] char32_t strip_accent(char32_t code) noexcept;
-/// The lower-case letter; other characters unchanged.
-[[nodiscard]] char32_t to_lower(char32_t code) noexcept;
 
 }  // namespace rvos_edge

@@ -18,7 +18,7 @@ using Ids = std::vector<std::int64_t>;
 TEST(Tokens, AreLongestPieces) {
   const Tokenizer tokenizer(parse_tokenizer(tiny::tokenizer()));
   EXPECT_EQ(tokenizer.encode(U"The red, dogs"), (Ids{2, 5, 6, 1, 8, 9, 3}));
-  EXPECT_EQ(tokenizer.encode(U"caf\u00e9 cafe\u0301"), (Ids{2, 10, 11, 10, 11, 3}));
+  EXPECT_EQ(tokenizer.encode(U"cafe\tDOG [SEP]"), (Ids{2, 10, 11, 8, 1, 1, 1, 3}));
   EXPECT_EQ(tokenizer.encode(U"dogsx"), (Ids{2, 1, 3}));
   EXPECT_EQ(tokenizer.encode(U""), (Ids{2, 3}));
   EXPECT_EQ(tokenizer.encode(std::u32string(101, U'a')), (Ids{2, 1, 3}));
@@ -39,6 +39,9 @@ TEST(Tokens, SayWhatIsNotRead) {
   EXPECT_EQ(message(), "its pre-tokenizer 'Whitespace' is not supported, use BertPreTokenizer");
   document["normalizer"]["type"] = "NFKC";
   EXPECT_EQ(message(), "its normalizer 'NFKC' is not supported, use BertNormalizer");
+  document = tiny::Json::parse(tiny::tokenizer());
+  document["added_tokens"] = tiny::Json::parse(R"([{"content": "blue", "id": 4, "special": false}])");
+  EXPECT_EQ(message(), "it has added tokens, which are not supported");
   document = tiny::Json::array();
   EXPECT_EQ(message(), "it is not a JSON object");
   for (int i = 0; i < 1000; ++i) {
@@ -63,14 +66,14 @@ TEST(Utf8, ReplacesInvalidBytes) {
 
 TEST(Queries, AreNormalisedOrRefused) {
   EXPECT_EQ(check_queries({" the \t red\u3000ball\n"}), std::vector<std::string>{"the red ball"});
-  EXPECT_EQ(check_queries({"the caf\u00e9\u2019s dog"}), std::vector<std::string>{"the caf\u00e9\u2019s dog"});
+  EXPECT_EQ(check_queries({"the man\u2019s dog"}), std::vector<std::string>{"the man\u2019s dog"});
   const auto refused = [](const char* text, const std::vector<std::string>& queries) {
     expect_refused(ErrorCode::bad_query, text, [&] { static_cast<void>(check_queries(queries)); });
   };
   refused("there is no query; give at least one", {});
   refused("query 2 is empty; describe an object", {"a", " "});
   refused("has a word of 101 characters and at most 100 are read; shorten it.", {std::string(101, 'x')});
-  refused("query 1 has the character U+FFFD; write it in English, in Latin letters.", {"a \xff dog"});
+  refused("query 1 has the character U+FFFD; write it in English, in plain Latin letters.", {"a \xff dog"});
   refused("query 1 has the character U+72D7", {"the \u72d7"});
 }
 

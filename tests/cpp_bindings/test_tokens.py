@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import unicodedata
 from collections.abc import Sequence
@@ -17,17 +16,11 @@ from rvos_edge.errors import UserError
 from rvos_edge.text import check_queries
 
 TOKENIZER = shipped_bundle() / "tokenizer.json"
-READABLE = [chr(code) for code in (*range(0x180), *range(0x300, 0x370), *range(0x2010, 0x2028))]
-"""All characters of a query that C++ reads: Latin letters, their accents, typographic punctuation."""
-WORDS = ["the", "a", "dog", "on", "left", "red", "ball", "unaffable", "skateboarding", "Caf\u00e9", "na\u00efve"]
+READABLE = [chr(code) for code in (*range(0x80), *range(0x2010, 0x2028))]
+"""All characters of a query that C++ reads: ASCII and typographic punctuation."""
+WORDS = ["the", "a", "dog", "on", "left", "red", "ball", "unaffable", "skateboarding", "Cafe", "naive"]
 PIECES = [
-    *"\u00e9\u00fc\u00df\u0130\u0141\u0153\u0178\u017f\u0301",
-    "e\u0301",
-    "a\u0323\u0302",
-    *"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\u00a1\u00ab\u2014\u201c\u2026",
-    "[MASK]",
-    "[CLS]",
-    " [SEP] ",
+    *"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\u2014\u201c\u2026",
     "[mask]",
     "##ing",
     "don't",
@@ -86,21 +79,6 @@ def test_every_readable_character(probe: Probe, tmp_path: Path, lowercase: bool)
     compare(probe, tmp_path / "tokenizer.json", [f"a{char}b" for char in READABLE])
 
 
-def test_added_tokens(probe: Probe, tmp_path: Path) -> None:
-    document = json.loads(TOKENIZER.read_text(encoding="utf-8"))
-    extra = {"single_word": False, "lstrip": True, "rstrip": True, "normalized": False, "special": True}
-    size, blue = len(document["model"]["vocab"]), document["model"]["vocab"]["blue"]
-    document["added_tokens"] += [
-        {"id": size, "content": "<a>", **extra},
-        {"id": size + 1, "content": "<a><b>", **extra, "rstrip": False},
-        {"id": blue, "content": "blue", **extra, "normalized": True, "special": False, "lstrip": False},
-    ]
-    path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(document), encoding="utf-8")
-    texts = ["the  <a>  dog", "<a><b>", "x<a><a> <b>", "BLUE bluebird", "a blue  <a> blue", "<a", " <a><b> [MASK]"]
-    compare(probe, path, texts)
-
-
 @pytest.mark.parametrize(
     "query",
     [
@@ -124,7 +102,9 @@ def test_the_same_queries_are_taken(probe: Probe, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["the \u72d7", "\u0441\u043e\u0431\u0430\u043a\u0430", "a dog \U0001f436", "a\u200bb"], ids=ascii
+    "query",
+    ["the \u72d7", "\u0441\u043e\u0431\u0430\u043a\u0430", "a dog \U0001f436", "a\u200bb", "the caf\u00e9"],
+    ids=ascii,
 )
 def test_other_scripts_are_refused(probe: Probe, query: str) -> None:
     (found,) = probe.lines("queries", data=hexadecimal([query]))

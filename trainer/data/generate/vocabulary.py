@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,9 +13,7 @@ import yaml
 from rvos_edge import nouns as _nouns
 from rvos_edge.nouns import load_nouns
 
-_FACTS: dict[str, Any] = yaml.safe_load(
-    files("rvos_edge.trainer.data.generate").joinpath("words.yaml").read_text("utf-8")
-)
+_FACTS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
 
 COCO_CATEGORIES: tuple[str, ...] = tuple(_FACTS["coco"])
 PLURAL_ONLY, ANIMALS, VEHICLES, MOUNTS, CARRIED, _MOVES, _NEVER_ABSENT, _STOP = (

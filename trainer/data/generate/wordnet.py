@@ -26,9 +26,7 @@ from torchvision.models import resnet
 from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 
-_LISTS: dict[str, Any] = yaml.safe_load(
-    files("rvos_edge.trainer.data.generate").joinpath("wordnet.yaml").read_text("utf-8")
-)
+_LISTS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("wordnet.yaml").read_text(encoding="utf-8"))
 _CLASSES: dict[str, str] = _LISTS["classes"]
 
 
