@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 from torch.utils.tensorboard import SummaryWriter
+
+from rvos_edge.trainer.progress import progress_bar
 
 
 class TrainingReport:
@@ -29,16 +30,7 @@ class TrainingReport:
         self.name, self.console, self.total, self.every = name, console, total, every
         self._folder, self._start = folder, start
         self._events: Any = None
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal or "CI" in os.environ,
-        )
+        self._bar = progress_bar(console, TextColumn("loss {task.fields[loss]}"))
         self._task = self._bar.add_task(name, total=total, completed=start, loss="")
 
     def __enter__(self) -> TrainingReport:

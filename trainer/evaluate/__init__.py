@@ -15,17 +15,19 @@ from rvos_edge.atomic import write_output
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_inputs, check_outputs
 from rvos_edge.streaming.ledger import Ledger
-from rvos_edge.trainer.card import card_facts, write_card
+from rvos_edge.trainer.card import card_facts
 from rvos_edge.trainer.evaluate.attributes import attribute_table, find_attributes
 from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
 from rvos_edge.trainer.evaluate.masks import MaskFolder
 from rvos_edge.trainer.evaluate.model import PresencePredictor, model_hash, open_predictor
+from rvos_edge.trainer.evaluate.model_card import write_card
 from rvos_edge.trainer.evaluate.scorers import Metrics
-from rvos_edge.trainer.evaluate.show import progress_bar, show
 from rvos_edge.trainer.evaluate.swap import evaluate_swap
 from rvos_edge.trainer.evaluate.synthetic import evaluate_synthetic
+from rvos_edge.trainer.evaluate.tables import show
 from rvos_edge.trainer.evaluate.video import PROTOCOLS, Rules, evaluate_clips
 from rvos_edge.trainer.evaluate.words import evaluate_words
+from rvos_edge.trainer.progress import progress_bar
 
 DATASETS = (*SOURCES, "synthetic", "swap", "words", "all")
 

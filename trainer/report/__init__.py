@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from rvos_edge.atomic import new_directory
@@ -20,6 +18,7 @@ from rvos_edge.outputs import check_outputs
 from rvos_edge.trainer.data.readers.base import ReferringClips
 from rvos_edge.trainer.evaluate.data import open_clips
 from rvos_edge.trainer.evaluate.model import open_predictor
+from rvos_edge.trainer.progress import progress_bar
 from rvos_edge.trainer.report import plots
 from rvos_edge.trainer.report.page import MOST_COLUMNS, render_page
 from rvos_edge.trainer.report.record import Recording, record
@@ -109,12 +108,10 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
 
 
 def _record(run: ReportRun, clips: ReferringClips, every: int, console: Console) -> Recording:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     checkpoint, bundle = (None, run.path) if run.is_bundle else (run.path, None)
-    hidden = not console.is_terminal or "CI" in os.environ
     with (
         open_predictor(checkpoint, bundle, backend="onnxruntime") as predictor,
-        Progress(*columns, console=console, disable=hidden) as progress,
+        progress_bar(console) as progress,
     ):
         task = progress.add_task(run.name, total=sum(len(clips.frames(video)) for video in clips.videos))
         return record(run, predictor, clips, every=every, on_frame=lambda: progress.advance(task))

@@ -19,10 +19,11 @@ from rvos_edge.bundle import Bundle
 from rvos_edge.cli import app
 from rvos_edge.errors import UserError
 from rvos_edge.trainer import evaluate as module
-from rvos_edge.trainer.card import card_facts, write_card
+from rvos_edge.trainer.card import card_facts
 from rvos_edge.trainer.checkpoint import Checkpoint, save_checkpoint
 from rvos_edge.trainer.evaluate import EvalOptions, evaluate
 from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
+from rvos_edge.trainer.evaluate.model_card import write_card
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import model_config
 
@@ -201,9 +202,9 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
 _REGIONS = {
     "split": "val",
     "every": 1,
+    "protocol": "unsupervised",
     "videos": {},
-    "j": 0.5,
-    "f": 0.5,
+    **dict.fromkeys(("j", "j_recall", "j_decay", "f", "f_recall", "f_decay"), 0.5),
     "shuffled_j": None,
     "shuffled_foreground": None,
     "absent_foreground": None,
@@ -220,8 +221,8 @@ def test_the_card_tells_what_was_learnt_of_words_and_of_presence(bundle: Path) -
     head = {"samples": 64, "presence": said, "history": [trained]}
     write_card(bundle, {"words": words, "davis16": _REGIONS}, head)
     page = (bundle / "README.md").read_text()
-    assert "30 there, 20 not | 61.0 | 90.0 | 4.0 | 88.0 | 15.0 |" in page
-    assert "3 there, 0 not | 50.0 | - | - | - | - |" in page
+    assert "30 there, 20 not | 61.0 | 10.0 | 90.0 | 4.0 | 88.0 | 15.0 |" in page
+    assert "3 there, 0 not | 50.0 | 10.0 | - | - | - | - |" in page
     assert "12 pairs in one picture" in page
     assert "then the presence head, alone: 64 frames" in page
     assert "those of the table are not new to it" in page
