@@ -35,12 +35,7 @@ _BEST = ' class="best"'
 
 
 def render_page(table: Mapping[str, Any], figures: Sequence[Figure]) -> str:
-    """The page of a report.
-
-    Args:
-        table: Content of ``report.json``: ``command``, ``data`` and ``runs``.
-        figures: Figures in the order of the page.
-    """
+    """The page of a report, of the content of ``report.json`` and the figures in their order."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -49,8 +44,7 @@ def render_page(table: Mapping[str, Any], figures: Sequence[Figure]) -> str:
         "<h1>Report</h1>",
         f"<p>{escape(_data(table['data']))}</p>",
         "<h2>Runs</h2>",
-        *_runs(table["runs"]),
-        *_by_video(table),
+        *_tables(table),
         "<h2>Commands</h2>",
         *_commands(table),
     ]
@@ -69,34 +63,30 @@ def _data(data: Mapping[str, Any]) -> str:
     )
 
 
-def _runs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    rows = [
-        f"<tr>{_words(run['name'])}{_words(run['network'])}{_words(run['trained'])}"
-        f"<td>{_percent(run['j'])}</td><td>{_percent(run['f'])}</td></tr>"
-        for run in runs
-    ]
-    heads = '<tr><th>run</th><td class="words">network</td><td class="words">trained</td><th>J</th><th>F</th></tr>'
-    return ['<div class="scroll"><table>', heads, *rows, "</table></div>"]
+def _tables(table: Mapping[str, Any]) -> list[str]:
+    runs, videos = table["runs"], list(table["data"]["videos"])
+    rows = [(run["name"], run["network"], run["trained"], run["j"], run["f"]) for run in runs]
+    lines = _table(("run", "network", "trained", "J", "F"), rows)
+    if len(videos) > MOST_COLUMNS:
+        return [*lines, '<p class="note">The results of each video are in report.json.</p>']
+    for key, caption in (("j", "J, region similarity, in %"), ("f", "F, boundary accuracy, in %")):
+        shares = [(run["name"], *(run["videos"][video][key] for video in videos), run[key]) for run in runs]
+        lines += _table(("run", *videos, "mean"), shares, caption)
+    return lines
 
 
-def _by_video(table: Mapping[str, Any]) -> list[str]:
-    if len(table["data"]["videos"]) > MOST_COLUMNS:
-        return ['<p class="note">The results of each video are in report.json.</p>']
-    j = _figures_table(table["runs"], "j", "J, region similarity, in %")
-    return j + _figures_table(table["runs"], "f", "F, boundary accuracy, in %")
-
-
-def _figures_table(runs: Sequence[Mapping[str, Any]], measure: str, caption: str) -> list[str]:
-    """A table with a row per run and a column per video; the best of a column is bold where runs are compared."""
-    videos = list(runs[0]["videos"])
-    columns = [[run["videos"][video][measure] for run in runs] for video in videos] + [[run[measure] for run in runs]]
-    lines = [f'<div class="scroll"><table><caption>{escape(caption)}</caption><tr><th>run</th>']
-    lines += [f"<th>{escape(head)}</th>" for head in (*videos, "mean")]
-    for number, run in enumerate(runs):
-        lines.append(f"</tr><tr>{_words(run['name'])}")
-        for column in columns:
-            best = len(runs) > 1 and _percent(column[number]) == _percent(max(column))
-            lines.append(f"<td{_BEST if best else ''}>{_percent(column[number])}</td>")
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> list[str]:
+    """Texts stand left, shares right and in percent, the best of a column bold where there are several rows."""
+    lines = [f'<div class="scroll"><table><caption>{escape(caption)}</caption><tr>']
+    lines += [f"<th>{escape(head)}</th>" for head in heads]
+    for row in rows:
+        lines.append("</tr><tr>")
+        for column, value in enumerate(row):
+            if isinstance(value, str):
+                lines.append(f'<td class="words">{escape(value)}</td>')
+            else:
+                best = len(rows) > 1 and _percent(value) == _percent(max(other[column] for other in rows))
+                lines.append(f"<td{_BEST if best else ''}>{_percent(value)}</td>")
     return [*lines, "</tr></table></div>"]
 
 
@@ -120,10 +110,6 @@ def _figure(figure: Figure) -> list[str]:
         image = f'<a href="{escape(file)}"><img src="{escape(file)}" alt="{escape(shows)}" loading="lazy"></a>'
         lines.append(f"<figure>{image}<figcaption>{escape(shows)}</figcaption></figure>")
     return lines
-
-
-def _words(text: str) -> str:
-    return f'<td class="words">{escape(text)}</td>'
 
 
 def _percent(value: float) -> str:

@@ -22,7 +22,7 @@ from rvos_edge.trainer.report.choose import (
     stillest,
 )
 from rvos_edge.trainer.report.curves import draw_losses, read_losses
-from rvos_edge.trainer.report.grid import Caption, Cell, GridRow, at_drawn_size, draw_grid
+from rvos_edge.trainer.report.grid import Cell, GridRow, at_drawn_size, draw_grid
 from rvos_edge.trainer.report.record import Recording
 from rvos_edge.trainer.report.runs import FULL, ROLES, STATIC, ReportRun, Role, differences
 
@@ -76,7 +76,7 @@ def ablation(folder: Path, recordings: Sequence[Recording], clips: ReferringClip
         return Figure(title, rule, notes=notes)
     rows = [
         GridRow(
-            [_caption(clips, example)],
+            _caption(clips, example),
             [*_given(clips, example), *(_prediction(clips, example, recording) for _, recording in columns)],
         )
         for example in examples
@@ -142,7 +142,7 @@ def strips(folder: Path, recordings: Sequence[Recording], clips: ReferringClips)
         rows = []
         for together in rows_of_queries(queries, most=_STRIP_ROWS):
             captions = [
-                Caption(
+                (
                     f"{_quote(queries[query].expression)}: J {_percent(shown.of_query(video, query))}",
                     query_colours(query)[1],
                 )
@@ -153,8 +153,7 @@ def strips(folder: Path, recordings: Sequence[Recording], clips: ReferringClips)
                 frame = shown.videos[video][index]
                 picture = _drawn(clips.image(video, index), frame.masks()[together], together)
                 cells.append(Cell(picture, f"{names[index]}: J {_percent(float(frame.j[together].mean()))}"))
-            rows.append(GridRow(captions, cells))
-        rows[0] = GridRow([Caption(video, bold=True), *rows[0].captions], rows[0].cells)
+            rows.append(GridRow("" if rows else video, cells, captions))
         file = f"queries-{number:02d}.png"
         draw_grid(folder / file, rows)
         files.append((file, f"Fig. {number}. {video}"))
@@ -210,7 +209,7 @@ def _beside_motion(
         height, width = image.image.shape[:2]
         seen = np.asarray(cv2.resize(motion.image(), (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
         predictions = [_prediction(clips, example, recording) for recording in (full, static)]
-        rows.append(GridRow([_caption(clips, example)], [image, truth, Cell(seen), *predictions]))
+        rows.append(GridRow(_caption(clips, example), [image, truth, Cell(seen), *predictions]))
     draw_grid(folder / file, rows, ["image", "truth", "magnitude", "with flow", "static model"])
     return Figure(title, rule, [(file, "image, truth, magnitude image, masks with flow and without")], notes)
 
@@ -232,10 +231,10 @@ def _drawn(image: NDArray[np.uint8], masks: NDArray[np.bool_], colours: Sequence
     return draw_masks(at_drawn_size(image), small, colours=colours)
 
 
-def _caption(clips: ReferringClips, example: Example) -> Caption:
+def _caption(clips: ReferringClips, example: Example) -> str:
     query = clips.queries(example.video)[example.query].expression
     frame = clips.frames(example.video)[example.index]
-    return Caption(f"{example.video} {frame}: {_quote(query)}, {example.reason}")
+    return f"{example.video} {frame}: {_quote(query)}, {example.reason}"
 
 
 def _left_out(title: str, full: Recording | None, static: Recording | None) -> Figure:
