@@ -1,7 +1,8 @@
 """The rule for outputs: a file or folder is written where there is none, or where this program wrote the one there.
 
-Files carry a mark that costs readers nothing: a ``tEXt`` chunk in a PNG, a ``free`` box at the end of an mp4,
-and the keys of a JSON document. A folder is known by all of its files.
+Files carry a mark that costs readers nothing: a ``tEXt`` chunk in a PNG, a ``free`` box at the end of an mp4, an
+element ``Void`` after a Matroska, the bare name after a GIF or JPEG, and the keys of a JSON document. A folder is
+known by all of its files.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ _PNG_HEAD = len(_PNG_START) + 25
 """Bytes of the signature and the header chunk, which has to be the first."""
 _PNG_TEXT = b"tEXt" + b"Software\0rvos-edge"
 _PNG_MARK = struct.pack(">I", len(_PNG_TEXT) - 4) + _PNG_TEXT + struct.pack(">I", zlib.crc32(_PNG_TEXT))
-_MP4_MARK = struct.pack(">I", 8 + len(b"rvos-edge")) + b"free" + b"rvos-edge"
+_MARK = b"rvos-edge"
+_MARK_HEADS = {
+    **dict.fromkeys((".mp4", ".mov"), struct.pack(">I", 8 + len(_MARK)) + b"free"),
+    **dict.fromkeys((".mkv", ".webm"), bytes((0xEC, 0x80 | len(_MARK)))),
+}
+"""What stands before the mark at the end of a file, by its suffix."""
+_MARKED = frozenset({*_MARK_HEADS, ".gif", ".jpg", ".jpeg"})
 _DOCUMENTS = (
     {"frame", "timestamp", "source", "queries", "timings_ms"},  # run --json
     {"image_id", "file_name", "category_id", "text", "segmentation"},  # run --rle
@@ -147,14 +154,17 @@ def mark_png(content: bytes) -> bytes:
     return content[:_PNG_HEAD] + _PNG_MARK + content[_PNG_HEAD:]
 
 
-def mark_video(path: Path) -> None:
-    """Add the mark to a finished mp4.
+def mark_file(path: Path) -> None:
+    """Add the mark to a finished picture or video.
 
     Raises:
         OSError: It cannot be written.
     """
+    if path.suffix.lower() == ".png":
+        path.write_bytes(mark_png(path.read_bytes()))
+        return
     with path.open("ab") as file:
-        file.write(_MP4_MARK)
+        file.write(_MARK_HEADS.get(path.suffix.lower(), b"") + _MARK)
 
 
 @contextmanager
@@ -190,8 +200,8 @@ def _is_marked(path: Path) -> bool:
             return head[_PNG_HEAD:].startswith(_PNG_MARK)
         if head.startswith(YAML_MARK.encode()):
             return True
-        file.seek(max(0, path.stat().st_size - len(_MP4_MARK)))
-        if file.read() == _MP4_MARK:
+        file.seek(max(0, path.stat().st_size - len(_MARK)))
+        if file.read() == _MARK and path.suffix.lower() in _MARKED:
             return True
     return head.startswith(b"{") and any(keys <= _document(path).keys() for keys in _DOCUMENTS)
 

@@ -98,6 +98,8 @@ def _job(options: RunOptions) -> BatchJob:
         "--raw": options.raw is not None,
         "--reconnect": options.reconnect is not None,
         "a second --output": len(options.targets) > 1,
+        "--cutout": options.cutout is not None,
+        "--mask-video": options.mask_video is not None,
     }
     if asked := [option for option, given in single.items() if given]:
         raise UserError(f"{options.source} names many files, which {asked[0]} is not for; leave it out, or give one.")

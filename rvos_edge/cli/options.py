@@ -44,6 +44,8 @@ class RunOptions:
     masks: Path | None
     json: str | None
     rle: str | None
+    cutout: str | None
+    mask_video: str | None
     window: bool
     overlap: Overlap
     realtime: bool
@@ -92,7 +94,7 @@ class RunOptions:
             raise UserError(
                 f"--serve changes settings that --runtime {self.runtime} fixes when it starts; leave one of them out."
             )
-        outputs = [*self.targets, self.json, self.rle]
+        outputs = [*self.targets, self.json, self.rle, self.cutout, self.mask_video]
         if self.piped > 1:
             raise UserError("stdout can take one of --output, --json and --rle; give the others a file.")
         for name, count in Counter(outputs).items():
@@ -116,7 +118,7 @@ class RunOptions:
     @property
     def writes(self) -> bool:
         """True if a place for results was given."""
-        places = (self.output, self.masks, self.json, self.rle, self.serve)
+        places = (self.output, self.masks, self.json, self.rle, self.cutout, self.mask_video, self.serve)
         return self.window or any(place is not None for place in places)
 
     @property

@@ -23,7 +23,16 @@ from rvos_edge.streaming.keys import KeyControls
 from rvos_edge.streaming.loop import Meter, Summary, check_frames, run_stream
 from rvos_edge.streaming.overlay import OverlayView
 from rvos_edge.streaming.signals import terminate_as_interrupt
-from rvos_edge.streaming.sinks import JsonSink, MaskSink, RleSink, Sink, open_output, open_sinks
+from rvos_edge.streaming.sinks import (
+    JsonSink,
+    MaskSink,
+    RleSink,
+    Sink,
+    open_cutout,
+    open_mask_video,
+    open_output,
+    open_sinks,
+)
 from rvos_edge.streaming.sinks.network import STREAM_URL
 from rvos_edge.streaming.sinks.window import WindowSink
 from rvos_edge.streaming.sources import ASSUMED_FPS, Source, open_source, output_name, source_files
@@ -66,7 +75,8 @@ def run_single(options: RunOptions) -> None:
 def _check_outputs(options: RunOptions) -> None:
     """Refuse outputs that would replace the source, the bundle or other files, before anything is loaded."""
     inputs = [*source_files(options.source or ""), find_bundle(options.bundle)]
-    files = [file for file in (*options.targets, options.json, options.rle) if file is not None and file not in STDOUT]
+    named = (*options.targets, options.json, options.rle, options.cutout, options.mask_video)
+    files = [file for file in named if file is not None and file not in STDOUT]
     check_outputs([file for file in files if not STREAM_URL.match(file)], inputs)
     check_inputs([] if options.masks is None else [options.masks], inputs)
 
@@ -82,9 +92,14 @@ def _with_outputs(options: RunOptions, source: Source) -> RunOptions:
 
 
 def _makers(options: RunOptions, source: Source, keys: KeyControls | None) -> list[Callable[[], Sink]]:
+    fps = source.fps or ASSUMED_FPS
     makers: list[Callable[[], Sink]] = [
-        partial(open_output, target, source.fps or ASSUMED_FPS) for target in options.targets
+        partial(open_output, target, fps, sound=source.sound) for target in options.targets
     ]
+    if options.cutout is not None:
+        makers.append(partial(open_cutout, options.cutout, fps))
+    if options.mask_video is not None:
+        makers.append(partial(open_mask_video, options.mask_video, fps))
     if options.masks is not None:
         makers.append(partial(MaskSink, options.masks, overlap=options.overlap))
     if options.json is not None:
@@ -148,7 +163,7 @@ def _print_summary(summary: Summary, source: Source, options: RunOptions, consol
     for found in summary.findings:
         mean = f", mean presence {found.presence:.2f}" if presence else ""
         lines.append(f"{found.query}: found in {found.found} of {found.frames} frames{mean}")
-    outputs = (*options.targets, options.masks, options.json, options.rle)
+    outputs = (*options.targets, options.cutout, options.mask_video, options.masks, options.json, options.rle)
     if written := [hide_secrets(str(path)) for path in outputs if path is not None and path not in STDOUT]:
         lines.append(f"Wrote {', '.join(written)}.")
     elif not options.writes:

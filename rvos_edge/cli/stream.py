@@ -78,9 +78,9 @@ def run(
     output: Annotated[
         list[str] | None,
         _output(
-            help="Place of the overlay: a video (.mp4), a picture (.png, .jpg), rtmp:// or rtsp:// (by ffmpeg), "
-            "/dev/videoN (v4l2loopback), - for raw frames on stdout; repeatable. Without any output, files get a new "
-            "folder in rvos-edge-out."
+            help="Place of the overlay: a video (.mp4, .mkv, .mov, .webm, .gif), a picture (.png, .jpg), rtmp:// or "
+            "rtsp:// (by ffmpeg), /dev/videoN (v4l2loopback), - for raw frames on stdout; repeatable. Without any "
+            "output, files get a new folder in rvos-edge-out."
         ),
     ] = None,
     masks: Annotated[Path | None, _output(help="Write one indexed PNG per frame into this folder.")] = None,
@@ -89,6 +89,13 @@ def run(
         str | None,
         _output(help="Write masks as COCO run lengths here, one JSON line per query; - is stdout."),
     ] = None,
+    cutout: Annotated[
+        str | None,
+        _output(
+            help="Write what is masked on a transparent ground: a picture (.png), a video (.mov, .webm), a folder."
+        ),
+    ] = None,
+    mask_video: Annotated[str | None, _output(help="Write the masks in white on black: a video or a picture.")] = None,
     window: Annotated[bool, _output("--window", help="Show the overlay in a window.")] = False,
     serve: ServeOption = None,
     token: TokenOption = None,

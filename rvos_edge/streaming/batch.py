@@ -135,7 +135,7 @@ class FileProcessor:
             makers: list[Callable[[], Sink]] = []
             if job.output is not None:
                 video = job.output / f"{name}.mp4"
-                makers.append(lambda: VideoSink(video, source.fps or ASSUMED_FPS))
+                makers.append(lambda: VideoSink(video, source.fps or ASSUMED_FPS, sound=source.sound))
             if job.masks is not None:
                 # The folder gets its name when it is whole: no masks of an interrupted or an older run among these.
                 folder = stack.enter_context(new_directory(job.masks / name))

@@ -143,6 +143,6 @@ def test_pipes_and_devices_are_written_through(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError), new_directory(pipe):
         pass
     (tmp_path / "pipe.mp4").symlink_to(pipe)
-    with pytest.raises(UserError, match=r"pipe\.mp4 is a pipe or a device, which holds no mp4"):
+    with pytest.raises(UserError, match=r"pipe\.mp4 is a pipe or a device, which holds no video"):
         VideoSink(tmp_path / "pipe.mp4", 25)
     assert pipe.is_fifo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import cv2
@@ -16,6 +17,16 @@ from rvos_edge.streaming.sources import Frame, Tell, tell_stderr
 
 if TYPE_CHECKING:
     from rvos_edge.result import Result
+
+
+class Look(Enum):
+    """The pictures that a sink writes."""
+
+    OVERLAY = "overlay"
+    MASK = "mask"
+    """White where a query is, else black."""
+    CUTOUT = "cutout"
+    """The frame, transparent where no query is."""
 
 
 class Sink(Protocol):
@@ -143,13 +154,29 @@ def _close(sink: Sink) -> None:
         raise
 
 
+def draw_look(look: Look, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """A picture, uint8 [H,W,3] BGR, or [H,W,4] for a cut-out.
+
+    Raises:
+        ValueError: The overlay is wanted and not there.
+    """
+    if look is Look.OVERLAY:
+        if overlay is None:
+            raise ValueError("this sink needs the overlay")
+        return overlay
+    mask = np.where(result.masks.any(axis=0), np.uint8(255), np.uint8(0))
+    if look is Look.MASK:
+        return np.repeat(mask[..., None], 3, axis=2)
+    return np.dstack([frame.image, mask])
+
+
 def fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Bring a picture [H,W,3] to `size` (height, width); where the shapes differ, with black borders."""
+    """Bring a picture [H,W,C] to `size` (height, width); where the shapes differ, with black borders."""
     if image.shape[:2] == size:
         return image
     scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
     height, width = (max(1, round(extent * scale)) for extent in image.shape[:2])
-    out = np.zeros((*size, 3), np.uint8)
+    out = np.zeros((*size, image.shape[2]), np.uint8)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     out[top : top + height, left : left + width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return out

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_name, check_replaceable, mark_png, names_path
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.overlay import palette
+from rvos_edge.streaming.sinks.base import Look, draw_look
 from rvos_edge.streaming.sources import Frame
 
 if TYPE_CHECKING:
@@ -63,17 +65,17 @@ class MaskSink:
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         if self._overlap is Overlap.HIGHER:
-            self._put(self.folder / f"{frame.name}.png", label_image(result.masks))
+            self._put(self.folder / f"{frame.name}.png", indexed_png(label_image(result.masks)))
             return
         for value, mask in enumerate(result.masks, start=1):
             folder = self.folder / str(value)
             if not folder.is_dir():
                 self._made = make_folders(folder) + self._made
-            self._put(folder / f"{frame.name}.png", mask * np.uint8(min(value, 255)))
+            self._put(folder / f"{frame.name}.png", indexed_png(mask * np.uint8(min(value, 255))))
 
-    def _put(self, path: Path, labels: NDArray[np.uint8]) -> None:
+    def _put(self, path: Path, content: bytes) -> None:
         with names_path(path), new_file(path) as temporary:
-            temporary.write_bytes(indexed_png(labels))
+            temporary.write_bytes(content)
         self._written.append(path)
 
     def close(self) -> None:
@@ -85,6 +87,14 @@ class MaskSink:
             path.unlink(missing_ok=True)
         remove_folders(self._made)
         self.close()
+
+
+class CutoutSink(MaskSink):
+    """Writes one PNG per frame with an alpha channel: opaque where a query is; see ``MaskSink``."""
+
+    def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+        picture = draw_look(Look.CUTOUT, frame, result, overlay)
+        self._put(self.folder / f"{frame.name}.png", mark_png(cv2.imencode(".png", picture)[1].tobytes()))
 
 
 def label_image(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -24,6 +24,8 @@ STREAM_URL = re.compile(r"^(rtmps?|rtsps?|srt|udp)://", re.IGNORECASE)
 _CONTAINERS = {"rtmp": ["-f", "flv"], "rtsp": ["-rtsp_transport", "tcp", "-f", "rtsp"], "srt": ["-f", "mpegts"]}
 _PATIENCE = 3.0
 """Seconds that ffmpeg has to send the rest."""
+_BUFFERED = 50, 16 << 20
+"""Frames and bytes that ffmpeg may take before it is connected; beyond both they have arrived."""
 
 
 class FfmpegSink:
@@ -64,6 +66,8 @@ class FfmpegSink:
         self._closing = threading.Event()
         self._program: Program | None = None
         self._thread = threading.Thread(target=self._run, name=f"send {self._name}", daemon=True)
+        self._arrived = False
+        self._why = ""
         self.dropped = 0
         self.restarts = 0
 
@@ -114,6 +118,7 @@ class FfmpegSink:
         except OSError as error:
             return error.strerror or str(error)
         self._program = program
+        frames = size = 0
         try:
             while True:
                 with self._news:
@@ -123,15 +128,29 @@ class FfmpegSink:
                 if image is None:
                     break
                 content = np.ascontiguousarray(image).data.cast("B")
+                frames, size = frames + 1, size + len(content)
+                self._arrived |= frames > _BUFFERED[0] and size > _BUFFERED[1]
                 while content:
                     content = content[program.stdin.write(content) :]
         except OSError:  # the pipe is broken: it says why itself
             pass
-        program.end(patience=_PATIENCE if self._closing.is_set() else 0.5)
-        return hide_secrets(program.said().replace(self._url, self._name))
+        code = program.end(patience=_PATIENCE if self._closing.is_set() else 0.5)
+        self._arrived |= code == 0 and frames > 0
+        self._why = hide_secrets(program.said().replace(self._url, self._name))
+        return self._why
 
     def close(self) -> None:
-        """Send what is left, for a few seconds at most."""
+        """Send what is left, for a few seconds at most.
+
+        Raises:
+            UserError: Not one frame has arrived.
+        """
+        self._end()
+        if self._thread.ident is not None and not self._arrived:
+            why = f" ({self._why})" if self._why else ""
+            raise UserError(f"{self._name} received no frame{why}; check the address and that the server takes streams")
+
+    def _end(self) -> None:
         self._closing.set()
         if self._thread.ident is None:
             return
@@ -143,4 +162,4 @@ class FfmpegSink:
             self._thread.join(_PATIENCE)
 
     def abort(self) -> None:
-        self.close()
+        self._end()

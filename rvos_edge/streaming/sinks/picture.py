@@ -1,4 +1,4 @@
-"""The overlay of a single frame as a picture."""
+"""A single frame as a picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from rvos_edge.atomic import PendingFile
 from rvos_edge.errors import UserError
-from rvos_edge.outputs import mark_png, names_path
+from rvos_edge.outputs import mark_file, names_path
+from rvos_edge.streaming.sinks.base import Look, draw_look
 from rvos_edge.streaming.sources import Frame
 
 if TYPE_CHECKING:
@@ -21,30 +22,30 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 
 
 class PictureSink:
-    """Writes the overlay of a source with one frame as a PNG or JPEG.
+    """Writes the picture of a source with one frame as a PNG or JPEG.
 
     Args:
-        path: Ends in one of `PICTURE_SUFFIXES`.
+        path: Ends in one of `PICTURE_SUFFIXES`; a cut-out needs .png.
+        look: The picture to write.
 
     Raises:
         UserError: The path cannot be written.
     """
 
-    wants_overlay = True
-
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, look: Look = Look.OVERLAY) -> None:
+        self.wants_overlay = look is Look.OVERLAY
+        self._look = look
         self._file = PendingFile(path)
         self._written = False
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         if self._written:
-            raise UserError(f"{self._file.path} holds one frame and the source has more; write a video (.mp4).")
-        if overlay is None:
-            raise ValueError("a PictureSink needs the overlay")
-        suffix = self._file.path.suffix.lower()
-        content = cv2.imencode(suffix, overlay)[1].tobytes()
+            raise UserError(f"{self._file.path} holds one frame and the source has more; write a video, such as .mp4.")
+        picture = draw_look(self._look, frame, result, overlay)
+        content = cv2.imencode(self._file.path.suffix, picture)[1].tobytes()
         with names_path(self._file.path):
-            self._file.partial.write_bytes(mark_png(content) if suffix == ".png" else content)
+            self._file.partial.write_bytes(content)
+            mark_file(self._file.partial)
         self._written = True
 
     def close(self) -> None:

@@ -1,66 +1,111 @@
-"""Overlay videos: H.264 by PyAV where it is installed, else by an encoder of OpenCV."""
+"""Videos of overlays, masks and cut-outs, encoded by PyAV, with the sound of their source."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
+import av
+import av.filter
 import numpy as np
+from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from rvos_edge.atomic import PendingFile
 from rvos_edge.errors import UserError
-from rvos_edge.outputs import mark_video, names_path
-from rvos_edge.streaming.sinks.base import fit
-from rvos_edge.streaming.sources import Frame, quiet_opencv
+from rvos_edge.outputs import mark_file, names_path
+from rvos_edge.streaming.sinks.base import Look, draw_look, fit
+from rvos_edge.streaming.sources import Frame, Sound, Tell, tell_stderr
 
 if TYPE_CHECKING:
     from rvos_edge.result import Result
 
-_FOURCCS = ("avc1", "mp4v")  # H.264 plays everywhere, but pip's OpenCV can seldom write it
-_CLOCK = Fraction(1, 90_000)
 _KEY_SECONDS = 2
-_FRAGMENTS = {"movflags": "+hybrid_fragmented", "frag_duration": "1000000"}
-_LONGEST_REPEAT = 10.0
-"""Seconds for which OpenCV's encoder, which knows no times, repeats a picture while nothing comes."""
 _RESERVE = 32 * 2**20
 """Bytes left free on the disk: the index of the video is written last, and without it nothing can be played."""
+# While it grows the file is a series of fragments of a second, which can be played without what comes later: that is
+# all a crash or a full disk can cost. When it is closed it becomes an ordinary file.
+_FRAGMENTS = {"movflags": "+hybrid_fragmented", "frag_duration": "1000000"}
+
+
+class _Encoder(NamedTuple):
+    """An encoder of FFmpeg, its pixel format and options, and the unit of its times, seconds."""
+
+    name: str
+    pixels: str
+    options: dict[str, str]
+    clock: Fraction = Fraction(1, 90_000)
+
+
+_H264 = (
+    _Encoder("libx264", "yuv420p", {"preset": "veryfast", "crf": "20", "rc-lookahead": "10", "threads": "2"}),
+    # Where PyAV's FFmpeg was built without GPL.
+    _Encoder("libopenh264", "yuv420p", {}),
+    _Encoder("mpeg4", "yuv420p", {"b": "6000000"}, Fraction(1, 60_000)),
+)
+_VP9 = {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "30", "b": "0"}
+_ENCODERS: dict[str, tuple[_Encoder, ...]] = {
+    ".mp4": _H264,
+    ".mkv": _H264,
+    ".mov": _H264,
+    ".webm": (_Encoder("libvpx-vp9", "yuv420p", _VP9),),
+    ".gif": (_Encoder("gif", "pal8", {}, Fraction(1, 100)),),
+}
+_WITH_ALPHA: dict[str, tuple[_Encoder, ...]] = {
+    ".mov": (_Encoder("prores_ks", "yuva444p10le", {"profile": "4444"}),),
+    ".webm": (_Encoder("libvpx-vp9", "yuva420p", _VP9),),
+}
+_FORMATS = {".mkv": "matroska"}
+VIDEO_SUFFIXES = frozenset(_ENCODERS)
 
 
 class VideoSink:
-    """Writes the overlays as an mp4; the first frame fixes the size, others are fitted into it.
+    """Writes a video; the first frame fixes the size, others are fitted into it.
 
     The frames keep their times: what a model took from a camera at 5 frames per second plays as long as it took.
     When the disk is nearly full the recording ends, whole, before it is too late for that.
 
     Args:
-        path: Ends in .mp4.
+        path: Ends in .mp4, .mkv, .mov, .webm or .gif; cut-outs need .mov or .webm.
         fps: Frames per second that the source states.
+        look: The pictures to write.
+        sound: Sound of the source, which is copied for as long as the video is; None for none.
+        tell: Takes a sentence where the container cannot hold that sound.
 
     Raises:
         UserError: The path cannot be written, or its disk is full.
 
     Attributes:
-        codec: Encoder in use ("libx264", or a FourCC of OpenCV), empty before the first frame.
+        codec: Encoder in use, such as "libx264"; empty before the first frame.
     """
 
-    wants_overlay = True
-
-    def __init__(self, path: str | Path, fps: float) -> None:
-        if Path(path).suffix.lower() != ".mp4":
-            raise UserError(f"{path} must end in .mp4, the one kind of video that is written")
+    def __init__(
+        self,
+        path: str | Path,
+        fps: float,
+        *,
+        look: Look = Look.OVERLAY,
+        sound: Sound | None = None,
+        tell: Tell = tell_stderr,
+    ) -> None:
+        encoders = (_WITH_ALPHA if look is Look.CUTOUT else _ENCODERS).get(Path(path).suffix.lower())
+        if encoders is None:
+            kinds = ".mov, .webm, .png or a folder" if look is Look.CUTOUT else ", ".join(_ENCODERS)
+            raise UserError(f"{path} must end in one of the kinds that are written: {kinds}")
         if not 0 < fps <= 1000:
             raise UserError(f"{fps:g} frames per second cannot be written to {path}; choose between 1 and 1000")
+        self.wants_overlay = look is Look.OVERLAY
+        self._look, self._sound, self._tell = look, sound, tell
+        self._encoders = encoders
         self._file = PendingFile(path)
         if self._file.through:
-            raise UserError(f"{path} is a pipe or a device, which holds no mp4; give a file, or - for raw frames")
+            raise UserError(f"{path} is a pipe or a device, which holds no video; give a file, or - for raw frames")
         self._fps = fps
-        self._encoder: _Encoder | None = None
+        self._film: _Film | None = None
         self._size = (0, 0)
         self._frames = 0
         self.codec = ""
@@ -69,16 +114,15 @@ class VideoSink:
             raise UserError(f"{path} cannot be written: its disk has less than {_RESERVE >> 20} MiB left; make room")
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        if overlay is None:
-            raise ValueError("a VideoSink needs the overlay")
-        if self._encoder is None:
-            self._size = (overlay.shape[0], overlay.shape[1])
-            self._encoder = self._open_encoder()
-            self.codec = self._encoder.codec
+        picture = draw_look(self._look, frame, result, overlay)
+        if self._film is None:
+            self._size = (picture.shape[0], picture.shape[1])
+            self._film = self._open()
+            self.codec = self._film.codec
         if self._free() < _RESERVE + 32 * self._frames:  # an index entry per frame
             raise UserError(f"{self._file.path} ends after {self._frames} frames: its disk is full; make room")
         try:
-            self._encoder.write(fit(overlay, self._size), frame.timestamp)
+            self._film.write(fit(picture, self._size), frame.timestamp)
         except OSError as error:
             raise UserError(
                 f"{self._file.path} ends after {self._frames} frames: {error.strerror or error}; make room on its disk"
@@ -89,141 +133,165 @@ class VideoSink:
         with names_path(self._file.path):
             return shutil.disk_usage(self._file.partial.parent).free
 
-    def _open_encoder(self) -> _Encoder:
-        # Without PyAV, or with one that was built without this encoder.
-        with suppress(ImportError, ValueError), names_path(self._file.path):
-            return _AvEncoder(self._file.partial, self._fps, self._size)
-        for fourcc in _FOURCCS:
-            with quiet_opencv():
-                code = cv2.VideoWriter.fourcc(*fourcc)
-                writer = cv2.VideoWriter(str(self._file.partial), code, self._fps, self._size[::-1])
-            if writer.isOpened():
-                return _OpenCVEncoder(writer, fourcc, self._fps)
-            writer.release()
-        height, width = self._size
-        raise UserError(f"{self._file.path} cannot be written: this OpenCV encodes no {width}x{height} mp4 video")
+    def _open(self) -> _Film:
+        for encoder in self._encoders:
+            with suppress(ValueError), names_path(self._file.path):
+                film = _Film(self._file.partial, self._fps, self._size, encoder)
+                if self._sound is not None:
+                    self._add_sound(film, self._sound)
+                return film
+        names = " or ".join(encoder.name for encoder in self._encoders)
+        raise UserError(f"{self._file.path} cannot be written: this PyAV was built without {names}; install its wheel")
+
+    def _add_sound(self, film: _Film, sound: Sound) -> None:
+        codec = film.add_sound(sound)
+        if codec:
+            path = self._file.path
+            better = "" if path.suffix.lower() == ".mkv" else "; write an .mkv to keep it"
+            self._tell(f"{path}: the sound ({codec}) does not go into {path.suffix} and is left out{better}")
 
     def close(self) -> None:
-        if self._encoder is None:
+        if self._film is None:
             self._file.discard()
             return
-        encoder, self._encoder = self._encoder, None
+        film, self._film = self._film, None
         why = ""
         try:
-            encoder.close()
-            mark_video(self._file.partial)
+            film.close()
+            mark_file(self._file.partial)
         except OSError as error:
             why = error.strerror or str(error)
-        if not _playable(self._file.partial):  # OpenCV does not tell what goes wrong
+        if why and not _playable(self._file.partial):
             self._file.discard()
-            raise UserError(
-                f"{self._file.path} cannot be written{why and ': ' + why}; check the free space of its disk"
-            )
+            raise UserError(f"{self._file.path} cannot be written: {why}; check the free space of its disk")
         self._file.commit()
         if why:
             raise UserError(f"{self._file.path} can be played but misses its end: {why}; make room on its disk")
 
     def abort(self) -> None:
-        encoder, self._encoder = self._encoder, None
-        if encoder is not None:
+        film, self._film = self._film, None
+        if film is not None:
             with suppress(OSError):
-                encoder.close()
+                film.close()
         self._file.discard()
 
 
-class _Encoder(Protocol):
-    codec: str
+class _Film:
+    """Encodes pictures with their own times, and copies the sound beside them.
 
-    def write(self, image: NDArray[np.uint8], seconds: float) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class _AvEncoder:
-    """H.264 with the frames' own times.
-
-    While it grows the file is a series of fragments of a second, which can be played without what comes later: that is
-    all a crash or a full disk can cost. When it is closed it becomes an ordinary mp4.
+    Raises:
+        ValueError: PyAV's FFmpeg lacks the encoder.
+        OSError: The file cannot be written.
     """
 
-    codec = "libx264"
-
-    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
-        av: Any = import_module("av")  # optional
-        av.codec.Codec(self.codec, "w")
-        self._av = av
+    def __init__(self, path: Path, fps: float, size: tuple[int, int], encoder: _Encoder) -> None:
+        av.codec.Codec(encoder.name, "w")
+        self.codec = encoder.name
+        suffix = path.suffix.lower()
+        self._clock = encoder.clock
         rate = Fraction(fps).limit_denominator(1001)
-        self._step = round(1 / (rate * _CLOCK))
+        self._step = max(1, round(1 / (rate * self._clock)))
         self._last: int | None = None
         self._last_key: int | None = None
-        self._container = av.open(str(path), "w", format="mp4", options=_FRAGMENTS)
-        options = {"preset": "veryfast", "crf": "20", "rc-lookahead": "10", "threads": "2"}
-        self._stream: Any = self._container.add_stream(self.codec, rate=rate, options=options)
-        # H.264 shares colours among pairs of pixels: an odd edge is repeated.
-        self._odd = size[0] % 2, size[1] % 2
+        options = _FRAGMENTS if suffix in (".mp4", ".mov") else {}
+        self._container = _open(path, _FORMATS.get(suffix, suffix[1:]), options)
+        self._stream = self._container.add_stream(encoder.name, rate=rate, options=encoder.options)
+        # Colours are shared among pairs of pixels: an odd edge is repeated.
+        self._odd = (size[0] % 2, size[1] % 2) if "420" in encoder.pixels else (0, 0)
         self._stream.height, self._stream.width = size[0] + self._odd[0], size[1] + self._odd[1]
-        self._stream.pix_fmt = "yuv420p"
+        self._stream.pix_fmt = encoder.pixels
         context = self._stream.codec_context
-        context.time_base = _CLOCK
-        # What OpenCV and swscale use for BGR, said aloud: players guess otherwise for large pictures.
-        context.colorspace = context.color_primaries = context.color_trc = 6  # SMPTE 170M
+        context.time_base = self._clock
+        if encoder.pixels.startswith("yuv"):
+            # What swscale uses for BGR, said aloud: players guess otherwise for large pictures.
+            context.colorspace = context.color_primaries = context.color_trc = 6  # SMPTE 170M
+        self._palettes: av.filter.Graph | None = None
+        self._sound: Iterator[Any] | None = None
+        self._waiting: Any = None
+
+    def add_sound(self, sound: Sound) -> str:
+        """Copy a sound from now on; returns its codec where this container cannot hold it, else an empty string."""
+        source: Any = av.open(sound.path if "://" in sound.path else f"file:{sound.path}")
+        stream = source.streams.best("audio")
+        try:
+            copy = self._container.add_stream_from_template(stream)
+        except ValueError:
+            source.close()
+            return str(stream.codec_context.name)
+        self._sound = _moved(source, stream, copy, round(sound.start / stream.time_base))
+        return ""
 
     def write(self, image: NDArray[np.uint8], seconds: float) -> None:
         if any(self._odd):
             image = np.pad(image, ((0, self._odd[0]), (0, self._odd[1]), (0, 0)), mode="edge")
-        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
-        now = round(seconds / _CLOCK)
+        kind = "bgra" if image.shape[2] == 4 else "bgr24"
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=kind)
+        now = round(seconds / self._clock)
         self._last = now if self._last is None else max(now, self._last + 1)
-        frame.pts, frame.time_base, frame.duration = self._last, _CLOCK, self._step
+        frame.pts, frame.time_base = self._last, self._clock
+        frame.duration = self._step
         # By time and not by number: of a camera's 30 frames per second a model may take two.
-        if self._last_key is None or (self._last - self._last_key) * _CLOCK >= _KEY_SECONDS:
-            frame.pict_type, self._last_key = self._av.video.frame.PictureType.I, self._last
+        if self._last_key is None or (self._last - self._last_key) * self._clock >= _KEY_SECONDS:
+            frame.pict_type, self._last_key = PictureType.I, self._last
+        if self._stream.pix_fmt == "pal8":
+            frame = self._with_palette(frame)
         self._container.mux(self._stream.encode(frame))
+        self._copy_sound(float(self._last * self._clock))
+
+    def _with_palette(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The frame in 256 colours of its own."""
+        if self._palettes is None:
+            graph = self._palettes = av.filter.Graph()
+            source = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=self._clock
+            )
+            split, made = graph.add("split"), graph.add("palettegen", "stats_mode=single")
+            used, sink = graph.add("paletteuse", "new=1"), graph.add("buffersink")
+            source.link_to(split)
+            split.link_to(made, 0, 0)
+            split.link_to(used, 1, 0)
+            made.link_to(used, 0, 1)
+            used.link_to(sink)
+            graph.configure()
+        self._palettes.vpush(frame)
+        return self._palettes.vpull()
+
+    def _copy_sound(self, until: float) -> None:
+        while self._sound is not None:
+            packet = self._waiting or next(self._sound, None)
+            self._waiting = None
+            if packet is None:
+                self._sound = None
+            elif packet.pts * packet.time_base > until:
+                self._waiting = packet
+                return
+            else:
+                self._container.mux(packet)
 
     def close(self) -> None:
         try:
             if self._last is not None:
                 self._container.mux(self._stream.encode(None))
+                self._copy_sound(float((self._last + self._step) * self._clock))
         finally:
             self._container.close()
 
 
-class _OpenCVEncoder:
-    """Encodes a constant frame rate with OpenCV: a picture is repeated until the next one is due."""
+def _open(path: Path, kind: str, options: dict[str, str]) -> Any:
+    return av.open(f"file:{path}", "w", format=kind, options=options)
 
-    def __init__(self, writer: cv2.VideoWriter, codec: str, fps: float) -> None:
-        self.codec = codec
-        self._writer = writer
-        self._fps = fps
-        self._written = 0
-        self._skipped = 0.0
-        self._start: float | None = None
-        self._last: NDArray[np.uint8] | None = None
 
-    def write(self, image: NDArray[np.uint8], seconds: float) -> None:
-        self._start = seconds if self._start is None else self._start
-        due = (seconds - self._start - self._skipped) * self._fps - self._written
-        if due > _LONGEST_REPEAT * self._fps:
-            self._skipped += due / self._fps - _LONGEST_REPEAT
-            due = _LONGEST_REPEAT * self._fps
-        for _ in range(round(due) if self._last is not None else 0):
-            self._put(self._last)
-        self._put(image)
-        self._last = image
-
-    def _put(self, image: NDArray[np.uint8] | None) -> None:
-        if image is not None:
-            with quiet_opencv():
-                self._writer.write(image)
-            self._written += 1
-
-    def close(self) -> None:
-        self._writer.release()
+def _moved(source: Any, stream: Any, copy: Any, start: int) -> Iterator[Any]:
+    """Packets of a sound for another container, with times that begin where the video does."""
+    with source, suppress(av.FFmpegError):  # a damaged end is silence
+        for packet in source.demux(stream):
+            if packet.dts is not None and packet.pts is not None and packet.pts >= start:
+                packet.pts, packet.dts = packet.pts - start, packet.dts - start
+                packet.stream = copy
+                yield packet
 
 
 def _playable(path: Path) -> bool:
-    with quiet_opencv():
-        capture = cv2.VideoCapture(str(path))
-        ok, _ = capture.read()
-    capture.release()
-    return bool(ok)
+    with suppress(OSError, ValueError), av.open(f"file:{path}") as container:
+        return next(container.decode(video=0), None) is not None
+    return False

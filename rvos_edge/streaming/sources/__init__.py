@@ -16,6 +16,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_name
 from rvos_edge.streaming.sources.base import (
     Frame,
+    Sound,
     Source,
     SourceOptions,
     Tell,
@@ -37,7 +38,7 @@ from rvos_edge.streaming.sources.live import LiveCapture, LiveSource, Realtime
 from rvos_edge.streaming.sources.raw import RawFrames, open_stdin
 from rvos_edge.streaming.sources.raw_format import ASSUMED_FPS, RawFormat
 from rvos_edge.streaming.sources.synthetic import SYNTHETIC_FPS, SYNTHETIC_SIZE, SyntheticSource, open_synthetic
-from rvos_edge.streaming.sources.video import Sound, VideoFile
+from rvos_edge.streaming.sources.video import VideoFile
 
 __all__ = [
     "ASSUMED_FPS",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -55,6 +55,18 @@ class Frame:
     captured: float
 
 
+class Sound(NamedTuple):
+    """The sound that belongs to a video.
+
+    Attributes:
+        path: File or URL that holds it.
+        start: Time there at which the video begins, seconds.
+    """
+
+    path: str
+    start: float
+
+
 class Source(ABC):
     """An iterable of frames and a context manager; iterate it once.
 
@@ -65,6 +77,7 @@ class Source(ABC):
         length: Number of frames as the source states it, None if unknown or endless.
         dropped: Live frames that were replaced by a newer one before they were taken.
         reconnects: Times that a live source was lost and came back.
+        sound: The sound of a video file, None where there is none.
     """
 
     live: bool = False
@@ -75,6 +88,7 @@ class Source(ABC):
         self.length = length
         self.dropped = 0
         self.reconnects = 0
+        self.sound: Sound | None = None
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...

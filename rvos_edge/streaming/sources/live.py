@@ -209,6 +209,7 @@ class Realtime(LiveSource):
 
     def __init__(self, source: Source, *, paced: bool = True) -> None:
         super().__init__(name=source.name, fps=source.fps)
+        self.sound = source.sound
         self._source = source
         self._paced = paced
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import av.filter
@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.sources.base import Frame, Source, Tell, tell_stderr
+from rvos_edge.streaming.sources.base import Frame, Sound, Source, Tell, tell_stderr
 from rvos_edge.streaming.sources.raw_format import ASSUMED_FPS
 
 _FAILED_READS = 1000
@@ -28,18 +28,6 @@ _COLOURS = {1: _BT709, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
 """AVColorSpace of a frame -> swscale's matrix; where the file names none, large pictures are BT.709."""
 
 _REMEDY = "check that it is complete, or convert it to an mp4 with H.264."
-
-
-class Sound(NamedTuple):
-    """The sound that belongs to a video.
-
-    Attributes:
-        path: File that holds it.
-        start: Time in the file at which the video begins, seconds.
-    """
-
-    path: str
-    start: float
 
 
 class VideoFile(Source):
@@ -59,7 +47,6 @@ class VideoFile(Source):
 
     Attributes:
         size: Height and width of the first frame.
-        sound: The sound of the file, None without.
 
     Raises:
         UserError: Nothing can be decoded, or the frames are too large.

@@ -319,8 +319,19 @@ def test_network_that_hangs_slows_nothing_and_can_be_closed(fake_ffmpeg: Path, m
     wait_until(lambda: (fake_ffmpeg / "arguments").exists())
     sink.write(make_frame(), make_result(), big)
     assert sink.dropped >= 40
-    sink.close()
+    with pytest.raises(UserError, match=r"rtmp://host/\*\*\* received no frame"):
+        sink.close()
     assert not sink._thread.is_alive()
+
+
+def test_a_stream_that_never_received_a_frame_is_an_error(fake_ffmpeg: Path) -> None:
+    (fake_ffmpeg / "away").touch()
+    told: list[str] = []
+    sink = FfmpegSink("rtmp://host/live", 30, backoff=(60.0, 60.0), tell=told.append)
+    send(sink, 1)
+    wait_until(lambda: told)
+    with pytest.raises(UserError, match=r"received no frame \(rtmp://host/\*\*\*: Connection refused\)"):
+        sink.close()
 
 
 def test_network_without_ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_kind_of_path_is_checked(tmp_path: Path) -> None:
 
 
 def test_several_sinks_or_none(tmp_path: Path) -> None:
-    makers = [lambda: JsonSink(tmp_path / "new" / "out.jsonl"), lambda: VideoSink(tmp_path / "out.gif", 25)]
+    makers = [lambda: JsonSink(tmp_path / "new" / "out.jsonl"), lambda: VideoSink(tmp_path / "out.avi", 25)]
     with pytest.raises(UserError, match="must end in"), open_sinks(makers):
         pass
     assert files(tmp_path) == []
