@@ -23,10 +23,13 @@ from rvos_edge.queries import read_queries
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.loop import run_stream
 from rvos_edge.streaming.sinks import JsonSink, MaskSink, RleSink, Sink, VideoSink, open_sinks
-from rvos_edge.streaming.sources import ASSUMED_FPS, IMAGE_SUFFIXES, natural_order, open_source
-
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
+from rvos_edge.streaming.sources import (
+    ASSUMED_FPS,
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    glob_files,
+    natural_order,
+    open_source,
 )
 
 
@@ -178,7 +181,7 @@ def find_files(spec: str) -> list[Path] | None:
         return _sorted(found) or None
     if path.exists() or not glob.has_magic(spec):
         return None
-    matches = [Path(match) for match in glob.glob(spec, recursive=True)]
+    matches = glob_files(spec)
     images = [match for match in matches if _is_image(match)]
     videos = [match for match in matches if _is_video(match)]
     if images and videos:

@@ -27,7 +27,9 @@ from rvos_edge.streaming.sources.base import (
 from rvos_edge.streaming.sources.cameras import open_camera, open_csi, open_url
 from rvos_edge.streaming.sources.files import (
     IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
     ImageFiles,
+    glob_files,
     open_file,
     open_folder,
     open_glob,
@@ -45,6 +47,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "SYNTHETIC_FPS",
     "SYNTHETIC_SIZE",
+    "VIDEO_SUFFIXES",
     "Frame",
     "ImageFiles",
     "LiveCapture",
@@ -58,6 +61,7 @@ __all__ = [
     "SyntheticSource",
     "Tell",
     "VideoFile",
+    "glob_files",
     "natural_order",
     "open_source",
     "output_name",

@@ -27,6 +27,10 @@ from rvos_edge.streaming.sources.base import (
 from rvos_edge.streaming.sources.raw_format import ASSUMED_FPS
 from rvos_edge.streaming.sources.video import VideoFile
 
+VIDEO_SUFFIXES = frozenset(
+    """.3gp .avi .dv .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ts .vob .webm .wmv""".split()  # noqa: SIM905
+)
+_OTHER_PICTURES = frozenset({".avif", ".heic", ".tif", ".tiff"})
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 
@@ -49,6 +53,30 @@ class ImageFiles(Source):
             yield Frame(image, index, index / ASSUMED_FPS, name, time.perf_counter())
 
 
+class AnimatedWebp(Source):
+    """The frames of an animated WebP, which FFmpeg cannot decode.
+
+    Raises:
+        UserError: OpenCV cannot either (before 4.11), or the file is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not hasattr(cv2, "imreadanimation"):
+            raise UserError(f"{path} is an animated WebP, which this OpenCV cannot read; install a newer one, or a GIF")
+        with quiet_opencv():
+            done, animation = cv2.imreadanimation(str(path))
+        if not done:
+            raise UserError(f"{path} cannot be read as an image; remove it or write it again")
+        seconds = [milliseconds / 1000 for milliseconds in animation.durations]
+        self._frames, self._starts = animation.frames, np.cumsum([0.0, *seconds])[:-1].tolist()
+        fps = len(seconds) / sum(seconds) if sum(seconds) > 0 else None
+        super().__init__(name=path.name, fps=fps, length=len(seconds))
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, (image, start) in enumerate(zip(self._frames, self._starts, strict=True)):
+            yield Frame(bgr(image[..., :3]), index, start, f"{index:05d}", time.perf_counter())
+
+
 def open_folder(spec: str, options: SourceOptions) -> Source | None:
     """Open a folder of images; None for other names."""
     folder = Path(spec)
@@ -57,6 +85,10 @@ def open_folder(spec: str, options: SourceOptions) -> Source | None:
     paths = [path for path in folder.iterdir() if _is_image(path)]
     if not paths:
         raise UserError(f"{spec} holds no images (jpg, png, bmp, webp); give a folder of frames or a video file")
+    left = [path.name for path in folder.iterdir() if path.suffix.lower() in (VIDEO_SUFFIXES | _OTHER_PICTURES)]
+    if left:
+        names = ", ".join(sorted(left, key=natural_order)[:3])
+        options.tell(f"{spec}: its pictures are one clip; {len(left)} other files are left out, such as {names}")
     return ImageFiles(sorted(paths, key=lambda path: natural_order(path.name)), name=spec)
 
 
@@ -66,7 +98,12 @@ def open_file(spec: str, options: SourceOptions) -> Source | None:
     if not path.is_file():
         return None
     if _is_image(path):
-        return ImageFiles([path], name=path.name)
+        with path.open("rb") as file:
+            head = file.read(4096)
+        if head.startswith(b"RIFF") and head[12:16] == b"VP8X" and head[20] & 2:
+            return AnimatedWebp(path)
+        if b"acTL" not in head.partition(b"IDAT")[0]:
+            return ImageFiles([path], name=path.name)
     return VideoFile(path, tell=options.tell)
 
 
@@ -74,17 +111,29 @@ def open_glob(spec: str, options: SourceOptions) -> Source | None:
     """Open the images that a pattern matches; None for other names."""
     if not glob.has_magic(spec):
         return None
-    paths = [path for path in map(Path, glob.glob(spec, recursive=True)) if _is_image(path)]
+    paths = [path for path in glob_files(spec) if _is_image(path)]
     if not paths:
         raise UserError(f"{spec!r} matches no images (jpg, png, bmp, webp); check the pattern")
-    return ImageFiles(sorted(paths, key=lambda path: natural_order(str(path))), name=spec)
+    return ImageFiles(paths, name=spec)
 
 
 def source_files(spec: str) -> list[Path]:
     """The files and folders on this disk that a source reads."""
     if os.path.exists(spec):
         return [Path(spec)]
-    return [Path(match) for match in glob.glob(spec, recursive=True)] if glob.has_magic(spec) else []
+    return glob_files(spec) if glob.has_magic(spec) else []
+
+
+def glob_files(spec: str) -> list[Path]:
+    """What a pattern matches, in natural order; folders that exist are named as they are, with brackets or without."""
+    parts = Path(spec).parts
+    known = max(number for number in range(len(parts)) if not number or Path(*parts[:number]).exists())
+    folder = Path(*parts[:known])
+    rest = str(Path(*parts[known:]))
+    found = glob.glob(rest, root_dir=folder, recursive=True)
+    # "clip[1]*.mp4" means the brackets where nothing else fits.
+    found = found or glob.glob(rest.replace("[", "[[]"), root_dir=folder, recursive=True)
+    return sorted((folder / name for name in found), key=lambda path: natural_order(str(path)))
 
 
 def output_name(spec: str) -> str:

@@ -6,12 +6,14 @@ import wave
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from support.clips import trim, turn, write_clip
 
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.sources import Frame, VideoFile, open_source
+from rvos_edge.streaming.sources import Frame, VideoFile, glob_files, open_source, source_files
 
 RED, GREEN, BLACK = (0, 0, 255), (0, 255, 0), (0, 0, 0)
 
@@ -172,3 +174,45 @@ def test_playlists_are_not_opened_where_formats_are_named(tmp_path: Path) -> Non
     assert len(read(tmp_path / "a.txt")) == 1
     with pytest.raises(UserError, match="holds no video"):
         VideoFile(tmp_path / "a.txt", formats="mov,mp4")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_animated_pictures_are_all_frames(tmp_path: Path, suffix: str) -> None:
+    pictures = [Image.fromarray(np.full((48, 64, 3), (40 * index, 20, 30), np.uint8)) for index in range(5)]
+    path = tmp_path / f"a{suffix}"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100, lossless=True)
+    frames = read(path)
+    assert [round(frame.image[5, 5, 2] / 40) for frame in frames] == [0, 1, 2, 3, 4]
+    assert [frame.timestamp for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=0.001)
+
+
+def test_an_old_opencv_says_that_it_cannot_read_an_animated_webp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = Image.new("RGB", (8, 8))
+    picture.save(tmp_path / "a.webp", save_all=True, append_images=[Image.new("RGB", (8, 8), "red")], duration=100)
+    monkeypatch.delattr(cv2, "imreadanimation", raising=False)
+    with pytest.raises(UserError, match=r"a\.webp is an animated WebP"):
+        open_source(str(tmp_path / "a.webp"))
+
+
+def test_brackets_in_names_are_not_patterns_where_they_are_names(tmp_path: Path) -> None:
+    folder = tmp_path / "trip [2024]"
+    folder.mkdir()
+    for name in ("shot[1].png", "shot[2].png", "shot10.png"):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    assert [path.name for path in glob_files(f"{folder}/*.png")] == ["shot10.png", "shot[1].png", "shot[2].png"]
+    assert [path.name for path in glob_files(f"{folder}/shot[*.png")] == ["shot[1].png", "shot[2].png"]
+    assert [path.name for path in glob_files(f"{folder}/shot[0-9]*.png")] == ["shot10.png"]
+    assert len(read(folder / "shot[1].png")) == len(read(folder / "shot[1]*.png")) == 1
+    assert [path.name for path in source_files(f"{folder}/shot1*")] == ["shot10.png"]
+
+
+def test_a_folder_says_what_it_leaves_out(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    write_clip(tmp_path / "clip10.mp4", [corners()])
+    write_clip(tmp_path / "clip9.mp4", [corners()])
+    told: list[str] = []
+    with open_source(str(tmp_path), tell=told.append) as source:
+        assert len(list(source)) == 1
+    assert told == [f"{tmp_path}: its pictures are one clip; 2 other files are left out, such as clip9.mp4, clip10.mp4"]
