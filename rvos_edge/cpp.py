@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from rvos_edge.adaptation import check_adapt
@@ -18,9 +17,10 @@ from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowDecision, FlowOptions
 from rvos_edge.language import warn_of
+from rvos_edge.pictures import Picture, PictureCalls, as_frame
 from rvos_edge.preprocess import threshold_logit
 from rvos_edge.presence import MIN_PRESENCE
-from rvos_edge.queries import Query, TaughtQuery, doubts, normalise
+from rvos_edge.queries import Query, TaughtQuery, as_queries, doubts, normalise
 from rvos_edge.result import Result
 
 _MODULE = "rvos_edge_cpp"
@@ -43,7 +43,7 @@ def load_runtime() -> ModuleType:
         raise UserError(f"runtime 'cpp' cannot be used: {error}") from error
 
 
-class CppSegmenter:
+class CppSegmenter(PictureCalls):
     """Segments with the C++ runtime: the same bundle and the same masks; ``step`` releases the GIL.
 
     Attributes:
@@ -76,7 +76,7 @@ class CppSegmenter:
         self.asked: tuple[Query, ...] = ()
         self._size = size
         self._threshold, self._always = threshold, min_presence == 0
-        self._cpp = cpp.Segmenter(
+        self._cpp: Any = cpp.Segmenter(
             path,
             size=size,
             device=device,
@@ -132,22 +132,23 @@ class CppSegmenter:
         """Choose if results contain the flow, from the next frame on."""
         self._cpp.set_keep_flow(keep)
 
-    def check_queries(self, queries: Sequence[Query]) -> tuple[str, ...]:
+    def check_queries(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
         """Normalise queries and check that ``set_queries`` would accept them; errors as in ``Segmenter``."""
-        found: tuple[str, ...] = self._cpp.check_queries(_as_strings(queries))
+        found: tuple[str, ...] = self._cpp.check_queries(_as_strings(as_queries(queries)))
         return found
 
-    def doubts(self, queries: Sequence[Query]) -> tuple[str, ...]:
+    def doubts(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
         """For each query the reason why it is unlikely to be understood, or an empty string; as in ``Segmenter``."""
         self.check_queries(queries)
-        return doubts(queries, self._tokenizer)
+        return doubts(as_queries(queries), self._tokenizer)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         return Tokenizer.from_file(str(self.bundle.tokenizer_path))
 
-    def set_queries(self, queries: Sequence[Query]) -> None:
-        """Set the queries from the next frame on; errors and warnings as in ``Segmenter``."""
+    def set_queries(self, queries: Query | Sequence[Query]) -> None:
+        """Set the queries, or one, from the next frame on; errors and warnings as in ``Segmenter``."""
+        queries = as_queries(queries)
         self._cpp.set_queries(_as_strings(queries))
         self.asked = normalise(queries)
         warn_of(self.doubts(queries))
@@ -160,9 +161,16 @@ class CppSegmenter:
         """Forget the video, so that the next frame is a first frame; the queries stay."""
         self._cpp.reset()
 
-    def step(self, frame: NDArray[np.uint8]) -> Result:
-        """Segment the next frame; errors as in ``Segmenter``."""
-        found = self._cpp.step(frame)
+    def close(self) -> None:
+        """Release the graphs; see ``Segmenter.close``."""
+        self._cpp = None
+
+    def step(self, frame: Picture, *, color: str | None = None) -> Result:
+        """Segment the next frame, any ``Picture``; errors as in ``Segmenter``."""
+        image = as_frame(frame, color)
+        if self._cpp is None:
+            raise UserError("the segmenter is closed; open the bundle again.")
+        found = self._cpp.step(image)
         return Result(
             found.queries,
             found.masks,
@@ -175,6 +183,7 @@ class CppSegmenter:
             _decision(found.decision),
             found.presence,
             np.ones_like(found.present) if self._always and self.bundle.manifest.has_presence else found.present,
+            image=image,
         )
 
 

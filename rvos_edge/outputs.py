@@ -1,8 +1,8 @@
 """The rule for outputs: a file or folder is written where there is none, or where this program wrote the one there.
 
 Files carry a mark that costs readers nothing: a ``tEXt`` chunk in a PNG, a ``free`` box at the end of an mp4, an
-element ``Void`` after a Matroska, the bare name after a GIF or JPEG, and the keys of a JSON document. A folder is
-known by all of its files.
+element ``Void`` after a Matroska, the bare name after a GIF or JPEG, a comment at the top of a YAML file, and the keys
+of a JSON document. A folder is known by all of its files.
 """
 
 from __future__ import annotations

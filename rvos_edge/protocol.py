@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from typing_extensions import Self
 
 from rvos_edge.bundle import Bundle
+from rvos_edge.pictures import Picture
 from rvos_edge.queries import Query
 from rvos_edge.result import Result
 
@@ -64,22 +65,22 @@ class SegmenterProtocol(Protocol):
     def set_keep_flow(self, keep: bool) -> None:
         """Choose if results contain the flow, from the next frame on."""
 
-    def check_queries(self, queries: Sequence[Query]) -> tuple[str, ...]:
+    def check_queries(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
         """Normalise queries and check that ``set_queries`` would accept them; the current queries stay.
 
         Raises:
             UserError: The errors of ``set_queries``.
         """
 
-    def doubts(self, queries: Sequence[Query]) -> tuple[str, ...]:
+    def doubts(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
         """For each query the reason why it is unlikely to be understood, in one sentence, or an empty string.
 
         Raises:
             UserError: The errors of ``set_queries``.
         """
 
-    def set_queries(self, queries: Sequence[Query]) -> None:
-        """Set the queries, sentences or taught ones, from the next frame on; the state of the video is kept.
+    def set_queries(self, queries: Query | Sequence[Query]) -> None:
+        """Set the queries, sentences or taught ones, or one, from the next frame on; the state of the video is kept.
 
         After an error the old queries stay. A query that is in doubt gives a ``QueryWarning``.
 
@@ -97,9 +98,21 @@ class SegmenterProtocol(Protocol):
     def reset(self) -> None:
         """Forget the video, so that the next frame is a first frame; the queries stay."""
 
-    def step(self, frame: NDArray[np.uint8]) -> Result:
-        """Segment the next frame, uint8 [H,W,3] BGR of any size.
+    def step(self, frame: Picture, *, color: str | None = None) -> Result:
+        """Segment the next frame: uint8 [H,W,3] BGR of any size, or another ``Picture``.
 
         Raises:
-            UserError: The frame has another dtype or shape, no queries are set, or a graph fails.
+            UserError: The frame is no picture, no queries are set, a graph fails, or the segmenter is closed.
         """
+
+    def __call__(self, picture: Picture, *, color: str | None = None) -> Result:
+        """Segment a picture by itself: the video before it is forgotten, and so is the picture afterwards."""
+
+    def close(self) -> None:
+        """Release the graphs; a frame is an error from then on."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -157,6 +157,11 @@ class _QueryFile(StrictModel):
     vectors: dict[str, str]
 
 
+def as_queries(queries: Query | Sequence[Query]) -> tuple[Query, ...]:
+    """Queries in a tuple; one may stand alone."""
+    return (queries,) if isinstance(queries, str | TaughtQuery) else tuple(queries)
+
+
 def read_queries(given: Sequence[str]) -> tuple[Query, ...]:
     """Queries of a command line: sentences, and ``@FILE`` for a taught one.
 
@@ -204,8 +209,6 @@ def check_asked(queries: Sequence[Query], encoder: TextEncoder, bundle: Bundle) 
     Raises:
         UserError: There is no query or too many, one is empty or too long, or was taught to another network.
     """
-    if isinstance(queries, str):
-        queries = check_queries(queries)  # refused
     for query in queries:
         if isinstance(query, TaughtQuery):
             _check_network(query, bundle)

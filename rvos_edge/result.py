@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowDecision
+from rvos_edge.outputs import check_replaceable, mark_file, names_path
+from rvos_edge.rle import encode_rle
 
 if TYPE_CHECKING:
     import supervision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """The masks of one frame.
+
+    Two results are equal if they find the same: times, flow and picture do not count.
 
     Attributes:
         queries: The Q queries, in the order of the first axis of the arrays.
@@ -38,6 +46,7 @@ class Result:
         present: bool [Q], the same decided with hysteresis; masks of absent queries are empty unless asked for. Where
             the bundle cannot tell, a query is present if its mask is not empty.
         adapted: bool [Q], queries whose language vectors were taught by their own masks (``adaptation``).
+        image: The frame, uint8 [H,W,3] BGR, not copied; None if unknown.
     """
 
     queries: tuple[str, ...]
@@ -52,6 +61,7 @@ class Result:
     presence: NDArray[np.float32] = None  # type: ignore[assignment]  # filled in below
     present: NDArray[np.bool_] = None  # type: ignore[assignment]
     adapted: NDArray[np.bool_] = None  # type: ignore[assignment]
+    image: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.queries)
@@ -62,19 +72,131 @@ class Result:
         if self.adapted is None:
             object.__setattr__(self, "adapted", np.zeros(count, np.bool_))
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Result):
+            return NotImplemented
+        arrays = ("masks", "margins", "scores", "presence", "present", "adapted")
+        return (self.queries, self.index) == (other.queries, other.index) and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays
+        )
+
+    def __repr__(self) -> str:
+        height, width = self.masks.shape[1:]
+        found = (
+            f"{query!r} {score:.2f} {box}" if box[2] else f"{query!r} not found"
+            for query, score, box in zip(self.queries, self.scores, self.boxes.tolist(), strict=True)
+        )
+        return f"<Result of frame {self.index}, {height}x{width}: {', '.join(found)}>"
+
+    @cached_property
+    def boxes(self) -> NDArray[np.int64]:
+        """int64 [Q,4]: x0, y0, x1, y1 in pixels, x1 and y1 exclusive; zeros for an empty mask."""
+        return mask_boxes(self.masks)
+
+    @cached_property
+    def areas(self) -> NDArray[np.int64]:
+        """int64 [Q]: pixels of each mask."""
+        return np.asarray(np.count_nonzero(self.masks, axis=(1, 2)), np.int64)
+
+    def plot(self, image: NDArray[np.uint8] | None = None, *, opacity: float = 0.5) -> NDArray[np.uint8]:
+        """Draw the masks and their queries over a copy of the frame, or of another picture of its size.
+
+        Returns:
+            uint8 [H,W,3] BGR.
+
+        Raises:
+            UserError: The result does not know its frame and none is given.
+        """
+        from rvos_edge.streaming.overlay import draw_overlay
+
+        shown = self.image if image is None else image
+        if shown is None:
+            raise UserError("this result does not know its frame; give it: result.plot(frame).")
+        return draw_overlay(shown, self, opacity=opacity)
+
+    def save(self, path: str | Path) -> None:
+        """Write what `plot` draws as a PNG or JPEG.
+
+        Raises:
+            UserError: The file has another ending, cannot be written, or is none of this program's.
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix not in PICTURE_SUFFIXES:
+            raise UserError(f"{path} must end in {', '.join(sorted(PICTURE_SUFFIXES))}; choose one of them.")
+        check_replaceable(Path(path))
+        with names_path(path), new_file(Path(path)) as temporary:
+            temporary.write_bytes(cv2.imencode(suffix, self.plot())[1].tobytes())
+            mark_file(temporary)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to what JSON takes, one line of ``run --json``.
+
+        Returns:
+            ``size`` [height, width]; ``queries``, for each ``text``, ``score``, ``presence``, ``present``, ``area`` as
+            a fraction of the frame and ``bbox`` [x0, y0, x1, y1] or None; ``timings_ms`` by stage; ``total_ms``;
+            ``flow_used``; ``flow``, the decision on it or None.
+        """
+        height, width = self.masks.shape[1:]
+        rows = zip(self.queries, self.scores, self.presence, self.present, self.areas, self.boxes.tolist(), strict=True)
+        names = ("action", "iterations", "reason", "late")
+        return {
+            "size": [height, width],
+            "queries": [
+                {
+                    "text": text,
+                    "score": rounded(score, 4),
+                    "presence": rounded(presence, 4),
+                    "present": bool(present),
+                    "area": round(int(area) / (height * width), 6),
+                    "bbox": box if area else None,
+                }
+                for text, score, presence, present, area, box in rows
+            ],
+            "timings_ms": {stage: rounded(value, 3) for stage, value in self.timings.items()},
+            "total_ms": rounded(sum(self.timings.values()), 3),
+            "flow_used": bool(self.flow_used),
+            "flow": None if self.decision is None else {name: getattr(self.decision, name) for name in names},
+        }
+
+    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
+        """Convert to annotations of COCO, one for each mask that is not empty.
+
+        Args:
+            image_id: The picture's id.
+
+        Returns:
+            Each with ``image_id``, ``category_id`` (1 for the first query), ``text``, ``segmentation`` (compressed run
+            lengths, as pycocotools takes them), ``area``, ``bbox`` [x, y, width, height], ``iscrowd`` 0 and ``score``.
+        """
+        height, width = self.masks.shape[1:]
+        return [
+            {
+                "image_id": image_id,
+                "category_id": row + 1,
+                "text": self.queries[row],
+                "segmentation": {"size": [height, width], "counts": encode_rle(self.masks[row])},
+                "area": int(self.areas[row]),
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "iscrowd": 0,
+                "score": rounded(self.scores[row], 4),
+            }
+            for row, (x0, y0, x1, y1) in enumerate(self.boxes.tolist())
+            if self.areas[row]
+        ]
+
     def to_numpy(self) -> dict[str, NDArray[Any]]:
         """Convert to arrays with one row per query.
 
         Returns:
-            ``queries`` str [Q]; ``masks`` bool [Q,H,W]; ``scores`` float32 [Q]; ``boxes`` int64 [Q,4], see
-            `mask_boxes`; ``areas`` int64 [Q], pixels.
+            ``queries`` str [Q]; ``masks`` bool [Q,H,W]; ``scores`` float32 [Q]; ``boxes`` int64 [Q,4] and ``areas``
+            int64 [Q], the attributes of these names.
         """
         return {
             "queries": np.asarray(self.queries, dtype=np.str_),
             "masks": self.masks,
             "scores": self.scores,
-            "boxes": mask_boxes(self.masks),
-            "areas": np.count_nonzero(self.masks, axis=(1, 2)).astype(np.int64),
+            "boxes": self.boxes,
+            "areas": self.areas,
         }
 
     def to_supervision(self) -> supervision.Detections:
@@ -103,6 +225,14 @@ class Result:
         )
 
 
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+
+
+def rounded(value: float | np.floating[Any], digits: int) -> float | None:
+    """A rounded number; None for NaN and infinity, which JSON lacks."""
+    return round(float(value), digits) if math.isfinite(value) else None
+
+
 def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Compute the bounding boxes of masks.
 
@@ -121,10 +251,10 @@ def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 class Overlap(str, Enum):
-    """Rule for a pixel in several masks: `HIGHER` gives it to the last query (as in DAVIS-17), `KEEP` to all."""
+    """Rule for a pixel in several masks: `KEEP` gives it to all, `HIGHER` to the last query (as in DAVIS-17)."""
 
-    HIGHER = "higher"
     KEEP = "keep"
+    HIGHER = "higher"
 
 
 def resolve_overlap(result: Result, overlap: Overlap) -> Result:

@@ -28,9 +28,19 @@ from rvos_edge.errors import UserError
 from rvos_edge.flow.constants import MAX_ITERATIONS
 from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.language import warn_of
+from rvos_edge.pictures import Picture, PictureCalls, as_frame
 from rvos_edge.preprocess import Placement, Postprocessor, Preprocessor, check_frame, fill_padding, threshold_logit
 from rvos_edge.presence import MIN_PRESENCE, PresenceFilter
-from rvos_edge.queries import Query, TaughtQuery, check_asked, doubts, labels, language_vectors, normalise
+from rvos_edge.queries import (
+    Query,
+    TaughtQuery,
+    as_queries,
+    check_asked,
+    doubts,
+    labels,
+    language_vectors,
+    normalise,
+)
 from rvos_edge.result import Result
 from rvos_edge.teaching import Features, Teacher, teach
 from rvos_edge.text import TextEncoder
@@ -39,7 +49,7 @@ _GRID = "coords_start"
 """Slot of the identity grid, from which a cold start of the flow copies its coordinates."""
 
 
-class Segmenter:
+class Segmenter(PictureCalls):
     """Segments the objects that the queries name, frame after frame of one video.
 
     Methods may be called from several threads; a lock lets one run at a time.
@@ -161,7 +171,7 @@ class Segmenter:
         with self._lock:
             self._keep_flow = keep
 
-    def check_queries(self, queries: Sequence[Query]) -> tuple[str, ...]:
+    def check_queries(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
         """Normalise queries and check that ``set_queries`` would accept them; the current queries stay.
 
         Tokenizes but does not encode, and does not wait for a frame that is being computed.
@@ -169,26 +179,29 @@ class Segmenter:
         Raises:
             UserError: The errors of ``set_queries``.
         """
+        queries = as_queries(queries)
         check_asked(queries, self._encoder, self.bundle)
         return labels(queries)
 
-    def doubts(self, queries: Sequence[Query]) -> tuple[str, ...]:
+    def doubts(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
         """For each query the reason why it is unlikely to be understood, in one sentence, or an empty string.
 
         Raises:
             UserError: The errors of ``set_queries``.
         """
+        queries = as_queries(queries)
         check_asked(queries, self._encoder, self.bundle)
         return doubts(queries, self._encoder.tokenizer)
 
-    def set_queries(self, queries: Sequence[Query]) -> None:
-        """Set the queries from the next frame on; the state of the video is kept. After an error the old queries stay.
+    def set_queries(self, queries: Query | Sequence[Query]) -> None:
+        """Set the queries, or one, from the next frame on; the state of the video is kept.
 
-        A query that is in doubt gives a ``QueryWarning``.
+        After an error the old queries stay. A query that is in doubt gives a ``QueryWarning``.
 
         Raises:
             UserError: There is no query or too many, one is empty or too long, or was taught to another network.
         """
+        queries = as_queries(queries)
         vectors = language_vectors(queries, self._encoder, self.bundle)
         normalised = labels(queries)
         warn_of(self.doubts(queries))
@@ -306,21 +319,30 @@ class Segmenter:
         with self._lock:
             self._forget()
 
-    def step(self, frame: NDArray[np.uint8]) -> Result:
+    def close(self) -> None:
+        """Release the graphs; a frame is an error from then on. What ``with`` does at its end."""
+        with self._lock:
+            self._graphs.clear()
+
+    def step(self, frame: Picture, *, color: str | None = None) -> Result:
         """Segment the next frame.
 
         Args:
-            frame: uint8 [H,W,3] BGR, of any size. A size that differs from the last frame's restarts the flow.
+            frame: uint8 [H,W,3] BGR of any size, or another ``Picture``. A size that differs from the last frame's
+                restarts the flow.
+            color: Order of the channels, "bgr" or "rgb"; None for that of its kind (``pictures.as_frame``).
 
         Raises:
-            UserError: The frame has another dtype or shape, no queries are set, or a graph fails.
+            UserError: The frame is no picture, no queries are set, a graph fails, or the segmenter is closed.
         """
-        size = check_frame(frame)
+        image = as_frame(frame, color)
         with self._lock:
+            if not self._graphs:
+                raise UserError("the segmenter is closed; open the bundle again.")
             if not self._queries:
                 raise UserError("no queries are set; call set_queries before step.")
             try:
-                return self._step(frame, size)
+                return self._step(image)
             except BaseException:
                 # An interrupted frame leaves the recurrent states inconsistent.
                 self._forget()
@@ -334,8 +356,8 @@ class Segmenter:
         if self._policy is not None:
             self._policy.reset()
 
-    def _step(self, frame: NDArray[np.uint8], size: tuple[int, int]) -> Result:
-        clock = _Clock()
+    def _step(self, frame: NDArray[np.uint8]) -> Result:
+        clock, size = _Clock(), frame.shape[:2]
         self._apply_changes()
         image = self._preprocess(frame)
         self._board.write(FRAME_INPUT, image)
@@ -381,6 +403,7 @@ class Segmenter:
             presence,
             present,
             adapted,
+            frame,
         )
 
     def _apply_changes(self) -> None:

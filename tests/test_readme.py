@@ -35,6 +35,8 @@ def test_example(
     for frame in itertools.islice(SyntheticCamera(seed=1, size=(64, 96)), 4):
         writer.write(frame.image)
     writer.release()
+    for name in "abcd":
+        cv2.imwrite(f"{name}.jpg", frame.image)
     names: dict[str, object] = {"__name__": "readme"}
     exec(compile(example, str(README), "exec"), names)
     printed = capsys.readouterr().out

@@ -83,7 +83,10 @@ def run(
             "output, files get a new folder in rvos-edge-out."
         ),
     ] = None,
-    masks: Annotated[Path | None, _output(help="Write one indexed PNG per frame into this folder.")] = None,
+    masks: Annotated[
+        Path | None,
+        _output(help="Write one indexed PNG per frame into this folder; with several queries each has a folder in it."),
+    ] = None,
     json: Annotated[str | None, _output(help="Write one JSON line per frame here; - is stdout.")] = None,
     rle: Annotated[
         str | None,
@@ -106,8 +109,8 @@ def run(
     ] = 0.2,
     overlap: Annotated[
         Overlap,
-        _mask(help="Pixels that several queries claim: the last query gets them, or all keep them."),
-    ] = Overlap.HIGHER,
+        _mask(help="Pixels that several queries claim: all keep them, or the last query gets them."),
+    ] = Overlap.KEEP,
     adapt: Annotated[
         str,
         _mask(

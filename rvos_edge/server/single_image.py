@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.queries import Query
 from rvos_edge.result import mask_boxes
+from rvos_edge.rle import encode_rle
 from rvos_edge.server.controls import MOST_QUERIES
-from rvos_edge.streaming.sinks import encode_rle, indexed_png, label_image
+from rvos_edge.streaming.sinks import indexed_png, label_image
 
 if TYPE_CHECKING:
     from rvos_edge.protocol import SegmenterProtocol

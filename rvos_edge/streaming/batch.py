@@ -66,7 +66,7 @@ class BatchJob:
     masks: Path | None = None
     json: Path | None = None
     rle: Path | None = None
-    overlap: Overlap = Overlap.HIGHER
+    overlap: Overlap = Overlap.KEEP
     frames: int | None = None
     opacity: float = 0.5
     size: tuple[int, int] | None = None

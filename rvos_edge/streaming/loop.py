@@ -216,7 +216,7 @@ def run_stream(
     needs_overlay: bool | None = None,
     opacity: float = 0.5,
     keep_partial: bool = True,
-    overlap: Overlap = Overlap.HIGHER,
+    overlap: Overlap = Overlap.KEEP,
     tell: Tell = tell_stderr,
     controls: StreamControls | None = None,
     meter: Meter | None = None,

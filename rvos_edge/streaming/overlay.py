@@ -6,20 +6,30 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 Image = NDArray[np.uint8]
 
 _FONT_OF_WEIGHT_500 = 500
 _BACKING = 0.35
 """Share of the picture that shines through behind text."""
+
+
+class Drawable(Protocol):
+    """The part of a ``Result`` that is drawn."""
+
+    @property
+    def queries(self) -> tuple[str, ...]: ...
+
+    @property
+    def masks(self) -> NDArray[np.bool_]: ...
+
+    @property
+    def scores(self) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class OverlayView:
     note: str = ""
 
 
-def draw_view(image: Image, result: Result, view: OverlayView) -> Image:
+def draw_view(image: Image, result: Drawable, view: OverlayView) -> Image:
     """The overlay of a frame as `view` has it, without the note; see `draw_overlay`."""
     return draw_overlay(image, result, opacity=view.opacity, outline=view.outline, hidden=view.hidden)
 
@@ -59,7 +69,7 @@ def draw_note(image: Image, note: str) -> Image:
 
 def draw_overlay(
     image: Image,
-    result: Result,
+    result: Drawable,
     *,
     opacity: float = 0.5,
     outline: bool = True,
@@ -181,7 +191,7 @@ def _blend_table(colour: tuple[int, int, int], opacity: float) -> NDArray[np.uin
     return np.rint(blended).astype(np.uint8)[None]
 
 
-def _draw_legend(out: Image, result: Result, hidden: frozenset[int]) -> None:
+def _draw_legend(out: Image, result: Drawable, hidden: frozenset[int]) -> None:
     height, width = out.shape[:2]
     font = _font_height(height)
     pad = max(2, font // 3)

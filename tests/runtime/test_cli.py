@@ -82,7 +82,9 @@ def test_run_writes_video_masks_and_json(tiny: Path, video: Path, out: Path) -> 
     result = run(tiny, video, *QUERIES, *outputs(out))
     assert result.exit_code == 0, result.output
     assert count_frames(out / "clip.mp4") == FRAMES
-    assert sorted(path.name for path in (out / "masks").iterdir()) == [f"{index:05d}.png" for index in range(FRAMES)]
+    names = [f"{index:05d}.png" for index in range(FRAMES)]
+    for query in ("1", "2"):
+        assert sorted(path.name for path in (out / "masks" / query).iterdir()) == names
     lines = [json.loads(line) for line in (out / "clip.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["frame"] for line in lines] == list(range(FRAMES))
     assert [query["text"] for query in lines[0]["queries"]] == ["the red ball", "a black car"]

@@ -66,7 +66,7 @@ def test_any_number_of_sinks_take_pictures_of_any_size(tiny: Path, tmp_path: Pat
     for index, size in enumerate(((96, 64), (96, 64), (50, 80), (96, 64))):
         cv2.imwrite(str(tmp_path / "in" / f"{index}.png"), cv2.resize(NOISE, size))
     out = tmp_path / "out"
-    videos = ("--output", out / "a.mp4", "--output", out / "b.mp4")
+    videos = ("--output", out / "a.mp4", "--output", out / "b.mp4", "--overlap", "higher")
     result = run(tiny, tmp_path / "in", *videos, "--rle", out / "r.jsonl", "--json", out / "o.jsonl", "--masks", out)
     assert result.exit_code == 0, result.output
     assert files(out) == ["0.png", "1.png", "2.png", "3.png", "a.mp4", "b.mp4", "o.jsonl", "r.jsonl"]

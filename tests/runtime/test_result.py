@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -38,6 +42,64 @@ def test_numpy(result: Result) -> None:
     assert arrays["queries"].tolist() == list(result.queries)
     assert arrays["masks"] is result.masks
     assert arrays["scores"] is result.scores
+
+
+def test_what_json_takes(result: Result) -> None:
+    document = json.loads(json.dumps(result.to_dict()))
+    assert document["size"] == [20, 30]
+    first, second, _ = document["queries"]
+    assert first == {
+        "text": "the dog on the left",
+        "score": 0.9,
+        "presence": 1.0,
+        "present": True,
+        "area": pytest.approx(71 / 600, abs=1e-6),
+        "bbox": [7, 4, 19, 10],
+    }
+    assert (second["present"], second["bbox"]) == (False, None)
+
+
+def test_coco_reads_its_masks(result: Result) -> None:
+    mask_utils = pytest.importorskip("pycocotools.mask", reason="needs the extra 'train'")
+    found = result.to_coco(image_id=7)
+    assert [(one["image_id"], one["category_id"], one["text"]) for one in found] == [
+        (7, 1, "the dog on the left"),
+        (7, 3, "狗"),
+    ]
+    for one in found:
+        mask = mask_utils.decode(one["segmentation"])
+        assert (mask == result.masks[one["category_id"] - 1]).all()
+        assert mask_utils.area(one["segmentation"]) == one["area"]
+        assert mask_utils.toBbox(one["segmentation"]).tolist() == one["bbox"]
+
+
+def test_short_words_for_it(result: Result) -> None:
+    assert repr(result) == (
+        "<Result of frame 0, 20x30: 'the dog on the left' 0.90 [7, 4, 19, 10], 'a cat' not found, "
+        "'狗' 0.60 [29, 19, 30, 20]>"
+    )
+
+
+def test_equal_are_those_that_find_the_same(result: Result) -> None:
+    assert result == replace(result, timings={"backbone": 3.0}, image=np.zeros((20, 30, 3), np.uint8))
+    assert result != replace(result, masks=~result.masks)
+    assert result != replace(result, queries=("a dog", "a cat", "狗"))
+    assert result != "a result"
+
+
+def test_pictures_of_it(result: Result, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not know its frame"):
+        result.plot()
+    result = replace(result, image=np.full((20, 30, 3), 100, np.uint8))
+    drawn = result.plot(opacity=1)
+    assert (drawn[7, 12] != 100).any()
+    assert (result.image == 100).all()
+    for name in ("a.png", "a.jpg"):
+        for _ in range(2):  # its own file is replaced
+            result.save(tmp_path / name)
+        assert cv2.imread(str(tmp_path / name)).shape == (20, 30, 3)
+    with pytest.raises(UserError, match=r"a\.gif must end in"):
+        result.save(tmp_path / "a.gif")
 
 
 def test_boxes_are_the_extremes_of_the_pixels() -> None:

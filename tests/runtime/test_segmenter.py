@@ -218,8 +218,7 @@ def test_a_view_of_a_larger_array_is_a_frame(tiny: Path) -> None:
     "frame",
     [
         None,
-        np.zeros((4, 4), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 5), np.uint8),
         np.zeros((4, 4, 3), np.float32),
         np.zeros((0, 4, 3), np.uint8),
     ],

@@ -19,11 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.served import Pictures, Serve, Served, picture, wait_until, write_clip
 
 from rvos_edge.errors import UserError
+from rvos_edge.rle import encode_rle
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.server import single_image, uploads
 from rvos_edge.server.address import Address, check_token, parse_address
 from rvos_edge.server.single_image import decode_picture, picture_size
-from rvos_edge.streaming.sinks import encode_rle
 
 JSON = {"content-type": "application/json"}
 

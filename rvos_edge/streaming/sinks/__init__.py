@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rvos_edge.result import PICTURE_SUFFIXES
 from rvos_edge.streaming.sinks.base import Look, Outputs, Screen, Sink, open_sinks
 from rvos_edge.streaming.sinks.lines import JsonSink, LineSink, RleSink
 from rvos_edge.streaming.sinks.loopback import DEVICE, LoopbackSink
 from rvos_edge.streaming.sinks.masks import CutoutSink, MaskSink, indexed_png, label_image
 from rvos_edge.streaming.sinks.network import STREAM_URL, FfmpegSink
-from rvos_edge.streaming.sinks.picture import PICTURE_SUFFIXES, PictureSink
+from rvos_edge.streaming.sinks.picture import PictureSink
 from rvos_edge.streaming.sinks.raw import RawSink
-from rvos_edge.streaming.sinks.rle import encode_rle
 from rvos_edge.streaming.sinks.video import VideoSink
 from rvos_edge.streaming.sources import Sound, Tell, tell_stderr
 
@@ -35,7 +35,6 @@ __all__ = [
     "Screen",
     "Sink",
     "VideoSink",
-    "encode_rle",
     "indexed_png",
     "label_image",
     "open_cutout",

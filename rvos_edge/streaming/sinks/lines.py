@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from rvos_edge.atomic import PendingFile
 from rvos_edge.outputs import names_path
-from rvos_edge.result import mask_boxes
-from rvos_edge.streaming.sinks.rle import encode_rle
+from rvos_edge.result import rounded
+from rvos_edge.rle import encode_rle
 from rvos_edge.streaming.sources import Frame
 
 if TYPE_CHECKING:
@@ -85,10 +84,7 @@ class LineSink(ABC):
 class JsonSink(LineSink):
     """Writes one JSON object per frame.
 
-    Keys: frame, timestamp (seconds), source, size ([height, width]), queries (a list of text, score, area as a
-    fraction of the frame, bbox [x0, y0, x1, y1] in pixels with x1 and y1 exclusive, or null for an empty mask),
-    timings_ms (by stage), total_ms, flow_used and flow (action, iterations, reason and late of the `FlowDecision`, or
-    null without flow).
+    Keys: frame, timestamp (seconds), source, and those of ``Result.to_dict``.
 
     Args:
         path: A file, or "-" for stdout, which is flushed after every line.
@@ -98,26 +94,7 @@ class JsonSink(LineSink):
     """
 
     def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
-        height, width = frame.image.shape[:2]
-        found = zip(result.queries, result.masks, result.scores, mask_boxes(result.masks).tolist(), strict=True)
-        queries = []
-        for text, mask, score, box in found:
-            area = int(np.count_nonzero(mask)) / (height * width)
-            shown = {"score": _number(score, 4), "area": round(area, 6), "bbox": box if area else None}
-            queries.append({"text": text, **shown})
-        decision = result.decision
-        names = ("action", "iterations", "reason", "late")
-        yield {
-            "frame": frame.index,
-            "timestamp": round(frame.timestamp, 4),
-            "source": frame.name,
-            "size": [height, width],
-            "queries": queries,
-            "timings_ms": {stage: _number(value, 3) for stage, value in result.timings.items()},
-            "total_ms": _number(sum(result.timings.values()), 3),
-            "flow_used": bool(result.flow_used),
-            "flow": None if decision is None else {name: getattr(decision, name) for name in names},
-        }
+        yield {"frame": frame.index, "timestamp": round(frame.timestamp, 4), "source": frame.name, **result.to_dict()}
 
 
 class RleSink(LineSink):
@@ -136,21 +113,16 @@ class RleSink(LineSink):
     """
 
     def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
-        for number, (text, mask, score) in enumerate(
+        for category, (text, mask, score) in enumerate(
             zip(result.queries, result.masks, result.scores, strict=True), start=1
         ):
             yield {
                 "image_id": frame.index,
                 "file_name": frame.name,
                 "timestamp": round(frame.timestamp, 4),
-                "category_id": number,
+                "category_id": category,
                 "text": text,
-                "score": _number(score, 4),
+                "score": rounded(score, 4),
                 "area": int(np.count_nonzero(mask)),
                 "segmentation": {"size": list(mask.shape), "counts": encode_rle(mask)},
             }
-
-
-def _number(value: float | np.floating[Any], digits: int) -> float | None:
-    """A rounded number; None for NaN and infinity, which JSON lacks."""
-    return round(float(value), digits) if math.isfinite(value) else None

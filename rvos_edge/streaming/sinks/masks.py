@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class MaskSink:
     """Writes indexed PNGs with the DAVIS palette, called after `Frame.name`: 0 is background, i+1 is query i.
 
-    One file per frame holds all queries; where they overlap the later one wins, the rule of DAVIS-17. With
-    `Overlap.KEEP` each query has a folder of its own, "1", "2", ..., with its whole mask. A file is whole as soon as
-    it has its name.
+    With several queries and `Overlap.KEEP` each has a folder of its own, "1", "2", ..., with its whole mask. With
+    `Overlap.HIGHER` one file per frame holds all queries; where they overlap the later one wins, the rule of DAVIS-17.
+    A file is whole as soon as it has its name.
 
     Args:
         folder: Made if it is missing; masks of the same name are replaced.
@@ -46,6 +46,7 @@ class MaskSink:
     def __init__(self, folder: str | Path, *, overlap: Overlap = Overlap.HIGHER, locked: bool = False) -> None:
         self.folder = Path(folder)
         self._overlap = overlap
+        self._apart: bool | None = None  # decided by the first frame
         check_name(self.folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{folder} is a file; masks need a folder, one PNG is written per frame")
@@ -64,7 +65,8 @@ class MaskSink:
             raise
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        if self._overlap is Overlap.HIGHER:
+        self._apart = self._overlap is Overlap.KEEP and len(result.masks) > 1 if self._apart is None else self._apart
+        if not self._apart:
             self._put(self.folder / f"{frame.name}.png", indexed_png(label_image(result.masks)))
             return
         for value, mask in enumerate(result.masks, start=1):

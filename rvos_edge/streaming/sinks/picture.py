@@ -18,8 +18,6 @@ from rvos_edge.streaming.sources import Frame
 if TYPE_CHECKING:
     from rvos_edge.result import Result
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-
 
 class PictureSink:
     """Writes the picture of a source with one frame as a PNG or JPEG.

@@ -106,7 +106,7 @@ def single(tiny: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_outputs_are_named_by_stem(single: dict[str, Any]) -> None:
-    masks = [f"masks/{name}/{index:05d}.png" for name in NAMES for index in range(FRAMES)]
+    masks = [f"masks/{name}/{query}/{index:05d}.png" for name in NAMES for query in (1, 2) for index in range(FRAMES)]
     assert set(single) == {*masks, *(f"videos/{name}.mp4" for name in NAMES), *(f"json/{name}.jsonl" for name in NAMES)}
 
 
@@ -119,7 +119,7 @@ def test_a_file_of_a_batch_is_as_if_alone(tiny: Path, clips: Path, single: dict[
     assert CliRunner().invoke(app, [str(part) for part in alone]).exit_code == 0
     written = contents(tmp_path)
     for index in range(FRAMES):
-        assert written[f"masks/{index:05d}.png"] == single[f"masks/{name}/{index:05d}.png"]
+        assert written[f"masks/2/{index:05d}.png"] == single[f"masks/{name}/2/{index:05d}.png"]
     assert written["a.jsonl"] == single[f"json/{name}.jsonl"]
 
 
@@ -145,7 +145,7 @@ def test_what_is_missing_or_changed_is_done_again(tiny: Path, clips: Path, tmp_p
     assert "2 of 3 files done" in run(tiny, own / "*.mp4", out).stdout
     assert (out / "json" / "clip1.jsonl").exists()
     # The shorter clip's masks are not mixed with those of the longer one.
-    assert len(list((out / "masks" / "clip2").iterdir())) == 2
+    assert len(list((out / "masks" / "clip2" / "1").iterdir())) == 2
 
 
 def test_it_goes_on_after_the_last_whole_line_of_the_ledger(

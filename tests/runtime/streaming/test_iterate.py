@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from support.tiny_bundle import write_tiny_bundle
 
 import rvos_edge
 from rvos_edge.errors import UserError
+from rvos_edge.result import Result
 from rvos_edge.streaming.iterate import ArraySource
 from rvos_edge.streaming.sources import SyntheticSource
 
@@ -121,9 +123,42 @@ def test_bad_input(tiny: Path) -> None:
         first("nowhere.mp4", QUERIES, bundle=tiny)
     with pytest.raises(UserError, match="not a bundle"):
         first("synthetic", QUERIES, bundle="nowhere")
-    with pytest.raises(UserError, match="queries must be a list"):
-        first("synthetic", "a dog", bundle=tiny)
     with pytest.raises(UserError, match="threads belongs to rvos_edge"):
         first("synthetic", QUERIES, bundle=rvos_edge.open(tiny), threads=1)
     with pytest.raises(UserError, match="uint8"):
         first([np.zeros((4, 4, 3), np.float32)], QUERIES, bundle=tiny)
+
+
+def test_a_capture_and_a_single_query(tiny: Path, tmp_path: Path) -> None:
+    import cv2
+
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (80, 48))
+    for image in images(3):
+        writer.write(image)
+    writer.release()
+    capture = cv2.VideoCapture(str(tmp_path / "clip.mp4"))
+    seen = list(rvos_edge.stream(capture, "the red ball", bundle=tiny, threads=1))
+    assert [frame.timestamp for frame, _ in seen] == pytest.approx([0, 0.1, 0.2])
+    assert [result.queries for _, result in seen] == [("the red ball",)] * 3
+
+
+def test_a_number_is_a_camera(tiny: Path) -> None:
+    with pytest.raises(UserError, match="camera 99 cannot be opened"):
+        next(rvos_edge.stream(99, "a dog", bundle=tiny))
+
+
+def test_async_for_gives_the_same(tiny: Path) -> None:
+    async def collect() -> list[Result]:
+        return [result async for _, result in rvos_edge.stream(images(), QUERIES, bundle=tiny, threads=1)]
+
+    expected = [result for _, result in rvos_edge.stream(images(), QUERIES, bundle=tiny, threads=1)]
+    assert asyncio.run(collect()) == expected
+
+
+def test_with_closes_at_its_end(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(SyntheticSource, "close", lambda self: closed.append(self.name))
+    with rvos_edge.stream("synthetic:7", QUERIES, bundle=tiny) as pairs:
+        next(pairs)
+        assert closed == []
+    assert closed == ["synthetic:7"]

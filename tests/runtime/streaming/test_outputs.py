@@ -21,6 +21,7 @@ from support.live_fakes import wait_until
 
 from rvos_edge.errors import UserError
 from rvos_edge.result import Overlap, exclusive, resolve_overlap
+from rvos_edge.rle import encode_rle
 from rvos_edge.streaming.signals import terminate_as_interrupt, uninterrupted
 from rvos_edge.streaming.sinks import (
     FfmpegSink,
@@ -31,7 +32,6 @@ from rvos_edge.streaming.sinks import (
     RawSink,
     RleSink,
     VideoSink,
-    encode_rle,
     open_output,
     video,
 )

@@ -77,14 +77,15 @@ def test_json_line_says_what_was_found(tmp_path: Path) -> None:
     sink.write(make_frame(1, "dog_1"), make_result(masks), None)
     sink.close()
     first, second = map(json.loads, (tmp_path / "new" / "out.jsonl").read_text(encoding="utf-8").splitlines())
+    there = {"presence": 1.0, "present": True}
     assert first == {
         "frame": 0,
         "timestamp": 0.0,
         "source": "00000",
         "size": [16, 24],
         "queries": [
-            {"text": "a dog", "score": 0.75, "area": round(64 / 384, 6), "bbox": [4, 2, 12, 10]},
-            {"text": "der große Ball", "score": 0.5, "area": round(72 / 384, 6), "bbox": [8, 6, 20, 12]},
+            {"text": "a dog", "score": 0.75, **there, "area": round(64 / 384, 6), "bbox": [4, 2, 12, 10]},
+            {"text": "der große Ball", "score": 0.5, **there, "area": round(72 / 384, 6), "bbox": [8, 6, 20, 12]},
         ],
         "timings_ms": {"backbone": 4.0, "gating": 1.5},
         "total_ms": 5.5,
