@@ -63,7 +63,7 @@ def test_without_queries_the_picture_is_bare_and_the_video_starts_again_later(
     assert result.decision is not None
     assert result.decision.reason == "first frame"
     with pytest.raises(UserError, match="uint8 array"):
-        live.step(np.zeros((4, 4), np.uint8))
+        live.step(np.zeros((4, 4, 3), np.float32))
 
 
 def test_an_edit_that_cannot_be_applied_changes_nothing(
