@@ -36,6 +36,7 @@ _DOCUMENTS = (
     {"frame", "timestamp", "source", "queries", "timings_ms"},  # run --json
     {"image_id", "file_name", "category_id", "text", "segmentation"},  # run --rle
     {"rvos-edge", "facts"},  # a ledger
+    {"rvos-edge", "annotations", "images", "categories"},  # run --coco
     {"model", "command"},  # eval --json
     {"format_version", "network", "sentence", "vectors"},  # a taught query
     {"format_version", "made", "tool", "machine", "runs"},  # bench --json
@@ -55,8 +56,12 @@ _FOLDERS = (
         ("model.safetensors", "config.json", "card.json", "tokenizer.json", "training.pt"),
     ),
     (("report.json", {"data", "runs"}), ("index.html", "report.json", "*.png")),
+    (
+        ("instances.json", {"rvos-edge", "annotations", "images", "categories"}),
+        ("instances.json", "data.yaml", "images/*.jpg", "labels/*.txt"),
+    ),
 )
-"""Bundles, checkpoints and reports: the document by which one is known, its keys, and the files that it may hold."""
+"""Bundles, checkpoints, reports and data sets: the document by which one is known, its keys, and the files in it."""
 _NEVER_SHOWN = (".DS_Store", "Thumbs.db", ".*.part-*")
 """Files that file managers leave in any folder, and unfinished outputs of a run that was killed."""
 

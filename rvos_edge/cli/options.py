@@ -44,6 +44,8 @@ class RunOptions:
     masks: Path | None
     json: str | None
     rle: str | None
+    coco: str | None
+    dataset: Path | None
     cutout: str | None
     mask_video: str | None
     window: bool
@@ -94,13 +96,13 @@ class RunOptions:
             raise UserError(
                 f"--serve changes settings that --runtime {self.runtime} fixes when it starts; leave one of them out."
             )
-        outputs = [*self.targets, self.json, self.rle, self.cutout, self.mask_video]
+        outputs = [*self.targets, self.json, self.rle, self.coco, self.cutout, self.mask_video]
         if self.piped > 1:
             raise UserError("stdout can take one of --output, --json and --rle; give the others a file.")
         for name, count in Counter(outputs).items():
             if name is not None and count > 1:
                 raise UserError(f"{name} is given for {count} outputs; give each its own.")
-        for path in (self.source, self.bundle, self.masks, *outputs):
+        for path in (self.source, self.bundle, self.masks, self.dataset, *outputs):
             check_name("" if path is None else path)
 
     @cached_property
@@ -118,8 +120,13 @@ class RunOptions:
     @property
     def writes(self) -> bool:
         """True if a place for results was given."""
-        places = (self.output, self.masks, self.json, self.rle, self.cutout, self.mask_video, self.serve)
-        return self.window or any(place is not None for place in places)
+        return self.window or self.serve is not None or bool(self.places)
+
+    @property
+    def places(self) -> list[str | Path]:
+        """Files, folders, URLs and devices that results go to."""
+        given = (self.cutout, self.mask_video, self.masks, self.json, self.rle, self.coco, self.dataset)
+        return [*self.targets, *(place for place in given if place is not None)]
 
     @property
     def piped(self) -> int:

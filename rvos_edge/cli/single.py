@@ -24,6 +24,8 @@ from rvos_edge.streaming.loop import Meter, Summary, check_frames, run_stream
 from rvos_edge.streaming.overlay import OverlayView
 from rvos_edge.streaming.signals import terminate_as_interrupt
 from rvos_edge.streaming.sinks import (
+    CocoSink,
+    DatasetSink,
     JsonSink,
     MaskSink,
     RleSink,
@@ -75,8 +77,7 @@ def run_single(options: RunOptions) -> None:
 def _check_outputs(options: RunOptions) -> None:
     """Refuse outputs that would replace the source, the bundle or other files, before anything is loaded."""
     inputs = [*source_files(options.source or ""), find_bundle(options.bundle)]
-    named = (*options.targets, options.json, options.rle, options.cutout, options.mask_video)
-    files = [file for file in named if file is not None and file not in STDOUT]
+    files = [str(place) for place in options.places if place not in (*STDOUT, options.masks)]
     check_outputs([file for file in files if not STREAM_URL.match(file)], inputs)
     check_inputs([] if options.masks is None else [options.masks], inputs)
 
@@ -106,6 +107,10 @@ def _makers(options: RunOptions, source: Source, keys: KeyControls | None) -> li
         makers.append(partial(JsonSink, options.json))
     if options.rle is not None:
         makers.append(partial(RleSink, options.rle))
+    if options.coco is not None:
+        makers.append(partial(CocoSink, options.coco))
+    if options.dataset is not None:
+        makers.append(partial(DatasetSink, options.dataset))
     if keys is not None:
         makers += [partial(WindowSink, source.name, keys=keys.press), lambda: keys]
     return makers
@@ -163,8 +168,7 @@ def _print_summary(summary: Summary, source: Source, options: RunOptions, consol
     for found in summary.findings:
         mean = f", mean presence {found.presence:.2f}" if presence else ""
         lines.append(f"{found.query}: found in {found.found} of {found.frames} frames{mean}")
-    outputs = (*options.targets, options.cutout, options.mask_video, options.masks, options.json, options.rle)
-    if written := [hide_secrets(str(path)) for path in outputs if path is not None and path not in STDOUT]:
+    if written := [hide_secrets(str(place)) for place in options.places if place not in STDOUT]:
         lines.append(f"Wrote {', '.join(written)}.")
     elif not options.writes:
         lines.append("Nothing was written; add --output, --json, --window or --serve.")

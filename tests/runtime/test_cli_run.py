@@ -82,6 +82,16 @@ def test_one_picture_gives_one_picture(tiny: Path, here: Path) -> None:
     assert "one.jpg holds one frame and the source has more" in result.stderr
 
 
+def test_a_folder_of_pictures_becomes_a_data_set(tiny: Path, here: Path) -> None:
+    result = run(tiny, "clip.mp4", "the red ball", "--min-presence", 0, "--dataset", "set", "--coco", "out.json")
+    assert result.exit_code == 0, result.output
+    assert "Wrote out.json, set." in result.stdout
+    for path in (here / "out.json", here / "set" / "instances.json"):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        assert len(document["images"]) == len(document["annotations"]) == FRAMES
+    assert len(list((here / "set" / "labels").iterdir())) == FRAMES
+
+
 def test_quiet_and_verbose(tiny: Path, here: Path) -> None:
     quiet, plain, verbose = (run(tiny, "clip.mp4", "a dog", *more) for more in (["-q"], [], ["-v"]))
     assert quiet.output == ""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rvos_edge.result import PICTURE_SUFFIXES
 from rvos_edge.streaming.sinks.base import Look, Outputs, Screen, Sink, open_sinks
+from rvos_edge.streaming.sinks.coco import CocoSink, DatasetSink
 from rvos_edge.streaming.sinks.lines import JsonSink, LineSink, RleSink
 from rvos_edge.streaming.sinks.loopback import DEVICE, LoopbackSink
 from rvos_edge.streaming.sinks.masks import CutoutSink, MaskSink, indexed_png, label_image
@@ -21,7 +22,9 @@ from rvos_edge.streaming.sinks.video import VideoSink
 from rvos_edge.streaming.sources import Sound, Tell, tell_stderr
 
 __all__ = [
+    "CocoSink",
     "CutoutSink",
+    "DatasetSink",
     "FfmpegSink",
     "JsonSink",
     "LineSink",

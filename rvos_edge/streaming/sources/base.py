@@ -46,6 +46,7 @@ class Frame:
         timestamp: Seconds since the start of the source.
         name: Stem of the image file, number of the frame in a video file, or the index; numbers have five digits.
         captured: `time.perf_counter()` when the picture was there, the start of the end-to-end latency.
+        file: Name of the image file, empty for all others.
     """
 
     image: NDArray[np.uint8]
@@ -53,6 +54,7 @@ class Frame:
     timestamp: float
     name: str
     captured: float
+    file: str = ""
 
 
 class Sound(NamedTuple):

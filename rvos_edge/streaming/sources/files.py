@@ -50,7 +50,7 @@ class ImageFiles(Source):
         for index, path in enumerate(self._paths):
             name = f"{index:05d}" if self._stems_clash else path.stem
             image = _read_image(path)
-            yield Frame(image, index, index / ASSUMED_FPS, name, time.perf_counter())
+            yield Frame(image, index, index / ASSUMED_FPS, name, time.perf_counter(), path.name)
 
 
 class AnimatedWebp(Source):
