@@ -28,9 +28,10 @@ def train(
 ) -> None:
     """Train a network and leave a checkpoint; under torchrun on several GPUs.
 
-    With `task: mlm` its text model, with `task: presence` the presence head of a finished network.
+    With `task: mlm` its text model; with `task: nouns` more nouns, and with `task: presence` the presence head, of a
+    finished network.
     """
-    from rvos_edge.trainer.config import MlmConfig, PresenceConfig, StagesConfig, load_config
+    from rvos_edge.trainer.config import MlmConfig, NounsConfig, PresenceConfig, StagesConfig, load_config
 
     if output is not None and resume is not None:
         raise UserError("--output and --resume name the same folder; give --resume alone to continue a run.")
@@ -53,12 +54,16 @@ def train(
         typer.echo(f"Wrote {text}; train with it by: rvos-edge train CONFIG --set weights.text={text}")
         return
     try:
-        if isinstance(settings, PresenceConfig):
+        if isinstance(settings, NounsConfig | PresenceConfig):
+            from rvos_edge.trainer.tasks.nouns import train_nouns
             from rvos_edge.trainer.tasks.presence import train_presence
 
             if resume is not None:
-                raise UserError(f"task: presence is not resumed, it is short; remove {resume} and start again.")
-            checkpoint = train_presence(settings, folder)
+                raise UserError(f"task: {settings.task} is not resumed, it is short; remove {resume} and start again.")
+            if isinstance(settings, NounsConfig):
+                checkpoint = train_nouns(settings, folder)
+            else:
+                checkpoint = train_presence(settings, folder)
         elif isinstance(settings, StagesConfig):
             from rvos_edge.trainer.tasks.stages import train_stages
 

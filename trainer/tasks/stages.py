@@ -11,9 +11,10 @@ from rich.console import Console
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import load_training_state
-from rvos_edge.trainer.config import AverageConfig, PresenceConfig, StagesConfig, TrainConfig
+from rvos_edge.trainer.config import AverageConfig, NounsConfig, PresenceConfig, StagesConfig, TrainConfig
 from rvos_edge.trainer.loop import train, write_config
 from rvos_edge.trainer.tasks.average import average_checkpoints
+from rvos_edge.trainer.tasks.nouns import train_nouns
 from rvos_edge.trainer.tasks.presence import train_presence
 
 PREFIX = "stage:"
@@ -53,7 +54,7 @@ def train_stages(config: StagesConfig, output: Path, *, console: Console | None 
 
 
 def _run_of(
-    stage: TrainConfig | AverageConfig | PresenceConfig,
+    stage: TrainConfig | AverageConfig | NounsConfig | PresenceConfig,
     folder: Path,
     resolve: Callable[[str], str],
     console: Console,
@@ -63,6 +64,9 @@ def _run_of(
     if isinstance(stage, AverageConfig):
         of = [Path(resolve(one)) for one in stage.of]
         return None if path.exists() else lambda: average_checkpoints(of, path, shift=stage.shift)
+    if isinstance(stage, NounsConfig):
+        wider = stage.model_copy(update={"init_from": resolve(stage.init_from)})
+        return None if path.exists() else lambda: train_nouns(wider, folder, console=console)
     if isinstance(stage, PresenceConfig):
         head = stage.model_copy(update={"init_from": resolve(stage.init_from)})
         return None if path.exists() else lambda: train_presence(head, folder, console=console)
