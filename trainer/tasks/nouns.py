@@ -25,10 +25,37 @@ from rvos_edge.trainer.config import NounsConfig
 from rvos_edge.trainer.data.config import expressions_of
 from rvos_edge.trainer.data.generate.captions import read_captions
 from rvos_edge.trainer.data.generate.held_out import load_held_out
-from rvos_edge.trainer.data.generate.paraphrase import reword
 from rvos_edge.trainer.model.language import tokenize
 from rvos_edge.wordings import main_noun
 
+_LOOKS = (
+    "black",
+    "white",
+    "brown",
+    "gray",
+    "red",
+    "blue",
+    "green",
+    "small",
+    "large",
+    "young",
+    "old",
+    "spotted",
+    "fast",
+)
+_PLACES = (
+    *(
+        "on the left",
+        "on the right",
+        "in the middle",
+        "in front",
+        "at the back",
+        "near the camera",
+        "in the background",
+    ),
+    *("in the water", "on the road", "on the grass", "in the snow", "next to a person", "beside the trees"),
+    *("running", "walking", "moving", "standing", "turning around", "crossing the street", "that moves", "in motion"),
+)
 _ENCODED_AT_ONCE = 64
 _WORDS_OF_A_MEANING = 2
 _TAUGHT_WEIGHT = 2.0
@@ -127,11 +154,11 @@ def make_lessons(taught: frozenset[int], sentences: list[str], *, seed: int) -> 
 
 def _lesson(noun: str, kind: str, rng: np.random.Generator) -> Lesson:
     """Both nouns in the same sentence."""
-    form, seed = int(rng.integers(5)), int(rng.integers(2**32))
-    forms = (str, article, "the {}".format, "the {}".format, lambda word: f"the {plural(word)}")
-    varied = bool(rng.random() < 0.6)
-    said = [forms[form](word) for word in (noun, kind)]
-    return Lesson(*(reword(text, np.random.default_rng(seed)) if varied else text for text in said))
+    look = f"{_LOOKS[rng.integers(len(_LOOKS))]} " if rng.random() < 0.35 else ""
+    place = f" {_PLACES[rng.integers(len(_PLACES))]}" if rng.random() < 0.5 else ""
+    form = int(rng.integers(5))
+    forms = (str, article, "the {}".format, "the {}".format, lambda phrase: f"the {plural(phrase)}")
+    return Lesson(*(forms[form](look + word) + place for word in (noun, kind)))
 
 
 def fit(loaded: Checkpoint, lessons: list[Lesson], config: NounsConfig) -> tuple[float, float]:

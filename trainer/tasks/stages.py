@@ -42,7 +42,9 @@ def train_stages(config: StagesConfig, output: Path, *, console: Console | None 
     for stage in config.stages:
         folder = output / stage.name
         path = folder / "checkpoint"
-        run = _run_of(stage, folder, partial(_resolved, output=output, earlier=tuple(done)), console)
+        # The network is called after the whole run, not after its last stage.
+        named = stage.model_copy(update={"name": config.name})
+        run = _run_of(named, folder, partial(_resolved, output=output, earlier=tuple(done)), console)
         if run is None:
             console.print(f"stage {stage.name}: done before")
         else:

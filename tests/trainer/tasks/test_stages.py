@@ -50,7 +50,9 @@ def test_stages_follow_one_another_and_are_not_done_twice(tmp_path: Path) -> Non
     )  # fmt: skip
     path, said = _run(config, tmp_path / "run")
     assert path == tmp_path / "run" / "head" / "checkpoint"
-    assert load_checkpoint(path).model.presence is not None
+    last = load_checkpoint(path)
+    assert last.model.presence is not None
+    assert last.card["name"] == "chain"
     for name in ("first", "second", "mean", "head"):
         assert f"stage {name}: 0." in said
     _, again = _run(config, tmp_path / "run")
