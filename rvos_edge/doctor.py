@@ -21,7 +21,6 @@ from rich.table import Table
 from rich.text import Text
 
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.sources import natural_order
 
 if TYPE_CHECKING:
     from rvos_edge.bundle import Bundle
@@ -33,6 +32,14 @@ _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _DEVICES = Path("/dev")
 _JETPACKS = {"35": 5, "36": 6, "38": 7}
 """Major version of Jetson Linux -> JetPack."""
+_REMEDIES = {
+    "OpenCV": "apt install libgl1 libglib2.0-0; without a screen: pip uninstall opencv-python, "
+    "pip install opencv-python-headless",
+    "PyAV": "pip install --force-reinstall av",
+    "ONNX Runtime": "pip install --force-reinstall onnxruntime",
+    "OpenVINO": "pip install --force-reinstall openvino, or pip uninstall openvino",
+}
+"""Advice where a component is installed and cannot be loaded."""
 _WARM_UP, _TIMED = 3, 12
 """Frames of the short measurement of the backends."""
 
@@ -89,6 +96,8 @@ def measure_backends(bundle: Bundle) -> Iterator[tuple[str, str]]:
             yield segmenter.backend_name, f"{median(times[_WARM_UP:]):.0f} ms"
         except UserError as error:
             yield name, str(error)
+        except Exception as error:  # as in _safely
+            yield name, f"{type(error).__name__}: {error}"
 
 
 def _print_backends(console: Console) -> None:
@@ -113,7 +122,8 @@ def _safely(name: str, look: Callable[[str], Finding]) -> Finding:
     try:
         return look(name)
     except Exception as error:  # a broken component must not break the report
-        return Finding(name, f"{type(error).__name__}: {error}", False, "reinstall it, or report this")
+        remedy = _REMEDIES.get(name, "reinstall it, or report this")
+        return Finding(name, f"{type(error).__name__}: {error}", False, remedy)
 
 
 def _python(name: str) -> Finding:
@@ -207,14 +217,22 @@ def _opencv(name: str) -> Finding:
     has = {key: bool(re.search(rf"^\s*{key}:\s*YES", build, re.MULTILINE)) for key in ("FFMPEG", "GStreamer")}
     found = f"{cv2.__version__}, " + ", ".join(f"{key} {'yes' if there else 'no'}" for key, there in has.items())
     if not has["FFMPEG"]:
-        return Finding(name, found, False, "videos need FFMPEG: pip install --force-reinstall opencv-python")
+        return Finding(name, found, False, "streams need FFMPEG: pip install --force-reinstall opencv-python")
     reads_csi = has["GStreamer"] or shutil.which("gst-launch-1.0")
     remedy = "" if reads_csi else "for Jetson CSI cameras: install gstreamer1.0-tools, or an OpenCV with GStreamer"
     return Finding(name, found, True, remedy)
 
 
+def _pyav(name: str) -> Finding:
+    import av
+
+    missing = [codec for codec in ("libx264", "libvpx-vp9") if codec not in av.codec.codecs_available]
+    remedy = f"without {' and '.join(missing)} some videos cannot be written: pip install av" if missing else ""
+    return Finding(name, f"{av.__version__}, reads and writes videos", True, remedy)
+
+
 def _cameras(name: str) -> Finding:
-    nodes = sorted((str(path) for path in _DEVICES.glob("video*")), key=natural_order)
+    nodes = sorted(map(str, _DEVICES.glob("video*")), key=lambda node: (len(node), node))
     if not nodes:
         return Finding(name, "none", None, "plug one in, or use a file, a URL or --source synthetic")
     closed = [node for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
@@ -267,6 +285,7 @@ _LOOKS: dict[str, Callable[[str], Finding]] = {
     "shipped bundle": _bundle,
     "ONNX Runtime": _onnxruntime,
     "OpenCV": _opencv,
+    "PyAV": _pyav,
     "cameras": _cameras,
     "OpenVINO": _openvino,
     "TensorRT": _tensorrt,

@@ -9,18 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
-from rvos_edge.flow.policy import FlowDecision
 from rvos_edge.outputs import check_replaceable, mark_file, names_path
 from rvos_edge.rle import encode_rle
 
 if TYPE_CHECKING:
     import supervision
+
+    from rvos_edge.flow.policy import FlowDecision
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -120,6 +120,8 @@ class Result:
         Raises:
             UserError: The file has another ending, cannot be written, or is none of this program's.
         """
+        import cv2
+
         suffix = Path(path).suffix.lower()
         if suffix not in PICTURE_SUFFIXES:
             raise UserError(f"{path} must end in {', '.join(sorted(PICTURE_SUFFIXES))}; choose one of them.")
@@ -242,6 +244,8 @@ def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     Returns:
         int64 [Q,4]: x0, y0, x1, y1 in pixels, x1 and y1 exclusive; zeros for an empty mask.
     """
+    import cv2  # here, so that the command line starts without it
+
     boxes = np.zeros((len(masks), 4), np.int64)
     for box, mask in zip(boxes, masks, strict=True):
         x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))

@@ -64,16 +64,16 @@ class _Commands(TyperGroup):
             # An extension module that is interrupted while it loads reports that as an import that failed.
             if isinstance(error.__cause__, KeyboardInterrupt):
                 raise typer.Exit(130) from None
-            if not isinstance(error, ModuleNotFoundError):
-                raise
             extra = _EXTRAS.get((error.name or "").partition(".")[0])
-            if extra is None:
+            if isinstance(error, ModuleNotFoundError) and extra is not None:
+                message = (
+                    f"'{ctx.invoked_subcommand}' needs {error.name}, which is not installed; "
+                    f'run: pip install "rvos-edge[{extra}]", or in a clone: pip install ".[{extra}]"'
+                )
+            elif ".so" in str(error):
+                message = f"a library cannot be loaded ({error}); rvos-edge doctor says what to do."
+            else:
                 raise
-            command = ctx.invoked_subcommand
-            message = (
-                f"'{command}' needs {error.name}, which is not installed; "
-                f'run: pip install "rvos-edge[{extra}]", or in a clone: pip install ".[{extra}]"'
-            )
         line = Text(f"Error: {' '.join(message.split())}", style="red")
         Console(stderr=True).print(line, soft_wrap=True)
         raise typer.Exit(2)

@@ -12,7 +12,6 @@ from rvos_edge.bundle import parse_size
 from rvos_edge.cli.serving import check_serving
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_name
-from rvos_edge.preprocess import threshold_logit
 from rvos_edge.result import Overlap
 
 if TYPE_CHECKING:
@@ -78,6 +77,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.source is None:
             raise UserError(f"there is no source; give a video, a folder or a camera, as in: {_EXAMPLE}")
+        from rvos_edge.preprocess import threshold_logit
+
         threshold_logit(self.threshold)
         if not 0 <= self.min_presence <= 1:
             raise UserError(f"--min-presence {self.min_presence:g} is out of range; choose between 0 and 1.")

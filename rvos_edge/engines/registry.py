@@ -83,7 +83,10 @@ def open_backend(
         raise UserError(f"backend '{name}' is not installed; run: {_INSTALL}")
     if name in ("openvino", "openvino-bf16"):
         # Imported here, because it is optional and slow to import.
-        from rvos_edge.engines.openvino import OpenVinoBackend
+        try:
+            from rvos_edge.engines.openvino import OpenVinoBackend
+        except ImportError as error:
+            raise UserError(f"OpenVINO is installed and cannot be loaded ({error}); run: rvos-edge doctor") from error
 
         return OpenVinoBackend(threads=threads, bfloat16=name == "openvino-bf16", reason=reason)
     return OnnxRuntimeBackend(device=device, threads=threads, reason=reason)
@@ -158,6 +161,8 @@ def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:
 
 
 def _bfloat16_pays() -> bool:
-    from rvos_edge.engines.openvino import bfloat16_pays
-
+    try:
+        from rvos_edge.engines.openvino import bfloat16_pays
+    except ImportError:  # told when it is opened
+        return False
     return bfloat16_pays()

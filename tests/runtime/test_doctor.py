@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 
 from rvos_edge import bundle, cli, doctor
 from rvos_edge.bundle import Bundle
-from rvos_edge.engines.registry import available_backends
+from rvos_edge.engines.registry import available_backends, open_best
 from rvos_edge.engines.tensorrt import gpu
 from rvos_edge.errors import UserError
 
@@ -23,11 +25,14 @@ def finding(name: str) -> doctor.Finding:
     return next(item for item in doctor.examine() if item.name == name)
 
 
-def test_report_names_everything_and_exits_with_zero() -> None:
+def test_report_names_everything_and_exits_with_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiny_bundle(tmp_path / "tiny")  # measured in a moment
+    monkeypatch.setattr(bundle, "shipped_bundle", lambda: path)
     result = CliRunner().invoke(cli.app, ["doctor"])
     assert result.exit_code == 0
     for name in ("Python", "CPU", "memory", "ONNX Runtime", "OpenVINO", "TensorRT", "PyTorch", "OpenCV", "cameras"):
         assert name in result.stdout
+    assert " ms" in result.stdout
 
 
 def test_versions_of_the_runtime() -> None:
@@ -93,6 +98,7 @@ def test_a_check_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
         raise ImportError("libGL.so.1: cannot open [shared] object file")
 
     monkeypatch.setitem(doctor._LOOKS, "OpenCV", broken)
+    monkeypatch.setattr(doctor, "measure_backends", lambda _: iter(()))
     text = io.StringIO()
     doctor.print_report(Console(file=text, width=200))
     assert "ImportError: libGL.so.1: cannot open [shared] object file" in text.getvalue()
@@ -117,3 +123,31 @@ def test_a_backend_that_does_not_work_says_why(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("rvos_edge.engines.registry.open_backend", refuse)
     bundle = Bundle.open(write_tiny_bundle(tmp_path / "tiny"))
     assert {said for _, said in doctor.measure_backends(bundle)} == {"no driver"}
+
+
+def test_an_opencv_that_cannot_be_loaded_breaks_neither_the_report_nor_the_sentence(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text('raise ImportError("libGL.so.1: cannot open shared object file")\n')
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from rvos_edge.cli import main; main()", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+    report = call("doctor")
+    assert report.returncode == 0, report.stderr
+    assert "libGL.so.1" in report.stdout
+    assert "apt install libgl1" in report.stdout
+    run = call("run", "clip.mp4", "a dog")
+    assert run.returncode == 2
+    assert run.stderr.startswith("Error: a library cannot be loaded (libGL.so.1")
+    assert "rvos-edge doctor" in run.stderr
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_an_openvino_that_cannot_be_loaded_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rvos_edge.engines.openvino", None)
+    bundle = Bundle.open(write_tiny_bundle(tmp_path / "tiny"))
+    rows = dict(doctor.measure_backends(bundle))
+    assert rows["openvino"].startswith("OpenVINO is installed and cannot be loaded")
+    assert [name for name, time in rows.items() if time.endswith(" ms")] == ["ONNX Runtime (cpu)"]
+    assert open_best(bundle, lambda backend: backend.name, device="cpu").startswith("ONNX Runtime")
