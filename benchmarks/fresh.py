@@ -85,15 +85,12 @@ def _main(text: str) -> None:
     order = Order.model_validate_json(text)
     from rvos_edge.benchmarks.open import open_run
     from rvos_edge.benchmarks.state import gpu_memory_mib
-    from rvos_edge.bundle import Bundle
 
     laps = [order.started, time.monotonic()]
     before = gpu_memory_mib()
     # nvidia-smi is not part of a user's start-up: its time is subtracted.
     overhead = time.monotonic() - laps[-1]
-    segmenter = open_run(
-        Bundle.open(order.bundle, size=order.size), order.backend, device=order.device, threads=order.threads
-    )[0]
+    segmenter = open_run(Path(order.bundle), order.size, order.backend, device=order.device, threads=order.threads)
     laps.append(time.monotonic() - overhead)
     segmenter.set_queries(order.queries)
     laps.append(time.monotonic() - overhead)

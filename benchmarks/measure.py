@@ -22,7 +22,7 @@ from rvos_edge.bundle import Bundle, frame_flops
 from rvos_edge.catalogue import find_bundle
 from rvos_edge.engines.registry import available_backends
 from rvos_edge.errors import UserError
-from rvos_edge.segmenter import Segmenter
+from rvos_edge.protocol import SegmenterProtocol
 
 OnProgress = Callable[[str, int, int], None]
 """Progress callback: description, steps done, steps in all."""
@@ -62,7 +62,7 @@ class _Entrant:
     backend: str
     runtime: str
     reason: str
-    segmenter: Segmenter
+    segmenter: SegmenterProtocol
     frames: list[int] = field(default_factory=list)
     stages: dict[str, list[int | None]] = field(default_factory=dict)
 
@@ -183,14 +183,16 @@ def _open_all(bundle: Bundle, options: BenchOptions, queries: list[str], note: C
     entrants = []
     for name in dict.fromkeys(options.backends or available_backends(bundle, options.device)):
         try:
-            segmenter, backend = open_run(bundle, name, device=options.device, threads=options.threads)
+            segmenter = open_run(
+                bundle.path, bundle.manifest.size, name, device=options.device, threads=options.threads
+            )
         except UserError as error:
             if options.backends:
                 raise
             note(f"{name} is left out: {error}")
             continue
         segmenter.set_queries(queries)
-        entrants.append(_Entrant(name, backend.name, backend.reason, segmenter))
+        entrants.append(_Entrant(name, segmenter.backend_name, segmenter.backend_reason, segmenter))
     if not entrants:
         raise UserError("no backend can run this bundle here; see 'rvos-edge doctor'.")
     return entrants

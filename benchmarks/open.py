@@ -1,18 +1,20 @@
-"""Opening a bundle on a named backend."""
+"""Opening a bundle on a named backend, of either runtime."""
 
 from __future__ import annotations
 
-from rvos_edge.bundle import Bundle
-from rvos_edge.engines.base import Backend
-from rvos_edge.engines.registry import open_backend
-from rvos_edge.segmenter import Segmenter
+from pathlib import Path
+
+from rvos_edge.opening import open_segmenter
+from rvos_edge.protocol import SegmenterProtocol
 
 
-def open_run(bundle: Bundle, backend: str, *, device: str, threads: int | None) -> tuple[Segmenter, Backend]:
-    """The segmenter of a bundle on a backend, and the backend.
+def open_run(
+    bundle: Path, size: tuple[int, int], backend: str, *, device: str, threads: int | None
+) -> SegmenterProtocol:
+    """The segmenter of a bundle on a backend; "cpp:" before its name means the C++ runtime.
 
     Raises:
         UserError: The backend is unknown, not installed, or cannot run the bundle.
     """
-    opened = open_backend(backend, device=device, threads=threads, bundle=bundle)
-    return Segmenter(bundle=bundle, backend=opened), opened
+    runtime, _, name = backend.rpartition(":")
+    return open_segmenter(bundle, size=size, backend=name, device=device, threads=threads, runtime=runtime or "python")

@@ -29,7 +29,7 @@ from rvos_edge.engines.registry import available_backends
 from rvos_edge.errors import UserError
 from rvos_edge.export.package import ExportOptions, export_bundle
 from rvos_edge.parity.verify import mask_iou
-from rvos_edge.segmenter import Segmenter
+from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.synthetic.camera import SyntheticCamera
 from rvos_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
 from rvos_edge.trainer.model.weights import InitialWeights
@@ -250,17 +250,17 @@ def _runtimes(bundle: Bundle, options: PeerOptions, query: str) -> list[_Peer]:
     peers = []
     for name in options.backends or available_backends(bundle, "auto"):
         try:
-            segmenter, backend = open_run(bundle, name, device="auto", threads=options.threads)
+            segmenter = open_run(bundle.path, bundle.manifest.size, name, device="auto", threads=options.threads)
         except UserError:
             if options.backends:
                 raise
             continue
         segmenter.set_queries([query])
-        peers.append(_Peer(backend.name, _runtime_step(segmenter)))
+        peers.append(_Peer(segmenter.backend_name, _runtime_step(segmenter)))
     return peers
 
 
-def _runtime_step(segmenter: Segmenter) -> Step:
+def _runtime_step(segmenter: SegmenterProtocol) -> Step:
     def step(frame: Frame) -> tuple[NDArray[np.bool_], float | None]:
         result = segmenter.step(frame)
         flow = [result.timings[name] for name in FLOW_GRAPHS if name in result.timings]

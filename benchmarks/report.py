@@ -1,7 +1,8 @@
-"""The actions of ``rvos-edge bench``: measure, compare, roofline, render. Each prints its result."""
+"""The actions of ``rvos-edge bench``: measure, compare, roofline. Each prints its result."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,6 @@ from rvos_edge.atomic import write_output
 from rvos_edge.benchmarks.compare import compare
 from rvos_edge.benchmarks.cpu_peak import measure_cpu
 from rvos_edge.benchmarks.measure import BenchOptions, run_benchmark
-from rvos_edge.benchmarks.render import file_name, render
 from rvos_edge.benchmarks.roofline import choose_devices
 from rvos_edge.benchmarks.schema import BenchmarkResult, read_result, to_json
 from rvos_edge.benchmarks.show import print_comparison, print_result, print_roof, print_roofs
@@ -81,11 +81,7 @@ def roofline(key: str, options: BenchOptions, *, result: Path | None = None, jso
         print_roof(bundle.manifest, devices[0], found, console)
 
 
-def render_results(page: Path) -> None:
-    """Put the table of results into a Markdown page.
-
-    Raises:
-        UserError: As for ``render``.
-    """
-    count = render(page)
-    Console().print(f"{page} shows {count} result{'s' if count != 1 else ''}.", markup=False, soft_wrap=True)
+def file_name(result: BenchmarkResult) -> str:
+    """File name of a result by machine and date: ``jetson-orin-nano-2026-01-31.json``."""
+    slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((?:r|tm)\)", "", result.machine.name.lower())).strip("-")
+    return f"{slug}-{result.made[:10]}.json"

@@ -16,7 +16,8 @@ from rvos_edge.errors import UserError
 def bench(
     bundle: BundleOption = None,
     backend: Annotated[
-        list[str] | None, typer.Option(help="onnxruntime, openvino, ...; repeatable; all that work here if left out.")
+        list[str] | None,
+        typer.Option(help="onnxruntime, cpp:openvino (C++), ...; repeatable; all that work here if left out."),
     ] = None,
     size: Annotated[str | None, typer.Option(help="Network input as HxW, one that the bundle has.")] = None,
     query_count: Annotated[int, typer.Option(help="Number of sentences at once.")] = 1,
@@ -41,21 +42,15 @@ def bench(
     result: Annotated[
         Path | None, typer.Option(help="With --roofline: a result to hold against it; cpu measures one if left out.")
     ] = None,
-    render: Annotated[
-        Path | None, typer.Option(help="Measure nothing: put the results into this page, such as README.md.")
-    ] = None,
 ) -> None:
     """Measure a bundle on this machine, compare results, or say how fast it could be at best."""
-    if sum(option is not None for option in (compare, roofline, render)) > 1:
-        raise UserError("--compare, --roofline and --render exclude each other; give one of them.")
+    if compare is not None and roofline is not None:
+        raise UserError("--compare and --roofline exclude each other; give one of them.")
     if result is not None and roofline is None:
         raise UserError("--result belongs to --roofline; give a device there.")
     from rvos_edge.benchmarks import report
     from rvos_edge.benchmarks.measure import BenchOptions
 
-    if render is not None:
-        report.render_results(render)
-        return
     if compare is not None:
         report.compare_files(*compare)
         return

@@ -108,7 +108,7 @@ def test_compare_and_roofline_on_the_command_line(tiny: Path, tmp_path: Path) ->
         (("--roofline", "h100", "--json", "x.json"), "--json keeps what is measured"),
         (("--compare", "x.json", "y.json"), "x.json cannot be read"),
         (("--compare", "x.json", "y.json", "--roofline", "cpu"), "exclude each other"),
-        (("--render", "README.md"), "benchmarks/results does not exist"),
+        (("--backend", "java:openvino"), "runtime 'java' is unknown"),
     ],
 )
 def test_bad_input(
