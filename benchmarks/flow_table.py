@@ -56,10 +56,7 @@ class SettingRow:
     """Measurements of one setting.
 
     Attributes:
-        j: J of the scored frames, by (video, query key).
-        times: Milliseconds of every frame.
         error: Mean end-point error against the reference flow, per frame, in pixels of the network's input.
-        ran: Number of frames whose flow was computed.
     """
 
     j: dict[tuple[str, str], list[float]] = field(default_factory=dict)

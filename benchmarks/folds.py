@@ -59,11 +59,7 @@ def without(config: TrainConfig, videos: Sequence[str], root: Path, flow: str) -
 
 
 def run_folds(config: TrainConfig, root: Path, output: Path, *, every: int = 4, console: Console) -> dict[str, Any]:
-    """Train and evaluate every fold that is not finished.
-
-    Returns:
-        ``j``, ``shuffled_j`` (with another video's sentence), means over all videos, ``videos`` and ``iterations``.
-    """
+    """Train and evaluate every fold that is not finished."""
     videos: dict[str, Mapping[str, Any]] = {}
     for number, held in enumerate(folds_of(Davis16Clips(root, split="all").videos), start=1):
         folder = output / f"fold-{number}"

@@ -81,12 +81,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class PeerReport:
-    """Results of a comparison.
-
-    Attributes:
-        whole: Whole frames, relative to ``EAGER``.
-        flow: Flow alone, relative to ``flow_baseline``; empty without flow.
-    """
+    """Results of a comparison."""
 
     whole: list[Standing]
     flow: list[Standing]

@@ -57,10 +57,7 @@ class ExportOptions:
 
     Attributes:
         sizes: Heights and widths of the input, the default size first; the checkpoint's size when empty.
-        weights: Storage of all weights; by default a mix by graph.
-        max_queries: Largest number of queries that engines are built for.
         source: Video or image folder for the proof; the synthetic camera by default.
-        flow_scale: Factor by which the image is reduced for the flow; the checkpoint's by default.
         teach: Add the graph with which queries learn on the device (``export.teach``); tracing it takes a minute.
     """
 

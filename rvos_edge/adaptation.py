@@ -67,8 +67,6 @@ class Adaptation:
     """Watches the results of a stream and changes the language vectors of its queries.
 
     Args:
-        teacher: Makes the teacher when it is first needed.
-        encode: Sentences to language vectors.
         background: Learn in a thread while the stream goes on; otherwise the frame that completes what is learned from
             waits, and the same video always gives the same masks.
     """
@@ -122,14 +120,9 @@ class Adaptation:
         presence: NDArray[np.float32],
         features: Callable[[], tuple[Features, Placement]],
     ) -> None:
-        """Take what a frame was answered.
+        """Take what a frame was answered: margins float32 [Q,h,w], scores and presence float32 [Q].
 
-        Args:
-            index: Of the frame, from 0.
-            margins: float32 [Q,h,w].
-            scores: float32 [Q], mean object probability in each mask.
-            presence: float32 [Q].
-            features: Gives the frame's features and place; called for a frame that is learned from.
+        ``features`` gives the frame's features and place; it is called for a frame that is learned from.
         """
         for row, one in enumerate(self._courses):
             if one is None or one.state in ("learning", "over"):

@@ -36,7 +36,6 @@ class PendingFile:
         path: The file. A pipe or a device is written through: `partial` is the path itself then.
 
     Attributes:
-        path: The file, as given.
         partial: The path to write to; exists and is empty.
 
     Raises:
@@ -100,11 +99,7 @@ class PendingFile:
 def new_file(path: Path) -> Iterator[Path]:
     """Replace a file of this program's own, such as a manifest or a cache, at the end; after an error it is as before.
 
-    Args:
-        path: The file; missing parent folders are made. A pipe or a device is written through.
-
-    Yields:
-        The path to write to.
+    Yields the path to write to; missing parent folders are made. A pipe or a device is written through.
 
     Raises:
         OSError: It cannot be written.
@@ -146,7 +141,6 @@ def new_directory(path: Path, *, cache: bool = False) -> Iterator[Path]:
     An older directory at ``path`` stays whole until then.
 
     Args:
-        path: The directory.
         cache: Replace whatever is there, also beside another run: for a place that is this program's alone.
 
     Raises:

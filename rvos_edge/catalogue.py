@@ -31,13 +31,10 @@ def list_bundles() -> dict[str, Path]:
 
 
 def find_bundle(bundle: str | Path | None = None) -> Path:
-    """Find a bundle.
+    """The folder of a bundle, given as a folder or by its name in one of `bundle_folders`; None is the shipped
+    ``edge``.
 
-    Args:
-        bundle: A folder, or the name of a bundle in one of `bundle_folders`; None for the one that ships, ``edge``.
-
-    Returns:
-        Its folder; where there is neither, the path as it was given, which opening then refuses.
+    Where there is neither, the path as it was given, which opening then refuses.
     """
     if bundle is None:
         return shipped_bundle()

@@ -80,8 +80,7 @@ def print_report(console: Console | None = None) -> None:
 def measure_backends(bundle: Bundle) -> Iterator[tuple[str, str]]:
     """Measure every installed backend on a few synthetic frames with one query; no engines are built.
 
-    Yields:
-        Backend and device, and the median time of a frame or the reason why it does not work.
+    Yields backend and device, and the median time of a frame or the reason why it does not work.
     """
     from rvos_edge.engines.registry import available_backends, open_backend
     from rvos_edge.segmenter import Segmenter

@@ -37,10 +37,6 @@ def doubt(sentence: str, tokens: Sequence[str]) -> str:
     A letter of another script or a rule of function words tells other languages; single foreign nouns pass unless
     the tokenizer has to take them apart.
 
-    Args:
-        sentence: A query.
-        tokens: Its tokens.
-
     Example:
         >>> doubt("the dog on the left", ["the", "dog", "on", "the", "left"])
         ''

@@ -67,11 +67,8 @@ _NEVER_SHOWN = (".DS_Store", "Thumbs.db", ".*.part-*")
 
 
 def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None] = ()) -> None:
-    """Refuse outputs that would cost the user a file; to be called before anything is read or computed.
-
-    Args:
-        outputs: Files and folders to be written or replaced; None is left out.
-        inputs: Files and folders that are read; None is left out.
+    """Refuse outputs that would cost the user a file; to be called before anything is read or computed. None is left
+    out.
 
     Raises:
         UserError: An output is an input, holds one, or is something that this program did not write.

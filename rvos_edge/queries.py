@@ -34,11 +34,8 @@ class TaughtQuery:
     """A query that was learned from shown frames: the language vectors of a sentence, moved.
 
     Attributes:
-        sentence: The sentence that it began with.
         vectors: lang1 .. lang4, float32 [c_i], in place of the sentence's own.
         network: ``Manifest.identity`` of the network that it belongs to.
-        name: Shown instead of the sentence, when given.
-        shots: Frames that were shown.
         j: Mean IoU on what was shown and left out of learning; None where nothing could be left out.
         sentence_j: The same of the sentence alone.
         presence_shift: Added to the logit of the query's presence.

@@ -236,13 +236,8 @@ def rounded(value: float | np.floating[Any], digits: int) -> float | None:
 
 
 def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Compute the bounding boxes of masks.
-
-    Args:
-        masks: bool [Q,H,W].
-
-    Returns:
-        int64 [Q,4]: x0, y0, x1, y1 in pixels, x1 and y1 exclusive; zeros for an empty mask.
+    """Bounding boxes int64 [Q,4] of masks bool [Q,H,W]: x0, y0, x1, y1 in pixels, x1 and y1 exclusive; zeros for an
+    empty mask.
     """
     import cv2  # here, so that the command line starts without it
 

@@ -40,10 +40,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser, with parameter groups for backbone, language projections, BERT and the rest.
 
-    Args:
-        model: The network; frozen parameters are left out.
-        config: The configuration.
-        extra: Parameters of the losses.
+    Frozen parameters are left out; ``extra`` are parameters of the losses.
     """
     backbone = list(model.backbone.parameters())
     text = list(model.sentence.parameters())

@@ -80,15 +80,7 @@ def serving(
     """Segmenter, source and sinks for the loop: with ``serve`` a stream that the page steers, otherwise those given.
 
     Args:
-        serve: Value of ``--serve``.
-        token: Value of ``--token``.
-        segmenter: Segmenter with its queries.
-        source: Opened source.
-        reopen: Opens the source again.
-        stills: Opens a segmenter without flow.
         sinks: Other sinks; where there are any, the stream ends with its file instead of starting again.
-        opacity: Initial opacity of the masks.
-        console: Prints the address of the page, without the token.
 
     Raises:
         UserError: The address cannot be used.

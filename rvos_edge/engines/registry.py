@@ -53,13 +53,8 @@ def open_backend(
     """Start a backend.
 
     Args:
-        name: One of ``BACKENDS``.
-        device: "auto", "cpu" or "cuda"; OpenVINO runs on the CPU, TensorRT on CUDA.
-        threads: CPU threads; None for one per physical core.
-        bundle: Bundle whose engines TensorRT runs; the other backends need none.
         build: False to refuse if TensorRT has no engine instead of building it.
         record: Let TensorRT replay whole frames as CUDA graphs; False to have every stage timed.
-        reason: Reason for the choice of this backend; empty for the backend's own.
 
     Raises:
         UserError: The backend is unknown or not installed, or cannot use the device.

@@ -33,8 +33,6 @@ class Reference:
     """A recorded run.
 
     Attributes:
-        frames: uint8 [n,H,W,3] BGR at the input size of the network, consecutive.
-        masks: bool [n,Q,H,W] computed by PyTorch.
         inputs: Graph -> name -> array, as the graph reads it.
         outputs: Graph -> name -> float32 ``sample`` of the output.
     """

@@ -167,9 +167,6 @@ def expression_sets(queries: Mapping[str, Sequence[Query]]) -> dict[str, dict[st
     "/" names the annotator; without it, as in JSON, the k-th expression of each object belongs to set k. Where an
     object has fewer expressions than others they are repeated; an object that an annotator left out is missing from
     that annotator's sets.
-
-    Returns:
-        (Id of the object, number of the query) by video and set, one entry per object.
     """
     said: dict[str, dict[str, dict[int, list[int]]]] = {}
     for video, of_video in queries.items():

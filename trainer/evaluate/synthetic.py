@@ -32,11 +32,6 @@ def evaluate_synthetic(
 ) -> Metrics:
     """J on scenes that are never trained on, with one expression per object that holds in all frames.
 
-    Returns:
-        ``j``: mean over visible objects and frames; ``objects``: number of such pairs; ``absent_empty``: share of masks
-        of absent expressions that cover less than 0.5 % of the image; ``absent_foreground``: their mean share of it;
-        ``scenes`` and ``frames``.
-
     Raises:
         UserError: A seed belongs to the training scenes.
     """

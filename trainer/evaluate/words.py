@@ -70,11 +70,6 @@ def evaluate_words(
 ) -> Metrics:
     """Score single nouns on at most ``count`` held-out pictures of a folder with instances as COCO's.
 
-    Returns:
-        ``seen`` and ``held_out``: ``j``, ``absent_foreground``, ``words``, ``absent`` and, where the model says how
-        probably a thing is there, ``presence`` (``metrics.reliability``). ``pairs``: of pictures with two kinds of
-        things ``share``, ``named_wins`` and ``pairs``, as the swap test has them.
-
     Raises:
         UserError: A folder or file is missing.
     """

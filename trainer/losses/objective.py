@@ -25,7 +25,6 @@ class Objective(nn.Module):
 
     Args:
         queries: Number of pairs per frame that are decoded to masks; further ones are only used by the alignment loss.
-        frozen_text: BERT is not trained; its vectors are computed once per sentence.
     """
 
     def __init__(

@@ -47,10 +47,6 @@ class Standardise(nn.Module):
 class Presence(nn.Module):
     """Margin, features, motion and language of a query -> the logit that what it names is in the frame.
 
-    Args:
-        in_channels: Channels of C5.
-        language_channels: c_1..c_4.
-
     Example:
         >>> head = Presence(in_channels=8, language_channels=(2, 2)).eval()
         >>> language = (torch.ones(1, 3, 2), torch.ones(1, 3, 2))
@@ -68,19 +64,15 @@ class Presence(nn.Module):
         self.dropout = nn.Dropout(_DROPOUT)
 
     def forward(self, margin: Tensor, features: Tensor, flow: Tensor | None, language: Sequence[Tensor]) -> Tensor:
-        """The logits of a batch, float32 [B,Q].
-
-        Args:
-            margin: The decoder's, object minus background, [B,Q,h,w].
-            features: C5, [B,c,h5,w5].
-            flow: [B,2,.,.] in pixels, zeros where it was not computed; None without flow.
-            language: l_1..l_4, each [B,Q,c_i].
+        """The logits of a batch, float32 [B,Q], of the decoder's margin [B,Q,h,w], C5 [B,c,h5,w5], l_1..l_4 [B,Q,c_i]
+        and the flow [B,2,.,.] in pixels, zeros where it was not computed.
         """
         return self.classify(*self.pool(margin, features, flow), torch.cat(tuple(language), dim=-1))
 
     def pool(self, margin: Tensor, features: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Pooled inputs of the head: C5 inside and outside of the masks, [B,Q,c] each, and statistics of the masks,
-        float32 [B,Q,8]."""
+        float32 [B,Q,8].
+        """
         margin = margin.float().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
         share = torch.sigmoid(margin)
         coarse = F.interpolate(share, size=features.shape[-2:], mode="area")

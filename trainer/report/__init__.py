@@ -35,13 +35,7 @@ class ReportOptions:
 
     Attributes:
         runs: ``NAME=CHECKPOINT`` each; of several runs of one variant figures show the first, the table all.
-        root: Folder of the data set.
-        dataset: A name from ``SOURCES``.
         split: A split, or names of videos separated by commas; by default "dev" for DAVIS-16, else the data set's own.
-        expressions: File of the expressions; the data set's own by default.
-        output: Folder of the report; an older report there is replaced when the new one is complete.
-        every: Score every n-th annotated frame; all frames are run.
-        bundle: A bundle to compare with the checkpoints.
     """
 
     runs: Sequence[str]
@@ -68,19 +62,9 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
     The variant of the ablation follows from a checkpoint's configuration. A figure whose variants are not among the
     runs is left out, with a note on the page. J and F are those of every query on its own.
 
-    Args:
-        options: The options.
-        console: Console of the progress bars and the table.
-
-    Returns:
-        Path of the page.
-
     Raises:
         UserError: An option is out of range, two runs have one name, a file is missing or damaged, or ``output`` holds
             something else.
-
-    Example:
-        >>> report(ReportOptions(runs=["both=runs/both/checkpoint"], root=Path("DAVIS"), every=5))  # doctest: +SKIP
     """
     console = console or Console()
     output = options.output

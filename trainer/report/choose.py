@@ -23,14 +23,7 @@ STILL_PIXELS = 0.5
 
 @dataclass(frozen=True)
 class Example:
-    """A query on a frame, chosen for a figure.
-
-    Attributes:
-        video: Name of the video.
-        index: Number of the frame.
-        query: Number of the query.
-        reason: Reason for the choice, for the caption.
-    """
+    """A query on a frame, chosen for a figure."""
 
     video: str
     index: int
@@ -39,14 +32,7 @@ class Example:
 
 
 def most_changed(better: Recording, base: Recording, *, gains: int, losses: int) -> list[Example]:
-    """Frames where J of one run exceeds that of another most, then where it falls below most; one per video.
-
-    Args:
-        better: The run.
-        base: The run that it is compared with.
-        gains: Largest number of videos with a gain, the largest gain first.
-        losses: Largest number of videos with a loss.
-    """
+    """Frames where J of one run exceeds that of another most, then where it falls below most; one per video."""
     changes: dict[str, list[tuple[float, int, int]]] = {}
     for video, frames in better.videos.items():
         changes[video] = [
@@ -77,12 +63,7 @@ def still_frames(full: Recording) -> Iterator[tuple[str, int, int, RecordedMotio
 
 
 def stillest(full: Recording, *, rows: int) -> list[Example]:
-    """The frame of each video in which an object moves least relative to its surroundings.
-
-    Args:
-        full: A run with flow.
-        rows: Largest number of videos, the least motion first.
-    """
+    """The frame of each video in which an object moves least relative to its surroundings, the least motion first."""
     best: dict[str, tuple[float, Example]] = {}
     for video, index, query, motion in still_frames(full):
         inside, outside = float(motion.inside[query]), float(motion.outside[query])
@@ -115,10 +96,6 @@ def rows_of_queries(queries: Sequence[Query], *, most: int) -> list[list[int]]:
     """Queries that share a picture: the first of every object in row one, the second of every object in row two, ...
 
     Masks of several queries about one object would cover each other.
-
-    Args:
-        queries: Queries of a video.
-        most: Largest number of rows.
     """
     rows: list[list[int]] = []
     said: dict[int | None, int] = {}

@@ -15,13 +15,8 @@ _WINDOW = 0.1
 
 
 def read_losses(run: Path) -> dict[int, float]:
-    """Loss by iteration, ascending; an iteration that a resumed run repeated has its later value.
-
-    Args:
-        run: Folder of the run.
-
-    Returns:
-        Losses by iteration; empty where there are no events.
+    """Loss by iteration, ascending, of the events in a run's folder; an iteration that a resumed run repeated has its
+    later value.
     """
     points: dict[int, float] = {}
     for file in sorted(run.glob("events.out.tfevents.*")):

@@ -40,13 +40,8 @@ _TRUTH = 1
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the page.
-
-    Attributes:
-        title: "Fig. 1. ..."
-        rule: Choice of its frames, and its content.
-        files: Names of the PNGs and their descriptions; empty where the figure is left out.
-        notes: Warnings, missing runs, and the reason where it is left out.
+    """A figure of the page: title, rule by which its frames are chosen, PNGs with their descriptions (none where it is
+    left out), and notes: warnings, missing runs, the reason where it is left out.
     """
 
     title: str

@@ -25,7 +25,6 @@ class RecordedMotion:
     """Motion of a frame.
 
     Attributes:
-        packed: The motion image as PNG.
         inside: Mean motion relative to the camera inside each query's object, float64 [Q], in pixels of the network's
             input; NaN where the object is not visible.
         outside: Mean motion in the rest of the frame, float64 [Q].
@@ -45,8 +44,6 @@ class Scored:
     """A scored frame.
 
     Attributes:
-        j: J of each query, float64 [Q].
-        f: F of each query, float64 [Q].
         packed: Masks of all queries, one below the other, as PNG; about 1 kB per mask at 480p.
         motion: Motion; None on first frames and for runs without flow.
     """
@@ -95,14 +92,7 @@ def record(
     every: int = 1,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Recording:
-    """Run every frame of every video and record the scored ones.
-
-    Args:
-        run: The run.
-        predictor: Its opened model.
-        clips: The videos.
-        every: Score every n-th annotated frame; all frames are run, as flow needs the previous one.
-        on_frame: Called after each frame.
+    """Run every frame of every video, as flow needs the previous one, and record every n-th annotated frame.
 
     Raises:
         UserError: A video has no frames, no queries or no annotation, or a file is damaged.

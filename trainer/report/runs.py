@@ -50,16 +50,7 @@ ROLES = (
 
 @dataclass(frozen=True)
 class ReportRun:
-    """A checkpoint or a bundle.
-
-    Attributes:
-        name: Name in the report, unique among its runs.
-        path: Directory, as given by the user.
-        fusion: ``single`` or ``hierarchical``.
-        flow: ``none``, ``vision``, ``gate`` or ``both``.
-        card: Training facts; empty where there are none.
-        is_bundle: Whether it is a bundle, run by the runtime instead of PyTorch.
-    """
+    """A checkpoint or a bundle, with the variant of the network and its training facts."""
 
     name: str
     path: Path
@@ -95,11 +86,7 @@ class ReportRun:
 
 
 def read_runs(named: Sequence[str], bundle: Path | None = None) -> tuple[ReportRun, ...]:
-    """Runs named on the command line.
-
-    Args:
-        named: ``NAME=CHECKPOINT`` each.
-        bundle: A bundle to compare with them, named after its folder.
+    """Runs named on the command line, ``NAME=CHECKPOINT`` each, and a bundle, named after its folder.
 
     Raises:
         UserError: There is no run, a run has no name, two have the same name, or a directory is neither checkpoint nor

@@ -23,12 +23,7 @@ def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0
     them. The mean of runs with different starts is useless.
 
     Args:
-        paths: Checkpoint directories of the same network.
-        output: The checkpoint to write.
         shift: Added to the margin (object minus background logit) through the last layer's bias; above 0, masks grow.
-
-    Returns:
-        ``output``.
 
     Raises:
         UserError: There are no checkpoints, their networks or vocabularies differ, or ``output`` holds something else.

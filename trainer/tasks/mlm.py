@@ -46,11 +46,6 @@ _HEAD = "cls.predictions."
 def train_text(config: MlmConfig, output: Path, *, console: Console | None = None) -> Path:
     """Fine-tune a text model on the expressions of data sets, for ``weights.text`` of a training run.
 
-    Args:
-        config: The run.
-        output: Folder of the run; the text model is written to ``output/text``.
-        console: Console of the progress bar.
-
     Returns:
         Folder of the text model: model.safetensors (body and head), config.json and tokenizer.json.
 
@@ -86,9 +81,7 @@ def train_text(config: MlmConfig, output: Path, *, console: Console | None = Non
 def masked_language_model(text: TextConfig, source: str | None) -> tuple[Any, Tokenizer, bool]:
     """A BertForMaskedLM with the encoder's weights, its tokenizer, and whether the source had a prediction head.
 
-    Args:
-        text: Configuration of the text model.
-        source: As ``weights.text``; None means random weights and the small tokenizer.
+    Without a source the weights are random and the tokenizer is the small one.
 
     Raises:
         UserError: The source is missing or holds another network.
@@ -110,17 +103,9 @@ def masked_language_model(text: TextConfig, source: str | None) -> tuple[Any, To
 def mask_tokens(
     ids: Tensor, tokenizer: Tokenizer, vocab_size: int, share: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Mask a share of the tokens of each row.
+    """Mask a share of the tokens of each row of ids int64 [N,L], at least one; special tokens are never masked.
 
-    Args:
-        ids: Token ids, int64 [N,L], padded.
-        tokenizer: The tokenizer; its special tokens are never masked.
-        vocab_size: Upper bound of random tokens.
-        share: Share of masked tokens, at least one per row.
-        rng: Random number generator.
-
-    Returns:
-        Input ids and labels, int64 [N,L] each; labels are -100 where nothing is predicted.
+    Returns input ids and labels, int64 [N,L] each; labels are -100 where nothing is predicted.
     """
     special = np.array([tokenizer.token_to_id(token) for token in ("[PAD]", "[CLS]", "[SEP]", "[MASK]")])
     masked = ids.numpy().copy()

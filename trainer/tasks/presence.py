@@ -45,7 +45,6 @@ class Rows:
         outside: Mean C5 outside of the mask, [N,c].
         facts: Statistics of the mask, float32 [N,8].
         language: l_1..l_4, concatenated, [N,c_1+..+c_4].
-        present: 1 where the expression is true of the frame, float32 [N].
     """
 
     inside: Tensor
@@ -62,15 +61,7 @@ class Rows:
 
 
 def train_presence(config: PresenceConfig, output: Path, *, console: Console | None = None) -> Path:
-    """Train a presence head for a finished network.
-
-    Args:
-        config: The run.
-        output: Folder of the run; the new checkpoint is written to ``output/checkpoint``.
-        console: Console of the progress bars.
-
-    Returns:
-        Directory of the checkpoint.
+    """Train a presence head for a finished network; returns the checkpoint, ``output/checkpoint``.
 
     Raises:
         UserError: A checkpoint, data folder or weights file is missing or does not fit, or the output exists already.

@@ -22,15 +22,9 @@ PREFIX = "stage:"
 
 
 def train_stages(config: StagesConfig, output: Path, *, console: Console | None = None) -> Path:
-    """Run the stages that are not done yet, and print the duration of each.
+    """Run the stages that are not done yet, each in a folder of its own, and print the duration of each.
 
-    Args:
-        config: The stages.
-        output: Folder of the run, with a folder per stage. The same call continues an interrupted run.
-        console: Console of the progress.
-
-    Returns:
-        Checkpoint of the last stage.
+    The same call continues an interrupted run; returns the checkpoint of the last stage.
 
     Raises:
         UserError: As for the stages' tasks, or a stage refers to one that is not earlier.

@@ -34,7 +34,6 @@ class BuildOptions:
 
     Attributes:
         capabilities: Compute capabilities such as "86", for tensorrt-rtx; empty for the GPU of this machine.
-        workspace: Limit of the scratch memory of a layer in MiB; None for no limit.
         isolated: Build each graph in a process of its own, which frees its memory afterwards; for small Jetsons.
     """
 

@@ -32,7 +32,6 @@ def discriminant(features: Tensor, inside: Tensor, *, floor: float = 0.0) -> Ten
     """Fisher's linear discriminant between inside and outside, with a diagonal covariance.
 
     Args:
-        inside: Probability of the object, 0..1, float [B,Q,h,w].
         floor: Standard deviation of noise in each channel.
 
     Returns:

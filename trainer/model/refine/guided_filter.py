@@ -97,13 +97,7 @@ def _coefficients(guide: Tensor, margin: Tensor, queries: int) -> Tensor:
 def _fit(guide: Tensor, probability: Tensor, queries: int) -> Tensor:
     """Least squares in the window around each pixel: slopes, offset and 1, times the explained share of the variance.
 
-    Args:
-        guide: Colours [B,3,h,w].
-        probability: [N,1,h,w], N = B * Q.
-        queries: Q.
-
-    Returns:
-        [N,5,h,w].
+    Colours [B,3,h,w], probability [B*Q,1,h,w] -> [B*Q,5,h,w].
     """
     mean, inverse = (for_each_query(part, queries) for part in _colours(guide))
     # Averaged together: colours times probability, probability, and its square.
