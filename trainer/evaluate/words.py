@@ -18,7 +18,8 @@ from rich.progress import Progress
 
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.held_out import load_held_out
-from rvos_edge.trainer.data.readers.coco import CocoDataset, Picture
+from rvos_edge.trainer.data.readers.coco import CocoDataset
+from rvos_edge.trainer.data.readers.coco_file import Picture
 from rvos_edge.trainer.evaluate.model import PresencePredictor
 from rvos_edge.trainer.evaluate.scorers import Metrics, mean
 from rvos_edge.trainer.metrics import region_similarity, reliability

@@ -134,7 +134,7 @@ def strips(folder: Path, recordings: Sequence[Recording], clips: ReferringClips)
     for number, video in enumerate(evenly(clips.videos, _STRIPS), start=4):
         queries, names = clips.queries(video), clips.frames(video)
         chosen = evenly(list(shown.videos[video]), _STRIP_FRAMES)
-        rows = []
+        rows: list[GridRow] = []
         for together in rows_of_queries(queries, most=_STRIP_ROWS):
             captions = [
                 (
