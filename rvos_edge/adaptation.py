@@ -33,6 +33,8 @@ _STEPS, _RATE = 60, 0.05
 _FALLEN, _NEWEST = 0.75, 0.1
 """Learned vectors are dropped when the running mean score, in which the newest frame has the second weight, is below
 this share of what it was."""
+_AFTER_CUT, _GONE = 5, 0.1
+"""A query whose presence is below the second within so many frames after a cut starts afresh."""
 
 Vectors = dict[str, NDArray[np.float32]]
 Encode = Callable[[Sequence[str]], dict[str, NDArray[np.float32]]]
@@ -61,6 +63,7 @@ class _Course:
     learned: Vectors | None = None
     score: float = 0.0
     usual: float = 0.0
+    after_cut: int = 0
 
 
 class Adaptation:
@@ -119,13 +122,23 @@ class Adaptation:
         scores: NDArray[np.float32],
         presence: NDArray[np.float32],
         features: Callable[[], tuple[Features, Placement]],
+        *,
+        cut: bool = False,
     ) -> None:
         """Take what a frame was answered: margins float32 [Q,h,w], scores and presence float32 [Q].
 
-        ``features`` gives the frame's features and place; it is called for a frame that is learned from.
+        ``features`` gives the frame's features and place; it is called for a frame that is learned from. ``cut`` is True
+        where another scene begins with the frame.
         """
         for row, one in enumerate(self._courses):
-            if one is None or one.state in ("learning", "over"):
+            if one is None:
+                continue
+            one.after_cut = _AFTER_CUT if cut else max(0, one.after_cut - 1)
+            if one.after_cut and presence[row] < _GONE:
+                if one.state == "adapted":
+                    self._changed.add(row)
+                self._courses[row] = _Course(one.sentence, one.own)
+            if one.state in ("learning", "over"):
                 continue
             there = presence[row] >= _SURE_PRESENCE
             score = float(scores[row]) if there else 0.0

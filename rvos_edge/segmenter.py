@@ -382,7 +382,14 @@ class Segmenter(PictureCalls):
         adapted = np.zeros(len(margins), np.bool_)
         if self._adaptation is not None:
             adapted = self._adaptation.adapted
-            self._adaptation.observe(self._index, margins, scores, presence, lambda: (self._features(), placement))
+            self._adaptation.observe(
+                self._index,
+                margins,
+                scores,
+                presence,
+                lambda: (self._features(), placement),
+                cut=decision is not None and decision.reason == "scene cut",
+            )
             clock.lap("adapt")
         masks[~present] = False
         scores[~present] = 0

@@ -13,10 +13,11 @@ from support.tiny_bundle import write_tiny_bundle
 import rvos_edge
 from rvos_edge import Result, Segmenter, UserError
 from rvos_edge import adaptation as module
-from rvos_edge.preprocess import place
-from rvos_edge.teaching import Teacher
+from rvos_edge.preprocess import Placement, place
+from rvos_edge.teaching import Features, Teacher
 
 SENTENCE = "the red ball"
+SURE_PRESENCE = module._SURE_PRESENCE
 
 
 @pytest.fixture(scope="module")
@@ -79,28 +80,65 @@ def test_an_absent_query_is_left_alone(tiny: Path, monkeypatch: pytest.MonkeyPat
     assert not any(segmenter.step(frame).adapted.any() for frame in _video(12))
 
 
+class Watched:
+    """An adaptation that is told scores and presence, as if a network had given them."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.own = segmenter.encode([SENTENCE])["lang1"][0]
+        self._adaptation = module.Adaptation(lambda: Teacher(segmenter.bundle), segmenter.encode)
+        self._adaptation.start([SENTENCE], segmenter.encode([SENTENCE]))
+        self._features = segmenter.features(_video(1)[0])
+        self.index = self.asked = 0
+
+    def see(self, frames: int, score: float, presence: float = 1.0, *, cut: bool = False) -> dict[int, module.Vectors]:
+        """Tell the next frames; returns what changed."""
+
+        def features() -> tuple[Features, Placement]:
+            self.asked += 1
+            return self._features, place((64, 96), (64, 96))
+
+        changes: dict[int, module.Vectors] = {}
+        for number in range(frames):
+            scores, chances = np.array([score], np.float32), np.array([presence], np.float32)
+            margins = np.ones((1, 16, 24), np.float32)
+            self._adaptation.observe(self.index, margins, scores, chances, features, cut=cut and not number)
+            changes |= self._adaptation.changes()
+            self.index += 1
+        return changes
+
+    @property
+    def adapted(self) -> bool:
+        return bool(self._adaptation.adapted.all())
+
+
 def test_what_was_learned_is_undone_when_confidence_falls(tiny: Path) -> None:
-    segmenter = _open(tiny)
-    encoded = segmenter.encode([SENTENCE])
-    adaptation = module.Adaptation(lambda: Teacher(segmenter.bundle), segmenter.encode)
-    adaptation.start([SENTENCE], encoded)
-    placement = place((64, 96), (64, 96))
-    features, margins = segmenter.features(_video(1)[0]), np.ones((1, 16, 24), np.float32)
+    watched = Watched(_open(tiny))
+    learned = watched.see(12, 0.9)[0]
+    assert watched.adapted
+    assert not np.array_equal(learned["lang1"], watched.own)
+    np.testing.assert_array_equal(watched.see(12, 0.2)[0]["lang1"], watched.own)
+    assert not watched.adapted
+    assert watched.see(30, 0.9) == {}  # once
 
-    def see(index: int, score: float) -> None:
-        adaptation.observe(
-            index, margins, np.array([score], np.float32), np.ones(1, np.float32), lambda: (features, placement)
-        )
 
-    for index in range(1, 12):
-        see(index, 0.9)
-    learned = adaptation.changes()[0]
-    assert adaptation.adapted.all()
-    assert not np.array_equal(learned["lang1"], encoded["lang1"][0])
-    for index in range(12, 24):
-        see(index, 0.2)
-    np.testing.assert_array_equal(adaptation.changes()[0]["lang1"], encoded["lang1"][0])
-    assert not adaptation.adapted.any()
+def test_a_query_that_may_be_absent_never_learns(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However sure its mask is; with the threshold that ships."""
+    monkeypatch.setattr(module, "_SURE_PRESENCE", SURE_PRESENCE)
+    watched = Watched(_open(tiny))
+    assert watched.see(50, 0.99, presence=SURE_PRESENCE - 0.01) == {}
+    assert (watched.asked, watched.adapted) == (0, False)
+
+
+def test_it_starts_afresh_on_a_cut_where_the_object_is_gone(tiny: Path) -> None:
+    watched = Watched(_open(tiny))
+    watched.see(12, 0.9)
+    assert watched.see(5, 0.9, cut=True) == {}  # the same object in another view
+    assert watched.see(2, 0.0, presence=0.05) == {}  # gone for a moment
+    assert watched.adapted
+    np.testing.assert_array_equal(watched.see(1, 0.0, presence=0.05, cut=True)[0]["lang1"], watched.own)
+    assert not watched.adapted
+    watched.see(12, 0.9)
+    assert watched.adapted
 
 
 def test_a_live_stream_does_not_wait(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
