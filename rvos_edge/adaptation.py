@@ -127,8 +127,8 @@ class Adaptation:
     ) -> None:
         """Take what a frame was answered: margins float32 [Q,h,w], scores and presence float32 [Q].
 
-        ``features`` gives the frame's features and place; it is called for a frame that is learned from. ``cut`` is True
-        where another scene begins with the frame.
+        ``features`` gives the frame's features and place; it is called for a frame that is learned from. ``cut`` is
+        True where another scene begins with the frame.
         """
         for row, one in enumerate(self._courses):
             if one is None:

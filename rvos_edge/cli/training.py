@@ -146,7 +146,10 @@ def evaluate(
     ] = "unsupervised",
     every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
     teach: Annotated[
-        int, typer.Option(help="Show so many frames of each object, evenly spread, and score the others.")
+        int,
+        typer.Option(
+            help="Show so many frames of each object, evenly spread, and score the others; of words, so many pictures."
+        ),
     ] = 0,
     adapt: Annotated[
         str, typer.Option(help="once: queries settle on their own masks, as in run; off: the sentences alone.")

@@ -26,7 +26,7 @@ from rvos_edge.trainer.evaluate.swap import evaluate_swap
 from rvos_edge.trainer.evaluate.synthetic import evaluate_synthetic
 from rvos_edge.trainer.evaluate.tables import show
 from rvos_edge.trainer.evaluate.video import PROTOCOLS, Rules, evaluate_clips
-from rvos_edge.trainer.evaluate.words import evaluate_words
+from rvos_edge.trainer.evaluate.words import evaluate_taught_words, evaluate_words
 from rvos_edge.trainer.progress import progress_bar
 
 DATASETS = (*SOURCES, "synthetic", "swap", "words", "all")
@@ -47,7 +47,7 @@ class EvalOptions:
         expressions: File of the expressions; the data set's own by default. JSON in the format of Refer-YouTube-VOS.
         every: Score every n-th frame (J and F); all frames are run.
         teach: Number of annotated frames, evenly spread, with which each object's query is taught; the others are
-            scored. Bundles only.
+            scored. For words, the number of pictures of each held-out word. Bundles only.
         adapt: "once" lets queries adapt to their own masks, as the runtime does; bundles only.
         json: File of the results. During the evaluation the results of finished videos lie beside it, in
             NAME.partial.jsonl.
@@ -134,6 +134,8 @@ def _run(options: EvalOptions, predictor: PresencePredictor, ledger: Ledger, con
 def _run_generated(name: str, options: EvalOptions, predictor: PresencePredictor, progress: Any) -> Metrics:
     if name == "synthetic":
         return evaluate_synthetic(predictor, progress=progress)
+    if name == "words" and options.words is not None and options.teach:
+        return evaluate_taught_words(predictor, options.words, options.teach, progress=progress)
     if name == "words" and options.words is not None:
         return evaluate_words(predictor, options.words, progress=progress)
     return evaluate_swap(predictor, options.coco, options.root, expressions=options.expressions, progress=progress)
@@ -154,8 +156,12 @@ def _check(options: EvalOptions) -> None:
         raise UserError(f"Unknown --protocol '{options.protocol}'; choose one of {', '.join(PROTOCOLS)}.")
     if options.checkpoint is not None and (options.teach or options.adapt != "off"):
         raise UserError("--teach and --adapt are the runtime's; export the checkpoint and give --bundle.")
-    if options.teach and options.dataset not in SOURCES:
-        raise UserError(f"--teach shows frames of one data set of videos; leave it out for {options.dataset}.")
+    if options.teach and options.dataset not in (*SOURCES, "words"):
+        raise UserError(
+            f"--teach shows frames of one data set of videos, or words; leave it out for {options.dataset}."
+        )
+    if options.teach and options.card:
+        raise UserError("--card tells what sentences find; leave --teach out.")
     if options.every < 1:
         raise UserError(f"--every must be at least 1, not {options.every}: it scores every n-th frame.")
     if options.dataset == "words" and options.words is None:

@@ -53,7 +53,7 @@ def result_tables(results: Mapping[str, Any]) -> Iterator[ResultTable]:
     if "swap" in results:
         yield _swap(results["swap"])
     if "words" in results:
-        yield _words(results["words"])
+        yield _taught_words(results["words"]) if "taught" in results["words"] else _words(results["words"])
 
 
 def show(results: Mapping[str, Any], console: Console) -> None:
@@ -174,3 +174,12 @@ def _words(results: Mapping[str, Any]) -> ResultTable:
 
 def _listed(videos: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     return videos.items() if len(videos) <= _MAX_VIDEOS else ()
+
+
+def _taught_words(results: Mapping[str, Any]) -> ResultTable:
+    noun, taught, shots = results["noun"], results["taught"], results["shots"]
+    rows = [_row(word, row["pictures"], row["noun"], row["taught"]) for word, row in results["by_word"].items()]
+    rows.append(_row("all pictures", noun["words"], noun["j"], taught["j"]))
+    rows.append(_row("absent: share drawn", noun["absent"], noun["absent_foreground"], taught["absent_foreground"]))
+    title = "Words that training never says, on held-out pictures: J, %"
+    return ResultTable(title, ("word", "pictures", "its noun", f"{shots} shown"), rows)

@@ -7,10 +7,11 @@ was not taught. Pictures with two kinds of things also tell whether each word pi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.held_out import load_held_out
 from rvos_edge.trainer.data.readers.coco import CocoDataset
 from rvos_edge.trainer.data.readers.coco_file import Picture
-from rvos_edge.trainer.evaluate.model import PresencePredictor
+from rvos_edge.trainer.evaluate.model import PredictorQuery, PresencePredictor
 from rvos_edge.trainer.evaluate.scorers import Metrics, mean
 from rvos_edge.trainer.metrics import region_similarity, reliability
 
@@ -108,11 +109,87 @@ def evaluate_words(
     return {**{name: tally.figures() for name, tally in tallies.items()}, "pairs": {**shares, "pairs": pairs}}
 
 
-def _frames(root: Path, count: int, seed: int) -> Iterator[WordFrame]:
-    data = CocoDataset(root, size=(288, 512), flow_size=(144, 256), split="held_out")
+def evaluate_taught_words(
+    predictor: PresencePredictor,
+    root: Path,
+    shots: int,
+    *,
+    count: int = 150,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Metrics:
+    """Teach the words that training never says by pictures, and score them on others.
+
+    Args:
+        predictor: The model.
+        root: A folder with instances as COCO's.
+        shots: Pictures that each word is shown on. Training has seen them, but never under this word; words with fewer
+            are left out.
+        count: At most so many held-out pictures are scored.
+        seed: Decides which.
+        progress: Where a bar is drawn.
+
+    Returns:
+        ``noun`` and ``taught``, of the same pictures: ``j``, ``absent_foreground``, ``words`` and ``absent``; and
+        ``by_word`` with the number and the mean J of each word.
+
+    Raises:
+        UserError: A folder or file is missing, or the predictor cannot be taught.
+    """
+    held_out = load_held_out()
+    shown: dict[str, list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]] = {}
+    for frame in _frames(root, None, seed, "train", held_out.kinds):
+        for word, mask in zip(frame.words, frame.masks, strict=False):
+            if held_out.kind(word) and len(shown.setdefault(word, [])) < shots:
+                shown[word].append((frame.image, mask))
+        if len(shown) == len(held_out.kinds) and all(len(each) == shots for each in shown.values()):
+            break
+    enough = {word: pairs for word, pairs in shown.items() if len(pairs) == shots}
+    taught: dict[str, PredictorQuery] = {}
+    tallies = {"noun": _Tally(), "taught": _Tally()}
+    by_word: dict[str, dict[str, list[float]]] = {}
+    task = None if progress is None else progress.add_task("words", total=count)
+    for frame in _frames(root, count, seed, "held_out", enough):
+        rows = [index for index, word in enumerate(frame.words) if word in enough]
+        nouns = {index: f"the {vocabulary.names(frame.words[index])[0]}" for index in rows}
+        for index in rows:
+            word = frame.words[index]
+            if word not in taught:
+                images, masks = zip(*enough[word], strict=True)
+                taught[word] = predictor.teach(images, masks, [None] * shots, nouns[index])
+        for name, tally in tallies.items():
+            predictor.reset()
+            predictor.set_queries([nouns[index] if name == "noun" else taught[frame.words[index]] for index in rows])
+            for index, mask in zip(rows, predictor.masks(frame.image), strict=True):
+                if index < len(frame.masks):
+                    tally.regions.append(float(region_similarity(frame.masks[index], mask)))
+                    of_word = by_word.setdefault(frame.words[index], {"noun": [], "taught": []})
+                    of_word[name].append(tally.regions[-1])
+                else:
+                    tally.absent.append(float(mask.mean()))
+        if progress is not None and task is not None:
+            progress.advance(task)
+    words = {
+        word: {"pictures": len(each["noun"]), **{name: mean(values) for name, values in each.items()}}
+        for word, each in by_word.items()
+    }
+    return {**{name: tally.figures() for name, tally in tallies.items()}, "by_word": words, "shots": shots}
+
+
+def _frames(
+    root: Path,
+    count: int | None,
+    seed: int,
+    split: Literal["train", "held_out"] = "held_out",
+    words: Container[str] | None = None,
+) -> Iterator[WordFrame]:
+    """Pictures of a split in random order, those alone that have one of the words where they are given."""
+    data = CocoDataset(root, size=(288, 512), flow_size=(144, 256), split=split)
     found = 0
     for index in np.random.default_rng(seed).permutation(len(data.pictures)).tolist():
         picture = data.pictures[index]
+        if words is not None and not any(instance.category in words for instance in picture.instances):
+            continue
         frame = _frame(data, picture, np.random.default_rng([seed, index]))
         if frame is not None:
             yield frame

@@ -12,15 +12,17 @@ import pytest
 from numpy.typing import NDArray
 
 from rvos_edge.trainer.data.readers.coco import is_held_out
-from rvos_edge.trainer.evaluate.words import evaluate_words
+from rvos_edge.trainer.evaluate.words import evaluate_taught_words, evaluate_words
 
 _NAMES = {1: "dog", 2: "sheep", 3: "bus", 4: "giraffe"}
 
 
-def _folder(root: Path, pictures: int = 3) -> Path:
-    """Pictures with a dog on the left and a sheep on the right, kept from training by their names."""
+def _folder(root: Path, pictures: int = 3, training: int = 0) -> Path:
+    """Pictures with a dog on the left and a sheep on the right, kept from training by their names, and others."""
     (root / "images").mkdir(parents=True)
-    files = [name for name in (f"{number}.png" for number in range(200)) if is_held_out(name)][:pictures]
+    names = [f"{number}.png" for number in range(200)]
+    files = [name for name in names if is_held_out(name)][:pictures]
+    files += [name for name in names if not is_held_out(name)][:training]
     annotations = []
     for number, file in enumerate(files):
         cv2.imwrite(str(root / "images" / file), np.full((40, 80, 3), 90, np.uint8))
@@ -72,3 +74,32 @@ def test_seen_and_held_out_words_are_told_apart(tmp_path: Path) -> None:
     assert found["seen"]["presence"]["false"] == 0.0  # the bus
     assert found["held_out"]["presence"]["false"] == 1.0  # the giraffe
     assert found["pairs"] == {"share": 0.0, "named_wins": 0.5, "pairs": 3}
+
+
+class _Taught(_Knowing):
+    """Finds the right of the frame for what it was taught on pictures of it."""
+
+    def teach(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        masks: Sequence[NDArray[np.bool_]],
+        previous: Sequence[NDArray[np.uint8] | None],
+        sentence: str,
+    ) -> str:
+        assert len(frames) == len(masks) == len(previous) == 2
+        assert all(mask[:, 40:70].all() and not mask[:, :40].any() for mask in masks)
+        return f"taught {sentence}"
+
+    def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        masks = super().masks(frame)
+        for query, mask in zip(self.queries, masks, strict=True):
+            mask[:, 40:70] = query == "taught the sheep"
+        return masks
+
+
+def test_held_out_words_are_taught_by_pictures_of_training_and_scored_on_others(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "animals", training=2)
+    found = evaluate_taught_words(_Taught(), folder, 2)
+    assert found["by_word"] == {"sheep": {"pictures": 3, "noun": 0.0, "taught": pytest.approx(1.0, abs=0.05)}}
+    assert found["noun"]["words"] == found["taught"]["words"] == 3
+    assert evaluate_taught_words(_Taught(), folder, 3)["by_word"] == {}  # too few to show
