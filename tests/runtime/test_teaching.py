@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from support.tiny_bundle import CHANNELS, write_tiny_bundle
 
 import rvos_edge
-from rvos_edge import Segmenter, UserError
+from rvos_edge import Segmenter, UserError, teaching
 from rvos_edge.bundle import Bundle
 from rvos_edge.preprocess import place
 from rvos_edge.queries import float_vectors
@@ -97,6 +97,13 @@ def test_what_cannot_be_learned_leaves_the_sentence_as_it_was(tiny: Path) -> Non
     assert query.j == query.sentence_j
     for name, vector in query.vectors.items():
         np.testing.assert_array_equal(vector, start[name])
+
+
+def test_a_small_gain_on_one_frame_is_not_enough(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teaching, "_LEAST_GAIN", 1.1)
+    frames, masks = zip(*map(_scene, (8, 40, 56)), strict=True)
+    query = _open(tiny).teach(frames, [~mask for mask in masks], like="the red ball")
+    assert query.j == query.sentence_j
 
 
 def test_without_a_sentence_it_starts_from_the_one_that_fits_best(tiny: Path) -> None:
