@@ -31,7 +31,7 @@ _QUALITY = 88
 
 
 class Outline(BaseModel):
-    """One way to say where the object is, in pixels of the kept frame."""
+    """Where the object is, in pixels of the kept frame: a box, a point, or a query, from which a box may begin too."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -41,7 +41,8 @@ class Outline(BaseModel):
 
     @model_validator(mode="after")
     def _one(self) -> Outline:
-        if sum(way is not None for way in (self.box, self.point, self.query)) != 1:
+        ways = [self.box, self.point] if self.box or self.point else [self.query]
+        if sum(way is not None for way in ways) != 1:
             raise ValueError("give a box, a point or a query")
         return self
 
@@ -137,13 +138,13 @@ async def undo(name: str, live: LiveStream) -> dict[str, Any]:
 
 def _mask(kept: KeptFrame, body: Outline) -> bytes:
     mask: NDArray[np.bool_]
+    known, label = dict(zip(kept.queries, kept.masks, strict=True)), (body.query or "").removeprefix("@")
     if body.box is not None:
         x, y, width, height = body.box
-        mask = mask_of_box(kept.image, (x, y, width, height))
+        mask = mask_of_box(kept.image, (x, y, width, height), known.get(label))
     elif body.point is not None:
         x, y = body.point
         mask = mask_of_points(kept.image, [(x, y)])
     else:
-        known = dict(zip(kept.queries, kept.masks, strict=True))
-        mask = find(known.__getitem__, (body.query or "").removeprefix("@"), "query")
+        mask = find(known.__getitem__, label, "query")
     return cv2.imencode(".png", 255 * mask.view(np.uint8))[1].tobytes()

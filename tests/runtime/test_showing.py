@@ -46,6 +46,19 @@ def test_a_box_or_a_point_gives_the_object() -> None:
     assert _iou(mask_of_points(frame, [(60, 48)]), mask) > 0.95
 
 
+def test_a_box_begins_from_a_networks_mask() -> None:
+    """Of two objects in it, and where GrabCut finds nothing."""
+    frame, left = _scene(40)
+    other, right = _scene(100)
+    frame[right] = other[right]
+    box = (10, 18, 124, 60)
+    assert _iou(mask_of_box(frame, box, left), left | right) > 0.95  # colours alone tell no two apart
+    grey = np.full((96, 144, 3), 128, np.uint8)
+    np.testing.assert_array_equal(mask_of_box(grey, box, left), left)
+    with pytest.raises(UserError, match="no object is found"):
+        mask_of_box(grey, box, left & right)
+
+
 def test_what_is_shown_comes_with_the_frame_before_it(clip: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()

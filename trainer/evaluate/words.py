@@ -151,6 +151,8 @@ def evaluate_taught_words(
     task = None if progress is None else progress.add_task("words", total=count)
     for frame in _frames(root, count, seed, "held_out", enough):
         rows = [index for index, word in enumerate(frame.words) if word in enough]
+        if not rows:  # what there is of it is too small
+            continue
         nouns = {index: f"the {vocabulary.names(frame.words[index])[0]}" for index in rows}
         for index in rows:
             word = frame.words[index]

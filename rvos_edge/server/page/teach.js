@@ -144,7 +144,7 @@ export function startTeaching(say) {
     const inside = (value, extent) => Math.min(value, extent);
     const way = width < TAP && height < TAP
       ? { point: [inside(x, mask.width - 1), inside(y, mask.height - 1)] }
-      : { box: [x, y, inside(width, mask.width - x), inside(height, mask.height - y)] };
+      : { box: [x, y, inside(width, mask.width - x), inside(height, mask.height - y)], query: query.value };
     [from, to] = [null, null];
     return outline(way);
   }
