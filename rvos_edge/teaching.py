@@ -27,11 +27,9 @@ Features = Mapping[str, NDArray[Any]]
 
 _STEPS, _LOOK = 120, 10
 """Most steps, and how often what was left out is looked at."""
-_STEPS_OF_ONE = 60
-"""Most steps where one frame is shown, whose own views are all that can be left out."""
 _LEAST_GAIN = 0.1
-"""Gain of IoU on a frame that was left out from which the sentence is given up: one frame is a small sample. Both are
-chosen on pictures of words that training never says."""
+"""Gain of IoU on a frame that was left out from which the sentence is given up: one frame is a small sample. Chosen
+on pictures of words that training never says."""
 _RATE, _DECAYS = 0.05, (0.9, 0.999)
 """Adam's."""
 _CANDIDATES = ("the moving object", "a person", "an animal", "a vehicle", "a thing")
@@ -226,7 +224,7 @@ def teach(
         (only,) = present
         watched = views[only][2:]
         lessons = _in_turn([lessons if index != only else lessons[:2] for index, lessons in enumerate(views)])
-    learned, steps = teacher.learn(lessons, start, watched=watched, steps=_STEPS if several else _STEPS_OF_ONE)
+    learned, steps = teacher.learn(lessons, start, watched=watched)
     before, after = (float(np.mean([teacher.iou(one, each) for one in watched])) for each in (start, learned))
     if several and after < before + _LEAST_GAIN:
         learned, steps, after = dict(start), 0, before
