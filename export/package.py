@@ -12,7 +12,6 @@ from pathlib import Path
 
 import onnx
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from rvos_edge.atomic import new_directory
@@ -42,6 +41,7 @@ from rvos_edge.outputs import check_outputs, names_path
 from rvos_edge.parity.record import FILE as REFERENCE_FILE
 from rvos_edge.parity.record import Reference
 from rvos_edge.parity.verify import check, prove
+from rvos_edge.progress import follow
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary
@@ -151,8 +151,7 @@ class _Exporter:
             todo = [pair for pair in todo if pair[0].name != TEXT_GRAPH]
             (self.root / format_size(size)).mkdir()
         folder = "" if like is None else f"{format_size(size)}/"
-        label, quiet = f"export {format_size(size)}", not self.console.is_terminal
-        for graph, plain in track(todo, label, console=self.console, disable=quiet):
+        for graph, plain in follow(todo, f"export {format_size(size)}", self.console):
             inputs, outputs = (
                 wired(names, tensors, precision)
                 for names, tensors in zip((graph.inputs, graph.outputs), run_once(plain, reference), strict=True)

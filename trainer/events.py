@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from rvos_edge.trainer.progress import progress_bar
+from rvos_edge.progress import progress_bar
 
 
 class TrainingReport:
@@ -30,7 +30,7 @@ class TrainingReport:
         self.name, self.console, self.total, self.every = name, console, total, every
         self._folder, self._start = folder, start
         self._events: Any = None
-        self._bar = progress_bar(console, TextColumn("loss {task.fields[loss]}"))
+        self._bar = progress_bar(console, TextColumn("loss {task.fields[loss]}"), lines=False)
         self._task = self._bar.add_task(name, total=total, completed=start, loss="")
 
     def __enter__(self) -> TrainingReport:

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 
+from rvos_edge.progress import follow
 from rvos_edge.trainer.data.config import DataConfig, FlowFolder, open_mixture
 from rvos_edge.trainer.data.flow_cache import FlowCache, FlowKey
 from rvos_edge.trainer.data.mixture import MixtureDataset
@@ -57,7 +57,7 @@ def extract_clips(clips: AnnotatedClips, cache: FlowCache, network: FlowNetwork,
     """
     paths = {video: image_paths(clips, video) for video in clips.videos}
     missing = [video for video in clips.videos if not cache.has(video, paths[video])]
-    for video in track(missing, description="flow", console=console, disable=not missing):
+    for video in follow(missing, "flow", console):
         cache.write(video, paths[video], network.stream(_resized_frames(clips, video, cache.key.size)))
 
 

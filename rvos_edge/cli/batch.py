@@ -14,13 +14,13 @@ from rich.markup import escape
 
 from rvos_edge.cli.options import OUTPUT_FOLDER, RunOptions
 from rvos_edge.errors import UserError
+from rvos_edge.progress import progress_bar
 from rvos_edge.queries import labels, read_queries
 from rvos_edge.streaming.batch import BatchJob
 from rvos_edge.streaming.ledger import BatchLedger, plan
 from rvos_edge.streaming.loop import check_frames
 from rvos_edge.streaming.signals import terminate_as_interrupt, uninterrupted
 from rvos_edge.streaming.sources import output_name
-from rvos_edge.streaming.status import progress_bar
 from rvos_edge.streaming.workers import process_files
 from rvos_edge.text import check_queries
 
@@ -42,7 +42,7 @@ def run_batch(options: RunOptions, files: list[Path]) -> None:
     rows, todo, ledger = plan(job, files, resume=options.resume)
     started, frames, done, failed = time.perf_counter(), 0, 0, []
     errors, interrupted = Console(stderr=True), False
-    with terminate_as_interrupt(), progress_bar(errors, disable=options.quiet or not errors.is_terminal) as bar:
+    with terminate_as_interrupt(), progress_bar(errors, hidden=options.quiet) as bar:
         task = bar.add_task(escape(spec), total=len(rows), completed=len(rows) - len(todo))
         results = process_files(job, todo, workers=1 if options.workers is None else options.workers)
         try:

@@ -199,10 +199,11 @@ def check_data(
     ] = None,
 ) -> None:
     """Say what of a data set is there, what is missing and where to get it."""
-    from rvos_edge.trainer.data.check import as_table, check_dataset, is_complete
+    from rvos_edge.trainer.data.check import as_lines, check_dataset, is_complete
 
     findings = check_dataset(dataset.replace("-", "_"), root, expressions=expressions)
-    Console().print(as_table(dataset, root, findings))
+    for line, style in as_lines(findings):
+        Console().print(line, style=style, markup=False, highlight=False, soft_wrap=True)
     if not is_complete(findings):
         raise typer.Exit(2)
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from rvos_edge.flow.policy import FlowDecision
+from rvos_edge.progress import progress_bar
 from rvos_edge.streaming.loop import Meter, OnResult
 from rvos_edge.streaming.overlay import query_colours
 from rvos_edge.streaming.sources import Frame, Source
@@ -26,7 +27,7 @@ _REFRESH_SECONDS = 0.25
 
 
 class Status:
-    """Follows a stream on a terminal; on anything else, and while `hidden`, it writes nothing at all.
+    """Follows a stream on a terminal; in a log, a file has a line every few seconds, and a live source nothing.
 
     Entering gives the `on_result` for `run_stream`.
 
@@ -47,16 +48,15 @@ class Status:
         self._source, self._meter, self._backend = source, meter, backend
         console = console or Console(stderr=True)
         known = [count for count in (source.length, frames) if count is not None]
-        self._quiet = hidden or not console.is_terminal
         self._bar: Progress | None = None
         self._live: Live | None = None
         self._refreshed = 0.0
-        if self._quiet:
+        if hidden:
             return
         if known and not source.live:
             self._bar = progress_bar(console)
             self._task = self._bar.add_task(escape(source.name), total=min(known))
-        else:
+        elif console.is_terminal:
             # No thread of rich's own: the meter belongs to the loop's thread, and so does the drawing.
             self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
 
@@ -83,14 +83,6 @@ class Status:
 
     def _render(self, result: Result) -> Table:
         return status_table(self._source, self._meter, result, backend=self._backend)
-
-
-def progress_bar(console: Console, *, disable: bool = False) -> Progress:
-    """A bar with a count, the time taken and the time left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    # Stdout is for results: rich would take what sinks write there over to the terminal.
-    return Progress(*columns, *times, console=console, disable=disable, redirect_stdout=False)
 
 
 def status_table(source: Source, meter: Meter, result: Result, *, backend: str) -> Table:

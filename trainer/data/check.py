@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rich.markup import escape
-from rich.table import Table
-
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sources import IMAGE_SUFFIXES
 from rvos_edge.trainer.data.readers.a2d import A2dClips, find_annotation
@@ -17,6 +14,7 @@ from rvos_edge.trainer.data.readers.base import AnnotatedClips, image_paths
 from rvos_edge.trainer.data.readers.coco import CocoDataset
 from rvos_edge.trainer.data.readers.davis16 import Davis16Clips
 from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
+from rvos_edge.trainer.data.readers.expression_files import MissingExpressionsError
 from rvos_edge.trainer.data.readers.images import check_sizes
 from rvos_edge.trainer.data.readers.jhmdb import JhmdbClips
 from rvos_edge.trainer.data.readers.refcoco import RefCocoClips, find_images
@@ -86,17 +84,16 @@ def is_complete(findings: Sequence[DataFinding]) -> bool:
     return not any(finding.missing and finding.needed for finding in findings)
 
 
-def as_table(name: str, root: Path, findings: Sequence[DataFinding]) -> Table:
-    """The findings as a table, with the download's address where something is missing."""
-    table = Table(title=f"{name} in {escape(str(root))}", show_lines=True)
-    for heading in ("item", "expected", "found", "missing", "where to get it"):
-        table.add_column(heading, overflow="fold")
+def as_lines(findings: Sequence[DataFinding]) -> Iterator[tuple[str, str]]:
+    """The findings as lines with their colours: what is there, what is missing, and where to get that."""
+    width = max(len(finding.item) for finding in findings)
     for row in findings:
-        style = "" if not row.missing else ("red" if row.needed else "yellow")
-        missing = row.missing + ("" if row.needed or not row.missing else " (optional)")
-        source = row.source if row.missing else ""
-        table.add_row(*(escape(cell) for cell in (row.item, row.expected, row.found, missing, source)), style=style)
-    return table
+        state, style = ("ok", "") if not row.missing else (("missing", "red") if row.needed else ("optional", "yellow"))
+        yield f"{state:8}  {row.item:{width}}  {row.found or row.expected}", style
+        if row.missing:
+            yield f"          {row.missing}", style
+            if row.source:
+                yield f"          {row.source}", style
 
 
 def _davis16(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
@@ -105,7 +102,7 @@ def _davis16(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     lists = _existing(root, "ImageSets/480p/val.txt", "ImageSets/2016/val.txt")
     yield _file(lists, "ImageSets val.txt", "the official split (ours without it)", _DAVIS16, needed=False)
     path = expressions or _existing(root, "meta_expressions.json", "davis_text_annotations")
-    yield _file(path, "expressions", "JSON, or Davis16_annot*.txt", _DAVIS_TEXT)
+    yield _file(path, "expressions", "JSON, or Davis16_annot*.txt", _DAVIS_TEXT, needed=False)
     for split in ("train", "val"):
         yield _split(split, partial(Davis16Clips, root, expressions=expressions), _DAVIS16)
 
@@ -120,7 +117,8 @@ def _davis17(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     files = sorted(path.glob("Davis17_annot*.txt")) if path.is_dir() else [path]
     wanted = "four Davis17_annot*.txt, or JSON"
     short = path.is_dir() and path.name == "davis_text_annotations" and len(files) < 4
-    yield _file(path, "expressions", wanted, _DAVIS_TEXT, missing="some of the four files" if short else "")
+    absent = "some of the four files" if short else ""
+    yield _file(path, "expressions", wanted, _DAVIS_TEXT, missing=absent, needed=short)
     for split in ("train", "val"):
         yield _split(split, partial(Davis17Clips, root, expressions=expressions), _DAVIS17)
 
@@ -134,7 +132,7 @@ def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
             yield _folder(root, masks, "*/*.png", "VIDEO/NNNNN.png, object ids", _YOUTUBE)
         path = root / "meta_expressions" / split / "meta_expressions.json"
         given = expressions if needed and expressions else path
-        yield _file(given, f"{split} expressions", str(path.relative_to(root)), _YOUTUBE, needed=needed)
+        yield _file(given, f"{split} expressions", str(path.relative_to(root)), _YOUTUBE, needed=False)
         if needed or (root / images).is_dir():
             reader = partial(YouTubeVosClips, root, expressions=expressions if needed else None)
             yield _split(split, reader, _YOUTUBE, needed=needed)
@@ -237,6 +235,7 @@ def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) ->
         )
         read, wrong = _read_some(clips, masks)
     except UserError as error:
+        needed = needed and not isinstance(error, MissingExpressionsError)  # sentences of one's own will do
         return DataFinding(item, expected, "", str(error), needed, source)
     bare = [video for video, indices in masks.items() if not indices]
     if bare and len(bare) < len(masks):

@@ -14,6 +14,7 @@ from rvos_edge import __version__
 from rvos_edge.atomic import write_output
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_inputs, check_outputs
+from rvos_edge.progress import progress_bar
 from rvos_edge.streaming.ledger import Ledger
 from rvos_edge.trainer.card import card_facts
 from rvos_edge.trainer.evaluate.attributes import attribute_table, find_attributes
@@ -27,7 +28,6 @@ from rvos_edge.trainer.evaluate.synthetic import evaluate_synthetic
 from rvos_edge.trainer.evaluate.tables import show
 from rvos_edge.trainer.evaluate.video import PROTOCOLS, Rules, evaluate_clips
 from rvos_edge.trainer.evaluate.words import evaluate_taught_words, evaluate_words
-from rvos_edge.trainer.progress import progress_bar
 
 DATASETS = (*SOURCES, "synthetic", "swap", "words", "all")
 

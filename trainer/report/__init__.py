@@ -15,10 +15,10 @@ from rich.table import Table
 from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_outputs
+from rvos_edge.progress import progress_bar
 from rvos_edge.trainer.data.readers.base import ReferringClips
 from rvos_edge.trainer.evaluate.data import open_clips
 from rvos_edge.trainer.evaluate.model import open_predictor
-from rvos_edge.trainer.progress import progress_bar
 from rvos_edge.trainer.report import plots
 from rvos_edge.trainer.report.page import MOST_COLUMNS, render_page
 from rvos_edge.trainer.report.record import Recording, record

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rvos_edge.errors import UserError
+from rvos_edge.progress import follow
 from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rvos_edge.trainer.config import PresenceConfig
@@ -100,9 +100,7 @@ def collect(
     sentences = SentenceCache(model, checkpoint.tokenizer, frozen=True, dropout=SharedDropout(0.0))
     precision = autocast_dtype(config.amp, device)
     parts: list[Rows] = []
-    for batch in track(
-        feed, "presence samples", samples // config.batch, console=console, disable=not console.is_terminal
-    ):
+    for batch in follow(feed, "presence samples", console, total=samples // config.batch):
         language = sentences(batch.expressions)
         moved = torch.rand(len(batch.flow), 1, 1, 1) >= config.flow_dropout
         flow = (batch.flow * moved).to(device)

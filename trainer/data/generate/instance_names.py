@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from torch import nn
 
 from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 from rvos_edge.nouns import Nouns, load_nouns
+from rvos_edge.progress import follow
 from rvos_edge.trainer.data.readers.coco_file import Instance, Picture, read_coco
 from rvos_edge.trainer.data.readers.images import read_image
 from rvos_edge.trainer.model.backbone import EfficientNetLite0, load_backbone_weights, load_classifier
@@ -132,7 +132,7 @@ def name_pictures(
     crops: list[NDArray[np.uint8]] = []
     named: list[Instance] = []
     groups = [list(group) for _, group in groupby(wanted, key=lambda pair: pair[0].file)]
-    for number, group in enumerate(track(groups, "naming", console=console), start=1):
+    for number, group in enumerate(follow(groups, "naming", console), start=1):
         image = read_image(images / group[0][0].file)
         crops += [crop_of(image, instance) for _, instance in group]
         named += [instance for _, instance in group]

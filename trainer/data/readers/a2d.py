@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.readers.base import ClipsReader, Query, few, tidy
+from rvos_edge.trainer.data.readers.base import GIVE_EXPRESSIONS, ClipsReader, Query, few, tidy
 from rvos_edge.trainer.data.readers.images import DamagedFileError, check_sizes, read_image, read_size
 from rvos_edge.trainer.data.readers.video import VideoFrames
 
@@ -189,7 +189,7 @@ def read_rows(path: Path, heading: str) -> list[tuple[int, list[str]]]:
         UserError: The file does not exist or is empty.
     """
     if not path.is_file():
-        raise UserError(f"the expressions {path} do not exist: give the file with the option 'expressions'")
+        raise UserError(f"the expressions {path} do not exist: {GIVE_EXPRESSIONS}")
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = [(n, [cell.strip() for cell in row]) for n, row in enumerate(csv.reader(file), start=1) if row]
     rows = [(number, row) for number, row in rows if row[0] != heading]

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.images import read_image
 
+GIVE_EXPRESSIONS = "give --expressions, or 'expressions' in a configuration"
+"""Remedy of a missing file."""
+
 
 @dataclass(frozen=True)
 class Query:

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.readers.base import Query, few, tidy
+from rvos_edge.trainer.data.readers.base import GIVE_EXPRESSIONS, Query, few, tidy
 
 # VIDEO OBJECT "EXPRESSION", with straight, curly or no quotation marks.
 _LINE = re.compile(r'(\S+)\s+(\d+)\s+["“\x93]*(.*?)["”\x94]*')
 _PREFIX = re.compile(r"^davis\d*_", re.IGNORECASE)
 # Three videos are misspelt in the published text files.
 _SPELLING = {"clasic-car": "classic-car", "dog-scale": "dogs-scale", "motor-bike": "motorbike"}
+
+
+class MissingExpressionsError(UserError):
+    """There is no file of expressions; one's own will do."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def read_expressions(path: Path, *, pattern: str = "*.txt") -> dict[str, Describ
         names = dict.fromkeys(name for part in parts for name in part)
         return {name: Described(tuple(q for part in parts for q in part.get(name, ()))) for name in names}
     if not path.is_file():
-        raise UserError(f"the expressions {path} do not exist: give the file with the option 'expressions'")
+        raise MissingExpressionsError(f"the expressions {path} do not exist: {GIVE_EXPRESSIONS}")
     if path.suffix == ".txt":
         return {name: Described(queries) for name, queries in _read_text(path).items()}
     return _read_json(path)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.readers.base import ClipsReader, Query, few, tidy
+from rvos_edge.trainer.data.readers.base import GIVE_EXPRESSIONS, ClipsReader, Query, few, tidy
 from rvos_edge.trainer.data.readers.coco_file import find_image, read_coco
 from rvos_edge.trainer.data.readers.images import check_sizes, read_size
 
@@ -134,7 +134,7 @@ def _read_references(path: Path) -> list[dict[str, Any]]:
             if not all(said.get("sent") or said.get("raw") for said in ref["sentences"]):
                 raise KeyError
     except FileNotFoundError as error:
-        raise UserError(f"the expressions {path} do not exist: give the file with the option 'expressions'") from error
+        raise UserError(f"the expressions {path} do not exist: {GIVE_EXPRESSIONS}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is not a list of references: each needs ref_id, ann_id, image_id, split and sentences with sent"
