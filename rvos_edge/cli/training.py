@@ -142,8 +142,15 @@ def evaluate(
         Path | None, typer.Option(help="Write the masks to Annotations/VIDEO/KEY/FRAME.png in this folder.")
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="unsupervised: every frame counts; semi-supervised: the first and last do not.")
-    ] = "unsupervised",
+        str,
+        typer.Option(
+            help="every-frame: each expression against its object; semi-supervised: without the first and last frame; "
+            "unsupervised: DAVIS-2017's, objects matched to answers."
+        ),
+    ] = "every-frame",
+    pairs: Annotated[
+        Path | None, typer.Option(help="Score the pairs of this list, as MTTR writes it for a2d and jhmdb, alone.")
+    ] = None,
     every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
     teach: Annotated[
         int,
@@ -178,6 +185,7 @@ def evaluate(
             teach=teach,
             adapt=adapt,
             protocol=protocol,
+            pairs=pairs,
             masks=masks,
             json=json,
             resume=resume,

@@ -35,6 +35,19 @@ _JHMDB = "http://jhmdb.is.tue.mpg.de/"
 _COCO = "https://cocodataset.org/#download"
 _REFER = "https://github.com/lichengunc/refer"
 
+_PUBLISHED: dict[str, tuple[int, int | None]] = {
+    "davis16 train": (30, None),
+    "davis16 val": (20, None),
+    "davis17 train": (60, None),
+    "davis17 val": (30, None),
+    "youtube_vos train": (3471, None),
+    "youtube_vos valid": (202, None),
+    "youtube_vos test": (305, None),
+    "a2d train": (3017, 5359),
+    "a2d test": (737, 1295),
+    "jhmdb test": (928, 928),
+}
+"""Videos and sentences of the published splits, as the literature counts them; None where it does not agree."""
 Open = Callable[..., AnnotatedClips]
 
 
@@ -104,7 +117,8 @@ def _davis16(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     path = expressions or _existing(root, "meta_expressions.json", "davis_text_annotations")
     yield _file(path, "expressions", "JSON, or Davis16_annot*.txt", _DAVIS_TEXT, needed=False)
     for split in ("train", "val"):
-        yield _split(split, partial(Davis16Clips, root, expressions=expressions), _DAVIS16)
+        reader = partial(Davis16Clips, root, expressions=expressions)
+        yield _split(split, reader, _DAVIS16, published=_PUBLISHED[f"davis16 {split}"])
 
 
 def _davis17(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
@@ -120,7 +134,8 @@ def _davis17(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     absent = "some of the four files" if short else ""
     yield _file(path, "expressions", wanted, _DAVIS_TEXT, missing=absent, needed=short)
     for split in ("train", "val"):
-        yield _split(split, partial(Davis17Clips, root, expressions=expressions), _DAVIS17)
+        reader = partial(Davis17Clips, root, expressions=expressions)
+        yield _split(split, reader, _DAVIS17, published=_PUBLISHED[f"davis17 {split}"])
 
 
 def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
@@ -135,7 +150,7 @@ def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
         yield _file(given, f"{split} expressions", str(path.relative_to(root)), _YOUTUBE, needed=False)
         if needed or (root / images).is_dir():
             reader = partial(YouTubeVosClips, root, expressions=expressions if needed else None)
-            yield _split(split, reader, _YOUTUBE, needed=needed)
+            yield _split(split, reader, _YOUTUBE, needed=needed, published=_PUBLISHED[f"youtube_vos {split}"])
 
 
 def _a2d(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
@@ -150,7 +165,8 @@ def _a2d(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     missed = "a2d_missed_videos.txt"
     yield _file(find_annotation(root, missed), missed, "videos without sentences", _SENTENCES, needed=False)
     for split in ("train", "test"):
-        yield _split(split, partial(A2dClips, root, expressions=expressions), _SENTENCES)
+        reader = partial(A2dClips, root, expressions=expressions)
+        yield _split(split, reader, _SENTENCES, published=_PUBLISHED[f"a2d {split}"])
 
 
 def _jhmdb(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
@@ -158,7 +174,8 @@ def _jhmdb(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield _folder(root, "puppet_mask", "*/*/puppet_mask.mat", "ACTION/VIDEO/puppet_mask.mat", _JHMDB)
     name = "jhmdb_annotation.txt"
     yield _file(expressions or root / name, name, "video_id,query", _SENTENCES)
-    yield _split("test", partial(JhmdbClips, root, expressions=expressions), _JHMDB)
+    reader = partial(JhmdbClips, root, expressions=expressions)
+    yield _split("test", reader, _JHMDB, published=_PUBLISHED["jhmdb test"])
 
 
 def _refcoco(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
@@ -221,8 +238,10 @@ def _pictures(root: Path) -> Iterator[DataFinding]:
     yield _folder(images.parent, images.name, "**/*.jpg", "the images, or train2014", _COCO)
 
 
-def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) -> DataFinding:
-    """Open a split and read a sample of its frames."""
+def _split(
+    split: str, open_clips: Open, source: str, *, needed: bool = True, published: tuple[int, int | None] | None = None
+) -> DataFinding:
+    """Open a split and read a sample of its frames; ``published``: its number of videos, and of sentences if known."""
     item, expected = f"split {split}", "expressions, frames and masks that fit"
     try:
         clips = open_clips(split=split)
@@ -241,6 +260,10 @@ def _split(split: str, open_clips: Open, source: str, *, needed: bool = True) ->
     if bare and len(bare) < len(masks):
         wrong.append(f"{len(bare)} videos have no masks, such as {bare[0]}")
     found += f"; {read} frames read" + ("" if wrong else ", sizes agree")
+    if published is not None:
+        counts = ((len(clips.videos), published[0], "videos"), (queries, published[1], "expressions"))
+        less = [f"{known:,} {what}" for here, known, what in counts if known is not None and here != known]
+        found += f"; published: {', '.join(less)}" if less else "; as many as published"
     return DataFinding(item, expected, found, "; ".join(wrong[:3]), needed, source)
 
 

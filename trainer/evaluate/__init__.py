@@ -22,6 +22,7 @@ from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
 from rvos_edge.trainer.evaluate.masks import MaskFolder
 from rvos_edge.trainer.evaluate.model import PresencePredictor, model_hash, open_predictor
 from rvos_edge.trainer.evaluate.model_card import write_card
+from rvos_edge.trainer.evaluate.pairs import read_pairs
 from rvos_edge.trainer.evaluate.scorers import Metrics
 from rvos_edge.trainer.evaluate.swap import evaluate_swap
 from rvos_edge.trainer.evaluate.synthetic import evaluate_synthetic
@@ -63,7 +64,8 @@ class EvalOptions:
     split: str | None = None
     expressions: Path | None = None
     every: int = 1
-    protocol: str = "unsupervised"
+    protocol: str = "every-frame"
+    pairs: Path | None = None
     teach: int = 0
     adapt: str = "off"
     masks: Path | None = None
@@ -114,7 +116,8 @@ def _run(options: EvalOptions, predictor: PresencePredictor, ledger: Ledger, con
     with progress_bar(console) as progress:
         if dataset in SOURCES and options.root is not None:
             clips = open_clips(dataset, options.root, options.split, options.expressions)
-            rules = Rules(options.every, options.protocol, masks, options.teach)
+            pairs = None if options.pairs is None else read_pairs(options.pairs)
+            rules = Rules(options.every, options.protocol, masks, options.teach, pairs)
             result = evaluate_clips(predictor, clips, dataset, rules=rules, ledger=ledger, progress=progress)
             results[dataset] = {"split": options.split or SOURCES[dataset].split, **result}
             info = find_attributes(options.root) if dataset == "davis16" else None
@@ -187,7 +190,7 @@ def _facts(options: EvalOptions) -> dict[str, Any]:
     facts: dict[str, Any] = {"model": model_hash(options.checkpoint, options.bundle), "version": __version__}
     for name in ("backend", "dataset", "split", "every", "protocol", "teach", "adapt"):
         facts[name] = getattr(options, name)
-    for name in ("root", "coco", "words", "masks", "expressions"):
+    for name in ("root", "coco", "words", "masks", "expressions", "pairs"):
         path = getattr(options, name)
         facts[name] = None if path is None else str(path.resolve())
     if options.expressions is not None and options.expressions.is_file():

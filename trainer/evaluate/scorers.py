@@ -88,9 +88,14 @@ class ObjectsScorer:
     """J and F of every object of DAVIS-17, in the two settings of the referring literature, for ``expression_sets``.
 
     *Standard*: no pixel belongs to two objects, a higher id overrides a lower one. *Binary*: each object alone.
+
+    Args:
+        matched: *Standard* scores each object against the answer that fits it best, one to one, in place of its own.
     """
 
-    def __init__(self, sets: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+    def __init__(self, sets: Mapping[str, Sequence[tuple[int, int]]], *, matched: bool = False) -> None:
+        self.matched = matched
+        self._crossed: dict[str, dict[tuple[int, int], tuple[list[float], list[float]]]] = {}
         self.sets = {name: list(entries) for name, entries in sets.items() if entries}
         # The objects of a set may cover each other: a set is run in one pass.
         groups = _packed({name: [number for _, number in entries] for name, entries in self.sets.items()})
@@ -112,6 +117,8 @@ class ObjectsScorer:
     def add(self, number: int, truth: Masks, predicted: Masks) -> None:
         """Add a scored frame."""
         for name, ids in self.combined(number, predicted).items():
+            if self.matched:
+                self._cross(name, truth[self._places(number, name)], ids)
             for (identity, _), place in zip(self.sets[name], self._places(number, name), strict=True):
                 visible = ids == identity
                 alone = _j_and_f(truth[place], predicted[place])
@@ -123,6 +130,7 @@ class ObjectsScorer:
 
     def row(self) -> Metrics:
         """Number of scored ``frames``; ``sets``: scores by set, setting and object; their means in both settings."""
+        self._match()
         sets = {
             name: {
                 setting: {str(identity): _davis_metrics(*values) for identity, values in objects.items()}
@@ -133,6 +141,26 @@ class ObjectsScorer:
         frames = max((len(j) for all_ in self._values.values() for j, _ in all_["binary"].values()), default=0)
         means = {setting: average(average(each[setting].values()) for each in sets.values()) for setting in SETTINGS}
         return {"frames": frames, **means, "sets": sets}
+
+    def _cross(self, name: str, truth: Masks, ids: NDArray[np.uint8]) -> None:
+        """Score every object of a set against every answer."""
+        values = self._crossed.setdefault(name, {})
+        identities = [identity for identity, _ in self.sets[name]]
+        for true, identity in zip(truth, identities, strict=True):
+            for answer in identities:
+                kept = values.setdefault((identity, answer), ([], []))
+                for one, value in zip(kept, _j_and_f(true, ids == answer), strict=True):
+                    one.append(value)
+
+    def _match(self) -> None:
+        """Replace each object's standard scores by those of the answer that it is matched to."""
+        from scipy.optimize import linear_sum_assignment
+
+        for name, values in self._crossed.items():
+            identities = [identity for identity, _ in self.sets[name]]
+            means = [[np.mean([np.mean(one) for one in values[a, b]]) for b in identities] for a in identities]
+            for row, column in zip(*linear_sum_assignment(-np.array(means)), strict=True):
+                self._values[name]["standard"][identities[row]] = values[identities[row], identities[column]]
 
     def _places(self, number: int, name: str) -> list[int]:
         return [self.passes[number].index(query) for _, query in self.sets[name]]
@@ -150,9 +178,13 @@ class OverlapScorer:
 
     def add(self, number: int, truth: Masks, predicted: Masks) -> None:
         """Add a scored frame."""
+        shown = truth.any(axis=(1, 2))
+        self.count(truth[shown], predicted[shown])
+
+    def count(self, truth: Masks, predicted: Masks) -> None:
+        """Add pairs, bool [n,H,W] each, with an empty truth or without."""
         for true, mask in zip(truth, predicted, strict=True):
-            if true.any():
-                self._pairs.append((int(np.count_nonzero(true & mask)), int(np.count_nonzero(true | mask))))
+            self._pairs.append((int(np.count_nonzero(true & mask)), int(np.count_nonzero(true | mask))))
 
     def row(self) -> Metrics:
         """``pairs``: [intersection, union] in pixels."""

@@ -90,7 +90,7 @@ def _davis(label: str, row: Mapping[str, Any], *further: float | None) -> tuple[
 
 def _title(name: str, results: Mapping[str, Any], content: str) -> str:
     scored = f", one frame in {results['every']} scored" if results["every"] != 1 else ""
-    protocol = f", {results['protocol']} protocol" if results["protocol"] != "unsupervised" else ""
+    protocol = f", {results['protocol']} protocol" if results["protocol"] != "every-frame" else ""
     return f"{name}, {results['split']}: {content}{scored}{protocol}, %"
 
 

@@ -17,6 +17,7 @@ from rvos_edge.trainer.data.readers.base import AnnotatedClips, Query
 from rvos_edge.trainer.data.readers.davis16 import SCENERY
 from rvos_edge.trainer.evaluate.masks import MaskFolder, VideoMasks
 from rvos_edge.trainer.evaluate.model import Predictor, PredictorQuery
+from rvos_edge.trainer.evaluate.pairs import Pair
 from rvos_edge.trainer.evaluate.scorers import (
     Metrics,
     ObjectsScorer,
@@ -30,7 +31,7 @@ from rvos_edge.trainer.evaluate.scorers import (
     region_totals,
 )
 
-PROTOCOLS = ("unsupervised", "semi-supervised")
+PROTOCOLS = ("every-frame", "semi-supervised", "unsupervised")
 MEASURES = {
     "davis16": "region",
     "davis17": "objects",
@@ -49,15 +50,20 @@ class Rules:
     """Frames that are scored, and masks that are kept.
 
     Attributes:
-        protocol: "unsupervised" scores every frame, as the referring literature does; "semi-supervised" drops the first
-            and last frame of each video, as the benchmark does where the first mask is given.
+        protocol: "every-frame": each expression against its own object, on every frame. "semi-supervised", as in
+            DAVIS' official code: without the first and last frame of each video. "unsupervised", as in DAVIS-2017's
+            official code: on every frame, objects matched to answers (Hungarian, by the mean of J and F over the
+            video), whatever the expressions say. Void pixels of davis17 (255) count in none of the three.
+        pairs: (Index of the frame, object id or None for any) by video: only these are scored, those with an empty
+            truth too (``read_pairs``). None scores every annotated frame that shows the object.
         teach: Number of annotated frames, evenly spread, with which each object's query is taught; they are not scored.
     """
 
     every: int = 1
-    protocol: str = "unsupervised"
+    protocol: str = "every-frame"
     masks: MaskFolder | None = None
     teach: int = 0
+    pairs: Mapping[str, frozenset[Pair]] | None = None
 
 
 def evaluate_clips(
@@ -90,6 +96,10 @@ def evaluate_clips(
     ledger = Ledger(None, {}) if ledger is None else ledger
     _check(rules, MEASURES[dataset])
     queries = {video: clips.queries(video) for video in clips.videos if clips.queries(video)}
+    if rules.pairs is not None:
+        queries = {video: asked for video, asked in queries.items() if rules.pairs.get(video)}
+        if not queries:
+            raise UserError(f"{clips.root} has none of the videos that --pairs lists; give the list of this data set.")
     sets = expression_sets(queries) if MEASURES[dataset] == "objects" else {}
     shuffled = _shuffled(queries) if dataset == "davis16" else {}
     if rules.masks is None and not any(clips.annotated(video) for video in queries):
@@ -105,7 +115,7 @@ def evaluate_clips(
             if MEASURES[dataset] == "region":
                 scorer = _region_scorer(video, of_video, shuffled.get(video))
             elif MEASURES[dataset] == "objects":
-                scorer = ObjectsScorer(sets[video])
+                scorer = ObjectsScorer(sets[video], matched=rules.protocol == "unsupervised")
             else:
                 scorer = OverlapScorer(of_video)
             for share in _score(predictor, clips, video, scorer, rules, shuffled.get(video)):
@@ -126,6 +136,10 @@ def _score(
     queries, names = clips.queries(video), clips.frames(video)
     sparse = isinstance(scorer, OverlapScorer)
     scored = _scored(clips.annotated(video), len(names), rules)
+    void = getattr(clips, "void", None) if isinstance(scorer, ObjectsScorer) else None
+    listed = None if rules.pairs is None else rules.pairs[video]
+    if listed is not None:
+        scored &= {index for index, _ in listed}
     runs = _runs(scored) if sparse else [range(len(names))]
     taught: dict[int, PredictorQuery] = {}
     if rules.teach:
@@ -146,7 +160,13 @@ def _score(
                 for index in run:
                     predicted = predictor.masks(clips.image(video, index))[places]
                     if index in scored:
-                        scorer.add(number, _truth(clips, video, index, chosen), predicted)
+                        truth = _truth(clips, video, index, chosen)
+                        answers = predicted if void is None else predicted & ~void(video, index)
+                        if listed is not None and isinstance(scorer, OverlapScorer):
+                            wanted = [bool({(index, queries[i].object_id), (index, None)} & listed) for i in chosen]
+                            scorer.count(truth[wanted], answers[wanted])
+                        else:
+                            scorer.add(number, truth, answers)
                     if kept is not None and (index in scored or not sparse):
                         _keep(kept, scorer, number, names[index], queries, predicted)
                     done += 1
@@ -183,7 +203,11 @@ def _check(rules: Rules, measure: str) -> None:
         raise UserError(f"--every must be at least 1, not {rules.every}: it scores every n-th frame.")
     if rules.protocol not in PROTOCOLS:
         raise UserError(f"Unknown --protocol '{rules.protocol}'; choose one of {', '.join(PROTOCOLS)}.")
-    if measure == "overlap" and rules != Rules(masks=rules.masks):
+    if rules.protocol == "unsupervised" and measure != "objects":
+        raise UserError("--protocol unsupervised matches answers to objects, which davis17 alone has; leave it out.")
+    if rules.pairs is not None and measure != "overlap":
+        raise UserError("--pairs lists what a2d and jhmdb score; leave it out here.")
+    if measure == "overlap" and rules != Rules(masks=rules.masks, pairs=rules.pairs):
         raise UserError("--every and --protocol are for J and F (davis16, davis17, youtube-vos); leave them out here.")
 
 

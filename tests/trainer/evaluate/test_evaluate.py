@@ -202,7 +202,7 @@ def test_the_card_lies_in_the_bundle_and_leaves_it_valid(tmp_path: Path, davis: 
 _REGIONS = {
     "split": "val",
     "every": 1,
-    "protocol": "unsupervised",
+    "protocol": "every-frame",
     "videos": {},
     **dict.fromkeys(("j", "j_recall", "j_decay", "f", "f_recall", "f_decay"), 0.5),
     "shuffled_j": None,
@@ -241,7 +241,7 @@ def test_options_that_do_not_fit_are_named(tmp_path: Path, davis: Path, bundle: 
         ({"card": True}, "--card describes a bundle"),
         ({"json": tmp_path}, "is a folder"),
         ({"masks": tmp_path}, "--masks keeps"),
-        ({"protocol": "x"}, "--protocol 'x'; choose one of unsupervised"),
+        ({"protocol": "x"}, "--protocol 'x'; choose one of every-frame"),
         ({"every": 0}, "--every must be at least 1"),
         ({}, "not a checkpoint"),
     ):

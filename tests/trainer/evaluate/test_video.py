@@ -15,6 +15,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.streaming.ledger import Ledger
 from rvos_edge.trainer.data.readers.base import Query
 from rvos_edge.trainer.evaluate.masks import MaskFolder
+from rvos_edge.trainer.evaluate.pairs import read_pairs
 from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
 
 # What DAVISEvaluation of davis2017-evaluation (commit ac7c43fca9) finds for the two videos below and the answers
@@ -22,13 +23,27 @@ from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
 # alone. Mean, recall and decay of J, then of F.
 SEMI_SUPERVISED = (0.3329518554922763, 0.3, -0.052167173006507715, 0.2789566296543342, 0.1, -0.02965120935658973)
 PER_OBJECT = (0.057279435430996464, 0.37109360865499125, 0.39046843283769733)
-UNSUPERVISED = (
+EVERY_FRAME = (
     *(0.33685927429006735, 0.2857142857142857, -0.0741819447115289),
     *(0.2683634322229694, 0.07142857142857142, -0.04522867292498233),
 )
 BINARY = (
     *(0.31236017266844757, 0.23809523809523805, -0.12553287899896745),
     *(0.22956752782112252, 0.047619047619047616, -0.05981215155461054),
+)
+# Its unsupervised task where the answers of the three objects are exchanged; the same with void pixels in the middle of
+# each frame; and the latter without matching.
+MATCHED = (
+    *(0.30723421167890014, 0.16666666666666666, -0.06525922733024091),
+    *(0.256107551231709, 0.07142857142857142, -0.014908509065142276),
+)
+MATCHED_WITH_VOID = (
+    *(0.2785060351881338, 0.11904761904761903, -0.03488834854863356),
+    *(0.27751247097209086, 0.09523809523809523, -0.028786866396211325),
+)
+EVERY_FRAME_WITH_VOID = (
+    *(0.017178577932369165, 0.0, -0.016942930051349905),
+    *(0.05932221203235494, 0.0, 0.0073195909130663725),
 )
 FIGURES = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay")
 
@@ -47,9 +62,7 @@ def two_videos() -> tuple[dict[str, NDArray[np.uint8]], list[Masks]]:
     return {"one": videos[0], "two": videos[1]}, list(answers)
 
 
-@pytest.mark.parametrize(
-    ("protocol", "expected"), [("semi-supervised", SEMI_SUPERVISED), ("unsupervised", UNSUPERVISED)]
-)
+@pytest.mark.parametrize(("protocol", "expected"), [("semi-supervised", SEMI_SUPERVISED), ("every-frame", EVERY_FRAME)])
 def test_davis17_equals_the_public_evaluation(tmp_path: Path, protocol: str, expected: tuple[float, ...]) -> None:
     videos, answers = two_videos()
     clips = davis17(videos, {"0": 3, "1": 1, "2": 2})
@@ -60,9 +73,9 @@ def test_davis17_equals_the_public_evaluation(tmp_path: Path, protocol: str, exp
     assert [figures["standard"][name] for name in FIGURES] == pytest.approx(expected, rel=0, abs=1e-15)
     assert figures["standard"]["j_and_f"] == pytest.approx((expected[0] + expected[3]) / 2, rel=0, abs=1e-15)
     assert figures["objects"] == 6
-    if protocol == "unsupervised":
+    if protocol == "every-frame":
         assert [figures["binary"][name] for name in FIGURES] == pytest.approx(BINARY, rel=0, abs=1e-15)
-    else:
+    if protocol == "semi-supervised":
         one = figures["videos"]["one"]["sets"]["0"]["standard"]
         assert [one[number]["j"] for number in "123"] == pytest.approx(PER_OBJECT, rel=0, abs=1e-15)
         assert figures["videos"]["one"]["frames"] == 5
@@ -72,6 +85,64 @@ def test_davis17_equals_the_public_evaluation(tmp_path: Path, protocol: str, exp
     single = cv2.imread(str(tmp_path / "Annotations/two/1/00003.png"), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(single, answers[1][0, 3] * 255)
     assert len(list((tmp_path / "Annotations").rglob("*.png"))) == 2 * 3 * 7
+
+
+class VoidInTheMiddle(FakeClips):
+    """Clips whose pixels [10:40, 20:60] are void."""
+
+    def void(self, video: str, index: int) -> Masks:
+        truth = self.truth[video][index]
+        assert truth is not None
+        out = np.zeros(truth.shape[1:], bool)
+        out[10:40, 20:60] = True
+        return out
+
+
+@pytest.mark.parametrize(
+    ("protocol", "void", "expected"),
+    [
+        ("unsupervised", False, MATCHED),
+        ("unsupervised", True, MATCHED_WITH_VOID),
+        ("every-frame", True, EVERY_FRAME_WITH_VOID),
+    ],
+)
+def test_davis17_unsupervised_and_void_equal_the_public_evaluation(
+    protocol: str, void: bool, expected: tuple[float, ...]
+) -> None:
+    """The answers for object 1 are those for 2, and so on: only matching puts that right."""
+    videos, answers = two_videos()
+    if void:
+        for ids in videos.values():
+            ids[:, 10:40, 20:60] = 0
+    known = davis17(videos, {"0": 1, "1": 2, "2": 3})
+    clips = (VoidInTheMiddle if void else FakeClips)(known.asked, known.truth)
+    fake = Fake(lambda frame, query: answers[frame[0, 0, 0]][(int(query) + 1) % 3, frame[0, 0, 1]])
+    figures = evaluate_clips(fake, clips, "davis17", rules=Rules(protocol=protocol))
+    assert [figures["standard"][name] for name in FIGURES] == pytest.approx(expected, rel=0, abs=1e-15)
+
+
+def test_a_list_of_pairs_is_scored_alone(tmp_path: Path) -> None:
+    """As MTTR scores: of A2D an instance by its id, of J-HMDB the frames that were drawn; empty truths count."""
+    asked = [Query("1", "a dog", 1), Query("2", "a cat", 2)]
+    truth = np.zeros((2, 6, 6), bool)
+    truth[0, :3] = True
+    clips = FakeClips({"v": asked, "w": asked}, {"v": [truth] * 4, "w": [truth] * 4})
+    fake = Fake(lambda frame, query: np.ones((6, 6), bool))
+    (tmp_path / "a2d.json").write_text('[["a dog", "v", 2, 1], ["a cat", "v", 3, 2], ["a dog", "v", 3, 1]]')
+    figures = evaluate_clips(fake, clips, "a2d", rules=Rules(pairs=read_pairs(tmp_path / "a2d.json")))
+    assert (figures["pairs"], figures["mean_iou"]) == (3, pytest.approx(1 / 3))
+    assert list(figures["videos"]) == ["v"]
+    (tmp_path / "jhmdb.json").write_text('[["w", "./jhmdb/Rename_Images/run/w/00004.png", "m", 40, "a dog"]]')
+    figures = evaluate_clips(fake, clips, "jhmdb", rules=Rules(pairs=read_pairs(tmp_path / "jhmdb.json")))
+    assert figures["pairs"] == 2
+    with pytest.raises(UserError, match="--pairs lists what a2d and jhmdb score"):
+        evaluate_clips(fake, clips, "davis16", rules=Rules(pairs={}))
+    (tmp_path / "jhmdb.json").write_text("{}")
+    with pytest.raises(UserError, match="none of the videos"):
+        evaluate_clips(fake, clips, "jhmdb", rules=Rules(pairs=read_pairs(tmp_path / "jhmdb.json")))
+    (tmp_path / "jhmdb.json").write_text("[1]")
+    with pytest.raises(UserError, match="not a list of pairs"):
+        read_pairs(tmp_path / "jhmdb.json")
 
 
 def test_every_annotator_is_a_run_and_the_runs_are_averaged() -> None:
@@ -250,9 +321,10 @@ def test_options_that_do_not_fit_are_named() -> None:
     clips = davis16("dog")
     for dataset, rules, message in (
         ("davis16", Rules(every=0), "--every must be at least 1"),
-        ("davis16", Rules(protocol="supervised"), "supervised.*unsupervised, semi-supervised"),
+        ("davis16", Rules(protocol="supervised"), "supervised.*every-frame, semi-supervised, unsupervised"),
         ("a2d", Rules(every=2), "leave them out"),
         ("refcoco", Rules(protocol="semi-supervised"), "leave them out"),
+        ("davis16", Rules(protocol="unsupervised"), "davis17 alone has"),
     ):
         with pytest.raises(UserError, match=message):
             evaluate_clips(Fake(nothing), clips, dataset, rules=rules)

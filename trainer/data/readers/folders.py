@@ -14,6 +14,7 @@ from rvos_edge.trainer.data.readers.expression_files import Described
 from rvos_edge.trainer.data.readers.images import check_sizes, image_files, read_annotation, read_size
 
 _PNG = frozenset({".png"})
+_VOID = 255
 
 
 class FolderClips(ClipsReader):
@@ -79,6 +80,14 @@ class FolderClips(ClipsReader):
             values = values[..., :3].max(axis=2)
         masks = [values > 0 if number is None else values == number for number in ids]
         return np.stack(masks) if masks else np.zeros((0, *values.shape), np.bool_)
+
+    def void(self, video: str, index: int) -> NDArray[np.bool_]:
+        """Pixels [H,W] of an annotated frame that count for no object: value 255 among object ids.
+
+        Raises:
+            UserError: The mask is damaged.
+        """
+        return np.asarray(read_annotation(self._annotated[video][index]) == _VOID, np.bool_)
 
     def _list_frames(self, video: str) -> Sequence[str]:
         return self._listed[video] or list(self._files(video))

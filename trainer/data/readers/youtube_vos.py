@@ -22,7 +22,8 @@ class YouTubeVosClips(FolderClips):
         ROOT/valid/JPEGImages/...                     without masks: a server scores them
         ROOT/meta_expressions/{train,valid,test}/meta_expressions.json
 
-    Frames are those that the expressions list; a frame without a PNG is not annotated.
+    Frames are those that the expressions list; a frame without a PNG is not annotated. The published list of "valid"
+    holds the videos of "test" too, which are left out: of its 507 videos 202 remain.
 
     Args:
         root: Folder of the data set.
@@ -50,6 +51,12 @@ class YouTubeVosClips(FolderClips):
             raise UserError(f"the folder {images} does not exist: give the folder that holds {split}/JPEGImages")
         path = Path(expressions) if expressions else root / "meta_expressions" / split / "meta_expressions.json"
         described = read_expressions(path)
+        test = root / "meta_expressions" / "test" / "meta_expressions.json"
+        if split == "valid" and test.is_file():
+            others = read_expressions(test)
+            described = {video: entry for video, entry in described.items() if video not in others}
+        elif split == "valid" and not described.keys() <= {folder.name for folder in images.iterdir()}:
+            raise UserError(f"{path} lists videos of the test split, too: add {test}, which says which they are")
         check_known(described, {folder.name for folder in images.iterdir()}, path, images)
         if split == "train":
             check_ids(described, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,13 @@ def test_damaged_and_misfitting_files_are_named(root: Path) -> None:
     cut_off(mask)
     with pytest.raises(DamagedFileError, match=r"the mask .*00005\.png: it is damaged"):
         clips.masks("003234408d", 1)
+
+
+def test_the_published_list_of_valid_holds_the_videos_of_test(tmp_path: Path) -> None:
+    root = write_youtube_vos(tmp_path, {"v1": [("a dog", 1)], "v2": [("a cat", 1)]}, split="valid")
+    shutil.rmtree(root / "valid/JPEGImages/v2")
+    with pytest.raises(UserError, match=r"lists videos of the test split, too: add .*meta_expressions/test"):
+        YouTubeVosClips(root, split="valid")
+    write_youtube_vos(tmp_path, {"v2": [("a cat", 1)]}, split="test")
+    assert YouTubeVosClips(root, split="valid").videos == ("v1",)
+    assert YouTubeVosClips(root, split="test").videos == ("v2",)
