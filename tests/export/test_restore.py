@@ -67,12 +67,13 @@ def test_nothing_is_lost_but_the_rounding_of_the_weights(restored: Path, checkpo
     assert isinstance(names["decoder.head.0.1"], nn.BatchNorm2d)
 
 
-def test_how_masks_are_drawn_is_restored_too(checkpoint: Path, tmp_path: Path) -> None:
+def test_how_masks_are_drawn_is_restored_too(bundle: Path, tmp_path: Path) -> None:
     """The checkpoint's card says nothing of an option of export; bundles from before there was one draw plainly."""
-    bundle = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(boundary="guided"))
-    restored = restore_checkpoint(bundle, tmp_path / "guided")
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", flow="none")
+    guided = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(boundary="guided"))
+    restored = restore_checkpoint(guided, tmp_path / "guided")
     assert load_checkpoint(restored).model.config.boundary == "guided"
-    old = export_bundle(checkpoint, tmp_path / "old")
+    old = Path(shutil.copytree(bundle, tmp_path / "old"))
     document = json.loads((old / "manifest.json").read_text())
     del document["network"]["boundary"]
     (old / "manifest.json").write_text(json.dumps(document))
@@ -81,9 +82,10 @@ def test_how_masks_are_drawn_is_restored_too(checkpoint: Path, tmp_path: Path) -
 
 def test_refinements_and_presence_are_restored(tmp_path: Path) -> None:
     backbone = {"name": "efficientnet_lite0", "stride": 16}
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, presence=True, discriminant=True)
+    changes = {"backbone": backbone, "flow": "none"}
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", **changes, presence=True, discriminant=True)
     before = load_checkpoint(checkpoint)
-    before.card["config"] = {"model": {"preset": "test", "backbone": backbone}}
+    before.card["config"] = {"model": {"preset": "test", **changes}}
     save_checkpoint(checkpoint, before)
     bundle = export_bundle(checkpoint, tmp_path / "bundle")
     after = load_checkpoint(restore_checkpoint(bundle, tmp_path / "restored"))
