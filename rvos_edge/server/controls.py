@@ -90,11 +90,13 @@ class ServerControls:
         """Queries and settings of the next frame."""
         return self._wanted
 
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """For each wanted query the reason why it is unlikely to be understood, or an empty string."""
-        asked = self._wanted.asked
-        return self._segmenter.doubts(asked) if asked else ()
+    def doubts(self, queries: Sequence[Query]) -> tuple[str, ...]:
+        """For each query the reason why it is unlikely to be understood, or an empty string.
+
+        Raises:
+            UserError: The errors of ``set_queries``.
+        """
+        return self._segmenter.doubts(queries) if queries else ()
 
     def edit(self, queries: Sequence[str] | None = None, settings: Mapping[str, Any] | None = None) -> int:
         """Ask for other queries, for some other settings, or for both; returns the revision.

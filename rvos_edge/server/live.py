@@ -77,11 +77,10 @@ class Live:
         """The wanted queries with their colours, and with scores where the last frame has them."""
         known = {row["text"]: row for row in self.telemetry.objects}
         rows = []
-        queries, doubts = self.controls.wanted.queries, self.controls.doubts
-        for index, text in enumerate(queries):
+        wanted = self.controls.wanted
+        for index, (text, doubt) in enumerate(zip(wanted.queries, self.controls.doubts(wanted.asked), strict=True)):
             fill, line = (_css(colour) for colour in query_colours(index))
             row = known.get(text.removeprefix("@"), {"score": None, "area": None})
-            doubt = doubts[index] if len(doubts) == len(queries) else ""  # else an edit came in between
             rows.append({**row, "text": text, "fill": fill, "line": line, "doubt": doubt})
         return rows
 

@@ -115,7 +115,8 @@ async def post_frame(
         if format == "png":
             png = await run_in_threadpool(live.single_images.segment, data, queries, threshold, as_png)
             return Response(png, media_type="image/png")
-        return JSONResponse(await run_in_threadpool(live.single_images.segment, data, queries, threshold, as_coco))
+        found = await run_in_threadpool(live.single_images.segment, data, queries, threshold, as_coco)
+        return JSONResponse({**found, "doubts": live.controls.doubts(queries)})
 
 
 @router.get("/api/snapshot", response_class=Response, responses={200: {"content": {"image/png": {}}}})

@@ -171,6 +171,7 @@ def test_a_posted_frame_comes_back_as_masks(serve: Serve, open_tiny: Callable[..
         assert found["area"] == mask.sum()
     strict = served.request("POST", f"/api/frame?{asked}&format=coco&threshold=0.7", data)
     assert strict.json["objects"][0]["area"] < answer.json["objects"][0]["area"]
+    assert answer.json["doubts"] == [""] * len(answer.json["objects"])
     own = served.request("POST", "/api/frame?format=coco", data)
     assert [found["text"] for found in own.json["objects"]] == ["the cat"]
 

@@ -126,6 +126,9 @@ def read_coco(
         data = json.loads(path.read_text(encoding="utf-8-sig"))
         categories = {str(c["id"]): category_name(str(c["name"])) for c in data["categories"]}
         kinds = {category_name(str(c["name"])): str(c.get("supercategory") or "") for c in data["categories"]}
+        if data["annotations"] and all(int(entry.get("iscrowd") or 0) for entry in data["annotations"]):
+            # Some tools mark every run-length mask as a crowd.
+            data["annotations"] = [{**entry, "iscrowd": 0} for entry in data["annotations"]]
         entries: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
         for position, entry in enumerate(data["annotations"]):
             entries[str(entry.get("image_id"))].append((str(entry.get("id", f"at position {position}")), entry))
