@@ -53,8 +53,8 @@ def test_queries_are_read_and_replaced_while_the_stream_runs(serve: Serve) -> No
     assert all(0 <= row["score"] <= 1 and 0 <= row["area"] <= 1 for row in told)
 
 
-def test_queries_in_another_language_are_taken_with_a_doubt(dog: Served) -> None:
-    rows = dog.request("PUT", "/api/queries", {"queries": ["the dog", "красная машина"]}).json["queries"]
+def test_queries_in_another_language_are_taken_with_a_doubt(serve: Serve) -> None:
+    rows = serve("the dog").request("PUT", "/api/queries", {"queries": ["the dog", "красная машина"]}).json["queries"]
     assert [row["text"] for row in rows] == ["the dog", "красная машина"]
     assert rows[0]["doubt"] == ""
     assert "does not look like English" in rows[1]["doubt"]
