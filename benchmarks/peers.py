@@ -24,7 +24,7 @@ from rich.table import Table
 from rvos_edge.benchmarks.open import open_run
 from rvos_edge.benchmarks.peer_models import OpenCvFlow, RefVosShape, ResearchCode
 from rvos_edge.benchmarks.stats import Ratio, paired_ratio
-from rvos_edge.bundle import FLOW_GRAPHS, Bundle, sha256_of
+from rvos_edge.bundle import FLOW_GRAPHS, Bundle, parse_size, sha256_of
 from rvos_edge.engines.registry import available_backends
 from rvos_edge.errors import UserError
 from rvos_edge.export.package import ExportOptions, export_bundle
@@ -160,19 +160,10 @@ def compare_peers(options: PeerOptions, *, on_frame: Callable[[int, int], None] 
 
 def print_report(report: PeerReport, console: Console) -> None:
     """Print the tables of ratios, and a warning where masks differ from PyTorch's."""
-    whole = Table(title=f"Whole frames, against {EAGER} (sentence and both frames encoded on every frame)")
-    for column in ("", "times as fast", "95 % interval", "mask IoU"):
-        whole.add_column(column, justify="right" if column else "left")
-    for standing in report.whole:
-        whole.add_row(*_cells(standing), "-" if standing.iou is None else f"{standing.iou:.4f}")
-    console.print(whole)
+    whole = f"Whole frames, against {EAGER} (sentence and both frames encoded on every frame)"
+    console.print(_table(whole, report.whole, "mask IoU"))
     if report.flow:
-        flow = Table(title=f"Flow alone, against the {escape(report.flow_baseline)}")
-        for column in ("", "times as fast", "95 % interval"):
-            flow.add_column(column, justify="right" if column else "left")
-        for standing in report.flow:
-            flow.add_row(*_cells(standing))
-        console.print(flow)
+        console.print(_table(f"Flow alone, against the {escape(report.flow_baseline)}", report.flow))
     weights = "trained weights" if report.trained else "random weights"
     console.print(f"{report.frames} frames, {weights}; RefVOS' shape always has random ones.")
     for standing in report.whole:
@@ -184,10 +175,15 @@ def print_report(report: PeerReport, console: Console) -> None:
             )
 
 
-def _cells(standing: Standing) -> tuple[str, str, str]:
-    ratio = standing.ratio
-    interval = "too few frames" if ratio.low is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
-    return escape(standing.name), f"{ratio.value:.2f}", interval
+def _table(title: str, standings: Sequence[Standing], *more: str) -> Table:
+    table = Table(title=title)
+    for column in ("", "times as fast", "95 % interval", *more):
+        table.add_column(column, justify="right" if column else "left")
+    for row in standings:
+        interval = "too few frames" if row.ratio.low is None else f"{row.ratio.low:.2f} to {row.ratio.high:.2f}"
+        iou = ["-" if row.iou is None else f"{row.iou:.4f}"] if more else []
+        table.add_row(escape(row.name), f"{row.ratio.value:.2f}", interval, *iou)
+    return table
 
 
 def _iou(peer: _Peer, eager: _Peer) -> float | None:
@@ -273,36 +269,21 @@ def _flow_peers(bundle: Bundle, skip: Sequence[str]) -> list[_Peer]:
 
 
 def _main() -> None:
-    from rvos_edge.bundle import parse_size
-
     parser = argparse.ArgumentParser(
         prog="python -m rvos_edge.benchmarks.peers", description=(__doc__ or "").split(":")[0]
     )
     parser.add_argument("--checkpoint", type=Path, help="directory; the preset with random weights by default")
     parser.add_argument("--preset", default="edge", help="edge, desktop or paper, without a checkpoint")
     parser.add_argument("--bundle", type=Path, help="bundle of the checkpoint; exported by default")
-    parser.add_argument("--size", help="network input as HxW; the checkpoint's if left out")
+    parser.add_argument("--size", type=parse_size, help="network input as HxW; the checkpoint's if left out")
     parser.add_argument("--frames", type=int, default=20, help="measured frames")
     parser.add_argument("--warmup", type=int, default=4, help="frames before them")
-    parser.add_argument(
-        "--backend", action="append", default=[], help="backend of the runtime; repeatable; default all"
-    )
+    parser.add_argument("--backend", dest="backends", action="append", default=[], help="repeatable; all if left out")
     parser.add_argument("--skip", action="append", default=[], help=f"{', '.join(KINDS)}; repeatable")
     parser.add_argument("--threads", type=int, help="CPU threads of every peer")
-    given = parser.parse_args()
     console = Console(stderr=True)
     try:
-        options = PeerOptions(
-            checkpoint=given.checkpoint,
-            preset=given.preset,
-            bundle=given.bundle,
-            size=parse_size(given.size) if given.size else None,
-            frames=given.frames,
-            warmup=given.warmup,
-            backends=given.backend,
-            skip=given.skip,
-            threads=given.threads,
-        )
+        options = PeerOptions(**vars(parser.parse_args()))
         with console.status("preparing") as status:
             report = compare_peers(options, on_frame=lambda done, of: status.update(f"round {done} of {of}"))
     except UserError as error:

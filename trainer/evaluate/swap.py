@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 
 import cv2
@@ -56,9 +56,14 @@ class SwapFrame:
     pairs: list[tuple[int, int]]
     absent: list[str]
 
+    @property
+    def expressions(self) -> list[str]:
+        """All expressions, those that name something first."""
+        return [*self.queries, *self.absent]
+
 
 @dataclass
-class _Tally:
+class PairTally:
     """Counts over the frames of one source."""
 
     frames: int = 0
@@ -79,8 +84,8 @@ class _Tally:
         self.pairs += len(frame.pairs)
         self.absent += [float(mask.mean()) for mask in predicted[count:]]
 
-    def __add__(self, other: _Tally) -> _Tally:
-        return _Tally(*(getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(_Tally)))
+    def __add__(self, other: PairTally) -> PairTally:
+        return PairTally(*(getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(PairTally)))
 
     def metrics(self) -> Metrics:
         return {
@@ -136,19 +141,15 @@ def evaluate_swap(
         composed = ComposedDataset(coco=coco, davis=_backgrounds(davis_root, expressions), augmentation=plain)
         sources["composed"] = _draw(composed.scene, count, seed)
         sources["coco"] = _coco(coco, count, seed)
-    tallies: dict[str, _Tally] = {}
+    bar = progress or Progress(disable=True)
+    tallies: dict[str, PairTally] = {}
     for name, frames in sources.items():
-        task = None if progress is None else progress.add_task(f"swap {name}", total=count)
-        tallies[name] = _Tally()
-        for frame in frames:
-            predictor.set_queries([*frame.queries, *frame.absent])
+        tallies[name] = PairTally()
+        for frame in bar.track(frames, total=count, description=f"swap {name}"):
+            predictor.set_queries(frame.expressions)
             predictor.reset()
             tallies[name].add(frame, predictor.masks(frame.image))
-            if progress is not None and task is not None:
-                progress.advance(task)
-        if progress is not None and task is not None:
-            progress.update(task, total=tallies[name].frames)
-    tallies["overall"] = sum(tallies.values(), _Tally())
+    tallies["overall"] = sum(tallies.values(), PairTally())
     return {name: tally.metrics() for name, tally in tallies.items()}
 
 
@@ -173,27 +174,21 @@ def _synthetic(count: int, seed: int) -> Iterator[SwapFrame]:
 
 def _coco(coco: CocoDataset, count: int, seed: int) -> Iterator[SwapFrame]:
     pictures = [p for p in coco.pictures if p.complete and len({i.category for i in p.instances}) > 1]
-    found = 0
-    for index in np.random.default_rng([seed, 2]).permutation(len(pictures)).tolist():
+
+    def frame(index: int) -> SwapFrame | None:
         rng = np.random.default_rng([seed, 2, index])
-        frame = _scene_frame(coco.scene(rng, pictures[index]), rng, apart=True)
-        if frame is not None:
-            yield frame
-            found += 1
-        if found == count:
-            return
+        return _scene_frame(coco.scene(rng, pictures[index]), rng, apart=True)
+
+    order = np.random.default_rng([seed, 2]).permutation(len(pictures)).tolist()
+    return islice(filter(None, map(frame, order)), count)
 
 
 def _draw(draw: Callable[[np.random.Generator], LabelledFrame], count: int, seed: int) -> Iterator[SwapFrame]:
-    found = 0
-    for number in range(_TRIES * count):
+    def frame(number: int) -> SwapFrame | None:
         rng = np.random.default_rng([seed, 1, number])
-        frame = _scene_frame(draw(rng), rng)
-        if frame is not None:
-            yield frame
-            found += 1
-        if found == count:
-            return
+        return _scene_frame(draw(rng), rng)
+
+    return islice(filter(None, map(frame, range(_TRIES * count))), count)
 
 
 def _scene_frame(scene: LabelledFrame, rng: np.random.Generator, *, apart: bool = False) -> SwapFrame | None:
@@ -225,7 +220,7 @@ def _frame(
     pairs = [
         (a, b)
         for (a, (one, mask)), (b, (other, rival)) in combinations(enumerate(chosen), 2)
-        if _disjoint(mask, rival) and not (apart and vocabulary.concepts(one) & vocabulary.concepts(other))
+        if are_disjoint(mask, rival) and not (apart and vocabulary.concepts(one) & vocabulary.concepts(other))
     ]
     if not pairs:
         return None
@@ -233,7 +228,8 @@ def _frame(
     return SwapFrame(image, [sentence for sentence, _ in chosen], masks, pairs, list(absent))
 
 
-def _disjoint(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+def are_disjoint(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """True if two masks overlap by 5 % of the smaller one at most."""
     smaller = min(np.count_nonzero(one), np.count_nonzero(other))
     return bool(np.count_nonzero(one & other) <= _OVERLAP * smaller)
 

@@ -39,10 +39,9 @@ def evaluate_synthetic(
     for seed in seeds:
         if not EVALUATION_SEEDS[0] <= seed < EVALUATION_SEEDS[1]:
             raise UserError(f"seed {seed} is a training scene: evaluation takes seeds 0 to {EVALUATION_SEEDS[1] - 1}.")
-    task = None if progress is None else progress.add_task("synthetic", total=len(seeds))
     present: list[float] = []
     absent: list[float] = []
-    for seed in seeds:
+    for seed in (progress or Progress(disable=True)).track(seeds, description="synthetic"):
         camera = SyntheticCamera(seed=seed, size=size)
         said = _lasting_expressions(camera, frames, np.random.default_rng([seed, 7]))
         nothing = camera.absent_expressions(np.random.default_rng([seed, 8]), _ABSENT, kinds=_KINDS)
@@ -56,8 +55,6 @@ def evaluate_synthetic(
                 if np.count_nonzero(truth) >= max(9, _VISIBLE * truth.size):
                     present.append(float(region_similarity(truth, mask)))
             absent += [float(mask.mean()) for mask in masks[len(said) :]]
-        if progress is not None and task is not None:
-            progress.advance(task)
     return {
         "j": mean(present),
         "absent_empty": mean(share < EMPTY_SHARE for share in absent),

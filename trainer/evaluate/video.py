@@ -106,7 +106,8 @@ def evaluate_clips(
         raise UserError(
             f"{clips.root}: this split has no annotations to score against; give --masks DIR to keep the masks."
         )
-    task = None if progress is None else progress.add_task(dataset, total=len(queries))
+    bar = progress or Progress(disable=True)
+    task = bar.add_task(dataset, total=len(queries))
     rows: dict[str, Metrics] = {}
     for done, (video, of_video) in enumerate(queries.items(), start=1):
         row = ledger.get(dataset, video)
@@ -119,12 +120,10 @@ def evaluate_clips(
             else:
                 scorer = OverlapScorer(of_video)
             for share in _score(predictor, clips, video, scorer, rules, shuffled.get(video)):
-                if progress is not None and task is not None:
-                    progress.update(task, completed=done - 1 + share)
+                bar.update(task, completed=done - 1 + share)
             row = ledger.put(dataset, video, scorer.row())
         rows[video] = row
-        if progress is not None and task is not None:
-            progress.update(task, completed=done)
+        bar.update(task, completed=done)
     how = {"protocol": rules.protocol, "every": rules.every, **({"teach": rules.teach} if rules.teach else {})}
     return {**_totals(dataset, rows), **how, "videos": _brief(rows)}
 
