@@ -38,12 +38,8 @@ _CANDIDATES = ("the moving object", "a person", "an animal", "a vehicle", "a thi
 
 @dataclass(frozen=True)
 class Lesson:
-    """One frame and what is wanted on it.
-
-    Attributes:
-        features: Of the frame.
-        target: float32 [1,1,h,w], share of object in each pixel of the decoder's output.
-        weight: float32 [1,1,h,w], 0 where nothing is known.
+    """Features of a frame and what is wanted on it: share of object in each pixel of the decoder's output, and weight,
+    0 where nothing is known, both float32 [1,1,h,w].
     """
 
     features: Features
@@ -64,10 +60,6 @@ class Learner(Protocol):
 
 class Teacher:
     """The graphs ``teach`` and ``gating`` on the host.
-
-    Args:
-        bundle: An opened bundle.
-        threads: CPU threads; one leaves the others to the stream.
 
     Raises:
         UserError: The bundle has no ``teach``.
@@ -138,17 +130,10 @@ class Teacher:
         rate: float = _RATE,
         watched: Sequence[Lesson] = (),
     ) -> tuple[dict[str, NDArray[np.float32]], int]:
-        """Descend from ``start``, one lesson a step in turn.
+        """Descend from ``start``, all language vectors of a query, with Adam, one lesson a step in turn.
 
-        Args:
-            lessons: What is learned from.
-            start: All language vectors of a query; those that ``teach`` does not take stay.
-            steps: Most steps.
-            rate: Of Adam.
-            watched: Lessons left out; the best place on them, looked at every few steps, is where it stops.
-
-        Returns:
-            The vectors, and the steps that led to them.
+        Where the ``watched`` lessons, which are left out, are answered best is where it stops. Returns the vectors, and
+        the steps that led to them.
         """
         vectors = {name: vector.astype(np.float32) for name, vector in start.items()}
         mean = {name: np.zeros_like(vectors[name]) for name in self.learned}
@@ -190,13 +175,10 @@ def teach(
     answered best, and a result that answers them hardly better than the sentence is not kept.
 
     Args:
-        learner: Whose network the query is for.
         frames: uint8 [H,W,3] BGR each.
         masks: bool [H,W] of each frame's size; None or an empty mask where the object is absent.
         like: A sentence or a taught query to start from; without one a general sentence that fits best.
-        name: Of the query.
         previous: The frames just before, uint8 [H,W,3], for the flow; None where unknown.
-        teacher: One that is loaded already.
 
     Raises:
         UserError: There are no frames, sizes differ, no mask shows anything, or the bundle has no graph ``teach``.

@@ -47,8 +47,6 @@ class LiveServer:
     """Server of a `Live` on a thread of its own; it runs between entering and leaving.
 
     Args:
-        live: The stream; closed at the end.
-        address: Host and port; bound at once.
         token: Secret that every request must show; needed beyond loopback.
 
     Raises:
@@ -112,12 +110,7 @@ class LiveServer:
 
 
 def application(live: Live, *, token: str | None) -> ASGIApp:
-    """ASGI application: page, API and WebSockets behind the guard.
-
-    Args:
-        live: The stream.
-        token: Secret that every request must show; None asks for none.
-    """
+    """ASGI application: page, API and WebSockets behind the guard; a token of None asks for none."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

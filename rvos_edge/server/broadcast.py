@@ -43,9 +43,6 @@ class Hub:
     """Holds the newest picture for any number of viewers; a viewer takes it when ready and misses those in between.
 
     All methods but ``publish`` must be called from one event loop.
-
-    Attributes:
-        viewers: Number of viewers that are connected.
     """
 
     def __init__(self) -> None:
@@ -86,11 +83,7 @@ class PageSink:
     """Sink of the live page. The loop only hands over a frame; a thread draws and encodes it if there are viewers.
 
     Args:
-        controls: Settings to draw with.
         source: Source that is played; its dropped frames are counted.
-        telemetry: Counts the frames.
-        recorder: Gets every frame while it runs.
-        hub: Gets the pictures.
 
     Attributes:
         before: The frame before the newest one; None where a video began.

@@ -50,9 +50,6 @@ class Wanted:
 
     Attributes:
         queries: Normalised queries, a taught one as "@" and its name; empty for the bare picture.
-        settings: All settings.
-        revision: Number that grows with every edit.
-        asked: The queries as the segmenter takes them.
     """
 
     queries: tuple[str, ...]
@@ -66,10 +63,6 @@ class ServerControls:
 
     An edit is checked when it comes and applied with the next frame: hundreds in between cost nothing. It is taken
     whole or refused whole.
-
-    Args:
-        segmenter: Checks queries, and gives the initial settings.
-        opacity: Initial opacity of the masks.
 
     Attributes:
         shown: Queries and settings of the last frame.
@@ -99,11 +92,9 @@ class ServerControls:
         return self._segmenter.doubts(queries) if queries else ()
 
     def edit(self, queries: Sequence[str] | None = None, settings: Mapping[str, Any] | None = None) -> int:
-        """Ask for other queries, for some other settings, or for both; returns the revision.
+        """Ask for other queries (an empty list for the bare picture), for some other settings, or for both.
 
-        Args:
-            queries: All queries; an empty list for the bare picture, None to keep them.
-            settings: The settings to change, by name.
+        Returns the revision.
 
         Raises:
             UserError: A query is empty or too long, there are too many, a setting is unknown or out of range; nothing
@@ -137,8 +128,6 @@ class ServerControls:
         """Keep a taught query and ask it, or forget it and ask its sentence again.
 
         Args:
-            name: Its name.
-            query: The query; None to forget it.
             instead_of: The query whose place it takes, unless it is asked already.
 
         Raises:
@@ -197,12 +186,7 @@ class ServerControls:
 
 
 class LiveSegmenter:
-    """Segmenter for the streaming loop that applies edits before each frame.
-
-    Args:
-        segmenter: The segmenter; only this object changes its settings.
-        controls: The edits, made for this segmenter.
-    """
+    """Segmenter for the streaming loop that applies edits before each frame; only this object changes its settings."""
 
     def __init__(self, segmenter: SegmenterProtocol, controls: ServerControls) -> None:
         self._segmenter = segmenter

@@ -52,7 +52,6 @@ class Guard:
     """ASGI middleware around the application.
 
     Args:
-        app: The application.
         token: Secret that opens everything; None lets in every request that names this machine by a loopback name,
             which a page that rebinds its own name to 127.0.0.1 does not.
         limits: Bytes of a body, by method and path.

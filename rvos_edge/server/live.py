@@ -25,20 +25,13 @@ class Live:
     """A stream with everything that the page and the API read and change; the streaming loop runs it.
 
     Args:
-        segmenter: Segments the stream. Its settings belong to this object from now on.
         source: The opened source that plays first; the caller closes it.
         reopen: Opens that source from its start again.
         stills: Opens another segmenter, without flow, for single pictures.
-        repeat: Start a file again at its end.
-        opacity: Initial opacity of the masks, 0 to 1.
 
     Attributes:
-        segmenter: The segmenter to give to the loop.
-        player: The source to give to the loop.
-        sink: The sink to give to the loop, among others.
         pages: Number of pages that are connected.
         drawing: Snapshots that may be drawn at a time; each takes the memory of several pictures.
-        taught: The taught queries, and the thread that learns.
     """
 
     def __init__(

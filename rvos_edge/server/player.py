@@ -21,13 +21,8 @@ _GLANCE = 0.2
 
 @dataclass(frozen=True)
 class Choice:
-    """A source that can be played.
-
-    Attributes:
-        id: Name in the API.
-        name: Name for people.
-        open: Opens it, from its start.
-        uploaded: True if it came through the page, and can be removed there.
+    """A source that can be played; ``open`` opens it from its start, and the page can remove it if it was uploaded
+    there.
     """
 
     id: str
@@ -43,14 +38,11 @@ class Player(Source):
     yields it once more, so that the edit is seen.
 
     Args:
-        choice: The first choice.
         source: Its source, opened already; the caller closes it.
-        controls: Edits, which pause the stream.
         restarted: Called before the first frame of every choice.
         repeat: Start a file again at its end, and after an error wait for another choice; otherwise the stream ends.
 
     Attributes:
-        choice: The choice that is playing.
         trouble: Reason why nothing is playing; empty otherwise.
     """
 

@@ -31,13 +31,8 @@ _EVERY = 50
 
 @dataclass(frozen=True)
 class RecordingState:
-    """State of the recorder.
-
-    Attributes:
-        running: True while frames are recorded.
-        seconds: Time since the start; 0 if not running.
-        files: Names of the finished recordings, the oldest first.
-        trouble: Reason why the last one stopped by itself; empty otherwise.
+    """State of the recorder: names of the finished recordings, the oldest first, and why the last one stopped by
+    itself.
     """
 
     running: bool
@@ -47,12 +42,9 @@ class RecordingState:
 
 
 class Recorder:
-    """Writes the pictures that viewers see as mp4 files.
+    """Writes the pictures that viewers see as mp4 files into an existing folder, which its owner removes.
 
     An error ends the recording, never the stream.
-
-    Args:
-        folder: Existing folder for the files; its owner removes it.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -23,16 +23,9 @@ _STEPS = 128
 
 
 def draw_picture(image: Image, result: Result, settings: Settings, *, legend: bool = False) -> Image:
-    """Draw a frame as the settings say.
+    """Draw a frame, uint8 [H,W,3] BGR, as the settings say; without a flow the frame itself is drawn.
 
-    Args:
-        image: uint8 [H,W,3] BGR, the frame that ``result`` belongs to; not changed.
-        result: Result of the frame; without a flow the frame itself is drawn.
-        settings: Settings of the view.
-        legend: List colour, query and score in the picture.
-
-    Returns:
-        uint8 [H,W,3] BGR, a new image.
+    ``legend`` lists colour, query and score in the picture.
     """
     base = image
     if settings.flow and result.flow is not None:
@@ -43,14 +36,11 @@ def draw_picture(image: Image, result: Result, settings: Settings, *, legend: bo
 
 
 def flow_colours(flow: NDArray[np.float32]) -> Image:
-    """Motion as colour on the usual wheel (Baker et al., 2007): hue is the direction, strength the distance.
+    """Motion as colour on the usual wheel (Baker et al., 2007), uint8 [h,w,3] BGR: hue is the direction, strength the
+    distance, white no motion.
 
-    Args:
-        flow: float32 [2,h,w] pixels, from this frame to the previous one; its opposite is shown, the motion that led
-            to this frame.
-
-    Returns:
-        uint8 [h,w,3] BGR; white is no motion.
+    Of a flow float32 [2,h,w] from this frame to the previous one, in pixels, the opposite is shown, the motion that led
+    to this frame.
     """
     motion = np.nan_to_num(-flow, nan=0.0, posinf=0.0, neginf=0.0)
     length = np.sqrt(motion[0] ** 2 + motion[1] ** 2)

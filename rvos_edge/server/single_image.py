@@ -38,10 +38,8 @@ class BusyError(Exception):
 class SingleImages:
     """Segments single pictures with a segmenter of its own, so that none becomes the video's previous frame.
 
-    One picture at a time is decoded, segmented and encoded; the others wait as the bytes that were sent.
-
-    Args:
-        opener: Opens the segmenter, without flow: a single picture has none. Called with the first picture.
+    One picture at a time is decoded, segmented and encoded; the others wait as the bytes that were sent. ``opener``
+    opens the segmenter, without flow, with the first picture.
     """
 
     def __init__(self, opener: Callable[[], SegmenterProtocol]) -> None:
@@ -76,13 +74,7 @@ class SingleImages:
         threshold: float,
         encode: Callable[[Result], _Answer],
     ) -> _Answer:
-        """Segment one picture.
-
-        Args:
-            data: A JPEG or PNG.
-            queries: What to segment.
-            threshold: Probability above which a pixel belongs to an object.
-            encode: Makes the answer of the result.
+        """Segment a JPEG or PNG; ``encode`` makes the answer of the result.
 
         Raises:
             UserError: The picture, a query or the threshold cannot be taken.

@@ -43,13 +43,8 @@ _NICENESS = 10
 
 @dataclass(frozen=True)
 class KeptFrame:
-    """A frame to show something on.
-
-    Attributes:
-        image: uint8 [H,W,3] BGR.
-        previous: The frame before it in the stream, of the same size; None where there was none.
-        masks: bool [Q,H,W], of the stream's queries.
-        queries: What results called them.
+    """A frame to show something on, uint8 [H,W,3] BGR, the one before it in the stream, and the masks bool [Q,H,W] of
+    the stream's queries.
     """
 
     image: NDArray[np.uint8]
@@ -69,12 +64,7 @@ class _Version:
 class TaughtQueries:
     """The taught queries of a stream, by name; at most one is learned at a time, in a thread with its own graphs.
 
-    Args:
-        controls: Knows what is asked; a query that was learned is asked there.
-        bundle: The stream's bundle.
-
     Attributes:
-        learning: Name of the query that is being learned; empty if none is.
         trouble: Reason why the last one was not learned; empty otherwise.
     """
 
@@ -98,12 +88,7 @@ class TaughtQueries:
     def keep(self, shown: Shown, before: Shown | None) -> tuple[str, KeptFrame]:
         """Keep the newest frame to show something on; the oldest one on which nothing was shown is forgotten.
 
-        Args:
-            shown: The frame with its result.
-            before: The one before it.
-
-        Returns:
-            Its id, and the frame, which may be smaller than the stream's.
+        Returns its id, and the frame, which may be smaller than the stream's.
         """
         image = fit(shown.frame.image, _WIDEST)
         height, width = image.shape[:2]
@@ -136,14 +121,9 @@ class TaughtQueries:
         A query of this name learns from all that was shown to it, this included.
 
         Args:
-            frame: Id of the frame.
             mask: bool [H,W] of its size; empty where the object is absent.
-            name: Of the query.
             like: The query to start from, as it is asked; the new one takes its place. A query that is taught further
                 keeps its own.
-
-        Returns:
-            The query's name.
 
         Raises:
             UserError: The bundle cannot learn, the mask or the name cannot be taken, there are too many, or another one

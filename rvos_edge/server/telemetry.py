@@ -25,14 +25,9 @@ _SECONDS = (0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 class Telemetry:
     """Counts frames; may be read from any thread.
 
-    Args:
-        viewers: Returns the number of viewers.
-
     Attributes:
-        frames: Number of frames so far.
         objects: One row per query of the last frame: text, score (null where it is no number), area (share of the
             frame).
-        requests: Counter of answered requests, by method, route and status.
     """
 
     def __init__(self, viewers: Callable[[], int]) -> None:
@@ -67,13 +62,7 @@ class Telemetry:
         Gauge("rvos_edge_frames_per_second", "Over the last frames.", registry=registry).set_function(lambda: self.fps)
 
     def add(self, frame: Frame, result: Result, dropped: int) -> None:
-        """Count a frame that was segmented just now.
-
-        Args:
-            frame: The frame.
-            result: Its result.
-            dropped: Frames that the source has dropped so far.
-        """
+        """Count a frame that was segmented just now."""
         now = time.perf_counter()
         latency = now - frame.captured
         areas = np.count_nonzero(result.masks, axis=(1, 2)) / max(1, result.masks[0].size if len(result.masks) else 1)

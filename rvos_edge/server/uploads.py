@@ -36,12 +36,6 @@ class Library:
 
     Only the source that the command line named, the synthetic camera and uploads can be played: the page opens no
     paths and no addresses of the server's network.
-
-    Args:
-        first: The source that plays at the start.
-
-    Attributes:
-        folder: The temporary folder; ``close`` removes it.
     """
 
     def __init__(self, first: Choice) -> None:
@@ -150,12 +144,7 @@ class Library:
 
 
 class Upload:
-    """A file that is being received.
-
-    Args:
-        library: Counts its bytes.
-        id: Name of the file.
-    """
+    """A file that is being received."""
 
     def __init__(self, library: Library, id: str) -> None:
         self.id = id

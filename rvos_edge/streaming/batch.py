@@ -53,7 +53,6 @@ class BatchJob:
     """The work to do on every file; can be pickled.
 
     Attributes:
-        queries: Expressions to segment; ``@FILE`` is a taught query.
         output: Folder of overlay videos, NAME.mp4.
         masks: Folder of folders of masks, NAME/00000.png.
         json: Folder of JSON lines, NAME.jsonl.

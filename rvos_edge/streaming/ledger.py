@@ -25,9 +25,7 @@ class Ledger:
     back exactly, so that resumed work ends with the same figures. The file is made with the first row.
 
     Args:
-        path: The file; None keeps everything in memory.
         facts: All that the rows depend on, such as the model and the options: the first line of the file.
-        resume: Go on with the rows of the file; otherwise start anew.
 
     Raises:
         UserError: The file is of other facts, is no ledger, or cannot be written.

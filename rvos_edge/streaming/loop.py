@@ -188,11 +188,9 @@ class Summary:
 
     Attributes:
         frames: Frames that every sink has.
-        seconds: Wall time from the start of the loop to its last frame.
         dropped: Live frames that were overtaken by newer ones.
         latency: From capture to mask, milliseconds; None without frames. Overlay and sinks come after the mask.
         failures: Reasons for which single sinks ended before the stream.
-        findings: One for each of the last queries.
     """
 
     frames: int
@@ -229,11 +227,8 @@ def run_stream(
     disk) is closed with what it has while the others go on; the last one that is left ends the stream.
 
     Args:
-        frames: Stop after so many, None for all.
         keep_partial: False aborts the sinks after any error, also of one of them, or Ctrl-C, which then goes on to the
             caller.
-        tell: Takes a sentence when a sink had to end before the stream.
-        meter: Counts the frames, for a display that reads it meanwhile.
 
     Raises:
         UserError: From the source, the segmenter or a sink, or `frames` is less than 1.

@@ -30,9 +30,6 @@ class Status:
     """Follows a stream on a terminal; in a log, a file has a line every few seconds, and a live source nothing.
 
     Entering gives the `on_result` for `run_stream`.
-
-    Args:
-        source: A live or endless one has a status, one of known length a bar.
     """
 
     def __init__(

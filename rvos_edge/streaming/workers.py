@@ -34,8 +34,6 @@ def process_files(job: BatchJob, rows: Sequence[BatchRow], *, workers: int = 1) 
     have not finished.
 
     Args:
-        job: The work to do on each file.
-        rows: The files.
         workers: Processes, each with `job.threads` CPU threads, or its share of the cores if that is None; 1 stays in
             this process. Outputs are the same bytes for any number of workers where each has the same number of
             threads: OpenVINO rounds by it, ONNX Runtime does not.

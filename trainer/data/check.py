@@ -53,15 +53,9 @@ Open = Callable[..., AnnotatedClips]
 
 @dataclass(frozen=True)
 class DataFinding:
-    """A row of the table.
+    """A row of the table: a folder, file or split, its expected content, what was found, and what is missing or wrong.
 
-    Attributes:
-        item: The folder, file or split.
-        expected: Expected content.
-        found: Found content.
-        missing: Missing or wrong content; "" where there is none.
-        needed: Whether the data set is useless without it.
-        source: Address of the download.
+    ``needed``: the data set is useless without it; ``source`` is the address of the download.
     """
 
     item: str
@@ -76,11 +70,6 @@ def check_dataset(name: str, root: Path, *, expressions: Path | None = None) -> 
     """Check a data set: its folders and files, then every split as training and evaluation open it.
 
     Of every split at most two frames of 24 videos are read, and the sizes of masks and images compared.
-
-    Args:
-        name: A name from ``DATASETS``.
-        root: Folder of the data set.
-        expressions: File of the expressions, where it lies elsewhere.
 
     Raises:
         UserError: The data set is unknown, or the folder does not exist.

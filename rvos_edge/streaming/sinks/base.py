@@ -83,10 +83,6 @@ class Outputs:
         sinks: Closed or aborted here.
         together: The failure of one sink is the failure of all.
         tell: Takes a sentence when a sink had to end before the stream.
-
-    Attributes:
-        failures: Those sentences.
-        wants_overlay: True if one of the sinks wants it.
     """
 
     def __init__(self, sinks: Sequence[Sink], *, together: bool = False, tell: Tell = tell_stderr) -> None:

@@ -86,9 +86,6 @@ class JsonSink(LineSink):
 
     Keys: frame, timestamp (seconds), source, and those of ``Result.to_dict``.
 
-    Args:
-        path: A file, or "-" for stdout, which is flushed after every line.
-
     Raises:
         UserError: The path cannot be written.
     """
@@ -104,9 +101,6 @@ class RleSink(LineSink):
     text, score, area (in pixels), segmentation (size [height, width] and counts, COCO's compressed run lengths). All
     lines in one list, as `jq -s .` makes it, are what `pycocotools.coco.COCO.loadRes` takes; there is no bbox, or it
     would take them for boxes.
-
-    Args:
-        path: A file, or "-" for stdout, which is flushed after every frame.
 
     Raises:
         UserError: The path cannot be written.

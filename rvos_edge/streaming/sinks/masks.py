@@ -34,7 +34,6 @@ class MaskSink:
 
     Args:
         folder: Made if it is missing; masks of the same name are replaced.
-        overlap: The rule for pixels that several queries claim.
         locked: The caller holds the folder, so that no other run writes into it.
 
     Raises:

@@ -35,14 +35,7 @@ class FfmpegSink:
     stream. When ffmpeg ends, because the server is not there or went away, it is started again with growing pauses.
 
     Args:
-        url: The address to send to.
-        fps: Frames per second that the source states.
         backoff: Seconds before the first new start, which double with every other up to the second number.
-        tell: Takes a sentence when the connection is lost.
-
-    Attributes:
-        dropped: Overlays that were replaced by a newer one before they were sent.
-        restarts: Times that ffmpeg was started again.
 
     Raises:
         UserError: There is no ffmpeg.

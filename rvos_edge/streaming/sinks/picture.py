@@ -24,7 +24,6 @@ class PictureSink:
 
     Args:
         path: Ends in one of `PICTURE_SUFFIXES`; a cut-out needs .png.
-        look: The picture to write.
 
     Raises:
         UserError: The path cannot be written.

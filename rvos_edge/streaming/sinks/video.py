@@ -71,16 +71,10 @@ class VideoSink:
 
     Args:
         path: Ends in .mp4, .mkv, .mov, .webm or .gif; cut-outs need .mov or .webm.
-        fps: Frames per second that the source states.
-        look: The pictures to write.
         sound: Sound of the source, which is copied for as long as the video is; None for none.
-        tell: Takes a sentence where the container cannot hold that sound.
 
     Raises:
         UserError: The path cannot be written, or its disk is full.
-
-    Attributes:
-        codec: Encoder in use, such as "libx264"; empty before the first frame.
     """
 
     def __init__(

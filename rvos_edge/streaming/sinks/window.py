@@ -40,16 +40,11 @@ class WindowSink:
     where windows belong to the main thread, those calls serve the window themselves.
 
     Args:
-        title: Title of the window.
         keys: Called with the code of each character that was typed ("q" is 113, space 32), and with `CLOSED` when the
             window was closed, from within `write`, `show` and `poll`.
 
     Raises:
         UserError: There is no screen, or this OpenCV cannot open windows.
-
-    Example:
-        >>> pressed = queue.SimpleQueue()  # doctest: +SKIP
-        >>> with_window = [WindowSink("camera 0", keys=pressed.put)]  # doctest: +SKIP
     """
 
     wants_overlay = True

@@ -58,12 +58,7 @@ class Frame:
 
 
 class Sound(NamedTuple):
-    """The sound that belongs to a video.
-
-    Attributes:
-        path: File or URL that holds it.
-        start: Time there at which the video begins, seconds.
-    """
+    """The sound that belongs to a video: file or URL that holds it, and the second there at which the video begins."""
 
     path: str
     start: float
@@ -110,14 +105,7 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Requests to a source besides its name; each kind takes those that concern it.
-
-    Attributes:
-        size: (height, width) asked of a camera or of the synthetic camera; files keep their own size.
-        raw: Layout of raw frames on stdin.
-        give_up: Seconds after which a camera or stream that was lost is given up; None for never, 0 for at once.
-        tell: Called with a sentence, also from other threads: what was lost, what came back, what was skipped.
-    """
+    """Requests to a source besides its name, as ``open_source`` takes them; each kind takes those that concern it."""
 
     size: tuple[int, int] | None = None
     raw: RawFormat | None = None

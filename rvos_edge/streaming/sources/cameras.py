@@ -134,12 +134,7 @@ def csi_pipeline(sensor: int, layout: RawFormat, *, flip: int = 0) -> str:
 
 
 class PipeCapture:
-    """Raw frames that a program writes to its stdout.
-
-    Args:
-        command: Program and arguments.
-        layout: Layout of the frames.
-    """
+    """Raw frames that a program writes to its stdout."""
 
     def __init__(self, command: list[str], layout: RawFormat) -> None:
         self._layout = layout

@@ -108,12 +108,9 @@ class LiveCapture(LiveSource):
 
     Args:
         capture: Opened; released here.
-        name: For messages.
-        fps: Frames per second that the device states.
         reopen: Opens it again; None: the stream ends when reading fails.
         give_up: Seconds after which a lost device is given up and the stream ends; None for never.
         backoff: Seconds before the first attempt, which double with every other up to the second number.
-        tell: Takes a sentence when the device is lost, back or given up.
 
     Raises:
         UserError: No first frame arrives.
@@ -203,7 +200,6 @@ class Realtime(LiveSource):
     Frames keep the name they have in the source.
 
     Args:
-        source: A file or another source that is not live; closed with this one.
         paced: True to wait for each frame's time; False for a pipe, which has its own pace.
     """
 

@@ -31,12 +31,6 @@ def read_picture(stream: ByteStream, layout: RawFormat) -> NDArray[np.uint8] | N
 class RawFrames(Source):
     """Every frame of a stream of raw frames; its writer waits while frames are processed.
 
-    Args:
-        stream: Binary, such as `sys.stdin.buffer`.
-        layout: Layout of the frames.
-        name: Name of the stream, for messages.
-        tell: Takes a sentence if the stream ends inside a frame.
-
     Raises:
         UserError: No whole frame arrives.
     """

@@ -51,14 +51,7 @@ _LAYOUT = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})(?:@([0-9]+(?:\.[0-9]+
 
 @dataclass(frozen=True)
 class RawFormat:
-    """Layout of raw frames.
-
-    Attributes:
-        height: Pixels.
-        width: Pixels.
-        fps: Frames per second, which give the timestamps.
-        pixels: FFmpeg's name of the pixel format.
-    """
+    """Layout of raw frames; ``pixels`` is FFmpeg's name of the pixel format, and fps gives the timestamps."""
 
     height: int
     width: int

@@ -14,11 +14,8 @@ SYNTHETIC_FPS = 25.0
 
 
 class SyntheticSource(Source):
-    """The endless synthetic camera: moving shapes whose exact masks are known.
-
-    Attributes:
-        camera: Says what can be said of its objects.
-        current: The synthetic frame that was handed out last, with its masks.
+    """The endless synthetic camera: moving shapes whose exact masks are known, those of the frame that was handed out
+    last in ``current``.
     """
 
     def __init__(self, *, seed: int = 0, size: tuple[int, int] | None = None, objects: int | None = None) -> None:

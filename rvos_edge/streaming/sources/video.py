@@ -38,15 +38,8 @@ class VideoFile(Source):
     file's own jump back (joined transport streams) they go on by one frame.
 
     Args:
-        address: Path, or URL of a file behind HTTP.
-        name: Name for messages; the last part of the address by default.
-        tell: Takes a sentence about damaged frames.
         formats: FFmpeg's names of the only containers that are opened, comma-separated; None for all.
         upright: False hands out the frames as they are stored, neither turned nor with square pixels.
-        limit: Pixels that a frame may have.
-
-    Attributes:
-        size: Height and width of the first frame.
 
     Raises:
         UserError: Nothing can be decoded, or the frames are too large.

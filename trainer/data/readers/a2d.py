@@ -35,10 +35,8 @@ class A2dClips(ClipsReader):
     instance has several expressions.
 
     Args:
-        root: Folder of the data set.
         split: "train", "test" or "all".
         expressions: The file a2d_annotation.txt, where it lies elsewhere.
-        videos: Videos to read, whatever the split.
 
     Raises:
         UserError: A folder or file is missing or of another form, or the expressions name unknown videos.
@@ -125,7 +123,8 @@ class A2dClips(ClipsReader):
 
 def find_annotation(root: Path, name: str) -> Path:
     """Path of a file or folder of the annotation, which is published apart from the videos and lies in one of three
-    places."""
+    places.
+    """
     places = [root / "text_annotations" / name, root / name, root / "Release" / name]
     return next((path for path in places if path.exists()), places[0])
 

@@ -20,12 +20,10 @@ GIVE_EXPRESSIONS = "give --expressions, or 'expressions' in a configuration"
 
 @dataclass(frozen=True)
 class Query:
-    """An expression about one object of a video.
+    """An expression about one object of a video, in lower case with single spaces.
 
-    Attributes:
-        key: Its name in the data set's own files, unique within the video ("0", "annot1/3").
-        expression: The expression, in lower case with single spaces.
-        object_id: Id of the object in the annotation; None means the whole foreground (DAVIS-16).
+    Its key, that of the data set's own files, is unique within the video ("0", "annot1/3"); without an object id it
+    means the whole foreground (DAVIS-16).
     """
 
     key: str
@@ -35,10 +33,6 @@ class Query:
 
 class ReferringClips(Protocol):
     """A data set on disk in its official layout, read lazily; shared by training and evaluation.
-
-    Attributes:
-        root: Folder of the data set.
-        videos: Names of the videos.
 
     Example:
         >>> for video in clips.videos:  # doctest: +SKIP
@@ -84,11 +78,6 @@ class AnnotatedClips(ReferringClips, Protocol):
 
 class ClipsReader(ABC):
     """Base of the readers: `AnnotatedClips` with queries in memory and every frame in an image file of its own.
-
-    Args:
-        root: Folder of the data set.
-        queries: Queries by video.
-        videos: Videos to read, names from ``queries``.
 
     Raises:
         UserError: A video has no queries, or there is no video.

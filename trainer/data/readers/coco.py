@@ -34,13 +34,7 @@ class CocoDataset:
     """Static images with COCO instances as samples with made-up camera and object motion.
 
     Args:
-        root: a folder with the annotation file and the images.
-        size: (H,W) of the samples' images.
-        flow_size: (h,w) of the samples' flow.
-        annotations: the instances JSON; ROOT/instances.json when None.
-        images: the image folder; ROOT/images when None.
         distractors: sentences of other data sets that may be tried as absent ones.
-        augmentation: how samples are varied.
         split: "train" leaves out the pictures that ``is_held_out`` names, "held_out" keeps only those.
         lone_only: an image with a single annotation was annotated for that object alone, and holds further ones.
         names: narrower names of the instances by their id (``generate.instance_names``).

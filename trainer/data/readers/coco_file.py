@@ -26,11 +26,9 @@ class Instance:
 
     Attributes:
         id: its number in the file; -1 where that is no number.
-        category: its name in lower case; "object" where the file only says that it is one.
         polygons: its outline in one or several parts, each float32 [N,2]; empty where ``rle`` holds its mask.
         rle: its mask as pycocotools takes it, "size" and compressed "counts"; None where polygons hold it.
         box: (x0, y0, x1, y1).
-        area: in pixels.
         crowd: it is a group whose members are not told apart.
         names: narrower names, from the narrowest to the widest.
         guessed: it has no usable outline; the polygon is its box, or the whole image, and it counts as a crowd.
@@ -64,9 +62,6 @@ class Picture:
     """One image and its instances.
 
     Attributes:
-        file: its name.
-        size: (H,W).
-        instances: what is annotated.
         absent: categories of which there surely is none: the image's ``neg_category_ids`` where the file has them
             (as in LVIS), else the file's categories without those of the instances.
         complete: it was annotated for more than the instances, so it can be the background of compositions.
@@ -81,12 +76,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class CocoFile:
-    """The content of an instances file.
-
-    Attributes:
-        pictures: images by id, those without instances too.
-        kinds: supercategory of each category, "" where there is none.
-        refused: ids of the entries that cannot be used, by the reason.
+    """The content of an instances file: pictures by id, those without instances too, the supercategory of each
+    category, "" where there is none, and ids of the entries that cannot be used, by the reason.
     """
 
     pictures: dict[str, Picture]

@@ -32,11 +32,9 @@ class Davis16Clips(FolderClips):
     Without the JSON, the text files of Khoreva et al. are read: ROOT/davis_text_annotations/Davis16_annot*.txt.
 
     Args:
-        root: Folder of the data set.
         split: "train" or "val": the official lists or, where there is no val.txt (training videos alone), our
             development split; "dev": validation videos of the development split; "all": every video with expressions.
         expressions: A JSON file, a text file or a folder of text files.
-        videos: Videos to read, whatever the split.
 
     Raises:
         UserError: A folder, file or mask is missing.

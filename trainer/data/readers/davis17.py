@@ -29,10 +29,8 @@ class Davis17Clips(FolderClips):
     frame), ``annot1_full_video/3`` object 3 in the file of the whole video. In JSON it is the expression's ID.
 
     Args:
-        root: Folder of the data set.
         split: "train" or "val", as listed in ImageSets/2017 (without lists, all videos of a JSON), or "all".
         expressions: A text file, a folder of text files, or a JSON file.
-        videos: Videos to read, whatever the split.
 
     Raises:
         UserError: A folder, file or mask is missing, or the expressions name videos that are not there.

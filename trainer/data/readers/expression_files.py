@@ -32,7 +32,7 @@ class Described:
 
 
 def read_expressions(path: Path, *, pattern: str = "*.txt") -> dict[str, Described]:
-    """Read the expressions of all videos from a file, or from the text files of a folder.
+    """Read queries and frames of all videos from a file, or from the text files of a folder that match ``pattern``.
 
     JSON: ``videos/NAME/expressions/ID/{exp,obj_id}`` and ``videos/NAME/frames``; ``obj_id`` may be missing, as in the
     validation file of Refer-YouTube-VOS. The key of a query is the expression's ID.
@@ -40,13 +40,6 @@ def read_expressions(path: Path, *, pattern: str = "*.txt") -> dict[str, Describ
     Text (Khoreva et al., "Video Object Segmentation with Language Referring Expressions", ACCV 2018): one
     ``video object_id "expression"`` per line, UTF-8 or Latin-1. The key is ``ANNOTATOR/OBJECT``, from the file's name:
     ``annot1/3`` for object 3 in Davis17_annot1.txt.
-
-    Args:
-        path: A JSON file, a text file or a folder of text files.
-        pattern: Names of the text files in a folder.
-
-    Returns:
-        Queries and frames by video.
 
     Raises:
         UserError: The file does not exist or is of another format.

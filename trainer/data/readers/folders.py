@@ -21,9 +21,6 @@ class FolderClips(ClipsReader):
     """Frames IMAGES/VIDEO/NAME.jpg (or .jpeg, .png, .webp) with object ids in ANNOTATIONS/VIDEO/NAME.png.
 
     Args:
-        root: Folder of the data set.
-        images: Folder of the videos' frames.
-        annotations: Folder of the videos' masks; None where there are none.
         described: The videos with their queries and frames; without frames, those of the folder are read.
         dense: Every frame must have a mask. Otherwise frames without a mask are not annotated.
 

@@ -24,12 +24,6 @@ class JhmdbClips(ClipsReader):
     The last frames of some videos have no mask. The key of a query is its number within the video, mostly "0"; the
     object is the whole mask.
 
-    Args:
-        root: Folder of the data set.
-        split: "test" or "all", which are the same.
-        expressions: The file jhmdb_annotation.txt, where it lies elsewhere.
-        videos: Videos to read; all by default.
-
     Raises:
         UserError: A folder or file is missing or of another form, or the expressions name unknown videos.
     """

@@ -29,12 +29,7 @@ class RefCocoClips(ClipsReader):
     converts it once. A video is an image, named by its id; a key is REF/SENTENCE.
 
     Args:
-        root: Folder of the data set.
         split: "train", "val", "testA", ... as in the file, or "all".
-        expressions: The list of references; ROOT/refs.json by default.
-        videos: Videos to read, whatever the split.
-        annotations: The instances; ROOT/instances.json by default.
-        images: Folder of the images; ROOT/images or ROOT/train2014 by default.
 
     Raises:
         UserError: A folder or file is missing or of another form, or a reference names an unknown image or instance.

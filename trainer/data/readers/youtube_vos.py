@@ -26,10 +26,7 @@ class YouTubeVosClips(FolderClips):
     holds the videos of "test" too, which are left out: of its 507 videos 202 remain.
 
     Args:
-        root: Folder of the data set.
         split: "train", "valid" or "test"; only "train" has masks.
-        expressions: JSON file of the expressions; that of the split by default.
-        videos: Videos to read; all of the split by default.
 
     Raises:
         UserError: A folder or file is missing, or the expressions name videos that are not there.
