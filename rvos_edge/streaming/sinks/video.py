@@ -20,6 +20,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.outputs import mark_file, names_path
 from rvos_edge.streaming.sinks.base import Look, draw_look, fit
 from rvos_edge.streaming.sources import Frame, Sound, Tell, tell_stderr
+from rvos_edge.streaming.sources.video import open_container
 
 if TYPE_CHECKING:
     from rvos_edge.result import Result
@@ -60,6 +61,14 @@ _WITH_ALPHA: dict[str, tuple[_Encoder, ...]] = {
     ".webm": (_Encoder("libvpx-vp9", "yuva420p", _VP9),),
 }
 _FORMATS = {".mkv": "matroska"}
+_PLAYED = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "mp3float", "opus", "libopus"})
+_SOUNDS: dict[str, tuple[frozenset[str], str]] = {
+    ".mp4": (_PLAYED, "aac"),
+    ".mov": (_PLAYED | {"pcm_s16le", "pcm_s24le"}, "aac"),
+    ".mkv": (_PLAYED | {"pcm_s16le", "pcm_s24le", "vorbis"}, "aac"),
+    ".webm": (frozenset({"opus", "libopus", "vorbis"}), "libopus"),
+}
+"""Sounds that are copied into a container because players know them there, and the encoder of others."""
 VIDEO_SUFFIXES = frozenset(_ENCODERS)
 
 
@@ -71,7 +80,8 @@ class VideoSink:
 
     Args:
         path: Ends in .mp4, .mkv, .mov, .webm or .gif; cut-outs need .mov or .webm.
-        sound: Sound of the source, which is copied for as long as the video is; None for none.
+        sound: Sound of the source, which is copied, or encoded anew where the container cannot hold it, for as long
+            as the video is; None for none.
 
     Raises:
         UserError: The path cannot be written, or its disk is full.
@@ -138,11 +148,10 @@ class VideoSink:
         raise UserError(f"{self._file.path} cannot be written: this PyAV was built without {names}; install its wheel")
 
     def _add_sound(self, film: _Film, sound: Sound) -> None:
-        codec = film.add_sound(sound)
-        if codec:
-            path = self._file.path
-            better = "" if path.suffix.lower() == ".mkv" else "; write an .mkv to keep it"
-            self._tell(f"{path}: the sound ({codec}) does not go into {path.suffix} and is left out{better}")
+        try:
+            film.add_sound(sound)
+        except (av.FFmpegError, ValueError) as error:
+            self._tell(f"{self._file.path}: the sound of the source is left out ({error})")
 
     def close(self) -> None:
         if self._film is None:
@@ -181,7 +190,7 @@ class _Film:
     def __init__(self, path: Path, fps: float, size: tuple[int, int], encoder: _Encoder) -> None:
         av.codec.Codec(encoder.name, "w")
         self.codec = encoder.name
-        suffix = path.suffix.lower()
+        suffix = self._suffix = path.suffix.lower()
         self._clock = encoder.clock
         rate = Fraction(fps).limit_denominator(1001)
         self._step = max(1, round(1 / (rate * self._clock)))
@@ -203,17 +212,25 @@ class _Film:
         self._sound: Iterator[Any] | None = None
         self._waiting: Any = None
 
-    def add_sound(self, sound: Sound) -> str:
-        """Copy a sound from now on; returns its codec where this container cannot hold it, else an empty string."""
-        source: Any = av.open(sound.path if "://" in sound.path else f"file:{sound.path}")
+    def add_sound(self, sound: Sound) -> None:
+        """Take over a sound from now on.
+
+        Raises:
+            ValueError: This container has no sound, or PyAV's FFmpeg lacks an encoder.
+            av.FFmpegError: The source cannot be read.
+        """
+        if self._suffix not in _SOUNDS:
+            raise ValueError(f"a {self._suffix} has none")
+        copied, encoder = _SOUNDS[self._suffix]
+        source = open_container(sound.path)
         stream = source.streams.best("audio")
-        try:
-            copy = self._container.add_stream_from_template(stream)
-        except ValueError:
-            source.close()
-            return str(stream.codec_context.name)
-        self._sound = _moved(source, stream, copy, round(sound.start / stream.time_base))
-        return ""
+        start = round(sound.start / stream.time_base)
+        if stream.codec_context.name in copied:
+            self._sound = _moved(source, stream, self._container.add_stream_from_template(stream), start)
+        else:
+            layout = "mono" if stream.codec_context.channels == 1 else "stereo"
+            target = self._container.add_stream(encoder, rate=48000, layout=layout)
+            self._sound = _encoded(source, stream, target, start)
 
     def write(self, image: NDArray[np.uint8], seconds: float) -> None:
         if any(self._odd):
@@ -283,6 +300,21 @@ def _moved(source: Any, stream: Any, copy: Any, start: int) -> Iterator[Any]:
                 packet.pts, packet.dts = packet.pts - start, packet.dts - start
                 packet.stream = copy
                 yield packet
+
+
+def _encoded(source: Any, stream: Any, target: Any, start: int) -> Iterator[Any]:
+    """Packets of a sound, decoded and encoded anew, with times that begin where the video does."""
+    context = target.codec_context
+    resampler = av.AudioResampler(context.format, context.layout, context.sample_rate, context.frame_size or 960)
+    with source, suppress(av.FFmpegError):
+        for frame in source.decode(stream):
+            if frame.pts is not None and frame.pts >= start:
+                frame.pts -= start
+                for part in resampler.resample(frame):
+                    yield from target.encode(part)
+        for part in resampler.resample(None):
+            yield from target.encode(part)
+        yield from target.encode(None)
 
 
 def _playable(path: Path) -> bool:
