@@ -14,7 +14,6 @@ from typer.core import TyperGroup
 
 from rvos_edge import __version__
 from rvos_edge.errors import UserError
-from rvos_edge.language import QueryWarning
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "transformers", "safetensors"), "train"),
@@ -80,7 +79,7 @@ class _Commands(TyperGroup):
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    if issubclass(category, QueryWarning):
+    if category.__module__.startswith("rvos_edge"):
         Console(stderr=True).print(Text(f"Warning: {message}.", style="yellow"), soft_wrap=True)
     else:
         print(warnings.formatwarning(message, category, *where[:2]), end="", file=sys.stderr)

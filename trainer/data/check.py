@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from rvos_edge.streaming.sources import IMAGE_SUFFIXES
 from rvos_edge.trainer.data.readers.a2d import A2dClips, find_annotation
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, image_paths
 from rvos_edge.trainer.data.readers.coco import CocoDataset
+from rvos_edge.trainer.data.readers.coco_file import DataWarning
 from rvos_edge.trainer.data.readers.davis16 import Davis16Clips
 from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
 from rvos_edge.trainer.data.readers.expression_files import MissingExpressionsError
@@ -178,7 +180,9 @@ def _coco(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     del expressions  # generated from the categories
     yield from _pictures(root)
     try:
-        coco = CocoDataset(root, size=(32, 32), flow_size=(4, 4))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # said in full below
+            coco = CocoDataset(root, size=(32, 32), flow_size=(4, 4))
     except UserError as error:
         yield DataFinding("pictures", "every annotated image", "", str(error), source=_COCO)
         return

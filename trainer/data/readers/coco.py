@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from rvos_edge.trainer.data.generate.garments import Garments
 from rvos_edge.trainer.data.generate.held_out import HeldOut
 from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame, blur_flow, camera_flow, finish, move, to_rgb
 from rvos_edge.trainer.data.generate.templates import Thing, dominant_colour, flip_words, place_holds
-from rvos_edge.trainer.data.readers.coco_file import Instance, Picture, find_image, read_coco
+from rvos_edge.trainer.data.readers.coco_file import DataWarning, Instance, Picture, find_image, read_coco
 from rvos_edge.trainer.data.readers.images import read_image
 from rvos_edge.trainer.data.sample import Sample
 from rvos_edge.trainer.data.transforms import Augmentation, CropView, random_view
@@ -76,6 +77,9 @@ class CocoDataset:
         path = Path(annotations) if annotations else self.root / "instances.json"
         self.file = read_coco(path, images=self.images, lone_only=lone_only, names=names)
         self.pictures, self.kinds = self.file.annotated, self.file.kinds
+        if lost := sum(map(len, self.file.refused.values())):
+            check = f"rvos-edge data check --dataset coco --root {self.root}"
+            warnings.warn(f"{path}: {lost} entries cannot be used; {check} names them", DataWarning, stacklevel=2)
         self.held_out = held_out
         if held_out is not None:
             self.pictures = [_without(picture, held_out) for picture in self.pictures]

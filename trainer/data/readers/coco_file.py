@@ -90,6 +90,10 @@ class CocoFile:
         return [picture for picture in self.pictures.values() if picture.instances]
 
 
+class DataWarning(UserWarning):
+    """Part of a data set that is left out."""
+
+
 class _UnusableError(Exception):
     """An entry's outline cannot be read."""
 

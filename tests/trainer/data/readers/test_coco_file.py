@@ -14,7 +14,7 @@ from PIL import Image
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.check import check_dataset, is_complete
 from rvos_edge.trainer.data.readers.coco import CocoDataset
-from rvos_edge.trainer.data.readers.coco_file import category_name, find_image, read_coco
+from rvos_edge.trainer.data.readers.coco_file import DataWarning, category_name, find_image, read_coco
 from rvos_edge.trainer.data.transforms import Augmentation
 
 SQUARE = [10, 10, 50, 10, 50, 50, 10, 50]
@@ -121,7 +121,9 @@ def test_entries_that_cannot_be_used_are_named_and_the_others_are_read(tmp_path:
     root = write(tmp_path, entries)
     refused = read_coco(root / "instances.json").refused
     assert sorted(refused.values()) == [["101", "102", "105"], ["103"], ["104"]]
-    scene = dataset(root).scene(np.random.default_rng(0))
+    with pytest.warns(DataWarning, match="5 entries cannot be used; rvos-edge data check"):
+        data = dataset(root)
+    scene = data.scene(np.random.default_rng(0))
     assert not scene.things, "where a box hides another forklift, no sentence about forklifts is sure"
     assert scene.ignore is not None
     assert scene.ignore[15, 65]
