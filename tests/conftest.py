@@ -33,6 +33,14 @@ def shared() -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with random weights, of the module's own."""
+    from support.tiny_bundle import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("tiny"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _float32_in_this_process() -> Iterator[None]:
     """OpenVINO computes in float32 here, whatever is asked of it, so that results depend on no CPU.

@@ -22,11 +22,6 @@ from rvos_edge.errors import UserError
 BACKENDS = [name for name in ("onnxruntime", "openvino") if find_spec(name)]
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("tiny"))
-
-
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["bench", *map(str, arguments)])
 

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 from support.fake_results import files
-from support.tiny_bundle import write_tiny_bundle
 from typer.testing import CliRunner, Result
 
 from rvos_edge.cli import app
@@ -21,11 +20,6 @@ from rvos_edge.streaming.sinks import video
 
 QUERIES = ("--query", "the red ball", "--query", "a black car")
 NOISE = np.random.default_rng(1).integers(0, 255, (64, 96, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,6 @@ from rvos_edge import TaughtQuery, UserError
 from rvos_edge.queries import LARGEST_FILE, read_queries
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("tiny"))
-
-
 def _query(bundle: Path, sentence: str = "the red ball", **changes: object) -> TaughtQuery:
     vectors = {f"lang{i + 1}": np.full(c, 0.1 * (i + 1), np.float32) for i, c in enumerate(CHANNELS)}
     facts = {"sentence": sentence, "vectors": vectors, "network": read_manifest(bundle).identity, **changes}

@@ -26,11 +26,6 @@ QUERIES = ["the red ball", "a black car on the left"]
 KEEP = FlowOptions(keep_flow=True)
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("tiny"))
-
-
 def _open(
     bundle: Path, flow: FlowOptions | None = KEEP, queries: list[str] | None = None, *, backend: str = "onnxruntime"
 ) -> Segmenter:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.browser import Browser, find_chromium
 from support.served import Collector, Pictures, Serve, Served
 from support.tiny_bundle import write_tiny_bundle
 
@@ -25,6 +26,15 @@ from rvos_edge.streaming.sources import Source
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("tiny"), teach=True)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with Browser(chromium, tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

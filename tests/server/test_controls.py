@@ -116,15 +116,29 @@ def test_an_edit_that_fails_halfway_is_undone(
 
 
 def test_waiting_for_an_edit() -> None:
-    class Nothing:
-        asked: tuple[str, ...] = ()
-        threshold = 0.5
-        iterations = None
-
     controls = ServerControls(Nothing())  # type: ignore[arg-type]
     assert not controls.wait_for_edit(controls.wanted.revision, 0.01)
     threading.Timer(0.05, lambda: controls.edit(settings={"paused": True})).start()
     assert controls.wait_for_edit(0, 10)
+
+
+class Nothing:
+    """Segmenter that is asked nothing."""
+
+    asked: tuple[str, ...] = ()
+    threshold = 0.5
+    iterations = None
+
+
+class Timed(Source):
+    """Source of 50 frames per second."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(name="timed", fps=50.0, length=length)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(self.length or 0):
+            yield Frame(picture(index), index, index / 50, f"{index:05d}", time.perf_counter())
 
 
 class Breaking(Pictures):
@@ -176,21 +190,8 @@ def test_a_file_starts_again_as_another_video(serve: Serve) -> None:
 
 
 def test_timestamps_grow_across_sources() -> None:
-    class Timed(Source):
-        def __iter__(self) -> Iterator[Frame]:
-            for index in range(3):
-                yield Frame(picture(index), index, index / 50, f"{index:05d}", time.perf_counter())
-
-    class Nothing:
-        asked: tuple[str, ...] = ()
-        threshold = 0.5
-        iterations = None
-
-    def source() -> Source:
-        return Timed(name="timed", fps=50.0, length=3)
-
     controls = ServerControls(Nothing())  # type: ignore[arg-type]
-    player = Player(Choice("start", "timed", source), source(), controls, restarted=lambda: None, repeat=True)
+    player = Player(Choice("start", "timed", lambda: Timed(3)), Timed(3), controls, restarted=lambda: None, repeat=True)
     frames = list(itertools.islice(player, 8))
     player.close()
     assert [frame.index for frame in frames] == list(range(8))
@@ -225,17 +226,7 @@ def test_a_pause_holds_the_frame_and_shows_edits_on_it(serve: Serve) -> None:
 
 
 def test_files_are_played_at_their_own_speed() -> None:
-    class Timed(Source):
-        def __iter__(self) -> Iterator[Frame]:
-            for index in range(6):
-                yield Frame(picture(index), index, index / 50, f"{index:05d}", time.perf_counter())
-
-    class Nothing:
-        asked: tuple[str, ...] = ()
-        threshold = 0.5
-        iterations = None
-
-    source = Timed(name="timed", fps=50.0, length=6)
+    source = Timed(6)
     controls = ServerControls(Nothing())  # type: ignore[arg-type]
     choice = Choice("start", "timed", lambda: source)
     player = Player(choice, source, controls, restarted=lambda: None, repeat=False)

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
-from support.browser import Browser, Page, find_chromium
+from support.browser import Browser, Page
 from support.served import Serve, Served, wait_until, write_clip
 
 from rvos_edge.server.address import Address
 
-CHROMIUM = find_chromium()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 DRAWN = "Number(document.querySelector('#picture')?.dataset.drawn ?? 0)"
 PIXELS = """(c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).reduce(
     (sum, value, index) => (sum * 31 + value * (index % 7 + 1)) % 1000003, 0))(document.querySelector('#picture'))"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert CHROMIUM is not None
-    with Browser(CHROMIUM, tmp_path_factory.mktemp("browser")) as browser:
-        yield browser
 
 
 def texts(page: Page) -> list[str]:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from support.browser import Browser, Page, find_chromium
+from support.browser import Browser, Page
 from support.served import Serve, Served, Square, wait_until
 
-CHROMIUM = find_chromium()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 SHOWN = """(c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
     let sum = 0; for (let i = 0; i < d.length; i += 4) sum += d[i] < 120 && d[i + 2] > 100; return sum; })(
     document.querySelector('#drawing'))"""
 """Pixels under the blue of the mask; the scene is red and green."""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert CHROMIUM is not None
-    with Browser(CHROMIUM, tmp_path_factory.mktemp("browser")) as browser:
-        yield browser
 
 
 def watch(browser: Browser, served: Served, **options: Any) -> Page:

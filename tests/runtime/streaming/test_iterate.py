@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.tiny_bundle import write_tiny_bundle
 
 import rvos_edge
 from rvos_edge.errors import UserError
@@ -21,11 +20,6 @@ from rvos_edge.streaming.iterate import ArraySource
 from rvos_edge.streaming.sources import SyntheticSource
 
 QUERIES = ["the red ball", "a black car"]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(autouse=True)

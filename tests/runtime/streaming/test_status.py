@@ -16,7 +16,6 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 from support.fake_stream import FakeSegmenter, FakeSource
-from support.tiny_bundle import write_tiny_bundle
 
 from rvos_edge.flow.policy import FlowDecision
 from rvos_edge.result import Result
@@ -110,11 +109,6 @@ def test_meter_knows_the_rate_and_the_latency_of_late() -> None:
     assert summary.latency is not None
     assert summary.latency.p95 > 8000
     assert summary.frames == 200
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("tiny"))
 
 
 def command(bundle: Path, *more: str) -> list[str]:
