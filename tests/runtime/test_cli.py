@@ -216,7 +216,7 @@ def test_query_that_cannot_be_used(query: str, words: str, tiny: Path, video: Pa
         (("--min-presence", 2), "--min-presence 2"),
         (("-q", "-v"), "exclude each other"),
         (("--device", "tpu"), "device 'tpu' is unknown"),
-        (("--output", "out.avi"), "out.avi must end in .mp4"),
+        (("--output", "out.avi"), "out.avi must end in one of the kinds that are written"),
     ],
 )
 def test_option_out_of_range(
