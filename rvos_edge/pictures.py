@@ -24,15 +24,11 @@ COLOURS = ("bgr", "rgb")
 
 
 def as_frame(picture: Picture, color: str | None = None) -> NDArray[np.uint8]:
-    """Convert a picture to a frame.
+    """Convert a picture to a frame, uint8 [H,W,3] BGR; the array itself where it is one already. Alpha is dropped.
 
     Args:
-        picture: See `Picture`; alpha is dropped.
         color: Order of the channels, "bgr" or "rgb"; None for that of its kind: BGR in arrays, RGB in PIL images and
             tensors. The channels of a file are known.
-
-    Returns:
-        uint8 [H,W,3] BGR; the array itself where it is one already.
 
     Raises:
         UserError: The picture is none of these, the file cannot be read, or ``color`` is unknown.

@@ -70,15 +70,7 @@ class Lesson(NamedTuple):
 
 
 def train_nouns(config: NounsConfig, output: Path, *, console: Console | None = None) -> Path:
-    """Teach the language projections of a finished network more nouns.
-
-    Args:
-        config: The run.
-        output: Folder of the run; the new checkpoint is written to ``output/checkpoint``.
-        console: Console of the messages.
-
-    Returns:
-        Directory of the checkpoint.
+    """Teach the language projections of a finished network more nouns; returns the checkpoint, ``output/checkpoint``.
 
     Raises:
         UserError: A checkpoint or data folder is missing, a kind is no known noun, or the output exists already.
@@ -113,9 +105,7 @@ def taught_nouns(kinds: list[str], told: list[str], captions: list[str], *, leas
 
     Args:
         kinds: Wider nouns that training uses, such as "animal".
-        told: Written expressions; every noun in them counts.
         captions: Sentences about pictures; what they are about counts from ``least`` of them on.
-        least: Fewest captions about a meaning.
 
     Raises:
         UserError: A kind is no known noun.
@@ -164,9 +154,8 @@ def _lesson(noun: str, kind: str, rng: np.random.Generator) -> Lesson:
 def fit(loaded: Checkpoint, lessons: list[Lesson], config: NounsConfig) -> tuple[float, float]:
     """Fit the projections to the lessons' aims, in place.
 
-    Returns:
-        Mean squared distance to the aims before and after, of the sentences with untaught nouns, in variances of the
-        vectors' channels.
+    Returns the mean squared distance to the aims before and after, of the sentences with untaught nouns, in variances
+    of the vectors' channels.
     """
     model = loaded.model
     projections = model.language
