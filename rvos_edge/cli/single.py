@@ -12,7 +12,6 @@ from rich.console import Console
 from rvos_edge.catalogue import find_bundle
 from rvos_edge.cli.options import OUTPUT_FOLDER, STDOUT, RunOptions
 from rvos_edge.cli.serving import serving
-from rvos_edge.demo import stage_table
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.outputs import check_inputs, check_outputs, free_folder
@@ -38,7 +37,7 @@ from rvos_edge.streaming.sinks import (
 from rvos_edge.streaming.sinks.network import STREAM_URL
 from rvos_edge.streaming.sinks.window import WindowSink
 from rvos_edge.streaming.sources import ASSUMED_FPS, Source, open_source, output_name, source_files
-from rvos_edge.streaming.status import Status
+from rvos_edge.streaming.status import Status, finding_lines, stage_table
 
 
 def run_single(options: RunOptions) -> None:
@@ -165,9 +164,7 @@ def _print_summary(summary: Summary, source: Source, options: RunOptions, consol
     dropped += f", {source.reconnects} times lost and back" if source.reconnects else ""
     stopped = " (interrupted)" if summary.interrupted else ""
     lines = [f"{source.name}: {summary.frames} frames{dropped} at {summary.fps:.1f} frames per second{stopped}."]
-    for found in summary.findings:
-        mean = f", mean presence {found.presence:.2f}" if presence else ""
-        lines.append(f"{found.query}: found in {found.found} of {found.frames} frames{mean}")
+    lines += finding_lines(summary, presence=presence)
     if written := [hide_secrets(str(place)) for place in options.places if place not in STDOUT]:
         lines.append(f"Wrote {', '.join(written)}.")
     elif not options.writes:

@@ -199,14 +199,25 @@ def run(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Folder of demo.mp4 and demo.png.")] = Path("rvos-edge-demo"),
+    frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="A synthetic scene, whose exact masks are known, in place of the clip.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the scene of --self-test.")] = 2,
     bundle: BundleOption = None,
-    frames: Annotated[int, typer.Option(help="Length of the clip.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the synthetic camera.")] = 2,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
+    quiet: QuietOption = False,
 ) -> None:
-    """Segment a synthetic clip whose exact masks are known; needs no data and no camera."""
-    from rvos_edge.demo import run_demo
+    """Segment a clip that comes with the package: needs no data and no camera."""
     from rvos_edge.opening import open_segmenter
 
-    run_demo(open_segmenter(bundle, device=device, backend=backend), output, frames=frames, seed=seed)
+    segmenter = open_segmenter(bundle, device=device, backend=backend)
+    if self_test:
+        from rvos_edge.self_test import run_self_test
+
+        run_self_test(segmenter, output, frames=100 if frames is None else frames, seed=seed)
+    else:
+        from rvos_edge.demo import run_demo
+
+        run_demo(segmenter, output, frames=frames, quiet=quiet)

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from rvos_edge.flow.policy import FlowDecision
 from rvos_edge.progress import progress_bar
-from rvos_edge.streaming.loop import Meter, OnResult
+from rvos_edge.streaming.loop import Meter, OnResult, Summary
 from rvos_edge.streaming.overlay import query_colours
 from rvos_edge.streaming.sources import Frame, Source
 
@@ -99,6 +99,28 @@ def status_table(source: Source, meter: Meter, result: Result, *, backend: str) 
     table.add_row("backend", escape(backend))
     table.add_row("flow", escape(_flow(result.decision)))
     return table
+
+
+def stage_table(summary: Summary) -> Table:
+    """Build a table of the times of a stream by stage."""
+    table = Table(title="Milliseconds by stage")
+    for column in ("stage", "p50", "p95"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for stage, values in summary.stages.items():
+        table.add_row(stage, f"{values.p50:.1f}", f"{values.p95:.1f}")
+    if summary.latency:
+        latency = summary.latency
+        table.add_row("frame to mask", f"{latency.p50:.1f}", f"{latency.p95:.1f}", style="bold")
+    return table
+
+
+def finding_lines(summary: Summary, *, presence: bool) -> list[str]:
+    """How often each query was found; ``presence``: the bundle can tell it."""
+    return [
+        f"{found.query}: found in {found.found} of {found.frames} frames"
+        + (f", mean presence {found.presence:.2f}" if presence else "")
+        for found in summary.findings
+    ]
 
 
 def _flow(decision: FlowDecision | None) -> str:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from support.fake_stream import FakeSegmenter, FakeSource
 
-from rvos_edge.demo import run_demo
 from rvos_edge.errors import UserError
 from rvos_edge.result import Result
+from rvos_edge.self_test import run_self_test
 from rvos_edge.streaming.loop import Latencies, run_stream
 from rvos_edge.streaming.sinks import JsonSink, MaskSink, Sink, VideoSink
 
@@ -131,7 +131,7 @@ def test_latencies_keep_a_bounded_window() -> None:
 
 def test_demo_scores_its_queries_and_changes_one_half_way(tmp_path: Path) -> None:
     segmenter, said = FakeSegmenter(), io.StringIO()
-    report = run_demo(segmenter, tmp_path / "new", frames=12, size=(64, 96), console=Console(file=said, width=200))
+    report = run_self_test(segmenter, tmp_path / "new", frames=12, size=(64, 96), console=Console(file=said, width=200))
     (at_start, first), (at_half, second) = segmenter.history
     assert (at_start, at_half) == (0, 6)
     assert len(first) == 3
@@ -171,13 +171,13 @@ def test_demo_scores_exact_masks_with_one(tmp_path: Path, monkeypatch: pytest.Mo
             return result
 
     monkeypatch.setattr(SyntheticSource, "__init__", remember)
-    report = run_demo(Oracle(), tmp_path, frames=8, size=(64, 96), console=Console(file=io.StringIO()))
+    report = run_self_test(Oracle(), tmp_path, frames=8, size=(64, 96), console=Console(file=io.StringIO()))
     assert report.mean_iou == 1.0
 
 
 def test_failed_demo_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
-        run_demo(FakeSegmenter(fail_at=3, error=RuntimeError()), tmp_path / "new", frames=8, size=(64, 96))
+        run_self_test(FakeSegmenter(fail_at=3, error=RuntimeError()), tmp_path / "new", frames=8, size=(64, 96))
     assert files(tmp_path) == []
     with pytest.raises(UserError, match="at least 2"):
-        run_demo(FakeSegmenter(), tmp_path / "new", frames=1)
+        run_self_test(FakeSegmenter(), tmp_path / "new", frames=1)
