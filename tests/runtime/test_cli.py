@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 import rvos_edge
 from rvos_edge.cli import app
+from rvos_edge.streaming.sources import VideoFile
 
 FRAMES = 4
 QUERIES = ("--query", "the red ball", "--query", "a black car")
@@ -348,3 +349,17 @@ def test_version_and_help() -> None:
     assert invoke("--version").stdout.startswith("rvos-edge ")
     listing = invoke("--help").stdout
     assert all(command in listing for command in ("run", "demo", "train", "export", "doctor"))
+
+
+def test_cut_outs_and_mask_videos(tiny: Path, video: Path, out: Path) -> None:
+    places = ["--cutout", out / "cut", "--mask-video", out / "masks.mkv", "--output", out / "seen.gif"]
+    for _ in range(2):  # the second time over the first
+        result = run(tiny, video, *QUERIES, *places)
+        assert result.exit_code == 0, result.output
+    assert f"Wrote {out}/seen.gif, {out}/cut, {out}/masks.mkv" in result.stdout.replace("\n", "")
+    cut = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((out / "cut").iterdir())]
+    assert [picture.shape for picture in cut] == [(64, 96, 4)] * FRAMES
+    with VideoFile(out / "masks.mkv") as film:
+        white = [frame.image[..., 0] > 128 for frame in film]
+    assert all(np.mean((a[..., 3] > 0) == b) > 0.98 for a, b in zip(cut, white, strict=True))
+    refuses(run(tiny, video, *QUERIES, "--cutout", out / "cut.mp4"), "cut.mp4 must end in", ".mov, .webm, .png")
