@@ -35,6 +35,7 @@ _MARKED = frozenset({*_MARK_HEADS, ".gif", ".jpg", ".jpeg"})
 _DOCUMENTS = (
     {"frame", "timestamp", "source", "queries", "timings_ms"},  # run --json
     {"image_id", "file_name", "category_id", "text", "segmentation"},  # run --rle
+    {"event", "query", "frame", "timestamp"},  # run --events
     {"rvos-edge", "facts"},  # a ledger
     {"rvos-edge", "annotations", "images", "categories"},  # run --coco
     {"model", "command"},  # eval --json

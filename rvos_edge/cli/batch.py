@@ -98,6 +98,7 @@ def _job(options: RunOptions) -> BatchJob:
         "--raw": options.raw is not None,
         "--reconnect": options.reconnect is not None,
         "a second --output": len(options.targets) > 1,
+        "--events": options.events is not None,
         "--coco": options.coco is not None,
         "--dataset": options.dataset is not None,
         "--cutout": options.cutout is not None,

@@ -43,6 +43,7 @@ class RunOptions:
     masks: Path | None
     json: str | None
     rle: str | None
+    events: str | None
     coco: str | None
     dataset: Path | None
     cutout: str | None
@@ -97,9 +98,9 @@ class RunOptions:
             raise UserError(
                 f"--serve changes settings that --runtime {self.runtime} fixes when it starts; leave one of them out."
             )
-        outputs = [*self.targets, self.json, self.rle, self.coco, self.cutout, self.mask_video]
+        outputs = [*self.targets, self.json, self.rle, self.events, self.coco, self.cutout, self.mask_video]
         if self.piped > 1:
-            raise UserError("stdout can take one of --output, --json and --rle; give the others a file.")
+            raise UserError("stdout can take one of --output, --json, --rle and --events; give the others a file.")
         for name, count in Counter(outputs).items():
             if name is not None and count > 1:
                 raise UserError(f"{name} is given for {count} outputs; give each its own.")
@@ -126,13 +127,13 @@ class RunOptions:
     @property
     def places(self) -> list[str | Path]:
         """Files, folders, URLs and devices that results go to."""
-        given = (self.cutout, self.mask_video, self.masks, self.json, self.rle, self.coco, self.dataset)
+        given = (self.cutout, self.mask_video, self.masks, self.json, self.rle, self.events, self.coco, self.dataset)
         return [*self.targets, *(place for place in given if place is not None)]
 
     @property
     def piped(self) -> int:
         """Number of outputs to stdout."""
-        return sum(name in STDOUT for name in (*self.targets, self.json, self.rle))
+        return sum(name in STDOUT for name in (*self.targets, self.json, self.rle, self.events))
 
     @property
     def extent(self) -> tuple[int, int] | None:

@@ -25,6 +25,7 @@ from rvos_edge.streaming.signals import terminate_as_interrupt
 from rvos_edge.streaming.sinks import (
     CocoSink,
     DatasetSink,
+    EventSink,
     JsonSink,
     MaskSink,
     RleSink,
@@ -106,6 +107,8 @@ def _makers(options: RunOptions, source: Source, keys: KeyControls | None) -> li
         makers.append(partial(JsonSink, options.json))
     if options.rle is not None:
         makers.append(partial(RleSink, options.rle))
+    if options.events is not None:
+        makers.append(partial(EventSink, options.events))
     if options.coco is not None:
         makers.append(partial(CocoSink, options.coco))
     if options.dataset is not None:

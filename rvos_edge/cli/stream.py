@@ -92,6 +92,9 @@ def run(
         str | None,
         _output(help="Write masks as COCO run lengths here, one JSON line per query; - is stdout."),
     ] = None,
+    events: Annotated[
+        str | None, _output(help="Write a JSON line when a query appears and when it is gone; - is stdout.")
+    ] = None,
     coco: Annotated[str | None, _output(help="Write a COCO file (.json): images, masks, a category per query.")] = None,
     dataset: Annotated[
         Path | None, _output(help="Write a data set into this folder: pictures, COCO's instances.json, YOLO's labels.")

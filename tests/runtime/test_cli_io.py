@@ -153,7 +153,7 @@ def test_sigterm_finishes_what_run_writes(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "more", "words"),
     [
-        ("synthetic", ("--output", "-", "--json", "-"), "stdout can take one of --output, --json and --rle"),
+        ("synthetic", ("--output", "-", "--json", "-"), "stdout can take one of --output, --json, --rle and --events"),
         ("synthetic", ("--output", "a.mp4", "--output", "a.mp4"), "a.mp4 is given for 2 outputs; give each its own"),
         ("synthetic", ("--reconnect", -1), "--reconnect -1 is out of range"),
         ("synthetic", ("--raw", "64x48"), "--raw describes frames on stdin"),

@@ -1,4 +1,4 @@
-"""JSON lines: the findings on each frame, and masks as COCO's run lengths."""
+"""JSON lines: the findings on each frame, masks as COCO's run lengths, and events."""
 
 from __future__ import annotations
 
@@ -92,6 +92,37 @@ class JsonSink(LineSink):
 
     def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
         yield {"frame": frame.index, "timestamp": round(frame.timestamp, 4), "source": frame.name, **result.to_dict()}
+
+
+class EventSink(LineSink):
+    """Writes one JSON object when a query appears, and one when it is gone (``Result.present``).
+
+    Keys: event ("appeared" or "gone"), query, frame, timestamp (seconds), source, presence, bbox ([x0, y0, x1, y1] in
+    pixels, or null without a mask).
+
+    Raises:
+        UserError: The path cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self._present: dict[str, bool] = {}
+
+    def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
+        before, self._present = self._present, {}
+        rows = zip(result.queries, result.present, result.presence, result.boxes.tolist(), strict=True)
+        for query, present, presence, box in rows:
+            self._present[query] = bool(present)
+            if bool(present) != before.get(query, False):
+                yield {
+                    "event": "appeared" if present else "gone",
+                    "query": query,
+                    "frame": frame.index,
+                    "timestamp": round(frame.timestamp, 4),
+                    "source": frame.name,
+                    "presence": rounded(presence, 4),
+                    "bbox": box if box[2] else None,
+                }
 
 
 class RleSink(LineSink):

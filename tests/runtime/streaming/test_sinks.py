@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from support.fake_results import MASKS, files, make_frame, make_result
 from rvos_edge.errors import UserError
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.overlay import palette
-from rvos_edge.streaming.sinks import JsonSink, MaskSink, VideoSink, indexed_png, label_image, open_sinks
+from rvos_edge.streaming.sinks import EventSink, JsonSink, MaskSink, VideoSink, indexed_png, label_image, open_sinks
 
 
 def read_palette_png(content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -154,3 +155,20 @@ def test_overlapping_masks_can_be_kept_apart(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_palette_png(content)[0], mask * value)
     sink.abort()
     assert files(tmp_path) == []
+
+
+def test_events_are_what_appears_and_what_is_gone(tmp_path: Path) -> None:
+    sink = EventSink(tmp_path / "events.jsonl")
+    for index, present in enumerate(([True, False], [True, False], [False, True], [False, True])):
+        masks = MASKS & np.array(present)[:, None, None]
+        result = replace(make_result(masks), present=np.array(present), presence=np.full(2, 0.5, np.float32))
+        sink.write(make_frame(index), result, None)
+    sink.close()
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(event["event"], event["query"], event["frame"]) for event in events] == [
+        ("appeared", "a dog", 0),
+        ("gone", "a dog", 2),
+        ("appeared", "der große Ball", 2),
+    ]
+    assert events[0] | {"bbox": [4, 2, 12, 10], "presence": 0.5, "timestamp": 0.0, "source": "00000"} == events[0]
+    assert events[1]["bbox"] is None
