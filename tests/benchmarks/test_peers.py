@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from rich.console import Console
 from support.tiny_checkpoint import write_checkpoint
 
-from rvos_edge.benchmarks.peers import LEAST_IOU, PeerOptions, compare_peers
+from rvos_edge.benchmarks.peers import (
+    LEAST_IOU,
+    PeerOptions,
+    PeerReport,
+    Standing,
+    compare_peers,
+    print_report,
+)
+from rvos_edge.benchmarks.stats import Ratio
 from rvos_edge.bundle import shipped_bundle
 from rvos_edge.errors import UserError
 
@@ -38,6 +48,17 @@ def test_runtime_against_pytorch_and_opencv() -> None:
     assert [standing.name for standing in report.flow] == ["OpenCV DIS", "OpenCV Farneback"]
     assert all(standing.ratio.value > 0 for standing in report.flow)
     assert not report.trained
+
+
+def test_tables_of_peers() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    whole = [Standing("fast", Ratio(2.0, 1.5, 2.5, 20), 1.0), Standing("wrong", Ratio(0.5, None, None, 1), 0.5)]
+    print_report(PeerReport(whole, [Standing("flow", Ratio(3.0, 2.0, 4.0, 20))], "graphs", 20, trained=True), console)
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    for row in ("fast │ 2.00 │ 1.50 to 2.50 │ 1.0000", "wrong │ 0.50 │ too few frames │ 0.5000"):
+        assert any(row in line for line in lines), lines
+    assert "│ flow │ 3.00 │ 2.00 to 4.00 │" in lines
+    assert any("masks of wrong agree with PyTorch's only to 0.500" in line for line in lines)
 
 
 def test_bundle_of_other_weights_is_refused(tmp_path: Path) -> None:
