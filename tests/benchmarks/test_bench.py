@@ -12,6 +12,7 @@ import pytest
 from support.tiny_bundle import write_tiny_bundle
 from typer.testing import CliRunner, Result
 
+from rvos_edge.benchmarks import open as opening
 from rvos_edge.benchmarks.frames import make_queries
 from rvos_edge.benchmarks.measure import BenchOptions, run_benchmark
 from rvos_edge.benchmarks.schema import read_result, to_json
@@ -84,6 +85,17 @@ def test_compare_and_roofline_on_the_command_line(tiny: Path, tmp_path: Path) ->
     roof = invoke("--bundle", tiny, "--roofline", "orin-nano", "--result", path)
     assert roof.exit_code == 0, roof.output
     assert all(word in roof.stdout for word in ("Orin Nano", "flow_step x 3", "%"))
+
+
+def test_a_backend_may_be_the_c_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(opening, "open_segmenter", lambda _, **options: asked.append(options))
+    for backend in ("cpp:openvino", "openvino"):
+        opening.open_run(Path("edge"), (96, 160), backend, device="cpu", threads=1)
+    assert [(options["runtime"], options["backend"]) for options in asked] == [
+        ("cpp", "openvino"),
+        ("python", "openvino"),
+    ]
 
 
 @pytest.mark.parametrize(
