@@ -18,7 +18,8 @@ from rvos_edge.outputs import YAML_MARK
 _Options = TypedDict("_Options", get_type_hints(RunOptions), total=False)  # type: ignore[misc]
 _Options.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
 _OPTIONS: TypeAdapter[Any] = TypeAdapter(_Options)
-_SECRETS = {"token"}
+_NOT_SAVED = {"token", "quiet", "verbose"}
+"""A secret, and what is of one terminal."""
 
 
 def load_options(path: Path) -> dict[str, Any]:
@@ -46,13 +47,13 @@ def load_options(path: Path) -> dict[str, Any]:
 
 
 def save_options(path: Path, options: Mapping[str, Any]) -> None:
-    """Write options as a YAML file that `load_options` reads; secrets, and options without a value, are left out.
+    """Write options as a YAML file that `load_options` reads; `_NOT_SAVED`, and options without a value, are left out.
 
     Raises:
         UserError: The file cannot be written, or is none of this program's.
     """
     import yaml
 
-    shown = {name: value for name, value in options.items() if value is not None and name not in _SECRETS}
+    shown = {name: value for name, value in options.items() if value is not None and name not in _NOT_SAVED}
     text = yaml.safe_dump(_OPTIONS.dump_python(shown, mode="json"), sort_keys=False, allow_unicode=True)
     write_output(path, f"{YAML_MARK} run --config {path.name}\n{text}")

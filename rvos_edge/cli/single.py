@@ -166,7 +166,8 @@ def _print_summary(summary: Summary, source: Source, options: RunOptions, consol
     dropped = f", {summary.dropped} dropped" if source.live else ""
     dropped += f", {source.reconnects} times lost and back" if source.reconnects else ""
     stopped = " (interrupted)" if summary.interrupted else ""
-    lines = [f"{source.name}: {summary.frames} frames{dropped} at {summary.fps:.1f} frames per second{stopped}."]
+    count = "1 frame" if summary.frames == 1 else f"{summary.frames} frames"
+    lines = [f"{source.name}: {count}{dropped} at {summary.fps:.1f} frames per second{stopped}."]
     lines += finding_lines(summary, presence=presence)
     if written := [hide_secrets(str(place)) for place in options.places if place not in STDOUT]:
         lines.append(f"Wrote {', '.join(written)}.")

@@ -109,11 +109,11 @@ def test_a_higher_threshold_gives_smaller_masks(tiny: Path, here: Path) -> None:
 
 
 def test_options_go_into_a_file_and_come_back(tiny: Path, here: Path) -> None:
-    given = ("--frames", 2, "--json", "a.jsonl", "--overlap", "keep", "--token", "correct horse")
+    given = ("--frames", 2, "--json", "a.jsonl", "--overlap", "higher", "--token", "correct horse", "-q")
     assert run(tiny, "clip.mp4", "a dog", *given, "--save-config", "run.yaml").exit_code == 0
     saved = yaml.safe_load((here / "run.yaml").read_text())
-    assert (saved["source"], saved["query"], saved["frames"], saved["overlap"]) == ("clip.mp4", ["a dog"], 2, "keep")
-    assert "token" not in saved
+    assert (saved["source"], saved["query"], saved["frames"], saved["overlap"]) == ("clip.mp4", ["a dog"], 2, "higher")
+    assert not {"token", "quiet"} & saved.keys()
     result = CliRunner().invoke(app, ["run", "--config", "run.yaml", "--json", "b.jsonl", "--query", "a cat"])
     assert result.exit_code == 0, result.output
     again = lines(here / "b.jsonl")
