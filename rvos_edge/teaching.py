@@ -27,9 +27,10 @@ Features = Mapping[str, NDArray[Any]]
 
 _STEPS, _LOOK = 120, 10
 """Most steps, and how often what was left out is looked at."""
-_LEAST_GAIN = 0.1
-"""Gain of IoU on a frame that was left out from which the sentence is given up: one frame is a small sample. Chosen
-on pictures of words that training never says."""
+_LEAST_GAIN, _LEAST_SHARE = 0.1, 0.5
+"""Gain of IoU on a frame that was left out from which the sentence is given up: one frame is a small sample. Chosen on
+pictures of words that training never says. This share of the sentence's own IoU is enough: a sentence that finds next
+to nothing is no loss."""
 _RATE, _DECAYS = 0.05, (0.9, 0.999)
 """Adam's."""
 _CANDIDATES = ("the moving object", "a person", "an animal", "a vehicle", "a thing")
@@ -208,7 +209,7 @@ def teach(
         lessons = _in_turn([lessons if index != only else lessons[:2] for index, lessons in enumerate(views)])
     learned, steps = teacher.learn(lessons, start, watched=watched)
     before, after = (float(np.mean([teacher.iou(one, each) for one in watched])) for each in (start, learned))
-    if several and after < before + _LEAST_GAIN:
+    if several and after < before + min(_LEAST_GAIN, _LEAST_SHARE * before):
         learned, steps, after = dict(start), 0, before
     if steps and several:
         # What was left out is learned from too, for as many steps a frame.

@@ -99,11 +99,20 @@ def test_what_cannot_be_learned_leaves_the_sentence_as_it_was(tiny: Path) -> Non
         np.testing.assert_array_equal(vector, start[name])
 
 
-def test_a_small_gain_on_one_frame_is_not_enough(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teaching, "_LEAST_GAIN", 1.1)
-    frames, masks = zip(*map(_scene, (8, 40, 56)), strict=True)
-    query = _open(tiny).teach(frames, [~mask for mask in masks], like="the red ball")
-    assert query.j == query.sentence_j
+@pytest.mark.parametrize("least", [0.1, 1.1])
+def test_the_sentence_is_kept_where_too_little_is_gained(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, least: float
+) -> None:
+    """What is shown is the ground and half of the square that the sentence finds."""
+    monkeypatch.setattr(teaching, "_LEAST_GAIN", least)
+    monkeypatch.setattr(teaching, "_LEAST_SHARE", 100.0)
+    frames, squares = zip(*map(_scene, (8, 40, 56)), strict=True)
+    masks = [~square | (np.arange(96) < place + 16) for square, place in zip(squares, (8, 40, 56), strict=True)]
+    query = _open(tiny).teach(frames, masks, like="the red ball")
+    assert query.j is not None
+    assert query.sentence_j is not None
+    assert (query.j > query.sentence_j + 0.1) == (least == 0.1)
+    assert query.sentence_j > 0
 
 
 def test_without_a_sentence_it_starts_from_the_one_that_fits_best(tiny: Path) -> None:
