@@ -54,6 +54,9 @@ class _Lines(Progress):
         super().__init__(*columns, **options)
         self._printed = time.monotonic()
 
+    def stop(self) -> None:
+        """Nothing was drawn that would need an end of line."""
+
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         super().advance(task_id, advance)
         self._tell(task_id)
