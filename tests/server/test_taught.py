@@ -24,9 +24,15 @@ def png(mask: NDArray[np.bool_]) -> bytes:
     return cv2.imencode(".png", 255 * mask.view(np.uint8))[1].tobytes()
 
 
+def keep(served: Served) -> Any:
+    """Keep a frame, once there is one."""
+    served.after(1)
+    return served.request("POST", "/api/shown").json
+
+
 def show(served: Served, mask: NDArray[np.bool_] | None = None, name: str = "my mug", like: str = "the dog") -> Any:
     """Show the bright part of the newest frame, or a mask, and wait until it is learned."""
-    kept = served.request("POST", "/api/shown").json
+    kept = keep(served)
     if mask is None:
         data = served.request("GET", f"/api/shown/{kept['frame']}").body
         mask = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), 0)) > 140
@@ -71,7 +77,7 @@ def test_the_stream_runs_while_it_learns_and_one_learns_at_a_time(
 
     monkeypatch.setattr(TaughtQueries, "_teach", slow)
     served = serve("the dog")
-    frame = served.request("POST", "/api/shown").json["frame"]
+    frame = keep(served)["frame"]
     mask = png(picture(0)[..., 0] > 140)
     assert served.request("POST", f"/api/learn?frame={frame}&name=one", mask).status == 202
     assert served.request("GET", "/api/status").json["learning"] == "one"
@@ -129,7 +135,7 @@ def test_a_stream_begins_with_taught_queries(serve: Serve) -> None:
 
 def test_a_box_a_point_and_a_query_give_a_mask(serve: Serve) -> None:
     served = serve("the dog", source=Square)
-    kept = served.request("POST", "/api/shown").json
+    kept = keep(served)
     assert kept["size"] == list(SIZE)
     expected = served.live.taught.frame(kept["frame"])
     square = expected.image[..., 1] > 100
@@ -163,7 +169,7 @@ def test_a_box_a_point_and_a_query_give_a_mask(serve: Serve) -> None:
     ],
 )
 def test_bad_requests_are_one_sentence(dog: Served, path: str, body: Any, status: int, said: str) -> None:
-    frame = dog.request("POST", "/api/shown").json["frame"]
+    frame = keep(dog)["frame"]
     answer = dog.request("POST", path.format(frame=frame), body, JSON)
     assert answer.status == status
     assert said in answer.error
@@ -179,7 +185,7 @@ def test_a_page_names_no_file_of_the_server(dog: Served) -> None:
 def test_frames_are_forgotten_in_their_turn(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_SHOWN", 1)
     served = serve("the dog")
-    first = served.request("POST", "/api/shown").json["frame"]
+    first = keep(served)["frame"]
     for _ in range(module._MOST_KEPT):
         served.request("POST", "/api/shown")
     assert served.request("GET", f"/api/shown/{first}").status == 404
