@@ -62,6 +62,8 @@ def _part(card: Mapping[str, Any]) -> str:
             return f"- then the margin shifted by {shift:+g}"
         moved = f", the margin shifted by {shift:+g}" if shift else ""
         return f"- then the mean of {card['averaged']} of these runs' checkpoints{moved}"
+    if "sentences" in card:
+        return f"- then nouns without pictures: {card['sentences']} sentences"
     kinds: dict[str, float] = {}
     for source in card.get("data", ()):
         kinds[source["name"]] = kinds.get(source["name"], 0.0) + source["share"]

@@ -83,6 +83,7 @@ def train_presence(config: PresenceConfig, output: Path, *, console: Console | N
     metrics = presence_metrics(head, kept)
     console.print(f"presence on held-out images: {json.dumps(metrics)}", soft_wrap=True)
     checkpoint.card["presence"] = metrics
+    checkpoint.card["data"] = [{"name": source.kind, "share": source.share} for source in config.data.sources]
     save_checkpoint(path, checkpoint)
     return path
 
