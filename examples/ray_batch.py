@@ -14,6 +14,7 @@ With a given number of threads the outputs are the same bytes as those of a sing
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         backend=options.backend,
         threads=options.threads,
     )
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("Ray is not installed; run: pip install 'rvos-edge[ray]'.")
     files = find_files(options.source)
     if not files:
         raise UserError(f"{options.source!r} names no videos; give a glob or a folder of them")
@@ -96,4 +99,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except UserError as error:
-        sys.exit(f"Error: {error}")
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)

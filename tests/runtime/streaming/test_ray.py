@@ -91,3 +91,15 @@ def test_two_workers_write_what_one_process_writes(tmp_path: Path) -> None:
     assert listening, "Ray has servers"
     assert all(host in ("127.0.0.1", "::1", "::ffff:127.0.0.1") for host in listening)
     assert contents(tmp_path / "two") == contents(one)
+
+
+def test_a_folder_of_outputs_that_holds_the_sources_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("ray.data", reason="needs the extra 'ray'")
+    source = tmp_path / "clip.mp4"
+    source.write_bytes(b"mine")
+    command = [sys.executable, str(EXAMPLE), str(tmp_path / "*.mp4"), "--query", "a dog", "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "clip.mp4 is the source itself" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+    assert source.read_bytes() == b"mine"
