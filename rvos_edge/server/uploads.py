@@ -112,12 +112,12 @@ class Library:
         shown = shown[:_LONGEST_NAME] or "clip"
         path = upload.finish()
 
-        def open_clip() -> Source:
+        def open_clip() -> VideoFile:
             return VideoFile(path, name=shown, formats=_FORMATS, limit=_LARGEST_FRAME)
 
         def check() -> None:
             with open_clip() as source:
-                seconds = (source.length or 0) / (source.fps or 1)
+                seconds = source.duration()
             if seconds > _LONGEST_CLIP:
                 raise UserError(f"{shown} takes {seconds:,.0f} s; send at most {_LONGEST_CLIP:,} s.")
 

@@ -27,6 +27,8 @@ _BT709, _BT601, _FULL_RANGE = 1, 5, 2
 _COLOURS = {1: _BT709, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
 """AVColorSpace of a frame -> swscale's matrix; where the file names none, large pictures are BT.709."""
 
+_PADDING = 2**20
+"""Pixels that a decoder may count beyond those of a frame: it pads rows and columns."""
 _REMEDY = "check that it is complete, or convert it to an mp4 with H.264."
 
 
@@ -66,6 +68,8 @@ class VideoFile(Source):
             width, height = self._stream.codec_context.width, self._stream.codec_context.height
             if limit is not None and width * height > limit:
                 raise UserError(f"{name} has frames of {width} x {height} pixels; give at most {limit:,} pixels.")
+            if limit is not None:  # frames may grow on the way: the decoder refuses those
+                self._stream.codec_context.options = {"max_pixels": str(limit + _PADDING)}
             self._pictures = self._decode()
             self._next = next(self._pictures, None)
             if self._next is None:
@@ -101,6 +105,12 @@ class VideoFile(Source):
         if self._damaged or self._ends_early():
             of = f" of the {self._stated} frames that it states" if self._stated >= count else " frames"
             self._tell(f"{self.name}: {count}{of} could be decoded, the others are damaged or missing")
+
+    def duration(self) -> float:
+        """Seconds from the first to the last packet, whatever the file states. Afterwards there is nothing to iterate."""
+        for _ in self._packets():
+            pass
+        return self._read_until - float((self._stream.start_time or 0) * self._stream.time_base)
 
     def _ends_early(self) -> bool:
         """True if the packets of a file that states its frames end before the time that it states."""

@@ -216,3 +216,22 @@ def test_a_folder_says_what_it_leaves_out(tmp_path: Path) -> None:
     with open_source(str(tmp_path), tell=told.append) as source:
         assert len(list(source)) == 1
     assert told == [f"{tmp_path}: its pictures are one clip; 2 other files are left out, such as clip9.mp4, clip10.mp4"]
+
+
+def test_frames_that_grow_beyond_the_limit_are_not_decoded(tmp_path: Path) -> None:
+    small, large = np.zeros((48, 64, 3), np.uint8), np.zeros((960, 1440, 3), np.uint8)
+    parts = [write_clip(tmp_path / f"{len(picture)}.ts", [picture] * 3).read_bytes() for picture in (small, large)]
+    path = tmp_path / "grows.ts"
+    path.write_bytes(b"".join(parts))
+    assert [len(frame.image) for frame in VideoFile(path, upright=False)] == [48, 48, 48, 960, 960, 960]
+    assert {len(frame.image) for frame in VideoFile(path, tell=lambda _: None, limit=64 * 48)} == {48}
+
+
+def test_the_duration_is_that_of_the_packets(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", [np.zeros((48, 64, 3), np.uint8)] * 50)
+    content = path.read_bytes()
+    assert VideoFile(path).duration() == pytest.approx(2.0, abs=0.1)
+    # Matroska's element Duration (0x4489, eight bytes): the file states nothing, or a moment.
+    at = content.index(b"\x44\x89\x88") + 3
+    path.write_bytes(content[:at] + bytes(8) + content[at + 8 :])
+    assert VideoFile(path).duration() == pytest.approx(2.0, abs=0.1)
