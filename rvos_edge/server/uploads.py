@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from rvos_edge.errors import UserError
 from rvos_edge.server.player import Choice
-from rvos_edge.streaming.sources import Source, VideoFile, open_source
+from rvos_edge.streaming.sources import VideoFile, open_source
 
 LARGEST_CLIP = 256 << 20
 """Largest clip, in bytes."""
