@@ -107,7 +107,7 @@ class VideoFile(Source):
             self._tell(f"{self.name}: {count}{of} could be decoded, the others are damaged or missing")
 
     def duration(self) -> float:
-        """Seconds from the first to the last packet, whatever the file states. Afterwards there is nothing to iterate."""
+        """Seconds from the first to the last packet, whatever the file states; nothing is left to iterate over."""
         for _ in self._packets():
             pass
         return self._read_until - float((self._stream.start_time or 0) * self._stream.time_base)
