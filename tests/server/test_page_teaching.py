@@ -60,7 +60,7 @@ def test_a_box_is_drawn_and_learned_while_the_stream_runs(browser: Browser, serv
     page.click("#teach button.primary")
     page.wait("document.querySelector('#queries input').value === '@my mug'")
     assert page.run("document.querySelector('#drawing').hidden")
-    wait_until(lambda: served.collector.results[-1].queries == ("my mug",))
+    wait_until(lambda: served.after(1).queries == ("my mug",))
     assert served.live.telemetry.frames > frames
     page.wait("document.querySelector('#taught span').textContent.startsWith('1 shown: ')")
     page.type("#taught input", "her mug")
