@@ -224,7 +224,7 @@ def report(
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", "--videos", help="A split, or names of videos with commas; DAVIS-16's dev if left out."
+            "--split", "--videos", help="A split, or names of videos with commas; the one usually judged if left out."
         ),
     ] = None,
     expressions: Annotated[

@@ -35,7 +35,7 @@ class ReportOptions:
 
     Attributes:
         runs: ``NAME=CHECKPOINT`` each; of several runs of one variant figures show the first, the table all.
-        split: A split, or names of videos separated by commas; by default "dev" for DAVIS-16, else the data set's own.
+        split: A split, or names of videos separated by commas; the one that is usually judged by default.
     """
 
     runs: Sequence[str]
@@ -70,8 +70,6 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
     output = options.output
     if options.every < 1:
         raise UserError(f"--every {options.every} is out of range; 1 scores every frame, 5 every fifth.")
-    if options.split is None and options.dataset == "davis16":
-        options = replace(options, split="dev")
     runs = read_runs(options.runs, options.bundle)
     check_outputs([output], [options.root, options.expressions, *(run.path for run in runs)])
     clips = open_clips(options.dataset, options.root, options.split, options.expressions)
