@@ -293,7 +293,7 @@ def test_nothing_is_allocated_per_frame(tiny: Path, backend: str) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads the memory of the process from /proc")
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_memory_is_flat_over_twenty_thousand_frames(tiny: Path, backend: str) -> None:
+def test_memory_is_flat_over_thousands_of_frames(tiny: Path, backend: str) -> None:
     """With changing queries, whose buffers and bindings come and go; in a process whose memory nothing else uses."""
     pytest.importorskip(backend)
     script = f"""
@@ -303,11 +303,11 @@ import rvos_edge
 
 segmenter = rvos_edge.open({str(tiny)!r}, device="cpu", backend={backend!r}, threads=1)
 frames = np.random.default_rng(3).integers(0, 255, (4, 64, 96, 3), np.uint8)
-for index in range(20_000):
+for index in range(8_000):
     if index % 500 == 0:
         segmenter.set_queries(["a dog", "a cat", "the red ball"][: 1 + index // 500 % 3])
     segmenter.step(frames[index % 4])
-    if index + 1 in (5_000, 20_000):
+    if index + 1 in (2_000, 8_000):
         print(int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 2**20)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
