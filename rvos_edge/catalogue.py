@@ -55,7 +55,7 @@ def describe_bundles(bundles: dict[str, Path]) -> Iterable[str]:
         megabytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file()) / 1e6
         card = path / "README.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
-        mean = re.search(r"^\| \*\*mean\*\* \| ([0-9.]+)", text, re.MULTILINE)
+        mean = re.search(r"^\| mean \| ([0-9.]+)", text, re.MULTILINE)
         quality = f", J {mean[1]} on the videos of its card" if mean else ""
         licences = "; ".join(manifest.licences) or "none stated"
         yield f"{name}: {megabytes:.0f} MB, {format_size(manifest.size)}{quality}\n  {path}\n  licences: {licences}"

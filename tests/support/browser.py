@@ -62,7 +62,8 @@ class Browser:
     def __init__(self, program: str, folder: Path) -> None:
         self._profile = folder / "profile"
         self._stack = ExitStack()
-        self._command = [program, *_FLAGS, f"--user-data-dir={self._profile}", "about:blank"]
+        # A browser that spins must not starve the server that it talks to.
+        self._command = ["nice", "-n", "10", program, *_FLAGS, f"--user-data-dir={self._profile}", "about:blank"]
 
     def __enter__(self) -> Browser:
         quiet = subprocess.DEVNULL
@@ -74,13 +75,13 @@ class Browser:
 
     def __exit__(self, *_: object) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.wait(timeout=30)
         self._stack.close()
 
     def open(self, url: str, *, width: int = 1280, height: int = 860, phone: bool = False, dark: bool = False) -> Page:
         """Open a page in a new tab."""
         request = urllib.request.Request(f"{self._address}/json/new?about:blank", method="PUT")
-        with urllib.request.urlopen(request) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             tab = json.load(answer)["webSocketDebuggerUrl"]
         page = Page(self._stack.enter_context(connect(tab, max_size=None, compression=None, ping_interval=None)))
         for domain in ("Page", "Runtime", "Log"):

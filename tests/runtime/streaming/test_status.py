@@ -120,7 +120,8 @@ def test_piped_it_prints_the_backend_and_the_summary(tiny: Path, tmp_path: Path)
     environment = {**os.environ, "RVOS_EDGE_CACHE": str(tmp_path), "TERM": "xterm-256color"}
     done = subprocess.run(command(tiny), capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
     assert done.stderr.startswith("ONNX Runtime (cpu) because")
-    assert done.stderr.count("\n") == 1
+    # On a slow machine, lines that say how far it is come between.
+    assert all(" of 6, " in line for line in done.stderr.splitlines()[1:])
     assert ESCAPE not in done.stdout
     assert "6 frames" in done.stdout
 
