@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CLIP = Path(__file__).parent / "demo.mp4"
 """Made by docs/demo_clip.py of photographs without restrictions."""
-QUERIES = ("a cat with green eyes", "a woman in an orange suit", "a boat")
+QUERIES = ("a cat with green eyes", "a woman in an orange suit", "a bus")
 _SHEET_FRAMES, _SHEET_COLUMNS, _SHEET_WIDTH = 8, 4, 512
 
 
