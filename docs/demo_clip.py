@@ -24,7 +24,7 @@ MARGIN, SWAY = 40, 8
 PAINT = (226, 222, 214)
 """Colour of the wall, RGB."""
 REACH = 0.75
-"""How far the camera goes, of the way to the other end."""
+"""Share of the way to the other end that the camera goes."""
 CRF = "27"
 
 
@@ -39,7 +39,7 @@ def wall() -> NDArray[np.uint8]:
 
 
 def view(picture: NDArray[np.uint8], time: float) -> NDArray[np.uint8]:
-    """What the camera sees at a time from 0 to 1: it moves to the right and back, and is held by hand."""
+    """View of the camera at a time from 0 to 1: it moves to the right and back, and is held by hand."""
     ease = REACH * (1 - np.cos(2 * np.pi * time)) / 2
     height = picture.shape[0] - 2 * SWAY
     width = height * SIZE[0] / SIZE[1]

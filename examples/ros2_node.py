@@ -42,7 +42,7 @@ _CHANNELS: dict[str, tuple[int, ...]] = {
     "rgba8": (2, 1, 0),
     "mono8": (0, 0, 0),
 }
-"""Which channels of an encoding are blue, green and red."""
+"""Channels of an encoding that are blue, green and red."""
 _DEPTHS = {"bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4, "mono8": 1}
 
 

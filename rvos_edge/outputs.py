@@ -30,7 +30,7 @@ _MARK_HEADS = {
     **dict.fromkeys((".mp4", ".mov"), struct.pack(">I", 8 + len(_MARK)) + b"free"),
     **dict.fromkeys((".mkv", ".webm"), bytes((0xEC, 0x80 | len(_MARK)))),
 }
-"""What stands before the mark at the end of a file, by its suffix."""
+"""Bytes before the mark at the end of a file, by its suffix."""
 _MARKED = frozenset({*_MARK_HEADS, ".gif", ".jpg", ".jpeg"})
 _DOCUMENTS = (
     {"frame", "timestamp", "source", "queries", "timings_ms"},  # run --json

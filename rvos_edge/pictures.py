@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,7 @@ def _of_tensor(tensor: Any) -> NDArray[Any]:
     return np.ascontiguousarray(array.transpose(1, 2, 0))
 
 
-class PictureCalls:
+class PictureCalls(ABC):
     """Calls and ``with``, the same for every runtime's segmenter.
 
     Example:
@@ -88,17 +89,17 @@ class PictureCalls:
         ...     segment("photo.jpg").save("masks.png")
     """
 
+    @abstractmethod
     def step(self, frame: Picture, *, color: str | None = None) -> Result:
         """Segment the next frame."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reset(self) -> None:
         """Forget the video."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Release the graphs."""
-        raise NotImplementedError
 
     def __call__(self, picture: Picture, *, color: str | None = None) -> Result:
         """Segment a picture by itself: the video before it is forgotten, and so is the picture afterwards.

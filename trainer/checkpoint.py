@@ -43,6 +43,18 @@ class Checkpoint:
     card: dict[str, Any] = field(default_factory=dict)
 
 
+def unused_checkpoint(output: Path) -> Path:
+    """The directory for the checkpoint of a run in the folder ``output``.
+
+    Raises:
+        UserError: It exists already.
+    """
+    path = output / "checkpoint"
+    if path.exists():
+        raise UserError(f"{path} already holds a checkpoint; choose another --output, or remove it.")
+    return path
+
+
 def save_checkpoint(
     path: Path,
     checkpoint: Checkpoint,

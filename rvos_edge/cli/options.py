@@ -23,7 +23,7 @@ MOST_QUERIES = 255
 """Values of a mask's pixels, apart from the background."""
 STDOUT = ("-", "/dev/stdout")
 OUTPUT_FOLDER = Path("rvos-edge-out")
-"""Where results go that were given no place."""
+"""Folder of results that were given no place."""
 _EXAMPLE = 'rvos-edge run clip.mp4 "a dog"'
 
 

@@ -1,4 +1,4 @@
-"""What every route needs: the stream, the form of a refusal, and descriptions of bodies."""
+"""Parts that every route needs: the stream, the form of a refusal, and descriptions of bodies."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _WIDEST = 960
 """Longest side of a frame that is kept, in pixels."""
 _LONGEST_NAME = 60
 _NICENESS = 10
-"""Of the thread that learns, where threads have one: the stream comes first."""
+"""Niceness of the thread that learns, where threads have one: the stream comes first."""
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ LARGEST_MASK = 1 << 20
 LIMITS = {("POST", "/api/learn"): LARGEST_MASK, ("POST", "/api/taught"): LARGEST_FILE}
 """Largest bodies, in bytes, by method and path."""
 _QUALITY = 88
-"""Of the pictures to draw on."""
+"""JPEG quality of the pictures to draw on."""
 
 
 class Outline(BaseModel):
-    """Where the object is, in pixels of the kept frame: a box, a point, or a query, from which a box may begin too."""
+    """Place of the object in pixels of the kept frame: a box, a point, or a query, from which a box may begin too."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

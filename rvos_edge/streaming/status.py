@@ -115,7 +115,7 @@ def stage_table(summary: Summary) -> Table:
 
 
 def finding_lines(summary: Summary, *, presence: bool) -> list[str]:
-    """How often each query was found; ``presence``: the bundle can tell it."""
+    """A line for each query that says how often it was found; ``presence``: the bundle can tell it."""
     return [
         f"{found.query}: found in {found.found} of {found.frames} frames"
         + (f", mean presence {found.presence:.2f}" if presence else "")

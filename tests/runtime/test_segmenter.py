@@ -294,7 +294,7 @@ def test_nothing_is_allocated_per_frame(tiny: Path, backend: str) -> None:
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads the memory of the process from /proc")
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_memory_is_flat_over_thousands_of_frames(tiny: Path, backend: str) -> None:
-    """With changing queries, whose buffers and bindings come and go; in a process whose memory nothing else uses."""
+    """Queries change, whose buffers and bindings come and go; in a process whose memory nothing else uses."""
     pytest.importorskip(backend)
     script = f"""
 import resource

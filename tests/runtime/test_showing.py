@@ -47,7 +47,7 @@ def test_a_box_or_a_point_gives_the_object() -> None:
 
 
 def test_a_box_begins_from_a_networks_mask() -> None:
-    """Of two objects in it, and where GrabCut finds nothing."""
+    """A box around two objects, and one where GrabCut finds nothing."""
     frame, left = _scene(40)
     other, right = _scene(100)
     frame[right] = other[right]

@@ -103,7 +103,7 @@ def test_what_cannot_be_learned_leaves_the_sentence_as_it_was(tiny: Path) -> Non
 def test_the_sentence_is_kept_where_too_little_is_gained(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, least: float
 ) -> None:
-    """What is shown is the ground and half of the square that the sentence finds."""
+    """The shown mask is the ground and half of the square that the sentence finds."""
     monkeypatch.setattr(teaching, "_LEAST_GAIN", least)
     monkeypatch.setattr(teaching, "_LEAST_SHARE", 100.0)
     frames, squares = zip(*map(_scene, (8, 40, 56)), strict=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 from rvos_edge.errors import UserError
 from rvos_edge.nouns import article, load_nouns, plural
 from rvos_edge.trainer.card import training_history
-from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, unused_checkpoint
 from rvos_edge.trainer.config import NounsConfig
 from rvos_edge.trainer.data.config import expressions_of
 from rvos_edge.trainer.data.generate.captions import read_captions
@@ -76,9 +76,7 @@ def train_nouns(config: NounsConfig, output: Path, *, console: Console | None = 
         UserError: A checkpoint or data folder is missing, a kind is no known noun, or the output exists already.
     """
     console = console or Console(stderr=True)
-    path = output / "checkpoint"
-    if path.exists():
-        raise UserError(f"{path} already holds a checkpoint; choose another --output, or remove it.")
+    path = unused_checkpoint(output)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)

@@ -17,10 +17,9 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rvos_edge.errors import UserError
 from rvos_edge.progress import follow
 from rvos_edge.trainer.card import training_history
-from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, unused_checkpoint
 from rvos_edge.trainer.config import PresenceConfig
 from rvos_edge.trainer.data.config import DataConfig
 from rvos_edge.trainer.data.loader import batches
@@ -67,9 +66,7 @@ def train_presence(config: PresenceConfig, output: Path, *, console: Console | N
         UserError: A checkpoint, data folder or weights file is missing or does not fit, or the output exists already.
     """
     console = console or Console(stderr=True)
-    path = output / "checkpoint"
-    if path.exists():
-        raise UserError(f"{path} already holds a checkpoint; choose another --output, or remove it.")
+    path = unused_checkpoint(output)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)

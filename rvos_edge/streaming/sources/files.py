@@ -125,7 +125,7 @@ def source_files(spec: str) -> list[Path]:
 
 
 def glob_files(spec: str) -> list[Path]:
-    """What a pattern matches, in natural order; folders that exist are named as they are, with brackets or without."""
+    """Paths that a pattern matches, in natural order; existing folders by their names, brackets or not."""
     parts = Path(spec).parts
     known = max(number for number in range(len(parts)) if not number or Path(*parts[:number]).exists())
     folder = Path(*parts[:known])

@@ -1,4 +1,4 @@
-"""When the flow is computed, kept or zero."""
+"""Decisions to compute, keep or zero the flow."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def assert_corners(picture: np.ndarray, *expected: tuple[int, int, int]) -> None
 
 
 def combing(picture: np.ndarray) -> float:
-    """How much every other row differs from those beside it."""
+    """Mean difference of every other row from those beside it."""
     rows = picture[16:48].astype(int)
     return float(np.abs(2 * rows[1:-1] - rows[:-2] - rows[2:]).mean())
 
@@ -107,7 +107,7 @@ def test_colours_follow_the_stated_matrix_and_range(tmp_path: Path, matrix: int,
 
 @pytest.mark.parametrize(("height", "matrix"), [(64, 5), (720, 1)])
 def test_colours_that_are_not_stated_depend_on_the_size(tmp_path: Path, height: int, matrix: int) -> None:
-    """As in players: BT.601 for small pictures, BT.709 from 720 rows on."""
+    """The rule of players: BT.601 for small pictures, BT.709 from 720 rows on."""
     path = write_clip(tmp_path / "a.mp4", [corners(height)], matrix=matrix, stated=False, crf="1")
     assert_corners(read(path)[0].image, RED, BLACK, BLACK, GREEN)
 
@@ -168,7 +168,7 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
 
 
 def test_playlists_are_not_opened_where_formats_are_named(tmp_path: Path) -> None:
-    """What is uploaded must not make the server read other files."""
+    """An upload must not make the server read other files."""
     write_clip(tmp_path / "a.mp4", [corners()])
     (tmp_path / "a.txt").write_text("ffconcat version 1.0\nfile a.mp4\n")
     assert len(read(tmp_path / "a.txt")) == 1

@@ -122,7 +122,7 @@ def test_davis17_unsupervised_and_void_equal_the_public_evaluation(
 
 
 def test_a_list_of_pairs_is_scored_alone(tmp_path: Path) -> None:
-    """As MTTR scores: of A2D an instance by its id, of J-HMDB the frames that were drawn; empty truths count."""
+    """The rule of MTTR: of A2D an instance by its id, of J-HMDB the frames that were drawn; empty truths count."""
     asked = [Query("1", "a dog", 1), Query("2", "a cat", 2)]
     truth = np.zeros((2, 6, 6), bool)
     truth[0, :3] = True

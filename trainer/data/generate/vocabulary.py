@@ -1,4 +1,4 @@
-"""Which words name which things: categories, synonyms, and what must never be called absent."""
+"""Words for things: categories, synonyms, and what must never be called absent."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ def _absent(
     *,
     lone_only: bool,
 ) -> tuple[frozenset[str], bool]:
-    """What is surely absent from an image, and if it was annotated for more than its instances."""
+    """Categories that are surely absent from an image, and if it was annotated for more than its instances."""
     negative = image.get("neg_category_ids")
     complete = bool(negative or negative is None) and not (lone_only and len(instances) == 1)
     if not complete:
