@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -18,7 +19,11 @@ _SIGNALS = {
 
 
 def pytest_configure() -> None:
-    """Take back signals that ``pytest &`` and ``nohup pytest`` leave ignored, here and so in every child process."""
+    """Make this process and its children as those of a user at a terminal, wherever the tests run.
+
+    ``pytest &`` and ``nohup pytest`` leave signals ignored; with the variable CI set, progress has no bar.
+    """
+    os.environ.pop("CI", None)
     for number, handler in _SIGNALS.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)

@@ -112,8 +112,9 @@ class Page:
         """Run a command of the protocol."""
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        deadline = time.monotonic() + 30
         while True:
-            message = json.loads(self._socket.recv(timeout=30))
+            message = json.loads(self._socket.recv(timeout=deadline - time.monotonic()))
             self._note(message)
             if message.get("id") == number:
                 assert "error" not in message, message
