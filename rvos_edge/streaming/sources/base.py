@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -64,6 +65,29 @@ class Sound(NamedTuple):
     start: float
 
 
+State = Literal["waiting", "playing", "lost", "frozen"]
+"""State of a source: before its first picture, while pictures come, after they ceased, while they are all the same."""
+
+
+@dataclass(frozen=True)
+class SourceEvent:
+    """A change of a live source.
+
+    Attributes:
+        kind: "lost", "back" (also there for the first time), "frozen", "moving" (again), "size" (of the pictures) or
+            "ended" (given up).
+        message: A sentence for the user, without secrets.
+        cause: Cause of "lost" in two words, such as "connection refused", "wrong password" or "timed out"; otherwise
+            empty.
+        time: Seconds since the epoch.
+    """
+
+    kind: Literal["lost", "back", "frozen", "moving", "size", "ended"]
+    message: str
+    cause: str = ""
+    time: float = field(default_factory=time.time)
+
+
 class Source(ABC):
     """An iterable of frames and a context manager; iterate it once.
 
@@ -75,6 +99,9 @@ class Source(ABC):
         dropped: Live frames that were replaced by a newer one before they were taken.
         reconnects: Times that a live source was lost and came back.
         sound: The sound of a video file, None where there is none.
+        state: "playing" for all that is not live; may be read from any thread.
+        trouble: The reason for another state, a sentence without secrets; empty while pictures come.
+        on_event: Called with every `SourceEvent`, from the thread that reads the source; None for nothing.
     """
 
     live: bool = False
@@ -86,6 +113,9 @@ class Source(ABC):
         self.dropped = 0
         self.reconnects = 0
         self.sound: Sound | None = None
+        self.state: State = "playing"
+        self.trouble = ""
+        self.on_event: Callable[[SourceEvent], object] | None = None
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
