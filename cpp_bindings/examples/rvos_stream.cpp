@@ -17,6 +17,7 @@
 
 #include "arguments.hpp"
 #include "overlay.hpp"
+#include "rvos_edge/language.hpp"
 #include "rvos_edge/segmenter.hpp"
 
 namespace {
@@ -179,6 +180,11 @@ int run(const Arguments& arguments) {
   rvos_edge::Segmenter segmenter(rvos_edge::Bundle::open(arguments.text("bundle", ""), arguments.size("size")),
                                  options);
   segmenter.set_queries(queries);
+  for (const std::string& query : queries) {
+    if (const std::string doubt = rvos_edge::query_doubt(query); !doubt.empty()) {
+      std::cerr << "Warning: " << doubt << ".\n";
+    }
+  }
   Source source(source_name);
   std::optional<VideoFile> file;
   if (!output.empty()) {

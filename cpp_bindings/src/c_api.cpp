@@ -3,6 +3,7 @@
 #include <exception>
 #include <new>
 
+#include "rvos_edge/language.hpp"
 #include "rvos_edge/rvos_edge.h"
 #include "rvos_edge/segmenter.hpp"
 
@@ -180,6 +181,18 @@ rvos_status rvos_segmenter_set_queries(rvos_segmenter* segmenter, const char* co
     }
     segmenter->value.set_queries(sentences);
   });
+}
+
+int32_t rvos_query_doubt(const char* query, rvos_error* doubt) {
+  std::string found;
+  const rvos_status status = guarded(doubt, [&] {
+    need(query, "query");
+    found = rvos_edge::query_doubt(query);
+  });
+  if (status == RVOS_OK) {
+    report(doubt, RVOS_OK, found.c_str());
+  }
+  return status == RVOS_OK && found.empty() ? 0 : 1;
 }
 
 rvos_status rvos_segmenter_step(rvos_segmenter* segmenter, const uint8_t* data, int32_t height, int32_t width,

@@ -11,6 +11,7 @@
 #include "flow_policy.hpp"
 #include "postprocess.hpp"
 #include "resize.hpp"
+#include "rvos_edge/language.hpp"
 #include "rvos_edge/segmenter.hpp"
 #include "text.hpp"
 #include "tokenizer.hpp"
@@ -68,6 +69,13 @@ void queries() {
     } catch (const UserError& error) {
       std::cout << refusal(error) << '\n';
     }
+  }
+}
+
+/// The doubt about each line, UTF-8 in hexadecimal; an empty line where there is none.
+void doubts() {
+  for (std::string line; std::getline(std::cin, line);) {
+    std::cout << query_doubt(from_hex(line)) << '\n';
   }
 }
 
@@ -217,6 +225,8 @@ int dispatch(const std::vector<std::string>& words) {
     tokenize(words[1]);
   } else if (command == "queries") {
     queries();
+  } else if (command == "doubts") {
+    doubts();
   } else if (command == "bundles") {
     bundles();
   } else if (command == "resize" && words.size() == 2) {

@@ -80,6 +80,10 @@ TEST(OpenVino, RunsThroughTheCInterface) {
   EXPECT_EQ(rvos_segmenter_step(segmenter, image.data(), 50, 80, 0, result, &error), RVOS_BAD_QUERY);
   const char* queries[] = {"the dog", "a car"};
   ASSERT_EQ(rvos_segmenter_set_queries(segmenter, queries, 2, &error), RVOS_OK) << error.message;
+  EXPECT_EQ(rvos_query_doubt("a car", &error), 0);
+  EXPECT_EQ(rvos_query_doubt("le chien rouge", &error), 1);
+  EXPECT_EQ(std::string(error.message).find("'le chien rouge' does not look like English"), 0U);
+  EXPECT_EQ(rvos_query_doubt(nullptr, &error), 1);
   EXPECT_EQ(rvos_segmenter_step(segmenter, nullptr, 50, 80, 0, result, &error), RVOS_BAD_FRAME);
   ASSERT_EQ(rvos_segmenter_step(segmenter, image.data(), 50, 80, 0, result, &error), RVOS_OK) << error.message;
   EXPECT_EQ(rvos_result_queries(result), 2U);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "expect.hpp"
+#include "rvos_edge/language.hpp"
 #include "rvos_edge/segmenter.hpp"
 #include "text.hpp"
 #include "tiny.hpp"
@@ -62,6 +63,15 @@ TEST(Utf8, ReplacesInvalidBytes) {
   }
   const std::u32string all = U"\u007f\u0080\u07ff\u0800\uffff\U00010000\U0010ffff";
   EXPECT_EQ(decode_utf8(encode_utf8(all)), all);
+}
+
+TEST(Queries, OfOtherLanguagesAreDoubted) {
+  for (const char* query : {"le chien rouge", "der rote Ball auf dem Tisch", "perro con una bola"}) {
+    EXPECT_EQ(query_doubt(query).find("'" + std::string(query) + "' does not look like English"), 0U) << query;
+  }
+  for (const char* query : {"the dog on the left", "a die on the table", "dog", "", "@le_un.query", "{\"le un\": 1}"}) {
+    EXPECT_EQ(query_doubt(query), "") << query;
+  }
 }
 
 TEST(Queries, AreNormalisedOrRefused) {

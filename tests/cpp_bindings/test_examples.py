@@ -37,10 +37,11 @@ def test_stream_draws_every_frame(probe: Probe, tmp_path: Path) -> None:
     write_video(tmp_path / "in.mp4", 6)
     output = tmp_path / "out.mp4"
     directory = write_tiny_bundle(tmp_path / "tiny")
-    done = call(
-        program, "--bundle", directory, "--source", tmp_path / "in.mp4", "--query", "the red ball", "--output", output
-    )
+    words = ("--query", "the red ball", "--query", "le chien rouge")
+    done = call(program, "--bundle", directory, "--source", tmp_path / "in.mp4", *words, "--output", output)
     assert done.returncode == 0, done.stderr
+    assert "Warning: 'le chien rouge' does not look like English" in done.stderr
+    assert "the red ball" not in done.stderr
     assert "6 frames" in done.stdout
     capture = cv2.VideoCapture(str(output))
     shapes = []

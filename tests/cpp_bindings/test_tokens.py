@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from rvos_edge.bundle import shipped_bundle
 from rvos_edge.errors import UserError
+from rvos_edge.language import _ENGLISH, _FOREIGN, doubt
 from rvos_edge.text import check_queries
 
 TOKENIZER = shipped_bundle() / "tokenizer.json"
@@ -109,3 +110,19 @@ def test_the_same_queries_are_taken(probe: Probe, query: str) -> None:
 def test_other_scripts_are_refused(probe: Probe, query: str) -> None:
     (found,) = probe.lines("queries", data=hexadecimal([query]))
     assert found.startswith("error bad_query: query 1 has the character U+")
+
+
+def test_cpp_knows_the_function_words_of_python(probe: Probe) -> None:
+    def doubted(texts: list[str]) -> list[str]:
+        lines = probe.lines("doubts", data=hexadecimal(texts))
+        return [text for text, line in zip(texts, lines, strict=True) if line]
+
+    foreign = sorted(word for word in _FOREIGN if word.isascii())
+    assert doubted([f"{word} {word}" for word in foreign]) == [f"{word} {word}" for word in foreign]
+    english = [f"le {word} zug" for word in sorted(_ENGLISH)]
+    assert doubted(english) == []
+    said = ["der rote Ball auf dem Tisch", "le chien rouge", "the dog on the left", "a die on the table", "dog"]
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    assert probe.lines("doubts", data=hexadecimal(said)) == [
+        doubt(text, tokenizer.encode(text).tokens) for text in said
+    ]

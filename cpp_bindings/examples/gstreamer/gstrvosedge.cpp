@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "rvos_edge/language.hpp"
 #include "rvos_edge/rvos_edge.h"
 #include "rvos_edge/segmenter.hpp"
 
@@ -136,6 +137,16 @@ static void gst_rvos_edge_get_property(GObject* object, guint id, GValue* value,
   }
 }
 
+/// Set the queries; those that the network is unlikely to understand are warned of on the bus.
+static void set_queries(gpointer element, rvos_edge::Segmenter& segmenter, const std::vector<std::string>& queries) {
+  segmenter.set_queries(queries);
+  for (const std::string& query : queries) {
+    if (const std::string doubt = rvos_edge::query_doubt(query); !doubt.empty()) {
+      GST_ELEMENT_WARNING(element, LIBRARY, SETTINGS, ("%s", doubt.c_str()), (NULL));
+    }
+  }
+}
+
 static gboolean gst_rvos_edge_start(GstBaseTransform* transform) {
   State& state = *GST_RVOS_EDGE(transform)->state;
   const std::lock_guard<std::mutex> lock(state.mutex);
@@ -143,7 +154,7 @@ static gboolean gst_rvos_edge_start(GstBaseTransform* transform) {
     rvos_edge::Options options;
     options.backend = state.backend;
     state.segmenter = std::make_unique<rvos_edge::Segmenter>(rvos_edge::Bundle::open(state.bundle), options);
-    state.segmenter->set_queries(split(state.query));
+    set_queries(transform, *state.segmenter, split(state.query));
     state.changed = false;
     GST_INFO_OBJECT(transform, "%s because %s", state.segmenter->backend_name().c_str(),
                     state.segmenter->backend_reason().c_str());
@@ -175,7 +186,7 @@ static GstFlowReturn gst_rvos_edge_transform_frame_ip(GstVideoFilter* filter, Gs
       }
     }
     if (!queries.empty()) {
-      state.segmenter->set_queries(queries);
+      set_queries(filter, *state.segmenter, queries);
     }
     state.segmenter->step({static_cast<const std::uint8_t*>(GST_VIDEO_FRAME_PLANE_DATA(frame, 0)),
                            GST_VIDEO_FRAME_HEIGHT(frame), GST_VIDEO_FRAME_WIDTH(frame), 3,

@@ -105,6 +105,9 @@ RVOS_EDGE_API const char* rvos_segmenter_backend(const rvos_segmenter* segmenter
  *  @param queries  `count` strings, copied: sentences, or "@FILE" for a taught query. */
 RVOS_EDGE_API rvos_status rvos_segmenter_set_queries(rvos_segmenter* segmenter, const char* const* queries,
                                                      size_t count, rvos_error* error);
+/** 1 if a query is unlikely to be understood, such as "le chien rouge", else 0.
+ *  @param doubt  Receives the reason in one sentence, to be shown to the user; may be NULL. */
+RVOS_EDGE_API int32_t rvos_query_doubt(const char* query, rvos_error* doubt);
 /** Segment the next frame.
  *  @param data    uint8 [height, width, 3] BGR, read only during the call.
  *  @param stride  Bytes from one row to the next; 0 for rows without gaps.
