@@ -47,6 +47,8 @@ _DOCUMENTS = (
 """Keys by which a JSON document, or the first of several lines, is known."""
 YAML_MARK = "# rvos-edge"
 """Beginning of a YAML file of options."""
+XML_MARK = "<!-- rvos-edge -->"
+"""Comment in an XML file, which CVAT does not keep when it exports a corrected one."""
 _FOLDERS = (
     (
         ("manifest.json", {"format_version", "graphs"}),
@@ -59,7 +61,7 @@ _FOLDERS = (
     (("report.json", {"data", "runs"}), ("index.html", "report.json", "*.png")),
     (
         ("instances.json", {"rvos-edge", "annotations", "images", "categories"}),
-        ("instances.json", "data.yaml", "images/*.jpg", "labels/*.txt"),
+        ("instances.json", "annotations.xml", "label-studio.json", "data.yaml", "images/*.jpg", "labels/*.txt"),
     ),
 )
 """Bundles, checkpoints, reports and data sets: the document by which one is known, its keys, and the files in it."""
@@ -201,7 +203,7 @@ def _is_marked(path: Path) -> bool:
             return True
         if head.startswith(_PNG_START):
             return head[_PNG_HEAD:].startswith(_PNG_MARK)
-        if head.startswith(YAML_MARK.encode()):
+        if head.startswith(YAML_MARK.encode()) or XML_MARK.encode() in head:
             return True
         file.seek(max(0, path.stat().st_size - len(_MARK)))
         if file.read() == _MARK and path.suffix.lower() in _MARKED:

@@ -170,19 +170,15 @@ class Result:
             Each with ``image_id``, ``category_id`` (1 for the first query), ``text``, ``segmentation`` (compressed run
             lengths, as pycocotools takes them), ``area``, ``bbox`` [x, y, width, height], ``iscrowd`` 0 and ``score``.
         """
-        height, width = self.masks.shape[1:]
         return [
             {
                 "image_id": image_id,
                 "category_id": row + 1,
                 "text": self.queries[row],
-                "segmentation": {"size": [height, width], "counts": encode_rle(self.masks[row])},
-                "area": int(self.areas[row]),
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "iscrowd": 0,
+                **coco_entry(mask),
                 "score": rounded(self.scores[row], 4),
             }
-            for row, (x0, y0, x1, y1) in enumerate(self.boxes.tolist())
+            for row, mask in enumerate(self.masks)
             if self.areas[row]
         ]
 
@@ -247,6 +243,17 @@ def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
         if width:
             box[:] = x, y, x + width, y + height
     return boxes
+
+
+def coco_entry(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """The part of a COCO annotation that is about a mask, bool [H,W]: segmentation, area, bbox and iscrowd."""
+    x0, y0, x1, y1 = mask_boxes(mask[None])[0].tolist()
+    return {
+        "segmentation": {"size": list(mask.shape), "counts": encode_rle(mask)},
+        "area": int(np.count_nonzero(mask)),
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "iscrowd": 0,
+    }
 
 
 class Overlap(str, Enum):

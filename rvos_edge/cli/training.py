@@ -216,6 +216,23 @@ def check_data(
         raise typer.Exit(2)
 
 
+@data_app.command("convert")
+def convert_data(
+    source: Annotated[Path, typer.Argument(help="COCO or Label Studio (.json), or CVAT for images or video (.xml).")],
+    output: Annotated[Path, typer.Argument(help="File to write: .json or .xml.")],
+    to: Annotated[
+        str | None,
+        typer.Option(help="coco, cvat or label-studio; cvat for .xml and coco for .json if left out."),
+    ] = None,
+) -> None:
+    """Convert annotations between COCO, CVAT and Label Studio; masks are kept exactly."""
+    from rvos_edge.trainer.data.convert import Form, convert
+
+    if to not in (None, *Form):
+        raise UserError(f"--to {to} is unknown; give {', '.join(Form)}.")
+    typer.echo(convert(source, output, None if to is None else Form(to)))
+
+
 @app.command()
 def report(
     run: Annotated[list[str], typer.Option(help="NAME=CHECKPOINT; repeat it to compare several.")],

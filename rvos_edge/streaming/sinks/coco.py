@@ -1,20 +1,25 @@
-"""Masks as annotations to go on with: a COCO file, and a data set in the forms of COCO and YOLO."""
+"""Masks as annotations to go on with: a COCO file, and a data set in the forms of COCO, YOLO, CVAT and Label Studio."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.annotations import (
+    AnnotatedObject,
+    AnnotatedPicture,
+    AnnotationWriter,
+    CocoWriter,
+    CvatWriter,
+    LabelStudioWriter,
+)
 from rvos_edge.atomic import PendingFile, new_directory
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import YAML_MARK, mark_file, names_path
@@ -23,14 +28,12 @@ from rvos_edge.streaming.sources import Frame
 if TYPE_CHECKING:
     from rvos_edge.result import Result
 
-COCO_FILE = "instances.json"
-"""Name of the COCO file in a data set."""
+COCO_FILE, CVAT_FILE, LABEL_STUDIO_FILE = "instances.json", "annotations.xml", "label-studio.json"
+"""Names of the documents in a data set."""
 
 
 class CocoSink:
-    """Writes a COCO instances file: ``images``, ``annotations`` of `Result.to_coco`, ``categories``, one per query.
-
-    ``track_id`` of an annotation is that of its query. Nothing is kept in memory.
+    """Writes a COCO instances file; ``track_id`` of an annotation is that of its query.
 
     Raises:
         UserError: The path cannot be written.
@@ -42,50 +45,34 @@ class CocoSink:
         if Path(path).suffix.lower() != ".json":
             raise UserError(f"{path} must end in .json; choose such a name.")
         self._file = PendingFile(path)
-        self._categories: dict[str, int] = {}
-        self._frames = self._count = 0
+        self._tracks: dict[str, int] = {}
         with names_path(path):
-            self._images = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (closed with the sink)
             self._out = self._file.partial.open("w", encoding="utf-8")
-            self._out.write('{\n"rvos-edge": "run",\n"annotations": [')
+            self._writer = CocoWriter(self._out)
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        height, width = frame.image.shape[:2]
-        self._frames += 1
-        name = frame.file or f"{frame.name}.jpg"
-        image = {"id": self._frames, "file_name": name, "height": height, "width": width}
-        ids = [self._categories.setdefault(query, len(self._categories) + 1) for query in result.queries]
-        entries = []
-        for entry in result.to_coco(self._frames):
-            self._count += 1
-            category = ids[entry["category_id"] - 1]
-            entries.append({"id": self._count, **entry, "category_id": category, "track_id": category})
         with names_path(self._file.path):
-            _append(self._images, [image], first=self._frames == 1)
-            _append(self._out, entries, first=self._count == len(entries))
+            self._writer.add(_picture(frame.file or f"{frame.name}.jpg", result, self._tracks))
 
     def close(self) -> None:
         if self._out.closed:
             return
-        categories = [{"id": number, "name": query} for query, number in self._categories.items()]
-        self._images.seek(0)
         with names_path(self._file.path):
-            self._out.write('\n],\n"images": [')
-            shutil.copyfileobj(self._images, self._out)
-            self._out.write(f'\n],\n"categories": {json.dumps(categories, ensure_ascii=False)}\n}}\n')
+            self._writer.finish()
             self._out.close()
-        self._images.close()
+        self._writer.close()
         self._file.commit()
 
     def abort(self) -> None:
-        self._images.close()
+        self._writer.close()
         self._out.close()
         self._file.discard()
 
 
 class DatasetSink:
-    """Writes a data set to train and annotate with: ``images/NAME.jpg``, ``instances.json`` (COCO), and for YOLO
-    ``labels/NAME.txt`` (segments: the outer outlines) and ``data.yaml``.
+    """Writes a data set to train and annotate with: ``images/NAME.jpg``; ``instances.json`` (COCO),
+    ``annotations.xml`` (CVAT for images 1.1) and ``label-studio.json``; for YOLO ``labels/NAME.txt`` (segments: the
+    outer outlines) and ``data.yaml``.
 
     Args:
         folder: Gets its name when it is whole.
@@ -99,45 +86,59 @@ class DatasetSink:
     def __init__(self, folder: str | Path) -> None:
         self._path = Path(folder)
         self._held = ExitStack()
+        self._tracks: dict[str, int] = {}
         with names_path(folder):
             self._folder = self._held.enter_context(new_directory(self._path))
             for name in ("images", "labels"):
                 (self._folder / name).mkdir()
-        self._coco = CocoSink(self._folder / COCO_FILE)
-        self._queries: dict[str, int] = {}
+            documents = [
+                self._held.enter_context((self._folder / name).open("w", encoding="utf-8"))
+                for name in (COCO_FILE, CVAT_FILE, LABEL_STUDIO_FILE)
+            ]
+            self._writers = _writers(*documents)
+            for writer in self._writers:
+                self._held.callback(writer.close)
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        lines = []
-        for query, mask in zip(result.queries, result.masks, strict=True):
-            number = self._queries.setdefault(query, len(self._queries))
-            lines += [f"{number} {segment}\n" for segment in _segments(mask)]
         image = self._folder / "images" / f"{frame.name}.jpg"
+        picture = _picture(image.name, result, self._tracks)
+        lines = [
+            f"{(found.track or 1) - 1} {segment}\n" for found in picture.objects for segment in _segments(found.mask)
+        ]
         with names_path(self._path):
             image.write_bytes(cv2.imencode(".jpg", frame.image)[1].tobytes())
             mark_file(image)
             (self._folder / "labels" / f"{frame.name}.txt").write_text("".join(lines))
-        self._coco.write(replace(frame, file=image.name), result, overlay)
+            for writer in self._writers:
+                writer.add(picture)
 
     def close(self) -> None:
-        self._coco.close()
         names = "".join(
-            f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for name, number in self._queries.items()
+            f"  {number - 1}: {json.dumps(name, ensure_ascii=False)}\n" for name, number in self._tracks.items()
         )
         text = f"{YAML_MARK} run\npath: .\ntrain: images\nval: images\nnames:\n{names}"
         with names_path(self._path):
+            for writer in self._writers:
+                writer.finish()
             (self._folder / "data.yaml").write_text(text, encoding="utf-8")
             self._held.close()
 
     def abort(self) -> None:
-        self._coco.abort()
         self._held.__exit__(InterruptedError, InterruptedError(), None)
 
 
-def _append(file: IO[str], entries: Iterable[dict[str, Any]], *, first: bool) -> None:
-    for entry in entries:
-        file.write("\n" if first else ",\n")
-        file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False))
-        first = False
+def _writers(coco: IO[str], cvat: IO[str], label_studio: IO[str]) -> list[AnnotationWriter]:
+    return [CocoWriter(coco), CvatWriter(cvat), LabelStudioWriter(label_studio, "/data/local-files/?d=images/")]
+
+
+def _picture(file: str, result: Result, tracks: dict[str, int]) -> AnnotatedPicture:
+    """A frame with its masks; ``tracks`` are the numbers of the queries so far, and gets those of new ones."""
+    height, width = result.masks.shape[1:]
+    rows = zip(result.queries, result.masks, result.scores.tolist(), strict=True)
+    objects = [
+        AnnotatedObject(query, mask, tracks.setdefault(query, len(tracks) + 1), score) for query, mask, score in rows
+    ]
+    return AnnotatedPicture(file, (height, width), objects)
 
 
 def _segments(mask: NDArray[np.bool_]) -> Iterable[str]:

@@ -63,7 +63,16 @@ def test_yolo_has_the_outer_outlines_in_fractions(tmp_path: Path) -> None:
     images, labels = (
         [f"{folder}/{name}{end}" for name in names] for folder, end in (("images", ".jpg"), ("labels", ".txt"))
     )
-    assert files(tmp_path / "set") == ["data.yaml", "images", *images, "instances.json", "labels", *labels]
+    assert files(tmp_path / "set") == [
+        "annotations.xml",
+        "data.yaml",
+        "images",
+        *images,
+        "instances.json",
+        "label-studio.json",
+        "labels",
+        *labels,
+    ]
     assert yaml.safe_load((tmp_path / "set" / "data.yaml").read_text(encoding="utf-8"))["names"] == {
         0: "a dog",
         1: "der große Ball",
