@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rvos_edge.queries import TaughtQuery
     from rvos_edge.result import Result
     from rvos_edge.segmenter import Segmenter
+    from rvos_edge.server.serve import serve
     from rvos_edge.streaming.iterate import stream
 
 __version__ = "0.1.0"
@@ -44,6 +45,7 @@ __all__ = [
     "UserError",
     "__version__",
     "open",
+    "serve",
     "stream",
 ]
 
@@ -55,6 +57,7 @@ _LAZY = {
     "TaughtQuery": ("rvos_edge.queries", "TaughtQuery"),
     "SegmenterProtocol": ("rvos_edge.protocol", "SegmenterProtocol"),
     "open": ("rvos_edge.opening", "open_segmenter"),
+    "serve": ("rvos_edge.server.serve", "serve"),
     "stream": ("rvos_edge.streaming.iterate", "stream"),
 }
 
