@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -132,12 +132,12 @@ class CppSegmenter(PictureCalls):
         """Choose if results contain the flow, from the next frame on."""
         self._cpp.set_keep_flow(keep)
 
-    def check_queries(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
+    def check_queries(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
         """Normalise queries and check that ``set_queries`` would accept them; errors as in ``Segmenter``."""
         found: tuple[str, ...] = self._cpp.check_queries(_as_strings(as_queries(queries)))
         return found
 
-    def doubts(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
+    def doubts(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
         """For each query the reason why it is unlikely to be understood, or an empty string; as in ``Segmenter``."""
         self.check_queries(queries)
         return doubts(as_queries(queries), self._tokenizer)
@@ -146,7 +146,7 @@ class CppSegmenter(PictureCalls):
     def _tokenizer(self) -> Tokenizer:
         return Tokenizer.from_file(str(self.bundle.tokenizer_path))
 
-    def set_queries(self, queries: Query | Sequence[Query]) -> None:
+    def set_queries(self, queries: Query | Iterable[Query]) -> None:
         """Set the queries, or one, from the next frame on; errors and warnings as in ``Segmenter``."""
         queries = as_queries(queries)
         self._cpp.set_queries(_as_strings(queries))

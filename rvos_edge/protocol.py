@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol
 
@@ -65,21 +65,21 @@ class SegmenterProtocol(Protocol):
     def set_keep_flow(self, keep: bool) -> None:
         """Choose if results contain the flow, from the next frame on."""
 
-    def check_queries(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
+    def check_queries(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
         """Normalise queries and check that ``set_queries`` would accept them; the current queries stay.
 
         Raises:
             UserError: The errors of ``set_queries``.
         """
 
-    def doubts(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
+    def doubts(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
         """For each query the reason why it is unlikely to be understood, in one sentence, or an empty string.
 
         Raises:
             UserError: The errors of ``set_queries``.
         """
 
-    def set_queries(self, queries: Query | Sequence[Query]) -> None:
+    def set_queries(self, queries: Query | Iterable[Query]) -> None:
         """Set the queries, sentences or taught ones, or one, from the next frame on; the state of the video is kept.
 
         After an error the old queries stay. A query that is in doubt gives a ``QueryWarning``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -154,9 +154,17 @@ class _QueryFile(StrictModel):
     vectors: dict[str, str]
 
 
-def as_queries(queries: Query | Sequence[Query]) -> tuple[Query, ...]:
-    """Queries in a tuple; one may stand alone."""
-    return (queries,) if isinstance(queries, str | TaughtQuery) else tuple(queries)
+def as_queries(queries: Query | Iterable[Query]) -> tuple[Query, ...]:
+    """Queries in a tuple; one may stand alone, several be an array or a generator.
+
+    Raises:
+        UserError: They are nothing that can be iterated over.
+    """
+    if isinstance(queries, str | TaughtQuery):
+        return (queries,)
+    if not isinstance(queries, Iterable):
+        raise UserError(f"queries must be sentences, not {type(queries).__name__}; give for example 'a dog'.")
+    return tuple(queries.ravel().tolist() if isinstance(queries, np.ndarray) else queries)
 
 
 def read_queries(given: Sequence[str]) -> tuple[Query, ...]:

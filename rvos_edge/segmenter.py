@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,7 +171,7 @@ class Segmenter(PictureCalls):
         with self._lock:
             self._keep_flow = keep
 
-    def check_queries(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
+    def check_queries(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
         """Normalise queries and check that ``set_queries`` would accept them; the current queries stay.
 
         Tokenizes but does not encode, and does not wait for a frame that is being computed.
@@ -183,7 +183,7 @@ class Segmenter(PictureCalls):
         check_asked(queries, self._encoder, self.bundle)
         return labels(queries)
 
-    def doubts(self, queries: Query | Sequence[Query]) -> tuple[str, ...]:
+    def doubts(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
         """For each query the reason why it is unlikely to be understood, in one sentence, or an empty string.
 
         Raises:
@@ -193,7 +193,7 @@ class Segmenter(PictureCalls):
         check_asked(queries, self._encoder, self.bundle)
         return doubts(queries, self._encoder.tokenizer)
 
-    def set_queries(self, queries: Query | Sequence[Query]) -> None:
+    def set_queries(self, queries: Query | Iterable[Query]) -> None:
         """Set the queries, or one, from the next frame on; the state of the video is kept.
 
         After an error the old queries stay. A query that is in doubt gives a ``QueryWarning``.

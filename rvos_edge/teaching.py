@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.bundle import GATING_GRAPH, GRADIENT, LOSS, PRESENCE_OUTPUT, TARGET, TEACH_GRAPH, WEIGHT, Bundle
-from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
 from rvos_edge.preprocess import Placement, check_frame, place
 from rvos_edge.queries import Query, TaughtQuery, Vectors, float_vectors
@@ -76,6 +75,8 @@ class Teacher:
             raise UserError(
                 f"{bundle.path} has no graph 'teach', without which no query can learn; export the bundle again."
             )
+        from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend  # here: another backend may do without it
+
         backend = OnnxRuntimeBackend(device="cpu", threads=threads)
         self._teach_spec, self._gating_spec = graphs[TEACH_GRAPH], graphs[GATING_GRAPH]
         self._teach = backend.load_host(bundle.graph_path(TEACH_GRAPH), self._teach_spec)

@@ -59,6 +59,8 @@ class _Commands(TyperGroup):
             raise typer.Exit(130) from None
         except UserError as error:
             message = str(error)
+        except MemoryError:
+            message = "memory ran out; close other programs, or choose a smaller --size or fewer queries."
         except ImportError as error:
             # An extension module that is interrupted while it loads reports that as an import that failed.
             if isinstance(error.__cause__, KeyboardInterrupt):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,7 +53,11 @@ class RunOptions:
     overlap: Overlap
     realtime: bool
     raw: str | None
+    wait: bool
     reconnect: float | None
+    open_timeout: float | None
+    read_timeout: float | None
+    transport: str
     frames: int | None
     size: str | None
     device: str
@@ -89,6 +94,11 @@ class RunOptions:
             raise UserError(f"--opacity {self.opacity:g} is out of range; choose between 0 and 1.")
         if self.reconnect is not None and not self.reconnect >= 0:
             raise UserError(f"--reconnect {self.reconnect:g} is out of range; give the seconds, 0 for not at all.")
+        for option, seconds in (("open", self.open_timeout), ("read", self.read_timeout)):
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise UserError(f"--{option}-timeout {seconds:g} is out of range; give the seconds, such as 30.")
+        if self.transport not in ("tcp", "udp"):
+            raise UserError(f"--transport {self.transport} is unknown; use tcp or udp.")
         if not self.queries and self.serve is None:
             raise UserError(f"there is no query; say what to segment, as in: {_EXAMPLE}; or add --serve.")
         if len(self.queries) > MOST_QUERIES:

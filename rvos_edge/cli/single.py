@@ -58,7 +58,16 @@ def run_single(options: RunOptions) -> None:
             segmenter.set_queries(read_queries(options.queries))
 
         def reopen() -> Source:
-            return open_source(options.source or "", realtime=options.realtime, raw=layout, give_up=options.reconnect)
+            return open_source(
+                options.source or "",
+                realtime=options.realtime,
+                raw=layout,
+                wait=options.wait,
+                give_up=options.reconnect,
+                open_timeout=options.open_timeout,
+                read_timeout=options.read_timeout,
+                transport=options.transport,
+            )
 
         with reopen() as source:
             options = _with_outputs(options, source)

@@ -71,10 +71,19 @@ def run(
         str | None,
         _input(help="Layout of raw frames on stdin: WIDTHxHEIGHT@FPS:PIXELS, as 1280x720@30:bgr24."),
     ] = None,
+    wait: Annotated[bool, _input("--wait", help="Wait for a camera or stream that is not there yet.")] = False,
     reconnect: Annotated[
         float | None,
         _input(help="Give up a lost camera or stream after so many seconds; never if left out."),
     ] = None,
+    open_timeout: Annotated[float | None, _input(help="Seconds for a stream to open; 30 if left out.")] = None,
+    read_timeout: Annotated[
+        float | None,
+        _input(help="Seconds without a picture after which a stream is lost; it follows the stream if left out."),
+    ] = None,
+    transport: Annotated[
+        str, _input(help="Way of RTSP's pictures: tcp or udp.", autocompletion=lambda: ["tcp", "udp"])
+    ] = "tcp",
     output: Annotated[
         list[str] | None,
         _output(

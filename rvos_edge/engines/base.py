@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from rvos_edge.bundle import GraphSpec, TensorSpec
 from rvos_edge.engines.board import Board
+from rvos_edge.errors import UserError
 
 Lap = Callable[[str], None]
 """Called with the name of a stage at its end."""
@@ -87,6 +89,24 @@ class Backend(Protocol):
 
     def timings(self) -> dict[str, float]:
         """Milliseconds by stage of the last frame, in the order they ran; waits for its end."""
+
+
+_OUT_OF_MEMORY = re.compile(
+    "bad_alloc|out of memory|allocat|failed to map|resource temporarily unavailable", re.IGNORECASE
+)
+
+
+def graph_error(path: Path, verb: str, runtime: str, error: Exception) -> UserError:
+    """The error of a graph's file that ``runtime`` could not ``verb`` ("loaded", "run"): for lack of memory, or not."""
+    detail = " ".join(str(error).split())[:200]
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+        return UserError(
+            f"{path} cannot be {verb} by {runtime}: memory ran out ({detail}); close other programs, or choose a "
+            "smaller --size or fewer queries."
+        )
+    return UserError(
+        f"{path} cannot be {verb} by {runtime} ({detail}); try another --backend, or export the bundle again."
+    )
 
 
 class HostFrames:

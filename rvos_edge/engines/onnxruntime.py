@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from rvos_edge.bundle import GraphSpec, TensorSpec
-from rvos_edge.engines.base import HostFrames
+from rvos_edge.engines.base import HostFrames, graph_error
 from rvos_edge.engines.board import Board
 from rvos_edge.errors import UserError
 
@@ -121,7 +121,7 @@ class OrtGraph:
             binding = self._bindings.get(key) or self._bind(key)
             self._session.run_with_iobinding(binding)
         except Exception as error:  # the exceptions of ONNX Runtime share no public base class
-            raise _failed(self._path, error) from error
+            raise graph_error(self._path, "run", "ONNX Runtime", error) from error
 
     def _bind(self, key: tuple[OrtBuffer, ...]) -> ort.IOBinding:
         live = self._board.buffers()
@@ -153,12 +153,7 @@ class OrtHostGraph:
         try:
             return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
         except Exception as error:  # as above
-            raise _failed(self._path, error) from error
-
-
-def _failed(path: Path, error: Exception) -> UserError:
-    detail = " ".join(str(error).split())[:200]
-    return UserError(f"{path} cannot be run by ONNX Runtime ({detail}); export the bundle again.")
+            raise graph_error(self._path, "run", "ONNX Runtime", error) from error
 
 
 class OnnxRuntimeBackend(HostFrames):
@@ -194,7 +189,7 @@ class OnnxRuntimeBackend(HostFrames):
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = self._threads or 0
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # an error is in its exception too
         # The graphs run one after the other: the idle threads of one must not spin while the next one works.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # Weights of 8 bits are widened once, at load, instead of running quantised operators on every frame.
@@ -203,8 +198,7 @@ class OnnxRuntimeBackend(HostFrames):
         try:
             session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the exceptions of ONNX Runtime share no public base class
-            detail = " ".join(str(error).split())[:200]
-            raise UserError(f"{path} cannot be loaded by ONNX Runtime ({detail}); export the bundle again.") from error
+            raise graph_error(path, "loaded", "ONNX Runtime", error) from error
         if _PROVIDERS[device] not in session.get_providers():
             raise UserError(
                 f"{path} cannot run on {device}: ONNX Runtime could not start its CUDA provider; install the CUDA and "

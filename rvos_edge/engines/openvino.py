@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from rvos_edge.bundle import Arithmetic, GraphSpec, TensorSpec
-from rvos_edge.engines.base import HostFrames
+from rvos_edge.engines.base import HostFrames, graph_error
 from rvos_edge.engines.board import Board
 from rvos_edge.errors import UserError
 
@@ -88,8 +88,8 @@ class OpenVinoGraph:
                     self._request.set_tensor(tensor.name, buffer.value)
                     self._bound[tensor.name] = buffer
             self._request.infer()
-        except RuntimeError as error:
-            raise _failed(self._path, "run", error) from error
+        except (RuntimeError, MemoryError) as error:
+            raise graph_error(self._path, "run", "OpenVINO", error) from error
 
 
 class OpenVinoHostGraph:
@@ -108,8 +108,8 @@ class OpenVinoHostGraph:
         """
         try:
             results = self._compiled(dict(inputs))
-        except RuntimeError as error:
-            raise _failed(self._path, "run", error) from error
+        except (RuntimeError, MemoryError) as error:
+            raise graph_error(self._path, "run", "OpenVINO", error) from error
         return {name: np.array(results[name]) for name in self._outputs}
 
 
@@ -149,8 +149,8 @@ class OpenVinoBackend(HostFrames):
             options["INFERENCE_NUM_THREADS"] = self._threads
         try:
             compiled = shared_core().compile_model(str(path), "CPU", options)
-        except RuntimeError as error:
-            raise _failed(path, "loaded", error) from error
+        except (RuntimeError, MemoryError) as error:
+            raise graph_error(path, "loaded", "OpenVINO", error) from error
         ports = {name: port for port in (*compiled.inputs, *compiled.outputs) for name in port.names}
         for tensor in (*spec.inputs, *spec.outputs):
             if tensor.name not in ports:
@@ -168,11 +168,6 @@ class OpenVinoBackend(HostFrames):
                     f"{list(tensor.shape)}; export the bundle again."
                 )
         return compiled
-
-
-def _failed(path: Path, verb: str, error: Exception) -> UserError:
-    detail = " ".join(str(error).split())[:200]
-    return UserError(f"{path} cannot be {verb} by OpenVINO ({detail}); export the bundle again.")
 
 
 def bfloat16_pays() -> bool:

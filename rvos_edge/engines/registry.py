@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from rvos_edge.bundle import Bundle
 from rvos_edge.engines.base import Backend
-from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend, choose_device
 from rvos_edge.engines.tensorrt import api
 from rvos_edge.engines.tensorrt.gpu import find_gpu
 from rvos_edge.errors import UserError
@@ -77,14 +78,22 @@ def open_backend(
     if find_spec(_MODULES[name]) is None:
         raise UserError(f"backend '{name}' is not installed; run: {_INSTALL}")
     if name in ("openvino", "openvino-bf16"):
-        # Imported here, because it is optional and slow to import.
-        try:
-            from rvos_edge.engines.openvino import OpenVinoBackend
-        except ImportError as error:
-            raise UserError(f"OpenVINO is installed and cannot be loaded ({error}); run: rvos-edge doctor") from error
+        bfloat16 = name == "openvino-bf16"
+        return cast(Backend, _load("openvino").OpenVinoBackend(threads=threads, bfloat16=bfloat16, reason=reason))
+    return cast(Backend, _load("onnxruntime").OnnxRuntimeBackend(device=device, threads=threads, reason=reason))
 
-        return OpenVinoBackend(threads=threads, bfloat16=name == "openvino-bf16", reason=reason)
-    return OnnxRuntimeBackend(device=device, threads=threads, reason=reason)
+
+def _load(name: str) -> Any:
+    """Import the module of a runtime, which may be installed and broken.
+
+    Raises:
+        UserError: It cannot be imported.
+    """
+    try:
+        return import_module(f"rvos_edge.engines.{name}")
+    except Exception as error:  # broken installations raise many kinds
+        label = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}[name]
+        raise UserError(f"{label} is installed and cannot be loaded ({error}); run: rvos-edge doctor") from error
 
 
 def open_best(
@@ -113,8 +122,9 @@ def open_best(
     for name, reason in candidates:
         try:
             return load(start(name, build=False, reason=failures + reason))
-        except UserError as error:
-            failures += f"{name} cannot be used ({str(error).rstrip('.')}) and "
+        except (UserError, MemoryError) as error:
+            why = str(error).rstrip(".") if isinstance(error, UserError) else "memory ran out"
+            failures += f"{name} cannot be used ({why}) and "
     # The last backend: its error is the answer.
     return load(start(last, build=False, reason=failures + why_last))
 
@@ -127,8 +137,14 @@ def settled_backend(bundle: Bundle, device: str) -> str:
     Raises:
         UserError: The device cannot be used.
     """
-    name = _ranked(bundle, device)[0][0]
-    return name if name in _MODULES else "auto"
+    *candidates, (last, _) = _ranked(bundle, device)
+    for name, _ in candidates:
+        if name not in _MODULES:
+            return "auto"
+        with suppress(UserError):
+            open_backend(name, device=device)
+            return name
+    return last if last in _MODULES else "auto"
 
 
 def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:
@@ -138,26 +154,36 @@ def _ranked(bundle: Bundle, device: str) -> list[tuple[str, str]]:
         installed = [flavour for flavour in api.FLAVOURS if api.is_installed(flavour)]
         ranked = [(name, "it is the fastest on a GPU") for name in installed]
     try:
-        kind, why = choose_device(device)
-    except UserError:
-        if not ranked:
+        kind, why = _load("onnxruntime").choose_device(device)
+    except UserError as error:
+        if device == "cuda" or error.__cause__ is None:  # no broken installation
+            if ranked:
+                return ranked
             raise
-        return ranked
+        kind, why = "cpu", str(error)
     if kind == "cpu":
         if find_spec("openvino") is None:
             why += "; OpenVINO, which is often faster, is not installed"
         elif platform.machine().lower() not in ("x86_64", "amd64"):
             why += "; OpenVINO was not measured on this kind of CPU"
-        elif bundle.manifest.allows_bfloat16 and _bfloat16_pays():
-            ranked.append(("openvino-bf16", f"{why}; on this CPU OpenVINO in bfloat16 is the fastest"))
         else:
-            ranked.append(("openvino", f"{why}; on a CPU of this kind OpenVINO is the fastest"))
+            ranked += _openvinos(bundle, why)
     return [*ranked, ("onnxruntime", why)]
 
 
-def _bfloat16_pays() -> bool:
-    try:
-        from rvos_edge.engines.openvino import bfloat16_pays
-    except ImportError:  # told when it is opened
-        return False
-    return bfloat16_pays()
+def _openvinos(bundle: Bundle, why: str) -> list[tuple[str, str]]:
+    """OpenVINO, before it in bfloat16 where that pays; it is measured, which an environment variable can break."""
+    why, doubt, ranked = f"{why}; on a CPU of this kind OpenVINO is the fastest", "", list[tuple[str, str]]()
+    if bundle.manifest.allows_bfloat16:
+        try:
+            if _load("openvino").bfloat16_pays():
+                ranked.append(("openvino-bf16", f"{why} in bfloat16"))
+        except UserError:  # told when OpenVINO is opened
+            pass
+        except Exception as error:  # the kinds differ by version
+            doubt = f"; bfloat16 could not be tried ({_last_line(error)})"
+    return [*ranked, ("openvino", why + doubt)]
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -71,6 +71,9 @@ class Player(Source):
         source = choice.open()
         with self._lock:
             overtaken, self._next = self._next, (choice, source)
+            playing = self._mine
+        if playing is not None and playing.live:  # a camera that is away would keep the stream waiting
+            playing.close()
         if overtaken is not None:
             overtaken[1].close()
         # A stream that is paused or waits looks up.

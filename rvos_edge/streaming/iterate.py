@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class Stream:
 
 def stream(
     source: str | Path | int | Source | cv2.VideoCapture | Iterable[Picture],
-    queries: Query | Sequence[Query],
+    queries: Query | Iterable[Query] | None = None,
     *,
     bundle: str | Path | SegmenterProtocol | None = None,
     frames: int | None = None,
@@ -100,8 +101,10 @@ def stream(
 
     Args:
         source: A name that ``open_source`` takes (a video, a folder, a glob of images, a URL, "synthetic"), the number
-            of a camera, an opened ``Source`` or ``cv2.VideoCapture``, or any iterable of pictures (``Picture``).
-        queries: Expressions to segment, and taught queries; or a single one.
+            of a camera, an opened ``Source`` or ``cv2.VideoCapture``, or any iterable of pictures (``Picture``), such
+            as an array uint8 [N,H,W,3]; or a single picture.
+        queries: Expressions to segment, and taught queries, in any iterable; or a single one. None keeps those of an
+            opened segmenter.
         bundle: The bundle's directory or name, None for the one that comes with the package; or an opened segmenter,
             whose queries are set and whose last video is forgotten.
         frames: Number of frames to stop after, None for all.
@@ -111,8 +114,8 @@ def stream(
         An iterator over each frame (``image``, ``index``, ``timestamp``, ``name``) and its result.
 
     Raises:
-        UserError: As ``rvos_edge.open`` and ``open_source``; options come with an opened segmenter, or `frames` is
-            less than 1.
+        UserError: As ``rvos_edge.open`` and ``open_source``; options come with an opened segmenter, there are no
+            queries, or `frames` is less than 1.
 
     Example:
         >>> for frame, result in rvos_edge.stream("clip.mp4", "the dog on the left"):  # doctest: +SKIP
@@ -126,12 +129,14 @@ def stream(
 
 def _pairs(
     source: Any,
-    queries: Query | Sequence[Query],
+    queries: Query | Iterable[Query] | None,
     bundle: str | Path | SegmenterProtocol | None,
     frames: int | None,
     options: dict[str, Any],
 ) -> Generator[tuple[Frame, Result], None, None]:
     check_frames(frames)
+    if queries is None and not getattr(bundle, "queries", ()):
+        raise UserError('there are no queries; say what to segment, as in rvos_edge.stream(0, "a person").')
     with ExitStack() as stack:
         if not (bundle is None or isinstance(bundle, str | Path)):
             if options:
@@ -139,7 +144,8 @@ def _pairs(
             segmenter = bundle
         else:
             segmenter = open_segmenter(bundle, **options)
-        segmenter.set_queries(queries)
+        if queries is not None:
+            segmenter.set_queries(queries)
         segmenter.reset()
         opened = _as_source(source, stack)
         for frame in itertools.islice(opened, frames):
@@ -150,11 +156,18 @@ def _as_source(source: Any, stack: ExitStack) -> Source:
     """Open a source by its name, or wrap pictures; a source that the caller opened is closed by the caller."""
     if isinstance(source, Source):
         return source
-    if isinstance(source, str | Path | int):
+    if isinstance(source, str | Path | Integral):
         return stack.enter_context(open_source(str(source)))
     if isinstance(source, cv2.VideoCapture):
         return ArraySource(_read_all(source), fps=stated_fps(source))
-    return ArraySource(source)
+    return ArraySource([source] if _is_picture(source) else source)
+
+
+def _is_picture(source: Any) -> bool:
+    """True for one picture in place of many."""
+    if isinstance(source, np.ndarray):
+        return source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (1, 3, 4))
+    return hasattr(source, "getbands")  # PIL
 
 
 def _read_all(capture: cv2.VideoCapture) -> Iterator[Picture]:

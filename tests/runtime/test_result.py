@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,3 +153,18 @@ def test_supervision_that_is_not_installed(result: Result, monkeypatch: pytest.M
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UserError, match=r'pip install "rvos-edge\[supervision\]"'):
         result.to_supervision()
+
+
+def test_results_are_equal_if_they_find_the_same(result: Result) -> None:
+    same, other = replace(result, timings={"backbone": 3.0}), replace(result, masks=~result.masks)
+    assert result == same
+    assert result in [other, same]
+    assert result != other
+    assert result != None  # noqa: E711 (as people write it)
+    assert result != "a dog"
+
+
+def test_results_pass_to_other_processes(result: Result) -> None:
+    assert result.boxes.shape == (3, 4)  # cached in it from now on
+    assert pickle.loads(pickle.dumps(result)) == result
+    assert copy.deepcopy(result) == result

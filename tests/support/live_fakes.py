@@ -23,6 +23,8 @@ def wait_until(condition: Callable[[], object], *, seconds: float = 10.0) -> Non
 class FakeCapture:
     """A camera of `frames` pictures with the values 1, 2, ...; after the first, each waits for `go`."""
 
+    fps: float | None = None
+
     def __init__(self, frames: int, *, size: tuple[int, int] = (4, 4), free: bool = False) -> None:
         self.frames, self.given, self.size = frames, 0, size
         self.go = threading.Semaphore(10**9 if free else 1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -17,14 +17,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.errors import UserError
 from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.sources.raw_format import RawFormat
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-# OpenCV reads this once, when it first uses FFmpeg, so it is too late inside a function.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 _LOGGING: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # moved in OpenCV 4.13
 
@@ -68,6 +66,8 @@ class Sound(NamedTuple):
 State = Literal["waiting", "playing", "lost", "frozen"]
 """State of a source: before its first picture, while pictures come, after they ceased, while they are all the same."""
 
+EventKind = Literal["lost", "back", "frozen", "moving", "size", "ended"]
+
 
 @dataclass(frozen=True)
 class SourceEvent:
@@ -82,7 +82,7 @@ class SourceEvent:
         time: Seconds since the epoch.
     """
 
-    kind: Literal["lost", "back", "frozen", "moving", "size", "ended"]
+    kind: EventKind
     message: str
     cause: str = ""
     time: float = field(default_factory=time.time)
@@ -133,25 +133,58 @@ class Source(ABC):
         self.close()
 
 
+class UnavailableError(UserError):
+    """A camera or stream that cannot be opened or read.
+
+    Attributes:
+        cause: Cause in two words, as in `SourceEvent`.
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[type[UnavailableError], tuple[str, str]]:
+        return type(self), (self.cause, str(self))
+
+
 @dataclass(frozen=True)
 class SourceOptions:
     """Requests to a source besides its name, as ``open_source`` takes them; each kind takes those that concern it."""
 
     size: tuple[int, int] | None = None
     raw: RawFormat | None = None
+    wait: bool = False
     give_up: float | None = None
+    open_timeout: float | None = None
+    read_timeout: float | None = None
+    transport: str = "tcp"
     tell: Tell = tell_stderr
+
+
+class _Quiet:
+    """OpenCV's log level, which belongs to the process: the last thread to leave sets it back."""
+
+    lock = threading.Lock()
+    threads = 0
+    level = 0
 
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV and its FFmpeg from writing to stderr: its callers raise a UserError instead."""
-    level = _LOGGING.getLogLevel()
-    _LOGGING.setLogLevel(0)
+    """Keep OpenCV from writing to stderr, in every thread: its callers raise a UserError instead."""
+    with _Quiet.lock:
+        if not _Quiet.threads:
+            _Quiet.level = _LOGGING.getLogLevel()
+            _LOGGING.setLogLevel(0)
+        _Quiet.threads += 1
     try:
         yield
     finally:
-        _LOGGING.setLogLevel(level)
+        with _Quiet.lock:
+            _Quiet.threads -= 1
+            if not _Quiet.threads:
+                _LOGGING.setLogLevel(_Quiet.level)
 
 
 def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:

@@ -1,10 +1,12 @@
-"""Cameras on USB and CSI, and network streams."""
+"""Cameras on USB and CSI."""
 
 from __future__ import annotations
 
 import glob
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
@@ -14,63 +16,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.program import Program
-from rvos_edge.streaming.sources.base import Source, SourceOptions, natural_order, quiet_opencv, stated_fps
+from rvos_edge.streaming.sources.base import (
+    Source,
+    SourceOptions,
+    UnavailableError,
+    natural_order,
+    quiet_opencv,
+    stated_fps,
+)
 from rvos_edge.streaming.sources.live import Capture, LiveCapture
 from rvos_edge.streaming.sources.raw import ByteStream, read_picture
 from rvos_edge.streaming.sources.raw_format import RawFormat
-from rvos_edge.streaming.sources.video import VideoFile
 
-_URL = re.compile(r"^(rtsps?|rtmps?|https?|udp|tcp|srt)://", re.IGNORECASE)
-_OPEN_TIMEOUT_MS = 10_000
-_READ_TIMEOUT_MS = 5_000
 _BY_ID = Path("/dev/v4l/by-id")
 _CSI_SIZE = (720, 1280)
 _CSI_FPS = 30
+_CSI_REMEDY = "check the cable, that nvargus-daemon runs and that no other program uses it"
 
 
 def open_camera(spec: str, options: SourceOptions) -> Source | None:
-    """Open a V4L2 or other system camera by number or device file; None for other names."""
+    """Open a V4L2 or other system camera by number, by device file or by a link to one; None for other names.
+
+    Links, such as those in /dev/v4l/by-id, are followed anew whenever the camera is opened again: plugged in again it
+    may get another number. A number stands for its link in by-id, where it has one.
+    """
     device = re.fullmatch(r"(?:/dev/video)?([0-9]{1,4})", spec)
-    if not device:
+    if not (device or _is_camera(Path(spec))):
         return None
-    number = int(device[1])
-    capture = _open_device(number, options)
-    if capture is None:
-        found = ", ".join(sorted(glob.glob("/dev/video*"), key=natural_order)) or "none"
-        raise UserError(f"camera {number} cannot be opened; check that it is plugged in and free (devices: {found})")
-    # Plugged in again, a camera may get another number; its link in by-id stays.
-    link = _stable_link(number)
-    return LiveCapture(
-        cast(Capture, capture),
-        name=f"camera {number}",
-        fps=stated_fps(capture),
-        reopen=lambda: cast("Capture | None", _open_device(_number_now(link, number), options)),
-        give_up=options.give_up,
-        tell=options.tell,
-    )
+    number = int(device[1]) if device else -1
+    name = f"camera {number if device else spec}"
+    link = None if device else Path(spec)
 
+    def connect() -> Capture:
+        nonlocal link
+        link = link or _stable_link(number)
+        path = link or Path(f"/dev/video{number}")
+        _check_device(path, name)
+        return _open_device(_number_now(path, number), name, options)
 
-def open_url(spec: str, options: SourceOptions) -> Source | None:
-    """Open a stream on the network; None for other names. A file behind HTTP is a file: no frame of it is dropped."""
-    if not _URL.match(spec):
-        return None
-    name = hide_secrets(spec)
-    capture = _connect(spec)
-    if capture is None:
-        raise UserError(f"{name} cannot be opened; check the address, the password and that the stream is running")
-    if spec.lower().startswith("http") and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
-        capture.release()
-        return VideoFile(spec, name=name, tell=options.tell)
-    return LiveCapture(
-        cast(Capture, capture),
-        name=name,
-        fps=stated_fps(capture),
-        reopen=lambda: cast("Capture | None", _connect(spec)),
-        give_up=options.give_up,
-        tell=options.tell,
-    )
+    return LiveCapture(connect, name=name, wait=options.wait, give_up=options.give_up, tell=options.tell)
 
 
 def open_csi(spec: str, options: SourceOptions) -> Source | None:
@@ -98,26 +83,14 @@ def open_csi(spec: str, options: SourceOptions) -> Source | None:
     if layout.width % 4:  # GStreamer's rows are multiples of four bytes
         raise UserError(f"a CSI camera cannot give pictures {layout.width} wide; choose a multiple of 4")
     pipeline = csi_pipeline(int(sensor), layout, flip=numbers.get("flip", 0))
-    capture = _open_pipeline(pipeline, layout)
-    if capture is None:
-        raise UserError(
-            f"{spec} cannot be opened: this OpenCV has no GStreamer and there is no gst-launch-1.0; on a Jetson "
-            "install gstreamer1.0-tools, elsewhere use a USB camera or a URL"
-        )
-    try:
-        return LiveCapture(
-            capture,
-            name=f"CSI camera {sensor}",
-            fps=layout.fps,
-            reopen=lambda: _open_pipeline(pipeline, layout),
-            give_up=options.give_up,
-            tell=options.tell,
-        )
-    except UserError as error:
-        why = f" ({capture.said()})" if isinstance(capture, PipeCapture) and capture.said() else ""
-        raise UserError(
-            f"{spec} gives no frame{why}; check the cable, that nvargus-daemon runs and that no other program uses it"
-        ) from error
+    name = f"CSI camera {sensor}"
+    return LiveCapture(
+        lambda: _open_pipeline(spec, pipeline, layout),
+        name=name,
+        wait=options.wait,
+        give_up=options.give_up,
+        tell=options.tell,
+    )
 
 
 def csi_pipeline(sensor: int, layout: RawFormat, *, flip: int = 0) -> str:
@@ -134,32 +107,71 @@ def csi_pipeline(sensor: int, layout: RawFormat, *, flip: int = 0) -> str:
 
 
 class PipeCapture:
-    """Raw frames that a program writes to its stdout."""
+    """Raw frames that a program writes to its stdout; `name` is for its errors."""
 
-    def __init__(self, command: list[str], layout: RawFormat) -> None:
+    def __init__(self, command: list[str], layout: RawFormat, *, name: str = "the camera") -> None:
         self._layout = layout
+        self._name = name
+        self.fps: float | None = layout.fps
         self._program = Program(command, writes=True)
 
     def read(self) -> tuple[bool, NDArray[np.generic] | None]:
         image = read_picture(cast(ByteStream, self._program.stdout), self._layout)
-        return image is not None, image
+        if image is None:
+            why = f" ({said})" if (said := self._program.said()) else ""
+            raise UnavailableError("no picture", f"{self._name} gives no frame{why}; {_CSI_REMEDY}")
+        return True, image
 
     def release(self) -> None:
         self._program.end()
 
-    def said(self) -> str:
-        """The last line on the program's stderr."""
-        return self._program.said()
+
+class DeviceCapture:
+    """A device that OpenCV reads."""
+
+    def __init__(self, capture: cv2.VideoCapture, *, fps: float | None = None) -> None:
+        self._capture = capture
+        self.fps = fps or stated_fps(capture)
+
+    def read(self) -> tuple[bool, NDArray[np.generic] | None]:
+        with quiet_opencv():
+            return self._capture.read()
+
+    def release(self) -> None:
+        self._capture.release()
 
 
-def _open_device(number: int, options: SourceOptions) -> cv2.VideoCapture | None:
+def _is_camera(path: Path) -> bool:
+    """True for a link to a camera, and for something in /dev that is not there."""
+    if path.exists():
+        return re.fullmatch(r"video[0-9]+", path.resolve().name) is not None and path.is_char_device()
+    return path.parts[:2] == ("/", "dev") and path.parts[2:3] != ("shm",)
+
+
+def _check_device(path: Path, name: str) -> None:
+    if not sys.platform.startswith("linux"):
+        return
+    if not path.exists():
+        found = ", ".join(sorted(glob.glob("/dev/video*"), key=natural_order)) or "none"
+        raise UnavailableError(
+            "not plugged in", f"{name} cannot be opened: it is not plugged in; check the cable (devices: {found})"
+        )
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise UnavailableError(
+            "no permission", f"{name} may not be opened by this user; add it to the group of {path.resolve()}"
+        )
+
+
+def _open_device(number: int, name: str, options: SourceOptions) -> Capture:
     with quiet_opencv():
         capture = cv2.VideoCapture(number)
         if options.size:
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, options.size[0])
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, options.size[1])
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    return capture if capture.isOpened() else None
+    if not capture.isOpened():
+        raise UnavailableError("in use", f"{name} cannot be opened; check that it is a camera and free")
+    return DeviceCapture(capture)
 
 
 def _stable_link(number: int) -> Path | None:
@@ -168,24 +180,21 @@ def _stable_link(number: int) -> Path | None:
     return next((link for link in links if link.resolve().name == f"video{number}"), None)
 
 
-def _number_now(link: Path | None, number: int) -> int:
-    target = re.fullmatch(r"video([0-9]+)", link.resolve().name) if link is not None and link.exists() else None
+def _number_now(path: Path, number: int) -> int:
+    target = re.fullmatch(r"video([0-9]+)", path.resolve().name)
     return int(target[1]) if target else number
 
 
-def _connect(url: str) -> cv2.VideoCapture | None:
-    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS]
-    with quiet_opencv():
-        capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, timeouts)
-    return capture if capture.isOpened() else None
-
-
-def _open_pipeline(pipeline: str, layout: RawFormat) -> Capture | None:
+def _open_pipeline(spec: str, pipeline: str, layout: RawFormat) -> Capture:
     if cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         with quiet_opencv():
             opened = cv2.VideoCapture(f"{pipeline} ! appsink drop=true max-buffers=1 sync=false", cv2.CAP_GSTREAMER)
-        return cast(Capture, opened)
+        return DeviceCapture(opened, fps=layout.fps)
     program = shutil.which("gst-launch-1.0")
     if program is None:
-        return None
-    return PipeCapture([program, "-q", *pipeline.split(), "!", "fdsink", "fd=1", "sync=false"], layout)
+        raise UserError(
+            f"{spec} cannot be opened: this OpenCV has no GStreamer and there is no gst-launch-1.0; on a Jetson "
+            "install gstreamer1.0-tools, elsewhere use a USB camera or a URL"
+        )
+    command = [program, "-q", *pipeline.split(), "!", "fdsink", "fd=1", "sync=false"]
+    return PipeCapture(command, layout, name=spec)

@@ -13,8 +13,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.errors import UserError
-from rvos_edge.streaming.sources.base import Frame, Source, Tell, bgr, quiet_opencv, tell_stderr
+from rvos_edge.streaming.sources.base import (
+    EventKind,
+    Frame,
+    Source,
+    SourceEvent,
+    State,
+    Tell,
+    UnavailableError,
+    bgr,
+    tell_stderr,
+)
+from rvos_edge.streaming.sources.watch import Watch
 
 _FAILED_READS = 3
 _FAILING_SECONDS = 1.0
@@ -22,17 +32,25 @@ _FAILING_SECONDS = 1.0
 
 
 class Capture(Protocol):
-    """A device that a thread reads: `cv2.VideoCapture`, or a pipe."""
+    """A device or stream that a thread reads."""
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second as the device states them."""
 
     def read(self) -> tuple[bool, NDArray[np.generic] | None]:
-        """Wait for the next picture; (False, None) if there is none."""
+        """Wait for the next picture; (False, None) if there is none.
+
+        Raises:
+            UnavailableError: None will come.
+        """
 
     def release(self) -> None:
         """Give the device back."""
 
 
-Reopen = Callable[[], "Capture | None"]
-"""Opens a capture again; None while that fails."""
+Connect = Callable[[], Capture]
+"""Opens a capture; raises `UnavailableError` while that fails."""
 
 
 class LiveSource(Source):
@@ -106,91 +124,155 @@ class LiveSource(Source):
 class LiveCapture(LiveSource):
     """A camera or a network stream; when it is lost, it is opened again and again until it is back.
 
+    A loss, each cause of it, a return, a picture that no longer changes and pictures of another size are told once, and
+    passed to `on_event`.
+
     Args:
-        capture: Opened; released here.
-        reopen: Opens it again; None: the stream ends when reading fails.
-        give_up: Seconds after which a lost device is given up and the stream ends; None for never.
-        backoff: Seconds before the first attempt, which double with every other up to the second number.
+        connect: Opens it.
+        wait: True for one that need not be there yet: the source begins without it.
+        give_up: Seconds after which one that is away is given up and the stream ends; None for never, 0 for a stream
+            that ends when it is lost.
+        backoff: Seconds before the first attempt, which double with every other up to the second number; they go on
+            from there for a device that is lost again sooner than they last.
 
     Raises:
-        UserError: No first frame arrives.
+        UserError: No first picture comes; with `wait` while iterating, when it is given up.
     """
 
     def __init__(
         self,
-        capture: Capture,
+        connect: Connect,
         *,
         name: str,
-        fps: float | None = None,
-        reopen: Reopen | None = None,
+        wait: bool = False,
         give_up: float | None = None,
-        backoff: tuple[float, float] = (0.5, 8.0),
+        backoff: tuple[float, float] = (0.5, 30.0),
         tell: Tell = tell_stderr,
     ) -> None:
-        with quiet_opencv():
-            ok, image = capture.read()
-        if not ok or image is None:
-            capture.release()
-            raise UserError(f"{name} opens but gives no frame; check that no other program uses it")
-        super().__init__(name=name, fps=fps)
-        self._capture = capture
-        self._reopen = reopen
+        super().__init__(name=name)
+        self._connect = connect
         self._give_up = give_up
         self._backoff = backoff
         self._tell = tell
+        self._pause, self._back_at = 0.0, 0.0
+        self._watch = Watch()
+        self._capture: Capture | None = None
         self._started = time.perf_counter()
-        self._first = self._frame(image)
+        self._first = None if wait else self._frame(self._open())
+        self.state = "waiting" if wait else "playing"
         self._start()
+
+    def _open(self) -> NDArray[np.generic]:
+        """Open the device and read its first picture."""
+        capture = self._connect()
+        try:
+            image = self._read(capture)
+        except BaseException:
+            capture.release()
+            raise
+        self._capture, self.fps, self._back_at = capture, capture.fps, time.monotonic()
+        self._watch.frozen = False
+        return image
 
     def _frame(self, image: NDArray[np.generic]) -> Frame:
         captured = time.perf_counter()
-        return Frame(bgr(image), 0, captured - self._started, "", captured)
+        picture = bgr(image)
+        for kind, what in self._watch.look(picture):
+            self._report(kind, f"{self.name} {what}")
+        return Frame(picture, 0, captured - self._started, "", captured)
+
+    def _report(self, kind: EventKind, message: str, *, cause: str = "", state: State = "playing") -> None:
+        self.state = "frozen" if kind == "frozen" else state
+        self.trouble = "" if self.state == "playing" else message
+        self._tell(message)
+        if self.on_event is not None:
+            self.on_event(SourceEvent(kind, message, cause))
 
     def _grab(self) -> Generator[Frame, None, None]:
         # Only this thread reads and releases the capture: OpenCV crashes on a release during a read.
+        frame, lost = self._first, ""
         try:
-            yield self._first
             while not self._closing.is_set():
-                image = self._read()
-                if image is None and not self._closing.is_set():
-                    image = self._recover()
-                if image is None:
-                    return
-                yield self._frame(image)
+                if frame is None:
+                    image = self._await(lost)
+                    if image is None:
+                        return
+                    frame = self._frame(image)
+                yield frame
+                frame = None
+                assert self._capture is not None
+                try:
+                    frame = self._frame(self._read(self._capture))
+                except UnavailableError as error:
+                    self._release()
+                    if self._give_up == 0:
+                        return
+                    lost = error.cause
         finally:
-            self._capture.release()
+            self._release()
 
-    def _read(self) -> NDArray[np.generic] | None:
+    def _release(self) -> None:
+        capture, self._capture = self._capture, None
+        if capture is not None:
+            capture.release()
+
+    def _read(self, capture: Capture) -> NDArray[np.generic]:
         last = time.monotonic() + _FAILING_SECONDS
         for _ in range(_FAILED_READS):
-            ok, image = self._capture.read()
+            ok, image = capture.read()
             if ok and image is not None:
                 return image
             if self._closing.is_set() or time.monotonic() > last:
                 break
-        return None
+        raise UnavailableError(
+            "no picture", f"{self.name} opens but gives no frame; check that no other program uses it"
+        )
 
-    def _recover(self) -> NDArray[np.generic] | None:
-        """The first picture after the device is back, None if it is given up."""
-        self._capture.release()
-        if self._reopen is None or self._give_up == 0:
+    def _await(self, lost: str) -> NDArray[np.generic] | None:
+        """The first picture of the device, None if it is given up.
+
+        Args:
+            lost: Cause of its loss; empty for one that was not there yet.
+        """
+        if self._closing.is_set():
             return None
-        lost, (delay, longest) = time.monotonic(), self._backoff
-        self._tell(f"{self.name} is lost; trying to open it again")
-        while not self._closing.wait(delay):
-            capture = self._reopen()
-            if capture is not None:
-                ok, image = capture.read()
-                if ok and image is not None:
-                    self._capture = capture
-                    self.reconnects += 1
-                    self._tell(f"{self.name} is back after {time.monotonic() - lost:.1f} s")
-                    return image
-                capture.release()
-            if self._give_up is not None and time.monotonic() - lost > self._give_up:
-                self._tell(f"{self.name} did not come back within {self._give_up:g} s; the stream ends here")
+        since, (shortest, longest) = time.monotonic(), self._backoff
+        if since - self._back_at > self._pause:
+            self._pause = 0.0
+        causes: list[str] = []
+        if lost:
+            causes.append(lost)
+            self._pause = min(max(shortest, 2 * self._pause), longest)
+            self._report("lost", f"{self.name} is lost ({lost}); trying to open it again", cause=lost, state="lost")
+        while not self._closing.wait(self._pause):
+            try:
+                image = self._open()
+            except UnavailableError as error:
+                failure = error
+            else:
+                self.reconnects += bool(lost)
+                if causes:
+                    there = "back" if lost else "there"
+                    self._report("back", f"{self.name} is {there} after {time.monotonic() - since:.1f} s")
+                self.state = "playing"
+                return image
+            if failure.cause not in causes:
+                causes.append(failure.cause)
+                what = "is still away" if lost else "is not there"
+                self._report(
+                    "lost",
+                    f"{self.name} {what} ({failure.cause}); trying again",
+                    cause=failure.cause,
+                    state="lost" if lost else "waiting",
+                )
+            if self._give_up is not None and time.monotonic() - since > self._give_up:
+                back = " back" if lost else ""
+                message = f"{self.name} did not come{back} within {self._give_up:g} s; the stream ends here"
+                self._report("ended", message, cause=failure.cause, state="lost")
+                if not lost:
+                    raise failure
                 return None
-            delay = min(2 * delay, longest)
+            self._pause = min(max(shortest, 2 * self._pause), longest)
         return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,6 @@ class VideoFile(Source):
     ) -> None:
         name = name or str(address)
         self._tell = tell
-        self._upright = upright
         self._damaged = 0
         self._read_until = 0.0
         self._container = open_container(address, name=name, formats=formats)
@@ -70,7 +69,7 @@ class VideoFile(Source):
                 raise UserError(f"{name} has frames of {width} x {height} pixels; give at most {limit:,} pixels.")
             if limit is not None:  # frames may grow on the way: the decoder refuses those
                 self._stream.codec_context.options = {"max_pixels": str(limit + _PADDING)}
-            self._pictures = self._decode()
+            self._pictures = decoded_pictures(self._frames(), self._stream, upright=upright)
             self._next = next(self._pictures, None)
             if self._next is None:
                 codec = self._stream.codec_context.name
@@ -119,13 +118,6 @@ class VideoFile(Source):
         step = 1 / (self.fps or ASSUMED_FPS)
         return self._read_until < float(self._stream.duration * self._stream.time_base) - 2 * step
 
-    def _decode(self) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
-        """Pictures and their times in the file, seconds."""
-        picture = _Picture(self._stream, upright=self._upright)
-        clock = self._stream.time_base
-        for frame in _deinterlaced(self._frames(), clock):
-            yield picture.of(frame), None if frame.pts is None else float(frame.pts * (frame.time_base or clock))
-
     def _frames(self) -> Iterator[av.VideoFrame]:
         stream = self._stream
         for packet in self._packets():
@@ -170,6 +162,16 @@ def open_container(address: str | Path, *, name: str = "", formats: str | None =
         return av.open(f"file:{address}" if local else str(address), options=options, timeout=None if local else 10.0)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{name or address} holds no video that can be read; {_REMEDY}") from error
+
+
+def decoded_pictures(
+    frames: Iterator[av.VideoFrame], stream: Any, *, upright: bool = True
+) -> Generator[tuple[NDArray[np.uint8], float | None], None, None]:
+    """Pictures of a stream's decoded frames, uint8 [H,W,3] BGR, and their times in it, seconds."""
+    picture = _Picture(stream, upright=upright)
+    clock = stream.time_base
+    for frame in _deinterlaced(frames, clock):
+        yield picture.of(frame), None if frame.pts is None else float(frame.pts * (frame.time_base or clock))
 
 
 def _video_stream(container: Any, name: str) -> Any:

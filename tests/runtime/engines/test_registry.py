@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from support.tiny_bundle import write_tiny_bundle
 import rvos_edge
 from rvos_edge.bundle import Bundle
 from rvos_edge.engines import registry
-from rvos_edge.engines.base import Backend
-from rvos_edge.engines.registry import available_backends, open_best
+from rvos_edge.engines.base import Backend, graph_error
+from rvos_edge.engines.registry import available_backends, open_best, settled_backend
 from rvos_edge.errors import UserError
 
 
@@ -86,3 +87,58 @@ def test_a_backend_that_was_asked_for_is_taken_or_refused(bundle: Bundle) -> Non
     assert rvos_edge.open(bundle.path, backend="onnxruntime").backend_name == "ONNX Runtime (cpu)"
     with pytest.raises(UserError, match="backend 'tpu' is unknown; use onnxruntime or openvino"):
         rvos_edge.open(bundle.path, backend="tpu")
+
+
+@pytest.mark.usefixtures("intel")
+def test_a_probe_that_fails_is_told_and_float32_is_taken(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with ONEDNN_MAX_CPU_ISA=AVX2 on a CPU that has bfloat16."""
+
+    def fail() -> bool:
+        raise RuntimeError("Exception from src/inference/src/cpp/core.cpp:117:\nobject is not initialized\n\n")
+
+    monkeypatch.setattr("rvos_edge.engines.openvino.bfloat16_pays", fail)
+    graphs = dict(bundle.manifest.graphs)
+    graphs["aspp"] = graphs["aspp"].model_copy(update={"precision": "bfloat16"})
+    narrow = Bundle(bundle.path, bundle.manifest.model_copy(update={"graphs": graphs}))
+    backend = open_best(narrow, _itself, device="cpu")
+    assert backend.name.startswith("OpenVINO")
+    assert backend.reason.endswith("; bfloat16 could not be tried (object is not initialized)")
+
+
+@pytest.mark.usefixtures("intel")
+def test_a_backend_for_which_memory_is_short_gives_way(bundle: Bundle) -> None:
+    def load(backend: Backend) -> Backend:
+        if backend.name.startswith("OpenVINO"):
+            raise MemoryError
+        return backend
+
+    backend = open_best(bundle, load, device="cpu")
+    assert backend.reason.startswith("openvino cannot be used (memory ran out) and cpu was asked for")
+
+
+@pytest.mark.usefixtures("intel")
+def test_a_broken_onnx_runtime_gives_way_to_openvino(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rvos_edge.engines.onnxruntime", None)
+    backend = open_best(bundle, _itself)
+    assert backend.name.startswith("OpenVINO")
+    assert backend.reason.startswith("ONNX Runtime is installed and cannot be loaded (")
+    with pytest.raises(UserError, match="ONNX Runtime is installed and cannot be loaded"):
+        open_best(bundle, _itself, device="cuda")
+
+
+@pytest.mark.usefixtures("intel")
+def test_workers_settle_on_a_backend_that_can_be_loaded(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settled_backend(bundle, "cpu") == "openvino"
+    monkeypatch.setitem(sys.modules, "rvos_edge.engines.openvino", None)
+    assert settled_backend(bundle, "cpu") == "onnxruntime"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("failed:std::bad_alloc"), RuntimeError("Failed to allocate memory for the buffer")],
+)
+def test_short_memory_is_no_fault_of_the_bundle(error: Exception) -> None:
+    message = str(graph_error(Path("b/backbone.onnx"), "run", "OpenVINO", error))
+    assert message.startswith("b/backbone.onnx cannot be run by OpenVINO: memory ran out")
+    assert "export" not in message
+    assert "export the bundle again" in str(graph_error(Path("x"), "run", "OpenVINO", RuntimeError("no operator")))

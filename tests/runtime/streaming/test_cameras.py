@@ -10,10 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from support.live_fakes import FakeCapture
+from support.live_fakes import FakeCapture, wait_until
 
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sources import cameras, open_source
+from rvos_edge.streaming.sources.base import UnavailableError
 
 GST_LAUNCH = f"""#!{sys.executable}
 import pathlib, sys, time
@@ -63,7 +64,7 @@ def test_csi_camera_comes_back(gst_launch: Path, monkeypatch: pytest.MonkeyPatch
         for _ in source:
             if source.reconnects == 1:
                 break
-    assert told[0] == "CSI camera 0 is lost; trying to open it again"
+    assert told[0] == "CSI camera 0 is lost (no picture); trying to open it again"
 
 
 def test_csi_camera_by_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +72,7 @@ def test_csi_camera_by_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def capture(pipeline: str, backend: int) -> FakeCapture:
         opened.append((pipeline, backend))
-        return FakeCapture(1)
+        return FakeCapture(1)  # never asked for its rate: the pipeline says it
 
     monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda backend: True)
     monkeypatch.setattr(cv2, "VideoCapture", capture)
@@ -116,7 +117,6 @@ class FakeDevices:
         (folder / "by-id").mkdir()
         monkeypatch.setattr(cameras, "_BY_ID", folder / "by-id")
         monkeypatch.setattr(cameras, "_open_device", self._open)
-        monkeypatch.setattr(cameras, "stated_fps", lambda capture: 30.0)
 
     def plug(self, number: int, camera: FakeCapture) -> None:
         link = self.folder / "by-id" / "usb-Maker_Model_123-video-index0"
@@ -125,9 +125,11 @@ class FakeDevices:
         link.symlink_to(self.folder / f"video{number}")
         self.cameras = {number: camera}
 
-    def _open(self, number: int, options: object) -> FakeCapture | None:
+    def _open(self, number: int, name: str, options: object) -> FakeCapture:
         self.asked.append(number)
-        return self.cameras.get(number)
+        if number not in self.cameras:
+            raise UnavailableError("in use", f"{name} cannot be opened")
+        return self.cameras[number]
 
 
 def test_usb_camera_is_found_under_its_new_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,12 +149,42 @@ def test_usb_camera_is_found_under_its_new_number(tmp_path: Path, monkeypatch: p
                 break
     assert devices.asked[0] == 0
     assert devices.asked[-1] == 2
-    assert told[0] == "camera 0 is lost; trying to open it again"
+    assert told[0] == "camera 0 is lost (no picture); trying to open it again"
 
 
 def test_camera_without_a_link_keeps_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cameras, "_BY_ID", tmp_path / "nothing")
-    assert cameras._number_now(cameras._stable_link(3), 3) == 3
+    assert cameras._stable_link(3) is None
+    assert cameras._number_now(Path("/dev/video3"), 3) == 3
+
+
+def test_link_to_a_camera_is_a_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = FakeDevices(tmp_path, monkeypatch)
+    devices.plug(4, FakeCapture(3, free=True))
+    monkeypatch.setattr(Path, "is_char_device", lambda path: True)
+    link = next((tmp_path / "by-id").iterdir())
+    with open_source(str(link), give_up=0) as source:
+        assert (source.name, source.live) == (f"camera {link}", True)
+        assert len(list(source)) >= 1
+    assert devices.asked == [4]
+
+
+def test_a_link_that_leads_nowhere_is_waited_for() -> None:
+    with open_source("/dev/v4l/by-id/usb-none", wait=True, tell=lambda _: None) as source:
+        wait_until(lambda: source.trouble)
+        assert source.trouble == "camera /dev/v4l/by-id/usb-none is not there (not plugged in); trying again"
+    with pytest.raises(UnavailableError, match=r"by-id/usb-none cannot be opened: it is not plugged in"):
+        open_source("/dev/v4l/by-id/usb-none")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="devices are files on Linux")
+def test_a_camera_that_one_may_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cameras.os, "access", lambda path, mode: False)
+    with pytest.raises(
+        UnavailableError, match="camera 1 may not be opened by this user; add it to the group"
+    ) as caught:
+        cameras._check_device(tmp_path, "camera 1")
+    assert caught.value.cause == "no permission"
 
 
 def test_pipe_that_hangs_is_ended(tmp_path: Path) -> None:

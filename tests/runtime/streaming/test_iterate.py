@@ -156,3 +156,38 @@ def test_with_closes_at_its_end(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> 
         next(pairs)
         assert closed == []
     assert closed == ["synthetic:7"]
+
+
+def test_queries_in_arrays_and_generators(tiny: Path) -> None:
+    segmenter = rvos_edge.open(tiny, threads=1)
+    for queries in (np.array(QUERIES), np.array(QUERIES, object), (query for query in QUERIES), map(str, QUERIES)):
+        segmenter.set_queries(queries)
+        assert segmenter.queries == tuple(QUERIES)
+    segmenter.set_queries(np.array("a dog"))
+    assert segmenter.queries == ("a dog",)
+    pairs = rvos_edge.stream(images(1), (query for query in QUERIES), bundle=tiny, threads=1)
+    assert [result.queries for _, result in pairs] == [tuple(QUERIES)]
+
+
+def test_an_opened_segmenter_keeps_its_queries_if_none_are_given(tiny: Path) -> None:
+    segmenter = rvos_edge.open(tiny, threads=1)
+    with pytest.raises(UserError, match=r"there are no queries; say what to segment, as in rvos_edge.stream\(0, "):
+        next(rvos_edge.stream(images(1), bundle=segmenter))
+    segmenter.set_queries(QUERIES)
+    assert [result.queries for _, result in rvos_edge.stream(images(1), bundle=segmenter)] == [tuple(QUERIES)]
+
+
+@pytest.mark.parametrize("number", [np.int64(99), np.uint8(99), "99"])
+def test_a_number_of_numpy_is_a_camera_too(tiny: Path, number: object) -> None:
+    with pytest.raises(UserError, match="camera 99 cannot be opened"):
+        next(rvos_edge.stream(number, "a dog", bundle=tiny))  # type: ignore[arg-type]
+
+
+def test_an_array_is_a_picture_or_many(tiny: Path) -> None:
+    segmenter = rvos_edge.open(tiny, threads=1)
+    shapes = {"one": images(1)[0], "many": np.stack(images(2)), "grey": images(1)[0][..., 0]}
+    counts = {
+        name: [result.masks.shape for _, result in rvos_edge.stream(source, "a dog", bundle=segmenter)]
+        for name, source in shapes.items()
+    }
+    assert counts == {"one": [(1, 48, 80)], "many": [(1, 48, 80)] * 2, "grey": [(1, 48, 80)]}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,12 +17,13 @@ import pytest
 from support.live_fakes import FakeCapture, wait_until
 
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.sources import LiveCapture, VideoFile, open_source
+from rvos_edge.streaming.sources import LiveCapture, SourceEvent, VideoFile, live, open_source, quiet_opencv, watch
+from rvos_edge.streaming.sources.base import UnavailableError
 
 
 def test_only_the_newest_frame_is_kept_and_the_rest_counted() -> None:
     camera = FakeCapture(4)
-    with LiveCapture(camera, name="camera 0", fps=30.0) as source:
+    with LiveCapture(lambda: camera, name="camera 0", give_up=0) as source:
         frames = iter(source)
         first = next(frames)
         camera.go.release(3)
@@ -31,13 +34,13 @@ def test_only_the_newest_frame_is_kept_and_the_rest_counted() -> None:
     assert [frame.index for frame in (first, second)] == [0, 1]
     assert [frame.name for frame in (first, second)] == ["00000", "00001"]
     assert second.timestamp > first.timestamp
-    assert (source.live, source.fps, source.reconnects) == (True, 30.0, 0)
+    assert (source.live, source.fps, source.reconnects) == (True, None, 0)
     assert camera.released
 
 
 def test_source_slower_than_the_model_loses_nothing() -> None:
     camera, taken = FakeCapture(20), []
-    with LiveCapture(camera, name="camera 0") as source:
+    with LiveCapture(lambda: camera, name="camera 0", give_up=0) as source:
         for frame in source:
             taken.append(int(frame.image[0, 0, 0]))
             camera.go.release()
@@ -48,7 +51,7 @@ def test_source_slower_than_the_model_loses_nothing() -> None:
 def test_source_faster_than_the_model_stays_fresh() -> None:
     """However far the camera is ahead, what is handed out is a frame at most a few reads old."""
     camera, ages = FakeCapture(10**9, free=True), []
-    with LiveCapture(camera, name="camera 0") as source:
+    with LiveCapture(lambda: camera, name="camera 0", give_up=0) as source:
         for frame in source:
             ages.append(time.perf_counter() - frame.captured)
             if len(ages) == 5:
@@ -62,7 +65,7 @@ def test_source_faster_than_the_model_stays_fresh() -> None:
 def test_closing_ends_the_thread() -> None:
     camera = FakeCapture(10**9, free=True)
     before = threading.active_count()
-    source = LiveCapture(camera, name="camera 0")
+    source = LiveCapture(lambda: camera, name="camera 0", give_up=0)
     next(iter(source))
     source.close()
     source.close()
@@ -72,63 +75,128 @@ def test_closing_ends_the_thread() -> None:
 
 def test_camera_that_gives_nothing() -> None:
     with pytest.raises(UserError, match="gives no frame"):
-        LiveCapture(FakeCapture(0), name="camera 0")
+        LiveCapture(lambda: FakeCapture(0), name="camera 0")
+
+
+def connects(*captures: FakeCapture | None) -> Callable[[], FakeCapture]:
+    """Opens one capture after the other; fails where there is None, and after the last."""
+    left = list(captures)
+
+    def connect() -> FakeCapture:
+        capture = left.pop(0) if left else None
+        if capture is None:
+            raise UnavailableError("not plugged in", "camera 0 cannot be opened")
+        return capture
+
+    return connect
 
 
 def test_unplugged_camera_comes_back_with_another_size() -> None:
-    cameras = [None, FakeCapture(0), None, FakeCapture(2, size=(6, 8), free=True), None]
-    tried, told = list(cameras), list[str]()
-    first = FakeCapture(2, free=True)
-    with LiveCapture(
-        first,
+    first, dead, second = FakeCapture(2, free=True), FakeCapture(0), FakeCapture(2, size=(6, 8), free=True)
+    told, events = list[str](), list[SourceEvent]()
+    source = LiveCapture(
+        connects(first, None, dead, None, second),
         name="camera 0",
-        reopen=lambda: tried.pop(0) if tried else None,
         give_up=0.2,
         backoff=(0.001, 0.01),
         tell=told.append,
-    ) as source:
+    )
+    source.on_event = events.append
+    with source:
         frames = list(source)
     assert first.released
-    assert cameras[1].released, "a camera that opens without giving frames is tried again"
+    assert dead.released, "a camera that opens without giving frames is tried again"
     assert frames[-1].image.shape == (6, 8, 3)
     assert frames[-1].timestamp > frames[0].timestamp
     assert source.reconnects == 1
-    assert [message.split(";")[0].split(" after")[0] for message in told] == [
-        "camera 0 is lost",
-        "camera 0 is back",
-        "camera 0 is lost",
-        "camera 0 did not come back within 0.2 s",
+    assert [re.sub(r"after .*", "after", message) for message in told] == [
+        "camera 0 is lost (no picture); trying to open it again",
+        "camera 0 is still away (not plugged in); trying again",
+        "camera 0 is back after",
+        "camera 0 gives pictures of 8x6 now, 4x4 before",
+        "camera 0 is lost (no picture); trying to open it again",
+        "camera 0 is still away (not plugged in); trying again",
+        "camera 0 did not come back within 0.2 s; the stream ends here",
     ]
+    assert {event.message for event in events} <= set(told)
+    assert (source.state, source.trouble) == ("lost", told[-1])
 
 
-def test_attempts_get_rarer() -> None:
+def test_state_says_if_pictures_come() -> None:
+    with LiveCapture(
+        connects(None, FakeCapture(1), None, FakeCapture(1, free=True)),
+        name="camera 0",
+        wait=True,
+        backoff=(0.001, 0.01),
+        tell=lambda _: None,
+    ) as source:
+        assert source.state in ("waiting", "playing", "lost")
+        next(iter(source))
+        wait_until(lambda: source.reconnects == 1)
+        wait_until(lambda: source.state == "lost")
+        assert source.trouble == "camera 0 is still away (not plugged in); trying again"
+
+
+def test_a_frozen_picture_is_told_once_and_its_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "FROZEN_SECONDS", 0.0)
+    still, other = np.zeros((48, 64, 3), np.uint8), np.ones((48, 64, 3), np.uint8)
+    eye, said = watch.Watch(), list[str]()
+    for picture in (still,) * 8 + (other,) * 2:
+        said += [f"{kind}: {what}" for kind, what in eye.look(picture)]
+    assert said == ["frozen: has shown the same picture for 0 s; is it frozen?", "moving: moves again after 0 s"]
+
+
+def test_a_frozen_camera_is_in_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "FROZEN_SECONDS", 0.0)
+
+    class Frozen(FakeCapture):
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            ok, _ = super().read()
+            return ok, np.zeros((48, 64, 3), np.uint8)
+
+    with LiveCapture(lambda: Frozen(10**9, free=True), name="camera 0", tell=lambda _: None) as source:
+        wait_until(lambda: source.state == "frozen")
+        assert source.trouble == "camera 0 has shown the same picture for 0 s; is it frozen?"
+
+
+def test_opencv_is_quiet_until_the_last_thread_is_done() -> None:
+    logging = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
+    before = logging.getLogLevel()
+    first, second = quiet_opencv(), quiet_opencv()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert logging.getLogLevel() == 0
+    second.__exit__(None, None, None)
+    assert logging.getLogLevel() == before
+
+
+def test_attempts_get_rarer_and_stay_rare_for_a_camera_that_is_lost_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: 100.0, perf_counter=time.perf_counter))
     tries: list[float] = []
 
-    def reopen() -> None:
+    def connect() -> FakeCapture:
         tries.append(time.monotonic())
+        if len(tries) in (1, 4):
+            return FakeCapture(1)
+        raise UnavailableError("in use", "c cannot be opened")
 
-    with LiveCapture(FakeCapture(1), name="c", reopen=reopen, backoff=(0.02, 0.08), tell=lambda _: None) as source:
-        wait_until(lambda: len(tries) >= 5)
-        assert source.reconnects == 0
+    with LiveCapture(connect, name="c", backoff=(0.02, 0.16), tell=lambda _: None):
+        wait_until(lambda: len(tries) >= 6)
     waits = np.diff(tries)
     # An attempt can be late on a busy machine, never early.
-    assert all(wait >= least for wait, least in zip(waits, (0.039, 0.079, 0.079, 0.079), strict=False))
+    assert all(wait >= least for wait, least in zip(waits, (0.019, 0.039, 0.079, 0.159, 0.159), strict=False))
 
 
 def test_lost_camera_that_is_not_waited_for_ends_the_stream() -> None:
     told: list[str] = []
-    camera = FakeCapture(3, free=True)
-    with LiveCapture(
-        camera, name="c", reopen=lambda: pytest.fail("opened again"), give_up=0, tell=told.append
-    ) as source:
+    with LiveCapture(connects(FakeCapture(3, free=True)), name="c", give_up=0, tell=told.append) as source:
         assert len(list(source)) >= 1
     assert told == []
 
 
 def test_closing_does_not_wait_for_a_lost_camera() -> None:
-    with LiveCapture(
-        FakeCapture(1), name="c", reopen=lambda: None, backoff=(60.0, 60.0), tell=lambda _: None
-    ) as source:
+    with LiveCapture(connects(FakeCapture(1)), name="c", backoff=(60.0, 60.0), tell=lambda _: None) as source:
         next(iter(source))
         started = time.monotonic()
     assert time.monotonic() - started < 1.0
@@ -142,7 +210,7 @@ def test_one_bad_picture_is_no_lost_camera() -> None:
 
     told: list[str] = []
     camera = Stutters(10, free=True)
-    with LiveCapture(camera, name="c", reopen=lambda: None, give_up=0.01, tell=told.append) as source:
+    with LiveCapture(connects(camera), name="c", give_up=0.01, tell=told.append) as source:
         frames = list(source)
     assert int(frames[-1].image[0, 0, 0]) == 10
 
@@ -213,8 +281,9 @@ def test_network_stream_that_drops_is_connected_again(tmp_path: Path, monkeypatc
     assert (shapes[0], shapes[-1]) == ((48, 64, 3), (96, 128, 3))
     assert source.live
     name = f"{server.url}/live"
-    assert told[0] == told[2] == f"{name} is lost; trying to open it again"
+    assert told[0] == f"{name} is lost (ended); trying to open it again"
     assert told[1].startswith(f"{name} is back after ")
+    assert told.count(f"{name} gives pictures of 128x96 now, 64x48 before") == 1
 
 
 def test_network_stream_is_given_up_after_a_while(tmp_path: Path) -> None:
