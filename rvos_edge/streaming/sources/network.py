@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import av
@@ -113,7 +113,7 @@ class NetworkCapture:
         self.pictures, self.longest_gap = 0, 0.0
         options = {"rtsp_transport": transport} if url.lower().startswith("rtsp") else {}
         try:
-            self._container = av.open(url, options=options, timeout=(open_timeout, read_timeout))
+            self._container = cast(Any, av.open(url, options=options, timeout=(open_timeout, read_timeout)))
         except (av.FFmpegError, OSError, ValueError) as error:
             raise _unavailable(url, error) from error
         stream = self._container.streams.best("video")
@@ -124,15 +124,16 @@ class NetworkCapture:
             if other is not stream:
                 with suppress(AttributeError):  # an older PyAV has no such thing
                     other.discard = _DISCARD_ALL
-        self._stream: Any = stream
+        self._stream = stream
         # Decoding in frame threads delays every picture by as many frames; only the largest need it.
         stream.thread_type = "AUTO" if stream.codec_context.width * stream.codec_context.height > _LARGE else "SLICE"
-        rate = stream.average_rate or stream.guessed_rate
+        kind = self._container.format.name
+        timed = "mjpeg" not in kind  # the times of MJPEG are made up by FFmpeg
+        rate = (stream.average_rate or stream.guessed_rate) if timed else None
         self.fps = float(rate) if rate and 0 < rate <= 1000 else None
         self.is_file = bool(self._container.duration or stream.frames)
-        kind = self._container.format.name
-        fetched = url.lower().startswith("http") and "mjpeg" not in kind  # MJPEG has no timestamps of its own
-        self._pace = Pace(1.001 if kind in ("hls", "dash") else 1.05) if fetched else None
+        fetched = url.lower().startswith("http")
+        self._pace = Pace(1.001 if kind in ("hls", "dash") else 1.05) if fetched and timed else None
         self._seen = time.monotonic()
         self._deadline = self._seen + open_timeout
         self._pictures = decoded_pictures(self._frames(), stream)
@@ -145,10 +146,10 @@ class NetworkCapture:
         """
         try:
             image, timestamp = next(self._pictures)
-        except StopIteration:
-            raise UnavailableError("ended", f"{hide_secrets(self._url)} has ended") from None
-        except (av.FFmpegError, OSError) as error:
+        except (TimeoutError, av.error.ExitError) as error:
             raise _unavailable(self._url, error) from error
+        except (StopIteration, av.FFmpegError) as error:  # also what is cut off in its middle, or goes on as nonsense
+            raise UnavailableError("ended", f"{hide_secrets(self._url)} has ended") from error
         now = time.monotonic()
         if self.pictures:
             self.longest_gap = max(self.longest_gap, now - self._seen)
