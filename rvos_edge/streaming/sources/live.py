@@ -129,7 +129,7 @@ class LiveCapture(LiveSource):
 
     Args:
         connect: Opens it.
-        wait: True for one that need not be there yet: the source begins without it.
+        wait: True for one that need not be there yet: it is opened when the first frame is asked for.
         give_up: Seconds after which one that is away is given up and the stream ends; None for never, 0 for a stream
             that ends when it is lost.
         backoff: Seconds before the first attempt, which double with every other up to the second number; they go on
@@ -160,7 +160,13 @@ class LiveCapture(LiveSource):
         self._started = time.perf_counter()
         self._first = None if wait else self._frame(self._open())
         self.state = "waiting" if wait else "playing"
-        self._start()
+        if not wait:
+            self._start()
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._thread.ident is None:
+            self._start()
+        yield from super().__iter__()
 
     def _open(self) -> NDArray[np.generic]:
         """Open the device and read its first picture."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from support.live_fakes import FakeCapture, wait_until
+from support.live_fakes import FakeCapture
 
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sources import cameras, open_source
@@ -170,11 +170,14 @@ def test_link_to_a_camera_is_a_camera(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_link_that_leads_nowhere_is_waited_for() -> None:
-    with open_source("/dev/v4l/by-id/usb-none", wait=True, tell=lambda _: None) as source:
-        wait_until(lambda: source.trouble)
-        assert source.trouble == "camera /dev/v4l/by-id/usb-none is not there (not plugged in); trying again"
+    link, told = "/dev/v4l/by-id/usb-none", list[str]()
+    with open_source(link, wait=True, give_up=0.001, tell=told.append) as source:
+        assert source.state == "waiting"
+        with pytest.raises(UnavailableError, match=r"by-id/usb-none cannot be opened: it is not plugged in"):
+            next(iter(source))
+    assert told[0] == f"camera {link} is not there (not plugged in); trying again"
     with pytest.raises(UnavailableError, match=r"by-id/usb-none cannot be opened: it is not plugged in"):
-        open_source("/dev/v4l/by-id/usb-none")
+        open_source(link)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="devices are files on Linux")

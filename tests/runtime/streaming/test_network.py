@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import av
 import cv2
 import numpy as np
 import pytest
-from support.live_fakes import wait_until
 from support.stream_servers import HttpServer, RtspServer, Write, endless, grey, running, transport_stream
 
 from rvos_edge.streaming.sources import SourceEvent, network, open_source
@@ -175,23 +175,26 @@ def test_a_stream_of_rare_pictures_is_waited_for_longer(monkeypatch: pytest.Monk
 
 
 def test_a_stream_that_is_not_there_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[SourceEvent] = []
-    port, told = closed_port(), list[str]()
+    events, told, port = list[SourceEvent](), list[str](), closed_port()
     url = f"http://127.0.0.1:{port}/live"
-    source = open_source(url, wait=True, tell=told.append)
-    source.on_event = events.append
-    monkeypatch.setattr(source, "_backoff", (0.01, 0.02))
-    with source:
-        wait_until(lambda: source.trouble)
-        assert source.state == "waiting"
-        assert source.trouble == f"{url} is not there (connection refused); trying again"
-        paths = {"/live": ("video/mp2t", lambda write: write(transport_stream(3)))}
-        with running(HttpServer(paths, port=port)):
-            next(iter(source))
-            wait_until(lambda: len(events) >= 2)
-    assert [(event.kind, event.cause) for event in events[:2]] == [("lost", "connection refused"), ("back", "")]
-    assert told[1].startswith(f"{url} is there after ")
-    assert source.reconnects == 0
+    paths = {"/live": ("video/mp2t", lambda write: write(transport_stream(3)))}
+    with ExitStack() as stack:
+
+        def tell(message: str) -> None:
+            told.append(message)
+            if len(told) == 1:
+                assert (source.state, source.trouble) == ("waiting", message)
+                stack.enter_context(running(HttpServer(paths, port=port)))
+
+        source = stack.enter_context(open_source(url, wait=True, tell=tell))
+        source.on_event = events.append
+        monkeypatch.setattr(source, "_backoff", (0.01, 0.02))
+        assert (source.state, source.trouble) == ("waiting", "")
+        next(iter(source))
+        assert told[0] == f"{url} is not there (connection refused); trying again"
+        assert any(message.startswith(f"{url} is there after ") for message in told)
+    assert [event.message for event in events][:2] == told[:2]
+    assert (events[0].kind, events[0].cause) == ("lost", "connection refused")
 
 
 def test_waiting_can_end() -> None:
