@@ -11,6 +11,8 @@ import errno
 import os
 import re
 import shutil
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ try:
 except ModuleNotFoundError:  # Windows: there temporary names are unique, and no second run is refused
     fcntl = None  # type: ignore[assignment]
 
+_SYNC_SECONDS = 2.0
 _held: set[int] = set()
 """Locks of this process."""
 
@@ -57,6 +60,8 @@ class PendingFile:
         check_name(self.path)
         check_replaceable(self.path)
         self._lock: int | None = None
+        self._synced = time.monotonic()
+        self._syncing: threading.Thread | None = None
         self._made: list[Path] = []
         with names_path(self.path):
             self.through = is_special(self.path)
@@ -74,6 +79,15 @@ class PendingFile:
         except BaseException:
             self.discard()
             raise
+
+    def sync(self) -> None:
+        """Have what was written brought to the disk, at most every two seconds: a power cut costs no more than that."""
+        if self.through or time.monotonic() < self._synced + _SYNC_SECONDS:
+            return
+        self._synced = time.monotonic()
+        if self._syncing is None or not self._syncing.is_alive():  # a slow disk must not stop the stream
+            self._syncing = threading.Thread(target=_sync, args=[self.partial], name="sync", daemon=True)
+            self._syncing.start()
 
     def commit(self) -> None:
         """Give the file its name, replacing an older one."""
@@ -234,16 +248,31 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.stem}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove what killed runs left of this output, and refuse to go on beside a living one."""
-    names = re.compile(rf"\.{re.escape(path.stem)}\.part-[0-9]+-[0-9a-f]{{8}}{re.escape(path.suffix)}")
+def _sync(path: Path) -> None:
+    with contextlib.suppress(OSError):  # it has its name already, or the disk fails, which the next write tells
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def leftovers(path: Path, segments: str = "") -> Iterator[tuple[Path, str]]:
+    """What killed runs left of this output, locked, with the stem it was for; refuses to go on beside a living one."""
+    stem, suffix = re.escape(path.stem), re.escape(path.suffix)
+    names = re.compile(rf"\.({stem}{segments})\.part-[0-9]+-[0-9a-f]{{8}}{suffix}")
     for other in list(path.parent.iterdir()) if fcntl is not None and path.parent.is_dir() else ():
-        if names.fullmatch(other.name) and (lock := _lock(other, path)) is not None:
-            if other.is_dir():
-                shutil.rmtree(other, ignore_errors=True)
-            else:
-                other.unlink(missing_ok=True)
+        if (match := names.fullmatch(other.name)) and (lock := _lock(other, path)) is not None:
+            yield other, match[1]
             _unlock(lock)
+
+
+def _remove_leftovers(path: Path) -> None:
+    for other, _ in leftovers(path):
+        if other.is_dir():
+            shutil.rmtree(other, ignore_errors=True)
+        else:
+            other.unlink(missing_ok=True)
 
 
 def _lock(path: Path, output: Path) -> int | None:

@@ -16,7 +16,7 @@ FOLDERS_VARIABLE = "RVOS_EDGE_BUNDLES"
 def bundle_folders() -> list[Path]:
     """Folders in which bundles have names, the most important first: $RVOS_EDGE_BUNDLES, the user's, the package's."""
     listed = [Path(folder) for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if folder]
-    data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
+    data = Path(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"))  # Path's own needs a home
     return [*listed, data / "rvos-edge" / "bundles", shipped_bundle().parent]
 
 

@@ -36,6 +36,7 @@ _DOCUMENTS = (
     {"frame", "timestamp", "source", "queries", "timings_ms"},  # run --json
     {"image_id", "file_name", "category_id", "text", "segmentation"},  # run --rle
     {"event", "query", "frame", "timestamp"},  # run --events
+    {"event", "camera", "time", "message", "cause"},
     {"rvos-edge", "facts"},  # a ledger
     {"rvos-edge", "annotations", "images", "categories"},  # run --coco
     {"model", "command"},  # eval --json

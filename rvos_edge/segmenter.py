@@ -314,6 +314,34 @@ class Segmenter(PictureCalls):
             warn_of(self.doubts([like]))
         return teach(self, frames, masks, like=like, name=name, previous=previous)
 
+    def sibling(
+        self,
+        *,
+        flow: FlowOptions | None = None,
+        threshold: float = 0.5,
+        min_presence: float = MIN_PRESENCE,
+        adapt: str = "off",
+    ) -> Segmenter | None:
+        """A segmenter for another video, with queries and states of its own, that shares the loaded graphs.
+
+        Returns:
+            None where the backend cannot share them: TensorRT's engines belong to one video.
+
+        Raises:
+            UserError: The errors of the constructor.
+        """
+        sibling = getattr(self._backend, "sibling", None)
+        if sibling is None:
+            return None
+        return Segmenter(
+            bundle=self.bundle,
+            backend=sibling(),
+            flow=flow,
+            threshold=threshold,
+            min_presence=min_presence,
+            adapt=adapt,
+        )
+
     def reset(self) -> None:
         """Forget the video, so that the next frame is a first frame; the queries stay."""
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,18 +14,19 @@ from rvos_edge.bundle import parse_size
 from rvos_edge.cli.serving import check_serving
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_name
-from rvos_edge.result import Overlap
+from rvos_edge.result import PICTURE_SUFFIXES, Overlap
 
 if TYPE_CHECKING:
     from rvos_edge.flow.policy import FlowOptions
     from rvos_edge.protocol import SegmenterProtocol
-    from rvos_edge.streaming.sources import RawFormat
+    from rvos_edge.streaming.sources import RawFormat, Source
 
 MOST_QUERIES = 255
 """Values of a mask's pixels, apart from the background."""
 STDOUT = ("-", "/dev/stdout")
 OUTPUT_FOLDER = Path("rvos-edge-out")
 """Folder of results that were given no place."""
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _EXAMPLE = 'rvos-edge run clip.mp4 "a dog"'
 
 
@@ -44,7 +46,9 @@ class RunOptions:
     masks: Path | None
     json: str | None
     rle: str | None
-    events: str | None
+    events: list[str] | None
+    segment: str | None
+    keep: str | None
     coco: str | None
     dataset: Path | None
     cutout: str | None
@@ -73,6 +77,7 @@ class RunOptions:
     resume: bool
     serve: str | None
     token: str | None
+    base_path: str | None
     threshold: float
     min_presence: float
     adapt: str
@@ -103,12 +108,14 @@ class RunOptions:
             raise UserError(f"there is no query; say what to segment, as in: {_EXAMPLE}; or add --serve.")
         if len(self.queries) > MOST_QUERIES:
             raise UserError(f"{len(self.queries)} queries are too many; give at most {MOST_QUERIES} in one run.")
-        check_serving(self.serve, self.token)
+        if self.segments is not None and not self.recordings:
+            raise UserError("--segment cuts videos, --json, --rle and --events; give one of them a file.")
+        check_serving(self.serve, self.token, self.base_path)
         if self.serve is not None and self.runtime != "python":
             raise UserError(
                 f"--serve changes settings that --runtime {self.runtime} fixes when it starts; leave one of them out."
             )
-        outputs = [*self.targets, self.json, self.rle, self.events, self.coco, self.cutout, self.mask_video]
+        outputs = [*self.targets, self.json, self.rle, *self.event_targets, self.coco, self.cutout, self.mask_video]
         if self.piped > 1:
             raise UserError("stdout can take one of --output, --json, --rle and --events; give the others a file.")
         for name, count in Counter(outputs).items():
@@ -130,6 +137,30 @@ class RunOptions:
         return self.output or []
 
     @property
+    def event_targets(self) -> list[str]:
+        """Places of events: files, URLs, "-"."""
+        return self.events or []
+
+    @property
+    def segments(self) -> tuple[float, float | None] | None:
+        """Length of a segment and the age at which it is removed, None for never; None for no segments.
+
+        Raises:
+            UserError: One is no time, or --keep stands alone.
+        """
+        keep = None if self.keep is None else _parse_duration(self.keep, "--keep")
+        if self.segment is None and keep is not None:
+            raise UserError("--keep removes old segments; add --segment with their length, such as 10m.")
+        return None if self.segment is None else (_parse_duration(self.segment, "--segment"), keep)
+
+    @property
+    def recordings(self) -> list[str]:
+        """Files that grow with the stream: videos and JSON lines, which --segment cuts."""
+        lines = [name for name in (self.json, self.rle, *self.event_targets) if name is not None]
+        videos = [name for name in self.targets if Path(name).suffix.lower() not in PICTURE_SUFFIXES]
+        return [name for name in (*videos, *lines) if not name.startswith(("-", "/dev/")) and "://" not in name]
+
+    @property
     def writes(self) -> bool:
         """True if a place for results was given."""
         return self.window or self.serve is not None or bool(self.places)
@@ -137,13 +168,13 @@ class RunOptions:
     @property
     def places(self) -> list[str | Path]:
         """Files, folders, URLs and devices that results go to."""
-        given = (self.cutout, self.mask_video, self.masks, self.json, self.rle, self.events, self.coco, self.dataset)
-        return [*self.targets, *(place for place in given if place is not None)]
+        given = (self.cutout, self.mask_video, self.masks, self.json, self.rle, self.coco, self.dataset)
+        return [*self.targets, *self.event_targets, *(place for place in given if place is not None)]
 
     @property
     def piped(self) -> int:
         """Number of outputs to stdout."""
-        return sum(name in STDOUT for name in (*self.targets, self.json, self.rle, self.events))
+        return sum(name in STDOUT for name in (*self.targets, *self.event_targets, self.json, self.rle))
 
     @property
     def extent(self) -> tuple[int, int] | None:
@@ -178,10 +209,34 @@ class RunOptions:
             option = f"--{options[name].replace('_', '-')} {given[name]:g}"
             raise UserError(f"{option} is out of range: it {should}; choose another number, or --no-flow.") from error
 
-    def open_segmenter(self, flow: FlowOptions) -> SegmenterProtocol:
-        """Open the bundle, without its queries."""
-        from rvos_edge.opening import open_segmenter
+    def open_source(self) -> Source:
+        """Open the source from its start."""
+        from rvos_edge.streaming.sources import open_source
 
+        return open_source(
+            self.source or "",
+            realtime=self.realtime,
+            raw=self.layout,
+            wait=self.wait,
+            give_up=self.reconnect,
+            open_timeout=self.open_timeout,
+            read_timeout=self.read_timeout,
+            transport=self.transport,
+        )
+
+    def open_segmenter(self, flow: FlowOptions, *, beside: SegmenterProtocol | None = None) -> SegmenterProtocol:
+        """Open the bundle, without its queries; ``beside`` another segmenter of the same graphs, where they can be
+        shared.
+        """
+        from rvos_edge.opening import open_segmenter
+        from rvos_edge.segmenter import Segmenter
+
+        if isinstance(beside, Segmenter):
+            sibling = beside.sibling(
+                flow=flow, threshold=self.threshold, min_presence=self.min_presence, adapt=self.adapt
+            )
+            if sibling is not None:
+                return sibling
         return open_segmenter(
             self.bundle,
             size=self.extent,
@@ -194,3 +249,12 @@ class RunOptions:
             min_presence=self.min_presence,
             adapt=self.adapt,
         )
+
+
+def _parse_duration(written: str, option: str) -> float:
+    """Seconds of a time such as 90s, 10m, 1.5h or 7d."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", written)
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if not seconds:
+        raise UserError(f"{option} {written} is no time; write it as 90s, 10m, 1h or 7d.")
+    return seconds

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.style import Style
+from rich.text import Text
 from typer.core import TyperCommand
 
 from rvos_edge.cli.application import RESULTS
-from rvos_edge.server.address import DEFAULT_HOST, DEFAULT_PORT, check_token, parse_address
+from rvos_edge.server.address import DEFAULT_HOST, DEFAULT_PORT, check_base_path, check_token, parse_address
 
 if TYPE_CHECKING:
     from rvos_edge.protocol import SegmenterProtocol
-    from rvos_edge.streaming.loop import Stepper
+    from rvos_edge.streaming.loop import Meter, Stepper
     from rvos_edge.streaming.sinks import Sink
     from rvos_edge.streaming.sources import Source
 
@@ -42,6 +44,14 @@ TokenOption = Annotated[
 ]
 
 
+BasePathOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="/PATH", help="With --serve: prefix below which a proxy shows the page.", rich_help_panel=RESULTS
+    ),
+]
+
+
 class ServingCommand(TyperCommand):
     """Command whose ``--serve`` may stand alone, for which Typer has no option."""
 
@@ -54,12 +64,13 @@ class ServingCommand(TyperCommand):
         return super().parse_args(ctx, completed)
 
 
-def check_serving(serve: str | None, token: str | None) -> None:
+def check_serving(serve: str | None, token: str | None, base_path: str | None) -> None:
     """Check the options of the page before anything is loaded.
 
     Raises:
-        UserError: ``serve`` is not an address, or needs a token.
+        UserError: ``serve`` is not an address, or needs a token; ``base_path`` is no path.
     """
+    check_base_path(base_path)
     if serve is not None:
         check_token(parse_address(serve), token)
 
@@ -71,6 +82,8 @@ def serving(
     segmenter: SegmenterProtocol,
     source: Source,
     *,
+    base_path: str | None,
+    meter: Meter,
     reopen: Callable[[], Source],
     stills: Callable[[], SegmenterProtocol],
     sinks: Sequence[Sink],
@@ -91,13 +104,19 @@ def serving(
     from rvos_edge.server.app import LiveServer
     from rvos_edge.server.live import Live
 
-    live = Live(segmenter, source, reopen=reopen, stills=stills, repeat=not sinks, opacity=opacity)
+    live = Live(segmenter, source, reopen=reopen, stills=stills, repeat=not sinks, opacity=opacity, meter=meter)
     try:
-        server = LiveServer(live, parse_address(serve), token=token)
+        server = LiveServer(live, parse_address(serve), token=token, base_path=check_base_path(base_path))
     except BaseException:
         live.close()
         raise
     with server:
-        asking = " and asks for the token" if token else ""
-        console.print(f"The page is at [link={server.url}]{server.url}[/link]{asking}; Ctrl-C ends it.", soft_wrap=True)
+        print_address(server.url, token, console)
         yield live.segmenter, live.player, [live.sink, *sinks]
+
+
+def print_address(url: str, token: str | None, console: Console) -> None:
+    """Print the address of the page."""
+    link = Text(url, style=Style(link=url))  # no markup: an IPv6 address has brackets
+    asking = " and asks for the token" if token else ""
+    console.print("The page is at ", link, f"{asking}; Ctrl-C ends it.", sep="", soft_wrap=True, highlight=False)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from rich.console import Console
 
-from rvos_edge.catalogue import find_bundle
 from rvos_edge.cli.options import OUTPUT_FOLDER, STDOUT, RunOptions
+from rvos_edge.cli.places import check_places, listen, make_sinks, rescue_recordings
 from rvos_edge.cli.serving import serving
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
-from rvos_edge.outputs import check_inputs, check_outputs, free_folder
+from rvos_edge.outputs import free_folder
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import read_queries
 from rvos_edge.secrets import hide_secrets
@@ -22,23 +20,10 @@ from rvos_edge.streaming.keys import KeyControls
 from rvos_edge.streaming.loop import Meter, Summary, check_frames, run_stream
 from rvos_edge.streaming.overlay import OverlayView
 from rvos_edge.streaming.signals import terminate_as_interrupt
-from rvos_edge.streaming.sinks import (
-    CocoSink,
-    DatasetSink,
-    EventSink,
-    JsonSink,
-    MaskSink,
-    RleSink,
-    Sink,
-    open_cutout,
-    open_mask_video,
-    open_output,
-    open_sinks,
-)
-from rvos_edge.streaming.sinks.network import STREAM_URL
-from rvos_edge.streaming.sinks.window import WindowSink
-from rvos_edge.streaming.sources import ASSUMED_FPS, Source, open_source, output_name, source_files
+from rvos_edge.streaming.sinks import Sink, open_sinks
+from rvos_edge.streaming.sources import Source, output_name
 from rvos_edge.streaming.status import Status, finding_lines, stage_table
+from rvos_edge.streaming.systemd import notifying
 
 
 def run_single(options: RunOptions) -> None:
@@ -49,46 +34,26 @@ def run_single(options: RunOptions) -> None:
     """
     if options.workers is not None:
         raise UserError("--workers shares many files; give a glob of videos, such as 'videos/*.mp4'.")
-    layout, flow = options.layout, options.flow_options()
-    _check_outputs(options)
+    flow, _ = options.flow_options(), options.layout  # refused before anything is loaded
+    check_places(options)
     check_frames(options.frames)
     with terminate_as_interrupt():
         segmenter = options.open_segmenter(flow)
         if options.queries:
             segmenter.set_queries(read_queries(options.queries))
-
-        def reopen() -> Source:
-            return open_source(
-                options.source or "",
-                realtime=options.realtime,
-                raw=layout,
-                wait=options.wait,
-                give_up=options.reconnect,
-                open_timeout=options.open_timeout,
-                read_timeout=options.read_timeout,
-                transport=options.transport,
-            )
-
-        with reopen() as source:
+        with options.open_source() as source:
             options = _with_outputs(options, source)
             # A live source does not wait while a query learns; the masks of a file are always the same.
             segmenter.set_adapt(options.adapt, background=source.live)
+            rescue_recordings(options, source)
             keys = KeyControls(view=OverlayView(opacity=options.opacity)) if options.window else None
-            with open_sinks(_makers(options, source, keys)) as sinks:
-                summary = _run(options, segmenter, source, reopen, sinks, keys)
+            with open_sinks(make_sinks(options, source, keys=keys)) as sinks:
+                summary = _run(options, segmenter, source, sinks, keys)
         if not options.quiet:
             presence = segmenter.bundle.manifest.has_presence
-            _print_summary(summary, source, options, Console(stderr=options.piped > 0), presence=presence)
+            print_summary(summary, source, options, Console(stderr=options.piped > 0), presence=presence)
     if summary.failures:
         raise UserError(summary.failures[0])
-
-
-def _check_outputs(options: RunOptions) -> None:
-    """Refuse outputs that would replace the source, the bundle or other files, before anything is loaded."""
-    inputs = [*source_files(options.source or ""), find_bundle(options.bundle)]
-    files = [str(place) for place in options.places if place not in (*STDOUT, options.masks)]
-    check_outputs([file for file in files if not STREAM_URL.match(file)], inputs)
-    check_inputs([] if options.masks is None else [options.masks], inputs)
 
 
 def _with_outputs(options: RunOptions, source: Source) -> RunOptions:
@@ -101,58 +66,35 @@ def _with_outputs(options: RunOptions, source: Source) -> RunOptions:
     return replace(options, output=[str(folder / f"{name}{suffix}")], json=str(folder / f"{name}.jsonl"))
 
 
-def _makers(options: RunOptions, source: Source, keys: KeyControls | None) -> list[Callable[[], Sink]]:
-    fps = source.fps or ASSUMED_FPS
-    makers: list[Callable[[], Sink]] = [
-        partial(open_output, target, fps, sound=source.sound) for target in options.targets
-    ]
-    if options.cutout is not None:
-        makers.append(partial(open_cutout, options.cutout, fps))
-    if options.mask_video is not None:
-        makers.append(partial(open_mask_video, options.mask_video, fps))
-    if options.masks is not None:
-        makers.append(partial(MaskSink, options.masks, overlap=options.overlap))
-    if options.json is not None:
-        makers.append(partial(JsonSink, options.json))
-    if options.rle is not None:
-        makers.append(partial(RleSink, options.rle))
-    if options.events is not None:
-        makers.append(partial(EventSink, options.events))
-    if options.coco is not None:
-        makers.append(partial(CocoSink, options.coco))
-    if options.dataset is not None:
-        makers.append(partial(DatasetSink, options.dataset))
-    if keys is not None:
-        makers += [partial(WindowSink, source.name, keys=keys.press), lambda: keys]
-    return makers
-
-
 def _run(
     options: RunOptions,
     segmenter: SegmenterProtocol,
     source: Source,
-    reopen: Callable[[], Source],
     sinks: list[Sink],
     keys: KeyControls | None,
 ) -> Summary:
+    meter = Meter()
     live = serving(
         options.serve,
         options.token,
         segmenter,
         source,
-        reopen=reopen,
+        base_path=options.base_path,
+        meter=meter,
+        reopen=options.open_source,
         stills=lambda: options.open_segmenter(FlowOptions(enabled=False)),
         sinks=sinks,
         opacity=options.opacity,
         console=Console(stderr=True),
     )
-    meter = Meter()
     # A status and what is piped would write over each other on one terminal.
     hidden = options.quiet or (options.piped > 0 and sys.stdout.isatty())
     with (
         live as (stepper, played, outputs),
+        notifying([meter]),
         Status(played, meter, backend=segmenter.backend_name, frames=options.frames, hidden=hidden) as on_result,
     ):
+        listen(played, sinks)
         if not options.quiet:
             told = f"{segmenter.backend_name} because {segmenter.backend_reason}."
             Console(stderr=True).print(told, soft_wrap=True, markup=False, highlight=False)
@@ -169,7 +111,7 @@ def _run(
         )
 
 
-def _print_summary(summary: Summary, source: Source, options: RunOptions, console: Console, *, presence: bool) -> None:
+def print_summary(summary: Summary, source: Source, options: RunOptions, console: Console, *, presence: bool) -> None:
     if options.verbose:
         console.print(stage_table(summary))
     dropped = f", {summary.dropped} dropped" if source.live else ""

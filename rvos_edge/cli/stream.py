@@ -19,8 +19,8 @@ from rvos_edge.cli.application import (
     app,
 )
 from rvos_edge.cli.options import RunOptions
-from rvos_edge.cli.serving import ServeOption, ServingCommand, TokenOption
-from rvos_edge.cli.settings import load_options, save_options
+from rvos_edge.cli.serving import BasePathOption, ServeOption, ServingCommand, TokenOption
+from rvos_edge.cli.settings import camera_options, load_options, save_options
 from rvos_edge.result import Overlap
 
 _input = partial(typer.Option, rich_help_panel="Source and queries")
@@ -29,6 +29,8 @@ _mask = partial(typer.Option, rich_help_panel="Masks")
 _motion = partial(typer.Option, rich_help_panel="Motion")
 _model = partial(typer.Option, rich_help_panel=MODEL)
 _many = partial(typer.Option, rich_help_panel="Many files")
+_CAMERAS = "rvos_edge.cameras"
+"""Key of a file's cameras in the context of the command."""
 _EXAMPLES = """Examples:
 
 rvos-edge run clip.mp4 "a dog" "the person on the left"
@@ -43,7 +45,9 @@ Exit codes: 0 done, 1 a defect of the program, 2 bad input, 130 interrupted."""
 def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """Make a file's options the defaults of the command."""
     if path is not None:
-        ctx.default_map = {**(ctx.default_map or {}), **load_options(path)}
+        options = load_options(path)
+        ctx.meta[_CAMERAS] = options.pop("cameras", None)
+        ctx.default_map = {**(ctx.default_map or {}), **options}
     return path
 
 
@@ -102,8 +106,16 @@ def run(
         _output(help="Write masks as COCO run lengths here, one JSON line per query; - is stdout."),
     ] = None,
     events: Annotated[
-        str | None, _output(help="Write a JSON line when a query appears and when it is gone; - is stdout.")
+        list[str] | None,
+        _output(
+            help="Tell as JSON when a query appears or is gone and a camera is lost or back: to a file (lines; - is "
+            "stdout), http(s)://... (POST) or mqtt(s)://HOST/TOPIC; repeatable."
+        ),
     ] = None,
+    segment: Annotated[
+        str | None, _output(help="Cut videos and JSON lines into files with the time in their names, such as 10m each.")
+    ] = None,
+    keep: Annotated[str | None, _output(help="With --segment: remove segments older than this, such as 7d.")] = None,
     coco: Annotated[str | None, _output(help="Write a COCO file (.json): images, masks, a category per query.")] = None,
     dataset: Annotated[
         Path | None, _output(help="Write a data set into this folder: pictures, COCO's instances.json, YOLO's labels.")
@@ -118,6 +130,7 @@ def run(
     window: Annotated[bool, _output("--window", help="Show the overlay in a window.")] = False,
     serve: ServeOption = None,
     token: TokenOption = None,
+    base_path: BasePathOption = None,
     threshold: Annotated[float, _mask(help="Least probability of a pixel in a mask, 0 to 1.")] = 0.5,
     min_presence: Annotated[
         float,
@@ -172,7 +185,8 @@ def run(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="YAML file of options; those of the command line count more.",
+            help="YAML file of options; those of the command line count more. `cameras` in it are several sources by "
+            "name (docs/services.md).",
             is_eager=True,
             callback=_read_config,
         ),
@@ -192,6 +206,12 @@ def run(
     if rest:
         named = getattr(ctx.get_parameter_source("query"), "name", "") == "COMMANDLINE"
         given["query"] = [*rest, *((query or ()) if named else ())]
+    cameras = ctx.meta.get(_CAMERAS)
+    if cameras is not None:
+        from rvos_edge.cli.cameras import run_cameras
+
+        run_cameras(camera_options(given, cameras))
+        return
     options = RunOptions(**given)
     if save_config is not None:
         save_options(save_config, given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,6 +173,13 @@ class OnnxRuntimeBackend(HostFrames):
         self.name = f"ONNX Runtime ({self.device})"
         self.board: Board[OrtBuffer] = Board(lambda dtype, shape: OrtBuffer(dtype, shape, self.device))
         self._threads = threads
+        self._sessions: dict[tuple[Path, Device], ort.InferenceSession] = {}
+
+    def sibling(self) -> OnnxRuntimeBackend:
+        """A backend for another video: a board of its own, and the same sessions, which may run at once."""
+        other = copy(self)
+        other.board = Board(lambda dtype, shape: OrtBuffer(dtype, shape, self.device))
+        return other
 
     def load(self, path: Path, spec: GraphSpec) -> OrtGraph:
         """Load a graph, declare its slots and bind it to them; a ``UserError`` names a file that cannot be loaded."""
@@ -186,6 +194,11 @@ class OnnxRuntimeBackend(HostFrames):
         return OrtHostGraph(path, self._open(path, spec, "cpu"), spec)
 
     def _open(self, path: Path, spec: GraphSpec, device: Device) -> ort.InferenceSession:
+        if (path, device) not in self._sessions:
+            self._sessions[path, device] = self._start(path, spec, device)
+        return self._sessions[path, device]
+
+    def _start(self, path: Path, spec: GraphSpec, device: Device) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = self._threads or 0

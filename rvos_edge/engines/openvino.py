@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from copy import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ class OpenVinoHostGraph:
 
     def __init__(self, path: Path, compiled: Any, spec: GraphSpec) -> None:
         self._path = path
-        self._compiled = compiled
+        # Not the compiled graph itself, whose one request siblings would share.
+        self._request = compiled.create_infer_request()
         self._outputs = [tensor.name for tensor in spec.outputs]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -107,7 +109,7 @@ class OpenVinoHostGraph:
             UserError: The graph fails; the message names its file.
         """
         try:
-            results = self._compiled(dict(inputs))
+            results = self._request.infer(dict(inputs))
         except (RuntimeError, MemoryError) as error:
             raise graph_error(self._path, "run", "OpenVINO", error) from error
         return {name: np.array(results[name]) for name in self._outputs}
@@ -130,6 +132,13 @@ class OpenVinoBackend(HostFrames):
         self.board: Board[OpenVinoBuffer] = Board(OpenVinoBuffer)
         self._threads = threads
         self._bfloat16 = bfloat16
+        self._compiled: dict[Path, Any] = {}
+
+    def sibling(self) -> OpenVinoBackend:
+        """A backend for another video: a board of its own, and the same compiled graphs, which may run at once."""
+        other = copy(self)
+        other.board = Board(OpenVinoBuffer)
+        return other
 
     def load(self, path: Path, spec: GraphSpec) -> OpenVinoGraph:
         """Load a graph, declare its slots and bind it to them; a ``UserError`` names a file that cannot be loaded."""
@@ -143,6 +152,11 @@ class OpenVinoBackend(HostFrames):
         return OpenVinoHostGraph(path, self._compile(path, spec), spec)
 
     def _compile(self, path: Path, spec: GraphSpec) -> Any:
+        if path not in self._compiled:
+            self._compiled[path] = self._start(path, spec)
+        return self._compiled[path]
+
+    def _start(self, path: Path, spec: GraphSpec) -> Any:
         precision = "float32" if spec.precision == "bfloat16" and not self._bfloat16 else spec.precision
         options = _options(precision)
         if self._threads:

@@ -12,6 +12,7 @@ from rvos_edge.errors import UserError
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 _SHORTEST_TOKEN = 8
+_BASE = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _WRITTEN = re.compile(r"(?:(?P<host>[A-Za-z0-9._-]+)|\[(?P<six>[0-9A-Fa-f:.]+)\])?(?::(?P<port>[0-9]{1,5}))?")
 
 
@@ -67,6 +68,22 @@ def check_token(address: Address, token: str | None) -> None:
         )
     if token is not None and (len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
         raise UserError(f"the token is too easily guessed; give at least {_SHORTEST_TOKEN} printable ASCII characters.")
+
+
+def check_base_path(path: str | None) -> str:
+    """The prefix of all paths behind a proxy, without a slash at its end; empty for none.
+
+    Raises:
+        UserError: It is no such prefix.
+
+    Example:
+        >>> check_base_path("/cam1/"), check_base_path(None)
+        ('/cam1', '')
+    """
+    base = (path or "").rstrip("/")
+    if not _BASE.fullmatch(base):
+        raise UserError(f"--base-path {path} is no path; write it as /cam1, in letters, digits, '-', '_', '.' and '~'.")
+    return base
 
 
 def listen(address: Address) -> socket.socket:

@@ -1,53 +1,37 @@
-"""The ASGI application of a live stream, and the thread that serves it."""
+"""The server of a live stream: its guarded application, on a thread."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import uvicorn
-from fastapi import Depends, FastAPI
-from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPBearer
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.responses import FileResponse, Response
-from starlette.staticfiles import StaticFiles
 
-from rvos_edge import __version__
 from rvos_edge.errors import UserError
-from rvos_edge.server import routes, sockets, taught_routes
+from rvos_edge.server import sockets
 from rvos_edge.server.address import Address, check_token, listen
+from rvos_edge.server.cameras import cameras_application
 from rvos_edge.server.connections import HttpProtocol, PageServer
 from rvos_edge.server.guard import Guard
 from rvos_edge.server.live import Live
-from rvos_edge.server.single_image import BusyError
+from rvos_edge.server.streams import LIMITS, Prefixed, stream_application
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp
     from typing_extensions import Self
 
-_PAGE = Path(__file__).with_name("page")
 _PATIENCE = 10.0
 """Seconds for the server to start, and to end."""
-_SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
-"""FastAPI's own telemetry, switched off: nothing leaves the machine."""
-_DESCRIPTION = (
-    "A stream that is being segmented, and single pictures. Two WebSockets go with it: /api/frames sends JPEG "
-    "pictures, one for each message it gets and two to begin with; /api/live sends the status as JSON and takes "
-    "{'queries': [...]} and {'settings': {...}}."
-)
 
 
 class LiveServer:
-    """Server of a `Live` on a thread of its own; it runs between entering and leaving.
+    """Server of a `Live`, or of several by their names, on a thread of its own; it runs between entering and leaving.
 
     Args:
         token: Secret that every request must show; needed beyond loopback.
+        base_path: Prefix of all paths, such as "/cam1", below which a proxy shows the stream.
 
     Raises:
         UserError: The address cannot be used, or needs a token.
@@ -60,16 +44,18 @@ class LiveServer:
         ...     run_stream(live.segmenter, live.player, [live.sink])
     """
 
-    def __init__(self, live: Live, address: Address, *, token: str | None = None) -> None:
+    def __init__(
+        self, live: Live | Mapping[str, Live], address: Address, *, token: str | None = None, base_path: str = ""
+    ) -> None:
         check_token(address, token)
-        self._live = live
+        self._lives = list(live.values()) if isinstance(live, Mapping) else [live]
         self._socket = listen(address)
         port = int(self._socket.getsockname()[1])
         anywhere = address.host in ("0.0.0.0", "::")
         self.address = Address("localhost" if anywhere else address.host, port)
-        self.url = f"http://{self.address}/"
+        self.url = f"http://{self.address}{base_path}/"
         config = uvicorn.Config(
-            application(live, token=token),
+            application(live, token=token, base_path=base_path),
             loop="asyncio",
             http=HttpProtocol,
             ws="websockets-sansio",
@@ -101,59 +87,20 @@ class LiveServer:
 
     def close(self) -> None:
         """End the server, its connections and the stream."""
-        self._live.player.close()
+        for live in self._lives:
+            live.player.close()
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(_PATIENCE)
         self._socket.close()
-        self._live.close()
+        for live in self._lives:
+            live.close()
 
 
-def application(live: Live, *, token: str | None) -> ASGIApp:
-    """ASGI application: page, API and WebSockets behind the guard; a token of None asks for none."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        live.hub.attach()
-        yield
-
-    handled = (HTTPException, RequestValidationError, UserError, BusyError, ClientDisconnect, Exception)
-    app = FastAPI(
-        title="rvos-edge",
-        version=__version__,
-        description=_DESCRIPTION,
-        openapi_url="/api/openapi.json",
-        docs_url=None,  # its page loads scripts from elsewhere
-        redoc_url=None,
-        lifespan=lifespan,
-        exception_handlers=dict.fromkeys(handled, routes.answer_error),
-        telemetry=_SILENT,
-    )
-    app.state.live = live
-    for router in (routes.router, taught_routes.router):
-        app.include_router(router, dependencies=[Depends(HTTPBearer(auto_error=False))] if token else [])
-    app.include_router(sockets.router)
-
-    @app.get("/", include_in_schema=False)
-    async def index() -> Response:
-        return FileResponse(_PAGE / "index.html")
-
-    app.mount("/page", StaticFiles(directory=_PAGE))
-    return Guard(_Counted(app, live), token=token, limits={**routes.LIMITS, **taught_routes.LIMITS})
-
-
-class _Counted:
-    """Middleware that counts answers by route and status."""
-
-    def __init__(self, app: ASGIApp, live: Live) -> None:
-        self._app = app
-        self._requests = live.telemetry.requests
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sending(message: Message) -> None:
-            path: Any = getattr(scope.get("route"), "path", "")
-            if message["type"] == "http.response.start" and path.startswith(("/api", "/metrics")):
-                self._requests.labels(scope["method"], path, str(message["status"])).inc()
-            await send(message)
-
-        await self._app(scope, receive, sending)
+def application(live: Live | Mapping[str, Live], *, token: str | None, base_path: str = "") -> ASGIApp:
+    """ASGI application of one stream or several behind the guard; a token of None asks for none."""
+    if isinstance(live, Mapping):
+        app = cameras_application(live, token=token, base_path=base_path)
+    else:
+        app = stream_application(live, token=token, base_path=base_path)
+    return Prefixed(Guard(app, token=token, limits=LIMITS), base_path)

@@ -83,7 +83,7 @@ class PageSink:
     """Sink of the live page. The loop only hands over a frame; a thread draws and encodes it if there are viewers.
 
     Args:
-        source: Source that is played; its dropped frames are counted.
+        source: Source that is played; its dropped frames and losses are counted.
 
     Attributes:
         before: The frame before the newest one; None where a video began.
@@ -114,7 +114,7 @@ class PageSink:
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         shown = Shown(frame, result, self._controls.shown.settings)
-        self._telemetry.add(frame, result, self._source.dropped)
+        self._telemetry.add(frame, result, self._source)
         if self._recorder.running:
             self._recorder.write(frame, result, shown.draw(legend=True))
         with self._news:

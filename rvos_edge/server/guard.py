@@ -41,8 +41,8 @@ _HEADERS = {
 }
 _ASK = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>rvos-edge</title>
-<link rel="icon" href="/page/icon.svg">
-<link rel="stylesheet" href="/page/style.css"><body class="ask"><form method="post" action="/session">
+<link rel="icon" href="page/icon.svg">
+<link rel="stylesheet" href="page/style.css"><body class="ask"><form method="post" action="session">
 <h1>rvos-edge</h1><label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" autofocus required>
 <button class="primary">Open</button>%s</form></body></html>"""
@@ -74,7 +74,8 @@ class Guard:
         send = _with_headers(send)
         answer = await self._answer(scope, headers, receive)
         if answer is None and scope["type"] == "http":
-            limit = self._limits.get((scope["method"], scope["path"]), LONGEST_JSON)
+            route = "/api/" + scope["path"].partition("/api/")[2]  # the same for each of several cameras
+            limit = self._limits.get((scope["method"], route), LONGEST_JSON)
             stated = headers.get("content-length", "0")
             if stated.isdigit() and int(stated[:20]) > limit:
                 answer = _refuse(413, _too_long(limit))
@@ -119,7 +120,7 @@ class Guard:
             if _same(shown, token):
                 if scheme.lower() == "bearer":
                     return None
-                response = RedirectResponse("/", status_code=303)
+                response = RedirectResponse("./", status_code=303)  # from "/" and "/session", below any prefix
                 response.set_cookie(cookie, self._session, httponly=True, samesite="strict")
                 return response
             self._note_wrong(network_of(scope.get("client")))

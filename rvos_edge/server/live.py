@@ -14,6 +14,7 @@ from rvos_edge.server.single_image import SingleImages
 from rvos_edge.server.taught import TaughtQueries
 from rvos_edge.server.telemetry import Telemetry
 from rvos_edge.server.uploads import Library
+from rvos_edge.streaming.loop import Meter
 from rvos_edge.streaming.overlay import query_colours
 from rvos_edge.streaming.sources import Source
 
@@ -28,6 +29,7 @@ class Live:
         source: The opened source that plays first; the caller closes it.
         reopen: Opens that source from its start again.
         stills: Opens another segmenter, without flow, for single pictures.
+        meter: The meter of the loop that runs the stream, for its health.
 
     Attributes:
         pages: Number of pages that are connected.
@@ -43,6 +45,7 @@ class Live:
         stills: Callable[[], SegmenterProtocol],
         repeat: bool = True,
         opacity: float = 0.5,
+        meter: Meter | None = None,
     ) -> None:
         self.bundle, self.backend = segmenter.bundle.manifest.name, segmenter.backend_name
         self.controls = ServerControls(segmenter, opacity=opacity)
@@ -54,6 +57,7 @@ class Live:
         self.pages = 0
         self.drawing = asyncio.Semaphore(2)
         self.telemetry = Telemetry(lambda: self.hub.viewers)
+        self.meter = meter or Meter()
         self.recorder = Recorder(self.library.folder)
         self.single_images = SingleImages(stills)
         self.taught = TaughtQueries(self.controls, segmenter.bundle)
@@ -73,7 +77,7 @@ class Live:
         wanted = self.controls.wanted
         for index, (text, doubt) in enumerate(zip(wanted.queries, self.controls.doubts(wanted.asked), strict=True)):
             fill, line = (_css(colour) for colour in query_colours(index))
-            row = known.get(text.removeprefix("@"), {"score": None, "area": None})
+            row = known.get(text.removeprefix("@"), {"score": None, "area": None, "presence": None})
             rows.append({**row, "text": text, "fill": fill, "line": line, "doubt": doubt})
         return rows
 
@@ -81,15 +85,21 @@ class Live:
         """Every source that can be played."""
         return [{"id": known.id, "name": known.name, "uploaded": known.uploaded} for known in self.library.choices]
 
+    @property
+    def state(self) -> str:
+        """State in one word: "starting", "playing", "paused" or "waiting"."""
+        if self.player.camera_trouble:
+            return "waiting"
+        if self.controls.wanted.settings.paused:
+            return "paused"
+        return "playing" if self.telemetry.frames else "starting"
+
     def status(self) -> dict[str, Any]:
         """Everything that the page shows, as JSON."""
         wanted, player, recording = self.controls.wanted, self.player, self.recorder.state
-        state = "waiting" if player.trouble else "paused" if wanted.settings.paused else "playing"
-        if state == "playing" and not self.telemetry.frames:
-            state = "starting"
         return {
-            "state": state,
-            "trouble": player.trouble or self.controls.error or self.taught.trouble,
+            "state": self.state,
+            "trouble": player.camera_trouble or self.controls.error or self.taught.trouble,
             "revision": wanted.revision,
             "shown": self.controls.shown.revision,
             "queries": self.query_rows(),

@@ -44,6 +44,7 @@ class Player(Source):
 
     Attributes:
         trouble: Reason why nothing is playing; empty otherwise.
+        camera_trouble: The same, or the trouble of the camera that is played.
     """
 
     def __init__(
@@ -61,6 +62,11 @@ class Player(Source):
         self._mine: Source | None = None
         self._closed = False
         self._running = False
+
+    @property
+    def camera_trouble(self) -> str:
+        playing = self._mine
+        return self.trouble or (playing.trouble if playing is not None else "")
 
     def play(self, choice: Choice) -> None:
         """Play another choice from the next frame on.
@@ -106,12 +112,12 @@ class Player(Source):
         index = itertools.count()
         offset = latest = 0.0
         while (source := self._await_source()) is not None:
-            before, played = self.dropped, 0
+            before, lost, played = self.dropped, self.reconnects, 0
             self.trouble = ""
             self._restarted()
             try:
                 for frame in self._play(source):
-                    self.dropped = before + source.dropped
+                    self.dropped, self.reconnects = before + source.dropped, lost + source.reconnects
                     number, played = next(index), played + 1
                     name = frame.name if frame.index == number else f"{number:05d}"
                     # Sinks write one video, whatever is played and held in it.
@@ -139,6 +145,7 @@ class Player(Source):
                     self._mine.close()
                 self.choice, self._mine = chosen
                 self.name, self.fps, self.live = self._mine.name, self._mine.fps, self._mine.live
+                self._mine.on_event = lambda event: self.on_event is not None and self.on_event(event)
                 return self._mine
             self._controls.wait_for_edit(seen, _GLANCE)
         return None

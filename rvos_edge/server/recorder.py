@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 1 << 30
 """Largest recording, in bytes."""
-_SPARE = 256 << 20
+SPARE = 256 << 20
 """Space to leave free on the disk, in bytes."""
 _KEPT = 10
 _EVERY = 50
@@ -53,7 +53,6 @@ class Recorder:
         self._sink: VideoSink | None = None
         self._path = folder
         self._started = 0.0
-        self._begin = 0.0
         self._frames = 0
         self._count = 0
         self._files: list[str] = []
@@ -80,7 +79,7 @@ class Recorder:
         with self._lock:
             if self._sink is not None:
                 raise UserError("a recording is running already; stop it first.")
-            if shutil.disk_usage(self._folder).free < 2 * _SPARE:
+            if shutil.disk_usage(self._folder).free < 2 * SPARE:
                 raise UserError("the server's disk is nearly full; free some space before recording.")
             self._count += 1
             self._path = self._folder / f"recording-{self._count}.mp4"
@@ -107,10 +106,8 @@ class Recorder:
         with self._lock:
             if self._sink is None:
                 return
-            if self._frames == 0:
-                self._begin = frame.timestamp
             try:
-                self._sink.write(replace(frame, timestamp=frame.timestamp - self._begin), result, picture)
+                self._sink.write(frame, result, picture)
                 self._frames += 1
                 if self._frames % _EVERY == 0:
                     self._look()
@@ -127,7 +124,7 @@ class Recorder:
         recorded = sum(path.stat().st_size for path in self._folder.glob(f".{self._path.stem}.part*"))
         if recorded > _LARGEST:
             self._finish(f"the recording stopped at {_LARGEST >> 20} MiB; start another one.")
-        elif shutil.disk_usage(self._folder).free < _SPARE:
+        elif shutil.disk_usage(self._folder).free < SPARE:
             self._finish("the recording stopped because the server's disk is nearly full; free some space.")
 
     def _finish(self, trouble: str = "") -> None:

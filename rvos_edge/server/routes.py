@@ -15,9 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
-from rvos_edge import __version__
 from rvos_edge.errors import UserError
 from rvos_edge.server.controls import Settings, explain
+from rvos_edge.server.health import health
 from rvos_edge.server.player import ASSUMED_FPS
 from rvos_edge.server.single_image import BusyError, as_coco, as_png
 from rvos_edge.server.stream import LiveStream, Refusal, binary, find
@@ -49,12 +49,11 @@ class SourceChoice(BaseModel):
 router = APIRouter(responses={"default": {"model": Refusal, "description": "An error, in one sentence."}})
 
 
-@router.get("/api/health")
-async def health(live: LiveStream) -> dict[str, Any]:
-    """Tell that the stream runs."""
-    status = live.status()
-    names = ("state", "frames", "fps", "bundle", "backend")
-    return {"status": "ok", "version": __version__, **{name: status[name] for name in names}}
+@router.get("/api/health", responses={503: {"description": "No frame comes, or something else is wrong."}})
+async def get_health(live: LiveStream) -> Response:
+    """Tell the state of camera, model, recorder and disk; 503 if one of them is in trouble."""
+    told = await run_in_threadpool(health, live)
+    return JSONResponse(told, 200 if told["status"] == "ok" else 503)
 
 
 @router.get("/api/status")

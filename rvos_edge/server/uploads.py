@@ -39,7 +39,12 @@ class Library:
     """
 
     def __init__(self, first: Choice) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="rvos-edge-"))
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix="rvos-edge-"))
+        except OSError as error:
+            raise UserError(
+                "--serve needs a temporary folder, for uploads, and none can be written; set TMPDIR to one that can."
+            ) from error
         self._lock = threading.Lock()
         # One thread, because each thread keeps some of the memory of the frames that it decoded.
         self._checker = ThreadPoolExecutor(1, "clips")

@@ -109,10 +109,13 @@ class Meter:
 
     Attributes:
         frames: Frames that every sink has.
+        failures: Reasons for which single sinks ended before the stream.
     """
 
     def __init__(self) -> None:
         self.frames = 0
+        self.failures: list[str] = []
+        self._taken: float | None = None
         self._stages, self._recent, self._whole = Latencies(), Latencies(window=128), Latencies()
         self._finished: deque[float] = deque(maxlen=256)
         self._found: dict[str, tuple[int, int, float]] = {}
@@ -135,6 +138,16 @@ class Meter:
         """Start the clock."""
         self._started = self._ended = time.perf_counter()
 
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds since a frame was taken that no sink has yet; 0 while the stream waits for one. From any thread."""
+        taken = self._taken
+        return 0.0 if taken is None else time.perf_counter() - taken
+
+    def taken(self) -> None:
+        """Note that work on a frame begins."""
+        self._taken = time.perf_counter()
+
     def segmented(self, frame: Frame, result: Result) -> None:
         """Record the latency and the stage times of a frame whose masks are computed."""
         milliseconds = (time.perf_counter() - frame.captured) * 1000
@@ -150,11 +163,12 @@ class Meter:
 
     def written(self) -> None:
         """Count a frame that every sink has written."""
+        self._taken = None
         self.frames += 1
         self._ended = time.perf_counter()
         self._finished.append(self._ended)
 
-    def summary(self, *, dropped: int, interrupted: bool, failures: Sequence[str] = ()) -> Summary:
+    def summary(self, *, dropped: int, interrupted: bool) -> Summary:
         """A summary of the stream until now."""
         seconds = self._ended - self._started
         return Summary(
@@ -165,7 +179,7 @@ class Meter:
             stages=self._stages.percentiles(),
             latency=self._whole.percentiles().get("latency"),
             interrupted=interrupted,
-            failures=tuple(failures),
+            failures=tuple(self.failures),
             findings=tuple(
                 Finding(query, frames, found, total / frames) for query, (frames, found, total) in self._found.items()
             ),
@@ -235,12 +249,13 @@ def run_stream(
     """
     meter = meter or Meter()
     meter.start()
-    outputs = Outputs(sinks, together=not keep_partial, tell=tell)
+    outputs = Outputs(sinks, together=not keep_partial, tell=tell, failures=meter.failures)
     draws = outputs.wants_overlay if needs_overlay is None else needs_overlay
     view, interrupted = OverlayView(opacity=opacity), False
     try:
         check_frames(frames)
         for frame in itertools.islice(source, frames):
+            meter.taken()
             if controls is not None:
                 if not controls.apply(segmenter):
                     break
@@ -270,7 +285,7 @@ def run_stream(
     # A second Ctrl-C while the outputs are finished changes nothing.
     with suppress(KeyboardInterrupt) if interrupted else nullcontext(), uninterrupted():
         outputs.close()
-    return meter.summary(dropped=source.dropped, interrupted=interrupted, failures=outputs.failures)
+    return meter.summary(dropped=source.dropped, interrupted=interrupted)
 
 
 def check_frames(frames: int | None) -> None:

@@ -255,7 +255,7 @@ def test_a_frame_that_is_too_long_is_refused_by_its_stated_length(dog: Served) -
 def test_health_status_snapshot_and_missing_routes(dog: Served) -> None:
     dog.after(2)
     health = dog.request("GET", "/api/health").json
-    assert (health["status"], health["state"], health["bundle"]) == ("ok", "playing", "tiny")
+    assert (health["status"], health["state"], health["model"]["bundle"]) == ("ok", "playing", "tiny")
     status = dog.request("GET", "/api/status").json
     assert set(status["stages_ms"]) >= {"backbone", "gating"}
     snapshot = cv2.imdecode(np.frombuffer(dog.request("GET", "/api/snapshot").body, np.uint8), cv2.IMREAD_COLOR)
@@ -472,7 +472,7 @@ def test_the_token_is_asked_for(serve: Serve) -> None:
         served.request("GET", "/?token=correct+horse"),
         served.request("POST", "/session", b"token=correct+horse"),
     ):
-        assert (shown.status, shown.headers["location"]) == (303, "/")
+        assert (shown.status, shown.headers["location"]) == (303, "./")
         cookie = shown.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie

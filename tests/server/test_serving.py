@@ -64,7 +64,7 @@ def test_a_port_that_is_taken_leaves_no_output_behind(tiny: Path, tmp_path: Path
 )
 def test_serve_may_stand_alone(monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str | None) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr("rvos_edge.cli.options.check_serving", lambda serve, token: seen.append(serve) or 1 / 0)
+    monkeypatch.setattr("rvos_edge.cli.options.check_serving", lambda serve, *_: seen.append(serve) or 1 / 0)
     result = CliRunner().invoke(app, ["run", "--source", "synthetic", "--query", "a dog", *arguments])
     assert isinstance(result.exception, ZeroDivisionError)
     assert seen == [expected]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -162,6 +163,12 @@ def wait_until(condition: Callable[[], Any], within: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def fetch(url: str, headers: Mapping[str, str] | None = None) -> tuple[str, bytes]:
+    """Address after all redirections, and the body."""
+    with urllib.request.urlopen(urllib.request.Request(url, headers=dict(headers or {})), timeout=20) as answer:
+        return answer.url, answer.read()
 
 
 Serve = Callable[..., Served]

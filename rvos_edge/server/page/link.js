@@ -7,7 +7,7 @@ export function connect({ onStatus, onLost }) {
   const waiting = new Map();
 
   function open() {
-    socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/live`);
+    socket = new WebSocket(socketUrl("api/live"));
     socket.onmessage = (event) => {
       const told = JSON.parse(event.data);
       if (told.type === "status") {
@@ -25,7 +25,7 @@ export function connect({ onStatus, onLost }) {
       onLost();
       setTimeout(open, RETRY);
       // A server that was restarted does not know this browser any more.
-      fetch("/api/health").then((answer) => answer.status === 401 && location.reload(), () => {});
+      fetch("api/health").then((answer) => answer.status === 401 && location.reload(), () => {});
     };
   }
 
@@ -45,6 +45,9 @@ export function connect({ onStatus, onLost }) {
   open();
   return { send };
 }
+
+/** Address of a WebSocket beside the page, wherever a proxy puts that. */
+export const socketUrl = (path) => new URL(path, document.baseURI).href.replace(/^http/, "ws");
 
 /** Request to the API; throws the server's reason. */
 export async function request(method, path, body) {

@@ -13,7 +13,7 @@ export function startSources(say) {
 
   async function play(source) {
     try {
-      await request("PUT", "/api/source", { source });
+      await request("PUT", "api/source", { source });
       say("");
     } catch (error) {
       drawn = "";
@@ -23,7 +23,7 @@ export function startSources(say) {
 
   async function remove(source) {
     try {
-      await request("DELETE", `/api/clips/${source}`);
+      await request("DELETE", `api/clips/${source}`);
     } catch (error) {
       say(error.message);
     }
@@ -36,7 +36,7 @@ export function startSources(say) {
     }
     // fetch reports no progress of uploads.
     const sending = new XMLHttpRequest();
-    sending.open("POST", `/api/clips?name=${encodeURIComponent(file.name)}`);
+    sending.open("POST", `api/clips?name=${encodeURIComponent(file.name)}`);
     sending.setRequestHeader("Content-Type", "application/octet-stream");
     sending.responseType = "json";
     sending.upload.onprogress = (event) => (progress.value = event.loaded / event.total);

@@ -18,7 +18,7 @@ export function startTaught(link, say) {
     }
   }
 
-  const path = (name) => `/api/taught/${encodeURIComponent(name)}`;
+  const path = (name) => `api/taught/${encodeURIComponent(name)}`;
   const percent = (share) => Math.round(100 * share);
 
   function makeButton(text, label, work) {
@@ -49,7 +49,7 @@ export function startTaught(link, say) {
     const [file] = chooser.files;
     if (!file) return;
     await attempt(async () => {
-      const answer = await fetch("/api/taught", { method: "POST", body: await file.arrayBuffer() });
+      const answer = await fetch("api/taught", { method: "POST", body: await file.arrayBuffer() });
       if (!answer.ok) throw new Error((await answer.json()).error);
     });
     chooser.value = "";

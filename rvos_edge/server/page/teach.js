@@ -24,8 +24,8 @@ export function startTeaching(say) {
   async function open() {
     if (frame || !status.teaches) return;
     try {
-      const kept = await request("POST", "/api/shown");
-      const answer = await fetch(`/api/shown/${kept.frame}`);
+      const kept = await request("POST", "api/shown");
+      const answer = await fetch(`api/shown/${kept.frame}`);
       const picture = await createImageBitmap(await answer.blob());
       for (const canvas of [drawing, mask, tint]) [canvas.height, canvas.width] = kept.size;
       frame = { id: kept.frame, picture };
@@ -117,7 +117,7 @@ export function startTeaching(say) {
   async function outline(way) {
     const on = frame;
     try {
-      const answer = await fetch(`/api/shown/${on.id}/mask`, {
+      const answer = await fetch(`api/shown/${on.id}/mask`, {
         method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(way),
       });
       if (!answer.ok) throw new Error((await answer.json()).error);
@@ -233,7 +233,7 @@ export function startTeaching(say) {
     const body = await new Promise((resolve) => told.toBlob(resolve, "image/png"));
     const asked = new URLSearchParams({ frame: frame.id, name: name.value, like: query.value });
     try {
-      const answer = await fetch(`/api/learn?${asked}`, { method: "POST", body });
+      const answer = await fetch(`api/learn?${asked}`, { method: "POST", body });
       if (!answer.ok) throw new Error((await answer.json()).error);
       say("");
       close();

@@ -15,15 +15,15 @@ export function startTools(say) {
     link.click();
   }
 
-  const snapshot = () => download("/api/snapshot");
+  const snapshot = () => download("api/snapshot");
 
   async function record() {
     if (busy) return;
     busy = true;
     const running = button.getAttribute("aria-pressed") === "true";
     try {
-      const { recording } = await request(running ? "DELETE" : "POST", "/api/recording");
-      if (running) download(`/api/recordings/${recording}`);
+      const { recording } = await request(running ? "DELETE" : "POST", "api/recording");
+      if (running) download(`api/recordings/${recording}`);
       say("");
     } catch (error) {
       say(error.message);
@@ -52,7 +52,7 @@ export function startTools(say) {
     list.replaceChildren(
       ...recording.files.map((name) => {
         const row = document.createElement("li");
-        row.append(Object.assign(document.createElement("a"), { href: `/api/recordings/${name}`, textContent: name, download: "" }));
+        row.append(Object.assign(document.createElement("a"), { href: `api/recordings/${name}`, textContent: name, download: "" }));
         return row;
       }),
     );

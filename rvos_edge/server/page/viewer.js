@@ -1,11 +1,13 @@
+import { socketUrl } from "./link.js";
+
 const RETRY = 1000;
 
-/** Canvas with the newest picture; the next one is requested when one is drawn, so that a slow viewer never lags. */
-export function startViewer(canvas) {
+/** Canvas with the newest picture of the page's stream, or of a camera ("door/") among several; the next one is requested when one is drawn, so that a slow viewer never lags. */
+export function startViewer(canvas, camera = "") {
   const context = canvas.getContext("2d", { alpha: false });
 
   function open() {
-    const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/frames`);
+    const socket = new WebSocket(socketUrl(`${camera}api/frames`));
     socket.binaryType = "blob";
     socket.onmessage = async (event) => {
       try {

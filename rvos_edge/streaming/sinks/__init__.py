@@ -12,7 +12,8 @@ from pathlib import Path
 from rvos_edge.result import PICTURE_SUFFIXES
 from rvos_edge.streaming.sinks.base import Look, Outputs, Screen, Sink, open_sinks
 from rvos_edge.streaming.sinks.coco import CocoSink, DatasetSink
-from rvos_edge.streaming.sinks.lines import EventSink, JsonSink, LineSink, RleSink
+from rvos_edge.streaming.sinks.events import EventSink
+from rvos_edge.streaming.sinks.lines import JsonSink, LineSink, RleSink
 from rvos_edge.streaming.sinks.loopback import DEVICE, LoopbackSink
 from rvos_edge.streaming.sinks.masks import CutoutSink, MaskSink, indexed_png, label_image
 from rvos_edge.streaming.sinks.network import STREAM_URL, FfmpegSink

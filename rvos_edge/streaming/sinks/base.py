@@ -83,14 +83,22 @@ class Outputs:
         sinks: Closed or aborted here.
         together: The failure of one sink is the failure of all.
         tell: Takes a sentence when a sink had to end before the stream.
+        failures: Takes the reason too.
     """
 
-    def __init__(self, sinks: Sequence[Sink], *, together: bool = False, tell: Tell = tell_stderr) -> None:
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        *,
+        together: bool = False,
+        tell: Tell = tell_stderr,
+        failures: list[str] | None = None,
+    ) -> None:
         self._sinks = list(sinks)
         self._together = together
         self._tell = tell
         self._begun = False
-        self.failures: list[str] = []
+        self.failures: list[str] = [] if failures is None else failures
         self.wants_overlay = any(sink.wants_overlay for sink in sinks)
 
     @property

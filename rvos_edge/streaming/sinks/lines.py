@@ -1,4 +1,4 @@
-"""JSON lines: the findings on each frame, masks as COCO's run lengths, and events."""
+"""JSON lines: the findings on each frame, and masks as COCO's run lengths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +24,15 @@ if TYPE_CHECKING:
     from rvos_edge.result import Result
 
 
-class LineSink(ABC):
-    """Writes JSON objects, one per line; the lines of a frame are written together or, on a full disk, not at all.
+class LineFile:
+    """A file of JSON objects, one per line; those of one call are written together or, on a full disk, not at all.
 
     Args:
-        path: A file, a pipe, or "-" for stdout. Pipes and stdout have every frame at once.
+        path: A file, a pipe, or "-" for stdout. Pipes and stdout have every line at once.
 
     Raises:
         UserError: The path cannot be written.
     """
-
-    wants_overlay = False
 
     def __init__(self, path: str | Path) -> None:
         self._file = None if str(path) in ("-", "/dev/stdout") else PendingFile(path)
@@ -46,12 +45,13 @@ class LineSink(ABC):
                 self._file.discard()
             raise
 
-    @abstractmethod
-    def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]: ...
+    def send(self, records: Iterable[dict[str, Any]]) -> None:
+        """Write some objects.
 
-    def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        records = self._records(frame, result)
-        text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
+        Raises:
+            UserError: They cannot be written.
+        """
+        text = "".join(to_json(record) + "\n" for record in records)
         if self._file is None or self._stream is None:
             with names_path("stdout"):
                 self._stdout.flush()
@@ -67,71 +67,65 @@ class LineSink(ABC):
                 if not self._file.through:
                     os.ftruncate(self._stream.fileno(), whole)
                 raise
+        self._file.sync()
 
     def close(self) -> None:
+        """Give the file its name."""
         if self._file is None or self._stream is None or self._stream.closed:
             return
         self._stream.close()
         self._file.commit()
 
     def abort(self) -> None:
+        """Remove the file; does nothing after `close`."""
         if self._file is None or self._stream is None or self._stream.closed:
             return
         self._stream.close()
         self._file.discard()
 
 
+class LineSink(ABC):
+    """Writes JSON objects about every frame, one per line: see `LineFile`."""
+
+    wants_overlay = False
+
+    def __init__(self, path: str | Path) -> None:
+        self._lines = LineFile(path)
+
+    @abstractmethod
+    def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]: ...
+
+    def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+        self._lines.send(self._records(frame, result))
+
+    def close(self) -> None:
+        self._lines.close()
+
+    def abort(self) -> None:
+        self._lines.abort()
+
+
 class JsonSink(LineSink):
     """Writes one JSON object per frame.
 
-    Keys: frame, timestamp (seconds), source, and those of ``Result.to_dict``.
+    Keys: frame, timestamp (seconds), time (of a live source: UTC, else null), source, and those of
+    ``Result.to_dict``.
 
     Raises:
         UserError: The path cannot be written.
     """
 
     def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
-        yield {"frame": frame.index, "timestamp": round(frame.timestamp, 4), "source": frame.name, **result.to_dict()}
-
-
-class EventSink(LineSink):
-    """Writes one JSON object when a query appears, and one when it is gone (``Result.present``).
-
-    Keys: event ("appeared" or "gone"), query, frame, timestamp (seconds), source, presence, bbox ([x0, y0, x1, y1] in
-    pixels, or null without a mask).
-
-    Raises:
-        UserError: The path cannot be written.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
-        self._present: dict[str, bool] = {}
-
-    def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
-        before, self._present = self._present, {}
-        rows = zip(result.queries, result.present, result.presence, result.boxes.tolist(), strict=True)
-        for query, present, presence, box in rows:
-            self._present[query] = bool(present)
-            if bool(present) != before.get(query, False):
-                yield {
-                    "event": "appeared" if present else "gone",
-                    "query": query,
-                    "frame": frame.index,
-                    "timestamp": round(frame.timestamp, 4),
-                    "source": frame.name,
-                    "presence": rounded(presence, 4),
-                    "bbox": box if box[2] else None,
-                }
+        yield {"frame": frame.index, **moment(frame), "source": frame.name, **result.to_dict()}
 
 
 class RleSink(LineSink):
     """Writes one JSON object per frame and query, an entry of COCO's results format.
 
-    Keys: image_id (the frame's index), file_name (its name), timestamp (seconds), category_id (1 for the first query),
-    text, score, area (in pixels), segmentation (size [height, width] and counts, COCO's compressed run lengths). All
-    lines in one list, as `jq -s .` makes it, are what `pycocotools.coco.COCO.loadRes` takes; there is no bbox, or it
-    would take them for boxes.
+    Keys: image_id (the frame's index), file_name (its name), timestamp (seconds), time (of a live source: UTC, else
+    null), category_id (1 for the first query), text, score, area (in pixels), segmentation (size [height, width] and
+    counts, COCO's compressed run lengths). All lines in one list, as `jq -s .` makes it, are what
+    `pycocotools.coco.COCO.loadRes` takes; there is no bbox, or it would take them for boxes.
 
     Raises:
         UserError: The path cannot be written.
@@ -144,10 +138,30 @@ class RleSink(LineSink):
             yield {
                 "image_id": frame.index,
                 "file_name": frame.name,
-                "timestamp": round(frame.timestamp, 4),
+                **moment(frame),
                 "category_id": category,
                 "text": text,
                 "score": rounded(score, 4),
                 "area": int(np.count_nonzero(mask)),
                 "segmentation": {"size": list(mask.shape), "counts": encode_rle(mask)},
             }
+
+
+def to_json(record: dict[str, Any]) -> str:
+    """One object on one line."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+
+
+def moment(frame: Frame) -> dict[str, Any]:
+    """The time of a frame: seconds of the source, and of a live one UTC as ISO 8601 has it."""
+    return {"timestamp": round(frame.timestamp, 4), "time": None if frame.time is None else utc(frame.time)}
+
+
+def utc(seconds: float) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC.
+
+    Example:
+        >>> utc(1.5)
+        '1970-01-01T00:00:01.500Z'
+    """
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -30,7 +30,9 @@ _RESERVE = 32 * 2**20
 """Bytes left free on the disk: the index of the video is written last, and without it nothing can be played."""
 # While it grows the file is a series of fragments of a second, which can be played without what comes later: that is
 # all a crash or a full disk can cost. When it is closed it becomes an ordinary file.
-_FRAGMENTS = {"movflags": "+hybrid_fragmented", "frag_duration": "1000000"}
+_FRAGMENTS = {"movflags": "+hybrid_fragmented", "frag_duration": "1000000", "flush_packets": "1"}
+_CLUSTERS = {"cluster_time_limit": "1000", "flush_packets": "1"}
+_GROWING = {".mp4": _FRAGMENTS, ".mov": _FRAGMENTS, ".mkv": _CLUSTERS, ".webm": _CLUSTERS}
 
 
 class _Encoder(NamedTuple):
@@ -75,8 +77,8 @@ VIDEO_SUFFIXES = frozenset(_ENCODERS)
 class VideoSink:
     """Writes a video; the first frame fixes the size, others are fitted into it.
 
-    The frames keep their times: what a model took from a camera at 5 frames per second plays as long as it took.
-    When the disk is nearly full the recording ends, whole, before it is too late for that.
+    The frames keep their times, counted from the first one: what a model took from a camera at 5 frames per second
+    plays as long as it took. When the disk is nearly full the recording ends, whole, before it is too late for that.
 
     Args:
         path: Ends in .mp4, .mkv, .mov, .webm or .gif; cut-outs need .mov or .webm.
@@ -112,6 +114,7 @@ class VideoSink:
         self._film: _Film | None = None
         self._size = (0, 0)
         self._frames = 0
+        self._begin = 0.0
         self.codec = ""
         if self._free() < _RESERVE:
             self._file.discard()
@@ -120,18 +123,19 @@ class VideoSink:
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         picture = draw_look(self._look, frame, result, overlay)
         if self._film is None:
-            self._size = (picture.shape[0], picture.shape[1])
+            self._size, self._begin = (picture.shape[0], picture.shape[1]), frame.timestamp
             self._film = self._open()
             self.codec = self._film.codec
         if self._free() < _RESERVE + 32 * self._frames:  # an index entry per frame
             raise UserError(f"{self._file.path} ends after {self._frames} frames: its disk is full; make room")
         try:
-            self._film.write(fit(picture, self._size), frame.timestamp)
+            self._film.write(fit(picture, self._size), frame.timestamp - self._begin)
         except OSError as error:
             raise UserError(
                 f"{self._file.path} ends after {self._frames} frames: {error.strerror or error}; make room on its disk"
             ) from error
         self._frames += 1
+        self._file.sync()
 
     def _free(self) -> int:
         with names_path(self._file.path):
@@ -142,7 +146,7 @@ class VideoSink:
             with suppress(ValueError), names_path(self._file.path):
                 film = _Film(self._file.partial, self._fps, self._size, encoder)
                 if self._sound is not None:
-                    self._add_sound(film, self._sound)
+                    self._add_sound(film, self._sound._replace(start=self._sound.start + self._begin))
                 return film
         names = " or ".join(encoder.name for encoder in self._encoders)
         raise UserError(f"{self._file.path} cannot be written: this PyAV was built without {names}; install its wheel")
@@ -196,8 +200,7 @@ class _Film:
         self._step = max(1, round(1 / (rate * self._clock)))
         self._last: int | None = None
         self._last_key: int | None = None
-        options = _FRAGMENTS if suffix in (".mp4", ".mov") else {}
-        self._container = _open(path, _FORMATS.get(suffix, suffix[1:]), options)
+        self._container = _open(path, _FORMATS.get(suffix, suffix[1:]), _GROWING.get(suffix, {}))
         self._stream = self._container.add_stream(encoder.name, rate=rate, options=encoder.options)
         # Colours are shared among pairs of pixels: an odd edge is repeated.
         self._odd = (size[0] % 2, size[1] % 2) if "420" in encoder.pixels else (0, 0)

@@ -42,6 +42,7 @@ from rvos_edge.streaming.sources.live import LiveCapture, LiveSource, Realtime
 from rvos_edge.streaming.sources.network import open_url
 from rvos_edge.streaming.sources.raw import RawFrames, open_stdin
 from rvos_edge.streaming.sources.raw_format import ASSUMED_FPS, RawFormat
+from rvos_edge.streaming.sources.snapshots import open_snapshots
 from rvos_edge.streaming.sources.synthetic import SYNTHETIC_FPS, SYNTHETIC_SIZE, SyntheticSource, open_synthetic
 from rvos_edge.streaming.sources.video import VideoFile
 
@@ -80,6 +81,7 @@ _OPENERS: tuple[_Opener, ...] = (
     open_synthetic,
     open_stdin,
     open_csi,
+    open_snapshots,
     open_url,
     open_camera,
     open_folder,
@@ -106,8 +108,8 @@ def open_source(
     Args:
         spec: A video file, an image, a folder of images, a glob, a camera ("0", "/dev/video0" or a link to one, such
             as those in /dev/v4l/by-id), a Jetson's camera ("csi://0"), a URL (rtsp, http, ...: live, but a video file
-            behind http is a file), "-" for raw frames on stdin, "synthetic" or "synthetic:SEED". A folder called "0" is
-            "./0".
+            behind http is a file, and a picture is polled), "-" for raw frames on stdin, "synthetic" or
+            "synthetic:SEED". A folder called "0" is "./0".
         size: (height, width) asked of a camera or of the synthetic camera; files keep their own size.
         realtime: Play what is not live at its own speed, as if it were: frames that are not taken in time are dropped.
         raw: Layout of raw frames on stdin.

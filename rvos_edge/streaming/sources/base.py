@@ -46,6 +46,7 @@ class Frame:
         name: Stem of the image file, number of the frame in a video file, or the index; numbers have five digits.
         captured: `time.perf_counter()` when the picture was there, the start of the end-to-end latency.
         file: Name of the image file, empty for all others.
+        time: Seconds since the epoch when a live picture was there; None for those of files.
     """
 
     image: NDArray[np.uint8]
@@ -54,6 +55,7 @@ class Frame:
     name: str
     captured: float
     file: str = ""
+    time: float | None = None
 
 
 class Sound(NamedTuple):

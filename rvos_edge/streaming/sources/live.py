@@ -106,7 +106,8 @@ class LiveSource(Source):
                 frame, self._newest = self._newest, None
             if frame is None:
                 break
-            yield replace(frame, index=index, name=frame.name or f"{index:05d}")
+            wall = time.time() - (time.perf_counter() - frame.captured)
+            yield replace(frame, index=index, name=frame.name or f"{index:05d}", time=wall)
             index += 1
         if self._failure is not None:
             raise self._failure

@@ -147,6 +147,7 @@ def test_rle_lines_are_coco_results(tmp_path: Path) -> None:
         "image_id": 4,
         "file_name": "dog_4",
         "timestamp": 0.16,
+        "time": None,
         "category_id": 2,
         "text": "der große Ball",
         "score": 0.5,

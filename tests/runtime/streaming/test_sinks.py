@@ -75,13 +75,14 @@ def test_json_line_says_what_was_found(tmp_path: Path) -> None:
     masks[1] = False
     sink = JsonSink(tmp_path / "new" / "out.jsonl")
     sink.write(make_frame(0), make_result(), None)
-    sink.write(make_frame(1, "dog_1"), make_result(masks), None)
+    sink.write(replace(make_frame(1, "dog_1"), time=0.25), make_result(masks), None)  # of a live source
     sink.close()
     first, second = map(json.loads, (tmp_path / "new" / "out.jsonl").read_text(encoding="utf-8").splitlines())
     there = {"presence": 1.0, "present": True}
     assert first == {
         "frame": 0,
         "timestamp": 0.0,
+        "time": None,
         "source": "00000",
         "size": [16, 24],
         "queries": [
@@ -94,6 +95,7 @@ def test_json_line_says_what_was_found(tmp_path: Path) -> None:
         "flow": None,
     }
     assert (second["frame"], second["timestamp"], second["source"]) == (1, 0.04, "dog_1")
+    assert second["time"] == "1970-01-01T00:00:00.250Z"
     assert (second["queries"][1]["area"], second["queries"][1]["bbox"]) == (0.0, None)
 
 

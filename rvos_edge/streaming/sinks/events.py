@@ -1,0 +1,252 @@
+"""Events: a query that appears or is gone, a camera that is lost or back; to a file, a webhook or an MQTT broker."""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvos_edge.errors import UserError
+from rvos_edge.result import rounded
+from rvos_edge.secrets import hide_secrets
+from rvos_edge.streaming.sinks.lines import LineFile, moment, to_json, utc
+from rvos_edge.streaming.sources import Frame, SourceEvent, Tell, tell_stderr
+
+if TYPE_CHECKING:
+    from rvos_edge.result import Result
+
+EVENT_URL = re.compile(r"(https?|mqtts?)://", re.IGNORECASE)
+_MOST_WAITING = 1000
+_LONGEST_PAUSE = 60.0
+_SECONDS = 10.0
+"""For the answer of a webhook."""
+_LAST_SECONDS = 3.0
+"""At the end of the stream, for what still waits."""
+
+
+class Channel(Protocol):
+    """Takes events, from any thread."""
+
+    def send(self, records: Iterable[dict[str, Any]]) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class EventSink:
+    """Sends a JSON object when a query appears or is gone (``Result.present``), and when a camera is lost or back.
+
+    Keys: event ("appeared", "gone", or "camera " and a kind of `SourceEvent`), camera, time (UTC, null in a file's
+    frames); of a query also query, frame, timestamp (seconds), source, presence, bbox ([x0, y0, x1, y1] in pixels, or
+    null without a mask); of a camera also message, cause.
+
+    Args:
+        target: A file, a pipe, "-" for stdout, http:// or https:// (an event is the body of a POST), or
+            mqtt://HOST/TOPIC.
+        camera: Name of the source.
+        present: The queries that are there already; kept up to date.
+
+    Raises:
+        UserError: The target cannot be used.
+    """
+
+    wants_overlay = False
+
+    def __init__(
+        self, target: str | Path, *, camera: str = "", present: set[str] | None = None, tell: Tell = tell_stderr
+    ) -> None:
+        scheme = EVENT_URL.match(str(target))
+        self._camera = camera
+        self._channel: Channel
+        if scheme is None:
+            self._channel = LineFile(target)
+        elif scheme[1].lower().startswith("http"):
+            self._channel = Webhook(str(target), tell=tell)
+        else:
+            self._channel = Mqtt(str(target), tell=tell)
+        self._present = set() if present is None else present
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+        if records := list(self._changes(frame, result)):
+            with self._lock:
+                self._channel.send(records)
+
+    def write_source(self, event: SourceEvent) -> None:
+        """Send an event of the camera; from any thread."""
+        record = {"event": f"camera {event.kind}", "camera": self._camera, "time": utc(event.time)}
+        with self._lock:
+            if not self._closed:
+                self._channel.send([{**record, "message": event.message, "cause": event.cause}])
+
+    def _changes(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
+        before = set(self._present)
+        self._present.clear()
+        rows = zip(result.queries, result.present, result.presence, result.boxes.tolist(), strict=True)
+        for query, present, presence, box in rows:
+            if present:
+                self._present.add(query)
+            if bool(present) != (query in before):
+                yield {
+                    "event": "appeared" if present else "gone",
+                    "camera": self._camera,
+                    "query": query,
+                    "frame": frame.index,
+                    **moment(frame),
+                    "source": frame.name,
+                    "presence": rounded(presence, 4),
+                    "bbox": box if box[2] else None,
+                }
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._channel.close()
+
+    def abort(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._channel.abort()
+
+
+class Webhook:
+    """Posts each event to a URL, from a thread; while that cannot be reached, the newest events wait."""
+
+    def __init__(self, url: str, *, tell: Tell = tell_stderr, pause: float = 1.0) -> None:
+        parts = urlsplit(url)
+        self._name = hide_secrets(url)
+        if not parts.hostname:
+            raise UserError(f"--events {self._name} names no host; write it as https://HOST/PATH")
+        self._headers = {"content-type": "application/json", "user-agent": "rvos-edge"}
+        user, at, host = parts.netloc.rpartition("@")
+        if at:
+            self._headers["authorization"] = f"Basic {base64.b64encode(unquote(user).encode()).decode()}"
+        self._url = urlunsplit(parts._replace(netloc=host))
+        self._tell, self._pause = tell, pause
+        self._waiting: deque[str] = deque(maxlen=_MOST_WAITING)
+        self._news = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
+        self._thread.start()
+
+    def send(self, records: Iterable[dict[str, Any]]) -> None:
+        with self._news:
+            self._waiting.extend(map(to_json, records))
+            self._news.notify()
+
+    def close(self) -> None:
+        with self._news:
+            self._closing = True
+            self._news.notify()
+        self._thread.join(_LAST_SECONDS)
+        if self._waiting:
+            self._tell(f"{self._name} did not take the last {len(self._waiting)} events")
+
+    def abort(self) -> None:
+        self._waiting.clear()
+        self.close()
+
+    def _run(self) -> None:
+        pause, failing = self._pause, False
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                text, last = self._waiting[0], self._closing
+            trouble, again = self._post(text)
+            if trouble and not failing:
+                self._tell(f"{self._name} takes no events ({trouble})")
+            failing = bool(trouble)
+            with self._news:
+                if not (trouble and again):
+                    pause = self._pause
+                    if self._waiting and self._waiting[0] is text:  # it is not, if too many came meanwhile
+                        self._waiting.popleft()
+                elif last:
+                    return
+                else:
+                    self._news.wait_for(lambda: self._closing, pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _post(self, text: str) -> tuple[str, bool]:
+        """Trouble, empty for none, and True if it may pass."""
+        try:
+            request = urllib.request.Request(self._url, text.encode(), self._headers, method="POST")
+            with urllib.request.urlopen(request, timeout=_SECONDS):
+                return "", False
+        except urllib.error.HTTPError as error:
+            return f"status {error.code}", error.code >= 500 or error.code in (408, 429)
+        except (OSError, ValueError) as error:
+            return str(getattr(error, "reason", error)), True
+
+
+class Mqtt:
+    """Publishes each event under a topic, at least once; while the broker cannot be reached they wait."""
+
+    def __init__(self, url: str, *, tell: Tell = tell_stderr) -> None:
+        try:
+            from paho.mqtt import client as mqtt  # an optional extra
+            from paho.mqtt.enums import CallbackAPIVersion
+        except ModuleNotFoundError as error:
+            raise UserError('--events mqtt:// needs paho-mqtt; run: pip install "rvos-edge[mqtt]"') from error
+        parts, self._name = urlsplit(url), hide_secrets(url)
+        self._topic = unquote(parts.path[1:])
+        if not parts.hostname or not self._topic or set("+#") & set(url):
+            raise UserError(f"--events {self._name} is no topic of a broker; write it as mqtt://HOST:PORT/TOPIC")
+        secure = parts.scheme.lower() == "mqtts"
+        self._client = client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        if parts.username:
+            client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
+        if secure:
+            client.tls_set()
+        client.max_queued_messages_set(_MOST_WAITING)
+        client.reconnect_delay_set(1, int(_LONGEST_PAUSE))
+        client.on_connect = lambda _client, _data, _flags, reason, _properties: self._told(
+            str(reason) if reason.is_failure else ""
+        )
+        client.on_connect_fail = lambda _client, _data: self._told("no connection")
+        client.on_publish = lambda *_: self._count(-1)
+        self._tell, self._trouble = tell, ""
+        self._waiting, self._news = 0, threading.Condition()
+        self._full = mqtt.MQTT_ERR_QUEUE_SIZE
+        client.connect_async(parts.hostname, parts.port or (8883 if secure else 1883))
+        client.loop_start()
+
+    def _told(self, trouble: str) -> None:
+        if trouble and not self._trouble:
+            self._tell(f"{self._name} takes no events ({trouble}); trying again")
+        self._trouble = trouble
+
+    def _count(self, change: int) -> None:
+        with self._news:
+            self._waiting += change
+            self._news.notify()
+
+    def send(self, records: Iterable[dict[str, Any]]) -> None:
+        for record in records:
+            self._count(1)
+            if self._client.publish(self._topic, to_json(record), qos=1).rc == self._full:
+                self._count(-1)
+
+    def close(self) -> None:
+        with self._news:
+            if not self._news.wait_for(lambda: self._waiting <= 0, _LAST_SECONDS):
+                self._tell(f"{self._name} did not take the last {self._waiting} events")
+        self.abort()
+
+    def abort(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()

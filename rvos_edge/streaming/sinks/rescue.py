@@ -1,0 +1,76 @@
+"""Recordings that a killed run left: they get a name, and are cut where they are whole."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rvos_edge.atomic import leftovers
+from rvos_edge.outputs import is_ours, mark_file, names_path
+
+STAMPED = r"[0-9]{8}T[0-9]{6}Z"
+"""Pattern of `stamp`."""
+_CONTENT = frozenset({b"ftyp", b"moov", b"mdat"})
+
+
+def stamp(seconds: float) -> str:
+    """Seconds since the epoch as UTC in the name of a file.
+
+    Example:
+        >>> stamp(0)
+        '19700101T000000Z'
+    """
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+
+
+def rescue(path: Path) -> list[Path]:
+    """Give a name to what killed runs recorded for an output or its segments: with their time, never an old one.
+
+    ``door.mp4`` becomes ``door-20261130T081000Z.mp4`` by the time of its last change. What is not whole at the end, a
+    line of JSON or a fragment of a video, is cut off.
+
+    Raises:
+        UserError: Another run writes the output, or the file system refuses.
+    """
+    rescued = []
+    with names_path(path):
+        for other, stem in leftovers(path, f"(?:-{STAMPED})?"):
+            changed = other.stat().st_mtime
+            if (whole := _whole(other)) < other.stat().st_size:
+                os.truncate(other, whole)
+            if not whole:
+                other.unlink()
+                continue
+            if stem == path.stem:
+                stem = f"{stem}-{stamp(changed)}"
+            if not is_ours(other):
+                mark_file(other)
+            numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+            named = (path.with_name(f"{stem}{number}{path.suffix}") for number in numbers)
+            rescued.append(other.rename(next(name for name in named if not name.exists())))
+    return rescued
+
+
+def _whole(path: Path) -> int:
+    """Bytes up to the end of the last whole line or fragment; 0 if there is nothing to be read or played."""
+    size = path.stat().st_size
+    if path.suffix == ".jsonl":
+        return path.read_bytes().rfind(b"\n") + 1
+    if path.suffix not in (".mp4", ".mov"):
+        return size
+    position, whole, found = 0, 0, set()
+    with path.open("rb") as file:
+        while position + 16 <= size:
+            file.seek(position)
+            length, kind, long = struct.unpack(">I4sQ", file.read(16))
+            length = long if length == 1 else length
+            if length < 8 or position + length > size:
+                break
+            position += length
+            found.add(kind)
+            if kind != b"moof":  # the head of a fragment
+                whole = position
+    return whole if found >= _CONTENT else 0
