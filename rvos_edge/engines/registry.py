@@ -19,6 +19,7 @@ from rvos_edge.errors import UserError
 T = TypeVar("T")
 
 _MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
+_LABELS = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt.backend": "TensorRT"}
 _INSTALL = 'pip install "rvos-edge[openvino]"'
 _DEVICES: dict[str, str] = {"openvino": "cpu", "openvino-bf16": "cpu", "tensorrt": "cuda", "tensorrt-rtx": "cuda"}
 """Device of the backends that run on one kind only."""
@@ -68,12 +69,11 @@ def open_backend(
     if name in api.FLAVOURS:
         if bundle is None:
             raise ValueError(f"backend '{name}' needs the bundle whose engines it runs")
-        # Imported here, because a host without a GPU does not need it.
-        from rvos_edge.engines.tensorrt.backend import TensorRtBackend
-
         flavour = api.parse_flavour(name)
-        return TensorRtBackend(
-            bundle=bundle, flavour=flavour, build=build, record=record, threads=threads, reason=reason
+        make = _load("tensorrt.backend").TensorRtBackend
+        return cast(
+            Backend,
+            make(bundle=bundle, flavour=flavour, build=build, record=record, threads=threads, reason=reason),
         )
     if find_spec(_MODULES[name]) is None:
         raise UserError(f"backend '{name}' is not installed; run: {_INSTALL}")
@@ -92,8 +92,9 @@ def _load(name: str) -> Any:
     try:
         return import_module(f"rvos_edge.engines.{name}")
     except Exception as error:  # broken installations raise many kinds
-        label = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}[name]
-        raise UserError(f"{label} is installed and cannot be loaded ({error}); run: rvos-edge doctor") from error
+        raise UserError(
+            f"{_LABELS[name]} is installed and cannot be loaded ({error}); run: rvos-edge doctor"
+        ) from error
 
 
 def open_best(

@@ -34,6 +34,7 @@ _REMEDIES = {
     "connection refused": "check the address and the port, and that the camera or server is running",
     "wrong path": "the server has no such stream; check what follows the host",
     "wrong password": "check user and password, which stand before the host with an @ behind them",
+    "server error": "the server is there and cannot give this stream now",
     "no video": "something answers, but not with a video; check the path",
     "timed out": "check the address and the network, or give it longer with --open-timeout",
     "unknown host": "check the name of the host",
@@ -214,6 +215,8 @@ def _cause(url: str, error: BaseException | None) -> str:
         return "wrong password"
     if isinstance(error, av.error.HTTPClientError):
         return "wrong path"
+    if isinstance(error, av.error.HTTPServerError):
+        return "server error"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, TimeoutError | av.error.ExitError):

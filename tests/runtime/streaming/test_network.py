@@ -96,6 +96,24 @@ def test_a_picture_now_and_then_is_a_stream() -> None:
         enough.set()
 
 
+def test_a_stream_that_falls_silent_is_lost() -> None:
+    done = threading.Event()
+
+    def send(write: Write) -> None:
+        for value in (10, 20, 30):
+            write(jpeg(value))
+        done.wait(10)
+
+    with running(HttpServer({"/live": ("multipart/x-mixed-replace; boundary=frame", send)})) as server:
+        capture = NetworkCapture(f"{server.url}/live", open_timeout=10, read_timeout=0.2)
+        capture.read()
+        with pytest.raises(UnavailableError) as caught:
+            [capture.read() for _ in range(3)]
+        capture.release()
+        done.set()
+    assert caught.value.cause == "timed out"
+
+
 def test_what_cannot_be_decoded_is_left_out() -> None:
     """A stream that is joined between two key frames, or that lost packets on its way."""
 
