@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rvos_edge.flow.policy import FlowOptions
     from rvos_edge.protocol import SegmenterProtocol
     from rvos_edge.streaming.sources import RawFormat, Source
+    from rvos_edge.streaming.tracks import Zone
 
 MOST_QUERIES = 255
 """Values of a mask's pixels, apart from the background."""
@@ -47,6 +48,8 @@ class RunOptions:
     json: str | None
     rle: str | None
     events: list[str] | None
+    zone: list[str] | None
+    per_object: bool
     segment: str | None
     keep: str | None
     coco: str | None
@@ -110,6 +113,8 @@ class RunOptions:
             raise UserError(f"{len(self.queries)} queries are too many; give at most {MOST_QUERIES} in one run.")
         if self.segments is not None and not self.recordings:
             raise UserError("--segment cuts videos, --json, --rle and --events; give one of them a file.")
+        if self.zone or self.per_object:
+            _ = self.zones  # refused before anything is loaded
         check_serving(self.serve, self.token, self.base_path)
         if self.serve is not None and self.runtime != "python":
             raise UserError(
@@ -140,6 +145,22 @@ class RunOptions:
     def event_targets(self) -> list[str]:
         """Places of events: files, URLs, "-"."""
         return self.events or []
+
+    @cached_property
+    def zones(self) -> list[Zone]:
+        """Zones and lines of --zone.
+
+        Raises:
+            UserError: One is written otherwise, or its name is given twice, or there is no place for events.
+        """
+        from rvos_edge.streaming.tracks import parse_zone
+
+        found = [parse_zone(written) for written in self.zone or ()]
+        if len({zone.name for zone in found}) < len(found):
+            raise UserError("--zone gives two zones one name; give each its own.")
+        if (found or self.per_object) and not self.events:
+            raise UserError("--zone and --per-object are about events; say with --events where to write them.")
+        return found
 
     @property
     def segments(self) -> tuple[float, float | None] | None:

@@ -24,7 +24,7 @@ from rvos_edge.streaming.sinks import (
     open_mask_video,
     open_output,
 )
-from rvos_edge.streaming.sinks.events import EVENT_URL
+from rvos_edge.streaming.sinks.events import EVENT_URL, QueryEvents
 from rvos_edge.streaming.sinks.network import STREAM_URL
 from rvos_edge.streaming.sinks.rescue import rescue
 from rvos_edge.streaming.sinks.segments import SegmentedSink
@@ -65,7 +65,8 @@ def make_sinks(
     if options.rle is not None:
         makers.append(cut(options.rle, RleSink))
     for target in options.event_targets:
-        makers.append(cut(target, partial(EventSink, camera=name or source.name, present=set())))
+        queries = QueryEvents(options.zones, per_object=options.per_object)
+        makers.append(cut(target, partial(EventSink, camera=name or source.name, queries=queries)))
     if options.coco is not None:
         makers.append(partial(CocoSink, options.coco))
     if options.dataset is not None:

@@ -108,10 +108,18 @@ def run(
     events: Annotated[
         list[str] | None,
         _output(
-            help="Tell as JSON when a query appears or is gone and a camera is lost or back: to a file (lines; - is "
-            "stdout), http(s)://... (POST) or mqtt(s)://HOST/TOPIC; repeatable."
+            help="Tell as JSON when a query appears, is gone or returns and a camera is lost or back: to a file "
+            "(lines; - is stdout), http(s)://... (POST) or mqtt(s)://HOST/TOPIC; repeatable."
         ),
     ] = None,
+    zone: Annotated[
+        list[str] | None,
+        _output(
+            help="With --events: tell when an object enters, leaves or crosses NAME=X,Y X,Y ..., an area or with two "
+            "points a line, in shares of the frame; repeatable."
+        ),
+    ] = None,
+    per_object: Annotated[bool, _output(help="With --events: every part of a mask is an object of its own.")] = False,
     segment: Annotated[
         str | None, _output(help="Cut videos and JSON lines into files with the time in their names, such as 10m each.")
     ] = None,

@@ -8,7 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -21,6 +21,7 @@ from rvos_edge.result import rounded
 from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.sinks.lines import LineFile, moment, to_json, utc
 from rvos_edge.streaming.sources import Frame, SourceEvent, Tell, tell_stderr
+from rvos_edge.streaming.tracks import Tracks, Zone, Zones
 
 if TYPE_CHECKING:
     from rvos_edge.result import Result
@@ -44,18 +45,63 @@ class Channel(Protocol):
     def abort(self) -> None: ...
 
 
-class EventSink:
-    """Sends a JSON object when a query appears or is gone (``Result.present``), and when a camera is lost or back.
+class QueryEvents:
+    """Finds the events of the queries: objects that appear, are gone and return, enter and leave zones, cross lines.
 
-    Keys: event ("appeared", "gone", or "camera " and a kind of `SourceEvent`), camera, time (UTC, null in a file's
-    frames); of a query also query, frame, timestamp (seconds), source, presence, bbox ([x0, y0, x1, y1] in pixels, or
-    null without a mask); of a camera also message, cause.
+    Args:
+        per_object: Every part of a mask is an object of its own.
+
+    Raises:
+        UserError: A package is needed for this and not installed.
+    """
+
+    def __init__(self, zones: Sequence[Zone] = (), *, per_object: bool = False) -> None:
+        self._tracks, self._zones = Tracks(several=per_object), Zones(zones)
+        self._known: set[int] = set()
+
+    def update(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
+        """The events of the next frame, without the camera's name."""
+        before = self._tracks.there
+        tracks = self._tracks.update(result)
+        now, presence = self._tracks.there, dict(zip(result.queries, result.presence, strict=True))
+        boxes = {track.id: track.box for track in tracks}
+
+        def event(number: int, query: str, **what: str) -> dict[str, Any]:
+            return {
+                **what,
+                "query": query,
+                "track": number,
+                "frame": frame.index,
+                **moment(frame),
+                "source": frame.name,
+                "presence": rounded(presence.get(query, 0.0), 4),
+                "bbox": list(boxes[number]) if number in boxes else None,
+            }
+
+        for number, query in before.items():
+            if number not in now and query in presence:
+                yield event(number, query, event="gone")
+        for number, query in now.items():
+            if number not in before:
+                yield event(number, query, event="returned" if number in self._known else "appeared")
+        self._known |= now.keys()
+        for track, what in self._zones.update(tracks, result.masks.shape[1:]):
+            yield event(track.id, track.query, **what)
+
+
+class EventSink:
+    """Sends a JSON object for every event of the queries, and when a camera is lost or back.
+
+    Keys: event ("appeared", "gone", "returned", "entered", "left", "crossed", or "camera " and a kind of
+    `SourceEvent`), camera, time (UTC, null in a file's frames); of a query also query, track (its number, the same
+    when it returns), frame, timestamp (seconds), source, presence, bbox ([x0, y0, x1, y1] in pixels, or null without a
+    mask), zone, or line and direction; of a camera also message, cause.
 
     Args:
         target: A file, a pipe, "-" for stdout, http:// or https:// (an event is the body of a POST), or
             mqtt://HOST/TOPIC.
         camera: Name of the source.
-        present: The queries that are there already; kept up to date.
+        queries: Goes on from one sink to the next, where a recording is cut into several.
 
     Raises:
         UserError: The target cannot be used.
@@ -64,7 +110,7 @@ class EventSink:
     wants_overlay = False
 
     def __init__(
-        self, target: str | Path, *, camera: str = "", present: set[str] | None = None, tell: Tell = tell_stderr
+        self, target: str | Path, *, camera: str = "", queries: QueryEvents | None = None, tell: Tell = tell_stderr
     ) -> None:
         scheme = EVENT_URL.match(str(target))
         self._camera = camera
@@ -75,12 +121,16 @@ class EventSink:
             self._channel = Webhook(str(target), tell=tell)
         else:
             self._channel = Mqtt(str(target), tell=tell)
-        self._present = set() if present is None else present
+        self._queries = queries or QueryEvents()
         self._lock = threading.Lock()
         self._closed = False
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        if records := list(self._changes(frame, result)):
+        records = [
+            {"event": found.pop("event"), "camera": self._camera, **found}
+            for found in self._queries.update(frame, result)
+        ]
+        if records:
             with self._lock:
                 self._channel.send(records)
 
@@ -90,25 +140,6 @@ class EventSink:
         with self._lock:
             if not self._closed:
                 self._channel.send([{**record, "message": event.message, "cause": event.cause}])
-
-    def _changes(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
-        before = set(self._present)
-        self._present.clear()
-        rows = zip(result.queries, result.present, result.presence, result.boxes.tolist(), strict=True)
-        for query, present, presence, box in rows:
-            if present:
-                self._present.add(query)
-            if bool(present) != (query in before):
-                yield {
-                    "event": "appeared" if present else "gone",
-                    "camera": self._camera,
-                    "query": query,
-                    "frame": frame.index,
-                    **moment(frame),
-                    "source": frame.name,
-                    "presence": rounded(presence, 4),
-                    "bbox": box if box[2] else None,
-                }
 
     def close(self) -> None:
         with self._lock:

@@ -21,8 +21,9 @@ from support.live_fakes import wait_until
 
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sinks import EventSink
-from rvos_edge.streaming.sinks.events import Webhook
+from rvos_edge.streaming.sinks.events import QueryEvents, Webhook
 from rvos_edge.streaming.sources import SourceEvent
+from rvos_edge.streaming.tracks import parse_zone
 
 LOST = SourceEvent("lost", "camera 0 is lost", "timed out", time=1.5)
 
@@ -155,3 +156,20 @@ def test_a_broker_gets_events_that_came_before_it_was_there(tmp_path: Path) -> N
         process.terminate()
         process.wait()
     assert told[1:] == []
+
+
+def test_a_query_that_returns_has_its_number_and_zones_are_told(tmp_path: Path) -> None:
+    pytest.importorskip("supervision", reason="needs the extra 'tracks'")
+    queries = QueryEvents([parse_zone("all=0,0 1,0 1,1 0,1")])
+    sink = EventSink(tmp_path / "events.jsonl", camera="door", queries=queries)
+    for index, present in enumerate([True] * 4 + [False, True]):
+        see(sink, (present, False), index)
+    sink.close()
+    told = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(line["event"], line["track"], line["frame"], line.get("zone")) for line in told] == [
+        ("appeared", 1, 0, None),
+        ("entered", 1, 2, "all"),
+        ("gone", 1, 4, None),
+        ("returned", 1, 5, None),
+    ]
+    assert told[1] | {"camera": "door", "query": "a dog", "bbox": [4, 2, 12, 10]} == told[1]

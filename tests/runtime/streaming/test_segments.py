@@ -16,6 +16,7 @@ from support.fake_results import files, make_frame, make_result
 from rvos_edge.atomic import PendingFile
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sinks import EventSink, JsonSink, VideoSink
+from rvos_edge.streaming.sinks.events import QueryEvents
 from rvos_edge.streaming.sinks.rescue import rescue
 from rvos_edge.streaming.sinks.segments import SegmentedSink
 from rvos_edge.streaming.sources import SourceEvent, VideoFile
@@ -50,8 +51,8 @@ def test_lines_keep_the_time_of_the_stream(tmp_path: Path) -> None:
 
 
 def test_a_segment_does_not_say_again_what_is_there(tmp_path: Path) -> None:
-    present: set[str] = set()
-    sink = SegmentedSink(tmp_path / "e.jsonl", lambda path: EventSink(path, present=present), seconds=60)
+    queries = QueryEvents()
+    sink = SegmentedSink(tmp_path / "e.jsonl", lambda path: EventSink(path, queries=queries), seconds=60)
     for index in range(0, 200, 10):
         sink.write(make_frame(index, fps=1.0), make_result(), None)
         if index == 130:
