@@ -3,7 +3,7 @@
 Every fold begins with the weights that the configuration names; these must not have been trained on the videos. A run
 that was interrupted continues when started again::
 
-    python -m rvos_edge.benchmarks.folds edge-ablation --root ../shared/data/davis2016-train --output runs/folds
+    python -m rvos_edge.benchmarks.folds edge-ablation --root $DATA_ROOT/data/davis2016-train --output runs/folds
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,6 +19,9 @@ from rvos_edge.trainer.model.presets import ModelConfig, model_config, parse_con
 from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.trainer.schedule import OptimizerConfig
 
+DATA_ROOT = "DATA_ROOT"
+"""Variable of the folder with the data sets in ``data`` and pretrained weights in ``weights``; ``$DATA_ROOT`` in a
+configuration stands for it, and ``--set DATA_ROOT=FOLDER`` goes before the environment."""
 _HARMLESS = {"workers", "threads", "log_every", "checkpoint_every", "keep_every"}
 
 
@@ -241,7 +245,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         overrides: For example ``["iterations=100", "optimizer.lr=0.01"]``.
 
     Raises:
-        UserError: The file or a key does not exist, or a value is out of range.
+        UserError: The file or a key does not exist, a value is out of range, or paths need a DATA_ROOT that is not set.
     """
     shipped = Path(__file__).parent / "configs" / (path.name if path.suffix else f"{path.name}.yaml")
     # Only a bare name is looked up among the shipped configurations: a mistyped path must not train another one.
@@ -258,12 +262,29 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{file} does not hold a mapping of keys; see the configurations that come with the package.")
     for override in overrides:
         _override(document, override)
+    root = document.pop(DATA_ROOT, None) or os.environ.get(DATA_ROOT)
+    document = _with_data_root(document, root, str(file))
     kind = StagesConfig if "stages" in document else _TASKS.get(document.get("task"), TrainConfig)
     config = cast("Config", parse_config(kind, document, str(file)))
     for run in config.stages if isinstance(config, StagesConfig) else (config,):
         if isinstance(run, (TrainConfig, MlmConfig)):
             run.model_config_of()
     return config
+
+
+def _with_data_root(node: Any, root: str | None, where: str) -> Any:
+    """A document with its ``$DATA_ROOT`` replaced."""
+    if isinstance(node, dict):
+        return {key: _with_data_root(value, root, where) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_with_data_root(value, root, where) for value in node]
+    if not isinstance(node, str) or f"${DATA_ROOT}" not in node:
+        return node
+    if not root:
+        raise UserError(
+            f"{where} reads {node}: say where that is with --set {DATA_ROOT}=FOLDER or export {DATA_ROOT}=FOLDER."
+        )
+    return node.replace(f"${DATA_ROOT}", root)
 
 
 def _override(document: dict[str, Any], override: str) -> None:

@@ -23,9 +23,9 @@ TYPES_IN_FILE = {"float32": "float32", "bfloat16": "float32", "float16": "float1
 
 @pytest.fixture(scope="module")
 def typed(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The edge preset with the weights that are ordinary packages, in float16."""
+    """The edge preset with ImageNet weights, in float16."""
     folder = tmp_path_factory.mktemp("edge")
-    weights = InitialWeights(backbone="package", text="package")
+    weights = InitialWeights(backbone="package")
     save_checkpoint(folder / "checkpoint", assemble("edge", weights))
     options = ExportOptions(precision="float16", max_queries=16)
     return Bundle.open(export_bundle(folder / "checkpoint", folder / "bundle", options))

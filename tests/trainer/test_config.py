@@ -23,6 +23,11 @@ _CONFIGS = Path(str(rvos_edge.trainer.configs.__file__)).parent
 _SHIPPED = sorted(path for path in _CONFIGS.glob("*.yaml") if path.stem != "held-out")
 
 
+@pytest.fixture(autouse=True)
+def _data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_ROOT", "/data")
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
@@ -41,6 +46,18 @@ def test_shipped_configurations_load_by_name(shipped: Path) -> None:
 
 def test_there_is_an_edge_configuration() -> None:
     assert "edge" in [path.stem for path in _SHIPPED]
+
+
+def test_paths_of_shipped_configurations_begin_at_the_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    mlm = load_config(Path("mlm"), ["DATA_ROOT=/disk/my sets"])
+    assert isinstance(mlm, MlmConfig)
+    assert mlm.text == "/disk/my sets/weights/bert-base-uncased"
+    assert load_config(Path("mlm")).text == "/data/weights/bert-base-uncased"  # type: ignore[union-attr]
+    monkeypatch.delenv("DATA_ROOT")
+    with pytest.raises(UserError, match=r"mlm.yaml reads \$DATA_ROOT/weights/.*: say where .* --set DATA_ROOT="):
+        load_config(Path("mlm"))
+    assert load_config(Path("quickstart")).name == "quickstart"
+    assert not [path for path in _SHIPPED if "../" in path.read_text(encoding="utf-8")]
 
 
 def test_overrides_reach_nested_keys_and_lists(file: Path) -> None:

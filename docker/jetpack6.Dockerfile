@@ -1,0 +1,20 @@
+# The runtime, the live page and TensorRT on a Jetson with JetPack 6 (Ubuntu 22.04, Python 3.10, CUDA 12.6,
+# TensorRT 10.3). On the board, from the checkout's root:
+#   docker build -f docker/jetpack6.Dockerfile -t rvos-edge .
+#   docker run --rm --runtime nvidia --network host --device /dev/video0 rvos-edge run 0 "a person" --serve
+FROM nvcr.io/nvidia/l4t-jetpack:r36.4.0
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 python3-venv python3-libnvinfer gstreamer1.0-tools \
+    && rm -rf /var/lib/apt/lists/*
+ENV VIRTUAL_ENV=/opt/rvos-edge PATH=/opt/rvos-edge/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY . /src
+# TensorRT's module lies in the system's Python. opencv-python wants a screen's libraries; both packages are the
+# module cv2, so one goes before the other comes.
+RUN python3 -m venv --system-site-packages /opt/rvos-edge \
+    && pip install "/src[serve,cuda]" "cuda-bindings<13" \
+    && pip uninstall -y opencv-python \
+    && pip install opencv-python-headless \
+    && rm -rf /src
+WORKDIR /data
+ENTRYPOINT ["rvos-edge"]
+CMD ["doctor"]
