@@ -34,6 +34,7 @@ def _threads() -> Iterator[None]:
     cv2.setNumThreads(threads[1])
 
 
+@pytest.mark.slow
 def test_runtime_against_pytorch_and_opencv() -> None:
     """A network of the preset is made and exported on the spot."""
     report = compare_peers(

@@ -82,6 +82,7 @@ def read(folder: Path, frames: int) -> Iterable[Frame]:
         yield np.asarray(cv2.imread(str(path)), np.uint8)
 
 
+@pytest.mark.slow
 def test_real_frames(pair: Pair, shared: Path) -> None:
     root = shared / "data/davis2016-train/JPEGImages/480p"
     ious: list[float] = []
@@ -96,6 +97,7 @@ def test_real_frames(pair: Pair, shared: Path) -> None:
     assert min(ious) >= 0.999
 
 
+@pytest.mark.slow
 def test_synthetic_frames(pair: Pair) -> None:
     ious: list[float] = []
     for seed in range(4):

@@ -14,7 +14,8 @@ from rvos_edge.trainer.tasks.from_parts import assemble
 
 pytest.importorskip("tensorrt_rtx")
 
-GRAPHS = ("text", "backbone", "aspp", "flow_encode", "flow_context", "flow_step", "flow_up", "gating")
+DEAR = ("text", "backbone", "flow_context", "flow_step", "gating")
+GRAPHS = ("aspp", "flow_encode", "flow_up", *(pytest.param(name, marks=pytest.mark.slow) for name in DEAR))
 # Turing has no float32 matrix product in TensorRT-RTX.
 TURING_REFUSES = {"float32": {"text", "flow_context", "flow_step", "flow_up", "gating"}, "float16": {"text"}}
 # bfloat16 is a hint for OpenVINO: the files of the shipped bundle are float32.
@@ -31,7 +32,7 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.open(export_bundle(folder / "checkpoint", folder / "bundle", options))
 
 
-@pytest.fixture(params=["float32", "float16"])
+@pytest.fixture(params=["float32", pytest.param("float16", marks=pytest.mark.slow)])
 def bundle(request: pytest.FixtureRequest) -> Bundle:
     if request.param == "float32":
         return Bundle.open(shipped_bundle())

@@ -33,6 +33,7 @@ GRAPHS = ["text", "backbone", "aspp", "flow_encode", "flow_context", "flow_step"
 WITHOUT_FLOW = ["text", "backbone", "aspp", "gating"]
 
 
+@pytest.mark.slow
 def test_the_bundle_holds_the_eight_graphs_at_opset_18(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     assert list(opened.manifest.graphs) == GRAPHS
@@ -42,6 +43,7 @@ def test_the_bundle_holds_the_eight_graphs_at_opset_18(bundle: Path) -> None:
         assert "GridSample" not in {node.op_type for node in model.graph.node}
 
 
+@pytest.mark.slow
 def test_the_manifest_proves_every_graph(bundle: Path) -> None:
     manifest = Bundle.open(bundle).manifest
     proof = manifest.proofs["onnxruntime"]
@@ -55,6 +57,7 @@ def test_the_manifest_proves_every_graph(bundle: Path) -> None:
     assert manifest.name == "tested"
 
 
+@pytest.mark.slow
 def test_the_runtime_gives_the_masks_of_pytorch(bundle: Path, checkpoint: Path) -> None:
     queries = ["the red ball", "a dog", "the large star on the left"]
     ours = rvos_edge.open(bundle, device="cpu")
@@ -74,6 +77,7 @@ def test_the_runtime_gives_the_masks_of_pytorch(bundle: Path, checkpoint: Path) 
     ("fusion", "flow", "graphs"),
     [("single", "none", WITHOUT_FLOW), ("hierarchical", "gate", GRAPHS)],
 )
+@pytest.mark.slow
 def test_ablations_export_too(fusion: str, flow: str, graphs: list[str], tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", fusion=fusion, flow=flow)
     bundle = export_bundle(checkpoint, tmp_path / "bundle")
@@ -83,6 +87,7 @@ def test_ablations_export_too(fusion: str, flow: str, graphs: list[str], tmp_pat
         assert list(Bundle.open(guided).manifest.graphs) == [*graphs, "boundary"]
 
 
+@pytest.mark.slow
 def test_backbone_and_aspp_can_be_one_graph(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     fused = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(fuse=True))
     assert list(Bundle.open(fused).manifest.graphs) == ["text", "vision", *GRAPHS[3:]]
@@ -97,6 +102,7 @@ def test_backbone_and_aspp_can_be_one_graph(checkpoint: Path, bundle: Path, tmp_
     assert list(one.step(frame.image).timings)[:3] == ["preprocess", "vision", "flow_encode"]
 
 
+@pytest.mark.slow
 def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     """The graphs are proven against PyTorch at that scale; gating reads a field of the size that it knows."""
     done = _invoke("export", checkpoint, "--output", tmp_path / "half", "--flow-scale", 2, "--size", "128x192")
@@ -111,6 +117,7 @@ def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Pat
 
 
 @pytest.mark.parametrize("arguments", [("--fp16",), ("--bf16", "--fuse")])
+@pytest.mark.slow
 def test_presence_is_exported_in_narrow_types(arguments: tuple[str, ...], tmp_path: Path) -> None:
     backbone = {"name": "efficientnet_lite0", "stride": 16}
     checkpoint = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, presence=True, flow="none")
@@ -131,6 +138,7 @@ def test_presence_is_exported_in_narrow_types(arguments: tuple[str, ...], tmp_pa
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.slow
 def test_masks_may_follow_the_edges_of_the_image(precision: str, bundle: Path, tmp_path: Path) -> None:
     """By a graph of its own, which computes in float32 whatever the others do."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", flow="none")
@@ -154,6 +162,7 @@ def test_masks_may_follow_the_edges_of_the_image(precision: str, bundle: Path, t
             assert np.abs(ours.step(frame.image).margins - margins).max() < 3e-2 * np.abs(margins).max()
 
 
+@pytest.mark.slow
 def test_float16_is_typed_and_proven_at_every_size(checkpoint: Path, tmp_path: Path) -> None:
     sizes = [(96, 128), (64, 96)]
     options = ExportOptions(precision="float16", sizes=sizes, max_queries=8)
@@ -180,6 +189,7 @@ def test_float16_is_typed_and_proven_at_every_size(checkpoint: Path, tmp_path: P
             assert np.abs(ours.step(frame.image).margins - margins).max() < 3e-2 * np.abs(margins).max()
 
 
+@pytest.mark.slow
 def test_bfloat16_is_a_hint_and_eight_bits_are_a_way_to_store(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     path = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(precision="bfloat16", int8=True))
     small, usual = Bundle.open(path).manifest.graphs, Bundle.open(bundle).manifest.graphs
@@ -276,6 +286,7 @@ def _invoke(*arguments: object) -> Any:
 
 
 @pytest.mark.parametrize(("fusion", "flow"), [("hierarchical", "both"), ("single", "none")])
+@pytest.mark.slow
 def test_a_presence_head_is_an_output_of_gating(fusion: str, flow: str, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", fusion=fusion, flow=flow, presence=True)
     opened = Bundle.open(export_bundle(checkpoint, tmp_path / "bundle"))
@@ -295,6 +306,7 @@ def test_a_presence_head_is_an_output_of_gating(fusion: str, flow: str, tmp_path
     assert np.allclose(presence, theirs.presence, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_the_head_nothing_is_said_of_presence(bundle: Path) -> None:
     segmenter = rvos_edge.open(bundle, device="cpu")
     segmenter.set_queries(["a dog"])

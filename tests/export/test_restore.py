@@ -40,6 +40,7 @@ def restored(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_restored_network_draws_the_masks_of_the_bundle(restored: Path, bundle: Path) -> None:
     queries = ["the red ball", "a dog", "the large star on the left"]
     ours = rvos_edge.open(bundle, device="cpu", backend="onnxruntime")
@@ -53,6 +54,7 @@ def test_the_restored_network_draws_the_masks_of_the_bundle(restored: Path, bund
         assert np.abs(result.margins - margins).max() < 1e-3 * np.abs(margins).max()
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_but_the_rounding_of_the_weights(restored: Path, checkpoint: Path) -> None:
     before, after = load_checkpoint(checkpoint), load_checkpoint(restored)
     assert after.model.config == before.model.config
@@ -67,6 +69,7 @@ def test_nothing_is_lost_but_the_rounding_of_the_weights(restored: Path, checkpo
     assert isinstance(names["decoder.head.0.1"], nn.BatchNorm2d)
 
 
+@pytest.mark.slow
 def test_how_masks_are_drawn_is_restored_too(bundle: Path, tmp_path: Path) -> None:
     """The checkpoint's card says nothing of an option of export; bundles from before there was one draw plainly."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", flow="none")
@@ -80,6 +83,7 @@ def test_how_masks_are_drawn_is_restored_too(bundle: Path, tmp_path: Path) -> No
     assert load_checkpoint(restore_checkpoint(old, tmp_path / "plain")).model.config.boundary == "none"
 
 
+@pytest.mark.slow
 def test_refinements_and_presence_are_restored(tmp_path: Path) -> None:
     backbone = {"name": "efficientnet_lite0", "stride": 16}
     changes = {"backbone": backbone, "flow": "none"}
@@ -96,6 +100,7 @@ def test_refinements_and_presence_are_restored(tmp_path: Path) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_training_starts_where_evaluation_stands(restored: Path) -> None:
     """The norms hold the statistics of real batches: with those of the batch the masks stay what they were."""
     model = load_checkpoint(restored).model
@@ -134,6 +139,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
 
 
+@pytest.mark.slow
 def test_what_is_stored_in_eight_bits_is_read_too(narrow: tuple[Path, Path], tmp_path: Path) -> None:
     checkpoint, bundle = narrow
     after = load_checkpoint(restore_checkpoint(bundle, tmp_path / "restored")).model
@@ -144,6 +150,7 @@ def test_what_is_stored_in_eight_bits_is_read_too(narrow: tuple[Path, Path], tmp
     assert 0 < gap < before.state_dict()[name].abs().max() / 120
 
 
+@pytest.mark.slow
 def test_a_bundle_that_lacks_a_weight_is_refused(narrow: tuple[Path, Path], tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(narrow[1], tmp_path / "bundle"))
     for name, change in (("merged", "holds 'decoder.head.2.bias'"), ("changed", "'gating' differs from what")):

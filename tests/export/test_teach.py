@@ -26,6 +26,7 @@ def taught(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_bundle(checkpoint, tmp_path_factory.mktemp("taught") / "bundle", ExportOptions(teach=True))
 
 
+@pytest.mark.slow
 def test_its_loss_and_gradients_are_those_of_autograd(taught: Path) -> None:
     manifest = Bundle.open(taught).manifest
     spec = manifest.graphs["teach"]
@@ -34,6 +35,7 @@ def test_its_loss_and_gradients_are_those_of_autograd(taught: Path) -> None:
     assert manifest.proofs["onnxruntime"].graphs["teach"].relative_l2 <= tolerance(spec)
 
 
+@pytest.mark.slow
 def test_a_query_learns_with_it(taught: Path, checkpoint: Path) -> None:
     """Even an untrained network answers better after one shown frame."""
     segmenter = rvos_edge.open(taught, device="cpu", backend="onnxruntime", threads=1)

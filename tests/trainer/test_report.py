@@ -101,6 +101,7 @@ def pictures(page: Path) -> dict[str, NDArray[np.uint8]]:
     return read
 
 
+@pytest.mark.slow
 def test_all_variants_make_all_figures(tmp_path: Path, davis: Path) -> None:
     runs = [f"{role.title}={checkpoint(tmp_path, role)}" for role in ROLES]
     with SummaryWriter(str(tmp_path / "hierarchical-both")) as board:

@@ -83,6 +83,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("start", ["fresh", "resumed"])
+@pytest.mark.slow
 def test_two_processes_give_the_curve_of_one(start: str, single: Path, tmp_path: Path) -> None:
     if start == "fresh":
         output = tmp_path / "run"

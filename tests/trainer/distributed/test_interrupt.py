@@ -70,6 +70,7 @@ def _assert_same_run(one: Path, other: Path) -> None:
     assert unequal == []
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
     config = _config(iterations=8, checkpoint_every=4, workers=1)
     file = tmp_path / "small.json"
