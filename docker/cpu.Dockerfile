@@ -10,7 +10,7 @@ ENV VIRTUAL_ENV=/opt/rvos-edge PATH=/opt/rvos-edge/bin:$PATH PIP_NO_CACHE_DIR=1 
 COPY . /src
 # opencv-python wants a screen's libraries; both packages are the module cv2, so one goes before the other comes.
 RUN python3 -m venv /opt/rvos-edge \
-    && pip install "/src[serve,openvino]" -c /src/constraints.txt \
+    && pip install "/src[serve,openvino,mqtt]" -c /src/constraints.txt \
     && pip uninstall -y opencv-python \
     && pip install opencv-python-headless==5.0.0.93 \
     && rm -rf /src
