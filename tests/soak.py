@@ -61,7 +61,7 @@ class Camera:
 
     def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
         if self.given >= self.frames:
-            time.sleep(1.0)  # until it is closed
+            time.sleep(0.5)  # until it is closed
         if not self._left or self.given >= self.frames:
             return False, None
         self.taken.acquire(timeout=60)
@@ -91,9 +91,10 @@ class Watch:
         assert now[1] >= self.last[1]
         assert result.masks.shape[1:] == frame.image.shape[:2]
         self.last = now
-        if (now[0] + 1) % (self.camera.frames // STEPS) == 0:
+        if (now[0] + 1) % max(1000, self.camera.frames // STEPS) == 0:
             gc.collect()
             self.looks.append({"frame": now[0] + 1, **look()})
+            print(self.looks[-1], file=sys.stderr)
         if now[0] + 1 == self.camera.frames:
             threading.Thread(target=self.live.player.close).start()
         self.camera.taken.release()
@@ -128,14 +129,14 @@ def view(url: str, ended: threading.Event, counts: Counter[str]) -> None:
         counts["viewers"] += 1
 
 
-def soak(folder: Path, *, frames: int, losses: int) -> dict[str, Any]:
+def soak(folder: Path, *, frames: int, losses: int, visitors: int = 2) -> dict[str, Any]:
     """Run the stream and return what was counted and measured."""
     bundle = write_tiny_bundle(folder / "tiny")
     segmenter = rvos_edge.open(bundle, backend="onnxruntime", threads=1)
     segmenter.set_queries(["the dog"])
     camera, told, counts = Camera(frames, -(-frames // (losses + 1))), Counter[str](), Counter[str]()
     source = LiveCapture(
-        camera.open, name="camera", backoff=(0.001, 0.01), tell=lambda said: told.update([said.split(" ")[2]])
+        camera.open, name="camera", backoff=(0.001, 0.01), tell=lambda said: told.update([said.split()[2].strip("(,;")])
     )
     live = Live(segmenter, source, reopen=lambda: source, stills=lambda: segmenter, repeat=False)
     watch, ended = Watch(camera, live), threading.Event()
@@ -144,7 +145,7 @@ def soak(folder: Path, *, frames: int, losses: int) -> dict[str, Any]:
     live.player.on_event = events.write_source
     started = time.monotonic()
     with LiveServer(live, Address(port=0)) as server:
-        viewers = [threading.Thread(target=view, args=[server.url, ended, counts]) for _ in range(2)]
+        viewers = [threading.Thread(target=view, args=[server.url, ended, counts]) for _ in range(visitors)]
         for viewer in viewers:
             viewer.start()
         run_stream(live.segmenter, live.player, [live.sink, watch, events, lines], tell=lambda said: None)
@@ -157,6 +158,7 @@ def soak(folder: Path, *, frames: int, losses: int) -> dict[str, Any]:
         "frames": watch.last[0] + 1,
         "reconnects": source.reconnects,
         "events": {kind: count for kind, count in kinds.items() if kind.startswith("camera")},
+        "said": dict(told),
         "segments": len(list(folder.glob("lines-*.jsonl"))),
         "viewers": counts["viewers"],
         "looks": watch.looks,

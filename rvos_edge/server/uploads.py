@@ -43,7 +43,7 @@ class Library:
             self.folder = Path(tempfile.mkdtemp(prefix="rvos-edge-"))
         except OSError as error:
             raise UserError(
-                "--serve needs a temporary folder, for uploads, and none can be written; set TMPDIR to one that can."
+                "--serve needs a temporary folder, and none can be written; set TMPDIR to a folder that can be."
             ) from error
         self._lock = threading.Lock()
         # One thread, because each thread keeps some of the memory of the frames that it decoded.
