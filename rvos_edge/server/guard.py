@@ -102,16 +102,16 @@ class Guard:
         cookie = f"rvos-edge-{(scope.get('server') or ('', 0))[1]}"
         if _same(cookie_parser(headers.get("cookie", "")).get(cookie, ""), self._session):
             return None
-        path, shown = scope["path"], ""
+        path, shown = scope["path"], ""  # each of several cameras has a page and these files below its name
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             shown = bearer.strip()
         elif scope["type"] == "http":
-            if path in ("/page/style.css", "/page/icon.svg"):
+            if path.endswith(("/page/style.css", "/page/icon.svg")):
                 return None
-            if path == "/session" and scope["method"] == "POST":
+            if path.endswith("/session") and scope["method"] == "POST":
                 shown = await _form_token(scope, receive)
-            elif path == "/" and scope["method"] == "GET":
+            elif path.endswith("/") and scope["method"] == "GET":
                 shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if shown:
             if not await self._may_guess(network_of(scope.get("client"))):
@@ -124,7 +124,7 @@ class Guard:
                 response.set_cookie(cookie, self._session, httponly=True, samesite="strict")
                 return response
             self._note_wrong(network_of(scope.get("client")))
-        if path in ("/", "/session"):
+        if path.endswith(("/", "/session")):
             return HTMLResponse(_ASK % ("<p role=alert>That is not the token.</p>" if shown else ""), 401)
         needed = "a token is needed; send it as 'Authorization: Bearer TOKEN'."
         return _refuse(401, needed, {"www-authenticate": "Bearer"})

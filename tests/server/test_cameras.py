@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from support.served import Pictures, fetch, picture, wait_until
+from support.served import Collector, Pictures, Served, fetch, picture, wait_until
 from typer.testing import CliRunner, Result
 
 from rvos_edge.cli import app
@@ -93,6 +93,22 @@ def two(open_tiny: Callable[..., Segmenter]) -> Iterator[tuple[LiveServer, dict[
         lives[name] = Live(segmenter, Pictures(name=name), reopen=Pictures, stills=open_tiny)
     with LiveServer(lives, Address(port=0), base_path="/home") as server:
         yield server, lives
+
+
+def test_the_page_of_a_camera_asks_for_the_token_too(open_tiny: Callable[..., Segmenter]) -> None:
+    segmenter = open_tiny()
+    live = Live(segmenter, Pictures(), reopen=Pictures, stills=open_tiny)
+    with LiveServer({"door": live}, Address(port=0), token="correct horse") as server:
+        served = Served(live, server, Collector(1))
+        page = served.request("GET", "/door/")
+        assert (page.status, b'action="session"' in page.body) == (401, True)
+        assert served.request("GET", "/door/page/style.css").status == 200
+        assert served.request("GET", "/door/page/main.js").status == 401
+        typed = served.request("POST", "/door/session", b"token=correct+horse")
+        assert (typed.status, typed.headers["location"]) == (303, "./")
+        cookie = {"cookie": typed.headers["set-cookie"].partition(";")[0]}
+        for path in ("/", "/door/", "/door/api/status"):
+            assert served.request("GET", path, headers=cookie).status == 200
 
 
 def test_one_page_leads_to_all_cameras(two: tuple[LiveServer, dict[str, Live]]) -> None:
