@@ -32,6 +32,9 @@ _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _DEVICES = Path("/dev")
 _JETPACKS = {"35": 5, "36": 6, "38": 7}
 """Major version of Jetson Linux -> JetPack."""
+_JETPACK_TENSORRT = {6: ((10, 3), (10, 3)), 7: ((10, 13), (99, 0))}
+"""Oldest and newest TensorRT that comes with a JetPack."""
+_MOST_GPUS = 16
 _REMEDIES = {
     "OpenCV": "apt install libgl1 libglib2.0-0; without a screen: pip uninstall opencv-python, "
     "pip install opencv-python-headless",
@@ -146,12 +149,19 @@ def _memory(name: str) -> Finding:
     return Finding(name, f"{int(free) / 2**20:.1f} of {int(total) / 2**20:.1f} GiB free")
 
 
-def _jetson(name: str) -> Finding:
+def _jetson_release() -> tuple[str, int | None]:
+    """Return the release of Jetson Linux and its JetPack; empty without a Jetson, None if the release is not known."""
     if not _TEGRA_FILE.is_file():
-        return Finding(name, "this is no Jetson", None)
+        return "", None
     release = _TEGRA_FILE.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
     major = re.match(r"R(\d+)", release)
-    jetpack = _JETPACKS.get(major[1]) if major else None
+    return release, _JETPACKS.get(major[1]) if major else None
+
+
+def _jetson(name: str) -> Finding:
+    release, jetpack = _jetson_release()
+    if not release:
+        return Finding(name, "this is no Jetson", None)
     if jetpack is None:
         return Finding(name, release, None, "this release is not known: JetPack 6 and 7 are")
     if jetpack < 6:
@@ -169,10 +179,12 @@ def _driver(name: str) -> Finding:
 def _gpu(name: str) -> Finding:
     from rvos_edge.engines.tensorrt.gpu import find_gpu
 
-    gpu = find_gpu()
-    if gpu is None:
+    gpus = list(itertools.takewhile(bool, map(find_gpu, range(_MOST_GPUS))))
+    if not gpus:
         return Finding(name, "none", None, "without one, use ONNX Runtime or OpenVINO on the CPU")
-    return Finding(name, f"{gpu.name}, compute capability {gpu.capability}")
+    remedy = "the second one is --device cuda:1" if len(gpus) > 1 else ""
+    found = "; ".join(f"{gpu.name}, compute capability {gpu.capability}" for gpu in gpus if gpu)
+    return Finding(name, found, True, remedy)
 
 
 def _openvino(name: str) -> Finding:
@@ -195,9 +207,28 @@ def _tensorrt(name: str) -> Finding:
     trt = api.load(flavour)
     known = api.known_capabilities(trt)
     aims = f"builds for compute capability {', '.join(known)}" if known else "builds for the GPU it finds"
-    if find_gpu() is None:
-        return Finding(name, f"{api.version(trt)}, {aims}", True if known else None, "running needs a GPU")
-    return Finding(name, f"{api.version(trt)}, {aims}")
+    found = f"{api.version(trt)}, {aims}"
+    gpu = find_gpu()
+    if gpu is None:
+        return Finding(name, found, True if known else None, "running needs a GPU")
+    if not api.supports(trt, gpu.capability):
+        return Finding(name, found, None, f"it cannot use {gpu.name}, {gpu.capability}: take the full TensorRT")
+    mismatch = _jetpack_mismatch(api.version(trt)) if flavour == "tensorrt" else ""
+    return Finding(name, found, not mismatch, mismatch)
+
+
+def _jetpack_mismatch(version: str) -> str:
+    """Say what to do where TensorRT is not that of this Jetson's JetPack; empty if it is, or there is no Jetson."""
+    _, jetpack = _jetson_release()
+    number = tuple(map(int, version.split(".")[:2]))
+    if jetpack not in _JETPACK_TENSORRT:
+        return ""
+    oldest, newest = _JETPACK_TENSORRT[jetpack]
+    if oldest <= number <= newest:
+        return ""
+    if number < oldest:
+        return f"JetPack {jetpack} has {oldest[0]}.{oldest[1]}: sudo apt install nvidia-jetpack"
+    return f"JetPack {jetpack} has {newest[0]}.{newest[1]}, this is one for servers: pip uninstall tensorrt"
 
 
 def _onnxruntime(name: str) -> Finding:

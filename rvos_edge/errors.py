@@ -12,3 +12,8 @@ class UserError(ValueError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(hide_secrets(message))
+
+
+def one_line(text: object) -> str:
+    """Shorten a message of another library to one line of 300 characters, without a full stop at its end."""
+    return " ".join(str(text).split())[:300].rstrip(".")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from rvos_edge.bundle import Bundle, Manifest, Proof, TensorSpec, format_size, frame_flops, read_manifest
 from rvos_edge.engines.tensorrt.engine_cache import EngineCache, Entry
-from rvos_edge.parity.verify import tolerance
+from rvos_edge.parity.verify import TF32, tolerance
 
 _SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "u8", "int8": "i8", "int64": "i64"}
 
@@ -53,7 +53,7 @@ def proof_table(manifest: Manifest, name: str, proof: Proof) -> Table:
         spec = manifest.graphs.get(graph)
         if spec is None:
             continue  # a proof of a graph that is not in the bundle proves nothing
-        limit = tolerance(spec)
+        limit = tolerance(spec, tf32=proof.note == TF32)
         colour = "green" if parity.relative_l2 <= limit else "red"
         table.add_row(
             graph,

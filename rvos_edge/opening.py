@@ -34,7 +34,7 @@ def open_segmenter(
         path: A bundle's folder, or its name (``rvos-edge bundles``); None for ``edge``, which comes with the package.
         size: Height and width of the network's input, one of those that the bundle was exported for;
             None for the first.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda", or "cuda:1" for the second GPU.
         backend: "auto" for the fastest that works, or one of ``rvos_edge.engines.registry.BACKENDS``.
         flow: Options of the optical flow; None for the defaults.
         threads: CPU threads; None for one per physical core.

@@ -14,7 +14,7 @@ from tokenizers import Encoding, Tokenizer
 
 from rvos_edge.bundle import TEXT_GRAPH, Bundle
 from rvos_edge.engines.base import HostGraph
-from rvos_edge.errors import UserError
+from rvos_edge.errors import UserError, one_line
 
 _SHOWN_CHARACTERS = 40
 _LONGEST_WORD = 100
@@ -113,7 +113,7 @@ class TextEncoder:
             # The library raises bare Exception, and a panic of its Rust code is not even one of those.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
-            detail = " ".join(str(error).split())[:200]
+            detail = one_line(error)
             raise UserError(
                 f"{self._tokenizer_path} is not a usable tokenizer ({detail}); export the bundle again."
             ) from error

@@ -131,7 +131,11 @@ BundleOption = Annotated[
 ]
 DeviceOption = Annotated[
     str,
-    typer.Option(help="auto, cpu or cuda.", rich_help_panel=MODEL, autocompletion=lambda: ["auto", "cpu", "cuda"]),
+    typer.Option(
+        help="auto, cpu, cuda, or cuda:1 for the second GPU.",
+        rich_help_panel=MODEL,
+        autocompletion=lambda: ["auto", "cpu", "cuda", "cuda:1"],
+    ),
 ]
 BackendOption = Annotated[
     str,

@@ -146,12 +146,13 @@ def build(
     compute_capability: CapabilityOption = None,
     workspace: WorkspaceOption = None,
     isolate: IsolateOption = False,
+    device: DeviceOption = "cuda",
     missing: Annotated[
         bool, typer.Option("--build/--no-build", help="Build what is missing, or refuse and say why it does not fit.")
     ] = True,
 ) -> None:
     """Build a bundle's TensorRT engines on this machine; those that fit already are kept."""
-    for options in _builds(dict.fromkeys(target), compute_capability, workspace, isolate):
+    for options in _builds(dict.fromkeys(target), compute_capability, workspace, isolate, device):
         _build_engines(find_bundle(bundle), options, missing=missing)
 
 
@@ -231,9 +232,10 @@ def show_bundles() -> None:
 
 
 def _builds(
-    targets: Iterable[str], capabilities: list[str] | None, workspace: int | None, isolated: bool
+    targets: Iterable[str], capabilities: list[str] | None, workspace: int | None, isolated: bool, device: str = "cuda"
 ) -> list[BuildOptions]:
     """The engines to build for the targets; impossible ones are refused here, before a long export."""
+    from rvos_edge.engines.device_names import gpu_index
     from rvos_edge.engines.registry import open_backend
     from rvos_edge.engines.tensorrt import api
     from rvos_edge.engines.tensorrt.build import BuildOptions, check_options
@@ -244,7 +246,7 @@ def _builds(
             open_backend("onnxruntime" if name == "onnx" else name)
             continue
         flavour = api.parse_flavour(name)
-        builds.append(BuildOptions(flavour, tuple(capabilities or ()), workspace, isolated))
+        builds.append(BuildOptions(flavour, tuple(capabilities or ()), workspace, isolated, gpu_index(device)))
         check_options(builds[-1])
     if capabilities and not builds:
         raise UserError("--compute-capability belongs to --target tensorrt-rtx; give that too.")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rvos_edge.bundle import GraphSpec, TensorSpec
 from rvos_edge.engines.board import Board
-from rvos_edge.errors import UserError
+from rvos_edge.errors import UserError, one_line
 
 Lap = Callable[[str], None]
 """Called with the name of a stage at its end."""
@@ -61,6 +61,10 @@ class Backend(Protocol):
         """Reason for the choice of backend and device, in a few words."""
 
     @property
+    def tf32(self) -> bool:
+        """True if products in float32 may be rounded to TensorFloat-32, as NVIDIA's libraries do by default."""
+
+    @property
     def board(self) -> Board[Any]:
         """The tensors of all graphs of this backend."""
 
@@ -98,7 +102,7 @@ _OUT_OF_MEMORY = re.compile(
 
 def graph_error(path: Path, verb: str, runtime: str, error: Exception) -> UserError:
     """The error of a graph's file that ``runtime`` could not ``verb`` ("loaded", "run"): for lack of memory, or not."""
-    detail = " ".join(str(error).split())[:200]
+    detail = one_line(error)
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
         return UserError(
             f"{path} cannot be {verb} by {runtime}: memory ran out ({detail}); close other programs, or choose a "
@@ -112,6 +116,7 @@ def graph_error(path: Path, verb: str, runtime: str, error: Exception) -> UserEr
 class HostFrames:
     """Frames of a synchronous backend, whose graphs are done when ``run`` returns: calls the work and times it."""
 
+    tf32 = False
     _timings: Mapping[str, float] = MappingProxyType({})
 
     def frame(self, key: Hashable, work: Callable[[Lap], None]) -> None:

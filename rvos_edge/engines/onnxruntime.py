@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -14,57 +16,65 @@ from numpy.typing import NDArray
 from rvos_edge.bundle import GraphSpec, TensorSpec
 from rvos_edge.engines.base import HostFrames, graph_error
 from rvos_edge.engines.board import Board
-from rvos_edge.errors import UserError
+from rvos_edge.engines.device_names import Kind, device_kind, gpu_index, takes_tf32
+from rvos_edge.errors import UserError, one_line
 
-Device = Literal["cpu", "cuda"]
-_PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _NUMPY_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int64)": "int64"}
 _NUMPY_DTYPES["tensor(float16)"] = "float16"
 
 
-def choose_device(device: str) -> tuple[Device, str]:
-    """Choose the device for "auto", "cpu" or "cuda" and give the reason.
+def choose_device(device: str) -> tuple[Kind, str]:
+    """Choose "cpu" or "cuda" for a device and give the reason.
 
     Raises:
-        UserError: The device is unknown, or is "cuda" and ONNX Runtime cannot use it.
+        UserError: The device is unknown, or is a GPU that ONNX Runtime cannot use.
     """
-    if device == "cpu":
+    kind = device_kind(device)
+    if kind == "cpu":
         return "cpu", "cpu was asked for"
-    if device not in ("auto", "cuda"):
-        raise UserError(f"device '{device}' is unknown; use auto, cpu or cuda.")
-    problem = _cuda_problem()
+    problem = _cuda_problem(gpu_index(device))
     if problem is None:
-        return ("cuda", "cuda was asked for" if device == "cuda" else "ONNX Runtime can use a CUDA device")
-    if device == "auto":
+        return "cuda", "ONNX Runtime can use a CUDA device" if kind == "auto" else f"{device} was asked for"
+    if kind == "auto":
         return "cpu", problem
     raise UserError(
-        f"device 'cuda' cannot be used because {problem}; install onnxruntime-gpu in place of onnxruntime, with the "
-        "CUDA version it names, or use device 'cpu'."
+        f"device '{device}' cannot be used because {problem}; install onnxruntime-gpu in place of onnxruntime, with "
+        "the CUDA version it names, or use device 'cpu'."
     )
 
 
-def _cuda_problem() -> str | None:
-    if _PROVIDERS["cuda"] not in ort.get_available_providers():
+def _cuda_problem(index: int) -> str | None:
+    if _CUDA not in ort.get_available_providers():
         return "the installed ONNX Runtime has no CUDA support"
+    if hasattr(ort, "preload_dlls"):
+        # CUDA and cuDNN of pip's nvidia-* packages; what it prints about missing ones, the check below says as well.
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
     try:
-        ort.OrtValue.ortvalue_from_shape_and_type((1,), np.float32, "cuda", 0)
-    except Exception:  # the provider is built in, but there is no driver or no device: the types differ by version
-        return "ONNX Runtime finds no CUDA device"
+        ort.OrtValue.ortvalue_from_shape_and_type((1,), np.float32, "cuda", index)
+    except Exception as error:  # the types differ by version
+        return f"ONNX Runtime finds no CUDA device ({one_line(error)})"
     return None
 
 
 class OrtBuffer:
     """A tensor in host or CUDA memory, as an OrtValue."""
 
-    def __init__(self, dtype: str, shape: tuple[int, ...], device: Device) -> None:
+    def __init__(self, dtype: str, shape: tuple[int, ...], kind: Kind, index: int = 0) -> None:
         self.dtype = dtype
         self.shape = shape
-        self._device = device
+        self._on_host = kind == "cpu"
         # On the CPU this is the tensor itself, on CUDA the staging copy.
         self._host: NDArray[Any] = np.zeros(shape, dtype)
         self._view = self._host.view()
         self._view.flags.writeable = False
-        self.value = ort.OrtValue.ortvalue_from_numpy(self._host, device, 0)
+        try:
+            self.value = ort.OrtValue.ortvalue_from_numpy(self._host, kind, index)
+        except Exception as error:  # the exceptions of ONNX Runtime share no public base class
+            raise UserError(
+                f"ONNX Runtime gets no memory on {kind} ({one_line(error)}); use fewer queries, or device 'cpu'."
+            ) from error
 
     @property
     def address(self) -> int:
@@ -78,7 +88,7 @@ class OrtBuffer:
 
     def read(self) -> NDArray[Any]:
         """A read-only view on the CPU, a copy on CUDA."""
-        return self._view if self._device == "cpu" else np.asarray(self.value.numpy())
+        return self._view if self._on_host else np.asarray(self.value.numpy())
 
     def zero(self) -> None:
         """Fill with zeros."""
@@ -90,7 +100,7 @@ class OrtBuffer:
         self.write(other.read())
 
     def _upload(self) -> None:
-        if self._device != "cpu":
+        if not self._on_host:
             self.value.update_inplace(self._host)
 
 
@@ -161,7 +171,7 @@ class OnnxRuntimeBackend(HostFrames):
     """Graphs in ONNX Runtime sessions on one device."""
 
     def __init__(self, *, device: str = "auto", threads: int | None = None, reason: str = "") -> None:
-        """Choose the device, "auto", "cpu" or "cuda"; ``threads`` None is one per physical core.
+        """Choose the device, "auto", "cpu", "cuda" or "cuda:1"; ``threads`` None is one per physical core.
 
         Raises:
             UserError: The device cannot be used, or ``threads`` is not positive.
@@ -170,15 +180,17 @@ class OnnxRuntimeBackend(HostFrames):
             raise UserError(f"threads must be at least 1, not {threads}; leave it out to use every core.")
         self.device, why = choose_device(device)
         self.reason = reason or why
-        self.name = f"ONNX Runtime ({self.device})"
-        self.board: Board[OrtBuffer] = Board(lambda dtype, shape: OrtBuffer(dtype, shape, self.device))
+        self.tf32 = self.device == "cuda" and takes_tf32()
+        self._index = index = gpu_index(device)
+        self.name = f"ONNX Runtime ({self.device}{f':{index}' if index else ''})"
+        self.board: Board[OrtBuffer] = Board(lambda dtype, shape: OrtBuffer(dtype, shape, self.device, index))
         self._threads = threads
-        self._sessions: dict[tuple[Path, Device], ort.InferenceSession] = {}
+        self._sessions: dict[tuple[Path, Kind], ort.InferenceSession] = {}
 
     def sibling(self) -> OnnxRuntimeBackend:
         """A backend for another video: a board of its own, and the same sessions, which may run at once."""
         other = copy(self)
-        other.board = Board(lambda dtype, shape: OrtBuffer(dtype, shape, self.device))
+        other.board = Board(lambda dtype, shape: OrtBuffer(dtype, shape, self.device, self._index))
         return other
 
     def load(self, path: Path, spec: GraphSpec) -> OrtGraph:
@@ -193,12 +205,12 @@ class OnnxRuntimeBackend(HostFrames):
         # Always on the CPU: it runs once per query and its inputs change length.
         return OrtHostGraph(path, self._open(path, spec, "cpu"), spec)
 
-    def _open(self, path: Path, spec: GraphSpec, device: Device) -> ort.InferenceSession:
+    def _open(self, path: Path, spec: GraphSpec, device: Kind) -> ort.InferenceSession:
         if (path, device) not in self._sessions:
             self._sessions[path, device] = self._start(path, spec, device)
         return self._sessions[path, device]
 
-    def _start(self, path: Path, spec: GraphSpec, device: Device) -> ort.InferenceSession:
+    def _start(self, path: Path, spec: GraphSpec, device: Kind) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = self._threads or 0
@@ -207,14 +219,15 @@ class OnnxRuntimeBackend(HostFrames):
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # Weights of 8 bits are widened once, at load, instead of running quantised operators on every frame.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-        providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
+        providers: list[Any] = [_CPU] if device == "cpu" else [(_CUDA, {"device_id": self._index}), _CPU]
         try:
-            session = ort.InferenceSession(str(path), options, providers=providers)
+            # Without the fallback, which would print the error of a GPU and go on without it.
+            session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
         except Exception as error:  # the exceptions of ONNX Runtime share no public base class
             raise graph_error(path, "loaded", "ONNX Runtime", error) from error
-        if _PROVIDERS[device] not in session.get_providers():
+        if device == "cuda" and _CUDA not in session.get_providers():
             raise UserError(
-                f"{path} cannot run on {device}: ONNX Runtime could not start its CUDA provider; install the CUDA and "
+                f"{path} cannot run on cuda: ONNX Runtime could not start its CUDA provider; install the CUDA and "
                 "cuDNN versions it was built for, or use device 'cpu'."
             )
         _check_session(path, session.get_inputs(), spec.inputs, "input")

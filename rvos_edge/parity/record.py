@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.bundle import QUERIES, TEXT_GRAPH, Bundle, TensorSpec, check_file
-from rvos_edge.errors import UserError
+from rvos_edge.errors import UserError, one_line
 
 FILE = "reference.npz"
 _SAMPLES = 1 << 14
@@ -81,7 +81,7 @@ def load_reference(bundle: Bundle) -> Reference:
         with np.load(path, allow_pickle=False) as file:
             return _parse(bundle, file)
     except Exception as error:  # NumPy and zipfile raise many kinds for damaged files
-        detail = " ".join(str(error).split())[:200]
+        detail = one_line(error)
         raise UserError(f"{path} cannot be read ({detail}); export the bundle again.") from error
 
 

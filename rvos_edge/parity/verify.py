@@ -35,6 +35,8 @@ _WEIGHTS: dict[str, float] = {
     "int8": 1e-1,
 }
 
+TF32 = "products in float32 are rounded to TensorFloat-32"
+"""Note of a proof on a GPU."""
 _HALF_ON_CPU = "ONNX Runtime's CPU provider runs float16 layers in float32 and rounds between them"
 
 LEAST_IOU = 0.97
@@ -44,12 +46,15 @@ LEAST_IOU_NARROW = 0.9
 """The same with 8-bit weights or bfloat16 in the vision graphs, where J should be evaluated as well."""
 
 
-def tolerance(spec: GraphSpec) -> float:
+def tolerance(spec: GraphSpec, *, tf32: bool = False) -> float:
     """Return the largest accepted relative L2 difference of an output, by arithmetic and storage of the weights.
 
     The two errors are independent, so their sum is an upper bound.
+
+    Args:
+        tf32: Products in float32 are rounded to TensorFloat-32, whose 11 bits are those of float16.
     """
-    return _ARITHMETIC[spec.precision] + _WEIGHTS[spec.weights]
+    return _ARITHMETIC["float16" if tf32 and spec.precision == "float32" else spec.precision] + _WEIGHTS[spec.weights]
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,11 @@ def prove(
     graphs = measure_graphs(bundle, reference, backend)
     footage = footage or Footage(reference.source, reference.queries, list(reference.frames), list(reference.masks))
     half = any(spec.precision == "float16" for spec in bundle.manifest.graphs.values())
+    half_on_cpu = half and isinstance(backend, OnnxRuntimeBackend) and backend.device == "cpu"
     found = chain_masks(bundle, make_backend(), footage.queries, footage.frames)
     return Proof(
         backend=backend.name,
-        note=_HALF_ON_CPU if half and isinstance(backend, OnnxRuntimeBackend) and backend.device == "cpu" else "",
+        note=_HALF_ON_CPU if half_on_cpu else TF32 if backend.tf32 else "",
         graphs=graphs,
         mask_iou=mask_iou(found, footage.masks),
         frames=len(footage.frames),
@@ -186,7 +192,7 @@ def check(bundle: Bundle, proof: Proof) -> None:
     """
     for name, parity in proof.graphs.items():
         spec = bundle.manifest.graphs[name]
-        limit = tolerance(spec)
+        limit = tolerance(spec, tf32=proof.note == TF32)
         if not parity.relative_l2 <= limit:
             raise UserError(
                 f"Graph '{name}' on {proof.backend} differs from PyTorch by {parity.relative_l2:.2g} (relative L2), "

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 from rvos_edge import bundle, cli, doctor
 from rvos_edge.bundle import Bundle
 from rvos_edge.engines.registry import available_backends, open_best
-from rvos_edge.engines.tensorrt import gpu
+from rvos_edge.engines.tensorrt import api, gpu
 from rvos_edge.errors import UserError
 
 
@@ -75,13 +76,39 @@ def test_a_jetpack_that_is_too_old_or_unknown(
 
 def test_findings_on_tensorrt_and_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorrt_rtx")
-    monkeypatch.setattr(gpu, "find_gpu", lambda: None)
+    monkeypatch.setattr(gpu, "find_gpu", lambda *_: None)
     assert finding("NVIDIA GPU").good is None
     assert "compute capability 75, 80, 86" in finding("TensorRT-RTX").found
     assert finding("TensorRT-RTX").remedy == "running needs a GPU"
-    monkeypatch.setattr(gpu, "find_gpu", lambda: gpu.Gpu("Orin", "87"))
-    assert finding("NVIDIA GPU").found == "Orin, compute capability 87"
+    monkeypatch.setattr(gpu, "find_gpu", lambda index=0: gpu.Gpu("Ada", "89") if index < 2 else None)
+    assert finding("NVIDIA GPU").found == "Ada, compute capability 89; Ada, compute capability 89"
+    assert finding("NVIDIA GPU").remedy == "the second one is --device cuda:1"
     assert finding("TensorRT-RTX").remedy == ""
+    monkeypatch.setattr(gpu, "find_gpu", lambda *_: gpu.Gpu("NVIDIA H200", "90"))
+    assert finding("TensorRT-RTX").remedy == "it cannot use NVIDIA H200, 90: take the full TensorRT"
+
+
+@pytest.mark.parametrize(
+    ("release", "version", "remedy"),
+    [
+        ("R36", "10.3.0", ""),
+        ("R36", "8.6.2", "JetPack 6 has 10.3: sudo apt install nvidia-jetpack"),
+        ("R36", "10.13.3", "JetPack 6 has 10.3, this is one for servers: pip uninstall tensorrt"),
+        ("R38", "10.14.1", ""),
+    ],
+)
+def test_a_tensorrt_of_another_jetpack(
+    release: str, version: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "nv_tegra_release"
+    file.write_text(f"# {release} (release), REVISION: 4.3\n")
+    monkeypatch.setattr(doctor, "_TEGRA_FILE", file)
+    monkeypatch.setattr(gpu, "find_gpu", lambda *_: gpu.Gpu("Orin", "87"))
+    monkeypatch.setattr(api, "is_installed", lambda flavour: True)
+    monkeypatch.setattr(api, "load", lambda flavour: SimpleNamespace(__version__=version))
+    assert finding("TensorRT") == doctor.Finding(
+        "TensorRT", f"{version}, builds for the GPU it finds", not remedy, remedy
+    )
 
 
 def test_absent_things_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

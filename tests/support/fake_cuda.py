@@ -1,5 +1,6 @@
 """A CUDA device without a GPU: memory is NumPy arrays, streams are queues that run only when somebody waits.
 
+The device has an index, and the calling thread another current device: what is TensorRT's must find its own current.
 It keeps the promises that CUDA keeps and no others. Work runs as late as it may; with ``eager=True`` other streams run
 ahead of the one that is waited for, with ``eager=False`` they lag behind, so that work on a stream that nothing waits
 for gives wrong numbers in one of the two. Memory is checked when work runs. What may not happen during a capture ends
@@ -18,8 +19,9 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,7 +94,10 @@ class FakeCuda:
 
     name = "fake CUDA"
 
-    def __init__(self, *, eager: bool = True) -> None:
+    def __init__(self, *, eager: bool = True, index: int = 0) -> None:
+        self.index = index
+        self.selected = 0
+        """Current device of the calling thread."""
         self.calls: list[tuple[Any, ...]] = []
         """Name and arguments of every call, in order."""
         self.fail: dict[str, str] = {}
@@ -123,6 +128,11 @@ class FakeCuda:
 
     # What the fake TensorRT asks.
 
+    @property
+    def is_current(self) -> bool:
+        """True if this device is the current one, as TensorRT needs it."""
+        return self.selected == self.index
+
     def capturing(self, stream: int) -> bool:
         """True while work on a stream is captured."""
         return self._capture is not None and stream in self._capture.streams
@@ -139,6 +149,14 @@ class FakeCuda:
         return block[:nbytes]
 
     # The interface.
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        before, self.selected = self.selected, self.index
+        try:
+            yield
+        finally:
+            self.selected = before
 
     def malloc(self, nbytes: int) -> int:
         self._call("malloc", nbytes, capture=False)

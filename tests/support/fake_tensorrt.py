@@ -1,11 +1,13 @@
 """TensorRT without a GPU: engines are the bundle's ONNX files, run by ONNX Runtime on the memory of a ``FakeCuda``.
 
 Contexts are as strict as the real ones: every address and every free extent must be set, scratch memory must be there,
-the first run after a change cannot be captured, and a context that was changed ruins the graphs captured from it.
+the first run after a change cannot be captured, a context that was changed ruins the graphs captured from it, and the
+device must be the current one. TensorRT-RTX without an aim builds for 8.6, 8.9 and 12.0, wherever it runs.
 """
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,6 +71,8 @@ class FakeContext:
         engine, cuda = self._engine, self._engine.cuda
         cuda.calls.append(("execute", engine.name, stream))
         outputs = [item.name for item in engine.session.get_outputs()]
+        if not cuda.is_current:
+            return engine._refuse("the stream belongs to another device")
         if engine.broken or not self._specified() or {*self._shapes, *outputs} - set(self._addresses):
             return engine._refuse("a tensor has no shape or no address")
         if self._scratch[1] < self._needs:
@@ -98,9 +102,6 @@ class FakeContext:
     def _changed(self) -> None:
         self._version += 1
         self._warm = False
-
-
-_ALLOCATES = " allocates at run time"
 
 
 class FakeEngine:
@@ -139,6 +140,7 @@ class FakeEngine:
         return FakeConfig()
 
     def create_execution_context(self, how: Any) -> FakeContext:
+        assert self.cuda.is_current, "a context is made on the current device"
         self.contexts += 1
         if isinstance(how, FakeConfig):
             assert how.strategy == "user managed"
@@ -185,8 +187,8 @@ class FakeConfig:
         return True
 
 
-def fake_tensorrt(cuda: FakeCuda, *, rtx: bool = False) -> Any:
-    """A module that builds and runs; ``engines`` holds what was deserialised, by graph."""
+def fake_tensorrt(cuda: FakeCuda, *, rtx: bool = False, capability: str = "86") -> Any:
+    """A module that builds and runs on a GPU of a capability; ``engines`` holds what was deserialised, by graph."""
     engines: dict[str, FakeEngine] = {}
 
     class ILogger:
@@ -206,12 +208,17 @@ def fake_tensorrt(cuda: FakeCuda, *, rtx: bool = False) -> Any:
         num_compute_capabilities = 0
         user_allocation = False
 
+        def __init__(self) -> None:
+            self.aims: dict[int, str] = {}
+
         def set_flag(self, flag: str) -> None:
             self.user_allocation = self.user_allocation or flag == "user allocation"
 
         def add_optimization_profile(self, profile: Any) -> None: ...
 
-        def set_compute_capability(self, capability: str, index: int) -> None: ...
+        def set_compute_capability(self, capability: str, index: int) -> None:
+            assert index < self.num_compute_capabilities
+            self.aims[index] = capability
 
     class Builder:
         def __init__(self, logger: Any) -> None: ...
@@ -226,8 +233,10 @@ def fake_tensorrt(cuda: FakeCuda, *, rtx: bool = False) -> Any:
             return SimpleNamespace(set_shape=lambda *_: None)
 
         def build_serialized_network(self, network: Network, config: Config) -> bytes:
-            allocates = rtx and not config.user_allocation
-            return f"{network.path}{_ALLOCATES if allocates else ''}".encode()
+            assert rtx or cuda.is_current, "full TensorRT builds for the current device"
+            built_for = [*config.aims.values()] or ["86", "89", "120"]
+            plan = {"path": network.path, "allocates": rtx and not config.user_allocation, "for": built_for}
+            return json.dumps(plan).encode()
 
     class OnnxParser:
         def __init__(self, network: Network, logger: Any) -> None:
@@ -242,13 +251,18 @@ def fake_tensorrt(cuda: FakeCuda, *, rtx: bool = False) -> Any:
             self._logger = logger
 
         def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine | None:
-            text = plan.decode(errors="replace")
-            path = Path(text.removesuffix(_ALLOCATES))
-            if not path.is_file():
+            assert cuda.is_current, "an engine is deserialised on the current device"
+            try:
+                stored = json.loads(plan)
+            except ValueError:
                 self._logger.log(1, "the plan is of another version")
                 return None
+            if rtx and capability not in stored["for"]:
+                self._logger.log(1, f"the plan is for {stored['for']}")
+                return None
+            path = Path(stored["path"])
             engines[path.stem] = FakeEngine(cuda, self._logger, path)
-            engines[path.stem].allocates = text.endswith(_ALLOCATES)
+            engines[path.stem].allocates = stored["allocates"]
             return engines[path.stem]
 
     trt = SimpleNamespace(
@@ -267,7 +281,7 @@ def fake_tensorrt(cuda: FakeCuda, *, rtx: bool = False) -> Any:
         trt.IRuntimeCache = FakeCache
         trt.BuilderFlag = SimpleNamespace(REQUIRE_USER_ALLOCATION="user allocation")
         trt.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
-        trt.ComputeCapability = SimpleNamespace(SM86="86")
+        trt.ComputeCapability = SimpleNamespace(SM75="75", SM86="86", SM89="89", SM120="120")
     return trt
 
 

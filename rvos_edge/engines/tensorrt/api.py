@@ -115,8 +115,11 @@ def progress_monitor(trt: ModuleType, report: Any) -> Any | None:
 
 
 def aim_at(trt: ModuleType, config: Any, capabilities: Sequence[str]) -> None:
-    """Set the compute capabilities to build for; with none, the build is for the GPU of this machine."""
-    if not capabilities:
+    """Set the compute capabilities to build for; full TensorRT always builds for the GPU of this machine.
+
+    TensorRT-RTX without an aim builds for several generations, which need not include the GPU of this machine.
+    """
+    if not known_capabilities(trt):
         return
     config.num_compute_capabilities = len(capabilities)
     for index, capability in enumerate(capabilities):
@@ -127,6 +130,12 @@ def known_capabilities(trt: ModuleType) -> tuple[str, ...]:
     """Return the compute capabilities that engines can be built for, such as ``86``; empty for full TensorRT."""
     names = [name for name in dir(getattr(trt, "ComputeCapability", None)) if name.startswith("SM")]
     return tuple(sorted((name.removeprefix("SM") for name in names), key=int))
+
+
+def supports(trt: ModuleType, capability: str) -> bool:
+    """True if engines can be built for a compute capability: by full TensorRT for every GPU that it runs on."""
+    known = known_capabilities(trt)
+    return not known or capability in known
 
 
 def limit_workspace(trt: ModuleType, config: Any, mebibytes: int | None) -> None:

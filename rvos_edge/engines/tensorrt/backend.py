@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from rvos_edge.bundle import Bundle, GraphSpec, TensorSpec
 from rvos_edge.engines.base import Lap
 from rvos_edge.engines.board import Board
+from rvos_edge.engines.device_names import takes_tf32
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend, OrtHostGraph
 from rvos_edge.engines.tensorrt import api
 from rvos_edge.engines.tensorrt.build import BuildOptions, check_options, ensure_engines
@@ -20,7 +21,7 @@ from rvos_edge.engines.tensorrt.device import CudaDevice, DeviceBuffer, Scratch
 from rvos_edge.engines.tensorrt.engine_cache import EngineCache
 from rvos_edge.engines.tensorrt.gpu import find_gpu
 from rvos_edge.engines.tensorrt.open_cuda import open_cuda
-from rvos_edge.errors import UserError
+from rvos_edge.errors import UserError, one_line
 
 _REBUILD = "delete it, and it will be built again"
 
@@ -68,13 +69,14 @@ class TensorRtGraph:
         Raises:
             UserError: TensorRT fails; the message names the engine.
         """
-        key = tuple(map(self._board.buffer, self._names))
-        bound = self._bound.get(key) or self._bind(key)
-        scratch = self._scratch.at_least(bound.needs)
-        if scratch is not bound.scratch and scratch is not None:
-            bound.context.set_device_memory(scratch.address, scratch.nbytes)
-            bound.scratch = scratch
-        self._must(bound.context.execute_async_v3(self._device.stream), "cannot be run", REMEDY)
+        with self._device.cuda.current():
+            key = tuple(map(self._board.buffer, self._names))
+            bound = self._bound.get(key) or self._bind(key)
+            scratch = self._scratch.at_least(bound.needs)
+            if scratch is not bound.scratch and scratch is not None:
+                bound.context.set_device_memory(scratch.address, scratch.nbytes)
+                bound.scratch = scratch
+            self._must(bound.context.execute_async_v3(self._device.stream), "cannot be run", REMEDY)
 
     def check_capture(self) -> None:
         """Ask TensorRT-RTX if a capture would succeed.
@@ -112,6 +114,15 @@ class TensorRtGraph:
             raise UserError(f"{self._path} {problem} ({_reason(self._log)}); {remedy}.")
 
 
+@dataclass(frozen=True)
+class Parts:
+    """TensorRT, CUDA and the engines by graph; ``benchmarks.gpu_check`` gives engines that need no TensorRT."""
+
+    trt: Any
+    cuda: Cuda
+    engines: Mapping[str, Path]
+
+
 class TensorRtBackend:
     """Runs the engines of a bundle on the GPU of this machine, and the text graph in ONNX Runtime on the host.
 
@@ -123,32 +134,37 @@ class TensorRtBackend:
         *,
         bundle: Bundle,
         flavour: api.Flavour,
+        gpu: int = 0,
         build: bool = True,
         record: bool = True,
         threads: int | None = None,
         reason: str = "",
-        cuda: Cuda | None = None,
+        parts: Parts | None = None,
     ) -> None:
         """Start TensorRT and find or build the engines.
 
         Args:
+            gpu: Index of the GPU.
             build: False to refuse if an engine is missing instead of building it.
             record: Replay frames as CUDA graphs.
-            cuda: Replacement for CUDA in tests.
+            parts: Used instead of what is found on the machine.
 
         Raises:
             UserError: TensorRT, a driver or a GPU is missing, or there is no engine and none can be built.
         """
-        self._trt = api.load(flavour)
-        cuda = cuda or open_cuda()
+        if parts is None:
+            trt, cuda = api.load(flavour), open_cuda(gpu)
+            parts = Parts(trt, cuda, find_engines(bundle, flavour, gpu=gpu, build=build))
+        self._trt, cuda, self._paths = parts.trt, parts.cuda, parts.engines
         self._bundle = bundle
-        self._paths = find_engines(bundle, flavour, build=build)
-        gpu = find_gpu()
+        found = find_gpu(gpu)
         self._version = f"{'TensorRT-RTX' if flavour == 'tensorrt-rtx' else 'TensorRT'} {api.version(self._trt)}"
-        self.name = f"{self._version} ({gpu.name if gpu is not None else 'cuda'})"
+        self.name = f"{self._version} ({found.name if found is not None else 'cuda'})"
         self._reason = reason or f"{flavour} was asked for"
+        self.tf32 = takes_tf32()
         self._log = api.Log(self._trt)
-        self._runtime = self._trt.Runtime(self._log.logger)
+        with cuda.current():
+            self._runtime = self._trt.Runtime(self._log.logger)
         # Nothing below may refer back to this object, so that memory is freed with it and not by the garbage collector.
         self._device = device = CudaDevice(cuda)
         self.board: Board[DeviceBuffer] = Board(partial(DeviceBuffer, device))
@@ -176,7 +192,8 @@ class TensorRtBackend:
         if not names or names[0] not in self._paths:
             raise UserError(f"{path} has no engine, because it is no graph of {self._bundle.path}; open that bundle.")
         engine_path = self._paths[names[0]]
-        engine = self._runtime.deserialize_cuda_engine(engine_path.read_bytes())
+        with self._device.cuda.current():
+            engine = self._runtime.deserialize_cuda_engine(engine_path.read_bytes())
         if engine is None:
             raise UserError(f"{engine_path} cannot be loaded by {self._version} ({_reason(self._log)}); {_REBUILD}.")
         _check_tensors(self._trt, engine_path, engine, spec)
@@ -200,31 +217,34 @@ class TensorRtBackend:
 
     def frame(self, key: Hashable, work: Callable[[Lap], None]) -> None:
         """Queue the work of a frame, or replay its recording."""
-        self._frames.run(key, work)
+        with self._device.cuda.current():
+            self._frames.run(key, work)
 
     def timings(self) -> dict[str, float]:
         """Return the milliseconds by stage of the last frame; a replayed frame is one stage, ``graph``."""
         return self._frames.timings()
 
 
-def find_engines(bundle: Bundle, flavour: api.Flavour, *, build: bool = True) -> dict[str, Path]:
-    """Find engines for the GPU of this machine: built elsewhere for its compute capability, or else here.
+def find_engines(bundle: Bundle, flavour: api.Flavour, *, gpu: int = 0, build: bool = True) -> dict[str, Path]:
+    """Find engines for a GPU of this machine, by its index: built elsewhere for its compute capability, or else here.
 
     Raises:
         UserError: There is no GPU, or there is no engine and none can be built.
     """
-    check_options(BuildOptions(flavour))
-    gpu = find_gpu()
+    check_options(BuildOptions(flavour, gpu=gpu))
+    found = find_gpu(gpu)
     entries = [entry.key for _, entry in EngineCache(bundle).entries() if entry.key.flavour == flavour]
     aims = {
-        key.capabilities for key in entries if not key.gpu and gpu is not None and gpu.capability in key.capabilities
+        key.capabilities
+        for key in entries
+        if not key.gpu and found is not None and found.capability in key.capabilities
     }
     for capabilities in sorted(aims):
         try:
             return ensure_engines(bundle, BuildOptions(flavour, capabilities), build=False)
         except UserError:
             continue
-    return ensure_engines(bundle, BuildOptions(flavour), build=build)
+    return ensure_engines(bundle, BuildOptions(flavour, gpu=gpu), build=build)
 
 
 def _check_capture(graphs: Iterable[TensorRtGraph]) -> None:
@@ -261,4 +281,4 @@ def _contradict(actual: int, expected: int | str) -> bool:
 
 
 def _reason(log: api.Log) -> str:
-    return " ".join(log.errors[-1].split())[:300] if log.errors else "no reason given"
+    return one_line(log.errors[-1]) if log.errors else "no reason given"

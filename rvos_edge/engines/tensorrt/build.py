@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from rvos_edge.bundle import HOST_GRAPHS, Bundle, GraphSpec, TensorSpec
 from rvos_edge.engines.tensorrt import api
 from rvos_edge.engines.tensorrt.engine_cache import EngineCache, EngineKey
 from rvos_edge.engines.tensorrt.gpu import find_gpu
-from rvos_edge.errors import UserError
+from rvos_edge.engines.tensorrt.open_cuda import open_cuda
+from rvos_edge.errors import UserError, one_line
 
 _UNUSED = re.compile(r"unused input|input .*(?:is|was) (?:never|not) used", re.IGNORECASE)
 _USUAL_QUERIES, _USUAL_TOKENS = 2, 16
@@ -34,6 +35,7 @@ class BuildOptions:
 
     Attributes:
         capabilities: Compute capabilities such as "86", for tensorrt-rtx; empty for the GPU of this machine.
+        gpu: Index of the GPU of this machine that engines are built for.
         isolated: Build each graph in a process of its own, which frees its memory afterwards; for small Jetsons.
     """
 
@@ -41,6 +43,7 @@ class BuildOptions:
     capabilities: tuple[str, ...] = ()
     workspace: int | None = None
     isolated: bool = False
+    gpu: int = 0
 
 
 def ensure_engines(
@@ -81,7 +84,8 @@ def ensure_engines(
                 max_queries=bundle.manifest.max_queries,
                 max_tokens=bundle.manifest.text.max_tokens,
                 timings=timings,
-                options=options,
+                # Aimed at the GPU that is here where none was named.
+                options=replace(options, capabilities=keys[name].capabilities),
             )
             make = build_isolated if options.isolated else build_plan
             plan = make(job, lambda share, task=task: bar.update(task, completed=share))  # type: ignore[misc]
@@ -104,14 +108,23 @@ def check_options(options: BuildOptions) -> None:
             f"--compute-capability {unknown[0]} is unknown to {options.flavour} {api.version(trt)}; "
             + (f"choose among {', '.join(known)}." if known else "it builds for the GPU it finds: leave it out.")
         )
-    if not options.capabilities and find_gpu() is None:
+    if options.capabilities:
+        return
+    gpu = find_gpu(options.gpu)
+    if gpu is None:
         aim = "name the GPUs to build for, such as --compute-capability 86, or " if known else ""
-        raise UserError(f"target '{options.flavour}': no NVIDIA GPU with a driver is here; {aim}build on the device.")
+        which = f"GPU {options.gpu}" if options.gpu else "NVIDIA GPU"
+        raise UserError(f"target '{options.flavour}': no {which} with a driver is here; {aim}build on the device.")
+    if not api.supports(trt, gpu.capability):
+        raise UserError(
+            f"target '{options.flavour}' {api.version(trt)} builds no engines for {gpu.name}, compute capability "
+            f"{gpu.capability}, only for {', '.join(known)}; use --target tensorrt, or backend onnxruntime."
+        )
 
 
 def engine_key(bundle: Bundle, graph: str, options: BuildOptions, version: str) -> EngineKey:
     """Return the key of the engine of a graph on this machine; the options must have passed ``check_options``."""
-    gpu = None if options.capabilities else find_gpu()
+    gpu = None if options.capabilities else find_gpu(options.gpu)
     spec = bundle.manifest.graphs[graph]
     return EngineKey(
         graph=graph,
@@ -146,6 +159,13 @@ def build_plan(job: BuildJob, report: Report) -> bytes:
     Raises:
         UserError: TensorRT refuses the graph or fails; the message names the graph and, if known, the node.
     """
+    if job.options.flavour == "tensorrt" and job.options.gpu:
+        with open_cuda(job.options.gpu).current():
+            return _build(job, report)
+    return _build(job, report)
+
+
+def _build(job: BuildJob, report: Report) -> bytes:
     trt = api.load(job.options.flavour)
     log = api.Log(trt)
     builder = trt.Builder(log.logger)
@@ -153,7 +173,7 @@ def build_plan(job: BuildJob, report: Report) -> bytes:
     parser = trt.OnnxParser(network, log.logger)
     if not parser.parse_from_file(str(job.path)):
         problems = api.parser_errors(parser) or log.errors or ["no reason given"]
-        raise UserError(f"Graph '{job.graph}' cannot be parsed by {job.options.flavour}: {_one_line(problems[0])}.")
+        raise UserError(f"Graph '{job.graph}' cannot be parsed by {job.options.flavour}: {one_line(problems[0])}.")
     _check_inputs(job, network, log)
     config = builder.create_builder_config()
     api.aim_at(trt, config, job.options.capabilities)
@@ -166,7 +186,7 @@ def build_plan(job: BuildJob, report: Report) -> bytes:
     timings = api.use_timing_cache(config, job.timings)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        reason = _one_line(log.errors[0] if log.errors else "no reason given")
+        reason = one_line(log.errors[0] if log.errors else "no reason given")
         raise UserError(
             f"Graph '{job.graph}' ({_type_in_file(job.spec)}) cannot be built by {job.options.flavour}: {reason}."
         )
@@ -223,7 +243,7 @@ def _build_and_send(job: BuildJob, pipe: Connection) -> None:
 def _check_inputs(job: BuildJob, network: Any, log: api.Log) -> None:
     unused = [message for message in log.warnings if _UNUSED.search(message)]
     if unused:
-        raise UserError(f"Graph '{job.graph}': {_one_line(unused[0])}; leave the input out when exporting.")
+        raise UserError(f"Graph '{job.graph}': {one_line(unused[0])}; leave the input out when exporting.")
     found = {network.get_input(index).name for index in range(network.num_inputs)}
     expected = {tensor.name for tensor in job.spec.inputs}
     if found != expected:
@@ -259,7 +279,3 @@ def _save_timings(config: Any, path: Path) -> None:
 def _type_in_file(spec: GraphSpec) -> str:
     """Return the arithmetic that the file states; bfloat16 is a permission for OpenVINO and stands for float32."""
     return "float32" if spec.precision == "bfloat16" else spec.precision
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())[:300].rstrip(".")

@@ -5,7 +5,10 @@ Handles and addresses are plain integers, which TensorRT takes as they are and t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,36 +32,72 @@ class CudaError(UserError):
     """Failed CUDA call; the message names the call, the reason and the remedy."""
 
 
+def check_index(index: int, devices: int) -> None:
+    """Check that there is a device of an index.
+
+    Raises:
+        CudaError: There is none.
+    """
+    if devices == 0:
+        raise CudaError(f"CUDA finds no device; {NO_DEVICE}.")
+    if index >= devices:
+        raise CudaError(
+            f"device 'cuda:{index}' is not here; use cuda:0" + (f" to cuda:{devices - 1}." * (devices > 1) or ".")
+        )
+
+
 def host_view(address: int, nbytes: int) -> NDArray[np.uint8]:
     """View host memory, which the caller keeps alive, as uint8 [nbytes]."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
 
 
 class Cuda:
-    """Memory, streams, events and graphs of the first device, through NVIDIA's cuda-bindings, 12.9 (JetPack 6) to 13.
+    """Memory, streams, events and graphs of one device, through NVIDIA's cuda-bindings, 12.9 (JetPack 6) to 13.
 
-    Every method raises ``CudaError`` if CUDA reports an error, which may come from earlier work on a stream.
+    Every method raises ``CudaError`` if CUDA reports an error, which may come from earlier work on a stream, and leaves
+    the thread's current device as it was.
     """
 
     name = "cuda-bindings"
 
-    def __init__(self, runtime: Any) -> None:
-        """Choose the first device of ``cuda.bindings.runtime``.
+    def __init__(self, runtime: Any, index: int = 0) -> None:
+        """Choose a device of ``cuda.bindings.runtime`` by its index.
 
         Raises:
-            CudaError: There is no driver or no device.
+            CudaError: There is no driver or no such device.
         """
         self._runtime = runtime
-        if self._call("cudaGetDeviceCount") == 0:
-            raise CudaError(f"CUDA finds no device; {NO_DEVICE}.")
-        self._call("cudaSetDevice", 0)
+        self._index = index
+        self._thread = threading.local()
+        check_index(index, self._ask("cudaGetDeviceCount"))
         kinds = runtime.cudaMemcpyKind
         self._up, self._down = kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost
         self._within = kinds.cudaMemcpyDeviceToDevice
         # Other threads may allocate during a capture.
         self._capture_mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
 
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the device current in this thread, and afterwards the one that was; calls of TensorRT need that too."""
+        if getattr(self._thread, "inside", False):
+            yield
+            return
+        before = self._ask("cudaGetDevice")
+        if before != self._index:
+            self._ask("cudaSetDevice", self._index)
+        self._thread.inside = True
+        try:
+            yield
+        finally:
+            self._thread.inside = False
+            if before != self._index:
+                self._ask("cudaSetDevice", before)
+
     def _call(self, function: str, *arguments: Any) -> Any:
+        with self.current():
+            return self._ask(function, *arguments)
+
+    def _ask(self, function: str, *arguments: Any) -> Any:
         code, *values = getattr(self._runtime, function)(*arguments)
         if int(code) != 0:
             _, text = self._runtime.cudaGetErrorString(code)

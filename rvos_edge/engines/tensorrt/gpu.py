@@ -17,23 +17,23 @@ class Gpu:
     capability: str
 
 
-def find_gpu() -> Gpu | None:
-    """Return the first GPU, or None without a driver or a device."""
+def find_gpu(index: int = 0) -> Gpu | None:
+    """Return a GPU by its index, or None without a driver or that device."""
     for library in _LIBRARIES:
         try:
             cuda = ctypes.CDLL(library)
         except OSError:
             continue
-        return _ask(cuda)
+        return _ask(cuda, index)
     return None
 
 
-def _ask(cuda: ctypes.CDLL) -> Gpu | None:
+def _ask(cuda: ctypes.CDLL, index: int) -> Gpu | None:
     device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     name = ctypes.create_string_buffer(256)
     failed = (
         cuda.cuInit(0)
-        or cuda.cuDeviceGet(ctypes.byref(device), 0)
+        or cuda.cuDeviceGet(ctypes.byref(device), index)
         or cuda.cuDeviceGetName(name, len(name), device)
         or cuda.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
         or cuda.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)

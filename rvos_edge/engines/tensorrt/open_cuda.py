@@ -9,16 +9,16 @@ from rvos_edge.engines.tensorrt.pycuda import PyCuda
 from rvos_edge.errors import UserError
 
 
-def open_cuda() -> Cuda:
-    """Open the first device through cuda-bindings or, if that is missing or too new for the driver, pycuda.
+def open_cuda(index: int = 0) -> Cuda:
+    """Open a device by its index through cuda-bindings or, if that is missing or too new for the driver, pycuda.
 
     Raises:
-        UserError: Neither package is installed, or there is no driver or device.
+        UserError: Neither package is installed, or there is no driver or no such device.
     """
     first: UserError | None = None
     for module, make in (("cuda.bindings.runtime", Cuda), ("pycuda.driver", PyCuda)):
         try:
-            return make(import_module(module))
+            return make(import_module(module), index)
         except (ImportError, OSError):
             continue
         except UserError as error:

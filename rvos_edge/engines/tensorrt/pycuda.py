@@ -1,4 +1,4 @@
-"""CUDA through pycuda, used if cuda-bindings is not installed or does not fit the driver."""
+"""CUDA through pycuda, used if cuda-bindings is not installed or does not fit the driver; it cannot capture graphs."""
 
 from __future__ import annotations
 
@@ -8,33 +8,48 @@ from typing import Any
 
 import numpy as np
 
-from rvos_edge.engines.tensorrt.cuda import DISABLE_TIMING, NO_DEVICE, NON_BLOCKING, REMEDY, Cuda, CudaError, host_view
+from rvos_edge.engines.tensorrt.cuda import (
+    DISABLE_TIMING,
+    NO_DEVICE,
+    NON_BLOCKING,
+    REMEDY,
+    Cuda,
+    CudaError,
+    check_index,
+    host_view,
+)
 
 
 class PyCuda(Cuda):
     """The CUDA driver through pycuda, in the primary context of the device, which TensorRT uses too.
 
-    Each call pushes the context and pops it: pycuda aborts the process if a thread ends with a current context.
+    Each call pushes the context and pops it: pycuda aborts the process if a thread ends with a current context. No
+    release of pycuda, up to 2026.1, has the calls for CUDA graphs: frames are queued graph by graph.
     """
 
     name = "pycuda"
 
-    def __init__(self, driver: Any) -> None:
-        """Retain the primary context of the first device of ``pycuda.driver``.
+    def __init__(self, driver: Any, index: int = 0) -> None:
+        """Retain the primary context of a device of ``pycuda.driver``.
 
         Raises:
-            CudaError: There is no driver or no device.
+            CudaError: There is no driver or no such device.
         """
         self._driver = driver
         # pycuda's objects free themselves when they are dropped; they are kept here under their handles.
         self._objects: dict[int, Any] = {}
         try:
             driver.init()
-            if driver.Device.count() == 0:
-                raise CudaError(f"CUDA finds no device; {NO_DEVICE}.")
-            self._context = driver.Device(0).retain_primary_context()
+            check_index(index, driver.Device.count())
+            self._context = driver.Device(index).retain_primary_context()
         except driver.Error as error:
             raise CudaError(f"pycuda finds no CUDA device ({error}); {NO_DEVICE}.") from error
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the primary context of the device current in this thread, and afterwards what was."""
+        with self._current():
+            yield
 
     @contextlib.contextmanager
     def _current(self) -> Iterator[Any]:
@@ -118,28 +133,7 @@ class PyCuda(Cuda):
             return float(self._objects[start].time_till(self._objects[end]))
 
     def begin_capture(self, stream: int) -> None:
-        if not hasattr(self._objects[stream], "begin_capture"):
-            raise CudaError("this pycuda cannot capture graphs; install a newer one, or cuda-bindings.")
-        with self._current():
-            self._objects[stream].begin_capture()
-
-    def end_capture(self, stream: int) -> int:
-        with self._current():
-            return self._keep(self._objects[stream].end_capture())
-
-    def destroy_graph(self, graph: int) -> None:
-        self._drop(graph)
-
-    def instantiate(self, graph: int) -> int:
-        with self._current():
-            return self._keep(self._objects[graph].instantiate())
-
-    def launch(self, executable: int, stream: int) -> None:
-        with self._current():
-            self._objects[executable].launch(self._objects[stream])
-
-    def destroy_executable(self, executable: int) -> None:
-        self._drop(executable)
+        raise CudaError('pycuda cannot capture CUDA graphs; for that pip install "rvos-edge[cuda]".')
 
     def _drop(self, handle: int) -> None:
         with self._current():

@@ -22,18 +22,21 @@ from rvos_edge.errors import UserError
 class _Code(enum.IntEnum):
     cudaSuccess = 0  # noqa: N815
     cudaErrorMemoryAllocation = 2  # noqa: N815
+    cudaErrorInvalidResourceHandle = 400  # noqa: N815
     cudaErrorStreamCaptureInvalidated = 901  # noqa: N815
 
 
 class FakeBindings:
-    """``cuda.bindings.runtime``: every function returns its code first."""
+    """``cuda.bindings.runtime``: every function returns its code first, and works on the current device alone."""
 
     cudaMemcpyKind = SimpleNamespace(  # noqa: N815
         cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3
     )
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)  # noqa: N815
 
-    def __init__(self, devices: int = 1) -> None:
+    def __init__(self, devices: int = 1, index: int = 0) -> None:
+        self.index = index
+        self.device = 0
         self.calls: list[tuple[Any, ...]] = []
         self.returns: dict[str, Any] = {"cudaGetDeviceCount": devices, "cudaEventElapsedTime": 2.5}
         self.fails: dict[str, _Code] = {}
@@ -42,7 +45,13 @@ class FakeBindings:
         def call(*arguments: Any) -> tuple[Any, ...]:
             if name == "cudaGetErrorString":
                 return (_Code.cudaSuccess, f"text of {int(arguments[0])}".encode())
+            if name == "cudaGetDevice":
+                return (_Code.cudaSuccess, self.device)
             self.calls.append((name, *arguments))
+            if name == "cudaSetDevice":
+                self.device = arguments[0]
+            elif name != "cudaGetDeviceCount" and self.device != self.index:
+                return (_Code.cudaErrorInvalidResourceHandle,)
             return (self.fails.get(name, _Code.cudaSuccess), self.returns.get(name, 77))
 
         return call
@@ -63,7 +72,6 @@ def test_cuda_bindings_are_called_as_cuda_expects() -> None:
     cuda.instantiate(cuda.end_capture(5))
     assert runtime.calls == [
         ("cudaGetDeviceCount",),
-        ("cudaSetDevice", 0),
         ("cudaMalloc", 16),
         ("cudaMallocHost", 16),
         ("cudaStreamCreateWithFlags", 1),
@@ -94,6 +102,25 @@ def test_every_error_code_becomes_a_sentence() -> None:
             call()
     with pytest.raises(CudaError, match="CUDA finds no device; use a machine with an NVIDIA GPU"):
         Cuda(FakeBindings(devices=0))
+    with pytest.raises(CudaError, match="device 'cuda:2' is not here; use cuda:0 to cuda:1"):
+        Cuda(FakeBindings(devices=2), 2)
+
+
+def test_every_call_is_made_on_the_device_and_leaves_the_callers_current() -> None:
+    runtime = FakeBindings(devices=2, index=1)
+    cuda = Cuda(runtime, 1)
+    stream = cuda.create_stream()
+    cuda.fill(cuda.malloc(16), 0, 16, stream)
+    assert runtime.device == 0
+    runtime.fails = {"cudaGraphLaunch": _Code.cudaErrorStreamCaptureInvalidated}
+    with pytest.raises(CudaError, match="cudaGraphLaunch"), cuda.current():
+        cuda.launch(8, stream)
+    assert runtime.device == 0
+    start = len(runtime.calls)
+    with cuda.current():  # once for a whole frame
+        cuda.synchronize(stream)
+        cuda.synchronize(stream)
+    assert [call[0] for call in runtime.calls[start:]].count("cudaSetDevice") == 2
 
 
 class FakePyCuda:
@@ -114,7 +141,7 @@ class FakePyCuda:
         self.pushed += step
 
     def _do(self, *what: Any) -> None:
-        if self.pushed != 1:
+        if self.pushed < 1:
             raise self.Error(f"{what[0]}: no context")
         self.log.append(what)
 
@@ -133,13 +160,7 @@ class FakePyCuda:
 
     def Stream(self, flags: int) -> Any:  # noqa: N802
         self._do("Stream", flags)
-        graph = SimpleNamespace(instantiate=lambda: SimpleNamespace(launch=lambda stream: self._do("launch")))
-        return SimpleNamespace(
-            handle=0x5000,
-            synchronize=lambda: self._do("synchronize"),
-            begin_capture=lambda: self._do("begin_capture"),
-            end_capture=lambda: graph,
-        )
+        return SimpleNamespace(handle=0x5000, synchronize=lambda: self._do("synchronize"))
 
     def Event(self, flags: int) -> Any:  # noqa: N802
         return SimpleNamespace(record=lambda stream: self._do("record", flags), time_till=lambda end: 1.5)
@@ -161,9 +182,11 @@ def test_pycuda_works_in_the_primary_context_and_leaves_none_behind() -> None:
     start, end = cuda.create_event(timed=True), cuda.create_event(timed=False)
     cuda.record(start, stream)
     assert cuda.elapsed(start, end) == 1.5
-    cuda.begin_capture(stream)
-    cuda.launch(cuda.instantiate(cuda.end_capture(stream)), stream)
+    with cuda.current():
+        assert driver.pushed == 1
     cuda.synchronize(stream)
+    with pytest.raises(CudaError, match=r"pycuda cannot capture CUDA graphs; for that pip install"):
+        cuda.begin_capture(stream)
     cuda.free(address)
     for event in (start, end):
         cuda.destroy_event(event)
@@ -173,8 +196,6 @@ def test_pycuda_works_in_the_primary_context_and_leaves_none_behind() -> None:
         ("Stream", 1),
         ("htod", 0x4000, bytes(range(4)), 0x5000),
         ("record", 0),
-        ("begin_capture",),
-        ("launch",),
         ("synchronize",),
         ("free",),
     ]

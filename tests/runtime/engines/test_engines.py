@@ -10,6 +10,7 @@ import onnxruntime as ort
 import pytest
 from support.tiny_bundle import write_tiny_bundle
 
+import rvos_edge
 from rvos_edge.bundle import Bundle, TensorSpec
 from rvos_edge.engines.base import Backend
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
@@ -181,3 +182,51 @@ def test_the_device_is_chosen_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> 
     assert "no CUDA" in automatic.reason
     with pytest.raises(UserError, match="install onnxruntime-gpu"):
         OnnxRuntimeBackend(device="cuda")
+
+
+@pytest.fixture
+def half_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """ONNX Runtime for CUDA on a machine that lacks cuDNN: there is device memory, and no session can be opened."""
+    devices: list[int] = []
+    real = ort.InferenceSession
+
+    def memory(shape: Any, dtype: Any, kind: str, index: int) -> None:
+        devices.append(index)
+        if index > 1:
+            raise RuntimeError("invalid device ordinal")
+
+    def session(path: str, options: Any, providers: list[Any], enable_fallback: int = 1) -> Any:
+        if providers[0] == "CPUExecutionProvider":
+            return real(path, options, providers=providers)
+        assert enable_fallback == 0, "the error would be printed, and a session on the CPU be returned"
+        raise RuntimeError(f"{providers[0][1]}: libcudnn.so.9: cannot open shared object file")
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcufft.so.11"))
+    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_shape_and_type", memory)
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    return devices
+
+
+def test_half_a_gpu_gives_way_to_the_cpu_and_keeps_the_reason(
+    bundle: Bundle, half_a_gpu: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    segmenter = rvos_edge.open(bundle.path)
+    assert "cuda" not in segmenter.backend_name
+    assert "onnxruntime cannot be used (" in segmenter.backend_reason
+    assert "{'device_id': 0}: libcudnn.so.9: cannot open shared object file" in segmenter.backend_reason
+    with pytest.raises(UserError, match=r"device_id': 1}: libcudnn\.so\.9"):
+        rvos_edge.open(bundle.path, device="cuda:1")
+    with pytest.raises(UserError, match=r"finds no CUDA device \(invalid device ordinal\)"):
+        rvos_edge.open(bundle.path, device="cuda:2")
+    assert half_a_gpu[0] == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_gpu_may_round_to_tf32_unless_it_is_told_not_to(
+    half_a_gpu: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not OnnxRuntimeBackend(device="cpu").tf32
+    assert OnnxRuntimeBackend(device="cuda").tf32
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert not OnnxRuntimeBackend(device="cuda").tf32

@@ -42,16 +42,16 @@ Open = Callable[..., tuple[Segmenter, FakeCuda]]
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeCuda]:
-    """Makes this a machine with a GPU and TensorRT."""
+    """Makes this a machine with GPUs and TensorRT."""
 
-    def make(*, eager: bool = True, rtx: bool = False) -> FakeCuda:
-        cuda = FakeCuda(eager=eager)
-        trt = fake_tensorrt(cuda, rtx=rtx)
+    def make(*, eager: bool = True, rtx: bool = False, index: int = 0, capability: str = "86") -> FakeCuda:
+        cuda = FakeCuda(eager=eager, index=index)
+        trt = fake_tensorrt(cuda, rtx=rtx, capability=capability)
         cuda.trt = trt  # type: ignore[attr-defined]
         monkeypatch.setattr(api, "load", lambda flavour: trt)
         for module in (build, tensorrt):
-            monkeypatch.setattr(module, "find_gpu", lambda: gpu.Gpu("NVIDIA Orin", "86"))
-        monkeypatch.setattr(tensorrt, "open_cuda", lambda: cuda)
+            monkeypatch.setattr(module, "find_gpu", lambda *_: gpu.Gpu("NVIDIA Orin", capability))
+            monkeypatch.setattr(module, "open_cuda", {index: cuda}.__getitem__)
         return cuda
 
     return make
@@ -93,6 +93,44 @@ def test_masks_are_those_of_the_host(bundle: Bundle, opened: Open, record: bool,
         assert got.flow_used == expected.flow_used
     assert ("launch" in cuda.names()) == record
     assert ours.backend_reason == "tensorrt was asked for"
+
+
+@pytest.mark.parametrize("record", [False, True], ids=["plain", "recorded"])
+def test_another_gpu_is_used_and_the_callers_stays_current(
+    bundle: Bundle, machine: Callable[..., FakeCuda], record: bool
+) -> None:
+    cuda = machine(index=1)
+    backend = registry.open_backend("tensorrt", device="cuda:1", bundle=bundle, record=record)
+    segmenter, reference = Segmenter(bundle=bundle, backend=backend), _reference(bundle)
+    segmenter.set_queries(QUERIES[:2])
+    for frame in FRAMES[:8]:
+        np.testing.assert_array_equal(segmenter.step(frame).margins, reference.step(frame).margins)
+        assert cuda.selected == 0
+    assert ("launch" in cuda.names()) == record
+    cuda.trt.engines["aspp"].broken = True  # type: ignore[attr-defined]
+    with pytest.raises(UserError):
+        backend.load(bundle.graph_path("aspp"), bundle.manifest.graphs["aspp"].model_copy(update={"flops": 1}))
+    assert cuda.selected == 0
+
+
+def test_engines_of_tensorrt_rtx_are_built_for_the_gpu_that_is_here(
+    bundle: Bundle, machine: Callable[..., FakeCuda]
+) -> None:
+    machine(rtx=True, capability="75")
+    segmenter = Segmenter(bundle=bundle, backend=TensorRtBackend(bundle=bundle, flavour="tensorrt-rtx"))
+    segmenter.set_queries(QUERIES[:1])
+    assert segmenter.step(FRAMES[0]).masks.shape == (1, 64, 96)
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_know_is_not_ranked(
+    bundle: Bundle, machine: Callable[..., FakeCuda], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(rtx=True, capability="90")
+    monkeypatch.setattr(api, "is_installed", lambda flavour: flavour == "tensorrt-rtx")
+    monkeypatch.setattr(registry, "find_gpu", lambda *_: gpu.Gpu("NVIDIA H200", "90"))
+    assert "tensorrt" not in rvos_edge.open(bundle.path).backend_reason
+    with pytest.raises(UserError, match="builds no engines for NVIDIA Orin, compute capability 90, only for 75, 86"):
+        rvos_edge.open(bundle.path, backend="tensorrt-rtx")
 
 
 def test_one_stream_carries_everything(opened: Open) -> None:
@@ -333,11 +371,11 @@ def test_backends_are_chosen_by_name_and_device(
     with pytest.raises(UserError, match="'tensorrt' cannot use device 'cpu'; use device 'cuda'"):
         registry.open_backend("tensorrt", device="cpu", bundle=bundle)
     monkeypatch.setattr(api, "is_installed", lambda flavour: flavour == "tensorrt")
-    monkeypatch.setattr(registry, "find_gpu", lambda: None)
+    monkeypatch.setattr(registry, "find_gpu", lambda *_: None)
     here, cpu = registry.available_backends(bundle, "auto"), registry.available_backends(bundle)
     assert "tensorrt" not in (*here, *cpu)
     assert registry.available_backends(bundle, "cuda") == ("onnxruntime", "tensorrt")
-    monkeypatch.setattr(registry, "find_gpu", lambda: gpu.Gpu("NVIDIA Orin", "87"))
+    monkeypatch.setattr(registry, "find_gpu", lambda *_: gpu.Gpu("NVIDIA Orin", "87"))
     assert "tensorrt" in registry.available_backends(bundle, "auto")
 
 
@@ -346,7 +384,7 @@ def test_engines_are_taken_where_they_are_built_already(
 ) -> None:
     machine()
     monkeypatch.setattr(api, "is_installed", lambda flavour: flavour == "tensorrt")
-    monkeypatch.setattr(registry, "find_gpu", lambda: gpu.Gpu("NVIDIA Orin", "86"))
+    monkeypatch.setattr(registry, "find_gpu", lambda *_: gpu.Gpu("NVIDIA Orin", "86"))
     before = rvos_edge.open(bundle.path)
     assert "tensorrt cannot be used" in before.backend_reason
     assert f"run: rvos-edge build {bundle.path}" in before.backend_reason

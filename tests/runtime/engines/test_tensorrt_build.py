@@ -163,11 +163,29 @@ def test_a_killed_build_leaves_no_engine(bundle: Bundle) -> None:
 def test_bad_options_get_a_sentence(
     bundle: Bundle, arguments: tuple[str, ...], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "find_gpu", lambda: None)
+    monkeypatch.setattr(build, "find_gpu", lambda *_: None)
     done = CliRunner().invoke(app, ["build", str(bundle.path), *arguments])
     assert done.exit_code == 2
     assert sentence in done.output
     assert not (bundle.path / "engines").exists()
+
+
+def test_a_gpu_that_the_builder_does_not_know_is_refused_before_building(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "find_gpu", lambda *_: gpu.Gpu("NVIDIA H200", "90"))
+    done = CliRunner().invoke(app, ["build", str(bundle.path), "--target", "tensorrt-rtx"])
+    assert done.exit_code == 2
+    assert "builds no engines for NVIDIA H200, compute capability 90" in " ".join(done.output.split())
+    assert not (bundle.path / "engines").exists()
+
+
+def test_without_an_aim_the_engine_is_for_the_gpu_here(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine for one generation is smaller than one for the three that TensorRT-RTX takes by itself."""
+    monkeypatch.setattr(build, "find_gpu", lambda *_: gpu.Gpu("GeForce RTX 2080", "75"))
+    here = ensure_engines(bundle, BuildOptions("tensorrt-rtx"), graphs=["backbone"])["backbone"]
+    three = build_plan(_job(bundle, "backbone", BuildOptions("tensorrt-rtx", ("75", "86", "89"))), print)
+    assert here.stat().st_size < len(three)
 
 
 def test_missing_tensorrt_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +270,7 @@ def test_full_tensorrt_builds_engines_too(bundle: Bundle, monkeypatch: pytest.Mo
     flags: list[int] = []
     trt = _tensorrt_10(configs, flags)
     monkeypatch.setattr(api, "load", lambda flavour: trt)
-    monkeypatch.setattr(build, "find_gpu", lambda: gpu.Gpu("Orin", "87"))
+    monkeypatch.setattr(build, "find_gpu", lambda *_: gpu.Gpu("Orin", "87"))
     monkeypatch.setattr(build, "_check_inputs", lambda *_: None)
     options = BuildOptions("tensorrt", workspace=512)
     engines = ensure_engines(bundle, options, graphs=["gating", "aspp"])
@@ -268,7 +286,7 @@ def test_full_tensorrt_builds_engines_too(bundle: Bundle, monkeypatch: pytest.Mo
     assert (key.gpu, key.capabilities, key.version) == ("Orin", ("87",), "10.3.0")
     with pytest.raises(UserError, match=r"86 is unknown to tensorrt 10\.3\.0; it builds for the GPU"):
         ensure_engines(bundle, BuildOptions("tensorrt", ("86",)))
-    monkeypatch.setattr(build, "find_gpu", lambda: gpu.Gpu("Xavier", "72"))
+    monkeypatch.setattr(build, "find_gpu", lambda *_: gpu.Gpu("Xavier", "72"))
     with pytest.raises(UserError, match="GPU Orin and not Xavier"):
         ensure_engines(bundle, options, graphs=["gating"], build=False)
 
@@ -284,11 +302,12 @@ def test_the_gpu_is_detected_through_the_driver(monkeypatch: pytest.MonkeyPatch)
 
     driver = SimpleNamespace(
         cuInit=lambda flags: 0,
-        cuDeviceGet=lambda device, ordinal: 0,
+        cuDeviceGet=lambda device, ordinal: int(ordinal > 0),
         cuDeviceGetName=name,
         cuDeviceGetAttribute=attribute,
     )
     monkeypatch.setattr(gpu.ctypes, "CDLL", lambda library: driver)
     assert gpu.find_gpu() == gpu.Gpu("NVIDIA GeForce RTX 3060", "86")
+    assert gpu.find_gpu(1) is None
     driver.cuInit = lambda flags: 100
     assert gpu.find_gpu() is None

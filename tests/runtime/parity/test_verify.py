@@ -149,6 +149,21 @@ def test_tolerance_grows_with_what_was_rounded(tiny: Path) -> None:
     assert limits[0] < 0.01 < limits[1] < 0.1 < limits[2]
 
 
+def test_tensorfloat_32_has_the_tolerance_of_float16(tiny: Path) -> None:
+    bundle = Bundle.open(tiny)
+
+    def rounding() -> OnnxRuntimeBackend:
+        backend = _cpu()
+        backend.tf32 = True
+        return backend
+
+    proof = prove(bundle, load_reference(bundle), rounding)
+    rounded = {name: parity.model_copy(update={"relative_l2": 4.5e-3}) for name, parity in proof.graphs.items()}
+    check(bundle, proof.model_copy(update={"graphs": rounded}))
+    with pytest.raises(UserError, match=r"by 0\.0045 \(relative L2\), more than 0\.001"):
+        check(bundle, proof.model_copy(update={"graphs": rounded, "note": ""}))
+
+
 def test_verify_writes_the_proof_into_the_manifest(tiny: Path) -> None:
     done = _invoke("verify", tiny, "--backend", "onnxruntime", "--no-write")
     assert done.exit_code == 0, done.output
