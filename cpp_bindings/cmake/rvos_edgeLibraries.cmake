@@ -1,5 +1,5 @@
-# Imported targets for libraries that have no CMake package: rvos_edge_onnxruntime and rvos_edge_tensorrt. Used by the
-# build and by the installed package, so that an installation holds no absolute path of them.
+# Imported targets for libraries that have no CMake package: rvos_edge_onnxruntime, rvos_edge_tensorrt and
+# rvos_edge_cudart. Used by the build and by the installed package, so that an installation holds no absolute path of them.
 
 function(rvos_edge_import target header library)
   if(header AND library AND NOT TARGET ${target})
@@ -22,8 +22,17 @@ endmacro()
 macro(rvos_edge_find_tensorrt)
   find_path(TENSORRT_INCLUDE_DIR NvInfer.h HINTS ${TENSORRT_ROOT} ENV TENSORRT_ROOT PATH_SUFFIXES include)
   find_library(TENSORRT_LIBRARY NAMES nvinfer tensorrt_rtx HINTS ${TENSORRT_ROOT} ENV TENSORRT_ROOT PATH_SUFFIXES lib)
-  if(TENSORRT_INCLUDE_DIR AND TENSORRT_LIBRARY)
-    find_package(CUDAToolkit QUIET)
-    rvos_edge_import(rvos_edge_tensorrt "${TENSORRT_INCLUDE_DIR}" "${TENSORRT_LIBRARY}")
-  endif()
+  # Not by CMake's FindCUDAToolkit: it runs nvcc, which a sysroot cannot. The link /usr/local/cuda of a copied file
+  # system leads to the host's, so the folders with a version are searched as well.
+  file(GLOB rvos_edge_cuda_folders "${CMAKE_SYSROOT}/usr/local/cuda-*")
+  list(SORT rvos_edge_cuda_folders COMPARE NATURAL ORDER DESCENDING)
+  set(rvos_edge_cuda ${CUDAToolkit_ROOT} $ENV{CUDAToolkit_ROOT} $ENV{CUDA_PATH} /usr/local/cuda
+    ${rvos_edge_cuda_folders})
+  set(rvos_edge_cuda_target "targets/${CMAKE_SYSTEM_PROCESSOR}-linux")
+  find_path(CUDART_INCLUDE_DIR cuda_runtime_api.h HINTS ${rvos_edge_cuda}
+    PATH_SUFFIXES include ${rvos_edge_cuda_target}/include)
+  find_library(CUDART_LIBRARY cudart HINTS ${rvos_edge_cuda}
+    PATH_SUFFIXES lib64 lib ${rvos_edge_cuda_target}/lib)
+  rvos_edge_import(rvos_edge_tensorrt "${TENSORRT_INCLUDE_DIR}" "${TENSORRT_LIBRARY}")
+  rvos_edge_import(rvos_edge_cudart "${CUDART_INCLUDE_DIR}" "${CUDART_LIBRARY}")
 endmacro()

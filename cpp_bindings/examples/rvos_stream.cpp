@@ -235,7 +235,7 @@ int main(int argc, char** argv) {
                                {"frames", true, "Number of frames after which to stop."},
                                {"size", true, "Network input as HxW, one that the bundle has."},
                                {"backend", true, "auto for the fastest that works, or a name such as openvino."},
-                               {"device", true, "auto, cpu or cuda."},
+                               {"device", true, "auto, cpu, cuda, or cuda:1 for the second GPU."},
                                {"threads", true, "CPU threads; one per physical core if left out."},
                                {"no-flow", false, "Do not use optical flow."},
                                {"help", false, "Show this help."}});

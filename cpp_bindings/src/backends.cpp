@@ -65,17 +65,31 @@ const Entry* find_entry(const std::string& name) noexcept {
   return nullptr;
 }
 
+/// "cuda" of "cuda:1".
+std::string kind_of(const std::string& device) {
+  return device.substr(0, device.find(':'));
+}
+
 bool can_use(const Entry& entry, const std::string& device) {
-  return device == "auto" || device == entry.device;
+  return device == "auto" || kind_of(device) == entry.device;
 }
 
 void check_device(const std::string& device) {
-  if (device != "auto" && device != "cpu" && device != "cuda") {
-    throw unsupported("device '" + device + "' is unknown; use auto, cpu or cuda.");
+  const std::string kind = kind_of(device);
+  const std::string index = device.substr(kind.size());
+  const bool number = index.size() >= 2 && index.size() <= 4 && index.find_first_not_of("0123456789", 1) == index.npos;
+  if (!(kind == "cuda" && (index.empty() || number)) && device != "auto" && device != "cpu") {
+    throw unsupported("device '" + device + "' is unknown; use auto, cpu, cuda, or cuda:1 for the second GPU.");
   }
 }
 
 }  // namespace
+
+int gpu_index(const std::string& device) {
+  check_device(device);
+  const auto colon = device.find(':');
+  return colon == std::string::npos ? 0 : std::stoi(device.substr(colon + 1));
+}
 
 std::vector<std::string> backend_names() {
   std::vector<std::string> names(entries.size());
@@ -144,7 +158,7 @@ std::vector<Candidate> ranked_backends(const Bundle& bundle, const std::string& 
   };
   std::string why = device == "cpu" ? "the CPU was asked for" : "no GPU backend is built in";
 #ifdef RVOS_EDGE_WITH_TENSORRT
-  if (device != "cpu" && has_gpu()) {
+  if (device != "cpu" && has_gpu(gpu_index(device))) {
     ranked.push_back({with_tensorrt ? "tensorrt" : "tensorrt-rtx", "it is the fastest on a GPU"});
   }
   why = device == "cpu" ? why : "TensorRT finds no GPU";

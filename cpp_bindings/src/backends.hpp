@@ -16,6 +16,9 @@ struct Candidate {
   std::string reason;
 };
 
+/// Index of the GPU that a device names: 1 for "cuda:1"; 0 for "auto", "cpu" and "cuda".
+[[nodiscard]] int gpu_index(const std::string& device);
+
 /// Backends to try for "auto", fastest first.
 /// @throws UserError  None can use the device.
 [[nodiscard]] std::vector<Candidate> ranked_backends(const Bundle& bundle, const std::string& device);
@@ -34,8 +37,8 @@ struct Candidate {
 #ifdef RVOS_EDGE_WITH_TENSORRT
 /// @throws UserError  There is no driver, no GPU, or no engine of the bundle that fits it.
 [[nodiscard]] std::unique_ptr<Backend> make_tensorrt(const Bundle& bundle, const BackendOptions& options);
-/// True if there is a GPU.
-[[nodiscard]] bool has_gpu();
+/// True if there is a GPU of this index.
+[[nodiscard]] bool has_gpu(int index);
 #endif
 
 }  // namespace rvos_edge

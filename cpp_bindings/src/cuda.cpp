@@ -27,16 +27,33 @@ void check_cuda(cudaError_t code, const char* function) {
   }
 }
 
-Gpu open_gpu() {
+CurrentDevice::CurrentDevice(int index) : index_(index) {
+  check_cuda(cudaGetDevice(&before_), "cudaGetDevice");
+  if (before_ != index_) {
+    check_cuda(cudaSetDevice(index_), "cudaSetDevice");
+  }
+}
+
+CurrentDevice::~CurrentDevice() {
+  if (before_ != index_) {
+    cudaSetDevice(before_);
+  }
+}
+
+Gpu find_gpu(int index) {
   int devices = 0;
   check_cuda(cudaGetDeviceCount(&devices), "cudaGetDeviceCount");
   if (devices == 0) {
     throw UserError(ErrorCode::unsupported_backend,
                     std::string("CUDA finds no device; ") + remedy_for(cudaErrorNoDevice) + ".");
   }
-  check_cuda(cudaSetDevice(0), "cudaSetDevice");
+  if (index >= devices) {
+    throw UserError(ErrorCode::unsupported_backend, "device 'cuda:" + std::to_string(index) +
+                                                        "' is not here; use one below " + std::to_string(devices) +
+                                                        ".");
+  }
   cudaDeviceProp properties{};
-  check_cuda(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
   return {properties.name, std::to_string(properties.major) + std::to_string(properties.minor)};
 }
 

@@ -20,9 +20,22 @@ struct Gpu {
   std::string capability;
 };
 
-/// The first GPU, which becomes this thread's device.
-/// @throws UserError  There is no driver or no device.
-[[nodiscard]] Gpu open_gpu();
+/// Describe a GPU, by its index.
+/// @throws UserError  There is no driver or no such device.
+[[nodiscard]] Gpu find_gpu(int index);
+
+/// Makes a device current in this thread, and at its end the one that was.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int index);
+  ~CurrentDevice();
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_ = 0;
+  int index_;
+};
 
 struct FreeDevice {
   void operator()(void* memory) const noexcept { cudaFree(memory); }

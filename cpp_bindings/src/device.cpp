@@ -7,7 +7,9 @@
 namespace rvos_edge {
 
 DeviceBuffer::DeviceBuffer(std::shared_ptr<Device> device, DType dtype, const Shape& shape)
-    : Buffer(dtype, shape), device_(std::move(device)), memory_(allocate_device(std::max<std::size_t>(bytes(), 1))) {
+    : Buffer(dtype, shape), device_(std::move(device)) {
+  const CurrentDevice here = device_->current();
+  memory_ = allocate_device(std::max<std::size_t>(bytes(), 1));
   DeviceBuffer::zero();
 }
 
@@ -18,6 +20,7 @@ DeviceBuffer::~DeviceBuffer() {
 
 void DeviceBuffer::write(const void* data) {
   check_outside("written");
+  const CurrentDevice here = device_->current();
   Outgoing& out = outgoing_[turn_];
   turn_ = (turn_ + 1) % outgoing_.size();
   if (!out.memory) {
@@ -33,6 +36,7 @@ void DeviceBuffer::write(const void* data) {
 
 const void* DeviceBuffer::read() {
   check_outside("read");
+  const CurrentDevice here = device_->current();
   if (!incoming_) {
     incoming_ = allocate_pinned(bytes());
   }
@@ -43,10 +47,12 @@ const void* DeviceBuffer::read() {
 }
 
 void DeviceBuffer::zero() {
+  const CurrentDevice here = device_->current();
   check_cuda(cudaMemsetAsync(memory_.get(), 0, bytes(), device_->stream()), "cudaMemsetAsync");
 }
 
 void DeviceBuffer::copy_from(Buffer& other) {
+  const CurrentDevice here = device_->current();
   check_cuda(cudaMemcpyAsync(memory_.get(), other.address(), bytes(), cudaMemcpyDeviceToDevice, device_->stream()),
              "cudaMemcpyAsync");
 }

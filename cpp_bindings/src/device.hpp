@@ -10,10 +10,16 @@
 
 namespace rvos_edge {
 
-/// The stream of a backend, shared with its buffers so that it outlives them.
+/// A device and the stream of a backend, shared with its buffers so that it outlives them.
 class Device {
  public:
-  Device() : stream_(make_stream()) {}
+  explicit Device(int index) : index_(index) {
+    const CurrentDevice here = current();
+    stream_ = make_stream();
+  }
+
+  /// Make the device current, as long as what is returned lives.
+  [[nodiscard]] CurrentDevice current() const { return CurrentDevice(index_); }
 
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
   /// Wait for all work.
@@ -23,6 +29,7 @@ class Device {
   bool in_frame = false;
 
  private:
+  int index_;
   Stream stream_;
 };
 

@@ -4,6 +4,12 @@
 #include <cmath>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
 namespace rvos_edge {
 namespace {
 
@@ -12,6 +18,26 @@ constexpr float weight_scale = 2048.0F;
 /// Round to the nearest, ties to even: `cvRound`.
 std::int32_t round_even(float value) noexcept {
   return static_cast<std::int32_t>(std::lrint(value));
+}
+
+/// Blend a pixel of 3 channels with its right neighbour. Reads 8 bytes, writes 4 values of which the last means nothing.
+inline void blend(const std::uint8_t* left, std::int32_t a, std::int32_t b, std::int16_t* target) noexcept {
+#if defined(__SSE2__)
+  const __m128i pixels =
+      _mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(left)), _mm_setzero_si128());
+  const __m128i pairs = _mm_unpacklo_epi16(pixels, _mm_srli_si128(pixels, 6));
+  const __m128i sums = _mm_srai_epi32(_mm_madd_epi16(pairs, _mm_set1_epi32(a | b << 16)), 4);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(target), _mm_packs_epi32(sums, sums));
+#elif defined(__ARM_NEON)
+  const int16x8_t pixels = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(left)));
+  const int32x4_t sums = vmlal_n_s16(vmull_n_s16(vget_low_s16(pixels), static_cast<std::int16_t>(a)),
+                                     vget_low_s16(vextq_s16(pixels, pixels, 3)), static_cast<std::int16_t>(b));
+  vst1_s16(target, vshrn_n_s32(sums, 4));
+#else
+  for (int c = 0; c < 3; ++c) {
+    target[c] = static_cast<std::int16_t>((left[c] * a + left[c + 3] * b) >> 4);
+  }
+#endif
 }
 
 std::uint8_t saturate(float value) noexcept {
@@ -53,15 +79,20 @@ void Resizer::prepare(Size source) {
     right_weight_[i] = round_even(columns.weight[i] * weight_scale);
   }
   rows_ = linear_taps(source.height, target_.height, false);
-  first_.resize(3 * width);
-  second_.resize(3 * width);
+  // One more than a row, because `blend` writes four values.
+  first_.resize(3 * width + 1);
+  second_.resize(3 * width + 1);
 }
 
 void Resizer::fill_row(const ImageView& frame, int row, std::int16_t* filled) const {
   const std::uint8_t* pixels = frame.data + frame.stride * row;
   // The last pixel has no right neighbour; the weight of any substitute is zero.
   const int last = 3 * (source_.width - 1);
-  for (std::size_t i = 0; i < left_.size(); ++i) {
+  std::size_t i = 0;
+  for (; i < left_.size() && left_[i] + 8 <= 3 * source_.width; ++i) {
+    blend(pixels + left_[i], left_weight_[i], right_weight_[i], filled + 3 * i);
+  }
+  for (; i < left_.size(); ++i) {
     const std::uint8_t* left = pixels + left_[i];
     const std::uint8_t* right = pixels + std::min(left_[i] + 3, last);
     const std::int32_t a = left_weight_[i];

@@ -188,6 +188,7 @@ class TensorRtGraph final : public Graph {
         slots_(slots_of(spec, shared_.board)), inputs_(spec.inputs.size()) {}
 
   void run() override {
+    const CurrentDevice here = shared_.device->current();
     Bound& bound = find_bound();
     const BufferPtr scratch = shared_.scratch.at_least(bound.needs);
     if (scratch && scratch != bound.scratch) {
@@ -343,10 +344,10 @@ std::string version_text() {
 class TensorRtBackend final : public Backend {
  public:
   TensorRtBackend(const Bundle& bundle, const BackendOptions& options)
-      : bundle_(bundle), gpu_(open_gpu()), version_(version_text()),
+      : bundle_(bundle), gpu_(find_gpu(gpu_index(options.device))), version_(version_text()),
         name_(std::string(product) + " " + version_ + " (" + gpu_.name + ")"),
         asked_(options.reason.empty() ? std::string(flavour) + " was requested" : options.reason), reason_(asked_),
-        runtime_(nvinfer1::createInferRuntime(log_)), device_(std::make_shared<Device>()),
+        device_(std::make_shared<Device>(gpu_index(options.device))),
         board_([device = device_](DType dtype, const Shape& shape) -> BufferPtr {
           return std::make_shared<DeviceBuffer>(device, dtype, shape);
         }),
@@ -362,6 +363,8 @@ class TensorRtBackend final : public Backend {
                                       }
                                     }}),
         host_(make_host(options)) {
+    const CurrentDevice here = device_->current();
+    runtime_.reset(nvinfer1::createInferRuntime(log_));
     if (!runtime_) {
       throw UserError(ErrorCode::unsupported_backend,
                       std::string(product) + " cannot be started (" + log_.reason() + "); use device 'cpu'.");
@@ -375,6 +378,7 @@ class TensorRtBackend final : public Backend {
   std::unique_ptr<Graph> load(const std::string& name, const std::filesystem::path& /*path*/,
                               const GraphSpec& spec) override {
     const std::filesystem::path path = find_engine(bundle_, name, {flavour, version_, gpu_.name, gpu_.capability});
+    const CurrentDevice here = device_->current();
     std::ifstream file(path, std::ios::binary);
     const std::vector<char> plan{std::istreambuf_iterator<char>(file), {}};
     std::unique_ptr<nvinfer1::ICudaEngine> engine(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
@@ -399,6 +403,7 @@ class TensorRtBackend final : public Backend {
   }
 
   void frame(const FrameKey& key, const Work& work) override {
+    const CurrentDevice here = device_->current();
     const bool fine = frames_.problem().empty();
     frames_.run(key, work);
     if (fine && !frames_.problem().empty()) {
@@ -406,7 +411,10 @@ class TensorRtBackend final : public Backend {
     }
   }
 
-  void timings(std::vector<Timing>& target) override { frames_.timings(target); }
+  void timings(std::vector<Timing>& target) override {
+    const CurrentDevice here = device_->current();
+    frames_.timings(target);
+  }
 
  private:
   Bundle bundle_;
@@ -432,9 +440,9 @@ std::unique_ptr<Backend> make_tensorrt(const Bundle& bundle, const BackendOption
   return std::make_unique<TensorRtBackend>(bundle, options);
 }
 
-bool has_gpu() {
+bool has_gpu(int index) {
   int devices = 0;
-  return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
+  return cudaGetDeviceCount(&devices) == cudaSuccess && devices > index;
 }
 
 }  // namespace rvos_edge

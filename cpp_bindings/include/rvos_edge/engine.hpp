@@ -224,7 +224,7 @@ class RVOS_EDGE_API Backend {
 
 /// Options of a backend.
 struct BackendOptions {
-  /// "auto", "cpu" or "cuda".
+  /// "auto", "cpu", "cuda", or "cuda:1" for the second GPU.
   std::string device = "auto";
   /// CPU threads; none for one per physical core.
   std::optional<int> threads;

@@ -53,7 +53,7 @@ typedef struct rvos_options {
   size_t struct_size;
   /** "auto" or a name such as "openvino"; NULL is "auto". */
   const char* backend;
-  /** "auto", "cpu" or "cuda"; NULL is "auto". */
+  /** "auto", "cpu", "cuda", or "cuda:1" for the second GPU; NULL is "auto". */
   const char* device;
   /** CPU threads; 0 for one per physical core. */
   int32_t threads;

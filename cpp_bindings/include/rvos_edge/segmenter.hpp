@@ -28,7 +28,7 @@ namespace rvos_edge {
 struct Options {
   /// "auto" for the fastest that works, or a name such as "openvino" (`backend_names`).
   std::string backend = "auto";
-  /// "auto", "cpu" or "cuda".
+  /// "auto", "cpu", "cuda", or "cuda:1" for the second GPU.
   std::string device = "auto";
   /// CPU threads, at least 1; none for one per physical core.
   std::optional<int> threads;

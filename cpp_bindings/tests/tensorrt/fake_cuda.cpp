@@ -29,15 +29,19 @@ World& world() {
   return instance;
 }
 
+thread_local int current = 0;
+
 }  // namespace
 
 struct CUstream_st {
+  int device = current;
   std::deque<Work> queue;
   std::vector<Work> recorded;
   bool broken = false;
   cudaError_t error = cudaSuccess;
 };
 struct CUevent_st {
+  int device = current;
   cudaStream_t stream = nullptr;
   bool passed = true;
   float time = 0;
@@ -138,6 +142,12 @@ bool memory_size_refused() {
 void set_devices(int devices) {
   world().devices = devices;
 }
+int current_device() {
+  return current;
+}
+bool is_current(cudaStream_t stream) {
+  return stream->device == current;
+}
 bool capturing(cudaStream_t stream) {
   return world().captured == stream;
 }
@@ -183,8 +193,16 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return world().devices == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
 
+cudaError_t cudaGetDevice(int* device) {
+  *device = current;
+  return world().devices == 0 ? cudaErrorNoDevice : cudaSuccess;
+}
 cudaError_t cudaSetDevice(int device) {
-  return device < world().devices ? cudaSuccess : cudaErrorInvalidValue;
+  if (device >= world().devices) {
+    return cudaErrorInvalidValue;
+  }
+  current = device;
+  return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int /*device*/) {
@@ -220,6 +238,9 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t bytes,
 }
 
 cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStream_t stream) {
+  if (!fakes::is_current(stream)) {
+    return cudaErrorInvalidResourceHandle;
+  }
   fakes::enqueue(stream, [=] {
     if (!fakes::is_memory(target, bytes)) {
       return false;
@@ -253,6 +274,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (event->device != stream->device) {
+    return cudaErrorInvalidResourceHandle;
+  }
   event->stream = stream;
   event->passed = false;
   fakes::enqueue(stream, [event] {
@@ -276,6 +300,9 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode /*mode*/) {
+  if (!fakes::is_current(stream)) {
+    return cudaErrorInvalidResourceHandle;
+  }
   fakes::note("capture");
   stream->recorded.clear();
   stream->broken = world().refuse_capture;
@@ -301,6 +328,9 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  if (!fakes::is_current(stream)) {
+    return cudaErrorInvalidResourceHandle;
+  }
   fakes::note("launch");
   for (const Work& work : executable->work) {
     fakes::enqueue(stream, work);

@@ -36,6 +36,7 @@ struct Model {
   std::size_t inputs = 0;
   ILogger& logger;
   bool allocates = false;
+  int device = fakes::current_device();
 
   [[nodiscard]] std::size_t index(const std::string& tensor) const {
     return static_cast<std::size_t>(std::find(names.begin(), names.end(), tensor) - names.begin());
@@ -89,6 +90,9 @@ class FakeContext final : public IExecutionContext {
 
   bool enqueueV3(cudaStream_t stream) noexcept override {
     fakes::note("execute " + model_->name);
+    if (!fakes::is_current(stream) || model_->device != fakes::current_device()) {
+      return refuse("the engine or the stream is of another device");
+    }
     if (addresses_.size() != model_->names.size()) {
       return refuse("a tensor has no address");
     }

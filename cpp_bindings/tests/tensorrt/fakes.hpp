@@ -24,6 +24,12 @@ void refuse_memory_size(bool refuse);
 /// Set the number of devices.
 void set_devices(int devices);
 
+/// Current device of this thread. As in CUDA, memory, streams and events are made on it, and only copies and waits
+/// may name a stream of another.
+[[nodiscard]] int current_device();
+/// True if a stream is of the current device.
+[[nodiscard]] bool is_current(cudaStream_t stream);
+
 /// True if a stream's work is being recorded.
 [[nodiscard]] bool capturing(cudaStream_t stream);
 /// Queue or record work. It runs as late as possible: when a caller waits, which gets an error if it returns false.

@@ -85,9 +85,11 @@ class TensorRt : public testing::Test {
     std::ofstream(entry / "key.json") << Json{{"key", key}, {"sha256", rvos_edge::sha256_of(plan)}};
   }
 
-  [[nodiscard]] Segmenter open(const std::string& backend, rvos_edge::FlowOptions flow = {}) const {
+  [[nodiscard]] Segmenter open(const std::string& backend, rvos_edge::FlowOptions flow = {},
+                               const std::string& device = "auto") const {
     rvos_edge::Options options;
     options.backend = backend;
+    options.device = device;
     options.flow = flow;
     return Segmenter(Bundle::open(folder_), options);
   }
@@ -167,6 +169,26 @@ TEST_F(TensorRt, GivesTheMasksOfOpenVinoAndReplaysFrames) {
     EXPECT_EQ(found.backend_reason(), flavour + " was requested");
   }
   EXPECT_EQ(fakes::held(), 0);
+}
+
+TEST_F(TensorRt, UsesAnotherGpuAndLeavesTheCallersCurrent) {
+  fakes::set_devices(2);
+  {
+    Segmenter expected = open("openvino");
+    Segmenter found = open(flavour, {}, "cuda:1");
+    for (Segmenter* segmenter : {&expected, &found}) {
+      segmenter->set_queries({"the red ball"});
+    }
+    for (int t = 0; t < 6; ++t) {
+      const auto image = draw(t);
+      expect_equal(found.step({image.data(), height, width}), expected.step({image.data(), height, width}));
+      EXPECT_EQ(fakes::current_device(), 0);
+    }
+    EXPECT_GT(count_calls("launch"), 0);
+    EXPECT_EQ(found.backend_reason(), flavour + " was requested");
+  }
+  EXPECT_EQ(fakes::held(), 0);
+  EXPECT_THROW(static_cast<void>(open(flavour, {}, "cuda:2")), rvos_edge::UserError);
 }
 
 TEST_F(TensorRt, GoesOnPlainlyWhereACaptureFails) {
