@@ -3,8 +3,8 @@
 It needs an NVIDIA GPU, its driver, cuda-bindings and PyTorch. First come CUDA's calls and the rules of captures. Then
 whole frames with engines that are PyTorch modules, so that memory, streams, captures, replays and swaps are proven
 without TensorRT: launched plainly, recorded, and on two streams at once they must give the same numbers. Then ONNX
-Runtime, and TensorRT if it is there, with the proof that ``rvos-edge verify`` makes. ``--cpu`` tries the check itself:
-CUDA is played by the checkout's ``tests/support``, and nothing is proven about a GPU.
+Runtime, and TensorRT if it is there, with the proof that ``rvos-edge verify`` makes. ``--cpu``, in the checkout's
+folder ``tests``, tries the check itself: CUDA is played, and nothing is proven about a GPU.
 """
 
 from __future__ import annotations
@@ -325,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda", help="cuda, or cuda:1 for the second GPU")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--json", type=Path, help="file to write")
-    parser.add_argument("--cpu", action="store_true", help="play CUDA, to try the check itself; needs the checkout")
+    parser.add_argument("--cpu", action="store_true", help="play CUDA, to try the check; in the folder tests")
     given = parser.parse_args(arguments)
     try:
         if given.frames < 12:
@@ -349,11 +349,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _played_cuda() -> Callable[[], Any]:
-    folder = Path("tests")
-    if not (folder / "support" / "fake_cuda.py").is_file():
-        raise UserError("--cpu plays CUDA with tests/support/fake_cuda.py: start it in the checkout.")
-    sys.path.insert(0, str(folder.resolve()))
-    make: Callable[[], Any] = import_module("support.fake_cuda").FakeCuda
+    try:
+        make: Callable[[], Any] = import_module("support.fake_cuda").FakeCuda
+    except ImportError as error:
+        raise UserError(
+            "--cpu plays CUDA with support/fake_cuda.py: start it in the checkout's folder tests."
+        ) from error
     return make
 
 

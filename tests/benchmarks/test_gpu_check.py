@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from rvos_edge.benchmarks import gpu_check
 from rvos_edge.benchmarks.gpu_check import Finding, check_machine
 from rvos_edge.bundle import Bundle
 
-ROOT = Path(__file__).parents[2]
 FRAMES = 14
 
 
@@ -33,7 +33,6 @@ def _checked(bundle: Bundle, make_cuda: Callable[[], FakeCuda]) -> dict[str, Fin
 def test_the_command_writes_a_table_and_json(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(ROOT)
     arguments = ["--cpu", "--bundle", str(bundle.path), "--frames", str(FRAMES), "--json", str(tmp_path / "gpu.json")]
     assert gpu_check.main(arguments) == 0
     assert "CUDA is played" in capsys.readouterr().out
@@ -41,9 +40,9 @@ def test_the_command_writes_a_table_and_json(
     passed = {each["name"]: each["passed"] for each in report["checks"]}
     made = ("CUDA calls", "captures", "frames, plain", "frames, recorded", "frames, two streams", "ONNX Runtime (cpu)")
     assert passed == {**dict.fromkeys(made, True), "tensorrt": None, "tensorrt-rtx": None}
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "support.fake_cuda", None)
     assert gpu_check.main(arguments) == 2
-    assert "start it in the checkout" in capsys.readouterr().err
+    assert "start it in the checkout's folder tests" in capsys.readouterr().err
 
 
 def test_a_replay_that_does_nothing_is_seen(bundle: Bundle) -> None:
