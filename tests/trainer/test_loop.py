@@ -94,7 +94,9 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("variant", _VARIANTS)
+@pytest.mark.parametrize(
+    "variant", ["sgd", *(pytest.param(name, marks=pytest.mark.slow) for name in _VARIANTS if name != "sgd")]
+)
 def test_a_resumed_run_is_bit_for_bit_the_whole_run(
     variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +122,7 @@ def test_a_resumed_run_is_bit_for_bit_the_whole_run(
     assert all(torch.equal(start[key], learnt[key]) for key in start if key.startswith("flow."))
 
 
+@pytest.mark.slow
 def test_the_scaler_of_fp16_is_resumed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = Trainer.__init__
 

@@ -91,7 +91,11 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "error", "code"), [(signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 143)]
+    ("number", "error", "code"),
+    [
+        (signal.SIGINT, KeyboardInterrupt, None),
+        pytest.param(signal.SIGTERM, SystemExit, 143, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_before_leaving(
     number: signal.Signals,

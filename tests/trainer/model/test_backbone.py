@@ -17,7 +17,15 @@ from rvos_edge.trainer.model.backbone import EfficientNetLite0, ResNet, load_bac
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD
 
 
-@pytest.mark.parametrize(("name", "stride"), [("resnet18", 32), ("resnet50", 8), ("resnet50", 16), ("resnet101", 8)])
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [
+        ("resnet18", 32),
+        ("resnet50", 16),
+        pytest.param("resnet50", 8, marks=pytest.mark.slow),
+        pytest.param("resnet101", 8, marks=pytest.mark.slow),
+    ],
+)
 def test_an_official_resnet_file_gives_torchvisions_features(name: str, stride: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     dilate = [False, stride <= 8, stride <= 16]
