@@ -126,3 +126,12 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 def test_the_shipped_card_names_no_folder_of_the_machine_it_was_trained_on() -> None:
     card = shipped_bundle() / "card.json"
     assert not re.findall(r'"(?:/|~|[A-Z]:)[^"]*"', card.read_text(encoding="utf-8"))
+
+
+def test_images_are_built_of_everything_that_is_installed() -> None:
+    """.dockerignore leaves out all but what it names."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    named = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    assert {"rvos_edge", *(name.rpartition(".")[2] for name in ROOMS)} <= named
+    assert {"README.md", "LICENSE", "pyproject.toml", "constraints.txt"} <= named
+    assert all((ROOT / name).exists() for name in named)
