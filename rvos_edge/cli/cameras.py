@@ -16,13 +16,13 @@ from rich.console import Console
 from rvos_edge.cli.options import RunOptions
 from rvos_edge.cli.places import check_places, listen, make_sinks, rescue_recordings
 from rvos_edge.cli.serving import print_address
-from rvos_edge.cli.single import print_summary
+from rvos_edge.cli.single import print_backend, print_summary
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.queries import read_queries
 from rvos_edge.server.address import check_base_path, parse_address
 from rvos_edge.streaming.loop import Meter, Stepper, Summary, run_stream
-from rvos_edge.streaming.signals import terminate_as_interrupt
+from rvos_edge.streaming.signals import terminate_as_interrupt, uninterrupted
 from rvos_edge.streaming.sinks import Sink, open_sinks
 from rvos_edge.streaming.sources import Source, tell_stderr
 from rvos_edge.streaming.systemd import notifying
@@ -60,17 +60,22 @@ def run_cameras(cameras: Mapping[str, RunOptions]) -> None:
         lives = {name: stream.live for name, stream in streams.items()}
         base_path = check_base_path(first.base_path)
         with LiveServer(lives, parse_address(first.serve or ""), token=first.token, base_path=base_path) as server:
-            print_address(server.url, first.token, Console(stderr=True))
+            console = Console(stderr=True)
+            print_address(server.url, first.token, console)
+            if shared is not None and not first.quiet:
+                print_backend(shared, console)
             for stream in streams.values():
                 stream.thread.start()
             try:
                 with notifying([stream.meter for stream in streams.values()]):
-                    while any(stream.thread.is_alive() for stream in streams.values()):
-                        next(stream.thread for stream in streams.values() if stream.thread.is_alive()).join(0.5)
+                    for stream in streams.values():
+                        while stream.thread.is_alive():
+                            stream.thread.join(0.5)  # with a timeout, or Ctrl-C would have to wait too
             except KeyboardInterrupt:
                 pass
-            for stream in streams.values():
-                stream.end()
+            with uninterrupted():
+                for stream in streams.values():
+                    stream.end()
     for stream in streams.values():
         if stream.summary is not None and not stream.options.quiet:
             console, presence = Console(stderr=stream.options.piped > 0), stream.presence

@@ -96,8 +96,7 @@ def _run(
     ):
         listen(played, sinks)
         if not options.quiet:
-            told = f"{segmenter.backend_name} because {segmenter.backend_reason}."
-            Console(stderr=True).print(told, soft_wrap=True, markup=False, highlight=False)
+            print_backend(segmenter, Console(stderr=True))
         return run_stream(
             stepper,
             played,
@@ -109,6 +108,12 @@ def _run(
             controls=keys,
             meter=meter,
         )
+
+
+def print_backend(segmenter: SegmenterProtocol, console: Console) -> None:
+    """Print the backend and the reason for it."""
+    told = f"{segmenter.backend_name} because {segmenter.backend_reason}."
+    console.print(told, soft_wrap=True, markup=False, highlight=False)
 
 
 def print_summary(summary: Summary, source: Source, options: RunOptions, console: Console, *, presence: bool) -> None:
