@@ -117,6 +117,7 @@ def print_backend(segmenter: SegmenterProtocol, console: Console) -> None:
 
 
 def print_summary(summary: Summary, source: Source, options: RunOptions, console: Console, *, presence: bool) -> None:
+    """Print frames, rates, findings and places of a stream that ended; ``presence``: the bundle can tell it."""
     if options.verbose:
         console.print(stage_table(summary))
     dropped = f", {summary.dropped} dropped" if source.live else ""
