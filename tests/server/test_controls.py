@@ -17,7 +17,9 @@ from rvos_edge.segmenter import Segmenter
 from rvos_edge.server.controls import LiveSegmenter, ServerControls, Settings
 from rvos_edge.server.player import Choice, Player
 from rvos_edge.server.rendering import draw_picture, encode_jpeg, fit, flow_colours
-from rvos_edge.streaming.sources import Frame, Source
+from rvos_edge.streaming.sources import Frame, LiveCapture, Source
+from rvos_edge.streaming.sources.base import UnavailableError
+from rvos_edge.streaming.sources.live import Capture
 
 
 def test_edits_between_two_frames_are_applied_once(open_tiny: Callable[..., Segmenter]) -> None:
@@ -197,6 +199,21 @@ def test_timestamps_grow_across_sources() -> None:
     assert [frame.index for frame in frames] == list(range(8))
     assert [frame.timestamp for frame in frames] == pytest.approx([index / 50 for index in range(8)])
     assert len({frame.name for frame in frames}) == 8  # names of files
+
+
+def test_another_source_can_be_chosen_while_a_camera_is_away() -> None:
+    def connect() -> Capture:
+        raise UnavailableError("not plugged in", "camera 0 cannot be opened")
+
+    other = Choice("other", "timed", lambda: Timed(3))
+    camera = LiveCapture(
+        connect, name="camera 0", wait=True, tell=lambda _: threading.Thread(target=player.play, args=(other,)).start()
+    )
+    controls = ServerControls(Nothing())  # type: ignore[arg-type]
+    player = Player(Choice("start", "camera 0", lambda: camera), camera, controls, restarted=lambda: None, repeat=True)
+    assert len(list(itertools.islice(player, 3))) == 3
+    assert player.choice is other
+    player.close()
 
 
 def test_without_repeat_the_stream_ends_with_its_file(serve: Serve) -> None:

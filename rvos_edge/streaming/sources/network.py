@@ -51,7 +51,7 @@ def open_url(spec: str, options: SourceOptions) -> Source | None:
         capture = connect()
         if capture.is_file:
             capture.release()
-            return VideoFile(spec, name=name, tell=options.tell)
+            return VideoFile(spec, name=name, tell=options.tell, timeout=connect.timeouts)
         connect.opened = capture
     return LiveCapture(connect, name=name, wait=options.wait, give_up=options.give_up, tell=options.tell)
 
@@ -66,6 +66,11 @@ class NetworkStream:
         self._last: NetworkCapture | None = None
         self.opened: NetworkCapture | None = None
 
+    @property
+    def timeouts(self) -> tuple[float, float]:
+        """Seconds for it to open, and from one picture to the next."""
+        return self._options.open_timeout or _OPEN_TIMEOUT, self._patience
+
     def __call__(self) -> NetworkCapture:
         """Open it, or hand out `opened`.
 
@@ -77,11 +82,9 @@ class NetworkStream:
                 rare = self._last.pictures < 2
                 longer = 2 * self._patience if rare else max(self._usual, 3 * self._last.longest_gap)
                 self._patience = min(longer, _LONGEST_TIMEOUT)
+            opens, reads = self.timeouts
             self.opened = NetworkCapture(
-                self._url,
-                open_timeout=self._options.open_timeout or _OPEN_TIMEOUT,
-                read_timeout=self._patience,
-                transport=self._options.transport,
+                self._url, open_timeout=opens, read_timeout=reads, transport=self._options.transport
             )
         self._last, self.opened = self.opened, None
         return self._last

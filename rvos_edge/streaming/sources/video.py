@@ -42,6 +42,7 @@ class VideoFile(Source):
     Args:
         formats: FFmpeg's names of the only containers that are opened, comma-separated; None for all.
         upright: False hands out the frames as they are stored, neither turned nor with square pixels.
+        timeout: Seconds for a URL to open, and for each part of it to come.
 
     Raises:
         UserError: Nothing can be decoded, or the frames are too large.
@@ -56,12 +57,13 @@ class VideoFile(Source):
         formats: str | None = None,
         upright: bool = True,
         limit: int | None = None,
+        timeout: tuple[float, float] = (10.0, 10.0),
     ) -> None:
         name = name or str(address)
         self._tell = tell
         self._damaged = 0
         self._read_until = 0.0
-        self._container = open_container(address, name=name, formats=formats)
+        self._container = open_container(address, name=name, formats=formats, timeout=timeout)
         try:
             self._stream = _video_stream(self._container, name)
             width, height = self._stream.codec_context.width, self._stream.codec_context.height
@@ -149,7 +151,13 @@ class VideoFile(Source):
         self._container.close()
 
 
-def open_container(address: str | Path, *, name: str = "", formats: str | None = None) -> Any:
+def open_container(
+    address: str | Path,
+    *,
+    name: str = "",
+    formats: str | None = None,
+    timeout: tuple[float, float] = (10.0, 10.0),
+) -> Any:
     """Open a file, or a URL, for reading.
 
     Raises:
@@ -159,7 +167,9 @@ def open_container(address: str | Path, *, name: str = "", formats: str | None =
     options = {} if formats is None else {"format_whitelist": formats, "protocol_whitelist": "file"}
     try:
         # With its protocol: a colon in a name would be taken for the end of another one.
-        return av.open(f"file:{address}" if local else str(address), options=options, timeout=None if local else 10.0)
+        return av.open(
+            f"file:{address}" if local else str(address), options=options, timeout=None if local else timeout
+        )
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{name or address} holds no video that can be read; {_REMEDY}") from error
 
