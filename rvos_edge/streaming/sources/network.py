@@ -114,12 +114,14 @@ class NetworkCapture:
     def __init__(self, url: str, *, open_timeout: float, read_timeout: float, transport: str = "tcp") -> None:
         self._url = url
         self._read_timeout = read_timeout
-        self.pictures, self.longest_gap = 0, 0.0
+        self.pictures, self.longest_gap, self._seen = 0, 0.0, time.monotonic()
         options = {"rtsp_transport": transport} if url.lower().startswith("rtsp") else {}
         try:
             self._container = cast(Any, av.open(url, options=options, timeout=(open_timeout, read_timeout)))
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise _unavailable(url, error) from error
+            # RTSP makes an input/output error of a time-out.
+            late = time.monotonic() - self._seen >= open_timeout
+            raise _unavailable(url, TimeoutError() if late else error) from error
         stream = self._container.streams.best("video")
         if stream is None or stream.codec_context is None:
             self._container.close()

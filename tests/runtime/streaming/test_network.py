@@ -49,6 +49,7 @@ def test_rtsp_over_tcp_gives_its_pictures() -> None:
         ("http://{http}/locked", "wrong password"),
         ("http://{http}/page", "no video"),
         ("http://{http}/silent", "timed out"),
+        ("rtsp://{mute}/live", "timed out"),
         ("http://{closed}/live", "connection refused"),
     ],
 )
@@ -62,9 +63,10 @@ def test_causes_are_told_apart(url: str, cause: str) -> None:
         running(RtspServer(endless)) as rtsp,
         running(RtspServer(endless, password=True)) as locked,
         running(HttpServer(paths)) as http,
+        socket.create_server(("127.0.0.1", 0)) as mute,
     ):
-        hosts = {"rtsp": rtsp, "locked": locked, "http": http}
-        named = {name: f"127.0.0.1:{server.server_address[1]}" for name, server in hosts.items()}
+        ports = {"rtsp": rtsp.server_address[1], "locked": locked.server_address[1], "http": http.server_port}
+        named = {name: f"127.0.0.1:{port}" for name, port in {**ports, "mute": mute.getsockname()[1]}.items()}
         with pytest.raises(UnavailableError, match=f"cannot be opened: {cause}; ") as caught:
             open_source(url.format(**named, closed=f"127.0.0.1:{closed_port()}"), open_timeout=0.5)
         done.set()
