@@ -59,7 +59,15 @@ def run_cameras(cameras: Mapping[str, RunOptions]) -> None:
             streams[name] = _Stream(name, options, shared, model, stack)
         lives = {name: stream.live for name, stream in streams.items()}
         base_path = check_base_path(first.base_path)
-        with LiveServer(lives, parse_address(first.serve or ""), token=first.token, base_path=base_path) as server:
+        server = LiveServer(
+            lives,
+            parse_address(first.serve or ""),
+            token=first.token,
+            base_path=base_path,
+            origins=first.allow_origin or (),
+            certificate=first.certificate,
+        )
+        with server:
             console = Console(stderr=True)
             print_address(server.url, first.token, console)
             if shared is not None and not first.quiet:

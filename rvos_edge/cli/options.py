@@ -81,6 +81,8 @@ class RunOptions:
     serve: str | None
     token: str | None
     base_path: str | None
+    allow_origin: list[str] | None
+    certificate: Path | None
     threshold: float
     min_presence: float
     adapt: str
@@ -115,7 +117,7 @@ class RunOptions:
             raise UserError("--segment cuts videos, --json, --rle and --events; give one of them a file.")
         if self.zone or self.per_object:
             _ = self.zones  # refused before anything is loaded
-        check_serving(self.serve, self.token, self.base_path)
+        check_serving(self.serve, self.token, self.base_path, self.allow_origin or ())
         if self.serve is not None and self.runtime != "python":
             raise UserError(
                 f"--serve changes settings that --runtime {self.runtime} fixes when it starts; leave one of them out."

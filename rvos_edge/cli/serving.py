@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,14 @@ from rich.text import Text
 from typer.core import TyperCommand
 
 from rvos_edge.cli.application import RESULTS
-from rvos_edge.server.address import DEFAULT_HOST, DEFAULT_PORT, check_base_path, check_token, parse_address
+from rvos_edge.server.address import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    check_base_path,
+    check_origin,
+    check_token,
+    parse_address,
+)
 
 if TYPE_CHECKING:
     from rvos_edge.protocol import SegmenterProtocol
@@ -43,6 +51,22 @@ TokenOption = Annotated[
     ),
 ]
 
+OriginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ORIGIN",
+        help="With --serve: let pages of this origin, such as https://example.org, use the API; repeatable.",
+        rich_help_panel=RESULTS,
+    ),
+]
+CertificateOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --serve: PEM file of a certificate and its key, for https, without which no phone gives its camera.",
+        rich_help_panel=RESULTS,
+    ),
+]
+
 
 BasePathOption = Annotated[
     str | None,
@@ -64,21 +88,25 @@ class ServingCommand(TyperCommand):
         return super().parse_args(ctx, completed)
 
 
-def check_serving(serve: str | None, token: str | None, base_path: str | None) -> None:
+def check_serving(serve: str | None, token: str | None, base_path: str | None, origins: Sequence[str]) -> None:
     """Check the options of the page before anything is loaded.
 
     Raises:
-        UserError: ``serve`` is not an address, or needs a token; ``base_path`` is no path.
+        UserError: ``serve`` is not an address, or needs a token; ``base_path`` is no path, or an origin none.
     """
     check_base_path(base_path)
     if serve is not None:
         check_token(parse_address(serve), token)
+    for origin in origins:
+        check_origin(origin)
 
 
 @contextmanager
 def serving(
     serve: str | None,
     token: str | None,
+    origins: Sequence[str],
+    certificate: Path | None,
     segmenter: SegmenterProtocol,
     source: Source,
     *,
@@ -106,7 +134,14 @@ def serving(
 
     live = Live(segmenter, source, reopen=reopen, stills=stills, repeat=not sinks, opacity=opacity, meter=meter)
     try:
-        server = LiveServer(live, parse_address(serve), token=token, base_path=check_base_path(base_path))
+        server = LiveServer(
+            live,
+            parse_address(serve),
+            token=token,
+            base_path=check_base_path(base_path),
+            origins=origins,
+            certificate=certificate,
+        )
     except BaseException:
         live.close()
         raise

@@ -77,6 +77,8 @@ def _run(
     live = serving(
         options.serve,
         options.token,
+        options.allow_origin or (),
+        options.certificate,
         segmenter,
         source,
         base_path=options.base_path,

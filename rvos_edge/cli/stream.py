@@ -19,7 +19,14 @@ from rvos_edge.cli.application import (
     app,
 )
 from rvos_edge.cli.options import RunOptions
-from rvos_edge.cli.serving import BasePathOption, ServeOption, ServingCommand, TokenOption
+from rvos_edge.cli.serving import (
+    BasePathOption,
+    CertificateOption,
+    OriginOption,
+    ServeOption,
+    ServingCommand,
+    TokenOption,
+)
 from rvos_edge.cli.settings import camera_options, load_options, save_options
 from rvos_edge.result import Overlap
 
@@ -139,6 +146,8 @@ def run(
     serve: ServeOption = None,
     token: TokenOption = None,
     base_path: BasePathOption = None,
+    allow_origin: OriginOption = None,
+    certificate: CertificateOption = None,
     threshold: Annotated[float, _mask(help="Least probability of a pixel in a mask, 0 to 1.")] = 0.5,
     min_presence: Annotated[
         float,

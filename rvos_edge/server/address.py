@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rvos_edge.errors import UserError
@@ -13,6 +14,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 _SHORTEST_TOKEN = 8
 _BASE = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+", re.IGNORECASE)
 _WRITTEN = re.compile(r"(?:(?P<host>[A-Za-z0-9._-]+)|\[(?P<six>[0-9A-Fa-f:.]+)\])?(?::(?P<port>[0-9]{1,5}))?")
 
 
@@ -35,6 +37,29 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class PageLink:
+    """Addresses of a page that is served at an address."""
+
+    address: Address
+    token: str | None = None
+    secure: bool = False
+    base_path: str = ""
+
+    @property
+    def for_phones(self) -> str | None:
+        """URL of the page for other devices of the network; None where only this machine can connect."""
+        if self.address.loopback:
+            return None
+        host = self.address.host
+        if host in ("0.0.0.0", "::"):
+            # Connecting a UDP socket sends nothing; it chooses the network card that leads out.
+            with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.connect(("192.0.2.1", 9))
+                host = str(probe.getsockname()[0])
+        return f"{'https' if self.secure else 'http'}://{Address(host, self.address.port)}{self.base_path}/"
 
 
 def parse_address(written: str) -> Address:
@@ -108,6 +133,31 @@ def listen(address: Address) -> socket.socket:
             f"--serve {address} cannot be used: {error.strerror or error}; choose another address or port."
         ) from error
     return listener
+
+
+def qr_code(text: str) -> str:
+    """QR code of a text as an SVG picture, dark on light."""
+    import cv2
+
+    modules = cv2.QRCodeEncoder.create().encode(text)
+    dark = "".join(f"M{x} {y}h1v1h-1z" for y, row in enumerate(modules) for x, value in enumerate(row) if not value)
+    height, width = modules.shape
+    box = f"-2 -2 {width + 4} {height + 4}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" shape-rendering="crispEdges">'
+        f'<path fill="#fff" d="M-2 -2h{width + 4}v{height + 4}h-{width + 4}z"/><path d="{dark}"/></svg>'
+    )
+
+
+def check_origin(origin: str) -> str:
+    """An origin as browsers write it, ``https://host:port``.
+
+    Raises:
+        UserError: It is none.
+    """
+    if not _ORIGIN.fullmatch(origin):
+        raise UserError(f"--allow-origin {origin} is no origin; write it as https://example.org, without a path.")
+    return origin.lower()
 
 
 def network_of(client: tuple[str, int] | None) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
 
 from rvos_edge.errors import UserError
 from rvos_edge.server import sockets
-from rvos_edge.server.address import Address, check_token, listen
+from rvos_edge.server.address import Address, PageLink, check_origin, check_token, listen
 from rvos_edge.server.cameras import cameras_application
 from rvos_edge.server.connections import HttpProtocol, PageServer
 from rvos_edge.server.guard import Guard
@@ -32,9 +35,11 @@ class LiveServer:
     Args:
         token: Secret that every request must show; needed beyond loopback.
         base_path: Prefix of all paths, such as "/cam1", below which a proxy shows the stream.
+        origins: Origins of other pages that may use the API, such as ``https://example.org``.
+        certificate: PEM file with a certificate and its key, for https.
 
     Raises:
-        UserError: The address cannot be used, or needs a token.
+        UserError: The address cannot be used, or needs a token; an origin is none, or the certificate cannot be read.
 
     Attributes:
         url: Address of the page, without the token.
@@ -45,21 +50,34 @@ class LiveServer:
     """
 
     def __init__(
-        self, live: Live | Mapping[str, Live], address: Address, *, token: str | None = None, base_path: str = ""
+        self,
+        live: Live | Mapping[str, Live],
+        address: Address,
+        *,
+        token: str | None = None,
+        base_path: str = "",
+        origins: Sequence[str] = (),
+        certificate: Path | None = None,
     ) -> None:
         check_token(address, token)
+        check_certificate(certificate)
+        origins = [check_origin(origin) for origin in origins]
         self._lives = list(live.values()) if isinstance(live, Mapping) else [live]
         self._socket = listen(address)
         port = int(self._socket.getsockname()[1])
         anywhere = address.host in ("0.0.0.0", "::")
         self.address = Address("localhost" if anywhere else address.host, port)
-        self.url = f"http://{self.address}{base_path}/"
+        secure = certificate is not None
+        self.url = f"{'https' if secure else 'http'}://{self.address}{base_path}/"
+        for one in self._lives:
+            one.link = PageLink(Address(address.host, port), token, secure=secure, base_path=base_path)
         config = uvicorn.Config(
-            application(live, token=token, base_path=base_path),
+            application(live, token=token, base_path=base_path, origins=origins),
+            ssl_certfile=certificate,
             loop="asyncio",
             http=HttpProtocol,
             ws="websockets-sansio",
-            ws_max_size=sockets.LONGEST_MESSAGE,
+            ws_max_size=sockets.LARGEST_FRAME,
             ws_per_message_deflate=False,
             log_config=None,
             log_level="error",
@@ -97,10 +115,30 @@ class LiveServer:
             live.close()
 
 
-def application(live: Live | Mapping[str, Live], *, token: str | None, base_path: str = "") -> ASGIApp:
+def application(
+    live: Live | Mapping[str, Live], *, token: str | None, base_path: str = "", origins: Sequence[str] = ()
+) -> ASGIApp:
     """ASGI application of one stream or several behind the guard; a token of None asks for none."""
     if isinstance(live, Mapping):
         app = cameras_application(live, token=token, base_path=base_path)
     else:
         app = stream_application(live, token=token, base_path=base_path)
-    return Prefixed(Guard(app, token=token, limits=LIMITS), base_path)
+    guarded: ASGIApp = Guard(app, token=token, limits=LIMITS, origins=origins)
+    if origins:
+        headers = ("authorization", "content-type")
+        guarded = CORSMiddleware(guarded, allow_origins=origins, allow_methods=("*",), allow_headers=headers)
+    return Prefixed(guarded, base_path)
+
+
+def check_certificate(path: Path | None) -> None:
+    """Check the file of a certificate and its key.
+
+    Raises:
+        UserError: It cannot be read, or the two do not fit together.
+    """
+    if path is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, password="")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise UserError(f"--certificate {path} is no PEM file of a certificate and its key; join the two.") from error

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.server.controls import ServerControls, Settings
+from rvos_edge.server.controls import ServerControls, Wanted
 from rvos_edge.server.recorder import Recorder
 from rvos_edge.server.rendering import draw_picture, encode_jpeg, fit
 from rvos_edge.server.telemetry import Telemetry
@@ -28,15 +28,23 @@ _WIDEST = 1280
 
 @dataclass(frozen=True)
 class Shown:
-    """A frame with its result and the settings to draw it."""
+    """A frame with its result, and the queries and settings to draw it."""
 
     frame: Frame
     result: Result
-    settings: Settings
+    asked: Wanted
+
+    @property
+    def labelled(self) -> Result:
+        """The result with the names that are shown for its queries."""
+        labels, pairs = self.asked.settings.labels, zip(self.asked.queries, self.result.queries, strict=True)
+        return replace(self.result, queries=tuple(labels.get(asked, text) for asked, text in pairs))
 
     def draw(self, *, legend: bool = False) -> NDArray[np.uint8]:
         """Draw the picture, uint8 [H,W,3] BGR."""
-        return draw_picture(self.frame.image, self.result, self.settings, legend=legend)
+        settings, asked = self.asked.settings, self.asked.queries
+        hidden = frozenset(index for index, text in enumerate(asked) if text in settings.hidden)
+        return draw_picture(self.frame.image, self.labelled, settings, hidden=hidden, legend=legend)
 
 
 class Hub:
@@ -113,10 +121,12 @@ class PageSink:
         return self._shown
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        shown = Shown(frame, result, self._controls.shown.settings)
-        self._telemetry.add(frame, result, self._source)
+        asked = self._controls.shown
+        shown = Shown(frame, result, asked)
+        setup = (asked.queries, asked.settings.iterations, asked.settings.flow, self._source.name, frame.image.shape)
+        self._telemetry.add(frame, result, self._source, setup=setup)
         if self._recorder.running:
-            self._recorder.write(frame, result, shown.draw(legend=True))
+            self._recorder.write(frame, shown.labelled, shown.draw(legend=True))
         with self._news:
             if self._shown is not None and self._shown.frame.image is not frame.image:  # not a held one
                 self.before = self._shown if result.index else None

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,12 @@ class Settings(BaseModel):
     """Draw their contours."""
     flow: bool = False
     """Show the optical flow in place of the picture."""
+    names: bool = True
+    """Write each query on its mask."""
+    hidden: list[str] = Field(default=[], max_length=MOST_QUERIES)
+    """Queries, as they are asked, that are not drawn."""
+    labels: dict[str, Annotated[str, Field(min_length=1, max_length=60)]] = Field(default={}, max_length=MOST_QUERIES)
+    """Names that are shown for queries, by the query as it is asked."""
     paused: bool = False
     """Hold the picture; edits are shown on it."""
 
@@ -166,8 +172,11 @@ class ServerControls:
     def _set(self, wanted: Wanted, error: str = "") -> int:
         """Make ``wanted`` the next revision; what was forgotten meanwhile is not asked."""
         texts = tuple(text for text in wanted.queries if not text.startswith("@") or text[1:] in self.taught)
-        revision = self._wanted.revision + 1
-        self._wanted = replace(wanted, queries=texts, asked=self.resolve(texts), revision=revision)
+        revision, settings = self._wanted.revision + 1, wanted.settings
+        hidden = [text for text in settings.hidden if text in texts]
+        labels = {text: label for text, label in settings.labels.items() if text in texts}
+        settings = settings.model_copy(update={"hidden": hidden, "labels": labels})
+        self._wanted = Wanted(texts, settings, revision, self.resolve(texts))
         self.error = error
         self._changed.notify_all()
         return revision

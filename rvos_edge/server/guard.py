@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -55,10 +55,19 @@ class Guard:
         token: Secret that opens everything; None lets in every request that names this machine by a loopback name,
             which a page that rebinds its own name to 127.0.0.1 does not.
         limits: Bytes of a body, by method and path.
+        origins: Other origins whose pages may change things, in lower case.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, limits: Mapping[tuple[str, str], int]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        limits: Mapping[tuple[str, str], int],
+        origins: Sequence[str] = (),
+    ) -> None:
         self._app = app
+        self._origins = frozenset(origins)
         self._token = token
         self._limits = limits
         # The token itself stays out of the browser's store.
@@ -92,7 +101,8 @@ class Guard:
             return _refuse(403, "this address is not one that is served; ask for localhost or 127.0.0.1.")
         origin = headers.get("origin")
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
-        if changes and origin is not None and origin.lower().partition("://")[2] != host:
+        known = origin is None or origin.lower().partition("://")[2] == host or origin.lower() in self._origins
+        if changes and not known:
             return _refuse(403, "requests from pages of another origin are not served.")
         if self._token is None:
             return None

@@ -24,7 +24,7 @@ def health(live: Live) -> dict[str, Any]:
         "recorder": recorder.trouble or " ".join(outputs),
         "disk": f"only {free >> 20} MiB are free on the server's disk." if free < SPARE else "",
     }
-    if not (troubles["camera"] or stuck or state == "paused") and silence > live.telemetry.patience:
+    if not (troubles["camera"] or stuck or state in ("paused", "photo")) and silence > live.telemetry.patience:
         troubles["camera"] = f"no frame came for {silence:.0f} s."
     trouble = next(filter(None, troubles.values()), "")
     figures: dict[str, dict[str, Any]] = {

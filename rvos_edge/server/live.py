@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rvos_edge.server.address import PageLink
 from rvos_edge.server.broadcast import Hub, PageSink
 from rvos_edge.server.controls import LiveSegmenter, ServerControls
 from rvos_edge.server.player import Choice, Player
@@ -15,7 +16,7 @@ from rvos_edge.server.taught import TaughtQueries
 from rvos_edge.server.telemetry import Telemetry
 from rvos_edge.server.uploads import Library
 from rvos_edge.streaming.loop import Meter
-from rvos_edge.streaming.overlay import query_colours
+from rvos_edge.streaming.overlay import query_colour
 from rvos_edge.streaming.sources import Source
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Live:
 
     Attributes:
         pages: Number of pages that are connected.
+        link: Addresses of the page, once it is served.
         drawing: Snapshots that may be drawn at a time; each takes the memory of several pictures.
     """
 
@@ -48,12 +50,14 @@ class Live:
         meter: Meter | None = None,
     ) -> None:
         self.bundle, self.backend = segmenter.bundle.manifest.name, segmenter.backend_name
+        self._has_presence = segmenter.bundle.manifest.has_presence
         self.controls = ServerControls(segmenter, opacity=opacity)
         self.segmenter = LiveSegmenter(segmenter, self.controls)
         first = Choice("start", source.name, reopen)
         self.library = Library(first)
         self.player = Player(first, source, self.controls, restarted=self.segmenter.reset, repeat=repeat)
         self.hub = Hub()
+        self.link: PageLink | None = None
         self.pages = 0
         self.drawing = asyncio.Semaphore(2)
         self.telemetry = Telemetry(lambda: self.hub.viewers)
@@ -76,23 +80,30 @@ class Live:
         rows = []
         wanted = self.controls.wanted
         for index, (text, doubt) in enumerate(zip(wanted.queries, self.controls.doubts(wanted.asked), strict=True)):
-            fill, line = (_css(colour) for colour in query_colours(index))
-            row = known.get(text.removeprefix("@"), {"score": None, "area": None, "presence": None})
-            rows.append({**row, "text": text, "fill": fill, "line": line, "doubt": doubt})
+            row = known.get(text.removeprefix("@"), dict.fromkeys(("score", "area", "presence", "found")))
+            if not self._has_presence:
+                row = {**row, "presence": row["score"]}
+            label = wanted.settings.labels.get(text, "")
+            rows.append({**row, "text": text, "label": label, "colour": _css(query_colour(index)), "doubt": doubt})
         return rows
 
     def source_rows(self) -> list[dict[str, Any]]:
         """Every source that can be played."""
-        return [{"id": known.id, "name": known.name, "uploaded": known.uploaded} for known in self.library.choices]
+        choices, playing = self.library.choices, self.player.choice
+        if playing.id not in {known.id for known in choices}:
+            choices = (*choices, playing)
+        return [{"id": known.id, "name": known.name, "uploaded": known.uploaded} for known in choices]
 
     @property
     def state(self) -> str:
-        """State in one word: "starting", "playing", "paused" or "waiting"."""
+        """State in one word: "starting", "playing", "photo", "paused" or "waiting"."""
         if self.player.camera_trouble:
             return "waiting"
         if self.controls.wanted.settings.paused:
             return "paused"
-        return "playing" if self.telemetry.frames else "starting"
+        if not self.telemetry.frames:
+            return "starting"
+        return "photo" if self.player.still else "playing"
 
     def status(self) -> dict[str, Any]:
         """Everything that the page shows, as JSON."""
@@ -106,6 +117,9 @@ class Live:
             "settings": wanted.settings.model_dump(),
             "source": player.choice.id,
             "live": player.live,
+            "position": round(player.position, 3),
+            "seconds": None if player.seconds is None else round(player.seconds, 3),
+            "examples": list(player.choice.examples),
             "sources": self.source_rows(),
             "recording": {
                 "running": recording.running,

@@ -22,20 +22,21 @@ _GLANCE = 0.2
 @dataclass(frozen=True)
 class Choice:
     """A source that can be played; ``open`` opens it from its start, and the page can remove it if it was uploaded
-    there.
+    there. ``examples`` are sentences that the page offers.
     """
 
     id: str
     name: str
     open: Callable[[], Source]
     uploaded: bool = False
+    examples: tuple[str, ...] = ("a person", "a dog", "the car on the left", "a white cup")
 
 
 class Player(Source):
     """Plays one choice after another for as long as the stream runs.
 
     Files and the synthetic camera are played no faster than their own speed. While a pause holds a frame, every edit
-    yields it once more, so that the edit is seen.
+    yields it once more, so that the edit is seen; a single picture is held for ever.
 
     Args:
         source: Its source, opened already; the caller closes it.
@@ -45,6 +46,8 @@ class Player(Source):
     Attributes:
         trouble: Reason why nothing is playing; empty otherwise.
         camera_trouble: The same, or the trouble of the camera that is played.
+        position: Seconds of the newest frame in its source.
+        still: True for a single picture.
     """
 
     def __init__(
@@ -54,6 +57,11 @@ class Player(Source):
         self.live = source.live
         self.choice = choice
         self.trouble = ""
+        self.position = 0.0
+        self.still = False
+        self._sought: float | None = None
+        self._steps = 0
+        self._jumped = False
         self._controls = controls
         self._restarted = restarted
         self._repeat = repeat
@@ -84,6 +92,29 @@ class Player(Source):
             overtaken[1].close()
         # A stream that is paused or waits looks up.
         self._controls.wake()
+
+    def seek(self, seconds: float) -> None:
+        """Go on with the frame at that time of the source, also from another thread.
+
+        Raises:
+            UserError: The source has no other time than now.
+        """
+        if self.seconds is None:
+            raise UserError(f"{self.name} cannot be wound; choose a video file.")
+        self._sought = max(0.0, seconds)
+        self._controls.wake()
+
+    def step(self, frames: int) -> None:
+        """Go forth or back by so many frames; the pause is the caller's.
+
+        Raises:
+            UserError: The source has no other time than now.
+        """
+        if frames == 1 and self.seconds is not None:
+            self._steps = 1  # without a search the flow goes on
+            self._controls.wake()
+        else:
+            self.seek(self.position + frames / (self.fps or ASSUMED_FPS))
 
     def __iter__(self) -> Iterator[Frame]:
         self._running = True
@@ -119,6 +150,9 @@ class Player(Source):
                 for frame in self._play(source):
                     self.dropped, self.reconnects = before + source.dropped, lost + source.reconnects
                     number, played = next(index), played + 1
+                    if self._jumped:
+                        offset = latest + 1 / (source.fps or ASSUMED_FPS) - frame.timestamp
+                    self._jumped, self.position = False, frame.timestamp
                     name = frame.name if frame.index == number else f"{number:05d}"
                     # Sinks write one video, whatever is played and held in it.
                     latest = max(latest, offset + frame.timestamp)
@@ -146,6 +180,9 @@ class Player(Source):
                 self.choice, self._mine = chosen
                 self.name, self.fps, self.live = self._mine.name, self._mine.fps, self._mine.live
                 self._mine.on_event = lambda event: self.on_event is not None and self.on_event(event)
+                self.still = self._repeat and not self.live and self._mine.length == 1
+                self.seconds = None if self.still else self._mine.seconds
+                self.position, self._sought, self._steps = 0.0, None, 0
                 return self._mine
             self._controls.wait_for_edit(seen, _GLANCE)
         return None
@@ -180,12 +217,20 @@ class Player(Source):
             yield from self._hold(frame)
             if self._over:
                 return
-            # The time of a pause or of a slow machine is not caught up.
-            start = max(start, time.perf_counter() - frame.timestamp)
+            if (sought := self._sought) is not None:
+                self._sought, self._jumped, start = None, True, None
+                source.seek(sought)
+                self._restarted()
+            else:
+                # The time of a pause or of a slow machine is not caught up.
+                start = max(start, time.perf_counter() - frame.timestamp)
 
     def _hold(self, frame: Frame) -> Iterator[Frame]:
         seen = self._controls.shown.revision
-        while self._controls.wanted.settings.paused and not self._over:
+        while (self.still or self._controls.wanted.settings.paused) and not self._over and self._sought is None:
+            if self._steps:
+                self._steps = 0
+                return
             if self._controls.wait_for_edit(seen, _GLANCE):
                 seen = self._controls.wanted.revision
                 if not self._over:

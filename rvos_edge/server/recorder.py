@@ -1,11 +1,11 @@
-"""Recordings that are started and stopped on the page."""
+"""Recordings that are started and stopped on the page: videos, and data sets to annotate."""
 
 from __future__ import annotations
 
 import shutil
 import threading
-import time
-from dataclasses import dataclass
+import zipfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.sinks import VideoSink
+from rvos_edge.outputs import names_path
+from rvos_edge.streaming.sinks import DatasetSink, Sink, VideoSink
 
 if TYPE_CHECKING:
     from rvos_edge.result import Result
@@ -31,8 +33,8 @@ _EVERY = 50
 
 @dataclass(frozen=True)
 class RecordingState:
-    """State of the recorder: names of the finished recordings, the oldest first, and why the last one stopped by
-    itself.
+    """State of the recorder: seconds that the video has so far, names of the finished recordings, the oldest first, and
+    why the last one stopped by itself.
     """
 
     running: bool
@@ -42,7 +44,8 @@ class RecordingState:
 
 
 class Recorder:
-    """Writes the pictures that viewers see as mp4 files into an existing folder, which its owner removes.
+    """Writes the pictures that viewers see as mp4 files into an existing folder, which its owner removes; if asked, the
+    bare pictures with their masks as a data set too (COCO and YOLO, in a zip file).
 
     An error ends the recording, never the stream.
     """
@@ -50,9 +53,12 @@ class Recorder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._sink: VideoSink | None = None
+        self._zipping = threading.Lock()
+        self._sinks: list[Sink] = []
         self._path = folder
-        self._started = 0.0
+        self._step = 0.0
+        self._begin = self._latest = 0.0
+        self._image: NDArray[np.uint8] | None = None
         self._frames = 0
         self._count = 0
         self._files: list[str] = []
@@ -61,30 +67,34 @@ class Recorder:
     @property
     def running(self) -> bool:
         """True while frames are recorded."""
-        return self._sink is not None
+        return bool(self._sinks)
 
     @property
     def state(self) -> RecordingState:
         """State for the page."""
         with self._lock:
-            seconds = time.monotonic() - self._started if self._sink else 0.0
-            return RecordingState(self._sink is not None, seconds, tuple(self._files), self._trouble)
+            seconds = self._latest - self._begin + self._step if self._sinks and self._frames else 0.0
+            return RecordingState(self.running, seconds, tuple(self._files), self._trouble)
 
-    def start(self, fps: float) -> str:
-        """Begin a recording and return its name.
+    def start(self, fps: float, dataset: bool = False) -> str:
+        """Begin a recording and return its name; ``dataset`` for a data set beside the video.
 
         Raises:
             UserError: One is running, or there is no room.
         """
         with self._lock:
-            if self._sink is not None:
+            if self._sinks:
                 raise UserError("a recording is running already; stop it first.")
             if shutil.disk_usage(self._folder).free < 2 * SPARE:
                 raise UserError("the server's disk is nearly full; free some space before recording.")
             self._count += 1
             self._path = self._folder / f"recording-{self._count}.mp4"
-            self._sink = VideoSink(self._path, min(max(fps, 1.0), 120.0))
-            self._started, self._frames, self._trouble = time.monotonic(), 0, ""
+            fps = min(max(fps, 1.0), 120.0)
+            self._sinks = [VideoSink(self._path, fps)]
+            if dataset:
+                self._sinks.append(DatasetSink(self._path.with_suffix("")))
+            self._step, self._frames, self._trouble = 1 / fps, 0, ""
+            self._image = None
             return self._path.name
 
     def stop(self) -> str:
@@ -94,7 +104,7 @@ class Recorder:
             UserError: None is running, or it cannot be finished.
         """
         with self._lock:
-            if self._sink is None:
+            if not self._sinks:
                 raise UserError("no recording is running; start one first.")
             self._finish()
             if self._trouble:
@@ -104,10 +114,17 @@ class Recorder:
     def write(self, frame: Frame, result: Result, picture: NDArray[np.uint8]) -> None:
         """Record a frame if a recording is running; ``picture`` is its drawing, uint8 [H,W,3] BGR."""
         with self._lock:
-            if self._sink is None:
+            if not self._sinks:
                 return
+            if self._frames == 0:
+                self._begin = self._latest = frame.timestamp
+            held, self._image = self._image is frame.image, frame.image
+            self._latest = max(self._latest, frame.timestamp)
+            frame = replace(frame, name=f"{self._frames:05d}")
             try:
-                self._sink.write(frame, result, picture)
+                # A data set holds a frame that was paused once.
+                for sink in self._sinks[: 1 if held else None]:
+                    sink.write(frame, result, picture)
                 self._frames += 1
                 if self._frames % _EVERY == 0:
                     self._look()
@@ -117,40 +134,52 @@ class Recorder:
     def close(self) -> None:
         """Finish a running recording."""
         with self._lock:
-            if self._sink is not None:
+            if self._sinks:
                 self._finish()
 
     def _look(self) -> None:
-        recorded = sum(path.stat().st_size for path in self._folder.glob(f".{self._path.stem}.part*"))
+        unfinished = self._folder.glob(f".{self._path.stem}.part*")
+        files = (path for part in unfinished for path in ([part] if part.is_file() else part.rglob("*")))
+        recorded = sum(path.stat().st_size for path in files)
         if recorded > _LARGEST:
             self._finish(f"the recording stopped at {_LARGEST >> 20} MiB; start another one.")
         elif shutil.disk_usage(self._folder).free < SPARE:
             self._finish("the recording stopped because the server's disk is nearly full; free some space.")
 
     def _finish(self, trouble: str = "") -> None:
-        sink, self._sink, self._trouble = self._sink, None, trouble
-        if sink is None:
-            return
-        try:
-            sink.close()
-        except (UserError, OSError, cv2.error) as error:
-            sink.abort()
-            self._trouble = trouble or str(error)
+        sinks, self._sinks, self._trouble = self._sinks, [], trouble
+        for sink in sinks:
+            try:
+                sink.close() if self._frames else sink.abort()
+            except (UserError, OSError, cv2.error) as error:
+                sink.abort()
+                self._trouble = trouble or str(error)
         if self._path.is_file():
             self._files.append(self._path.name)
+            if self._path.with_suffix("").is_dir():
+                self._files.append(f"{self._path.stem}.zip")
             for name in self._files[:-_KEPT]:
                 (self._folder / name).unlink(missing_ok=True)
+                if name.endswith(".zip"):
+                    shutil.rmtree((self._folder / name).with_suffix(""), ignore_errors=True)
             del self._files[:-_KEPT]
         elif not self._trouble:
             self._trouble = "nothing was recorded: no frame came while the recording ran."
 
     def path(self, name: str) -> Path:
-        """The file of a finished recording.
+        """The file of a finished recording; a data set becomes one when it is first asked for.
 
         Raises:
             KeyError: There is none of that name.
+            UserError: The disk is full.
         """
         with self._lock:
             if name not in self._files:
                 raise KeyError(name)
-            return self._folder / name
+        path = self._folder / name
+        with self._zipping:
+            if path.suffix == ".zip" and not path.exists():
+                with names_path(path), new_file(path) as part, zipfile.ZipFile(part, "w") as archive:
+                    for file in sorted(path.with_suffix("").rglob("*")):
+                        archive.write(file, f"{path.stem}/{file.relative_to(path.with_suffix(''))}")
+        return path

@@ -22,17 +22,32 @@ _STEPS = 128
 """Steps of the colour table from no motion to full motion."""
 
 
-def draw_picture(image: Image, result: Result, settings: Settings, *, legend: bool = False) -> Image:
+def draw_picture(
+    image: Image,
+    result: Result,
+    settings: Settings,
+    *,
+    hidden: frozenset[int] = frozenset(),
+    legend: bool = False,
+) -> Image:
     """Draw a frame, uint8 [H,W,3] BGR, as the settings say; without a flow the frame itself is drawn.
 
-    ``legend`` lists colour, query and score in the picture.
+    ``hidden`` are indices of queries that are not drawn; ``legend`` lists colour, query and score in the picture.
     """
     base = image
     if settings.flow and result.flow is not None:
         height, width = image.shape[:2]
         base = np.asarray(cv2.resize(flow_colours(result.flow), (width, height)), dtype=np.uint8)
     opacity = settings.opacity if settings.mask else 0.0
-    return draw_overlay(base, result, opacity=opacity, outline=settings.outline, legend=legend)
+    return draw_overlay(
+        base,
+        result,
+        opacity=opacity,
+        outline=settings.outline,
+        legend=legend,
+        names=settings.names,
+        hidden=hidden,
+    )
 
 
 def flow_colours(flow: NDArray[np.float32]) -> Image:

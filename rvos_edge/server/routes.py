@@ -175,11 +175,14 @@ async def delete_clip(clip: str, live: LiveStream) -> dict[str, Any]:
 
 
 @router.post("/api/recording")
-async def start_recording(live: LiveStream) -> dict[str, Any]:
+async def start_recording(
+    live: LiveStream,
+    dataset: Annotated[bool, Query(description="A data set too: bare pictures, masks as COCO and YOLO.")] = False,
+) -> dict[str, Any]:
     """Start to record."""
     # A file is recorded at its own speed, a camera as fast as its pictures come.
     fps = live.telemetry.fps if live.player.live else live.player.fps
-    return {"recording": await _or_conflict(live.recorder.start, fps or ASSUMED_FPS)}
+    return {"recording": await _or_conflict(live.recorder.start, fps or ASSUMED_FPS, dataset)}
 
 
 @router.delete("/api/recording")
@@ -188,11 +191,16 @@ async def stop_recording(live: LiveStream) -> dict[str, Any]:
     return {"recording": await _or_conflict(live.recorder.stop)}
 
 
-@router.get("/api/recordings/{name}", response_class=FileResponse, responses={200: {"content": {"video/mp4": {}}}})
+@router.get(
+    "/api/recordings/{name}",
+    response_class=FileResponse,
+    responses={200: {"content": {"video/mp4": {}, "application/zip": {}}}},
+)
 async def get_recording(name: str, live: LiveStream) -> Response:
-    """A finished recording."""
-    path: Path = find(live.recorder.path, name, "recording")
-    return FileResponse(path, media_type="video/mp4", filename=f"rvos-edge-{path.name}")
+    """A finished recording: a video, or a data set in a zip file."""
+    path: Path = await run_in_threadpool(find, live.recorder.path, name, "recording")
+    kind = "application/zip" if path.suffix == ".zip" else "video/mp4"
+    return FileResponse(path, media_type=kind, filename=f"rvos-edge-{path.name}")
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
@@ -218,7 +226,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": sentence}, status, headers)
 
 
-async def _or_conflict(action: Callable[..., str], *arguments: float) -> str:
+async def _or_conflict(action: Callable[..., str], *arguments: Any) -> str:
     try:
         return await run_in_threadpool(action, *arguments)
     except UserError as error:

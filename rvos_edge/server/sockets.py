@@ -10,22 +10,27 @@ from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rvos_edge.errors import UserError
+from rvos_edge.server.camera import BrowserCamera
 from rvos_edge.server.controls import explain
 from rvos_edge.server.live import Live
 from rvos_edge.server.stream import LiveStream
 
 MOST_VIEWERS = 32
+LARGEST_FRAME = 1 << 20
+"""Bytes of one picture of a browser's camera; a longer message closes its connection."""
 LONGEST_MESSAGE = 64 << 10
-"""Bytes of one message of a client; a longer one closes its connection."""
+"""Characters of one message of a page or viewer."""
 _IN_FLIGHT = 2
 """Pictures on their way to a viewer: one being shown while the next one travels."""
 _EVERY = 0.25
 """Seconds between two messages with the status."""
 _TOO_MANY = 1013  # "try again later"
 _NO_TEXT = 1003  # "unsupported data"
+_TOO_LONG = 1009
 
 router = APIRouter()
 
@@ -102,6 +107,32 @@ async def exchange_edits(socket: WebSocket, live: LiveStream) -> None:
         live.pages -= 1
 
 
+@router.websocket("/api/camera")
+async def take_frames(socket: WebSocket, live: LiveStream) -> None:
+    """Play the JPEG pictures that a browser's camera sends, one for each message that it gets."""
+    await socket.accept()
+    camera = BrowserCamera()
+    live.player.play(camera.choice)
+    try:
+        while not camera.closed:
+            await socket.send_text("next")
+            message = await socket.receive()
+            data = message.get("bytes")
+            if message["type"] != "websocket.receive":
+                return
+            if data is None:
+                await socket.close(_NO_TEXT, "send pictures")
+                return
+            await run_in_threadpool(camera.put, data)
+        await socket.close(reason="another source plays")
+    except UserError as error:
+        await socket.close(_NO_TEXT, str(error)[:100])
+    except (WebSocketDisconnect, RuntimeError, OSError):
+        return
+    finally:
+        camera.close()
+
+
 def _take(live: Live, message: str) -> dict[str, Any]:
     edit = Edit()
     try:
@@ -120,6 +151,9 @@ async def _text(socket: WebSocket) -> str | None:
     text: str | None = message.get("text")
     if message["type"] == "websocket.receive" and text is None:
         await socket.close(_NO_TEXT, "send text")
+    if text is not None and len(text) > LONGEST_MESSAGE:
+        await socket.close(_TOO_LONG, "the message is too long")
+        return None
     return text
 
 

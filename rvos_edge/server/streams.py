@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from rvos_edge import __version__
 from rvos_edge.errors import UserError
-from rvos_edge.server import routes, sockets, taught_routes
+from rvos_edge.server import playback_routes, routes, sockets, taught_routes
 from rvos_edge.server.live import Live
 from rvos_edge.server.single_image import BusyError
 
@@ -59,7 +59,7 @@ def stream_application(live: Live, *, token: str | None, base_path: str = "") ->
     """Page, API and WebSockets of one stream, without a guard."""
     app = new_application(_DESCRIPTION, lives=[live], base_path=base_path)
     app.state.live = live
-    for router in (routes.router, taught_routes.router):
+    for router in (routes.router, playback_routes.router, taught_routes.router):
         app.include_router(router, dependencies=[Depends(HTTPBearer(auto_error=False))] if token else [])
     app.include_router(sockets.router)
 

@@ -33,7 +33,7 @@ class Telemetry:
 
     Attributes:
         objects: One row per query of the last frame: text, score (null where it is no number), area (share of the
-            frame).
+            frame), presence and found.
     """
 
     def __init__(self, viewers: Callable[[], int]) -> None:
@@ -43,6 +43,7 @@ class Telemetry:
         self._times: deque[float] = deque(maxlen=_RECENT)
         self._latencies: deque[float] = deque(maxlen=_RECENT)
         self._stages: deque[dict[str, float]] = deque(maxlen=_RECENT)
+        self._setup: object = None
         self._flow = "none"
         self._size = (0, 0)
         self._dropped = self._reconnects = 0
@@ -71,17 +72,29 @@ class Telemetry:
         )
         Gauge("rvos_edge_frames_per_second", "Over the last frames.", registry=registry).set_function(lambda: self.fps)
 
-    def add(self, frame: Frame, result: Result, source: Source) -> None:
-        """Count a frame of a source that was segmented just now."""
+    def add(self, frame: Frame, result: Result, source: Source, *, setup: object = None) -> None:
+        """Count a frame of a source that was segmented just now; ``setup`` is what its times depend on, and with
+        another one the page's figures begin anew.
+        """
         now = time.perf_counter()
         latency = now - frame.captured
         areas = np.count_nonzero(result.masks, axis=(1, 2)) / max(1, result.masks[0].size if len(result.masks) else 1)
-        rows = zip(result.queries, result.scores, areas, result.presence, strict=True)
+        rows = zip(result.queries, result.scores, areas, result.presence, result.present, strict=True)
         objects = [
-            {"text": text, "score": _number(score), "area": round(float(area), 5), "presence": _number(presence)}
-            for text, score, area, presence in rows
+            {
+                "text": text,
+                "score": _number(score),
+                "area": round(float(area), 5),
+                "presence": _number(presence),
+                "found": bool(present and area),
+            }
+            for text, score, area, presence, present in rows
         ]
         with self._lock:
+            if setup != self._setup:
+                self._setup = setup
+                for window in (self._times, self._latencies, self._stages):
+                    window.clear()
             self.frames += 1
             self.objects = objects
             self._times.append(now)

@@ -1,4 +1,4 @@
-"""Uploaded clips: kept in a temporary folder, within limits, and nothing but videos."""
+"""Uploaded clips and photos: kept in a temporary folder, within limits, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from rvos_edge.demo import CLIP, QUERIES
 from rvos_edge.errors import UserError
 from rvos_edge.server.player import Choice
-from rvos_edge.streaming.sources import VideoFile, open_source
+from rvos_edge.server.single_image import decode_picture, picture_size
+from rvos_edge.streaming.sources import ImageFiles, Source, VideoFile, open_source
 
 LARGEST_CLIP = 256 << 20
 """Largest clip, in bytes."""
@@ -27,6 +29,8 @@ _LONGEST_CLIP = 3600
 _LONGEST_NAME = 120
 _FORMATS = "mov,mp4,matroska,webm,avi"
 """Containers that are opened: a playlist must never be, for FFmpeg would open what it names."""
+_HEAD = 1 << 20
+"""Bytes within which a photo states its size, after whatever its camera wrote."""
 _SPARE = 512 << 20
 """Space to leave free on the disk, in bytes."""
 
@@ -34,8 +38,8 @@ _SPARE = 512 << 20
 class Library:
     """All sources that the page can choose, and the temporary folder of uploads.
 
-    Only the source that the command line named, the synthetic camera and uploads can be played: the page opens no
-    paths and no addresses of the server's network.
+    Only the source that the command line named, the sample, the synthetic camera and uploads can be played: the page
+    opens no paths and no addresses of the server's network.
     """
 
     def __init__(self, first: Choice) -> None:
@@ -48,7 +52,10 @@ class Library:
         self._lock = threading.Lock()
         # One thread, because each thread keeps some of the memory of the frames that it decoded.
         self._checker = ThreadPoolExecutor(1, "clips")
+        sample = Choice("sample", "Sample clip", lambda: open_source(str(CLIP)), examples=QUERIES)
         self._choices = {first.id: first}
+        if first.name != CLIP.name:
+            self._choices[sample.id] = sample
         self._sizes: dict[str, int] = {}
         if not first.name.startswith("synthetic"):
             camera = Choice("synthetic", "Synthetic camera", lambda: open_source("synthetic"))
@@ -104,24 +111,32 @@ class Library:
             self._sizes.pop(upload, None)
 
     def add(self, upload: Upload, name: str) -> Choice:
-        """Keep a complete upload that holds a video.
+        """Keep a complete upload that holds a video or a photo (JPEG or PNG).
 
         Args:
             upload: The upload; the caller discards it after an error.
             name: The sender's name for it; shown, never used as a path.
 
         Raises:
-            UserError: It is no video that can be played, or its frames or its duration are too large.
+            UserError: It is neither, or it is too large or too long.
         """
         shown = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
         shown = shown[:_LONGEST_NAME] or "clip"
         path = upload.finish()
 
-        def open_clip() -> VideoFile:
+        with path.open("rb") as file:
+            photo = picture_size(file.read(_HEAD)) is not None
+
+        def open_clip() -> Source:
+            if photo:
+                return ImageFiles([path], name=shown)
             return VideoFile(path, name=shown, formats=_FORMATS, limit=_LARGEST_FRAME)
 
         def check() -> None:
-            with open_clip() as source:
+            if photo:
+                decode_picture(path.read_bytes())
+                return
+            with VideoFile(path, name=shown, formats=_FORMATS, limit=_LARGEST_FRAME) as source:
                 seconds = source.duration()
             if seconds > _LONGEST_CLIP:
                 raise UserError(f"{shown} takes {seconds:,.0f} s; send at most {_LONGEST_CLIP:,} s.")

@@ -17,6 +17,17 @@ Image = NDArray[np.uint8]
 _FONT_OF_WEIGHT_500 = 500
 _BACKING = 0.35
 """Share of the picture that shines through behind text."""
+_COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+    (187, 187, 187),
+)
+"""RGB of the queries: orange, sky blue, green, yellow, blue, vermilion, purple, and grey in place of black."""
 
 
 class Drawable(Protocol):
@@ -74,12 +85,13 @@ def draw_overlay(
     opacity: float = 0.5,
     outline: bool = True,
     legend: bool = True,
+    names: bool = False,
     hidden: frozenset[int] = frozenset(),
 ) -> Image:
     """Draw the masks and their queries over a copy of a frame, uint8 [H,W,3] BGR.
 
-    ``legend`` lists colour, query and score at the top left; ``hidden`` are indices of queries listed as hidden, not
-    drawn.
+    ``legend`` lists colour, query and score at the top left; ``names`` writes each query on its mask; ``hidden`` are
+    indices of queries listed as hidden, not drawn.
 
     Raises:
         ValueError: The masks have another size than the image, or `opacity` is out of range.
@@ -87,6 +99,9 @@ def draw_overlay(
     shown = [index for index in range(len(result.masks)) if index not in hidden]
     masks = result.masks if not hidden else result.masks[shown]
     out = draw_masks(image, masks, colours=shown, opacity=opacity, outline=outline)
+    if names:
+        for index in shown:
+            _draw_name(out, result.queries[index], result.masks[index], index)
     if legend and result.queries:
         _draw_legend(out, result, hidden)
     return out
@@ -122,11 +137,13 @@ def palette() -> NDArray[np.uint8]:
     return _palette().copy()
 
 
-def query_colours(query: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """BGR for the fill (the palette's colour) and the line (the same hue at full brightness) of a query."""
-    red, green, blue = (int(value) for value in _palette()[query % 255 + 1])
-    brighter = 255 / max(red, green, blue)
-    return (blue, green, red), (int(blue * brighter), int(green * brighter), int(red * brighter))
+def query_colour(query: int) -> tuple[int, int, int]:
+    """BGR of a query. The colours are Okabe and Ito's, which colour-blind people can distinguish; from the ninth query
+    on they come again, every other time lighter.
+    """
+    again, place = divmod(query, len(_COLOURS))
+    red, green, blue = ((value + 255) // 2 if again % 2 else value for value in _COLOURS[place])
+    return blue, green, red
 
 
 def contact_sheet(images: Sequence[Image], columns: int, captions: Sequence[str] | None = None) -> Image:
@@ -176,11 +193,11 @@ def _draw_mask(out: Image, mask: NDArray[np.bool_], index: int, opacity: float, 
         return
     region = out[y : y + height, x : x + width]
     inside = pixels[y : y + height, x : x + width]
-    fill, line = query_colours(index)
-    cv2.copyTo(cv2.LUT(region, _blend_table(fill, opacity)), inside, region)
+    colour = query_colour(index)
+    cv2.copyTo(cv2.LUT(region, _blend_table(colour, opacity)), inside, region)
     if thickness:
         contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
-        cv2.drawContours(out, contours, -1, line, thickness)
+        cv2.drawContours(out, contours, -1, colour, thickness)
 
 
 @lru_cache(maxsize=256)
@@ -189,6 +206,26 @@ def _blend_table(colour: tuple[int, int, int], opacity: float) -> NDArray[np.uin
     values = np.arange(256, dtype=np.float32)[:, None]
     blended = values * (1 - opacity) + np.asarray(colour, dtype=np.float32) * opacity
     return np.rint(blended).astype(np.uint8)[None]
+
+
+def _draw_name(out: Image, name: str, mask: NDArray[np.bool_], index: int) -> None:
+    """Write a query at the top of the largest part of its mask, above it where there is room."""
+    count, _, parts, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask).view(np.uint8))
+    if count < 2:
+        return
+    x, y, part_width = parts[1:][
+        parts[1:, cv2.CC_STAT_AREA].argmax(), [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP, cv2.CC_STAT_WIDTH]
+    ]
+    font = _font_height(out.shape[0])
+    pad = max(2, font // 4)
+    text = _fit(name, font, min(24 * font, out.shape[1] - 2 * pad))
+    height, width = _text(text, font).shape
+    left = int(np.clip(x + part_width // 2 - width // 2 - pad, 0, max(0, out.shape[1] - width - 2 * pad)))
+    top = max(0, int(y) - height - 1)
+    box = out[top : top + height, left : left + width + 2 * pad]
+    cv2.convertScaleAbs(box, box, alpha=_BACKING)
+    box[:, : max(1, pad // 2)] = query_colour(index)
+    _write(out, text, (left + pad, top), font, width)
 
 
 def _draw_legend(out: Image, result: Drawable, hidden: frozenset[int]) -> None:
@@ -212,11 +249,9 @@ def _draw_legend(out: Image, result: Drawable, hidden: frozenset[int]) -> None:
     cv2.convertScaleAbs(box, box, alpha=_BACKING)
     for index, (text, score) in enumerate(zip(texts, scores, strict=True)):
         top = pad + pad // 2 + index * row
-        fill, line = query_colours(index)
+        colour = query_colour(index)
         corner, opposite = (2 * pad, top + font // 8), (2 * pad + swatch, top + font // 8 + swatch)
-        if index not in hidden:
-            cv2.rectangle(out, corner, opposite, fill, cv2.FILLED)
-        cv2.rectangle(out, corner, opposite, line, 1)
+        cv2.rectangle(out, corner, opposite, colour, 1 if index in hidden else cv2.FILLED)
         _write(out, text, (3 * pad + swatch, top), font, room)
         _write(out, score, (4 * pad + swatch + text_width, top), font, score_width)
 

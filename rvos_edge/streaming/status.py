@@ -17,7 +17,7 @@ from rich.table import Table
 from rvos_edge.flow.policy import FlowDecision
 from rvos_edge.progress import progress_bar
 from rvos_edge.streaming.loop import Meter, OnResult, Summary
-from rvos_edge.streaming.overlay import query_colours
+from rvos_edge.streaming.overlay import query_colour
 from rvos_edge.streaming.sources import Frame, Source
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def status_table(source: Source, meter: Meter, result: Result, *, backend: str) 
     table.add_row(escape(source.name), f"{meter.fps:.1f} frames/s{times}   {meter.frames} frames{dropped}")
     queries = []
     for index, (query, score) in enumerate(zip(result.queries, result.scores, strict=True)):
-        blue, green, red = query_colours(index)[1]
+        blue, green, red = query_colour(index)
         queries.append(f"[rgb({red},{green},{blue})]■[/] {escape(query)} {score:.2f}")
     table.add_row("queries", "   ".join(queries))
     table.add_row("backend", escape(backend))

@@ -60,13 +60,16 @@ def starting(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
         keep: int = 1,
         address: Address | None = None,
         base_path: str = "",
+        origins: tuple[str, ...] = (),
         **flow: Any,
     ) -> Served:
         segmenter = open_tiny(**flow)
         segmenter.set_queries(queries or ["the dog"])
         live = Live(segmenter, source(), reopen=source, stills=lambda: open_tiny(enabled=False), repeat=repeat)
         try:
-            server = LiveServer(live, address or Address(port=0), token=token, base_path=base_path).__enter__()
+            server = LiveServer(
+                live, address or Address(port=0), token=token, base_path=base_path, origins=origins
+            ).__enter__()
         except BaseException:
             live.close()
             raise

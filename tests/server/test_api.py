@@ -42,7 +42,7 @@ def test_queries_are_read_and_replaced_while_the_stream_runs(serve: Serve) -> No
     answer = served.request("PUT", "/api/queries", {"queries": ["  a red   ball ", "the dog"]})
     assert answer.status == 200
     assert [row["text"] for row in answer.json["queries"]] == ["a red ball", "the dog"]
-    assert [row["line"] for row in answer.json["queries"]] == ["#ff0000", "#00ff00"]
+    assert [row["colour"] for row in answer.json["queries"]] == ["#e69f00", "#56b4e9"]
     after = served.settle(answer.json["revision"])
     assert before.queries == ("the dog",)
     assert after.queries == ("a red ball", "the dog")

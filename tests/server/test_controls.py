@@ -259,7 +259,7 @@ def test_settings_choose_what_is_drawn() -> None:
     flow = np.zeros((2, 24, 32), np.float32)
     flow[0] = -8
     result = Result(("a dog",), masks, np.zeros((1, 4, 4), np.float32), np.ones(1, np.float32), {}, True, flow, 0, None)
-    bare = draw_picture(image, result, Settings(mask=False, outline=False))
+    bare = draw_picture(image, result, Settings(mask=False, outline=False, names=False))
     assert np.array_equal(bare, image)
     outline = (draw_picture(image, result, Settings(mask=False)) != image).any(2)
     mask = (draw_picture(image, result, Settings(outline=False)) != image).any(2)

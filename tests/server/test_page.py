@@ -18,13 +18,13 @@ PIXELS = """(c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.he
 
 
 def texts(page: Page) -> list[str]:
-    return list(page.run("[...document.querySelectorAll('#queries input')].map(input => input.value)"))
+    return list(page.run("[...document.querySelectorAll('#queries .query')].map(input => input.value)"))
 
 
 def watch(browser: Browser, served: Served, **options: object) -> Page:
     """Open the page and wait until it shows moving pictures and the queries."""
     page = browser.open(served.url, **options)  # type: ignore[arg-type]
-    page.wait(f"{DRAWN} > 2 && document.querySelectorAll('#queries input').length > 0")
+    page.wait(f"{DRAWN} > 2 && document.querySelectorAll('#queries .query').length > 0")
     return page
 
 
@@ -47,7 +47,7 @@ def test_the_page_shows_the_stream_and_a_typed_query_changes_the_mask(browser: B
     wait_until(lambda: served.live.controls.shown.settings.paused)
     page.wait("document.querySelector('#pause').getAttribute('aria-pressed') === 'true'")
     before, shown = settled(page), served.collector.results[-1]
-    page.type("#queries input", "a red ball")
+    page.type("#queries .query", "a red ball")
     wait_until(lambda: served.collector.results[-1].queries == ("a red ball",))
     assert not np.array_equal(shown.masks, served.collector.results[-1].masks)
     page.wait(f"{PIXELS} !== {before}")
@@ -63,14 +63,14 @@ def test_queries_are_added_removed_and_refused(browser: Browser, serve: Serve) -
     page.wait("document.querySelectorAll('#queries li').length === 2")
     assert page.run("document.querySelector('#new-query').value") == ""
     colours = page.run("[...document.querySelectorAll('.swatch')].map(swatch => swatch.style.borderColor)")
-    assert colours == ["rgb(255, 0, 0)", "rgb(0, 255, 0)"]  # as the overlay draws their outlines
+    assert colours == ["rgb(230, 159, 0)", "rgb(86, 180, 233)"]  # as the overlay draws their outlines
     page.type("#new-query", "dog " * 30)
-    page.wait("document.querySelector('#message').textContent.includes('at most 16')")
+    page.wait("document.querySelector('#add + .error').textContent.includes('at most 16')")
     assert served.after(2).queries == ("the dog", "a red ball")
-    page.click("#queries li button")
+    page.click("#queries .remove")
     wait_until(lambda: served.live.controls.shown.queries == ("a red ball",))
     page.wait("document.querySelectorAll('#queries li').length === 1")
-    page.click("#queries li button")
+    page.click("#queries .remove")
     wait_until(lambda: served.live.controls.shown.queries == ())
     assert served.after(2).masks.shape == (0, 96, 128)  # the bare picture
     page.type("#new-query", "the cat")
@@ -81,8 +81,8 @@ def test_queries_are_added_removed_and_refused(browser: Browser, serve: Serve) -
 def test_two_viewers_see_each_others_edits_and_a_stalled_one_holds_up_nobody(browser: Browser, serve: Serve) -> None:
     served = serve("the dog")
     first, second = (watch(browser, served), watch(browser, served, width=390, height=844, phone=True))
-    first.type("#queries input", "the cat")
-    second.wait("document.querySelector('#queries input').value === 'the cat'")
+    first.type("#queries .query", "the cat")
+    second.wait("document.querySelector('#queries .query').value === 'the cat'")
     # A page that is busy for ever reads nothing; its renderer is stopped in the debugger.
     second.do("Debugger.enable")
     second.do("Debugger.pause")
@@ -101,8 +101,8 @@ def test_right_to_left_words_are_set_from_the_right(browser: Browser, serve: Ser
     page = watch(browser, served)
     page.type("#new-query", "الكلب الأحمر")
     wait_until(lambda: served.live.controls.shown.queries == ("the dog", "الكلب الأحمر"))
-    page.wait("document.querySelectorAll('#queries input').length === 2")
-    directions = "[...document.querySelectorAll('#queries input')].map(input => getComputedStyle(input).direction)"
+    page.wait("document.querySelectorAll('#queries .query').length === 2")
+    directions = "[...document.querySelectorAll('#queries .query')].map(input => getComputedStyle(input).direction)"
     assert page.run(directions) == ["ltr", "rtl"]
     page.close()
 
@@ -139,7 +139,7 @@ def test_keyboard(browser: Browser, serve: Serve) -> None:
     page.wait("document.activeElement.id === 'new-query'")
     page.press("Escape", "", 27)
     page.press("2", "2", 50)
-    page.wait("document.activeElement === document.querySelectorAll('#queries input')[1]")
+    page.wait("document.activeElement === document.querySelectorAll('#queries .query')[1]")
     page.press("Escape", "", 27)
     page.press("r", "r", 82)
     wait_until(lambda: served.live.recorder.running)
@@ -186,7 +186,7 @@ def test_the_page_comes_back_after_the_server_was_gone(browser: Browser, serve: 
     served.page_server.close()
     page.wait("document.querySelector('#state').dataset.state === 'lost'")
     again = serve("the cat", address=Address(port=served.port))
-    page.wait("document.querySelector('#queries input').value === 'the cat'")
+    page.wait("document.querySelector('#queries .query').value === 'the cat'")
     drawn = page.run(DRAWN)
     page.wait(f"{DRAWN} > {drawn} + 3")
     assert again.live.hub.viewers == 1

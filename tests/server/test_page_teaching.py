@@ -58,22 +58,22 @@ def test_a_box_is_drawn_and_learned_while_the_stream_runs(browser: Browser, serv
     frames = served.live.telemetry.frames
     page.run("document.querySelector('#teach-name').value = 'my mug'")
     page.click("#teach button.primary")
-    page.wait("document.querySelector('#queries input').value === '@my mug'")
+    page.wait("document.querySelector('#queries .query').value === '@my mug'")
     assert page.run("document.querySelector('#drawing').hidden")
     wait_until(lambda: served.after(1).queries == ("my mug",))
     assert served.live.telemetry.frames > frames
     page.wait("document.querySelector('#taught span').textContent.startsWith('1 shown: ')")
     page.type("#taught input", "her mug")
-    page.wait("document.querySelector('#queries input').value === '@her mug'")
+    page.wait("document.querySelector('#queries .query').value === '@her mug'")
     data = served.request("GET", "/api/taught/her%20mug").body
     assert page.run("document.querySelector('#taught a').href").endswith("/api/taught/her%20mug")
     page.click("#taught button")  # undo
-    page.wait("document.querySelector('#queries input').value === 'the dog'")
+    page.wait("document.querySelector('#queries .query').value === 'the dog'")
     (tmp_path / "mug.query").write_bytes(data)
     document = page.do("DOM.getDocument")["root"]["nodeId"]
     chooser = page.do("DOM.querySelector", nodeId=document, selector="#query-file")["nodeId"]
     page.do("DOM.setFileInputFiles", nodeId=chooser, files=[str(tmp_path / "mug.query")])
-    page.wait("document.querySelectorAll('#queries input')[1]?.value === '@her mug'")
+    page.wait("document.querySelectorAll('#queries .query')[1]?.value === '@her mug'")
     assert page.troubles == []
     page.close()
 
@@ -93,7 +93,7 @@ def test_paint_erase_and_undo(browser: Browser, serve: Serve) -> None:
     page.click("#teach-clear")
     assert page.run(SHOWN) == 0
     page.click("#teach button.primary")
-    page.wait("document.querySelector('#message').textContent.startsWith('nothing is shown yet')")
+    page.wait("document.querySelector('#teach .error').textContent.startsWith('nothing is shown yet')")
     page.press("Escape", "", 27)
     page.wait("document.querySelector('#drawing').hidden")
     page.close()
@@ -116,7 +116,7 @@ def test_the_keyboard_alone_is_enough(browser: Browser, serve: Serve) -> None:
     assert not served.live.controls.wanted.settings.paused  # the space bar drew
     page.run("document.querySelector('#teach-name').focus()")
     page.press("Enter", "\r", 13)
-    page.wait("document.querySelector('#queries input').value === '@the dog'")
+    page.wait("document.querySelector('#queries .query').value === '@the dog'")
     page.close()
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.streaming.overlay import draw_masks, query_colours
+from rvos_edge.streaming.overlay import draw_masks, query_colour
 from rvos_edge.trainer.data.readers.base import ReferringClips
 from rvos_edge.trainer.report.choose import (
     STILL_PIXELS,
@@ -139,7 +139,7 @@ def strips(folder: Path, recordings: Sequence[Recording], clips: ReferringClips)
             captions = [
                 (
                     f"{_quote(queries[query].expression)}: J {_percent(shown.of_query(video, query))}",
-                    query_colours(query)[1],
+                    query_colour(query),
                 )
                 for query in together
             ]

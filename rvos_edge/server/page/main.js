@@ -1,10 +1,17 @@
+import { startAnnouncing } from "./announce.js";
+import { startCamera } from "./camera.js";
+import { errorBeside } from "./errors.js";
+import { startKeys } from "./keys.js";
 import { connect } from "./link.js";
+import { startPhone } from "./phone.js";
+import { startPresence } from "./presence.js";
 import { startQueries } from "./queries.js";
 import { startSettings } from "./settings.js";
 import { startSources } from "./sources.js";
 import { startTaught } from "./taught.js";
 import { startTeaching } from "./teach.js";
 import { startTheme } from "./theme.js";
+import { startTimeline } from "./timeline.js";
 import { showTiming } from "./timing.js";
 import { startTools } from "./tools.js";
 import { startViewer } from "./viewer.js";
@@ -16,7 +23,7 @@ const stateSource = document.querySelector("#state-source");
 const veil = document.querySelector("#veil");
 let said = "";
 
-/** Show an error to the user; an empty sentence removes it. */
+/** Say below the picture what is wrong with it; an empty sentence removes it. */
 function say(sentence) {
   said = sentence;
   show(sentence);
@@ -49,15 +56,22 @@ const link = connect({
 
 const tools = startTools(say);
 const teaching = startTeaching(say);
+const timeline = startTimeline(say);
+const saySource = errorBeside(document.querySelector("#clip"), document.querySelector("#upload"));
 const parts = [
-  startQueries(link, say),
-  startTaught(link, say),
+  startQueries(link),
+  startTaught(link),
   teaching.onStatus,
-  startSettings(link, say),
-  startSources(say),
+  startSettings(link),
+  startSources(saySource),
   tools.onStatus,
+  timeline.onStatus,
+  startPresence(),
+  startAnnouncing(),
   showTiming,
 ];
+startCamera(saySource);
+startPhone(saySource);
 startTheme();
 startViewer(document.querySelector("#picture"));
 
@@ -68,28 +82,13 @@ function togglePause() {
   link.send({ settings: { paused } }).catch((error) => say(error.message));
 }
 
-const keys = {
+startKeys({
   " ": togglePause,
   s: tools.snapshot,
   r: tools.record,
   f: tools.fullScreen,
   t: teaching.open,
+  ",": () => timeline.step(-1),
+  ".": () => timeline.step(1),
   "/": () => document.querySelector("#new-query").focus(),
-};
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input:not([type=checkbox]):not([type=radio]):not([type=file]), textarea");
-  if (event.key === "Escape" && typing) event.target.blur();
-  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  // The space bar presses the button or checkbox that has the focus.
-  if (event.key === " " && event.target.matches("button, input, a, label")) return;
-  if (/^[1-9]$/.test(event.key)) {
-    const input = document.querySelectorAll("#queries input")[Number(event.key) - 1];
-    if (!input) return;
-    event.preventDefault();
-    input.focus();
-    input.select();
-  } else if (keys[event.key]) {
-    event.preventDefault();
-    keys[event.key]();
-  }
 });

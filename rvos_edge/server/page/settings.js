@@ -1,3 +1,5 @@
+import { errorBeside } from "./errors.js";
+
 const QUICK = 60;
 
 const percent = { read: (value) => value / 100, show: (value) => Math.round(100 * value), unit: " %" };
@@ -9,7 +11,9 @@ const SLIDERS = {
 };
 
 /** Sliders and toggles; one that the user is moving ignores edits of others. */
-export function startSettings(link, say) {
+export function startSettings(link) {
+  const sliders = document.querySelector(".sliders");
+  const say = errorBeside(sliders);
   const toggles = [...document.querySelectorAll(".toggles input[type=checkbox]")];
   let settled = 0;
   let pending = {};

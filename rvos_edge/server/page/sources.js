@@ -7,7 +7,6 @@ export function startSources(say) {
   const list = document.querySelector("#sources");
   const chooser = document.querySelector("#clip");
   const progress = document.querySelector("#progress");
-  const hint = document.querySelector("#upload-hint");
   const stage = document.querySelector("#stage");
   let drawn = "";
 
@@ -42,14 +41,12 @@ export function startSources(say) {
     sending.upload.onprogress = (event) => (progress.value = event.loaded / event.total);
     sending.onloadend = () => {
       progress.hidden = true;
-      hint.hidden = false;
       chooser.value = "";
       if (sending.status === 200) play(sending.response.source);
       else say(sending.response?.error ?? "the upload broke off; try again.");
     };
     progress.value = 0;
     progress.hidden = false;
-    hint.hidden = true;
     sending.send(file);
   }
 

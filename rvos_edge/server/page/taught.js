@@ -1,10 +1,12 @@
+import { errorBeside } from "./errors.js";
 import { request } from "./link.js";
 
 /** List of taught queries: renamed in place, asked, taken back, downloaded and uploaded. */
-export function startTaught(link, say) {
+export function startTaught(link) {
   const list = document.querySelector("#taught");
   const chooser = document.querySelector("#query-file");
   const section = document.querySelector("#taught-section");
+  const say = errorBeside(chooser, chooser.parentElement);
   let drawn = "";
   let asked = [];
 

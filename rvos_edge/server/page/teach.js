@@ -1,3 +1,4 @@
+import { errorBeside } from "./errors.js";
 import { request } from "./link.js";
 
 const MOST_UNDONE = 20;
@@ -5,10 +6,11 @@ const TAP = 4;
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** Shows an object on a frame that the server keeps: a box, or paint. The stream goes on while the query learns. */
-export function startTeaching(say) {
+export function startTeaching(sayBelow) {
   const find = (id) => document.querySelector(`#${id}`);
   const [drawing, form, tools, query, name, brush] = ["drawing", "teach", "tools", "teach-query", "teach-name", "brush"].map(find);
   const context = drawing.getContext("2d");
+  const say = errorBeside(name, form.lastElementChild);
   // White where the object is, transparent elsewhere.
   const mask = document.createElement("canvas");
   const marks = mask.getContext("2d", { willReadFrequently: true });
@@ -39,8 +41,9 @@ export function startTeaching(say) {
       draw();
       drawing.focus({ preventScroll: true });
       say("");
+      sayBelow("");
     } catch (error) {
-      say(error.message);
+      sayBelow(error.message);
     }
   }
 

@@ -4,7 +4,7 @@ import { request } from "./link.js";
 export function startTools(say) {
   const button = document.querySelector("#record");
   const clock = document.querySelector("#clock");
-  const section = document.querySelector("#recordings-section");
+  const dataset = document.querySelector("#dataset");
   const list = document.querySelector("#recordings");
   const figure = document.querySelector("#figure");
   const full = document.querySelector("#full");
@@ -22,7 +22,7 @@ export function startTools(say) {
     busy = true;
     const running = button.getAttribute("aria-pressed") === "true";
     try {
-      const { recording } = await request(running ? "DELETE" : "POST", "api/recording");
+      const { recording } = await request(running ? "DELETE" : "POST", `api/recording${!running && dataset.checked ? "?dataset=true" : ""}`);
       if (running) download(`api/recordings/${recording}`);
       say("");
     } catch (error) {
@@ -47,7 +47,7 @@ export function startTools(say) {
     const seconds = Math.floor(recording.seconds);
     const told = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
     clock.textContent = recording.running ? told : "";
-    section.hidden = recording.files.length === 0;
+    dataset.disabled = recording.running;
     if (list.children.length === recording.files.length && list.lastElementChild?.textContent === recording.files.at(-1)) return;
     list.replaceChildren(
       ...recording.files.map((name) => {

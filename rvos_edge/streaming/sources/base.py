@@ -101,6 +101,7 @@ class Source(ABC):
         dropped: Live frames that were replaced by a newer one before they were taken.
         reconnects: Times that a live source was lost and came back.
         sound: The sound of a video file, None where there is none.
+        seconds: Duration within which `seek` goes back and forth; None where it cannot.
         state: "playing" for all that is not live; may be read from any thread.
         trouble: The reason for another state, a sentence without secrets; empty while pictures come.
         on_event: Called with every `SourceEvent`, from the thread that reads the source; None for nothing.
@@ -115,12 +116,19 @@ class Source(ABC):
         self.dropped = 0
         self.reconnects = 0
         self.sound: Sound | None = None
+        self.seconds: float | None = None
         self.state: State = "playing"
         self.trouble = ""
         self.on_event: Callable[[SourceEvent], object] | None = None
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
+
+    def seek(self, seconds: float) -> None:
+        """Go on with the frame at that time, where ``seconds`` is no None; called between two frames by the thread that
+        iterates.
+        """
+        return
 
     def close(self) -> None:
         """Release the device or file; may be called twice."""

@@ -39,7 +39,8 @@ class ImageFiles(Source):
 
     def __init__(self, paths: list[Path], *, name: str) -> None:
         super().__init__(name=name, length=len(paths))
-        self._paths = paths
+        self.seconds = len(paths) / ASSUMED_FPS
+        self._paths, self._index = paths, 0
         for path in paths:
             check_name(path)
         _read_image(paths[0])
@@ -47,10 +48,15 @@ class ImageFiles(Source):
         self._stems_clash = max(Counter(path.stem for path in paths).values()) > 1
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, path in enumerate(self._paths):
+        while self._index < len(self._paths):
+            index, path = self._index, self._paths[self._index]
+            self._index += 1
             name = f"{index:05d}" if self._stems_clash else path.stem
             image = _read_image(path)
             yield Frame(image, index, index / ASSUMED_FPS, name, time.perf_counter(), path.name)
+
+    def seek(self, seconds: float) -> None:
+        self._index = min(max(0, round(seconds * ASSUMED_FPS)), len(self._paths) - 1)
 
 
 class AnimatedWebp(Source):

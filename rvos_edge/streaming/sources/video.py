@@ -63,6 +63,8 @@ class VideoFile(Source):
         self._tell = tell
         self._damaged = 0
         self._read_until = 0.0
+        self._target: float | None = None
+        self._upright = upright
         self._container = open_container(address, name=name, formats=formats, timeout=timeout)
         try:
             self._stream = _video_stream(self._container, name)
@@ -85,6 +87,7 @@ class VideoFile(Source):
         stated, estimated = self._stream.frames, round(seconds * fps) if fps else 0
         # The stated number counts what an edit list cuts away; the duration does not.
         super().__init__(name=Path(name).name, fps=fps, length=min(filter(None, (stated, estimated)), default=None))
+        self.seconds = seconds or None
         self._stated = stated
         self.size = (self._next[0].shape[0], self._next[0].shape[1])
         has_sound = any(stream.type == "audio" for stream in self._container.streams)
@@ -94,10 +97,13 @@ class VideoFile(Source):
         step = 1 / (self.fps or ASSUMED_FPS)
         read, self._next = self._next, None
         timestamp, count = 0.0, 0
-        origin = read[1] if read and read[1] is not None else 0.0
+        first = origin = read[1] if read and read[1] is not None else 0.0
         while read is not None:
             yield Frame(read[0], count, timestamp, f"{count:05d}", time.perf_counter())
             count += 1
+            if self._target is not None and self._jump(first + self._target - step / 2):
+                origin, timestamp = first, self._target - step
+            self._target = None
             read = next(self._pictures, None)
             at = read[1] if read and read[1] is not None else origin + timestamp + step
             if at - origin <= timestamp:
@@ -106,6 +112,18 @@ class VideoFile(Source):
         if self._damaged or self._ends_early():
             of = f" of the {self._stated} frames that it states" if self._stated >= count else " frames"
             self._tell(f"{self.name}: {count}{of} could be decoded, the others are damaged or missing")
+
+    def seek(self, seconds: float) -> None:
+        self._target = max(0.0, min(seconds, (self.seconds or 0.0) - 1 / (self.fps or ASSUMED_FPS)))
+
+    def _jump(self, at: float) -> bool:
+        """Decode from the first picture at or after a time in the file on; False where the file cannot be sought."""
+        try:
+            self._container.seek(round(at / self._stream.time_base), stream=self._stream)
+        except av.FFmpegError:
+            return False
+        self._pictures = decoded_pictures(self._frames(), self._stream, upright=self._upright, since=at)
+        return True
 
     def duration(self) -> float:
         """Seconds from the first to the last packet, whatever the file states; nothing is left to iterate over."""
@@ -175,13 +193,18 @@ def open_container(
 
 
 def decoded_pictures(
-    frames: Iterator[av.VideoFrame], stream: Any, *, upright: bool = True
+    frames: Iterator[av.VideoFrame], stream: Any, *, upright: bool = True, since: float | None = None
 ) -> Generator[tuple[NDArray[np.uint8], float | None], None, None]:
-    """Pictures of a stream's decoded frames, uint8 [H,W,3] BGR, and their times in it, seconds."""
+    """Pictures of a stream's decoded frames, uint8 [H,W,3] BGR, and their times in it, seconds; ``since``: those before
+    that time are left out.
+    """
     picture = _Picture(stream, upright=upright)
     clock = stream.time_base
     for frame in _deinterlaced(frames, clock):
-        yield picture.of(frame), None if frame.pts is None else float(frame.pts * (frame.time_base or clock))
+        at = None if frame.pts is None else float(frame.pts * (frame.time_base or clock))
+        if since is None or at is None or at >= since:
+            since = None
+            yield picture.of(frame), at
 
 
 def _video_stream(container: Any, name: str) -> Any:

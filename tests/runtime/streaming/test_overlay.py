@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rvos_edge.result import Result
-from rvos_edge.streaming.overlay import contact_sheet, draw_note, draw_overlay, palette, query_colours
+from rvos_edge.streaming.overlay import contact_sheet, draw_note, draw_overlay, palette, query_colour
 
 
 def make_result(masks: np.ndarray, queries: tuple[str, ...] | None = None) -> Result:
@@ -35,7 +35,7 @@ def test_mask_is_blended_and_the_rest_is_left_alone() -> None:
     masks = np.zeros((1, 40, 60), bool)
     masks[0, 10:20, 30:50] = True
     drawn = draw_overlay(image, make_result(masks), opacity=0.5, outline=False, legend=False)
-    assert (drawn[masks[0]] == (50, 50, 114)).all()  # BGR: half of 100 and half of the palette's red
+    assert (drawn[masks[0]] == (50, 130, 165)).all()  # BGR: half of 100 and half of orange
     assert (drawn[~masks[0]] == 100).all()
     assert (image == 100).all(), "the input is not drawn on"
 
@@ -45,8 +45,8 @@ def test_outline_is_bright_and_stays_near_the_edge() -> None:
     masks = np.zeros((1, 40, 60), bool)
     masks[0, 10:30, 20:50] = True
     drawn = draw_overlay(image, make_result(masks), legend=False)
-    assert drawn[10, 30].tolist() == [0, 0, 255]
-    assert drawn[20, 30].tolist() == [50, 50, 114]
+    assert drawn[10, 30].tolist() == [0, 159, 230]
+    assert drawn[20, 30].tolist() == [50, 130, 165]
     assert drawn[5, 30].tolist() == [100, 100, 100]
 
 
@@ -131,4 +131,30 @@ def test_a_hidden_query_is_listed_and_not_drawn() -> None:
     assert (second[55:85, :60] == 90).all()
     assert (second[55:, 60:] == both[55:, 60:]).all(), "the other keeps its colour"
     assert (second[:40] != both[:40]).any(), "the legend says so"
-    assert (draw_overlay(image, result, opacity=1, hidden=frozenset({0}))[70, 225] == query_colours(1)[0]).all()
+    assert (draw_overlay(image, result, opacity=1, hidden=frozenset({0}))[70, 225] == query_colour(1)).all()
+
+
+def test_a_name_stands_on_the_largest_part_of_its_mask() -> None:
+    masks = np.zeros((1, 240, 320), bool)
+    masks[0, 100:200, 150:300], masks[0, 20:30, 10:20] = True, True
+    image = np.full((240, 320, 3), 200, np.uint8)
+    plain, named = (draw_overlay(image, make_result(masks, ("dog",)), legend=False, names=names) for names in (0, 1))
+    rows, columns = np.nonzero((plain != named).any(axis=2))
+    assert 80 < rows.min() <= rows.max() < 100, "above the mask"
+    assert 150 < columns.min() <= columns.max() < 300
+    masks[0, :, 150:300] = True  # no room above
+    assert (draw_overlay(image, make_result(masks, ("dog",)), legend=False, names=True)[:12, 200:250] == 255).any()
+
+
+def test_colour_blind_people_can_tell_the_first_seven_queries_apart() -> None:
+    """Distances in CIELAB as people without red or without green receptors see them (Machado et al., 2009)."""
+    without_red = [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]
+    without_green = [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]
+    colours = np.array([query_colour(query)[::-1] for query in range(7)]) / 255
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    for matrix in (np.eye(3), without_red, without_green):
+        seen = np.clip(linear @ np.transpose(matrix), 0, 1)
+        seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+        lab = cv2.cvtColor(seen[None].astype(np.float32), cv2.COLOR_RGB2LAB)[0]
+        distances = np.linalg.norm(lab[:, None] - lab[None], axis=2)
+        assert distances[~np.eye(7, dtype=bool)].min() > 12

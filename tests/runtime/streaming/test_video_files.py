@@ -44,6 +44,21 @@ def combing(picture: np.ndarray) -> float:
     return float(np.abs(2 * rows[1:-1] - rows[:-2] - rows[2:]).mean())
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_video_is_wound_forth_and_back(tmp_path: Path, name: str) -> None:
+    write_clip(tmp_path / name, [np.full((64, 96, 3), 40 + 5 * index, np.uint8) for index in range(40)])
+    whole = [frame.image for frame in read(tmp_path / name)]
+    found = []
+    with VideoFile(tmp_path / name) as video:
+        assert video.seconds == pytest.approx(1.6, abs=0.05)
+        for frame in video:
+            found.append(round(25 * frame.timestamp))
+            assert np.array_equal(frame.image, whole[found[-1]])
+            if len(found) in (3, 6, 9):
+                video.seek({3: 30 / 25, 6: 5 / 25, 9: 99.0}[len(found)])
+    assert found == [0, 1, 2, 30, 31, 32, 5, 6, 7, 39]
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "options"),
     [
