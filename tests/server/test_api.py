@@ -290,7 +290,7 @@ def test_openapi_describes_every_route(dog: Served) -> None:
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert {("PUT", "/api/queries"), ("POST", "/api/frame"), ("GET", "/metrics")} <= described
     for method, path in described:
-        if method == "GET" and "{" not in path:
+        if method == "GET" and "{" not in path and path != "/api/mjpeg":  # which does not end
             assert dog.request(method, path).status == 200, path
     text = json.dumps(document)
     for reference in [part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]]:

@@ -266,7 +266,7 @@ def test_settings_choose_what_is_drawn() -> None:
     assert outline.any()
     assert not outline[30:50, 40:80].any()
     assert mask[30:50, 40:80].mean() > 0.9
-    wheel = draw_picture(image, result, Settings(mask=False, outline=False, flow=True))
+    wheel = draw_picture(image, result, Settings(mask=False, outline=False, names=False, flow=True))
     assert (wheel == wheel[0, 0]).all()
     assert draw_picture(image, result, Settings(), legend=True).shape == image.shape
 

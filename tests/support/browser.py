@@ -36,6 +36,8 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--mute-audio",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
     "--remote-debugging-port=0",
     "--remote-allow-origins=*",
     "--no-proxy-server",
