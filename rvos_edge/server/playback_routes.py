@@ -45,8 +45,9 @@ async def put_position(body: Place, live: LiveStream) -> dict[str, Any]:
     if body.seconds is not None:
         live.player.seek(body.seconds)
     else:
+        if live.player.seconds is not None:
+            live.controls.edit(settings={"paused": True})
         live.player.step(body.step or 0)
-        live.controls.edit(settings={"paused": True})
     return {"position": live.player.position, "seconds": live.player.seconds}
 
 

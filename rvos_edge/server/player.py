@@ -101,7 +101,7 @@ class Player(Source):
         """
         if self.seconds is None:
             raise UserError(f"{self.name} cannot be wound; choose a video file.")
-        self._sought = max(0.0, seconds)
+        self._steps, self._sought = 0, max(0.0, seconds)
         self._controls.wake()
 
     def step(self, frames: int) -> None:
@@ -114,7 +114,8 @@ class Player(Source):
             self._steps = 1  # without a search the flow goes on
             self._controls.wake()
         else:
-            self.seek(self.position + frames / (self.fps or ASSUMED_FPS))
+            start = self.position if self._sought is None else self._sought
+            self.seek(start + frames / (self.fps or ASSUMED_FPS))
 
     def __iter__(self) -> Iterator[Frame]:
         self._running = True
