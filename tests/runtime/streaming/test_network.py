@@ -68,7 +68,10 @@ def test_causes_are_told_apart(url: str, cause: str) -> None:
         ports = {"rtsp": rtsp.server_address[1], "locked": locked.server_address[1], "http": http.server_port}
         named = {name: f"127.0.0.1:{port}" for name, port in {**ports, "mute": mute.getsockname()[1]}.items()}
         with pytest.raises(UnavailableError, match=f"cannot be opened: {cause}; ") as caught:
-            open_source(url.format(**named, closed=f"127.0.0.1:{closed_port()}"), open_timeout=0.5)
+            open_source(
+                url.format(**named, closed=f"127.0.0.1:{closed_port()}"),
+                open_timeout=0.3 if cause == "timed out" else None,
+            )
         done.set()
     assert caught.value.cause == cause
 
