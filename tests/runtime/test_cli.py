@@ -252,6 +252,7 @@ def test_output_must_not_be_the_source(tiny: Path, video: Path) -> None:
     ],
 )
 def test_bad_settings(arguments: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     refuses(invoke(*arguments), words)
     assert list(tmp_path.iterdir()) == []
