@@ -67,12 +67,15 @@ export function startQueries(link) {
     more.setAttribute("aria-label", `More about query ${number + 1}`);
     remove.setAttribute("aria-label", `Remove query ${number + 1}`);
     input.addEventListener("input", () => {
+      row.say("");
       clearTimeout(timer);
       if (input.value.trim()) timer = setTimeout(() => send(texts(), row.say), PAUSE);
     });
     input.addEventListener("keydown", (event) => {
       if (event.key === "Enter") input.blur();
-      if (event.key === "Escape") input.value = textOf(row) ?? "";
+      if (event.key !== "Escape") return;
+      input.value = textOf(row) ?? "";
+      row.say("");
     });
     input.addEventListener("change", () => send(texts(), row.say));
     swatch.addEventListener("click", () => hide(row));
@@ -102,10 +105,7 @@ export function startQueries(link) {
     swatch.setAttribute("aria-pressed", isHidden);
     swatch.setAttribute("aria-label", `Hide ${query.text}`);
     swatch.title = isHidden ? "Show it" : "Hide it";
-    if (document.activeElement !== input && input.value !== query.text) {
-      input.value = query.text;
-      row.say("");
-    }
+    if (document.activeElement !== input) input.value = query.text;
     if (document.activeElement !== label) label.value = query.label;
     only.setAttribute("aria-pressed", isAlone(query.text));
     input.title = query.text;
