@@ -316,6 +316,9 @@ TEST(Backends, AreRefusedByName) {
   refused(ErrorCode::unsupported_backend, "cannot use device 'tpu'", options);
   options.backend = "auto";
   refused(ErrorCode::unsupported_backend, "device 'tpu' is unknown", options);
+  options.device = "cuda:x";
+  refused(ErrorCode::unsupported_backend, "device 'cuda:x' is unknown", options);
+  options.backend = "openvino";
   options.device = "cpu";
   options.threads = 0;
   refused(ErrorCode::invalid_argument, "threads must be at least 1, not 0; leave it out to use every core.", options);
