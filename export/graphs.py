@@ -197,7 +197,7 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[ExportGraph, ...]
             _Text(model),
             ("input_ids", "attention_mask"),
             LANGUAGE,
-            {"input_ids": {1: "L"}, "attention_mask": {1: "L"}},
+            {"input_ids": {0: "Q", 1: "L"}, "attention_mask": {0: "Q", 1: "L"}},
         ),
         *vision,
     ]

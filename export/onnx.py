@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -15,23 +16,43 @@ from torch import Tensor
 from torch.export import Dim
 from torch.utils.flop_counter import FlopCounterMode
 
-from rvos_edge.bundle import MARGIN_OUTPUT, PRESENCE_OUTPUT, TEACH_GRAPH, TensorSpec
+from rvos_edge import __version__
+from rvos_edge.bundle import FRAME_INPUT, MARGIN_OUTPUT, PRESENCE_OUTPUT, TEACH_GRAPH, TensorSpec
 from rvos_edge.errors import UserError
-from rvos_edge.export.graphs import COARSE, ExportGraph
+from rvos_edge.export.graphs import COARSE, LANGUAGE, ExportGraph
 
 OPSET = 18
 """Later opsets change operators such as GridSample in ways that TensorRT does not follow."""
 
 MAX_QUERIES = 256
-_ROWS = frozenset({COARSE, MARGIN_OUTPUT, PRESENCE_OUTPUT})
+_ROWS = frozenset({*LANGUAGE, COARSE, MARGIN_OUTPUT, PRESENCE_OUTPUT})
 """Outputs with one row per query."""
+_DOCS = {
+    "text": "BERT and a projection per level: the tokens of a query to its language vectors, once per query.",
+    "backbone": "The frame's features at four levels.",
+    "aspp": "Atrous spatial pyramid pooling of c5.",
+    "vision": "backbone and aspp in one.",
+    "flow_encode": "RAFT's features of the frame, and the reduced frame.",
+    "flow_context": "RAFT's context and the correlation of this frame with the previous one.",
+    "flow_step": "One iteration of RAFT.",
+    "flow_up": "The flow from this frame to the previous one, in pixels of the image.",
+    "gating": "Motion gate, interaction with the language and decoder: object minus background logit per query.",
+    "boundary": "Guided filter: the margin follows the edges of the image.",
+    "teach": "Loss of one query and its gradient in the language vectors.",
+}
+IMAGE_RULE = (
+    "uint8 [H,W,3] in the order blue, green, red; resized bilinearly with pixel centres at half-integers, without "
+    "antialiasing; letterboxed where the aspect differs by more than 4/3; mean and std are applied inside the graphs, "
+    "not before"
+)
+"""The form of ``image``, for people; docs/bundle.md has it exactly."""
 _DTYPES = {torch.uint8: "uint8", torch.int64: "int64", torch.float16: "float16", torch.float32: "float32"}
 
 
 def export_onnx(graph: ExportGraph, example: Sequence[Tensor], path: Path) -> onnx.ModelProto:
     """Export a graph and check the file; returns the model as it was written.
 
-    Symbolic axes of the examples must be longer than 1, or they would be frozen.
+    Symbolic axes of the examples must be longer than 1, or they would be frozen; a single query is doubled.
 
     Raises:
         UserError: The exporter dropped or merged an input, or failed; the sentence names the graph.
@@ -43,6 +64,10 @@ def export_onnx(graph: ExportGraph, example: Sequence[Tensor], path: Path) -> on
         }
         for name in graph.inputs
     )
+    example = [
+        tensor.repeat_interleave(2, 0) if graph.dynamic.get(name, {}).get(0) == "Q" and len(tensor) == 1 else tensor
+        for name, tensor in zip(graph.inputs, example, strict=True)
+    ]
     # For forward(*tensors) the exporter expects shapes nested once more.
     nested = "tensors" in graph.module.forward.__code__.co_varnames[:2] and graph.module.forward.__code__.co_flags & 4
     try:
@@ -71,6 +96,21 @@ def export_onnx(graph: ExportGraph, example: Sequence[Tensor], path: Path) -> on
     return model
 
 
+def describe(model: onnx.ModelProto, name: str, facts: Mapping[str, str]) -> None:
+    """Say what a model is: names of the graph and of every node, doc strings, producer, and ``facts`` as metadata."""
+    model.producer_name, model.producer_version = "rvos-edge", __version__
+    model.doc_string = model.graph.doc_string = _DOCS[name]
+    model.graph.name = name
+    onnx.helper.set_model_props(model, dict(facts))
+    for value in model.graph.input:
+        if value.name == FRAME_INPUT:
+            value.doc_string = IMAGE_RULE
+    taken = {node.name for node in model.graph.node}
+    free = (f"node_{number}" for number in itertools.count() if f"node_{number}" not in taken)
+    for node in model.graph.node:
+        node.name = node.name or next(free)
+
+
 def specs(graph: ExportGraph, names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:
     """Manifest entries of a graph's tensors; language vectors are [Q,c] as outputs and as inputs."""
     result = []
@@ -78,7 +118,7 @@ def specs(graph: ExportGraph, names: Sequence[str], tensors: Sequence[Tensor]) -
         shape: list[int | str] = list(tensor.shape)
         for axis, symbol in graph.dynamic.get(name, {}).items():
             shape[axis] = symbol
-        if graph.name != TEACH_GRAPH and (name.startswith("lang") or name in _ROWS):
+        if graph.name != TEACH_GRAPH and name in _ROWS:
             shape[0] = "Q"
         result.append(TensorSpec.model_validate({"name": name, "dtype": _DTYPES[tensor.dtype], "shape": shape}))
     return tuple(result)

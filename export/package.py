@@ -32,7 +32,7 @@ from rvos_edge.bundle import (
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
 from rvos_edge.export.graphs import STATES, ExportGraph, build_graphs
-from rvos_edge.export.onnx import MAX_QUERIES, count_flops, export_onnx, specs
+from rvos_edge.export.onnx import IMAGE_RULE, MAX_QUERIES, count_flops, describe, export_onnx, specs
 from rvos_edge.export.precision import Precision, arithmetic, narrowed, wired
 from rvos_edge.export.reference import prove_in_pytorch, read_clip, record, run_once
 from rvos_edge.export.teach import traced, with_teach
@@ -171,6 +171,12 @@ class _Exporter:
         proofs = self._prove(Bundle(self.root, manifest), narrow, reference)
         return manifest.model_copy(update={"proofs": proofs, "reference": kept})
 
+    def _facts(self) -> dict[str, str]:
+        """Metadata of the ONNX files."""
+        card, config = self.loaded.card, self.loaded.model.config
+        licences = "; ".join(_licences(self.loaded)) or "not stated"
+        return {"name": str(card.get("name", config.preset)), "preset": config.preset, "licence": licences}
+
     def _prove(self, bundle: Bundle, graphs: Sequence[ExportGraph], reference: Reference) -> dict[str, Proof]:
         proofs = {"onnxruntime": prove(bundle, reference, lambda: OnnxRuntimeBackend(device="cpu"))}
         if self.options.precision == "float16":
@@ -185,6 +191,7 @@ class _Exporter:
         storage = self.storage[graph.name]
         model = export_onnx(graph, inputs, self.root / file)
         store_weights(model, storage)
+        describe(model, graph.name, self._facts())
         onnx.save(model, str(self.root / file))
         return GraphSpec(
             file=file,
@@ -225,6 +232,7 @@ def _manifest(
             "presence": config.presence,
             "channels": list(config.channels),
             "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
+            "image": IMAGE_RULE,
             "frame_flops": frame_flops(graphs, flow.iterations if flow else 0),
         },
         size=size,
@@ -240,8 +248,13 @@ def _manifest(
         checkpoint=path.name,
         checkpoint_sha256=sha256_of(path / "model.safetensors"),
         network_id=network_id(loaded.model),
-        licences=tuple(loaded.card.get("config", {}).get("data", {}).get("licences", ())),
+        licences=_licences(loaded),
     )
+
+
+def _licences(loaded: Checkpoint) -> tuple[str, ...]:
+    """Licences of the training data, as the card has them."""
+    return tuple(loaded.card.get("config", {}).get("data", {}).get("licences", ()))
 
 
 def network_id(model: HINet) -> str:

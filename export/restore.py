@@ -69,7 +69,22 @@ def restore_checkpoint(
     _unfold(folded, _statistics(restored, list(folded.values()), config, console))
     _check(restored, bundle)
     save_checkpoint(output, restored)
+    console.print(_approximations(bundle.manifest, len(folded), config), soft_wrap=True, highlight=False)
     return output
+
+
+def _approximations(manifest: Manifest, norms: int, config: TrainConfig | None) -> str:
+    """What a restored checkpoint has not exactly as the one that was exported."""
+    stored: dict[str, list[str]] = {}
+    for name, graph in manifest.graphs.items():
+        stored.setdefault(graph.weights, []).append(name)
+    rounded = "; ".join(f"{kind} in {', '.join(names)}" for kind, names in stored.items() if kind != "float32")
+    frames = "synthetic scenes" if config is None else f"the data of {config.name}"
+    return (
+        f"Approximate in this checkpoint: weights are rounded as the bundle stores them ({rounded or 'not at all'}); "
+        f"{norms} batch norms were folded into convolutions and have statistics of {_BATCHES} batches of {frames}. The "
+        "optimiser's state and the moving average are not in a bundle."
+    )
 
 
 def _config(manifest: Manifest, card: dict[str, Any]) -> ModelConfig:

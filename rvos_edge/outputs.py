@@ -59,7 +59,7 @@ _FOLDERS = (
         ("config.json", {"preset", "backbone"}),
         ("model.safetensors", "config.json", "card.json", "tokenizer.json", "training.pt"),
     ),
-    (("report.json", {"data", "runs"}), ("index.html", "report.json", "*.png")),
+    (("report.json", {"data", "runs"}), ("index.html", "report.json", "*.png", "*.pdf", "*.csv", "*.tex")),
     (
         ("instances.json", {"rvos-edge", "annotations", "images", "categories"}),
         ("instances.json", "annotations.xml", "label-studio.json", "data.yaml", "images/*.jpg", "labels/*.txt"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +78,7 @@ def save_checkpoint(
             save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary / _MODEL)
             config = checkpoint.model.config.model_dump_json(indent=2)
             (temporary / _CONFIG).write_text(config + "\n", encoding="utf-8")
+            shutil.copymode(temporary / _CONFIG, temporary / _MODEL)  # safetensors writes for the owner alone
             (temporary / _CARD).write_text(json.dumps(checkpoint.card, indent=2) + "\n", encoding="utf-8")
             checkpoint.tokenizer.save(str(temporary / _TOKENIZER))
             if training is not None:

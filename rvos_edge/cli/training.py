@@ -250,8 +250,14 @@ def report(
     output: Annotated[Path, typer.Option(help="Folder of the page and its pictures.")] = Path("report"),
     every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
     bundle: Annotated[Path | None, typer.Option(help="Bundle to show beside the checkpoints.")] = None,
+    frames: Annotated[
+        str, typer.Option(help="Frames that figures show of each video; or VIDEO:FRAME[:QUERY] with commas.")
+    ] = "5",
+    cache: Annotated[
+        Path, typer.Option(help="Folder of the recorded masks: another report of them runs no network.")
+    ] = Path("runs/recordings"),
 ) -> None:
-    """Draw the paper's figures from runs of your own: ablation, effect of flow, queries and masks."""
+    """Draw the paper's figures and tables from runs of your own: ablation, effect of flow, queries and masks."""
     from rvos_edge.trainer.report import ReportOptions
     from rvos_edge.trainer.report import report as make_report
 
@@ -264,5 +270,7 @@ def report(
         output=output,
         every=every,
         bundle=None if bundle is None else find_bundle(bundle),
+        frames=frames,
+        cache=cache,
     )
     typer.echo(f"Wrote {make_report(options)}; open it in a browser.")

@@ -41,7 +41,7 @@ def _network(manifest: Manifest) -> str:
         "is a bundle: open it with `rvos_edge.open(path)`.",
         "",
         f"- preset `{manifest.preset}`, network "
-        + ", ".join(f"{key} {value}" for key, value in sorted(manifest.network.items())),
+        + ", ".join(f"{key} {value}" for key, value in sorted(manifest.network.items()) if key != "image"),
         f"- frames are resized to {width} x {height}; {megabytes:.1f} MB of weights in {len(manifest.graphs)} graphs",
         f"- optical flow: {flow.iterations} iterations at 1/{flow.scale} of that size" if flow else "- no optical flow",
         f"- checkpoint `{manifest.checkpoint_sha256[:16]}`",

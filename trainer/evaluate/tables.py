@@ -58,13 +58,18 @@ def result_tables(results: Mapping[str, Any]) -> Iterator[ResultTable]:
 
 def show(results: Mapping[str, Any], console: Console) -> None:
     """Print the tables."""
-    for shown in result_tables(results):
-        table = Table(title=shown.title, caption=shown.note or None)
-        for number, head in enumerate(shown.heads):
-            table.add_column(head, justify="right" if number else "left", no_wrap=not number)
-        for row in shown.rows:
-            table.add_row(*row)
-        console.print(table)
+    for table in result_tables(results):
+        show_table(table, console)
+
+
+def show_table(table: ResultTable, console: Console) -> None:
+    """Print a table."""
+    shown = Table(title=table.title, caption=table.note or None)
+    for number, head in enumerate(table.heads):
+        shown.add_column(head, justify="right" if number else "left", no_wrap=not number)
+    for row in table.rows:
+        shown.add_row(*row)
+    console.print(shown)
 
 
 def as_markdown(table: ResultTable) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,8 @@ MEASURES = {
     "refcoco": "overlap",
 }
 """Scoring of each data set: J and F per expression, J and F per object in two settings, or IoU."""
+Watch = Callable[[str, int, Sequence[int], NDArray[np.bool_], NDArray[np.bool_]], None]
+"""Sees every scored frame: video, index, numbers of the queries, their ground truth and masks, bool [n,H,W] each."""
 _LEAD = 3
 """Frames that are run before each scored one where few are annotated: flow needs one, its warm start more."""
 
@@ -74,6 +76,7 @@ def evaluate_clips(
     rules: Rules | None = None,
     ledger: Ledger | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Metrics:
     """Score every video of a data set, with as many of its queries in one pass as memory allows.
 
@@ -119,7 +122,7 @@ def evaluate_clips(
                 scorer = ObjectsScorer(sets[video], matched=rules.protocol == "unsupervised")
             else:
                 scorer = OverlapScorer(of_video)
-            for share in _score(predictor, clips, video, scorer, rules, shuffled.get(video)):
+            for share in _score(predictor, clips, video, scorer, rules, shuffled.get(video), watch):
                 bar.update(task, completed=done - 1 + share)
             row = ledger.put(dataset, video, scorer.row())
         rows[video] = row
@@ -129,7 +132,13 @@ def evaluate_clips(
 
 
 def _score(
-    predictor: Predictor, clips: AnnotatedClips, video: str, scorer: Scorer, rules: Rules, shuffled: str | None
+    predictor: Predictor,
+    clips: AnnotatedClips,
+    video: str,
+    scorer: Scorer,
+    rules: Rules,
+    shuffled: str | None,
+    watch: Watch | None,
 ) -> Iterator[float]:
     """Run a video through the predictor and the scorer; yields the share that is done."""
     queries, names = clips.queries(video), clips.frames(video)
@@ -161,6 +170,9 @@ def _score(
                     if index in scored:
                         truth = _truth(clips, video, index, chosen)
                         answers = predicted if void is None else predicted & ~void(video, index)
+                        if watch is not None:
+                            own = sum(number < len(queries) for number in chosen)  # without the shuffled one
+                            watch(video, index, chosen[:own], truth[:own], answers[:own])
                         if listed is not None and isinstance(scorer, OverlapScorer):
                             wanted = [bool({(index, queries[i].object_id), (index, None)} & listed) for i in chosen]
                             scorer.count(truth[wanted], answers[wanted])

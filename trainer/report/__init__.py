@@ -1,28 +1,28 @@
-"""``rvos-edge report``: a page with the paper's figures and a table of J and F, from the user's own runs."""
+"""``rvos-edge report``: a page with the paper's figures and tables, from the user's own runs."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_outputs
-from rvos_edge.progress import progress_bar
-from rvos_edge.trainer.data.readers.base import ReferringClips
-from rvos_edge.trainer.evaluate.data import open_clips
-from rvos_edge.trainer.evaluate.model import open_predictor
+from rvos_edge.trainer.data.readers.base import AnnotatedClips, few
+from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
+from rvos_edge.trainer.evaluate.tables import ResultTable, show_table
 from rvos_edge.trainer.report import plots
-from rvos_edge.trainer.report.page import MOST_COLUMNS, render_page
-from rvos_edge.trainer.report.record import Recording, record
-from rvos_edge.trainer.report.runs import ReportRun, read_runs, train_command
+from rvos_edge.trainer.report.choose import Frames
+from rvos_edge.trainer.report.page import render_page
+from rvos_edge.trainer.report.record import Recording, record_run
+from rvos_edge.trainer.report.runs import ReportRun, differences, read_runs, train_command, trained_videos
+from rvos_edge.trainer.report.tables import as_csv, as_latex, report_tables
 
 PAGE = "index.html"
 TABLE = "report.json"
@@ -34,8 +34,11 @@ class ReportOptions:
     """Options of a report.
 
     Attributes:
-        runs: ``NAME=CHECKPOINT`` each; of several runs of one variant figures show the first, the table all.
+        runs: ``NAME=CHECKPOINT`` each; each is a row of the tables and a column of the figures.
         split: A split, or names of videos separated by commas; the one that is usually judged by default.
+        frames: Number of frames per video that figures show, or VIDEO:FRAME or VIDEO:FRAME:QUERY with commas.
+        cache: Folder of the recordings: masks and scores by run, video and split, so that another report of them does
+            not run the networks again.
     """
 
     runs: Sequence[str]
@@ -46,6 +49,8 @@ class ReportOptions:
     output: Path = Path("report")
     every: int = 1
     bundle: Path | None = None
+    frames: str = "5"
+    cache: Path = Path("runs/recordings")
 
     def command(self, name: str, models: Sequence[str]) -> str:
         """A command line on the same frames, with paths as given by the user."""
@@ -57,59 +62,70 @@ class ReportOptions:
 
 
 def report(options: ReportOptions, console: Console | None = None) -> Path:
-    """Run checkpoints over videos and write a table, figures and a page.
+    """Run checkpoints over the videos of a data set, and write tables, figures and a page.
 
-    The variant of the ablation follows from a checkpoint's configuration. A figure whose variants are not among the
-    runs is left out, with a note on the page. J and F are those of every query on its own.
+    Every run has a column with its name in the figures. A figure for which runs are missing is left out, with a note on
+    the page.
 
     Raises:
         UserError: An option is out of range, two runs have one name, a file is missing or damaged, or ``output`` holds
             something else.
     """
     console = console or Console()
-    output = options.output
     if options.every < 1:
         raise UserError(f"--every {options.every} is out of range; 1 scores every frame, 5 every fifth.")
+    frames = Frames.parse(options.frames)
     runs = read_runs(options.runs, options.bundle)
-    check_outputs([output], [options.root, options.expressions, *(run.path for run in runs)])
+    check_outputs([options.output], [options.root, options.expressions, options.cache, *(run.path for run in runs)])
     clips = open_clips(options.dataset, options.root, options.split, options.expressions)
-    recordings = [_record(run, clips, options.every, console) for run in runs]
-    table: dict[str, Any] = {
-        "command": f"{options.command('report', [_model(run, 'run') for run in runs])} --output {_word(output)}",
+    recordings = [
+        record_run(run, clips, options.dataset, every=options.every, cache=options.cache, console=console)
+        for run in runs
+    ]
+    frames.examples(recordings[0], clips)  # refused before anything is drawn
+    tables, notes = report_tables(recordings, options.dataset, options.root)
+    content = _content(options, recordings, clips)
+    _write(options.output, recordings, clips, frames, content, tables, notes)
+    for warning in [*content["warnings"], *notes]:
+        console.print(warning, style="yellow", markup=False, highlight=False)
+    show_table(tables["results"], console)
+    return options.output / PAGE
+
+
+def _content(options: ReportOptions, recordings: Sequence[Recording], clips: AnnotatedClips) -> dict[str, Any]:
+    runs = [recording.run for recording in recordings]
+    shown = [] if options.frames == ReportOptions.frames else [f"--frames {_word(options.frames)}"]
+    words = [options.command("report", [_model(run, "run") for run in runs]), *shown]
+    seen = {run.name: trained_videos(run, options.dataset, clips) for run in runs}
+    return {
+        "command": " ".join([*words, f"--output {_word(options.output)}"]),
         "data": {
             "root": options.root.resolve().name,
-            "videos": list(clips.videos),
+            "dataset": options.dataset,
+            "split": options.split or SOURCES[options.dataset].split,
+            "videos": list(recordings[0].videos),
             "every": options.every,
-            "frames": sum(len(frames) for frames in recordings[0].videos.values()),
+            "frames": sum(len(video.frames) for video in recordings[0].videos.values()),
         },
-        "runs": [_row(recording, options) for recording in recordings],
-    }
-    _write(output, table, recordings, clips)
-    _show(table, console)
-    return output / PAGE
-
-
-def _record(run: ReportRun, clips: ReferringClips, every: int, console: Console) -> Recording:
-    checkpoint, bundle = (None, run.path) if run.is_bundle else (run.path, None)
-    with (
-        open_predictor(checkpoint, bundle, backend="onnxruntime") as predictor,
-        progress_bar(console) as progress,
-    ):
-        task = progress.add_task(run.name, total=sum(len(clips.frames(video)) for video in clips.videos))
-        return record(run, predictor, clips, every=every, on_frame=lambda: progress.advance(task))
-
-
-def _row(recording: Recording, options: ReportOptions) -> dict[str, Any]:
-    run = recording.run
-    return {
-        "name": run.name,
-        "network": run.network,
-        "trained": run.trained,
-        "j": recording.j(),
-        "f": recording.f(),
-        "videos": {video: {"j": recording.j(video), "f": recording.f(video)} for video in recording.videos},
-        "train": train_command(run),
-        "score": options.command("eval", [_model(run, "checkpoint")]),
+        "warnings": [
+            f"Warning: {name} was trained on {len(videos)} of the {len(clips.videos)} videos of this report "
+            f"({few(videos)}): its results on them say nothing about new videos."
+            for name, videos in seen.items()
+            if videos
+        ],
+        "runs": [
+            {
+                "name": run.name,
+                "network": dict(run.network),
+                "differs": unlike,
+                "trained": run.trained,
+                "trained_on": seen[run.name],
+                "results": recording.results,
+                "train": train_command(run),
+                "score": options.command("eval", [_model(run, "checkpoint")]),
+            }
+            for run, recording, unlike in zip(runs, recordings, differences(runs), strict=True)
+        ],
     }
 
 
@@ -119,32 +135,31 @@ def _model(run: ReportRun, option: str) -> str:
     return f"--{option} {_word(f'{run.name}={run.path}' if option == 'run' else run.path)}"
 
 
-def _write(output: Path, table: dict[str, Any], recordings: Sequence[Recording], clips: ReferringClips) -> None:
+def _write(
+    output: Path,
+    recordings: Sequence[Recording],
+    clips: AnnotatedClips,
+    frames: Frames,
+    content: Mapping[str, Any],
+    tables: Mapping[str, ResultTable],
+    notes: Sequence[str],
+) -> None:
     try:
         with new_directory(output) as temporary:
-            drawn = [
-                plots.ablation(temporary, recordings, clips),
+            figures = [
+                plots.ablation(temporary, recordings, clips, frames),
                 plots.effect_of_flow(temporary, recordings, clips),
-                plots.static_objects(temporary, recordings, clips),
-                plots.strips(temporary, recordings, clips),
+                plots.static_objects(temporary, recordings, clips, frames),
+                plots.sheets(temporary, recordings, clips, frames),
                 plots.loss_curves(temporary, [recording.run for recording in recordings]),
             ]
-            (temporary / PAGE).write_text(render_page(table, drawn), encoding="utf-8")
-            (temporary / TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+            for name, table in tables.items():
+                (temporary / f"{name}.csv").write_text(as_csv(table), encoding="utf-8")
+                (temporary / f"{name}.tex").write_text(as_latex(table), encoding="utf-8")
+            (temporary / PAGE).write_text(render_page(content, tables, notes, figures), encoding="utf-8")
+            (temporary / TABLE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"Cannot write {output} ({error.strerror}); choose another --output.") from error
-
-
-def _show(table: dict[str, Any], console: Console) -> None:
-    shown = Table(title="J (and F), %")
-    shown.add_column("run", no_wrap=True)
-    videos = table["data"]["videos"] if len(table["data"]["videos"]) <= MOST_COLUMNS else []
-    for video in (*videos, "mean"):
-        shown.add_column(video, justify="right")
-    for run in table["runs"]:
-        cells = [*(run["videos"][video] for video in videos), run]
-        shown.add_row(run["name"], *(f"{100 * cell['j']:.1f} ({100 * cell['f']:.1f})" for cell in cells))
-    console.print(shown)
 
 
 def _word(text: str | Path) -> str:

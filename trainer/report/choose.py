@@ -6,19 +6,20 @@ First frames have no flow and are never chosen where motion is compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from rvos_edge.trainer.data.readers.base import Query
-from rvos_edge.trainer.report.record import RecordedMotion, Recording
+from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.readers.base import Query, ReferringClips
+from rvos_edge.trainer.report.record import Recording
 
 _Item = TypeVar("_Item")
 
 STILL_PIXELS = 0.5
-"""Largest motion of a static object against the camera, in pixels of the network's input per frame."""
+"""Largest motion of a still object after the camera's, in pixels of the network's input per frame."""
 
 
 @dataclass(frozen=True)
@@ -28,62 +29,101 @@ class Example:
     video: str
     index: int
     query: int
-    reason: str
+    change: float = 0.0
+    """Change of J."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive scored frames of a video on which the object of a query is still, and its mean motion in pixels."""
+
+    video: str
+    query: int
+    frames: Sequence[int]
+    motion: float
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames that the user asks for: ``count`` per video, or those of ``named``, by video, and their queries by key."""
+
+    count: int = 5
+    named: Sequence[tuple[str, str, str | None]] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Frames:
+        """Read "5", or VIDEO:FRAME or VIDEO:FRAME:QUERY with commas.
+
+        Raises:
+            UserError: It is neither.
+        """
+        if text.isdecimal() and int(text):
+            return cls(int(text))
+        named = [tuple(part.strip().split(":", 2)) for part in text.split(",")]
+        if any(len(part) < 2 or not all(part) for part in named):
+            raise UserError(
+                f"--frames {text}: give a number of frames per video, or VIDEO:FRAME with commas, such as bear:00010."
+            )
+        return cls(named=[(part[0], part[1], part[2] if len(part) > 2 else None) for part in named])
+
+    def examples(self, recording: Recording, clips: ReferringClips) -> list[Example]:
+        """The named frames.
+
+        Raises:
+            UserError: A video, frame or query is not among those that were scored.
+        """
+        found = []
+        for video, frame, key in self.named:
+            keys = [query.key for query in clips.queries(video)] if video in recording.videos else []
+            names = clips.frames(video) if keys else []
+            if frame not in names or names.index(frame) not in recording.videos[video].frames:
+                raise UserError(f"--frames {video}:{frame}: no such frame was scored; give the name of its file.")
+            if key is not None and key not in keys:
+                raise UserError(f"--frames {video}:{frame}:{key}: its queries are {', '.join(keys)}; give one of them.")
+            found.append(Example(video, names.index(frame), keys.index(key) if key is not None else 0))
+        return found
 
 
 def most_changed(better: Recording, base: Recording, *, gains: int, losses: int) -> list[Example]:
-    """Frames where J of one run exceeds that of another most, then where it falls below most; one per video."""
-    changes: dict[str, list[tuple[float, int, int]]] = {}
-    for video, frames in better.videos.items():
-        changes[video] = [
-            (float(frame.j[query] - base.videos[video][index].j[query]), index, query)
-            for index, frame in frames.items()
+    """Frames where J of one run exceeds that of another most, then where it falls below most; one per video.
+
+    Where fewer gain, frames without a change fill up, the first of each video.
+    """
+    best: list[Example] = []
+    worst: list[Example] = []
+    for video, recorded in better.videos.items():
+        changes = [
+            Example(video, index, query, recorded.j(index, query) - base.videos[video].j(index, query))
+            for index in recorded.frames
             if index > 0
-            for query in range(len(frame.j))
+            for query in range(recorded.queries)
         ]
-    # The sort is stable: of equal changes the first frame and query is chosen.
-    best = [(max(rows, key=lambda row: row[0]), video) for video, rows in changes.items() if rows]
-    worst = [(min(rows, key=lambda row: row[0]), video) for video, rows in changes.items() if rows]
-    best = sorted((entry for entry in best if entry[0][0] > 0), key=lambda entry: -entry[0][0])[:gains]
-    worst = sorted((entry for entry in worst if entry[0][0] < 0), key=lambda entry: entry[0][0])[:losses]
-    return [
-        Example(video, index, query, f"{word} of {100 * abs(change):.1f}")
-        for word, entries in (("gain", best), ("loss", worst))
-        for (change, index, query), video in entries
-    ]
+        changes = [example for example in changes if not math.isnan(example.change)]
+        # Of equal changes the first frame and query is chosen.
+        best += [max(changes, key=lambda example: example.change)] if changes else []
+        worst += [min(changes, key=lambda example: example.change)] if changes else []
+    best = sorted((example for example in best if example.change >= 0), key=lambda example: -example.change)[:gains]
+    worst = sorted((example for example in worst if example.change < 0), key=lambda example: example.change)[:losses]
+    return [*best, *worst]
 
 
-def still_frames(full: Recording) -> Iterator[tuple[str, int, int, RecordedMotion]]:
-    """Video, frame, query and motion of all static objects."""
-    for video, frames in full.videos.items():
-        for index, frame in frames.items():
-            for query in range(len(frame.j)):
-                if frame.motion is not None and _still(frame.motion, query):
-                    yield video, index, query, frame.motion
-
-
-def stillest(full: Recording, *, rows: int) -> list[Example]:
-    """The frame of each video in which an object moves least relative to its surroundings, the least motion first."""
-    best: dict[str, tuple[float, Example]] = {}
-    for video, index, query, motion in still_frames(full):
-        inside, outside = float(motion.inside[query]), float(motion.outside[query])
-        ratio = inside / max(outside, 1e-6)
-        if video not in best or ratio < best[video][0]:
-            reason = f"motion {inside:.2f} px inside, {outside:.2f} px outside"
-            best[video] = (ratio, Example(video, index, query, reason))
-    return [example for _, example in sorted(best.values(), key=lambda entry: entry[0])[:rows]]
-
-
-def mean_when_still(full: Recording, other: Recording) -> tuple[float, float, int]:
-    """Mean J of both runs over all static objects, and their number (frames times queries)."""
-    pairs = [
-        (full.videos[video][index].j[query], other.videos[video][index].j[query])
-        for video, index, query, _ in still_frames(full)
-    ]
-    if not pairs:
-        return math.nan, math.nan, 0
-    mine, others = np.mean(pairs, axis=0)
-    return float(mine), float(others), len(pairs)
+def still_stretches(full: Recording, *, least: int) -> list[Stretch]:
+    """The longest stretch of each video, of at least ``least`` scored frames, on which an object is still on every one;
+    the longest of all first.
+    """
+    longest: dict[str, Stretch] = {}
+    for video, recorded in full.videos.items():
+        for query in range(recorded.queries):
+            run: list[int] = []
+            for index in [*recorded.frames, None]:
+                if index is not None and recorded.motion(index, query) < STILL_PIXELS:
+                    run.append(index)
+                    continue
+                if len(run) >= max(least, 1 + len(longest[video].frames) if video in longest else 0):
+                    motion = float(np.mean([recorded.motion(place, query) for place in run]))
+                    longest[video] = Stretch(video, query, run, motion)
+                run = []
+    return sorted(longest.values(), key=lambda stretch: -len(stretch.frames))
 
 
 def evenly(items: Sequence[_Item], count: int) -> list[_Item]:
@@ -105,8 +145,3 @@ def rows_of_queries(queries: Sequence[Query], *, most: int) -> list[list[int]]:
             rows.append([])
         rows[row].append(number)
     return rows[:most]
-
-
-def _still(motion: RecordedMotion, query: int) -> bool:
-    inside, outside = float(motion.inside[query]), float(motion.outside[query])
-    return not math.isnan(inside) and (inside < outside or inside < STILL_PIXELS)

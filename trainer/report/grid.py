@@ -1,4 +1,4 @@
-"""Grids of pictures with captions, as PNG."""
+"""Grids of pictures with captions, as PNG and PDF."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-Colour = tuple[int, int, int]
-
+COLOURS = (
+    (0, 159, 230), (233, 180, 86), (115, 158, 0), (66, 228, 240), (178, 114, 0), (0, 94, 213), (167, 121, 204),
+    (255, 51, 153), (0, 51, 102), (204, 255, 204),
+)  # fmt: skip
+"""BGR of the objects of a picture: Okabe and Ito's seven, and three more that are as far from them under simulated
+protanopia, deuteranopia and tritanopia (CIELAB distance 16 and more)."""
 _DPI = 150
 _CELL, _LINE = 2.25, 0.22
 """Width of a picture and height of a line of text, in inches."""
 _READABLE = 12.5
 """Width from which on text grows with the figure, because the page shows all figures equally wide."""
+_OPACITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -32,53 +37,99 @@ class Cell:
 
 @dataclass(frozen=True)
 class GridRow:
-    """A title, captions with swatches of their colours (BGR), then pictures side by side, as large as the first."""
+    """Pictures side by side, as large as the first, with text above and beside them.
 
-    title: str
+    Attributes:
+        heading: Begins a part of the figure.
+        captions: Lines with the number of the colour whose swatch stands before them.
+        label: Stands on its side at the left.
+    """
+
     cells: Sequence[Cell]
-    captions: Sequence[tuple[str, Colour]] = ()
+    title: str = ""
+    heading: str = ""
+    captions: Sequence[tuple[str, int]] = ()
+    label: str = ""
 
 
-def at_drawn_size(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image uint8 [H,W] or [H,W,3] at its width in the figure, so that thin lines drawn on it stay visible."""
+def colour_of(number: int) -> tuple[int, int, int]:
+    """BGR of an object, by its number in the picture."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def paint(image: NDArray[np.uint8], masks: NDArray[np.bool_], colours: Sequence[int]) -> NDArray[np.uint8]:
+    """Masks bool [N,H,W] over an image uint8 [H,W,3], each with its object's colour in fill and line; at the width that
+    the picture has in a figure, so that the lines stay visible.
+    """
     width = round(_CELL * _DPI)
-    height = round(width * image.shape[0] / image.shape[1])
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    size = (width, round(width * image.shape[0] / image.shape[1]))
+    out = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    for mask, number in zip(masks, colours, strict=True):
+        inside = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 127
+        filled = out.astype(np.float32) * (1 - _OPACITY) + np.float32(colour_of(number)) * _OPACITY
+        out = np.where(inside[..., None], np.rint(filled).astype(np.uint8), out)
+        contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+        cv2.drawContours(out, contours, -1, colour_of(number), 2)
+    return np.asarray(out, np.uint8)
 
 
 def draw_grid(path: Path, rows: Sequence[GridRow], heads: Sequence[str] = ()) -> None:
-    """Draw rows, of which one may be longer than another, one below the other into a PNG, with headings of columns."""
+    """Draw rows, of which one may be longer than another, one below the other into a PNG and a PDF beside it.
+
+    Args:
+        path: The PNG.
+        heads: Headings of the columns.
+    """
     columns = max(len(row.cells) for row in rows)
-    width = columns * _CELL
-    font = 9 * max(1.0, width / _READABLE)
+    font = 9 * max(1.0, columns * _CELL / _READABLE)
     line = _LINE * font / 9
+    left = 1.2 * line if any(row.label for row in rows) else 0.0
+    width = columns * _CELL + left
     pictures = [_CELL * row.cells[0].image.shape[0] / row.cells[0].image.shape[1] for row in rows]
-    lines = [bool(row.title) + len(row.captions) + (bool(heads) and not number) for number, row in enumerate(rows)]
+    texts = [_texts(row) for row in rows]
+    above = [line * (len(text) + (bool(heads) and not number)) for number, text in enumerate(texts)]
     below = [line * any(cell.below for cell in row.cells) for row in rows]
-    heights = [line * above + picture + under for above, picture, under in zip(lines, pictures, below, strict=True)]
+    heights = [sum(parts) for parts in zip(above, pictures, below, strict=True)]
     figure = Figure(figsize=(width, sum(heights)), dpi=_DPI, facecolor="white")
     parts = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
     for number, (part, row, height) in enumerate(zip(parts, rows, heights, strict=True)):
-        texts: list[tuple[str, Colour | None]] = [(row.title, None)] if row.title else []
-        for place, (text, colour) in enumerate([*texts, *row.captions]):
+        for place, (text, colour, bold) in enumerate(texts[number]):
             text = textwrap.shorten(text, int(width / (0.0075 * font)), placeholder=" \N{HORIZONTAL ELLIPSIS}")
-            at = (0.004, 1 - (place + 0.5) * line / height)
-            part.text(at[0] + (0.016 if colour else 0), at[1], text, va="center", fontsize=font, parse_math=False,
-                      fontweight="normal" if colour else "bold")  # fmt: skip
+            x, y = 0.05 / width, 1 - (place + 0.5) * line / height
             if colour is not None:
-                corner = (at[0], at[1] - 0.3 * line / height)
-                shade = [value / 255 for value in colour[::-1]]
-                part.add_artist(
-                    Rectangle(corner, 0.012, 0.6 * line / height, color=shade, transform=part.transSubfigure)
-                )
+                shade = [value / 255 for value in colour_of(colour)[::-1]]
+                swatch = (x, y - 0.3 * line / height), 0.8 * line / width, 0.6 * line / height
+                part.add_artist(Rectangle(*swatch, fc=shade, ec="0.25", lw=0.6, transform=part.transSubfigure))
+                x += line / width
+            part.text(x, y, text, va="center", fontsize=font * (1.3 if bold else 1), parse_math=False,
+                      fontweight="normal" if colour is not None else "bold")  # fmt: skip
+        if row.label:
+            middle = (below[number] + pictures[number] / 2) / height
+            room = int(pictures[number] / (0.0075 * font))
+            part.text(0.5 * line / width, middle, textwrap.shorten(row.label, room, placeholder="..."), rotation=90,
+                      ha="center", va="center", fontsize=font, parse_math=False)  # fmt: skip
         for column, cell in enumerate(row.cells):
-            extent = (1 / columns - 0.008, 0.96 * pictures[number] / height)
-            axes = part.add_axes((column / columns + 0.004, below[number] / height, *extent))
+            corner = ((left + column * _CELL + 0.02) / width, below[number] / height)
+            axes = part.add_axes((*corner, (_CELL - 0.04) / width, 0.96 * pictures[number] / height))
             image = cell.image if cell.image.ndim == 3 else np.repeat(cell.image[..., None], 3, axis=2)
             axes.imshow(image[..., ::-1], aspect="auto", interpolation="antialiased")
             axes.set(xticks=[], yticks=[], frame_on=False)
             axes.set_xlabel(cell.below, fontsize=font, parse_math=False)
             if heads and not number:
-                axes.set_title(heads[column], fontsize=font, fontweight="bold", pad=2)
-    # Without the software's version, so that equal figures are equal files.
+                axes.set_title(heads[column], fontsize=font, fontweight="bold", pad=2, parse_math=False)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG and PDF; without dates and versions, so that equal figures are equal files."""
     figure.savefig(path, format="png", metadata={"Software": None})
+    figure.savefig(
+        path.with_suffix(".pdf"), format="pdf", metadata={"Creator": None, "Producer": None, "CreationDate": None}
+    )
+
+
+def _texts(row: GridRow) -> list[tuple[str, int | None, bool]]:
+    """Lines above the pictures: text, number of the swatch's colour, and whether it is a heading."""
+    lines: list[tuple[str, int | None, bool]] = [(row.heading, None, True)] if row.heading else []
+    lines += [(row.title, None, False)] if row.title else []
+    return [*lines, *((text, colour, False) for text, colour in row.captions)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,72 +17,66 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.card import card_facts, training_history
 from rvos_edge.trainer.checkpoint import read_model_config
 from rvos_edge.trainer.config import TrainConfig, load_config
+from rvos_edge.trainer.data.readers.base import AnnotatedClips
+from rvos_edge.trainer.evaluate.data import open_clips
 
 _MOST_CHANGES = 12
 """Largest number of changes in a command; with more, the run's own configuration file is named instead."""
+_MOST_PARTS = 3
+_DATASETS = {
+    **dict.fromkeys(("davis", "davis16"), "davis16"),
+    "davis17": "davis17",
+    "youtube_vos": "youtube-vos",
+    "a2d": "a2d",
+    "refcoco": "refcoco",
+}
+"""Names of data sets in an evaluation by the kinds of training sources."""
 _NOT_COMPARED = frozenset(
     {"name", "workers", "threads", "log_every", "checkpoint_every", "keep_every", "data.flow", "data.licences"}
-    | {"model.fusion", "model.flow"}
 )
-"""Keys without influence on the network, and those that an ablation varies."""
-
-
-@dataclass(frozen=True)
-class Role:
-    """A variant of the paper's ablation (supplement, fig. 1)."""
-
-    fusion: str
-    flow: str
-    title: str
-
-
-SINGLE = Role("single", "none", "single level, no flow")
-STATIC = Role("hierarchical", "none", "hierarchical, no flow")
-FULL = Role("hierarchical", "both", "flow in both")
-ROLES = (
-    SINGLE,
-    STATIC,
-    Role("hierarchical", "vision", "flow in vision"),
-    Role("hierarchical", "gate", "flow in gate"),
-    FULL,
-)
-"""In the paper's order."""
+"""Keys without influence on the network."""
 
 
 @dataclass(frozen=True)
 class ReportRun:
-    """A checkpoint or a bundle, with the variant of the network and its training facts."""
+    """A checkpoint or a bundle, with the configuration of its network and its training facts.
+
+    Attributes:
+        network: The network's configuration, by the keys of ``ModelConfig``; of a bundle, preset, fusion and flow.
+    """
 
     name: str
     path: Path
-    fusion: str
-    flow: str
+    network: Mapping[str, Any]
     card: Mapping[str, Any] = field(default_factory=dict)
     is_bundle: bool = False
 
-    def plays(self, role: Role) -> bool:
-        """True if this is a checkpoint of the variant; bundles are no columns of an ablation."""
-        return not self.is_bundle and (self.fusion, self.flow) == (role.fusion, role.flow)
+    @property
+    def fusion(self) -> str:
+        """Fusion of vision and language: single or hierarchical (supplement, fig. 1)."""
+        return str(self.network["fusion"])
 
     @property
-    def network(self) -> str:
-        """Name of the variant, as in the headings of the figures."""
-        for role in ROLES:
-            if (self.fusion, self.flow) == (role.fusion, role.flow):
-                return role.title + (" (bundle)" if self.is_bundle else "")
-        return f"single level, flow in {self.flow}" + (" (bundle)" if self.is_bundle else "")
+    def flow(self) -> str:
+        """Place of the flow: none, vision, gate or both (supplement, fig. 1)."""
+        return str(self.network["flow"])
 
     @property
     def trained(self) -> str:
-        """Training history: "300 iterations of 8 frames of 160x288, then ..."."""
+        """Training history: "300 iterations of 8 frames of 160x288, then ..."; of a long one the end."""
         parts = []
         for card in training_history(self.card):
-            if "averaged" in card:
-                parts.append(f"the mean of {card['averaged']} of them")
-                continue
             size = (card.get("config", {}).get("data") or {}).get("size")
             extent = f" of {size[0]}x{size[1]}" if size else ""
-            parts.append(f"{card['iterations']} iterations of {card.get('batch', '?')} frames{extent}")
+            if "averaged" in card:
+                parts.append(f"the mean of {card['averaged']} of them")
+            elif "iterations" in card:
+                parts.append(f"{card['iterations']} iterations of {card.get('batch', '?')} frames{extent}")
+            else:
+                parts.append(f"{card['samples']} frames" if "samples" in card else f"{card['sentences']} sentences")
+        more = len(parts) - _MOST_PARTS
+        if more > 0:
+            parts = [f"{more} earlier stages", *parts[more:]]
         return ", then ".join(parts) or "not recorded"
 
 
@@ -97,12 +92,13 @@ def read_runs(named: Sequence[str], bundle: Path | None = None) -> tuple[ReportR
         name, _, path = text.partition("=")
         if not name.strip() or not path:
             raise UserError(f"--run {text}: write it as NAME=CHECKPOINT, such as both=runs/both/checkpoint.")
-        config = read_model_config(Path(path))
-        runs.append(ReportRun(name.strip(), Path(path), config.fusion, config.flow, card_facts(Path(path))))
+        network = read_model_config(Path(path)).model_dump(mode="json")
+        runs.append(ReportRun(name.strip(), Path(path), network, card_facts(Path(path))))
     if bundle is not None:
-        network = Bundle.open(bundle).manifest.network
-        facts = (str(network.get("fusion", "hierarchical")), str(network.get("flow", "both")), card_facts(bundle))
-        runs.append(ReportRun(bundle.resolve().name, bundle, *facts, is_bundle=True))
+        manifest = Bundle.open(bundle).manifest
+        network = {"preset": manifest.preset, "fusion": "hierarchical", "flow": "both"}
+        network |= {key: manifest.network[key] for key in ("fusion", "flow") if key in manifest.network}
+        runs.append(ReportRun(bundle.resolve().name, bundle, network, card_facts(bundle), is_bundle=True))
     if not runs:
         raise UserError("There is nothing to report on; give at least one --run NAME=CHECKPOINT.")
     names = [run.name for run in runs]
@@ -130,17 +126,73 @@ def train_command(run: ReportRun) -> str | None:
     return None
 
 
-def differences(runs: Sequence[ReportRun]) -> list[str]:
-    """Differences in the training of runs, "iterations (900, 300)", apart from the parts that an ablation compares."""
-    facts = []
-    for run in runs:
+def trained_videos(run: ReportRun, dataset: str, clips: AnnotatedClips) -> list[str]:
+    """Videos of a data set that a run, or one before it, was trained on, as its card tells.
+
+    A split is looked up in the folder that the card names or, where that is gone, in the one of ``clips``. DAVIS-16
+    and -17 share their videos.
+    """
+    sources = [
+        source
+        for part in training_history(run.card)
+        for source in (part.get("config", {}).get("data") or {}).get("sources", ())
+    ]
+    seen: set[str] = set()
+    for source in sources:
+        kind = _DATASETS.get("davis" if source.get("davis") else source["kind"])
+        if kind is None or kind.rstrip("67") != dataset.rstrip("67"):
+            continue
+        split = source.get("videos") or source.get("split") or "train"
+        folders = [Path(source.get("davis") or source["root"]), clips.root]
+        found = set(split) if isinstance(split, list) else _videos_of(kind, split, folders, source.get("expressions"))
+        seen |= found or (set(clips.videos) if split == "all" else set())
+    return [video for video in clips.videos if video in seen]
+
+
+def _videos_of(dataset: str, split: str, folders: Sequence[Path], expressions: str | None) -> set[str]:
+    for folder in folders:
+        with contextlib.suppress(UserError):
+            return set(open_clips(dataset, folder, split, Path(expressions) if expressions else None).videos)
+    return set()
+
+
+def differences(runs: Sequence[ReportRun]) -> list[dict[str, str]]:
+    """Settings of network and training in which runs differ, for each run: its values by key, "-" without one.
+
+    A run whose training is not recorded, such as a bundle's without a card, is compared in what is known of it.
+    """
+    facts = [_facts(run) for run in runs]
+    told: list[dict[str, str]] = [{} for _ in runs]
+    for key in dict.fromkeys(key for flat in facts for key in flat):
+        values = [_yaml(flat[key]) if key in flat else "-" if run.card and not run.is_bundle else None
+                  for run, flat in zip(runs, facts, strict=True)]  # fmt: skip
+        if len(set(values) - {None}) > 1:
+            for own, value in zip(told, values, strict=True):
+                own |= {} if value is None else {key: value}
+    return told
+
+
+def seed_groups(runs: Sequence[ReportRun]) -> list[list[int]]:
+    """Numbers of the runs, two or more together, that differ in nothing but their seed."""
+    groups: list[list[int]] = []
+    for number, run in enumerate(runs):
+        if run.card.get("config") and not run.is_bundle:
+            mine = next((group for group in groups if set(differences([runs[group[0]], run])[1]) <= {"seed"}), None)
+            if mine is None:
+                groups.append([number])
+            else:
+                mine.append(number)
+    return [group for group in groups if len(group) > 1]
+
+
+def _facts(run: ReportRun) -> dict[str, Any]:
+    """All settings by dotted key that may change what a run answers."""
+    flat = _flat({"model": dict(run.network)})
+    config = {key: value for key, value in (run.card.get("config") or {}).items() if key != "model"}
+    if run.card:
         earlier = max(len(training_history(run.card)) - 1, 0)
-        own = {"iterations": run.card.get("iterations"), "earlier runs": earlier}
-        flat = _flat(run.card.get("config") or {}) | own
-        facts.append(own | {key: value for key, value in flat.items() if key not in _NOT_COMPARED})
-    keys = dict.fromkeys(key for flat in facts for key in flat)
-    unlike = [key for key in keys if any(flat.get(key) != facts[0].get(key) for flat in facts)]
-    return [f"{key} ({', '.join(_yaml(flat[key]) if key in flat else '-' for flat in facts)})" for key in unlike]
+        flat |= _flat(config) | {"iterations": run.card.get("iterations"), "earlier runs": earlier}
+    return {key: value for key, value in flat.items() if key not in _NOT_COMPARED}
 
 
 def _changes(recorded: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,7 @@ def _save(model: Any, tokenizer: Tokenizer, folder: Path, facts: Mapping[str, An
             save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
             model.config.architectures = ["BertForMaskedLM"]
             (temporary / "config.json").write_text(model.config.to_json_string(), encoding="utf-8")
+            shutil.copymode(temporary / "config.json", temporary / "model.safetensors")
             tokenizer.save(str(temporary / "tokenizer.json"))
             (temporary / "card.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     except UserError:
