@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from support.tiny_checkpoint import write_checkpoint
@@ -41,6 +42,39 @@ def test_the_bundle_holds_the_eight_graphs_at_opset_18(bundle: Path) -> None:
         model = onnx.load(str(opened.graph_path(name)))
         assert [(item.domain, item.version) for item in model.opset_import] == [("", 18)]
         assert "GridSample" not in {node.op_type for node in model.graph.node}
+
+
+@pytest.mark.slow
+def test_the_files_say_what_they_are(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    assert "blue, green, red" in str(opened.manifest.network["image"])
+    for name in GRAPHS:
+        model = onnx.load(str(opened.graph_path(name)))
+        assert (model.producer_name, model.graph.name) == ("rvos-edge", name)
+        assert model.doc_string
+        facts = {item.key: item.value for item in model.metadata_props}
+        assert facts == {"name": "tested", "preset": "test", "licence": "not stated"}
+        names = [node.name for node in model.graph.node]
+        assert all(names)
+        assert len(set(names)) == len(names)
+        told = {value.name: value.doc_string for value in model.graph.input}
+        assert "applied inside the graphs" in told.get("image", "applied inside the graphs")
+
+
+@pytest.mark.slow
+def test_text_takes_a_batch_as_the_manifest_says(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    text = opened.manifest.graphs["text"]
+    assert {tensor.shape for tensor in text.inputs} == {("Q", "L")}
+    session = onnxruntime.InferenceSession(str(opened.graph_path("text")), providers=["CPUExecutionProvider"])
+    assert [value.shape for value in session.get_inputs()] == [["Q", "L"]] * 2
+    ids = np.array([[101, 5, 102, 0], [101, 7, 8, 102], [101, 9, 102, 0]])
+    mask = (ids > 0).astype(np.int64)
+    together = session.run(None, {"input_ids": ids, "attention_mask": mask})
+    for row, length in enumerate(mask.sum(axis=1)):
+        alone = {"input_ids": ids[row : row + 1, :length], "attention_mask": mask[row : row + 1, :length]}
+        for many, one in zip(together, session.run(None, alone), strict=True):
+            np.testing.assert_allclose(many[row], one[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

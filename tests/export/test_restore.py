@@ -37,6 +37,9 @@ def restored(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = CliRunner().invoke(app, ["restore", str(bundle), "--output", str(folder)])
     assert done.exit_code == 0, done.output
     assert f"init_from={folder}" in done.output.replace("\n", "")
+    assert "Approximate in this checkpoint: weights are rounded as the bundle stores them" in done.output
+    modes = {path.stat().st_mode for path in folder.iterdir()}
+    assert len(modes) == 1, "all files can be read by the same users"
     return folder
 
 

@@ -192,7 +192,7 @@ def _facts(run: ReportRun) -> dict[str, Any]:
     if run.card:
         earlier = max(len(training_history(run.card)) - 1, 0)
         flat |= _flat(config) | {"iterations": run.card.get("iterations"), "earlier runs": earlier}
-    return {key: value for key, value in flat.items() if key not in _NOT_COMPARED}
+    return {key: value for key, value in flat.items() if key not in _NOT_COMPARED and value is not None}
 
 
 def _changes(recorded: Mapping[str, Any]) -> dict[str, Any] | None:

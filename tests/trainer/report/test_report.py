@@ -94,6 +94,7 @@ def pictures(page: Path) -> set[str]:
     return set(named)
 
 
+@pytest.mark.slow
 def test_runs_stand_side_by_side_with_their_names(tmp_path: Path, davis: Path, networks: dict[str, Path]) -> None:
     runs = [f"still={networks['none']}", f"my $run={networks['both']}"]
     with SummaryWriter(str(networks["both"].parent)) as board:

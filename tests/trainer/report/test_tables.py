@@ -68,7 +68,10 @@ def test_tables_are_written_as_csv_and_latex() -> None:
     assert as_latex(table).count(r"\\") == 3
 
 
-def test_the_training_command_names_the_shipped_configuration_and_what_was_changed() -> None:
+def test_the_training_command_names_the_shipped_configuration_and_what_was_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", "/data")
     config = load_config(Path("edge-ablation"), ["model.fusion=single", "model.flow=none", "loss.alignment=0.0"])
     trained = run(config=config.model_dump(mode="json"), iterations=300, batch=8)
     command = train_command(trained)
