@@ -66,7 +66,7 @@ def paint(image: NDArray[np.uint8], masks: NDArray[np.bool_], colours: Sequence[
     out = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     for mask, number in zip(masks, colours, strict=True):
         inside = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 127
-        filled = out.astype(np.float32) * (1 - _OPACITY) + np.float32(colour_of(number)) * _OPACITY
+        filled = out.astype(np.float32) * (1 - _OPACITY) + np.array(colour_of(number), np.float32) * _OPACITY
         out = np.where(inside[..., None], np.rint(filled).astype(np.uint8), out)
         contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(out, contours, -1, colour_of(number), 2)
