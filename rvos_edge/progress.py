@@ -73,5 +73,5 @@ class _Lines(Progress):
         task = self._tasks[task_id]
         total = "" if task.total is None else f" of {task.total:.0f}"
         left = "" if task.time_remaining is None else f", {task.time_remaining:.0f} s left"
-        line = f"{task.description}: {task.completed:.0f}{total}, {task.elapsed or 0:.0f} s{left}"
+        line = f"{task.description}: {int(task.completed)}{total}, {task.elapsed or 0:.0f} s{left}"
         self.console.print(line, soft_wrap=True, highlight=False)

@@ -122,7 +122,7 @@ def static_objects(folder: Path, recordings: Sequence[Recording], clips: Annotat
     stretches = still_stretches(full, least=frames.count)
     if not stretches:
         return Figure(title, rule, notes=["Left out: no object is still for as many frames as are shown."])
-    rows = []
+    rows: list[GridRow] = []
     for stretch in stretches[:_STILL_VIDEOS]:
         chosen = [Example(stretch.video, index, stretch.query) for index in evenly(stretch.frames, frames.count)]
         shown = f"still for {len(stretch.frames)} scored frames, motion {stretch.motion:.2f} px"
@@ -239,7 +239,7 @@ def _video_rows(
                     # The standard rule of DAVIS-17, with numbers from 1 in the order of the ids.
                     taken = combine_objects(masks, [colour + 1 for colour in colours])
                     masks = np.stack([taken == colour + 1 for colour in colours])
-                score = np.nanmean([recorded.j(index, query) for query in together])
+                score = float(np.nanmean([recorded.j(index, query) for query in together]))
                 cells.append(
                     Cell(paint(clips.image(video, index), masks, colours), f"{names[index]}: J {_percent(score)}")
                 )

@@ -128,9 +128,10 @@ class _Recorder(Ledger):
         values = [[self._values[index].get(query, empty) for query in range(count)] for index in frames]
         table = np.array(values, np.float64).reshape(len(frames), count, 2)
         text = np.frombuffer(json.dumps(row).encode(), np.uint8)
+        savez: Any = np.savez  # its types take every name of an array for an option
         arrays = {"frames": np.array(frames, np.int64), _ROW: text, "j": table[..., 0], "motion": table[..., 1]}
         with new_file(self.file(name)) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays, **self._kept)
+            savez(file, **arrays, **self._kept)
         self._kept, self._values = {}, {}
         return super().put(part, name, row)
 

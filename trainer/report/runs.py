@@ -129,8 +129,8 @@ def train_command(run: ReportRun) -> str | None:
 def trained_videos(run: ReportRun, dataset: str, clips: AnnotatedClips) -> list[str]:
     """Videos of a data set that a run, or one before it, was trained on, as its card tells.
 
-    A split is looked up in the folder that the card names or, where that is gone, in the one of ``clips``. DAVIS-16
-    and -17 share their videos.
+    A split is looked up in the folder that the card names or, where that is gone and it is the same data set, in the
+    one of ``clips``. DAVIS-16 and -17 share their videos.
     """
     sources = [
         source
@@ -143,9 +143,8 @@ def trained_videos(run: ReportRun, dataset: str, clips: AnnotatedClips) -> list[
         if kind is None or kind.rstrip("67") != dataset.rstrip("67"):
             continue
         split = source.get("videos") or source.get("split") or "train"
-        folders = [Path(source.get("davis") or source["root"]), clips.root]
-        found = set(split) if isinstance(split, list) else _videos_of(kind, split, folders, source.get("expressions"))
-        seen |= found or (set(clips.videos) if split == "all" else set())
+        folders = [Path(source.get("davis") or source["root"]), *([clips.root] if kind == dataset else [])]
+        seen |= set(split) if isinstance(split, list) else _videos_of(kind, split, folders, source.get("expressions"))
     return [video for video in clips.videos if video in seen]
 
 

@@ -84,7 +84,7 @@ def as_latex(table: ResultTable) -> str:
 
 def _runs(recordings: Sequence[Recording]) -> ResultTable:
     runs = [recording.run for recording in recordings]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for run, unlike in zip(runs, differences(runs), strict=True):
         listed = [f"{key}={value}" for key, value in unlike.items()]
         more = len(listed) - _MOST_DIFFERENCES
