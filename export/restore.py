@@ -36,8 +36,8 @@ from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import load_tokenizer, tokenize
 from rvos_edge.trainer.model.presets import ModelConfig, model_config
 
-_BATCHES = 12
-"""Number of batches of the norms' statistics, about a hundred frames."""
+_BATCHES = 4
+"""Number of batches of the norms' statistics, about thirty frames: every channel still has thousands of values."""
 
 _UPDATE = "update."
 _SHARE = "share."
