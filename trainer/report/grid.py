@@ -13,18 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-COLOURS = (
-    (0, 159, 230), (233, 180, 86), (115, 158, 0), (66, 228, 240), (178, 114, 0), (0, 94, 213), (167, 121, 204),
-    (255, 51, 153), (0, 51, 102), (204, 255, 204),
-)  # fmt: skip
-"""BGR of the objects of a picture: Okabe and Ito's seven, and three more that are as far from them under simulated
-protanopia, deuteranopia and tritanopia (CIELAB distance 16 and more)."""
+from rvos_edge.streaming.overlay import draw_masks, query_colour
+
 _DPI = 150
 _CELL, _LINE = 2.25, 0.22
 """Width of a picture and height of a line of text, in inches."""
 _READABLE = 12.5
 """Width from which on text grows with the figure, because the page shows all figures equally wide."""
-_OPACITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,25 +47,16 @@ class GridRow:
     label: str = ""
 
 
-def colour_of(number: int) -> tuple[int, int, int]:
-    """BGR of an object, by its number in the picture."""
-    return COLOURS[number % len(COLOURS)]
-
-
 def paint(image: NDArray[np.uint8], masks: NDArray[np.bool_], colours: Sequence[int]) -> NDArray[np.uint8]:
-    """Masks bool [N,H,W] over an image uint8 [H,W,3], each with its object's colour in fill and line; at the width that
-    the picture has in a figure, so that the lines stay visible.
+    """Masks bool [N,H,W] over an image uint8 [H,W,3], each in its object's colour; at the width that the picture has in
+    a figure, so that the lines stay visible.
     """
     width = round(_CELL * _DPI)
     size = (width, round(width * image.shape[0] / image.shape[1]))
-    out = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    for mask, number in zip(masks, colours, strict=True):
-        inside = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 127
-        filled = out.astype(np.float32) * (1 - _OPACITY) + np.array(colour_of(number), np.float32) * _OPACITY
-        out = np.where(inside[..., None], np.rint(filled).astype(np.uint8), out)
-        contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-        cv2.drawContours(out, contours, -1, colour_of(number), 2)
-    return np.asarray(out, np.uint8)
+    small = [cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 127 for mask in masks]
+    return draw_masks(
+        np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), np.stack(small), colours=colours
+    )
 
 
 def draw_grid(path: Path, rows: Sequence[GridRow], heads: Sequence[str] = ()) -> None:
@@ -97,7 +83,7 @@ def draw_grid(path: Path, rows: Sequence[GridRow], heads: Sequence[str] = ()) ->
             text = textwrap.shorten(text, int(width / (0.0075 * font)), placeholder=" \N{HORIZONTAL ELLIPSIS}")
             x, y = 0.05 / width, 1 - (place + 0.5) * line / height
             if colour is not None:
-                shade = [value / 255 for value in colour_of(colour)[::-1]]
+                shade = [value / 255 for value in query_colour(colour)[::-1]]
                 swatch = (x, y - 0.3 * line / height), 0.8 * line / width, 0.6 * line / height
                 part.add_artist(Rectangle(*swatch, fc=shade, ec="0.25", lw=0.6, transform=part.transSubfigure))
                 x += line / width

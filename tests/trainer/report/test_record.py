@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from support.reports import quiet, recording, run
 
+from rvos_edge.streaming.overlay import query_colour
 from rvos_edge.trainer.data.readers.base import Query
 from rvos_edge.trainer.metrics import region_similarity
 from rvos_edge.trainer.report import plots, record
 from rvos_edge.trainer.report.choose import Frames, evenly, most_changed, rows_of_queries, still_stretches
-from rvos_edge.trainer.report.grid import COLOURS, colour_of
 from rvos_edge.trainer.report.record import Recording, object_motion, record_run
 from rvos_edge.trainer.report.tables import report_tables
 
@@ -111,7 +111,7 @@ def test_davis17_is_scored_in_both_settings_and_drawn_by_the_standard_rule(
     assert (results["J, standard"], results["J, binary"]) == ("0.0", "50.0"), "object 2 covers object 1"
     (shown,) = plots._video_rows([kept], Boxes(), "one", [4], 3)
     left = shown.cells[0].image[100, 100]
-    assert np.abs(left - (100 + np.array(colour_of(1)) / 2)).max() <= 1, "the colour of object 2"
+    assert np.abs(left - (100 + np.array(query_colour(1)) / 2)).max() <= 1, "the colour of object 2"
     assert [number for _, number in shown.captions] == [0, 1]
 
 
@@ -171,10 +171,3 @@ def test_frames_are_spread_evenly_or_named_and_queries_of_one_object_stand_below
     assert rows_of_queries(one, most=3) == [[0], [1], [2]]
     several = [Query("0", "a dog", 1), Query("1", "a cat", 2), Query("2", "the dog", 1), Query("3", "a cow", 3)]
     assert rows_of_queries(several, most=3) == [[0, 1, 3], [2]]
-
-
-def test_every_object_has_its_colour() -> None:
-    rgb = np.array(COLOURS, np.float64)
-    gaps = np.linalg.norm(rgb[:, None] - rgb[None], axis=2) + 1000 * np.eye(len(rgb))
-    assert gaps.min() > 60
-    assert np.linalg.norm(rgb - 255, axis=1).min() > 60, "none is white on white"
