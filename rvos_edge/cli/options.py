@@ -117,7 +117,7 @@ class RunOptions:
             raise UserError("--segment cuts videos, --json, --rle and --events; give one of them a file.")
         if self.zone or self.per_object:
             _ = self.zones  # refused before anything is loaded
-        check_serving(self.serve, self.token, self.base_path, self.allow_origin or ())
+        check_serving(self.serve, self.token, self.base_path, self.allow_origin or (), self.certificate)
         if self.serve is not None and self.runtime != "python":
             raise UserError(
                 f"--serve changes settings that --runtime {self.runtime} fixes when it starts; leave one of them out."

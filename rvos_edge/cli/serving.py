@@ -19,6 +19,7 @@ from rvos_edge.server.address import (
     DEFAULT_HOST,
     DEFAULT_PORT,
     check_base_path,
+    check_certificate,
     check_origin,
     check_token,
     parse_address,
@@ -88,12 +89,16 @@ class ServingCommand(TyperCommand):
         return super().parse_args(ctx, completed)
 
 
-def check_serving(serve: str | None, token: str | None, base_path: str | None, origins: Sequence[str]) -> None:
+def check_serving(
+    serve: str | None, token: str | None, base_path: str | None, origins: Sequence[str], certificate: Path | None
+) -> None:
     """Check the options of the page before anything is loaded.
 
     Raises:
-        UserError: ``serve`` is not an address, or needs a token; ``base_path`` is no path, or an origin none.
+        UserError: ``serve`` is not an address, or needs a token; ``base_path`` is no path, an origin none, or the
+            certificate cannot be read.
     """
+    check_certificate(certificate)
     check_base_path(base_path)
     if serve is not None:
         check_token(parse_address(serve), token)

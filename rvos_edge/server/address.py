@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from rvos_edge.errors import UserError
 
@@ -173,3 +175,17 @@ def network_of(client: tuple[str, int] | None) -> str:
     if address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
+
+
+def check_certificate(path: Path | None) -> None:
+    """Check the file of a certificate and its key.
+
+    Raises:
+        UserError: It cannot be read, or the two do not fit together.
+    """
+    if path is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, password="")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise UserError(f"--certificate {path} is no PEM file of a certificate and its key; join the two.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from rvos_edge.errors import UserError
 from rvos_edge.server import sockets
-from rvos_edge.server.address import Address, PageLink, check_origin, check_token, listen
+from rvos_edge.server.address import Address, PageLink, check_certificate, check_origin, check_token, listen
 from rvos_edge.server.cameras import cameras_application
 from rvos_edge.server.connections import HttpProtocol, PageServer
 from rvos_edge.server.guard import Guard
@@ -128,17 +127,3 @@ def application(
         headers = ("authorization", "content-type")
         guarded = CORSMiddleware(guarded, allow_origins=origins, allow_methods=("*",), allow_headers=headers)
     return Prefixed(guarded, base_path)
-
-
-def check_certificate(path: Path | None) -> None:
-    """Check the file of a certificate and its key.
-
-    Raises:
-        UserError: It cannot be read, or the two do not fit together.
-    """
-    if path is None:
-        return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, password="")
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise UserError(f"--certificate {path} is no PEM file of a certificate and its key; join the two.") from error

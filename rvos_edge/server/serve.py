@@ -10,7 +10,7 @@ from typing import Any
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.opening import open_segmenter
 from rvos_edge.queries import Query
-from rvos_edge.server.address import check_token, parse_address
+from rvos_edge.server.address import check_base_path, check_token, parse_address
 from rvos_edge.server.app import LiveServer
 from rvos_edge.server.live import Live
 from rvos_edge.streaming.loop import Summary, run_stream
@@ -24,6 +24,9 @@ def serve(
     bundle: str | Path | None = None,
     address: str = "127.0.0.1:8000",
     token: str | None = None,
+    base_path: str | None = None,
+    origins: Sequence[str] = (),
+    certificate: Path | None = None,
     ready: Callable[[str], object] = print,
     **options: Any,
 ) -> Summary:
@@ -35,6 +38,9 @@ def serve(
         bundle: The bundle's directory or name, None for the one that comes with the package.
         address: ``HOST:PORT``, ``HOST`` or ``PORT``.
         token: Secret that every request must show; needed beyond this machine.
+        base_path: Prefix such as "/cam1", below which a proxy shows the page.
+        origins: Origins of other pages that may use the API.
+        certificate: PEM file with a certificate and its key, for https.
         ready: Takes the page's URL once it is served.
         options: Keyword arguments of ``rvos_edge.open``, such as `device` or `threads`.
 
@@ -50,6 +56,7 @@ def serve(
     """
     where = parse_address(address)
     check_token(where, token)
+    more: dict[str, Any] = {"base_path": check_base_path(base_path), "origins": origins, "certificate": certificate}
     segmenter = open_segmenter(bundle, **options)
     stills = partial(open_segmenter, bundle, **{**options, "flow": FlowOptions(enabled=False)})
     if queries:
@@ -58,7 +65,7 @@ def serve(
     with reopen() as opened:
         live = Live(segmenter, opened, reopen=reopen, stills=stills)
         try:
-            server = LiveServer(live, where, token=token)
+            server = LiveServer(live, where, token=token, **more)
         except BaseException:
             live.close()
             raise

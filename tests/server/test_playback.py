@@ -20,8 +20,7 @@ from websockets.sync.client import connect
 
 from rvos_edge.errors import UserError
 from rvos_edge.server import address
-from rvos_edge.server.address import Address, PageLink, check_origin, qr_code
-from rvos_edge.server.app import check_certificate
+from rvos_edge.server.address import Address, PageLink, check_certificate, check_origin, qr_code
 from rvos_edge.server.controls import ServerControls
 from rvos_edge.server.player import Choice, Player
 from rvos_edge.server.telemetry import Telemetry
