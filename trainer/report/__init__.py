@@ -15,6 +15,7 @@ from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_outputs
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, few
+from rvos_edge.trainer.data.readers.davis16 import VALIDATION_VIDEOS
 from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
 from rvos_edge.trainer.evaluate.tables import ResultTable, show_table
 from rvos_edge.trainer.report import plots
@@ -108,10 +109,13 @@ def _content(options: ReportOptions, recordings: Sequence[Recording], clips: Ann
             "frames": sum(len(video.frames) for video in recordings[0].videos.values()),
         },
         "warnings": [
-            f"Warning: {name} was trained on {len(videos)} of the {len(clips.videos)} videos of this report "
-            f"({few(videos)}): its results on them say nothing about new videos."
-            for name, videos in seen.items()
-            if videos
+            *_unofficial(options, clips),
+            *(
+                f"Warning: {name} was trained on {len(videos)} of the {len(clips.videos)} videos of this report "
+                f"({few(videos)}): its results on them say nothing about new videos."
+                for name, videos in seen.items()
+                if videos
+            ),
         ],
         "runs": [
             {
@@ -127,6 +131,20 @@ def _content(options: ReportOptions, recordings: Sequence[Recording], clips: Ann
             for run, recording, unlike in zip(runs, recordings, differences(runs), strict=True)
         ],
     }
+
+
+def _unofficial(options: ReportOptions, clips: AnnotatedClips) -> list[str]:
+    """A warning where the development split stands for the official validation videos."""
+    if (
+        options.dataset != "davis16"
+        or options.split not in (None, "val")
+        or not set(clips.videos) <= set(VALIDATION_VIDEOS)
+    ):
+        return []
+    return [
+        f"Warning: {options.root} has no ImageSets/480p/val.txt: these are videos of the official training split that "
+        "our development split keeps from training, not the official validation videos."
+    ]
 
 
 def _model(run: ReportRun, option: str) -> str:

@@ -59,12 +59,9 @@ def draw_curves(path: Path, runs: Mapping[str, Curves]) -> None:
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over a tenth of the values around each one, so that the curve does not lag; over fewer near the ends, and
-    as many on both sides.
-    """
+    """Mean over a tenth of the values around each one, so that the curve does not lag; fewer at the ends."""
     half = round(_WINDOW * len(values) / 2)
-    sides = [min(half, place, len(values) - 1 - place) for place in range(len(values))]
-    return np.array([values[place - side : place + side + 1].mean() for place, side in enumerate(sides)])
+    return np.array([values[max(0, place - half) : place + half + 1].mean() for place in range(len(values))])
 
 
 def _rank(tag: str) -> int:

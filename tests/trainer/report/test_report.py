@@ -166,6 +166,7 @@ def test_a_page_warns_of_videos_that_were_trained_on(tmp_path: Path, davis: Path
     warning = "Warning: mine was trained on 1 of the 2 videos of this report (hike)"
     assert warning in page.read_text()
     assert warning in (tmp_path / "log").read_text()
+    assert "not the official validation videos" in page.read_text(), "there is no list of them"
 
 
 def trained(*sources: dict[str, object]) -> ReportRun:

@@ -122,7 +122,7 @@ def test_curves_of_a_resumed_run_are_joined_and_do_not_lag(tmp_path: Path) -> No
         "validation/j": [0, 2],
     }
     ramp = np.arange(50.0)
-    assert smooth(ramp) == pytest.approx(ramp)
+    assert smooth(ramp)[3:-3] == pytest.approx(ramp[3:-3])
     assert np.abs(np.diff(smooth(ramp % 2))[5:-5]).max() < 0.5
 
 
