@@ -104,6 +104,7 @@ def test_it_learns_which_sentences_are_true_and_how_sure_it_may_be() -> None:
     assert after["ece"] < 0.05
 
 
+@pytest.mark.slow
 def test_the_network_itself_stays_as_it_is(tmp_path: Path) -> None:
     start = _checkpoint(tmp_path / "start")
     path = train_presence(_config(start), tmp_path / "run", console=Console(file=io.StringIO()))

@@ -59,6 +59,7 @@ def test_stages_follow_one_another_and_are_not_done_twice(tmp_path: Path) -> Non
     assert again.count("done before") == 4
 
 
+@pytest.mark.slow
 def test_an_interrupted_stage_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = _config(tmp_path, _stage("second", init_from="stage:first"))
     resumed: list[bool] = []
