@@ -20,7 +20,7 @@ std::int32_t round_even(float value) noexcept {
   return static_cast<std::int32_t>(std::lrint(value));
 }
 
-/// Blend a pixel of 3 channels with its right neighbour. Reads 8 bytes, writes 4 values of which the last means nothing.
+/// Blend a pixel of 3 channels with its right neighbour. Reads 8 bytes; writes 4 values, the last without meaning.
 inline void blend(const std::uint8_t* left, std::int32_t a, std::int32_t b, std::int16_t* target) noexcept {
 #if defined(__SSE2__)
   const __m128i pixels =

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # cross_check.sh [WORK]: the library is built for 64-bit ARM against a made-up JetPack and its unit tests run under
-# QEMU. What belongs to JetPack must be found below the sysroot, and nothing of the host's. Takes about 8 minutes.
+# QEMU. What belongs to JetPack must be found below the sysroot, and nothing of the host's. Takes minutes.
 #   apt-get install g++-aarch64-linux-gnu qemu-user cmake ninja-build nlohmann-json3-dev libgtest-dev
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
