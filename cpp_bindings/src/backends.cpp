@@ -77,7 +77,8 @@ bool can_use(const Entry& entry, const std::string& device) {
 void check_device(const std::string& device) {
   const std::string kind = kind_of(device);
   const std::string index = device.substr(kind.size());
-  const bool number = index.size() >= 2 && index.size() <= 4 && index.find_first_not_of("0123456789", 1) == index.npos;
+  const bool number =
+      index.size() >= 2 && index.size() <= 4 && index.find_first_not_of("0123456789", 1) == std::string::npos;
   if (!(kind == "cuda" && (index.empty() || number)) && device != "auto" && device != "cpu") {
     throw unsupported("device '" + device + "' is unknown; use auto, cpu, cuda, or cuda:1 for the second GPU.");
   }

@@ -38,6 +38,8 @@ class DeviceBuffer final : public Buffer {
  public:
   DeviceBuffer(std::shared_ptr<Device> device, DType dtype, const Shape& shape);
   ~DeviceBuffer() override;
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
   [[nodiscard]] void* address() noexcept override { return memory_.get(); }
   [[nodiscard]] void* host() noexcept override { return nullptr; }
