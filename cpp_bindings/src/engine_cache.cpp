@@ -112,7 +112,7 @@ fs::path find_engine(const Bundle& bundle, const std::string& graph, const Engin
   std::optional<std::vector<std::string>> nearest;
   for (const Entry& entry : read_entries(bundle.path() / "engines", graph)) {
     std::vector<std::string> apart = differences(entry.key, spec, bundle.manifest().max_queries, aim);
-    const fs::path path = entry.folder / (graph + ".engine");
+    fs::path path = entry.folder / (graph + ".engine");
     if (apart.empty() && sha256_of_file(path) == entry.sha256) {
       return path;
     }
