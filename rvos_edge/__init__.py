@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rvos_edge.errors import UserError
@@ -24,6 +25,12 @@ from rvos_edge.errors import UserError
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # OpenVINO has no such variable; where its telemetry cannot be imported it uses an empty class of its own.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+# Run from a checkout (torchrun -m rvos_edge.cli) this folder hides the installed package; what there are subpackages
+# lie beside it here.
+_here = Path(__file__).parent
+if not (_here / "trainer").is_dir() and (_here.parent / "trainer" / "loop.py").is_file():
+    __path__.append(str(_here.parent))
 
 if TYPE_CHECKING:
     from rvos_edge.flow.policy import FlowOptions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,14 +15,17 @@ from rvos_edge.errors import UserError
 from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.data.config import DataConfig, Source
 from rvos_edge.trainer.losses.segmentation import LossConfig
+from rvos_edge.trainer.model.language import read_text_config
 from rvos_edge.trainer.model.presets import ModelConfig, model_config, parse_config
 from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.trainer.schedule import OptimizerConfig
+from rvos_edge.trainer.speed import SpeedConfig
 
 DATA_ROOT = "DATA_ROOT"
 """Variable of the folder with the data sets in ``data`` and pretrained weights in ``weights``; ``$DATA_ROOT`` in a
 configuration stands for it, and ``--set DATA_ROOT=FOLDER`` goes before the environment."""
-_HARMLESS = {"workers", "threads", "log_every", "checkpoint_every", "keep_every"}
+_HARMLESS = {"workers", "threads", "log_every", "checkpoint_every", "keep_every", "speed", "validation", "wandb"}
+_LENGTH = {"iterations", "epochs"}
 
 
 class RunConfig(StrictModel):
@@ -30,7 +33,8 @@ class RunConfig(StrictModel):
 
     name: str
     model: dict[str, Any]
-    """``preset``, and any top-level keys of ModelConfig to change."""
+    """``preset``, and any top-level keys of ModelConfig to change. ``text`` may be the source of a text model, as
+    ``weights.text``, or its fields with the source as ``source``."""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     """Mixed precision; ``auto`` is fp16 with a scaler on CUDA and off elsewhere."""
     seed: int = 0
@@ -53,7 +57,31 @@ class RunConfig(StrictModel):
         preset = changes.pop("preset", None)
         if not isinstance(preset, str):
             raise UserError("The training configuration needs model.preset; choose paper, desktop, edge or test.")
+        text, source = changes.get("text"), self.text_source()
+        if source is not None:
+            further = {k: v for k, v in text.items() if k != "source"} if isinstance(text, dict) else {}
+            changes["text"] = read_text_config(source, further).model_dump()
         return model_config(preset, **changes)
+
+    def text_source(self) -> str | None:
+        """The source of the text model that ``model`` names, if it does."""
+        text = self.model.get("text")
+        return text.get("source") if isinstance(text, dict) else text
+
+
+class ValidationConfig(StrictModel):
+    """Scores of a data set during training, with the weights that are saved; the best ones are kept in ``best``."""
+
+    dataset: str
+    """A data set of videos, named as in ``rvos-edge eval``."""
+    root: str
+    split: str | None = None
+    """A split, or names of videos with commas; the one usually judged if left out."""
+    expressions: str | None = None
+    every: int = Field(gt=0)
+    """Iterations between two validations; the last iteration has one, too."""
+    frames: int = Field(default=1, ge=1)
+    """Every n-th frame is scored; all are seen."""
 
 
 class TrainConfig(RunConfig):
@@ -62,17 +90,23 @@ class TrainConfig(RunConfig):
     task: Literal["segmentation"] = "segmentation"
     weights: InitialWeights = InitialWeights()
     init_from: str | None = None
-    """A checkpoint directory to start from instead of ``weights`` (fine-tuning after pre-training)."""
+    """A checkpoint directory, or a file of weights, to start from: what fits is taken, the rest is as ``weights`` says
+    (fine-tuning after pre-training, variants of one pre-training)."""
     data: DataConfig
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     iterations: int | None = Field(default=None, gt=0)
     """Number of iterations; exactly one of ``iterations`` and ``epochs`` is given."""
     epochs: int | None = Field(default=None, gt=0)
-    """Number of passes over the annotated frames of the single source, with ``data.queries`` expressions per frame. The
-    last batch is completed with frames of the next epoch."""
+    """Number of passes over the single source: over its pairs of expression and annotated frame with ``data.queries:
+    1``, else over its annotated frames. The last batch is completed with samples of the next epoch."""
     batch: int = Field(default=8, ge=2)
-    """Frames per iteration over all processes; at least 2, as ASPP's pooled branch normalises over the batch."""
+    """Samples per iteration over all processes; at least 2, as ASPP's pooled branch normalises over the batch."""
+    accumulate: int = Field(default=1, ge=1)
+    """Number of parts of a process's batch that go through the network one after the other: less memory. The curve is
+    that of the whole batch where batch norms are frozen; otherwise they normalise over a part."""
+    skip_limit: int = Field(default=10, ge=1)
+    """Number of iterations in a row without a finite loss and gradient after which the run ends; each is skipped."""
     freeze_early: bool = False
     """Freeze the backbone up to C2."""
     freeze_backbone_norm: bool = False
@@ -92,6 +126,18 @@ class TrainConfig(RunConfig):
     """Iterations between two checkpoints."""
     keep_every: int | None = Field(default=None, gt=0)
     """Iterations between two snapshots of the weights, which are kept for ``rvos-edge average``."""
+    speed: SpeedConfig = SpeedConfig()
+    validation: ValidationConfig | None = None
+    wandb: str | None = None
+    """Project at Weights & Biases that gets the curves, too; needs the package wandb."""
+
+    @model_validator(mode="after")
+    def _parts_are_equal(self) -> TrainConfig:
+        if self.batch % self.accumulate or self.batch // self.accumulate < 2:
+            raise ValueError(
+                f"accumulate must divide batch into parts of at least 2, got {self.batch}/{self.accumulate}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sizes_fit_the_strides(self) -> TrainConfig:
@@ -108,11 +154,15 @@ class TrainConfig(RunConfig):
             raise ValueError("epochs are those of a single source; give iterations for a mixture")
         return self
 
+    def initial_weights(self) -> InitialWeights:
+        """``weights``, with the text model that ``model`` names where they name none."""
+        return self.weights.model_copy(update={"text": self.weights.text or self.text_source()})
+
     def steps(self, epoch: int | None) -> int:
         """Number of iterations of the run.
 
         Args:
-            epoch: Annotated frames of the source; None for an endless source.
+            epoch: Samples of an epoch of the source; None for an endless source.
 
         Raises:
             UserError: ``epochs`` is given and the source is endless.
@@ -127,8 +177,8 @@ class TrainConfig(RunConfig):
         return math.ceil(self.epochs * epoch / self.batch)
 
     def differences(self, other: TrainConfig) -> list[str]:
-        """Keys in which two runs differ, without those that do not influence the result."""
-        one, two = (config.model_dump(mode="json", exclude=_HARMLESS) for config in (self, other))
+        """Keys in which two runs differ, without their length and what does not influence the result."""
+        one, two = (config.model_dump(mode="json", exclude=_HARMLESS | _LENGTH) for config in (self, other))
         return [key for key in one if one[key] != two[key]]
 
 
@@ -242,7 +292,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML configuration and apply ``key.sub=value`` overrides (values are YAML).
 
     Args:
-        overrides: For example ``["iterations=100", "optimizer.lr=0.01"]``.
+        overrides: For example ``["iterations=100", "optimizer.lr=0.01"]``; the key ``+`` adds to a list, as in
+            ``data.sources.+={kind: coco, root: DIR, share: 0.2}``.
 
     Raises:
         UserError: The file or a key does not exist, a value is out of range, or paths need a DATA_ROOT that is not set.
@@ -264,8 +315,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         _override(document, override)
     root = document.pop(DATA_ROOT, None) or os.environ.get(DATA_ROOT)
     document = _with_data_root(document, root, str(file))
+    return parse(document, str(file))
+
+
+def parse(document: Mapping[str, Any], where: str) -> Config:
+    """The configuration in a document; ``where`` names it in messages.
+
+    Raises:
+        UserError: A key is unknown or missing, or a value is out of range.
+    """
     kind = StagesConfig if "stages" in document else _TASKS.get(document.get("task"), TrainConfig)
-    config = cast("Config", parse_config(kind, document, str(file)))
+    config = cast("Config", parse_config(kind, document, where))
     for run in config.stages if isinstance(config, StagesConfig) else (config,):
         if isinstance(run, (TrainConfig, MlmConfig)):
             run.model_config_of()
@@ -292,6 +352,7 @@ def _override(document: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise UserError(f"--set {override}: write it as key=value, for example --set optimizer.lr=0.01.")
     node: Any = document
+    example = "--set 'data.sources.+={kind: coco, root: DIR, share: 0.2}'"
     *parents, last = key.split(".")
     for parent in parents:
         index: str | int = int(parent) if isinstance(node, list) and parent.isdigit() else parent
@@ -299,9 +360,16 @@ def _override(document: dict[str, Any], override: str) -> None:
             node = node.setdefault(index, {}) if isinstance(node, dict) else node[index]
         except (IndexError, TypeError) as error:
             raise UserError(f"--set {override}: '{parent}' is not in the configuration; check the key.") from error
-    if not isinstance(node, dict):
-        raise UserError(f"--set {override}: '{key}' is not in the configuration; check the key.")
     try:
-        node[last] = yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise UserError(f"--set {override}: the value is not readable YAML; quote it.") from error
+    if isinstance(node, list) and last == "+":
+        node.append(parsed)
+    elif isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = parsed
+    elif isinstance(node, dict):
+        node[last] = parsed
+    else:
+        hint = f"add to a list with {example}" if isinstance(node, list) else "check the key"
+        raise UserError(f"--set {override}: '{key}' is not in the configuration; {hint}.")

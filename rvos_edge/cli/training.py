@@ -20,63 +20,63 @@ def train(
     config: Annotated[
         Path | None, typer.Argument(help="YAML file, or the name of a configuration that comes with the package.")
     ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the configuration with all its keys, and stop.")] = False,
+    list_configs: Annotated[
+        bool, typer.Option("--list", help="List the configurations that come with the package, and stop.")
+    ] = False,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE, such as optimizer.lr=0.01; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="KEY=VALUE, such as optimizer.lr=0.01; repeatable. The key + adds to a list: "
+            "data.sources.+={kind: coco, root: DIR, share: 0.2}.",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if left out.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue the run in this folder; with --set iterations=N also a finished one.")
+    ] = None,
 ) -> None:
     """Train a network and leave a checkpoint; under torchrun on several GPUs.
 
     With `task: mlm` its text model; with `task: nouns` more nouns, and with `task: presence` the presence head, of a
     finished network.
     """
-    from rvos_edge.trainer.config import MlmConfig, NounsConfig, PresenceConfig, StagesConfig, load_config
+    from rvos_edge.trainer import train as start
+    from rvos_edge.trainer.config import load_config
+    from rvos_edge.trainer.recipes import as_yaml, shipped_configs
 
+    if list_configs:
+        for name, purpose in shipped_configs().items():
+            typer.echo(f"{name}\n    {purpose}")
+        return
     if output is not None and resume is not None:
         raise UserError("--output and --resume name the same folder; give --resume alone to continue a run.")
     if config is None:
         if resume is None:
-            raise UserError("there is no configuration; give a YAML file, or the name 'edge', or --resume DIR.")
+            raise UserError(
+                "there is no configuration; give a YAML file, or a name that rvos-edge train --list shows, or "
+                "--resume DIR."
+            )
         config = resume / "config.json"
         if not config.is_file():
             raise UserError(f"--resume {resume}: there is no run to continue, it has no config.json; give its folder.")
     settings = load_config(config, changes or ())
+    if show:
+        typer.echo(as_yaml(settings), nl=False)
+        return
     folder = resume or output or Path("runs") / settings.name
     if resume is None:
         check_outputs([folder / "config.json"], [config])
-    if isinstance(settings, MlmConfig):
-        from rvos_edge.trainer.tasks.mlm import train_text
-
-        if resume is not None:
-            raise UserError(f"a text model is not resumed, it takes minutes; remove {resume} and start again.")
-        text = train_text(settings, folder)
-        typer.echo(f"Wrote {text}; train with it by: rvos-edge train CONFIG --set weights.text={text}")
-        return
     try:
-        if isinstance(settings, NounsConfig | PresenceConfig):
-            from rvos_edge.trainer.tasks.nouns import train_nouns
-            from rvos_edge.trainer.tasks.presence import train_presence
-
-            if resume is not None:
-                raise UserError(f"task: {settings.task} is not resumed, it is short; remove {resume} and start again.")
-            if isinstance(settings, NounsConfig):
-                checkpoint = train_nouns(settings, folder)
-            else:
-                checkpoint = train_presence(settings, folder)
-        elif isinstance(settings, StagesConfig):
-            from rvos_edge.trainer.tasks.stages import train_stages
-
-            checkpoint = train_stages(settings, folder)
-        else:
-            from rvos_edge.trainer.loop import train as train_network
-
-            checkpoint = train_network(settings, folder, resume=resume is not None)
+        result = start(settings, folder, resume=resume is not None)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if os.environ.get("RANK", "0") == "0":
-        advice = f"make a bundle of it with: rvos-edge export {checkpoint} --output {folder}/bundle"
-        typer.echo(f"Wrote {checkpoint}; {advice}")
+        advice = f"make a bundle of it with: rvos-edge export {result} --output {folder}/bundle"
+        if result.name == "text":
+            advice = f"train with it by: rvos-edge train CONFIG --set weights.text={result}"
+        typer.echo(f"Wrote {result}; {advice}")
 
 
 @app.command()
@@ -116,7 +116,7 @@ def evaluate(
     dataset: Annotated[
         str,
         typer.Option(
-            help="davis16, davis17, youtube-vos, a2d, jhmdb, refcoco, synthetic, swap, words, or all: "
+            help="davis16, davis17, youtube-vos, mevis, a2d, jhmdb, refcoco, synthetic, swap, words, or all: "
             "davis16, synthetic and swap."
         ),
     ],
@@ -200,7 +200,7 @@ app.add_typer(data_app, name="data")
 
 @data_app.command("check")
 def check_data(
-    dataset: Annotated[str, typer.Option(help="davis16, davis17, youtube-vos, a2d, jhmdb, coco or refcoco.")],
+    dataset: Annotated[str, typer.Option(help="davis16, davis17, youtube-vos, mevis, a2d, jhmdb, coco or refcoco.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     expressions: Annotated[
         Path | None, typer.Option(help="File of the expressions; where the data set keeps it if left out.")

@@ -1,7 +1,5 @@
 """rvos-edge in float64, for tests that compare sums of different order: in float32 a fresh network magnifies their
 last bits to whole percents of a gradient.
-
-    python tests/support/float64.py train CONFIG --output OUTPUT
 """
 
 from __future__ import annotations
@@ -21,10 +19,3 @@ def use_float64(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(torch.Tensor, "float", double)
     torch.set_default_dtype(torch.float64)
-
-
-if __name__ == "__main__":
-    from rvos_edge.cli import main
-
-    use_float64(pytest.MonkeyPatch())
-    main()

@@ -13,7 +13,9 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from support.float64 import use_float64
 from support.layouts import write_davis17
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 from typer.testing import CliRunner
 
@@ -177,8 +179,10 @@ def test_an_existing_run_is_not_overwritten_and_not_resumed_as_another(tmp_path:
     (tmp_path / "run/checkpoint").rename(tmp_path / "run/.checkpoint.old")
     with pytest.raises(UserError, match="already holds a run; add --resume"):
         train(config, tmp_path / "run", console=_quiet())
-    with pytest.raises(UserError, match=r"another iterations; resume it with .*config\.json"):
-        train(_config(iterations=4), tmp_path / "run", resume=True, console=_quiet())
+    with pytest.raises(UserError, match=r"another seed; resume it with .*config\.json"):
+        train(_config(iterations=2, seed=5), tmp_path / "run", resume=True, console=_quiet())
+    with pytest.raises(UserError, match="has 2 iterations and cannot be shortened to 1; give more"):
+        train(_config(iterations=1), tmp_path / "run", resume=True, console=_quiet())
     assert json.loads((tmp_path / "run/config.json").read_text())["iterations"] == 2
     before = (tmp_path / "run/checkpoint/model.safetensors").read_bytes()
     other = config.model_copy(update={"workers": 1, "threads": torch.get_num_threads(), "log_every": 1})
@@ -188,13 +192,114 @@ def test_an_existing_run_is_not_overwritten_and_not_resumed_as_another(tmp_path:
         train(config, tmp_path / "empty", resume=True, console=_quiet())
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
-    config = _config(optimizer={"lr": 1e30}, checkpoint_every=1)
-    with pytest.raises(UserError, match=r"loss became (nan|inf) at iteration \d; lower optimizer\.lr"):
-        train(config, tmp_path / "run", console=_quiet())
+def test_a_finished_run_can_be_lengthened(tmp_path: Path) -> None:
+    train(_config(iterations=2), tmp_path / "run", console=_quiet())
+    console = _quiet()
+    path = train(_config(iterations=4), tmp_path / "run", resume=True, console=console)
+    assert load_training_state(path)["iteration"] == 4
+    assert load_checkpoint(path).card["planned"] == 4
+    assert "lengthened from 2 to 4 iterations" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_a_run_of_epochs_shows_every_frame_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _poison(indices: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the flow of some iterations infinite, and with it the loss."""
+    inner = Trainer._loss
+
+    def poisoned(self: Trainer, batch: Batch) -> torch.Tensor:
+        loss = inner(self, batch)
+        return loss * float("nan") if self.iteration in indices else loss
+
+    monkeypatch.setattr(Trainer, "_loss", poisoned)
+
+
+def test_a_loss_that_is_not_finite_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _poison({1, 3}, monkeypatch)
+    path = train(_config(iterations=4, ema=0.9), tmp_path / "run", console=_quiet())
+    assert all(value.isfinite().all() for value in load_file(path / "model.safetensors").values())
+    log = (tmp_path / "run/train.log").read_text()
+    assert "iteration 2: the loss is nan; it is skipped (1 in a row, the run ends after 10)" in log
+    assert "iteration 4: the loss is nan; it is skipped (1 in a row" in log
+
+
+def test_too_many_in_a_row_end_the_run_and_save_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _poison({2, 3}, monkeypatch)
+    with pytest.raises(
+        UserError, match=r"for 2 iterations in a row, up to number 4: the state is in .*diverged; lower"
+    ):
+        train(_config(skip_limit=2, checkpoint_every=1), tmp_path / "run", console=_quiet())
+    assert load_training_state(tmp_path / "run/diverged")["iteration"] == 4
+    # Weights that are not finite themselves are never saved as the checkpoint.
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="the weights were not finite"):
+        train(_config(optimizer={"lr": 1e30}, checkpoint_every=100), tmp_path / "wild", console=_quiet())
+    assert not (tmp_path / "wild/checkpoint").exists()
+
+
+@pytest.mark.parametrize("speed", [{"checkpointing": True}, {"compile": "eager"}])
+def test_speed_changes_nothing_that_is_learnt(speed: dict[str, Any]) -> None:
+    plain, fast = _trainer(_config()), _trainer(_config(speed=speed))
+    for _ in range(2):
+        assert fast.step(_batch()) == pytest.approx(plain.step(_batch()), rel=1e-5)
+    for key, value in plain.model.state_dict().items():
+        torch.testing.assert_close(fast.model.state_dict()[key], value, rtol=1e-3, atol=1e-5, msg=key)
+
+
+def test_checkpointing_keeps_fewer_activations() -> None:
+    kept = []
+    for checkpointing in (False, True):
+        trainer, held = _trainer(_config(speed={"checkpointing": checkpointing})), [0]
+
+        def count(tensor: torch.Tensor, held: list[int] = held) -> torch.Tensor:
+            held[0] += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            trainer._loss(_batch())
+        kept.append(held[0])
+    assert kept[1] < 0.7 * kept[0]
+
+
+def test_accumulated_parts_give_the_curve_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_float64(monkeypatch)
+    try:
+        data, rng = SyntheticDataset(size=(64, 96), flow_size=(64, 96)), np.random.default_rng(0)
+        batch = collate([arrange(data.draw(rng), 2, rng) for _ in range(4)], 2)
+        changes = {"batch": 4, "freeze_norm": True, "optimizer": {"lr": 0.01, "clip": 1.0}, "sentence_dropout": 0.1}
+        whole, parts = (_trainer(_config(**changes, accumulate=count)) for count in (1, 2))
+        for _ in range(3):
+            assert parts.step(batch) == pytest.approx(whole.step(batch), rel=1e-7)
+            assert parts.gradient == pytest.approx(whole.gradient, rel=1e-6)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_validation_keeps_the_best_weights_beside_the_last(tmp_path: Path) -> None:
+    root = write_davis17(tmp_path / "DAVIS", {"train": ["bear"], "val": ["goat"]})
+    given = {"dataset": "davis17", "root": str(root), "every": 2}
+    config = _config(iterations=4, ema=0.9, log_every=1, loss={"dice": 1.0}, validation=given)
+    plain = train(_config(iterations=4, ema=0.9, loss={"dice": 1.0}), tmp_path / "plain", console=_quiet())
+    path = train(config, tmp_path / "run", console=_quiet())
+    assert _equal(load_file(path / "model.safetensors"), load_file(plain / "model.safetensors")), "it only looks"
+    best = load_checkpoint(tmp_path / "run/best").card
+    assert best["iterations"] in (2, 4)
+    assert set(best["validation"]) == {"j", "f"}
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"loss", "lr", "gradient", "samples_per_second", "waiting", "loss/cross_entropy", "loss/dice"} <= tags
+    scores = {event.step: event.value for event in events.Scalars("validation/j")}
+    assert list(scores) == [2, 4]
+    assert scores[best["iterations"]] == pytest.approx(best["validation"]["j"], abs=1e-6)
+    log = (tmp_path / "run/train.log").read_text()
+    assert "small 4/4 validation j 0." in log
+    assert "gradient" in log
+    assert "waiting" in log
+    assert (tmp_path / "run/curves.png").stat().st_size > 1000
+    with pytest.raises(UserError, match="Unknown data set 'davis'"):
+        train(_config(validation={**given, "dataset": "davis"}), tmp_path / "bad", console=_quiet())
+
+
+def test_a_run_of_epochs_shows_every_pair_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_davis17(tmp_path / "DAVIS", {"train": ["bear", "dog"], "val": ["goat"]}, frames=3)
     data = {
         "sources": [{"kind": "davis17", "root": str(root), "share": 1}],
@@ -203,9 +308,9 @@ def test_a_run_of_epochs_shows_every_frame_and_resumes(tmp_path: Path, monkeypat
         "queries": 1,
         "flow": str(tmp_path / "flow"),
     }
-    config = _config(data=data, iterations=None, epochs=2, batch=4, checkpoint_every=2)
+    config = _config(data=data, iterations=None, epochs=1, batch=20, checkpoint_every=2)
     whole = train(config, tmp_path / "whole", console=_quiet())
-    # Twice six frames, four at a time.
+    # Two videos of three frames and eight sentences, twenty pairs at a time.
     assert load_training_state(whole)["iteration"] == 3
     card = load_checkpoint(whole).card
     assert (card["iterations"], card["planned"], card["interrupted"]) == (3, 3, False)
@@ -299,10 +404,16 @@ def test_fine_tuning_starts_from_a_checkpoint(tmp_path: Path) -> None:
     after = train(_config(**tune), tmp_path / "after", console=_quiet())
     one, other = (load_file(path / "model.safetensors")["decoder.head.2.weight"] for path in (before, after))
     assert torch.allclose(one, other, atol=1e-6)
-    with pytest.raises(UserError, match="is of preset 'test', not 'edge'"):
+    with pytest.raises(UserError, match=r"is of another network: it lacks backbone \("):
         train(_config(**tune, model={"preset": "edge"}), tmp_path / "edge", console=_quiet())
-    with pytest.raises(UserError, match="is of another network; use the same model section"):
-        train(_config(**tune, model={"preset": "test", "fusion": "single"}), tmp_path / "single", console=_quiet())
+    # A variant takes what it has in common with the pre-training, and says what it does not take.
+    console = _quiet()
+    single = train(_config(**tune, model={"preset": "test", "flow": "none"}), tmp_path / "still", console=console)
+    kept = load_file(single / "model.safetensors")["decoder.head.2.weight"]
+    assert torch.allclose(one, kept, atol=1e-6)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "left out: flow (" in said
+    assert "motion (" in said
 
 
 def test_a_preset_with_a_real_text_model_needs_its_weights(tmp_path: Path) -> None:

@@ -94,9 +94,9 @@ def test_the_text_model_is_tuned_for_one_epoch_on_refcoco() -> None:
     assert config.model_config_of().text == _load("pretrain-youtube-vos").model_config_of().text
 
 
-def test_an_epoch_is_every_frame_once() -> None:
+def test_an_epoch_is_every_sample_once() -> None:
     config = _load("finetune-davis16")
-    # DAVIS-16 has 2079 training frames; the last batch takes two frames of the eleventh epoch.
+    # The last batch takes two samples of the eleventh epoch.
     assert config.steps(2079) == 2599 == -(-10 * 2079 // 8)
     assert _load("pretrain-youtube-vos").steps(None) == 50_000
     with pytest.raises(UserError, match="a source of kind davis has no end; give iterations"):

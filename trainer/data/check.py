@@ -19,6 +19,7 @@ from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
 from rvos_edge.trainer.data.readers.expression_files import MissingExpressionsError
 from rvos_edge.trainer.data.readers.images import check_sizes
 from rvos_edge.trainer.data.readers.jhmdb import JhmdbClips
+from rvos_edge.trainer.data.readers.mevis import MevisClips
 from rvos_edge.trainer.data.readers.refcoco import RefCocoClips, find_images
 from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 
@@ -31,6 +32,7 @@ _DAVIS_TEXT = (
     "video-object-segmentation-with-language-referring-expressions"
 )
 _YOUTUBE = "https://youtube-vos.org/dataset/rvos/ (registration)"
+_MEVIS = "https://github.com/henghuiding/MeViS"
 _A2D = "https://web.eecs.umich.edu/~jjcorso/r/a2d/"
 _SENTENCES = "https://kgavrilyuk.github.io/publication/actor_action/"
 _JHMDB = "http://jhmdb.is.tue.mpg.de/"
@@ -144,6 +146,20 @@ def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
             yield _split(split, reader, _YOUTUBE, needed=needed, published=_PUBLISHED[f"youtube_vos {split}"])
 
 
+def _mevis(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
+    for split in ("train", "valid_u", "valid"):
+        needed = split == "train"
+        yield _folder(root, f"{split}/JPEGImages", "*/*.jpg", "VIDEO/NNNNN.jpg", _MEVIS, needed=needed)
+        given = expressions if needed and expressions else root / split / "meta_expressions.json"
+        yield _file(given, f"{split} expressions", "meta_expressions.json", _MEVIS, needed=needed)
+        if split != "valid":
+            masks = root / split / "mask_dict.json"
+            yield _file(masks, f"{split} masks", "mask_dict.json", _MEVIS, needed=needed)
+        if needed or (root / split / "JPEGImages").is_dir():
+            reader = partial(MevisClips, root, expressions=expressions if needed else None)
+            yield _split(split, reader, _MEVIS, needed=needed)
+
+
 def _a2d(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     yield _file(root / "Release" / "videoset.csv", "Release/videoset.csv", "the split", _A2D)
     frames = "clips320H/*.mp4" if not (root / "Release" / "pngs320H").is_dir() else "pngs320H/*/*.png"
@@ -217,6 +233,7 @@ DATASETS: dict[str, Callable[[Path, Path | None], Iterator[DataFinding]]] = {
     "davis16": _davis16,
     "davis17": _davis17,
     "youtube_vos": _youtube_vos,
+    "mevis": _mevis,
     "a2d": _a2d,
     "jhmdb": _jhmdb,
     "coco": _coco,

@@ -1,4 +1,4 @@
-"""Training samples from a referring video data set: random annotated frames, augmented, with their expressions."""
+"""Training samples from a referring video data set: annotated frames or pairs, augmented, with their expressions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.data.flow_cache import FlowCache
+from rvos_edge.trainer.data.flow_cache import FlowCache, LiveFlow
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame, blur_flow, camera_flow, finish, to_rgb
 from rvos_edge.trainer.data.generate.templates import Thing, flip_words, place_holds
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, image_paths
 from rvos_edge.trainer.data.sample import Sample
-from rvos_edge.trainer.data.transforms import Augmentation, CropView, random_view
+from rvos_edge.trainer.data.transforms import Augmentation, CropView, photometric, random_view
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Referred:
 
 
 class ClipsDataset:
-    """Annotated frames of referring clips, at random or by number; a `Countable`.
+    """Annotated frames of referring clips, at random or by number; `Countable` and `Paired`.
 
     Args:
-        flow: Stored flow of the videos; zeros by default.
+        flow: Flow of the videos; zeros by default.
         scenery: Categories visible beside the referred objects, by video. Any other category counts as absent from a
             video listed here; from other videos only rare things do.
         still: The clips are single images: camera motion is synthesised.
@@ -47,7 +47,7 @@ class ClipsDataset:
         *,
         size: tuple[int, int],
         flow_size: tuple[int, int],
-        flow: FlowCache | None = None,
+        flow: FlowCache | LiveFlow | None = None,
         scenery: Mapping[str, frozenset[str]] | None = None,
         still: bool = False,
         distractors: Sequence[str] = (),
@@ -73,12 +73,18 @@ class ClipsDataset:
             video: _AllBut(pool, end - len(own), end)
             for video, own, end in zip(self.videos, sentences, ends, strict=True)
         }
-
         self._places = [(video, index) for video, indices in self._annotated.items() for index in indices]
+        counts = zip(self._annotated.values(), sentences, strict=True)
+        self._pair_ends = np.cumsum([len(indices) * len(own) for indices, own in counts])
 
     def __len__(self) -> int:
         """Number of annotated frames."""
         return len(self._places)
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs of an annotated frame and an expression of its video, whether the frame shows it or not."""
+        return int(self._pair_ends[-1])
 
     def sentences(self, video: str) -> list[str]:
         """All expressions of a video."""
@@ -114,9 +120,7 @@ class ClipsDataset:
             place = video, self.random_index(video, rng)
         video, index = place
         image, sources = self.load(video, index)
-        boxes = [_box(mask) for mask in sources if mask.any()]
-        size = (image.shape[0], image.shape[1])
-        view = random_view(rng, size, self.size, self.augmentation, np.stack(boxes) if boxes else None)
+        view = self._view(image, sources, rng)
         things = []
         for referred, source in zip(self.objects[video], sources, strict=True):
             mask = view.mask(source)
@@ -126,10 +130,12 @@ class ClipsDataset:
             things.append(Thing(mask=mask, sentences=tuple(said[i] for i in chosen)))
         categories = self.categories(video)
         known = video in self._scenery
+        flow, camera = self._flow(video, index, view, rng)
         near = (vocabulary.ANIMALS | vocabulary.VEHICLES | {"person"}) - vocabulary.confusable(categories)
         return LabelledFrame(
             image=to_rgb(view.image(image, fill=int(rng.integers(0, 128)))),
-            flow=self._flow(video, index, view, rng),
+            flow=flow,
+            camera=camera,
             things=things,
             categories=categories,
             far=tuple(vocabulary.absent_categories(categories)) if known else (),
@@ -145,12 +151,46 @@ class ClipsDataset:
         """A sample of frame number ``position``, counted from 0 through all videos."""
         return finish(self.scene(rng, self._places[position]), rng, self.augmentation)
 
-    def _flow(self, video: str, index: int, view: CropView, rng: np.random.Generator) -> NDArray[np.float32]:
+    def draw_pair(self, position: int, rng: np.random.Generator) -> Sample:
+        """A sample of pair number ``position``, counted from 0 through videos, frames and expressions.
+
+        The expression is as written, but for left and right in a mirrored view; the mask is empty where the view does
+        not show the object.
+        """
+        number = int(np.searchsorted(self._pair_ends, position, side="right"))
+        video = self.videos[number]
+        said = [(row, text) for row, referred in enumerate(self.objects[video]) for text in referred.sentences]
+        place, which = divmod(position - int(self._pair_ends[number]), len(said))  # from the end: place is below zero
+        index, (row, text) = self._annotated[video][place], said[which]
+        image, sources = self.load(video, index)
+        view = self._view(image, sources[row : row + 1], rng)
+        flow, camera = self._flow(video, index, view, rng)
+        shown = to_rgb(view.image(image, fill=int(rng.integers(0, 128))))
+        return Sample(
+            image=np.ascontiguousarray(photometric(shown, rng, self.augmentation)),
+            flow=np.ascontiguousarray(flow, np.float32),
+            masks=view.mask(sources[row])[None],
+            expressions=(flip_words(text) if view.flip else text,),
+            camera=camera,
+        )
+
+    def _view(self, image: NDArray[np.uint8], masks: NDArray[np.bool_], rng: np.random.Generator) -> CropView:
+        boxes = [_box(mask) for mask in masks if mask.any()]
+        size = (image.shape[0], image.shape[1])
+        return random_view(rng, size, self.size, self.augmentation, np.stack(boxes) if boxes else None)
+
+    def _flow(
+        self, video: str, index: int, view: CropView, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Flow of a view, and the statistics of the whole frame's; None where the view is a whole frame."""
         if self.still:
-            return blur_flow(camera_flow(rng, self.size, self.flow_size), rng)
+            return blur_flow(camera_flow(rng, self.size, self.flow_size), rng), None
         if self.flow is None or index == 0:
-            return np.zeros((*self.flow_size, 2), np.float32)
-        return view.flow(self.flow.read(video, index), self.flow_size, unit=self.flow.key.size)
+            return np.zeros((*self.flow_size, 2), np.float32), None
+        field, unit = self.flow.read(video, index), self.flow.key.size
+        camera = view.camera(field, unit=unit)
+        # Bars move with the camera: they stay dark in the motion image, as the runtime's do.
+        return view.flow(field, self.flow_size, unit=unit, beyond=camera[:2]), camera
 
 
 class _AllBut(Sequence[str]):

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from rvos_edge.errors import UserError
 from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
-from rvos_edge.trainer.data.flow_cache import FlowCache, FlowKey
+from rvos_edge.trainer.data.flow_cache import FlowCache, FlowKey, FlowSource, LiveFlow
 from rvos_edge.trainer.data.generate.captions import read_captions
 from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
 from rvos_edge.trainer.data.generate.held_out import HeldOut, load_held_out
@@ -26,6 +26,7 @@ from rvos_edge.trainer.data.readers.base import AnnotatedClips
 from rvos_edge.trainer.data.readers.coco import CocoDataset
 from rvos_edge.trainer.data.readers.davis16 import SCENERY, Davis16Clips
 from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
+from rvos_edge.trainer.data.readers.mevis import MevisClips
 from rvos_edge.trainer.data.readers.refcoco import RefCocoClips
 from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 from rvos_edge.trainer.data.sample import Drawable
@@ -37,15 +38,28 @@ _ENDLESS = 1 << 40
 
 @dataclass(frozen=True)
 class FlowFolder:
-    """Stored flow of all data sets, in ``ROOT/<hash of key>/<kind>/``: other settings never overwrite it."""
+    """Stored flow of all data sets, in ``ROOT/<hash of key>/<kind>/``: other settings never overwrite it.
+
+    Attributes:
+        store: A form of ``flow_cache.STORES``; forms other than float16 have folders of their own. With "none" nothing
+            is stored, and ``network`` computes what is read.
+    """
 
     root: Path
     key: FlowKey
+    store: str = "float16"
+    network: FlowSource | None = None
 
     def cache(self, kind: str) -> FlowCache:
         """The flow of the data set of a source's kind; DAVIS-16 lies in the folder of the key itself."""
-        folder = self.root / hashlib.sha256(repr(self.key).encode()).hexdigest()[:12]
-        return FlowCache(folder if kind in ("davis", "davis16") else folder / kind, key=self.key)
+        name = hashlib.sha256(repr(self.key).encode()).hexdigest()[:12]
+        folder = self.root / (name if self.store == "float16" else f"{name}-{self.store}")
+        folder = folder if kind in ("davis", "davis16") else folder / kind
+        return FlowCache(folder, key=self.key, store=self.store)
+
+    def of(self, kind: str, clips: AnnotatedClips) -> FlowCache | LiveFlow:
+        """The flow of a source's clips."""
+        return self.cache(kind) if self.network is None else LiveFlow(clips, self.network, key=self.key)
 
 
 @dataclass(frozen=True)
@@ -118,8 +132,9 @@ class VideoSource(_Source):
         return self.kind, self.clips()
 
     def open(self, options: OpenOptions) -> ClipsDataset:
-        flow = options.flow.cache(self.kind) if options.flow is not None else None
-        data = ClipsDataset(self.clips(), flow=flow, scenery=self.scenery(), **options.sample)
+        clips = self.clips()
+        flow = options.flow.of(self.kind, clips) if options.flow is not None else None
+        data = ClipsDataset(clips, flow=flow, scenery=self.scenery(), **options.sample)
         options.distractors.extend(sentence for video in data.videos for sentence in data.sentences(video))
         return data
 
@@ -153,6 +168,14 @@ class YouTubeVosSource(VideoSource):
     kind: Literal["youtube_vos"]
     videos: Literal["train"] | list[str] = "train"
     reader: ClassVar[Callable[..., AnnotatedClips]] = YouTubeVosClips
+
+
+class MevisSource(VideoSource):
+    """Training videos of MeViS, whose sentences are about motion and may name several objects."""
+
+    kind: Literal["mevis"]
+    videos: Literal["train"] | list[str] = "train"
+    reader: ClassVar[Callable[..., AnnotatedClips]] = MevisClips
 
 
 class A2dSource(VideoSource):
@@ -293,6 +316,7 @@ Source = Annotated[
     DavisSource
     | Davis17Source
     | YouTubeVosSource
+    | MevisSource
     | A2dSource
     | RefCocoSource
     | JhmdbSource
@@ -322,6 +346,11 @@ class DataConfig(StrictModel):
     """Probability of a mirrored view, with left and right exchanged in its sentences."""
     flow: str = "runs/flow"
     """Folder of the stored flow."""
+    flow_store: Literal["float16", "uint8", "half", "none"] = "float16"
+    """Form of the stored flow: ``uint8`` takes half the space, ``half`` (half the resolution) a quarter; ``none``
+    stores nothing and computes it on every use, on a GPU with ``workers: 0`` alone."""
+    flow_batch: int = Field(default=1, ge=1)
+    """Videos whose flow is computed side by side, on every process."""
     held_out: bool = False
     """Never use the words of ``generate/held_out.yaml``, on which the model is evaluated as on unknown words."""
     licences: list[str] = Field(default_factory=list)

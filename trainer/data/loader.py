@@ -43,6 +43,8 @@ def batches(data: MixtureDataset, config: BatchConfig, *, start: int, stop: int)
     """
     if config.batch % world():
         raise UserError(f"batch {config.batch} cannot be shared by {world()} processes; make it a multiple of them.")
+    if config.data.flow_store == "none" and config.workers and torch.cuda.is_available():
+        raise UserError("data.flow_store: none computes flow on the GPU in the training process; set workers: 0.")
     loader: DataLoader[Any] = DataLoader(
         _ErrorsAsItems(data),
         batch_size=config.batch // world(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ from torch.utils.data import Dataset
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.images import DamagedFileError
-from rvos_edge.trainer.data.sample import Countable, Drawable, Sample, arrange, keep
+from rvos_edge.trainer.data.sample import Countable, Drawable, Paired, Sample, arrange, keep
 
 _MUTE = 100
 """Largest number of frames in a row without any expression."""
@@ -25,7 +24,9 @@ _TRIES = 8
 class MixtureDataset(Dataset[Sample]):
     """Samples from data sets by weight; sample ``i`` depends on (seed, i) alone, whatever the order of the workers.
 
-    A single data set of known length is drawn in epochs: each frame once per epoch, in a new order every time.
+    A single data set of known length is drawn in epochs, in a new order every time: with one query per sample each pair
+    of expression and frame once per epoch ("a language query and a video frame", supplement, section 1), with several
+    queries each frame once.
 
     A damaged file does not end training: another sample of the same data set replaces it, with a warning that names
     the file. The replacement also depends on (seed, i) alone, so a resumed run draws the same.
@@ -61,12 +62,16 @@ class MixtureDataset(Dataset[Sample]):
         self.spare, self.shares, self.leave_out = spare, shares, leave_out
         self._cumulative = np.cumsum(weights / weights.sum())
         self._order: tuple[int, NDArray[np.int64]] | None = None
+        only = self.children[0] if len(self.children) == 1 else None
+        self._pairs = only if isinstance(only, Paired) and queries == 1 and not spare else None
+        self._frames = only if isinstance(only, Countable) else None
 
     @property
     def epoch(self) -> int | None:
-        """Samples of an epoch: the frames of the single data set; None for several, or for one without a length."""
-        only = self.children[0]
-        return len(only) if len(self.children) == 1 and isinstance(only, Countable) else None
+        """Samples of an epoch, pairs or frames; None for several data sets, or for one without a length."""
+        if self._pairs is not None:
+            return self._pairs.pairs
+        return None if self._frames is None else len(self._frames)
 
     def __len__(self) -> int:
         return self.length
@@ -90,7 +95,12 @@ class MixtureDataset(Dataset[Sample]):
         raise AssertionError("unreachable")
 
     def _say(self, child: int, index: int | None, rng: np.random.Generator) -> Sample:
-        """A sample with expressions; with ``absent_share`` 0, with at least one present object."""
+        """A sample with expressions; with ``absent_share`` 0, with at least one present object, but for pairs."""
+        if self._pairs is not None and index is not None:
+            pair = self._pairs.draw_pair(self._position(index, self._pairs.pairs), rng)
+            if self.leave_out is None or not self.leave_out(pair.expressions[0]):
+                return pair
+            index = None
         for _ in range(_MUTE):
             drawn = self._draw(child, index, rng)
             sample = drawn
@@ -103,16 +113,16 @@ class MixtureDataset(Dataset[Sample]):
 
     def _draw(self, child: int, index: int | None, rng: np.random.Generator) -> Sample:
         """The sample of an index, or with None a random one."""
-        if index is None or self.epoch is None:
+        if index is None or self._frames is None:
             return self.children[child].draw(rng)
-        return cast("Countable", self.children[child]).draw_at(self._position(index, self.epoch), rng)
+        return self._frames.draw_at(self._position(index, len(self._frames)), rng)
 
-    def _position(self, index: int, frames: int) -> int:
-        """The frame that sample ``index`` shows."""
-        epoch, place = divmod(index, frames)
+    def _position(self, index: int, count: int) -> int:
+        """The pair or frame that sample ``index`` shows, of ``count``."""
+        epoch, place = divmod(index, count)
         if self._order is None or self._order[0] != epoch:
             # The last two numbers distinguish this generator from those of the samples.
-            self._order = epoch, np.random.default_rng([self.seed, epoch, 0, 1]).permutation(frames)
+            self._order = epoch, np.random.default_rng([self.seed, epoch, 0, 1]).permutation(count)
         return int(self._order[1][place])
 
 

@@ -24,6 +24,8 @@ class Sample:
         masks: bool [N,H,W]; an expression that names something absent has an empty mask.
         expressions: The N expressions.
         ignore: bool [H,W], pixels that count for no expression, or None.
+        camera: float32 [3], mean flow (x, y) of the whole frame of which the sample shows a part, and mean magnitude of
+            the flow relative to it, in pixels of ``image``; None where ``flow`` is that of a whole frame.
     """
 
     image: NDArray[np.uint8]
@@ -31,6 +33,7 @@ class Sample:
     masks: NDArray[np.bool_]
     expressions: tuple[str, ...]
     ignore: NDArray[np.bool_] | None = None
+    camera: NDArray[np.float32] | None = None
 
 
 class Drawable(Protocol):
@@ -51,6 +54,18 @@ class Countable(Drawable, Protocol):
         """Draw a sample of frame number ``position``; the rest is random."""
 
 
+@runtime_checkable
+class Paired(Countable, Protocol):
+    """A data set with a known number of pairs of expression and frame."""
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs."""
+
+    def draw_pair(self, position: int, rng: np.random.Generator) -> Sample:
+        """Draw a sample of pair number ``position`` alone; its view is random."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Tensors of a training step: vision runs once per image, text once per pair.
@@ -60,12 +75,22 @@ class Batch:
         flow: float32 [B,2,hf,wf], pixels of ``image``.
         masks: uint8 [B,Q+S,H,W], 0 background, 1 object, 255 ignore; S spare pairs come last.
         expressions: B lists of Q+S strings.
+        camera: float32 [B,3], see ``Sample``; None where all samples are whole frames.
     """
 
     image: torch.Tensor
     flow: torch.Tensor
     masks: torch.Tensor
     expressions: list[list[str]]
+    camera: torch.Tensor | None = None
+
+    def every(self, step: int, start: int) -> Batch:
+        """Every ``step``-th sample from ``start`` on."""
+        if step == 1:
+            return self
+        chosen = slice(start, None, step)
+        camera = None if self.camera is None else self.camera[chosen]
+        return Batch(self.image[chosen], self.flow[chosen], self.masks[chosen], self.expressions[chosen], camera)
 
     def pin_memory(self) -> Batch:
         """The same batch in pinned memory (``DataLoader(pin_memory=True)`` calls this)."""
@@ -119,7 +144,21 @@ def collate(samples: Sequence[Sample], queries: int) -> Batch:
         flow=torch.from_numpy(np.stack([s.flow.transpose(2, 0, 1) for s in ready])),
         masks=torch.from_numpy(masks),
         expressions=[list(s.expressions) for s in ready],
+        camera=_cameras(ready),
     )
+
+
+def _cameras(samples: Sequence[Sample]) -> torch.Tensor | None:
+    if all(sample.camera is None for sample in samples):
+        return None
+    rows = []
+    for sample in samples:
+        row = sample.camera
+        if row is None:
+            mean = sample.flow.mean(axis=(0, 1))
+            row = np.append(mean, np.linalg.norm(sample.flow - mean, axis=-1).mean())
+        rows.append(row.astype(np.float32))
+    return torch.from_numpy(np.stack(rows))
 
 
 def _spread(sample: Sample, indices: NDArray[np.int64]) -> list[int]:

@@ -97,11 +97,18 @@ class CropView:
         return cast("NDArray[np.float32]", out.astype(np.float32))
 
     def flow(
-        self, field: NDArray[np.floating], flow_size: tuple[int, int], *, unit: tuple[int, int] | None = None
+        self,
+        field: NDArray[np.floating],
+        flow_size: tuple[int, int],
+        *,
+        unit: tuple[int, int] | None = None,
+        beyond: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
-        """View of a flow field [2,h,w] of the whole source at any size -> float32 [h,w,2] in pixels of the output; zero
-        beyond the source. ``unit`` is the size of the image in whose pixels the values are given, the source's by
-        default.
+        """View of a flow field [2,h,w] of the whole source at any size -> float32 [h,w,2] in pixels of the output.
+
+        Args:
+            unit: Size of the image in whose pixels the values are given, the source's by default.
+            beyond: Flow (x, y) beyond the source, in pixels of the output; zero by default.
         """
         height, width = field.shape[1:]
         # Crop first, so that only the window's part of a memory map is read.
@@ -115,22 +122,33 @@ class CropView:
         mode = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         warped = cv2.warpAffine(planes, matrix, flow_size[::-1], flags=mode, borderMode=cv2.BORDER_REPLICATE)
         out = np.asarray(warped, np.float32)
-        unit = unit or self.source
-        zoom_x, zoom_y = self.scale
-        out *= np.asarray((zoom_x * self.source[1] / unit[1], zoom_y * self.source[0] / unit[0]), np.float32)
-        self._clear_outside(out)
+        out *= np.abs(self._pixels(unit))
+        self._clear_outside(out, 0 if beyond is None else beyond * np.sign(self._pixels(unit)))
         if self.flip:
             out = np.ascontiguousarray(out[:, ::-1])
             out[..., 0] *= -1
         return out
 
-    def _clear_outside(self, flow: NDArray[np.float32]) -> None:
+    def camera(self, field: NDArray[np.floating], *, unit: tuple[int, int] | None = None) -> NDArray[np.float32]:
+        """Statistics of a whole flow field [2,h,w] in pixels of the output, as ``Sample.camera``: float32 [3]."""
+        planes = np.asarray(field, np.float32) * self._pixels(unit)[:, None, None]
+        mean = planes.mean(axis=(1, 2))
+        return np.append(mean, np.linalg.norm(planes - mean[:, None, None], axis=0).mean()).astype(np.float32)
+
+    def _pixels(self, unit: tuple[int, int] | None) -> NDArray[np.float32]:
+        """Factors of flow (x, y) from pixels of an image of size ``unit`` to those of the output."""
+        height, width = unit or self.source
+        zoom_x, zoom_y = self.scale
+        x = zoom_x * self.source[1] / width * (-1 if self.flip else 1)
+        return np.asarray((x, zoom_y * self.source[0] / height), np.float32)
+
+    def _clear_outside(self, flow: NDArray[np.float32], value: NDArray[np.float32] | int) -> None:
         x0, y0, w, h = self.window
         height, width = flow.shape[:2]
-        flow[:, : max(0, round(-x0 / w * width))] = 0
-        flow[: max(0, round(-y0 / h * height))] = 0
-        flow[:, round((self.source[1] - x0) / w * width) :] = 0
-        flow[round((self.source[0] - y0) / h * height) :] = 0
+        flow[:, : max(0, round(-x0 / w * width))] = value
+        flow[: max(0, round(-y0 / h * height))] = value
+        flow[:, round((self.source[1] - x0) / w * width) :] = value
+        flow[round((self.source[0] - y0) / h * height) :] = value
 
 
 def whole_view(source: tuple[int, int], size: tuple[int, int]) -> CropView:

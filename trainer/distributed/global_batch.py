@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rvos_edge.trainer.distributed.ranks import rank, shared_sum, world
+from rvos_edge.trainer.distributed.ranks import part, parts, shared_sum, world
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
@@ -21,7 +21,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
         mean = shared_sum(values.sum((0, 2, 3))) / count
         centred = values - mean.view(1, -1, 1, 1)
         variance = shared_sum(centred.square().sum((0, 2, 3))) / count
-        self._follow(mean.detach(), variance.detach() * count / max(count - 1, 1))
+        if self.track_running_stats:  # not while activations are recomputed
+            self._follow(mean.detach(), variance.detach() * count / max(count - 1, 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
 
@@ -36,9 +37,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 class SharedDropout(nn.Dropout):
-    """Dropout whose mask is drawn for the batch of all ranks; each rank applies its part.
+    """Dropout whose mask is drawn for the batch of all ranks and accumulated parts; each applies its part.
 
-    The ranks together drop exactly what a single process would drop.
+    Together they drop exactly what a single process would drop from the whole batch.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -46,8 +47,8 @@ class SharedDropout(nn.Dropout):
         if not self.training or self.p == 0:
             return input
         # The memory format determines the order of the random numbers: keep that of the input.
-        whole = torch.cat([torch.ones_like(input)] * world())
-        return input * F.dropout(whole, self.p)[rank() :: world()]
+        whole = torch.cat([torch.ones_like(input)] * parts())
+        return input * F.dropout(whole, self.p)[part()]
 
 
 def span_ranks(module: nn.Module, device: torch.device) -> None:

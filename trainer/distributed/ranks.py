@@ -1,7 +1,8 @@
 """Collective operations of distributed training, started by ``torchrun``.
 
-In a single process every function returns its argument. Rank r takes samples r::world of each batch. The loss of a rank
-is scaled so that the mean over ranks is the loss of the whole batch, as DistributedDataParallel averages gradients.
+In a single process every function returns its argument. Rank r takes samples r::world of each batch, and where
+gradients are accumulated, every n-th of those at a time: a batch has world * n parts. The loss of a rank is scaled so
+that the mean over ranks is the loss of the whole batch, as DistributedDataParallel averages gradients.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,8 @@ _Result = TypeVar("_Result")
 _PATIENCE = timedelta(days=7)
 _patient: Any = None
 """Process group with a long timeout, for waiting on rank 0."""
+_accumulated = (0, 1)
+"""Number of the part that is being accumulated, and of all parts of this rank."""
 
 
 def world() -> int:
@@ -34,6 +37,28 @@ def world() -> int:
 def rank() -> int:
     """Number of this process, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def part() -> slice:
+    """Samples of the whole batch that this process is working on."""
+    index, count = _accumulated
+    return slice(rank() + index * world(), None, world() * count)
+
+
+def parts() -> int:
+    """Number of parts of a batch: processes times accumulated parts."""
+    return world() * _accumulated[1]
+
+
+@contextlib.contextmanager
+def accumulating(index: int, count: int) -> Iterator[None]:
+    """Work on part ``index`` of the ``count`` parts of this rank."""
+    global _accumulated
+    _accumulated = index, count
+    try:
+        yield
+    finally:
+        _accumulated = 0, 1
 
 
 @contextlib.contextmanager
@@ -71,19 +96,23 @@ def joined() -> Iterator[torch.device]:
 
 def first(action: Callable[[], _Result]) -> _Result | None:
     """Run an action on rank 0 while the others wait; they get None, and leave with code 2 after an error."""
+    return together(action) if rank() == 0 else together(lambda: None)
+
+
+def together(action: Callable[[], _Result]) -> _Result:
+    """Run an action on every rank and wait for all; after an error of one the others leave with code 2."""
     if world() == 1:
         return action()
     result, fault = None, None
-    if rank() == 0:
-        try:
-            result = action()
-        except UserError as error:
-            fault = error
+    try:
+        result = action()
+    except UserError as error:
+        fault = error
     failed = torch.tensor(int(fault is not None))
     dist.all_reduce(failed, group=_patient)
     if failed:
         raise fault or SystemExit(2)
-    return result
+    return cast("_Result", result)
 
 
 def largest(code: int) -> int:

@@ -12,6 +12,7 @@ from rvos_edge.trainer.data.readers.base import AnnotatedClips
 from rvos_edge.trainer.data.readers.davis16 import Davis16Clips
 from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
 from rvos_edge.trainer.data.readers.jhmdb import JhmdbClips
+from rvos_edge.trainer.data.readers.mevis import MevisClips
 from rvos_edge.trainer.data.readers.refcoco import RefCocoClips
 from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 
@@ -29,6 +30,7 @@ SOURCES = {
     "davis16": EvaluationSource(Davis16Clips, "val", ("train", "val", "dev", "all")),
     "davis17": EvaluationSource(Davis17Clips, "val", ("train", "val", "all")),
     "youtube-vos": EvaluationSource(YouTubeVosClips, "valid", ("train", "valid", "test")),
+    "mevis": EvaluationSource(MevisClips, "valid_u", ("train", "valid_u", "valid")),
     "a2d": EvaluationSource(A2dClips, "test", ("train", "test", "all")),
     "jhmdb": EvaluationSource(JhmdbClips, "test", ("test", "all")),
     "refcoco": EvaluationSource(RefCocoClips, "val", ("train", "val", "test", "testA", "testB", "all")),

@@ -36,6 +36,7 @@ MEASURES = {
     "davis16": "region",
     "davis17": "objects",
     "youtube-vos": "region",
+    "mevis": "region",
     "a2d": "overlap",
     "jhmdb": "overlap",
     "refcoco": "overlap",
@@ -87,7 +88,7 @@ def evaluate_clips(
         The data set's totals and the results of its ``videos``. davis16: ``DAVIS_METRICS``, averaged over a video's
         expressions and then over videos; also the response to an expression of the next video, whose J against this
         video's object (``shuffled_j``) and share of the image (``absent_foreground``, where the expression surely names
-        nothing here) should be near zero. youtube-vos: ``DAVIS_METRICS`` over all expressions. davis17:
+        nothing here) should be near zero. youtube-vos, mevis: ``DAVIS_METRICS`` over all expressions. davis17:
         ``DAVIS_METRICS`` over all objects, ``standard`` and ``binary``, averaged over the ``sets`` of expressions. a2d,
         jhmdb, refcoco: ``overall_iou``, ``mean_iou``, ``precision@0.5`` ... over all pairs of expression and annotated
         frame.

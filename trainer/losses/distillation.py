@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rvos_edge.trainer.data.generate import vocabulary
+from rvos_edge.trainer.distributed.ranks import part, parts
 from rvos_edge.trainer.model.backbone import imagenet_names
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import LanguageVectors
@@ -62,20 +63,27 @@ class Distillation:
         self.teacher.load_state_dict(state, strict=False)
 
     def draw(self, frames: int, count: int) -> list[list[str]]:
-        """``count`` words for each of ``frames`` frames, by torch's generator."""
-        drawn = torch.randint(len(self.words), (frames, count)).tolist()
+        """``count`` words for each of ``frames`` frames of this part of the batch, by torch's generator."""
+        drawn = torch.randint(len(self.words), (frames * parts(), count))[part()].tolist()
         return [[self.words[index] for index in row] for row in drawn]
 
-    def __call__(self, logits: Tensor, features: Sequence[Tensor], flow: Tensor | None, sentence: Tensor) -> Tensor:
+    def __call__(
+        self,
+        logits: Tensor,
+        features: Sequence[Tensor],
+        flow: Tensor | None,
+        sentence: Tensor,
+        camera: Tensor | None = None,
+    ) -> Tensor:
         """The loss of a batch, a scalar: the mean divergence over pixels and words, zero where both networks agree.
 
         ``logits`` [B,K,2,h,w] are the trained network's, ``features`` C2..C5, ``sentence`` [B,K,c_s] the words'
-        vectors.
+        vectors, ``camera`` as in ``HINet.condition``.
         """
         with torch.no_grad():
             levels = (*features[:3], self.teacher.aspp(features[3]))
             language: LanguageVectors = self.teacher.language(sentence)
-            target = _margin(self.teacher.answer(*self.teacher.condition(levels, flow), language))
+            target = _margin(self.teacher.answer(*self.teacher.condition(levels, flow, camera), language))
         answer, truth = _margin(logits), torch.sigmoid(target)
         least = F.binary_cross_entropy_with_logits(target, truth)
         return F.binary_cross_entropy_with_logits(answer, truth) - least

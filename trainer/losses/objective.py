@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rvos_edge.trainer.distributed.global_batch import SharedDropout
 from rvos_edge.trainer.losses.alignment import Alignment
 from rvos_edge.trainer.losses.distillation import Distillation
-from rvos_edge.trainer.losses.segmentation import LossConfig, segmentation_loss
+from rvos_edge.trainer.losses.segmentation import LossConfig, segmentation_terms, weighted
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import LanguageVectors, tokenize
 
@@ -41,6 +41,8 @@ class Objective(nn.Module):
         self.model, self.loss, self.queries = model, loss, queries
         self.sentences = SentenceCache(model, tokenizer, frozen=frozen_text, dropout=SharedDropout(sentence_dropout))
         self.alignment = Alignment(channels=model.config.aspp_channels) if loss.alignment else None
+        self.terms: dict[str, Tensor] = {}
+        """Terms of the last loss by name, before their weights and without gradient."""
         # Not a submodule: its weights are neither trained nor saved.
         self.distillation = Distillation(model) if loss.distillation else None
 
@@ -48,11 +50,20 @@ class Objective(nn.Module):
         """Parameters of the losses, which are discarded after training."""
         return list(self.alignment.parameters()) if self.alignment is not None else []
 
-    def forward(self, image: Tensor, flow: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
-        """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.], masks uint8 [B,Q+S,H,W], B lists of Q+S strings -> scalar."""
+    def forward(
+        self,
+        image: Tensor,
+        flow: Tensor,
+        masks: Tensor,
+        expressions: Sequence[Sequence[str]],
+        camera: Tensor | None = None,
+    ) -> Tensor:
+        """Image [B,3,H,W] RGB 0..255, flow [B,2,.,.], masks uint8 [B,Q+S,H,W], B lists of Q+S strings and ``camera`` as
+        in ``HINet.condition`` -> scalar.
+        """
         language = self.sentences(expressions)
         features = self.model.features(image)
-        visions, motions = self.model.condition((*features[:3], self.model.aspp(features[3])), flow)
+        visions, motions = self.model.condition((*features[:3], self.model.aspp(features[3])), flow, camera)
         decoded = tuple(level[:, : self.queries] for level in language)
         spoken = None
         if self.distillation is not None:
@@ -61,14 +72,14 @@ class Objective(nn.Module):
             pairs = zip(decoded, self.model.language(spoken), strict=True)
             decoded = tuple(torch.cat(pair, dim=1) for pair in pairs)
         logits = self.model.answer(visions, motions, decoded)
-        loss = segmentation_loss(logits[:, : self.queries], masks[:, : self.queries].contiguous(), self.loss)
+        terms = segmentation_terms(logits[:, : self.queries], masks[:, : self.queries].contiguous(), self.loss)
         if self.distillation is not None and spoken is not None:
-            kept = self.distillation(logits[:, self.queries :], features, flow, spoken)
-            loss = loss + self.loss.distillation * kept
+            terms["distillation"] = self.distillation(logits[:, self.queries :], features, flow, spoken, camera)
         if self.alignment is not None:
             # The top level is the last vision in every fusion.
-            loss = loss + self.loss.alignment * self.alignment(visions[-1], language[3], masks, expressions)
-        return loss
+            terms["alignment"] = self.alignment(visions[-1], language[3], masks, expressions)
+        self.terms = {name: term.detach() for name, term in terms.items()}
+        return weighted(terms, self.loss)
 
 
 class SentenceCache:

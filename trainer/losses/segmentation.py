@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -34,7 +36,21 @@ class LossConfig(StrictModel):
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tensor:
-    """The loss of a batch, a scalar.
+    """The segmentation loss of a batch, a scalar; arguments as in ``segmentation_terms``."""
+    return weighted(segmentation_terms(logits, masks, config), config)
+
+
+def weighted(terms: Mapping[str, Tensor], config: LossConfig) -> Tensor:
+    """Sum of loss terms by name, ``cross_entropy`` and others, each times its weight in the configuration."""
+    loss = terms["cross_entropy"]
+    for name in ("dice", "distillation", "alignment"):
+        if name in terms:
+            loss = loss + getattr(config, name) * terms[name]
+    return loss
+
+
+def segmentation_terms(logits: Tensor, masks: Tensor, config: LossConfig) -> dict[str, Tensor]:
+    """Terms of the loss of a batch, scalars: ``cross_entropy``, and ``dice`` where it has a weight.
 
     The hardest pixels are chosen per pair, so that every pair contributes (our reading). The mean is over the chosen
     pixels of all ranks (see ``distributed``).
@@ -52,10 +68,10 @@ def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tens
     is_object = target == 1
     counted = target != IGNORE
     loss = torch.where(is_object, config.object * F.softplus(-margin), config.background * F.softplus(margin))
-    total = _hardest((loss * counted).flatten(1), counted.flatten(1).sum(1), config.hardest)
+    terms = {"cross_entropy": _hardest((loss * counted).flatten(1), counted.flatten(1).sum(1), config.hardest)}
     if config.dice > 0:
-        total = total + config.dice * _dice(margin, is_object, counted)
-    return total
+        terms["dice"] = _dice(margin, is_object, counted)
+    return terms
 
 
 def _hardest(loss: Tensor, counted: Tensor, share: float) -> Tensor:

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.model.packaged import packaged_backbone
-from rvos_edge.trainer.model.presets import BackboneConfig
+from rvos_edge.trainer.model.state_file import load_state_file
 
 Levels = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -73,7 +72,7 @@ class ResNet(Backbone):
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
         stem = ("conv1.", "bn1.")
         renamed = {f"stem.{key}" if key.startswith(stem) else key: value for key, value in state.items()}
-        _load_strict(self, {key: value for key, value in renamed.items() if not key.startswith("fc.")}, "ResNet")
+        load_strict(self, {key: value for key, value in renamed.items() if not key.startswith("fc.")}, "ResNet")
 
 
 class _SamePadConv(nn.Conv2d):
@@ -198,7 +197,7 @@ class EfficientNetLite0(Backbone):
             except (KeyError, IndexError, ValueError) as error:
                 raise UserError(f"The weights are not those of this EfficientNet-Lite0: it has no '{key}'.") from error
             renamed[".".join(parts)] = value
-        _load_strict(self, renamed, "EfficientNet-Lite0")
+        load_strict(self, renamed, "EfficientNet-Lite0")
 
 
 def _lite_layer(name: str, *, first: bool) -> str:
@@ -213,13 +212,6 @@ def _lite_layer(name: str, *, first: bool) -> str:
     }
     layer, part = order[name]
     return f"{layer - first}.{part}"
-
-
-def build_backbone(config: BackboneConfig) -> Backbone:
-    """The backbone of a config, with random weights."""
-    if config.name == "efficientnet_lite0":
-        return EfficientNetLite0(stride=config.stride)
-    return ResNet(name=config.name, stride=config.stride)
 
 
 def load_backbone_weights(backbone: Backbone, source: str) -> None:
@@ -275,28 +267,7 @@ def _weights_file(source: str) -> Path:
     return packaged_backbone() if source == "package" else Path(source)
 
 
-def load_state_file(path: Path) -> dict[str, Tensor]:
-    """Tensors of a ``.safetensors`` or ``.pth`` file; pickled code is not executed.
-
-    Raises:
-        UserError: The file is missing or not a plain state dict.
-    """
-    if not path.is_file():
-        raise UserError(f"Weights file {path} does not exist; give the path of an official checkpoint.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a different class for every kind of damage
-        raise UserError(f"{path} is not a readable state dict ({type(error).__name__}); download it again.") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path} does not hold a plain state dict of tensors; save one with model.state_dict().")
-    return state
-
-
-def _load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     try:
         module.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:

@@ -8,6 +8,7 @@ equal grid_sample, export to plain ONNX and are faster there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from torch.nn import functional as F
 from torchvision.models.optical_flow import RAFT, raft, raft_large, raft_small
 
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.model.backbone import load_state_file
 from rvos_edge.trainer.model.presets import RaftConfig
+from rvos_edge.trainer.model.state_file import load_state_file
 
 FLOW_STRIDE = 8
 """Stride of RAFT's feature maps."""
@@ -135,14 +136,21 @@ class FlowNetwork(nn.Module):
         return self._estimate(prepared, fmap, fmap_prev, coords, iterations or self.iterations)
 
     @torch.inference_mode()
-    def stream(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Flow of each frame (uint8 [H,W,3] BGR, one size) to the one before, as the runtime computes it: float32
-        [2,H/field_scale,W/field_scale] in pixels; zeros for the first frame.
+    def stream(self, *videos: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Flow of each frame to the one before, of videos side by side, as the runtime computes it.
+
+        Args:
+            videos: Frames uint8 [H,W,3] BGR, all of one size; of a video that has ended the last frame is repeated.
+
+        Yields:
+            float32 [N,2,H/field_scale,W/field_scale] in pixels, a row for each video; zeros for the first frames.
         """
         stream, device = FlowStream(self), next(self.parameters()).device
-        for frame in frames:
-            image = torch.from_numpy(np.ascontiguousarray(frame[:, :, ::-1])).permute(2, 0, 1)[None].float()
-            yield stream.step(image.to(device))[0].cpu().numpy()
+        last: list[NDArray[np.uint8]] = []
+        for frames in zip_longest(*videos):
+            last = [old if new is None else new for new, old in zip_longest(frames, last)]
+            images = torch.from_numpy(np.stack(last)[..., ::-1].copy()).permute(0, 3, 1, 2).float()
+            yield stream.step(images.to(device)).cpu().numpy()
 
     def _estimate(
         self, prepared: Tensor, fmap: Tensor, fmap_prev: Tensor, coords: Tensor, iterations: int

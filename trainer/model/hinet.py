@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rvos_edge.trainer.model.aspp import build_aspp
-from rvos_edge.trainer.model.backbone import build_backbone
 from rvos_edge.trainer.model.decoder import Decoder
+from rvos_edge.trainer.model.encoders import build_backbone
 from rvos_edge.trainer.model.flow import FLOW_SCALES, FLOW_STRIDE, FlowNetwork
 from rvos_edge.trainer.model.interaction import Interaction, VisionBranch
 from rvos_edge.trainer.model.language import LanguageProjections, LanguageVectors, SentenceEncoder
@@ -137,13 +137,14 @@ class HINet(nn.Module):
         return levels
 
     def condition(
-        self, levels: Sequence[Tensor], flow: Tensor | None
+        self, levels: Sequence[Tensor], flow: Tensor | None, camera: Tensor | None = None
     ) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
         """Vision and motion features that all queries share.
 
         Args:
             levels: C2, C3, C4, V4; further levels are ignored.
             flow: Flow [B,2,H/scale,W/scale] in pixels, zeros where it was not computed; ignored with ``flow: none``.
+            camera: Statistics of the whole frame's flow where ``flow`` is a crop's, as in ``motion_image``.
 
         Returns:
             V_i and U_i of the used levels, each [B,c_i,h_i,w_i]; U_i is None without flow.
@@ -155,7 +156,7 @@ class HINet(nn.Module):
         if self.motion is not None:
             if flow is None:
                 raise ValueError(f"flow: {self.config.flow} needs a flow field, got None; pass zeros to skip it")
-            motions = self.motion(motion_image(flow).to(levels[3].dtype))
+            motions = self.motion(motion_image(flow, camera).to(levels[3].dtype))
         entering = motions if self.config.flow in ("vision", "both") else [None] * len(motions)
         visions = [
             vision(levels[index], motion)

@@ -11,20 +11,27 @@ _FLOOR_PIXELS = 1.0
 """Smallest magnitude, in pixels, at which it saturates: a frame without motion stays dark (our reading)."""
 
 
-def relative_magnitude(flow: Tensor) -> Tensor:
+def relative_magnitude(flow: Tensor, camera: Tensor | None = None) -> Tensor:
     """Magnitude of the flow [B,2,h,w] minus its mean over the frame, which stands for the camera's motion: float32
-    [B,1,h,w] in the same pixels.
+    [B,1,h,w] in the same pixels. ``camera`` is as in ``motion_image``.
     """
     flow = flow.float()
-    relative = flow - flow.mean(dim=(2, 3), keepdim=True)
+    mean = flow.mean(dim=(2, 3), keepdim=True) if camera is None else camera[:, :2, None, None]
+    relative = flow - mean
     # The constant keeps the gradient of the square root finite at zero flow.
     return torch.sqrt(relative.square().sum(dim=1, keepdim=True) + 1e-12)
 
 
-def motion_image(flow: Tensor) -> Tensor:
-    """The relative magnitude of the flow [B,2,h,w] in pixels of the input image, scaled to 0..1: float32 [B,1,h,w]."""
-    magnitude = relative_magnitude(flow)
-    scale = (_MEAN_MULTIPLE * magnitude.mean(dim=(2, 3), keepdim=True)).clamp(min=_FLOOR_PIXELS)
+def motion_image(flow: Tensor, camera: Tensor | None = None) -> Tensor:
+    """The relative magnitude of the flow [B,2,h,w] in pixels of the input image, scaled to 0..1: float32 [B,1,h,w].
+
+    Args:
+        camera: Mean flow (x, y) of the whole frame and mean relative magnitude, float32 [B,3], where the flow is that
+            of a crop (training): the same region has the same motion image whatever is cropped around it.
+    """
+    magnitude = relative_magnitude(flow, camera)
+    average = magnitude.mean(dim=(2, 3), keepdim=True) if camera is None else camera[:, 2:, None, None]
+    scale = (_MEAN_MULTIPLE * average).clamp(min=_FLOOR_PIXELS)
     return (magnitude / scale).clamp(max=1.0)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeVar, get_args
 
+import torchvision
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from torchvision.models import list_models
 
 from rvos_edge.errors import UserError
 from rvos_edge.strict import StrictModel
@@ -13,8 +15,12 @@ from rvos_edge.strict import StrictModel
 Fusion = Literal["single", "hierarchical"]
 FlowUse = Literal["none", "vision", "gate", "both"]
 Boundary = Literal["none", "guided"]
-BackboneName = Literal["resnet18", "resnet50", "resnet101", "efficientnet_lite0"]
+TextKind = Literal["bert", "roberta", "clip"]
 PresetName = Literal["paper", "desktop", "edge", "test"]
+
+TIMM = "timm/"
+"""Prefix of the backbones of timm."""
+_BASIC_BLOCKS = ("resnet18", "resnet34")
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -22,29 +28,47 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+def is_resnet(name: str) -> bool:
+    """True for the names of torchvision's ResNets, ResNeXts and wide ResNets."""
+    return name.startswith(("resnet", "resnext", "wide_resnet"))
+
+
 class BackboneConfig(StrictModel):
     """The image encoder."""
 
-    name: BackboneName
+    name: str
+    """``efficientnet_lite0``, a classifier of torchvision (``resnet50``, ``mobilenet_v3_large``, ...), or
+    ``timm/NAME``."""
     stride: Literal[8, 16, 32] = 8
-    """Total stride of C5, reached by dilation (BasicBlock ResNets cannot dilate: 32 only)."""
+    """Total stride of C5, reached by dilation: of EfficientNet-Lite0, of ResNets with bottlenecks and of timm's
+    networks; others have 32 only."""
 
     @model_validator(mode="after")
-    def _basic_blocks_do_not_dilate(self) -> BackboneConfig:
-        if self.name == "resnet18" and self.stride != 32:
-            raise ValueError(f"resnet18 has stride 32 only, got {self.stride}")
+    def _the_network_exists_and_dilates(self) -> BackboneConfig:
+        if self.name == "efficientnet_lite0" or self.name.startswith(TIMM):
+            return self
+        if self.name not in list_models(module=torchvision.models):
+            raise ValueError(f"no backbone is called {self.name}; give a classifier of torchvision, or {TIMM}NAME")
+        if self.stride != 32 and (not is_resnet(self.name) or self.name in _BASIC_BLOCKS):
+            raise ValueError(f"{self.name} has stride 32 only, got {self.stride}")
         return self
 
 
 class TextConfig(StrictModel):
-    """The sentence encoder, a BERT; the facts of its configuration are stored so that a checkpoint stands alone."""
+    """The sentence encoder; the facts of its configuration are stored so that a checkpoint stands alone."""
 
+    kind: TextKind = "bert"
     vocab_size: int = 30522
     hidden_size: int
     layers: int
     heads: int
     intermediate_size: int
-    pooling: Literal["cls", "mean"] = "cls"
+    activation: str = "gelu"
+    layer_norm_eps: float = 1e-12
+    positions: int = 512
+    """Longest input of the text model, in tokens."""
+    pooling: Literal["cls", "mean", "last"] = "cls"
+    """Vector of the first token, mean of all, or vector of the last (CLIP's end of text)."""
     projection_hidden: int = Field(default=0, ge=0)
     """Width of a hidden layer in the projections to l_1..l_4; 0 makes them linear."""
     max_tokens: int = Field(default=64, gt=2, le=512)
@@ -53,6 +77,8 @@ class TextConfig(StrictModel):
     def _heads_share_the_width(self) -> TextConfig:
         if self.heads < 1 or self.hidden_size % self.heads:
             raise ValueError(f"heads must divide hidden_size {self.hidden_size}, got {self.heads}")
+        if self.max_tokens > self.positions:
+            raise ValueError(f"max_tokens must be at most the {self.positions} positions, got {self.max_tokens}")
         return self
 
 

@@ -19,9 +19,9 @@ class InitialWeights(StrictModel):
     """Sources of a new network's weights; ``None`` leaves a part random."""
 
     backbone: str | None = None
-    """Path of an official checkpoint, or ``package`` for EfficientNet-Lite0."""
+    """Path of an official checkpoint of the backbone, or ``package`` for EfficientNet-Lite0."""
     text: str | None = None
-    """Folder of a Hugging Face BERT or MiniLM, or ``package`` for MiniLM-L6."""
+    """Folder of a text model in Hugging Face's format, ``hub:NAME``, or ``package`` for MiniLM-L6."""
     raft: str | None = None
     """Path of an official RAFT checkpoint."""
 
@@ -41,7 +41,7 @@ def initialise(model: HINet, weights: InitialWeights, *, random_text: bool = Fal
     if weights.text is not None:
         return load_text_weights(model.sentence, weights.text)
     if model.config.text.vocab_size > 5000:
-        if not random_text:
+        if not random_text or model.config.text.kind != "bert":
             raise UserError(
                 f"Preset '{model.config.preset}' needs a text model: set weights.text to a folder with tokenizer.json."
             )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import nn
 
 from rvos_edge.bundle import sha256_of
@@ -16,11 +17,13 @@ from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
-def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0.0) -> Path:
+def average_checkpoints(
+    paths: Sequence[Path], output: Path, *, shift: float = 0.0, console: Console | None = None
+) -> Path:
     """Write the mean of several checkpoints as one checkpoint.
 
     Runs that start from the same checkpoint stay in one basin of the loss, and their mean is often better than each of
-    them. The mean of runs with different starts is useless.
+    them. The mean of runs with different starts is useless: a line on the console warns of it.
 
     Args:
         shift: Added to the margin (object minus background logit) through the last layer's bias; above 0, masks grow.
@@ -42,11 +45,28 @@ def average_checkpoints(paths: Sequence[Path], output: Path, *, shift: float = 0
                 tensor.copy_(torch.stack([state[name].double() for state in states]).mean(0))
         _shift(first.model.decoder.head[-1], shift)
     cards = [checkpoint.card for checkpoint in (first, *others)]
+    strangers = [str(path) for path, own in zip(paths, cards, strict=True) if not _related(own, cards[0])]
+    if strangers:
+        (console or Console(stderr=True)).print(
+            f"Warning: {', '.join(strangers)} did not start from the same weights as {paths[0]}; the mean of runs with "
+            "different starts is hardly ever of use.",
+            soft_wrap=True,
+            highlight=False,
+        )
     card: dict[str, Any] = {key: cards[0][key] for key in ("name", "config") if key in cards[0]}
     hashes = [sha256_of(path / "model.safetensors")[:16] for path in paths]
     card |= {"averaged": len(cards), "of": hashes, "margin_shift": shift, "history": training_history(*cards)}
     save_checkpoint(output, Checkpoint(first.model, first.tokenizer, card))
     return output
+
+
+def _related(card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """True unless the cards say that two checkpoints come from different first weights."""
+    one, two = ((training_history(facts) or [facts])[0] for facts in (card, other))
+    if one.get("start") and two.get("start"):
+        return bool(one["start"] == two["start"])
+    done = ("iterations", "interrupted")
+    return {k: v for k, v in one.items() if k not in done} == {k: v for k, v in two.items() if k not in done}
 
 
 def _shift(layer: nn.Module, shift: float) -> None:

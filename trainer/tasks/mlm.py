@@ -29,8 +29,6 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.config import MlmConfig
 from rvos_edge.trainer.data.config import expressions_of
 from rvos_edge.trainer.events import TrainingReport
-from rvos_edge.trainer.loop import autocast_dtype
-from rvos_edge.trainer.model.backbone import load_state_file
 from rvos_edge.trainer.model.language import (
     SentenceEncoder,
     load_text_weights,
@@ -39,6 +37,8 @@ from rvos_edge.trainer.model.language import (
     tokenize,
 )
 from rvos_edge.trainer.model.presets import TextConfig
+from rvos_edge.trainer.model.state_file import load_state_file
+from rvos_edge.trainer.speed import autocast_dtype
 
 _IGNORED = -100
 _HEAD = "cls.predictions."
@@ -87,6 +87,8 @@ def masked_language_model(text: TextConfig, source: str | None) -> tuple[Any, To
     Raises:
         UserError: The source is missing or holds another network.
     """
+    if text.kind != "bert":
+        raise UserError(f"task: mlm is for a BERT, not for a {text.kind}; leave the task out.")
     encoder = SentenceEncoder(config=text)
     if source is None:
         if text.vocab_size > 5000:

@@ -25,11 +25,11 @@ from rvos_edge.trainer.data.config import DataConfig
 from rvos_edge.trainer.data.loader import batches
 from rvos_edge.trainer.distributed.global_batch import SharedDropout
 from rvos_edge.trainer.flow_extraction import prepare_data
-from rvos_edge.trainer.loop import autocast_dtype
 from rvos_edge.trainer.losses.objective import SentenceCache
 from rvos_edge.trainer.metrics import reliability
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presence import Presence
+from rvos_edge.trainer.speed import autocast_dtype
 
 _LEAST_SHARE = 0.002
 """Smallest share of the frame of a present object; smaller ones count as neither present nor absent."""
@@ -102,10 +102,12 @@ def collect(
         language = sentences(batch.expressions)
         moved = torch.rand(len(batch.flow), 1, 1, 1) >= config.flow_dropout
         flow = (batch.flow * moved).to(device)
+        camera = None if batch.camera is None else (batch.camera * moved[:, :, 0, 0]).to(device)
         with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
             image = batch.image.to(device).float().contiguous(memory_format=torch.channels_last)
             features = model.features(image)
-            logits = model.answer(*model.condition((*features[:3], model.aspp(features[3])), flow), language)
+            levels = (*features[:3], model.aspp(features[3]))
+            logits = model.answer(*model.condition(levels, flow, camera), language)
         assert model.presence is not None
         margin = logits[:, :, 1].float() - logits[:, :, 0].float()
         read = model.presence.pool(margin, features[3].float(), flow)

@@ -40,6 +40,25 @@ def test_flow_is_read_back(tmp_path: Path, frames: list[Path]) -> None:
         cache.write("bear", frames, FIELDS[:2])
 
 
+@pytest.mark.parametrize(("store", "size", "error"), [("uint8", 0.5, 0.06), ("half", 0.25, 1.2)])
+def test_flow_is_stored_in_less_space(store: str, size: float, error: float, tmp_path: Path) -> None:
+    y, x = np.mgrid[:40, :60].astype(np.float32)
+    field = np.stack([x / 4 - 3, np.sin(y / 9)])
+    path = tmp_path / "00000.jpg"
+    path.write_bytes(b"x")
+    files = {}
+    for form in ("float16", store):
+        cache = FlowCache(tmp_path / form, key=KEY, store=form)
+        cache.write("bear", [path], [field])
+        files[form] = (tmp_path / form / "bear.npy").stat().st_size - 128  # the header of .npy
+        read = FlowCache(tmp_path / form, key=KEY, store=form).read("bear", 0)
+    assert files[store] / files["float16"] == size
+    again = read if store == "uint8" else np.repeat(np.repeat(read, 2, axis=1), 2, axis=2)
+    assert np.abs(again - field).max() < error
+    with pytest.raises(UserError, match="not what its"):
+        FlowCache(tmp_path / store, key=KEY, store={"uint8": "half", "half": "uint8"}[store]).read("bear", 0)
+
+
 def test_other_settings_or_frames_are_refused(tmp_path: Path, frames: list[Path]) -> None:
     FlowCache(tmp_path / "flow", key=KEY).write("bear", frames, FIELDS)
     other = FlowCache(tmp_path / "flow", key=FlowKey(checkpoint="other", size=(16, 24), scale=2, iterations=6))

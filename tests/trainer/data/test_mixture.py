@@ -12,7 +12,7 @@ from support.layouts import write_davis17
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
-from rvos_edge.trainer.data.sample import Sample
+from rvos_edge.trainer.data.sample import Paired, Sample
 from rvos_edge.trainer.data.transforms import Augmentation
 
 
@@ -66,10 +66,30 @@ def test_clips_are_counted_by_their_annotated_frames(tmp_path: Path, monkeypatch
         return load(video, index)
 
     monkeypatch.setattr(child, "load", watched)
-    data = MixtureDataset([(child, 1)], length=100, queries=1, seed=0)
+    data = MixtureDataset([(child, 1)], length=100, queries=2, seed=0)
     for index in range(6):
         assert data[index].image.shape == (48, 48, 3)
     assert sorted(shown) == [(video, index) for video in ("bear", "dog") for index in range(3)]
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_with_one_query_an_epoch_is_every_pair_of_sentence_and_frame(flip: float, tmp_path: Path) -> None:
+    root = write_davis17(tmp_path / "DAVIS", {"train": ["bear", "dog"]}, frames=3)
+    clips = Davis17Clips(root, split="train")
+    child = ClipsDataset(clips, size=(48, 48), flow_size=(48, 48), augmentation=Augmentation.paper(flip=flip))
+    assert isinstance(child, Paired)
+    data = MixtureDataset([(child, 1)], length=1000, queries=1, seed=0, absent_share=0.0)
+    # Two videos of three frames; four files with a sentence for each of two objects.
+    assert data.epoch == child.pairs == 2 * 3 * 8
+    samples = [data[index] for index in range(48)]
+    said = [sample.expressions[0] for sample in samples]
+    written = {query.expression for video in clips.videos for query in clips.queries(video)}
+    assert {text: said.count(text) for text in set(said)} == dict.fromkeys(written, 3)
+    for sample in samples:
+        assert sample.masks.shape == (1, 48, 48)
+        left, right = sample.masks[0, :, :24].sum(), sample.masks[0, :, 24:].sum()
+        if sample.masks.any():  # a crop without the object has an empty mask, and still counts
+            assert (left > right) == sample.expressions[0].startswith("the left")
 
 
 class _Saying:

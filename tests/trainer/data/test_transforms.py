@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from rvos_edge.trainer.data.transforms import Augmentation, CropView, paper_view, photometric, random_view, whole_view
+from rvos_edge.trainer.model.motion import motion_image
 
 
 def marked(height: int = 60, width: int = 100) -> tuple[np.ndarray, np.ndarray]:
@@ -48,6 +50,38 @@ def test_flow_is_cropped_like_the_image_and_zero_beyond_it() -> None:
         ones = view.flow(np.ones((2, 30, 50), np.float32), (45, 70))
         assert not ones[:4].any()
         assert ones[10:30, 15:55].any(axis=-1).all()
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_region_has_one_motion_image_whatever_is_cropped_around_it(flip: bool) -> None:
+    """The mean and the scale are those of the whole frame, as at run time (supplement, section 5)."""
+    rng = np.random.default_rng(0)
+    field = np.float32([3.0, -1.0])[:, None, None] + rng.normal(0, 0.5, (2, 60, 100)).astype(np.float32)
+    field[:, 20:40, 50:80] += 6
+    whole = CropView(source=(60, 100), window=(0, 0, 100, 60), size=(60, 100), flip=flip)
+    crop = CropView(source=(60, 100), window=(40, 10, 60, 40), size=(40, 60), flip=flip)
+    drawn = []
+    for view in (whole, crop):
+        camera = view.camera(field)
+        flow = view.flow(field, view.size, beyond=camera[:2])
+        tensor = torch.from_numpy(flow.transpose(2, 0, 1)[None].copy())
+        drawn.append(motion_image(tensor, torch.from_numpy(camera[None]))[0, 0].numpy())
+        if view is whole:
+            np.testing.assert_allclose(drawn[0], motion_image(tensor)[0, 0].numpy(), atol=1e-4)
+        else:
+            assert np.abs(drawn[1] - motion_image(tensor)[0, 0].numpy()).mean() > 0.05, "of the crop it is another"
+    columns = slice(0, 60) if flip else slice(40, 100)
+    np.testing.assert_allclose(drawn[1], drawn[0][10:50, columns], atol=1e-3)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_bars_move_with_the_camera(flip: bool) -> None:
+    view = CropView(source=(60, 100), window=(-20, -10, 140, 90), size=(90, 140), flip=flip)
+    field = np.broadcast_to(np.float32([3, -1])[:, None, None], (2, 60, 100))
+    camera = view.camera(field)
+    assert camera.tolist() == pytest.approx([-3 if flip else 3, -1, 0])
+    flow = view.flow(field, (90, 140), beyond=camera[:2])
+    np.testing.assert_allclose(flow, np.broadcast_to(camera[:2], flow.shape), atol=1e-5)
 
 
 def test_random_views_keep_an_object_in_sight() -> None:

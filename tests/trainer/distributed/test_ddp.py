@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import multiprocessing
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +26,9 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import load_training_state
 from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.data import loader
+from rvos_edge.trainer.data.mixture import MixtureDataset
+from rvos_edge.trainer.data.sample import Sample
+from rvos_edge.trainer.distributed.ranks import gathered_list
 from rvos_edge.trainer.loop import Trainer, train
 
 # Everything that looks beyond a rank's own samples: norms, dropout, Dice, alignment, clipping and the average.
@@ -41,15 +48,22 @@ _DOCUMENT: dict[str, Any] = {
 }
 
 
+_ROOT = Path(__file__).resolve().parents[3]
+
+
 def _quiet() -> Console:
     return Console(file=io.StringIO())
 
 
-def _torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [float64.__file__, "train", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+def _readme(arguments: str, patches: Path) -> subprocess.CompletedProcess[str]:
+    """README's torchrun line, in the checkout and with other arguments, in float64."""
+    line = re.search(r"^    torchrun (.*) CONFIG --output RUN$", (_ROOT / "README.md").read_text(), re.MULTILINE)
+    assert line is not None
+    command = [sys.executable, "-m", "torch.distributed.run", *shlex.split(line[1]), *shlex.split(arguments)]
+    (patches / "sitecustomize.py").write_text("import float64, pytest\nfloat64.use_float64(pytest.MonkeyPatch())\n")
+    path = os.pathsep.join([str(patches), str(Path(float64.__file__).parent)])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
+    return subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def _losses(folder: Path) -> dict[int, float]:
@@ -84,13 +98,13 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("start", ["fresh", "resumed"])
 @pytest.mark.slow
-def test_two_processes_give_the_curve_of_one(start: str, single: Path, tmp_path: Path) -> None:
+def test_readmes_line_gives_two_processes_the_curve_of_one(start: str, single: Path, tmp_path: Path) -> None:
     if start == "fresh":
         output = tmp_path / "run"
-        result = _torchrun(single / "shared.json", "--output", output)
+        result = _readme(f"{single / 'shared.json'} --output {output}", tmp_path)
     else:
         output = single / "half"
-        result = _torchrun("--resume", output)
+        result = _readme(f"--resume {output}", tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("shared 4/4") == 1, "one rank speaks"
     assert result.stdout.count("Wrote") == 1
@@ -128,3 +142,55 @@ def test_the_ranks_parts_are_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match="that is all"):
             next(loader.batches(Counting(), config, start=3, stop=4))  # type: ignore[arg-type]
     assert drawn == [12, 14, 13, 15]
+
+
+class _Pairs:
+    """Forty-eight pairs; the sentence of each is its number."""
+
+    pairs = 48
+
+    def __len__(self) -> int:
+        return 6
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        raise AssertionError("pairs are drawn by number")
+
+    def draw_at(self, position: int, rng: np.random.Generator) -> Sample:
+        raise AssertionError("pairs are drawn by number")
+
+    def draw_pair(self, position: int, rng: np.random.Generator) -> Sample:
+        shape = (32, 32)
+        image, flow = np.zeros((*shape, 3), np.uint8), np.zeros((*shape, 2), np.float32)
+        return Sample(image, flow, np.ones((1, *shape), np.bool_), (str(position),))
+
+
+def _see_pairs(rank: int, store: Path) -> None:
+    """One of eight ranks: two epochs of sixteen pairs at a time; rank 0 writes down what all have seen."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=8)
+    config = TrainConfig.model_validate({**_DOCUMENT, "batch": 16, "data": {**_DOCUMENT["data"], "queries": 1}})
+    data = MixtureDataset([(_Pairs(), 1.0)], length=1000, queries=1, seed=2)
+    seen = [[text for (text,) in batch.expressions] for batch in loader.batches(data, config, start=0, stop=6)]
+    batches = [gathered_list(part) for part in seen]
+    if rank == 0:
+        store.with_suffix(".json").write_text(json.dumps(batches))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def test_eight_ranks_see_each_pair_once_an_epoch(tmp_path: Path) -> None:
+    ranks = [
+        multiprocessing.get_context("fork").Process(target=_see_pairs, args=(rank, tmp_path / "store"))
+        for rank in range(8)
+    ]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+    assert [process.exitcode for process in ranks] == [0] * 8
+    batches = json.loads((tmp_path / "store.json").read_text())
+    assert [len(batch) for batch in batches] == [16] * 6
+    epochs = [[int(text) for batch in batches[start : start + 3] for text in batch] for start in (0, 3)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(48))] * 2
+    assert epochs[0] != epochs[1]

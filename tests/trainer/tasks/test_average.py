@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from support.tiny_checkpoint import write_checkpoint
 from typer.testing import CliRunner
 
@@ -72,6 +74,30 @@ def test_history_keeps_only_the_latest_snapshot_of_a_run() -> None:
     other = {"name": "another", "iterations": 20}
     for order in ((early, late, other), (late, early, other)):
         assert training_history(*order) == [late, other]
+
+
+def test_runs_with_different_starts_are_warned_of(runs: list[Path], tmp_path: Path) -> None:
+    def said(paths: list[Path], name: str) -> str:
+        console = Console(file=io.StringIO(), width=400)
+        average_checkpoints(paths, tmp_path / name, console=console)
+        return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+    assert said(runs, "related") == ""
+    stranger = load_checkpoint(write_checkpoint(tmp_path / "other"))
+    cards = {
+        "alone": {"name": "alone", "iterations": 10},
+        "a": {"start": "1"},
+        "b": {"start": "2"},
+        "c": {"start": "1"},
+    }
+    for name, card in cards.items():
+        facts = {"name": "one run", "iterations": 10, **card}
+        save_checkpoint(tmp_path / name, Checkpoint(stranger.model, stranger.tokenizer, facts))
+    assert f"Warning: {tmp_path / 'alone'} did not start from the same weights" in said(
+        [*runs, tmp_path / "alone"], "mixed"
+    )
+    assert "did not start" in said([tmp_path / "a", tmp_path / "b"], "seeds")
+    assert said([tmp_path / "a", tmp_path / "c"], "twins") == ""
 
 
 def test_different_networks_have_no_mean(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ class ComposedDataset:
             scene,
             image=image,
             flow=blur_flow(flow, rng) if pasted else flow,
+            camera=None if pasted else scene.camera,  # the composed picture is a whole frame
             things=[thing for thing in things if thing.area] + pasted,
             ignore=ignore,
             categories=frozenset(categories),

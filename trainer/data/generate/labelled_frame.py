@@ -36,6 +36,7 @@ class LabelledFrame:
         far: other categories surely absent.
         others: sentences of other pictures that may be tried as absent ones.
         narrower: names that instances of a category have elsewhere; they are absent where the category is.
+        camera: as in ``Sample``.
     """
 
     image: NDArray[np.uint8]
@@ -48,6 +49,7 @@ class LabelledFrame:
     far: tuple[str, ...] = ()
     others: Sequence[str] = ()
     narrower: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    camera: NDArray[np.float32] | None = None
 
 
 def finish(scene: LabelledFrame, rng: np.random.Generator, augmentation: Augmentation) -> Sample:
@@ -66,6 +68,7 @@ def finish(scene: LabelledFrame, rng: np.random.Generator, augmentation: Augment
         masks=np.stack([mask for _, mask in pairs]) if pairs else np.zeros((0, *empty.shape), np.bool_),
         expressions=tuple(sentence for sentence, _ in pairs),
         ignore=scene.ignore,
+        camera=scene.camera,
     )
 
 

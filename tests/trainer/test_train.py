@@ -1,0 +1,55 @@
+"""Training from Python."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from rvos_edge.errors import UserError
+from rvos_edge.trainer import train
+
+_DOCUMENT: dict[str, Any] = {
+    "name": "small",
+    "model": {"preset": "test"},
+    "data": {"sources": [{"kind": "synthetic", "share": 1.0}], "queries": 2},
+    "iterations": 1,
+    "batch": 2,
+}
+
+
+def test_a_file_and_a_mapping_are_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(_DOCUMENT), encoding="utf-8")
+    checkpoint = train(file, tmp_path / "run", changes=["seed=4"])
+    assert checkpoint == tmp_path / "run/checkpoint"
+    assert json.loads((checkpoint / "card.json").read_text())["config"]["seed"] == 4
+    monkeypatch.chdir(tmp_path)
+    assert train(_DOCUMENT) == Path("runs/small/checkpoint")
+    assert train({**_DOCUMENT, "iterations": 2}, resume=True) == Path("runs/small/checkpoint")
+    with pytest.raises(UserError, match="change the mapping itself"):
+        train(_DOCUMENT, changes=["seed=4"])
+    with pytest.raises(UserError, match="the configuration: unknown key 'colour'"):
+        train({**_DOCUMENT, "colour": "red"})
+
+
+def test_weights_and_biases_follows_the_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    def init(**options: Any) -> Any:
+        calls.append(options)
+        return SimpleNamespace(finish=lambda: calls.append("finished"))
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))  # type: ignore[arg-type]
+    train({**_DOCUMENT, "wandb": "project"}, tmp_path / "run")
+    options, end = calls
+    assert (options["project"], options["sync_tensorboard"], options["config"]["batch"]) == ("project", True, 2)
+    assert end == "finished"
+    monkeypatch.setitem(sys.modules, "wandb", None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="pip install wandb, or leave the key out"):
+        train({**_DOCUMENT, "wandb": "project"}, tmp_path / "without")

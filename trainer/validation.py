@@ -1,0 +1,72 @@
+"""Validation during training: J and F, or IoU, of the weights that would be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from rvos_edge.trainer.card import card_facts
+from rvos_edge.trainer.checkpoint import Checkpoint
+from rvos_edge.trainer.config import ValidationConfig
+from rvos_edge.trainer.data.readers.base import AnnotatedClips
+from rvos_edge.trainer.evaluate.data import open_clips
+from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
+from rvos_edge.trainer.model.hinet import HINet
+from rvos_edge.trainer.model.presets import ModelConfig
+from rvos_edge.trainer.predictor import TorchSegmenter
+
+_SCORES = ("j", "f", "overall_iou", "mean_iou")
+
+
+class Validation:
+    """The clips of a run's validation, and the best score so far.
+
+    The score is the mean of J and F, or the overall IoU.
+    """
+
+    def __init__(self, config: ValidationConfig, clips: AnnotatedClips, best: float) -> None:
+        self.config, self.clips, self.best = config, clips, best
+
+    @classmethod
+    def open(cls, config: ValidationConfig | None, output: Path) -> Validation | None:
+        """The validation of a run; its best score is that of ``output/best``, if there is one.
+
+        Raises:
+            UserError: The data set or a file of it is missing.
+        """
+        if config is None:
+            return None
+        expressions = None if config.expressions is None else Path(config.expressions)
+        clips = open_clips(config.dataset, Path(config.root), config.split, expressions)
+        return cls(config, clips, _total(card_facts(output / "best").get("validation", {})))
+
+    def score(
+        self, model: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer, device: torch.device
+    ) -> dict[str, float]:
+        """The scores of weights: ``j`` and ``f``, or ``overall_iou`` and ``mean_iou``.
+
+        The network is a copy: no state of the training is touched.
+        """
+        network = HINet(config=model)
+        network.load_state_dict(dict(weights))
+        predictor = TorchSegmenter(Checkpoint(network, tokenizer), device=str(device))
+        metrics = evaluate_clips(predictor, self.clips, self.config.dataset, rules=Rules(every=self.config.frames))
+        found: Mapping[str, Any] = metrics.get("binary", metrics)  # DAVIS-2017: each object for itself
+        return {name: float(found[name]) for name in _SCORES if name in found}
+
+    def is_best(self, scores: Mapping[str, float]) -> bool:
+        """True if scores are better than all before, which they then are."""
+        better = _total(scores) > self.best
+        self.best = max(self.best, _total(scores))
+        return better
+
+
+def _total(scores: Mapping[str, float]) -> float:
+    if not scores:
+        return float("-inf")
+    return scores["overall_iou"] if "overall_iou" in scores else (scores["j"] + scores["f"]) / 2
