@@ -117,13 +117,13 @@ class FlowCache:
             except (OSError, ValueError) as error:
                 raise UserError(f"the flow file {path} is damaged: delete it and compute the flow again") from error
             wanted = np.uint8 if self.store == "uint8" else np.float16
-            ranges = facts.get("ranges")
+            ranges = facts.get("ranges", ())
             fits = self.store != "uint8" or np.shape(ranges) == (facts["frames"], 2, 2)
             if array.ndim != 4 or array.shape[:2] != (facts["frames"], 2) or array.dtype != wanted or not fits:
                 raise UserError(f"the flow file {path} is not what its .json says: delete both and compute it again")
             self._open[video] = array, ranges
         array, ranges = self._open[video]
-        if ranges is None:
+        if not ranges:
             return cast("NDArray[np.floating]", array[index])
         low, high = np.asarray(ranges[index], np.float32).T[:, :, None, None]
         return cast("NDArray[np.floating]", low + array[index] * ((high - low) / 255))
@@ -194,8 +194,9 @@ class LiveFlow:
         Raises:
             DamagedFileError: A frame cannot be read.
         """
+        size = self.key.size[::-1]
         frames = (
-            cv2.resize(self.clips.image(video, i), self.key.size[::-1], interpolation=cv2.INTER_LINEAR)
+            np.asarray(cv2.resize(self.clips.image(video, i), size, interpolation=cv2.INTER_LINEAR), np.uint8)
             for i in range(max(0, index - _LEAD), index + 1)
         )
         *_, last = self.network.stream(frames)
