@@ -36,8 +36,7 @@ def prepare_data(config: DataConfig, model: HINet, seed: int, *, console: Consol
     if model.flow is not None and config.flow_store == "none":
         flow = FlowFolder(Path(config.flow), flow_key(model.flow, model.config.size), "none", model.flow)
     elif model.flow is not None:
-        network, size = model.flow, model.config.size
-        flow = together(lambda: extract_flow(config, network, size, console=console))
+        flow = extract_flow(config, model.flow, model.config.size, console=console)
     return together(lambda: open_mixture(config, size=model.config.size, flow=flow, seed=seed))
 
 
@@ -49,20 +48,27 @@ def extract_flow(config: DataConfig, network: FlowNetwork, size: tuple[int, int]
         UserError: A folder or file is missing or damaged, or the disk is too small for the flow.
     """
     flow = FlowFolder(Path(config.flow), flow_key(network, size), config.flow_store)
-    missing: list[tuple[AnnotatedClips, FlowCache, str]] = []
+    # All ranks look before any of them writes: they must share one list.
+    missing = together(lambda: _missing(config, flow, network, console))
+    own = missing[rank() :: world()]
+    together(lambda: extract_clips(own, network, batch=config.flow_batch, console=console))
+    return flow
+
+
+def _missing(
+    config: DataConfig, flow: FlowFolder, network: FlowNetwork, console: Console
+) -> list[tuple[AnnotatedClips, FlowCache, str]]:
+    """Videos without flow, whose number and size are said; those of about one length are neighbours."""
+    found = []
     for videos in (source.videos_with_flow() for source in config.sources):
         if videos is not None:
             kind, clips = videos
             cache = flow.cache(kind)
-            missing += [
-                (clips, cache, video) for video in clips.videos if not cache.has(video, image_paths(clips, video))
-            ]
-    if missing:
-        _announce(missing, config, network, console)
-        # Videos of about one length go side by side.
-        missing.sort(key=lambda item: len(item[0].frames(item[2])))
-        extract_clips(missing[rank() :: world()], network, batch=config.flow_batch, console=console)
-    return flow
+            lacking = [video for video in clips.videos if not cache.has(video, image_paths(clips, video))]
+            found += [(clips, cache, video) for video in lacking]
+    if found:
+        _announce(found, config, network, console)
+    return sorted(found, key=lambda item: len(item[0].frames(item[2])))
 
 
 def extract_clips(

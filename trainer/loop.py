@@ -145,16 +145,16 @@ def _run(
             report.step(done, loss=loss, lr=trainer.lr, terms=trainer.terms, gradient=trainer.gradient)
             if trainer.skipped:
                 report.say(_skipped(trainer, loss))
-            if trainer.skipped >= config.skip_limit or not trainer.healthy:
+            if trainer.skipped >= config.skip_limit or (done == total and trainer.skipped > 1):
                 first(lambda: _give_up(trainer, output, write))
             if config.keep_every and done % config.keep_every == 0:
                 first(lambda: write(f"snapshots/{trainer.iteration:06d}"))
-            if done % config.checkpoint_every == 0 or done == total:
+            if trainer.skipped < 2 and (done % config.checkpoint_every == 0 or done == total):  # not what may be lost
                 first(lambda: write("checkpoint", trainer.state()))
                 saved = done
             if config.validation is not None and (done % config.validation.every == 0 or done == total):
                 first(lambda: _validate(trainer, origin, validation, report, write))
-        if stop and trainer.iteration > saved:
+        if stop and trainer.iteration > saved and trainer.skipped < 2:
             first(lambda: write("checkpoint", trainer.state()))
     if stop:
         _stop(stop, fault, trainer, output, console)
@@ -187,8 +187,8 @@ def _skipped(trainer: Trainer, loss: float) -> str:
 def _give_up(trainer: Trainer, output: Path, write: Callable[..., None]) -> None:
     write("diverged", trainer.state())
     raise UserError(
-        f"The loss, its gradient or the weights were not finite for {trainer.skipped} iterations in a row, up to "
-        f"number {trainer.iteration}: the state is in {output / 'diverged'}; lower optimizer.lr and start again, with "
+        f"The loss or its gradient was not finite for {trainer.skipped} iterations in a row, up to number "
+        f"{trainer.iteration}: the state is in {output / 'diverged'}; lower optimizer.lr and start again, with "
         "init_from set to a checkpoint of before to keep what was learnt."
     )
 

@@ -50,10 +50,9 @@ def starting_point(config: TrainConfig, say: Callable[[str], None]) -> Checkpoin
             "weights of a backbone, text model or RAFT in the section weights."
         )
     text = [key for key in new if key.startswith("sentence.")]
-    tokenizer = initialise(model, config.initial_weights(), random_text=not text)
+    known = before.tokenizer if before is not None and not text else None
+    tokenizer = initialise(model, config.initial_weights(), random_text=not text, tokenizer=known)
     model.load_state_dict({**model.state_dict(), **taken})
-    if before is not None and not text:
-        tokenizer = before.tokenizer
     say(f"init_from {path}: {len(taken)} of {len(own)} tensors are taken")
     if new:
         say(f"init_from {path}: not in it, or of another shape: {_summary(new)}")

@@ -63,11 +63,6 @@ class Trainer:
             {key: value.detach().clone() for key, value in self.model.state_dict().items()} if config.ema else None
         )
 
-    @property
-    def healthy(self) -> bool:
-        """False if the weights are not finite, which skipped iterations may have come from."""
-        return not self.skipped or all(bool(p.isfinite().all()) for p in self.objective.parameters())
-
     def step(self, batch: Batch) -> float:
         """One update with this rank's part of a batch; returns the loss of the whole batch.
 

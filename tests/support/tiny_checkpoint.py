@@ -12,8 +12,8 @@ from rvos_edge.trainer.model.presets import model_config
 from rvos_edge.trainer.model.weights import InitialWeights, initialise
 
 
-def write_checkpoint(path: Path, **changes: object) -> Path:
-    """A checkpoint of the ``test`` preset with random weights that are the same every time.
+def write_checkpoint(path: Path, *, weights: InitialWeights | None = None, **changes: object) -> Path:
+    """A checkpoint of the ``test`` preset with random weights, the same every time, but for those that are given.
 
     Norms and biases are as training leaves them, no two alike: the exporter merges what is equal and drops zeros.
     """
@@ -25,5 +25,5 @@ def write_checkpoint(path: Path, **changes: object) -> Path:
                 tensor *= 1 + 0.3 * torch.rand_like(tensor)
                 if not name.endswith("running_var"):
                     tensor += 0.05 * torch.randn_like(tensor)
-    save_checkpoint(path, Checkpoint(model, initialise(model, InitialWeights()), {"name": "tested"}))
+    save_checkpoint(path, Checkpoint(model, initialise(model, weights or InitialWeights()), {"name": "tested"}))
     return path

@@ -228,9 +228,9 @@ def test_too_many_in_a_row_end_the_run_and_save_its_state(tmp_path: Path, monkey
     ):
         train(_config(skip_limit=2, checkpoint_every=1), tmp_path / "run", console=_quiet())
     assert load_training_state(tmp_path / "run/diverged")["iteration"] == 4
-    # Weights that are not finite themselves are never saved as the checkpoint.
+    # A run that ends in such a row has no checkpoint of it.
     monkeypatch.undo()
-    with pytest.raises(UserError, match="the weights were not finite"):
+    with pytest.raises(UserError, match="was not finite for 5 iterations in a row, up to number 6"):
         train(_config(optimizer={"lr": 1e30}, checkpoint_every=100), tmp_path / "wild", console=_quiet())
     assert not (tmp_path / "wild/checkpoint").exists()
 
@@ -294,7 +294,6 @@ def test_validation_keeps_the_best_weights_beside_the_last(tmp_path: Path) -> No
     assert "small 4/4 validation j 0." in log
     assert "gradient" in log
     assert "waiting" in log
-    assert (tmp_path / "run/curves.png").stat().st_size > 1000
     with pytest.raises(UserError, match="Unknown data set 'davis'"):
         train(_config(validation={**given, "dataset": "davis"}), tmp_path / "bad", console=_quiet())
 

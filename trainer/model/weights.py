@@ -26,10 +26,13 @@ class InitialWeights(StrictModel):
     """Path of an official RAFT checkpoint."""
 
 
-def initialise(model: HINet, weights: InitialWeights, *, random_text: bool = False) -> Tokenizer:
+def initialise(
+    model: HINet, weights: InitialWeights, *, random_text: bool = False, tokenizer: Tokenizer | None = None
+) -> Tokenizer:
     """Load initial weights into a new network; returns the tokenizer of the text encoder.
 
-    RAFT weights are ignored by a network without flow; ``random_text`` accepts a text model with random weights.
+    RAFT weights are ignored by a network without flow; ``random_text`` accepts a text model with random weights;
+    ``tokenizer`` is that of a text model whose weights come from elsewhere.
 
     Raises:
         UserError: A source is missing or does not fit.
@@ -38,10 +41,13 @@ def initialise(model: HINet, weights: InitialWeights, *, random_text: bool = Fal
         load_backbone_weights(model.backbone, weights.backbone)
     if weights.raft is not None and model.flow is not None:
         load_raft_weights(model.flow, Path(weights.raft))
+    if tokenizer is not None:
+        return tokenizer
     if weights.text is not None:
         return load_text_weights(model.sentence, weights.text)
-    if model.config.text.vocab_size > 5000:
-        if not random_text or model.config.text.kind != "bert":
+    is_bert = model.config.text.kind == "bert"
+    if model.config.text.vocab_size > 5000 or not is_bert:
+        if not (random_text and is_bert):
             raise UserError(
                 f"Preset '{model.config.preset}' needs a text model: set weights.text to a folder with tokenizer.json."
             )

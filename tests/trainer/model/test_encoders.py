@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from rvos_edge.trainer.checkpoint import load_checkpoint
 from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.model.backbone import load_backbone_weights
 from rvos_edge.trainer.model.encoders import build_backbone
-from rvos_edge.trainer.model.language import load_text_weights, read_text_config, tokenize
+from rvos_edge.trainer.model.language import read_text_config, tokenize
 from rvos_edge.trainer.model.presets import BackboneConfig
+from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.trainer.predictor import TorchSegmenter
 from rvos_edge.trainer.start import starting_point
 
@@ -114,9 +116,8 @@ def test_mobilenet_and_roberta_become_a_bundle(tmp_path: Path) -> None:
     folder = _text_model(tmp_path / "text", "roberta")
     text = read_text_config(str(folder), {})
     backbone = {"name": "mobilenet_v3_small", "stride": 32}
-    path = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, text=text.model_dump())
-    loaded = load_checkpoint(path)
-    load_text_weights(loaded.model.sentence, str(folder)).save(str(path / "tokenizer.json"))
+    weights = InitialWeights(text=str(folder))
+    path = write_checkpoint(tmp_path / "checkpoint", weights=weights, backbone=backbone, text=text.model_dump())
     bundle = export_bundle(path, tmp_path / "bundle")
     ours, theirs = rvos_edge.open(bundle, device="cpu"), TorchSegmenter(load_checkpoint(path))
     frame = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
@@ -129,9 +130,8 @@ def test_mobilenet_and_roberta_become_a_bundle(tmp_path: Path) -> None:
 def test_clip_exports_too(tmp_path: Path) -> None:
     folder = _text_model(tmp_path / "text", "clip")
     text = read_text_config(str(folder), {})
-    path = write_checkpoint(tmp_path / "checkpoint", text=text.model_dump(), flow="none")
-    loaded = load_checkpoint(path)
-    load_text_weights(loaded.model.sentence, str(folder)).save(str(path / "tokenizer.json"))
+    weights = InitialWeights(text=str(folder))
+    path = write_checkpoint(tmp_path / "checkpoint", weights=weights, text=text.model_dump(), flow="none")
     assert (export_bundle(path, tmp_path / "bundle") / "text.onnx").is_file()
 
 
@@ -192,6 +192,6 @@ def test_timm_gives_backbones_with_a_stride_of_choice(tmp_path: Path) -> None:
 
 
 def test_without_timm_its_backbones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match="needs the package timm; pip install timm"):
         build_backbone(BackboneConfig(name="timm/resnet10t", stride=32))
