@@ -60,7 +60,7 @@ class RunConfig(StrictModel):
         text, source = changes.get("text"), self.text_source()
         if source is not None:
             further = {k: v for k, v in text.items() if k != "source"} if isinstance(text, dict) else {}
-            changes["text"] = read_text_config(source, further).model_dump()
+            changes["text"] = read_text_config(source, further).model_dump(exclude_unset=True)
         return model_config(preset, **changes)
 
     def text_source(self) -> str | None:

@@ -43,7 +43,7 @@ def train(
     finished network.
     """
     from rvos_edge.trainer import train as start
-    from rvos_edge.trainer.config import load_config
+    from rvos_edge.trainer.config import DATA_ROOT, load_config
     from rvos_edge.trainer.recipes import as_yaml, shipped_configs
 
     if list_configs:
@@ -61,7 +61,9 @@ def train(
         config = resume / "config.json"
         if not config.is_file():
             raise UserError(f"--resume {resume}: there is no run to continue, it has no config.json; give its folder.")
-    settings = load_config(config, changes or ())
+    # To read a configuration no data is needed.
+    kept = [f"{DATA_ROOT}=${DATA_ROOT}"] if show and DATA_ROOT not in os.environ else []
+    settings = load_config(config, [*kept, *(changes or ())])
     if show:
         typer.echo(as_yaml(settings), nl=False)
         return
