@@ -44,7 +44,7 @@ def starting_point(config: TrainConfig, say: Callable[[str], None]) -> Checkpoin
     own = model.state_dict()
     taken = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     new, left = ([key for key in keys if key not in taken] for keys in (own, state))
-    if not any(key.startswith(_LEARNT) for key in taken):
+    if not any(key.startswith(_LEARNT) and key.endswith("weight") for key in taken):
         raise UserError(
             f"init_from {path} is of another network: it lacks {_summary(new)}; give a checkpoint of HINet, or the "
             "weights of a backbone, text model or RAFT in the section weights."

@@ -38,7 +38,7 @@ class Trainer:
         self.device = torch.device(device)
         self.model = checkpoint.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._freeze()
-        if world() > 1:
+        if world() > 1 or config.accumulate > 1:
             span_ranks(self.model, self.device)
         self.objective = Objective(
             self.model,

@@ -52,9 +52,12 @@ class SharedDropout(nn.Dropout):
 
 
 def span_ranks(module: nn.Module, device: torch.device) -> None:
-    """Replace a network's batch norms and dropouts by those of all ranks; frozen norms are unchanged."""
+    """Replace a network's dropouts, and with several ranks its batch norms, by those of the whole batch.
+
+    Frozen norms are unchanged.
+    """
     for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d) and child.training:
+        if isinstance(child, nn.BatchNorm2d) and child.training and world() > 1:
             module.add_module(name, _shared_norm(child, device))
         elif type(child) is nn.Dropout:
             module.add_module(name, SharedDropout(child.p).train(child.training))
