@@ -71,13 +71,15 @@ def _recompute(module: nn.Module) -> None:
 def _kept_statistics(module: nn.Module) -> Iterator[None]:
     """Batch norms do not count the same batch twice."""
     norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d) and norm.training]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0  # without the statistics the recomputed tensors would be others
+        norm.num_batches_tracked = norm.num_batches_tracked.clone()  # type: ignore[union-attr]
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, counted) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counted
 
 
 def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:

@@ -21,8 +21,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
         mean = shared_sum(values.sum((0, 2, 3))) / count
         centred = values - mean.view(1, -1, 1, 1)
         variance = shared_sum(centred.square().sum((0, 2, 3))) / count
-        if self.track_running_stats:  # not while activations are recomputed
-            self._follow(mean.detach(), variance.detach() * count / max(count - 1, 1))
+        self._follow(mean.detach(), variance.detach() * count / max(count - 1, 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
 
