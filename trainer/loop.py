@@ -33,6 +33,8 @@ from rvos_edge.trainer.validation import Validation
 
 _BAD_INPUT = 1000
 """Code by which a rank reports bad input to the others, above every signal's number."""
+_DRAWN = 20
+"""Fewest logged points of a curve that is drawn without a validation."""
 
 
 def train(config: TrainConfig, output: Path, *, resume: bool = False, console: Console | None = None) -> Path:
@@ -158,6 +160,10 @@ def _run(
             first(lambda: write("checkpoint", trainer.state()))
     if stop:
         _stop(stop, fault, trainer, output, console)
+    if not rank() and (config.validation is not None or total >= _DRAWN * config.log_every):
+        from rvos_edge.trainer.report.curves import draw_curves, read_curves  # matplotlib, for this alone
+
+        draw_curves(output / "curves.png", {config.name: read_curves(output)})
 
 
 def _validate(
