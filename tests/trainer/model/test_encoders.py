@@ -112,6 +112,7 @@ def test_a_text_model_gives_what_transformers_gives(kind: str, tmp_path: Path) -
             torch.testing.assert_close(together[row], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_mobilenet_and_roberta_become_a_bundle(tmp_path: Path) -> None:
     folder = _text_model(tmp_path / "text", "roberta")
     text = read_text_config(str(folder), {})
@@ -127,6 +128,7 @@ def test_mobilenet_and_roberta_become_a_bundle(tmp_path: Path) -> None:
     assert np.abs(ours.step(frame).margins - margins).max() < 2e-2 * np.abs(margins).max()
 
 
+@pytest.mark.slow
 def test_clip_exports_too(tmp_path: Path) -> None:
     folder = _text_model(tmp_path / "text", "clip")
     text = read_text_config(str(folder), {})
