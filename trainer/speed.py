@@ -64,7 +64,7 @@ def _recompute(module: nn.Module) -> None:
             context_fn=lambda: (contextlib.nullcontext(), _kept_statistics(module)),
         )
 
-    module.forward = recomputed  # type: ignore[method-assign]
+    module.forward = recomputed
 
 
 @contextlib.contextmanager
