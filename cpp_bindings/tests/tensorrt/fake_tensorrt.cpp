@@ -14,6 +14,8 @@
 #include <map>
 #include <memory>
 #include <openvino/openvino.hpp>
+#include <string>
+#include <utility>
 
 #include "fakes.hpp"
 
@@ -273,6 +275,18 @@ class FakeEngine final : public ICudaEngine {
   std::shared_ptr<Model> model_;
 };
 
+/// The graph of a file, compiled once for all tests: under a sanitizer that takes most of their time. Never destroyed,
+/// because OpenVINO may be unloaded first.
+ov::CompiledModel compile(const std::filesystem::path& path) {
+  static auto& core = *new ov::Core;
+  static auto& known = *new std::map<std::pair<std::string, std::uintmax_t>, ov::CompiledModel>;
+  const auto key = std::pair(path.filename().string(), std::filesystem::file_size(path));
+  if (known.find(key) == known.end()) {
+    known[key] = core.compile_model(path.string(), "CPU", ov::hint::inference_precision(ov::element::f32));
+  }
+  return known[key];
+}
+
 class FakeRuntime final : public IRuntime {
  public:
   explicit FakeRuntime(ILogger& logger) : logger_(logger) {}
@@ -284,7 +298,7 @@ class FakeRuntime final : public IRuntime {
       const bool allocates = text.size() > mark.size() && text.substr(text.size() - mark.size()) == mark;
       const std::filesystem::path path(allocates ? text.substr(0, text.size() - mark.size()) : text);
       auto model = std::make_shared<Model>(Model{path.stem().string(), {}, {}, {}, 0, logger_, allocates});
-      model->compiled = core_.compile_model(path.string(), "CPU", ov::hint::inference_precision(ov::element::f32));
+      model->compiled = compile(path);
       for (const auto& port : model->compiled.inputs()) {
         model->ports.push_back(port);
       }
@@ -304,7 +318,6 @@ class FakeRuntime final : public IRuntime {
 
  private:
   ILogger& logger_;
-  ov::Core core_;
 };
 
 }  // namespace
