@@ -102,8 +102,9 @@ def test_run(arguments: str, words: str, tiny: Path, home: Path) -> None:
         ("train edge --output .", "config.json exists and is something that rvos-edge did not write"),
     ],
 )
-def test_other_commands(command: str, words: str, home: Path) -> None:
+def test_other_commands(command: str, words: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
+    monkeypatch.setenv("DATA_ROOT", str(home))
     (home / "config.json").write_text('{"name": "mine"}')
     before = contents(home)
     refuses(CliRunner().invoke(app, command.split()), words)
