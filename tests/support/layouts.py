@@ -214,3 +214,34 @@ def write_refcoco(root: Path) -> Path:
     write_json(root / "instances.json", {"images": images, "annotations": annotations, "categories": categories})
     write_json(root / "refs.json", references)
     return root
+
+
+def write_mevis(root: Path) -> Path:
+    """MeViS: a video of two frames in each split; the server keeps the masks of `valid`."""
+    for split in ("train", "valid_u", "valid"):
+        _write_mevis_split(root, split)
+    return root
+
+
+def _write_mevis_split(root: Path, split: str) -> None:
+    from pycocotools import mask as mask_utils
+
+    objects = ids(2)
+    rles: dict[str, Any] = {}
+    for number in (1, 2):
+        coded = mask_utils.encode(np.asfortranarray(objects == number, dtype=np.uint8))
+        rles[str(number + 6)] = [{"size": coded["size"], "counts": coded["counts"].decode()}, None]
+    said = {
+        "0": {"exp": "The two that   move", "obj_id": [0, 1], "anno_id": [7, 8]},
+        "1": {"exp": "the left one", "obj_id": [0], "anno_id": [7]},
+        "2": {"exp": "both", "obj_id": [0, 1], "anno_id": [7, 8]},
+    }
+    if split == "valid":
+        said = {key: {"exp": item["exp"]} for key, item in said.items()}
+    frames = ["00000", "00001"]
+    for name in frames:
+        write_image(root / split / "JPEGImages/v1" / f"{name}.jpg", picture(objects))
+    document = {"videos": {"v1": {"vid_id": 0, "expressions": said, "frames": frames}}}
+    (root / split / "meta_expressions.json").write_text(json.dumps(document))
+    if split != "valid":
+        (root / split / "mask_dict.json").write_text(json.dumps(rles))

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from support.layouts import write_a2d, write_davis16, write_davis17, write_jhmdb, write_refcoco, write_youtube_vos
+from support.layouts import (
+    write_a2d,
+    write_davis16,
+    write_davis17,
+    write_jhmdb,
+    write_mevis,
+    write_refcoco,
+    write_youtube_vos,
+)
 from support.tiny_bundle import write_tiny_bundle
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
@@ -76,7 +84,8 @@ def write(dataset: str, root: Path) -> Path:
         return write_davis17(root, {"val": ["cows", "goat"]})
     if dataset == "youtube-vos":
         return write_youtube_vos(root, {"0043f083b5": [("a red car", 1), ("the man", 2)]}, split="valid")
-    return {"a2d": write_a2d, "jhmdb": write_jhmdb, "refcoco": write_refcoco}[dataset](root)
+    writers = {"a2d": write_a2d, "jhmdb": write_jhmdb, "mevis": write_mevis, "refcoco": write_refcoco}
+    return writers[dataset](root)
 
 
 @pytest.mark.parametrize("dataset", SOURCES)

@@ -98,13 +98,18 @@ def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path: Path, capsys: 
     assert "code ran" not in capsys.readouterr().out
 
 
-def test_missing_damaged_and_nested_files_are_refused(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_state_file(tmp_path / "none.pth")
     for name in ("noise.pth", "noise.safetensors"):
         (tmp_path / name).write_bytes(b"not weights")
         with pytest.raises(UserError, match="not a readable state dict"):
             load_state_file(tmp_path / name)
-    torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "nested.pth")
+    torch.save({"a": {"b": torch.zeros(1)}}, tmp_path / "nested.pth")
     with pytest.raises(UserError, match="plain state dict"):
         load_state_file(tmp_path / "nested.pth")
+
+
+def test_a_file_of_lightning_is_read_under_plain_names(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "state_dict": {"model.a": torch.zeros(1)}}, tmp_path / "run.ckpt")
+    assert list(load_state_file(tmp_path / "run.ckpt")) == ["a"]

@@ -169,13 +169,13 @@ def test_a_stream_equals_pairs_with_a_warm_start(scale: int) -> None:
     network = FlowNetwork(config=RaftConfig(variant="tiny", iterations=2, scale=scale)).eval()  # type: ignore[arg-type]
     frames = [np.random.default_rng(i).integers(0, 256, (64, 96, 3), np.uint8) for i in range(4)]
     flows = list(network.stream(frames))
-    assert flows[0].shape == (2, 64 // scale, 96 // scale)
+    assert flows[0].shape == (1, 2, 64 // scale, 96 // scale)
     assert not flows[0].any()
     coords = None
     with torch.inference_mode():
         for index in range(1, 4):
             expected, coords = network(_tensor(frames[index]), _tensor(frames[index - 1]), coords=coords)
-            assert np.allclose(flows[index], expected[0].numpy(), atol=1e-4)
+            assert np.allclose(flows[index], expected.numpy(), atol=1e-4)
             assert flows[index].any()
 
 
@@ -183,11 +183,11 @@ def test_the_flow_points_to_where_a_pixel_was(shared: Path) -> None:
     """The scene moves 6 right and 4 down: a pixel was 6 to the left and 4 up in the frame before."""
     wide = _frame(shared, 24, 256, 384)
     before, now = wide[20:212, 20:276], wide[16:208, 14:270]
-    flow = list(_small(shared).stream([before, now]))[1]
+    flow = list(_small(shared).stream([before, now]))[1][0]
     assert float(np.median(flow[0])) == pytest.approx(-6, abs=0.3)
     assert float(np.median(flow[1])) == pytest.approx(-4, abs=0.3)
     # At half size the flow is still told in pixels of the full image.
-    half = list(_small(shared, scale=2).stream([before, now]))[1]
+    half = list(_small(shared, scale=2).stream([before, now]))[1][0]
     assert half.shape == (2, 96, 128)
     assert float(np.median(half[0])) == pytest.approx(-6, abs=1)
 

@@ -48,7 +48,7 @@ def test_a_pretraining_checkpoint_loads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layers", [1, 3])
 def test_a_bert_of_another_depth_is_refused(tmp_path: Path, layers: int) -> None:
     other = SentenceEncoder(config=_TINY.model_copy(update={"layers": layers}))
-    with pytest.raises(UserError, match=r"not the BERT of this preset: 'encoder\.layer\.\d"):
+    with pytest.raises(UserError, match=r"not the text model of this network: 'encoder\.layer\.\d"):
         load_text_weights(SentenceEncoder(config=_TINY), str(_folder(tmp_path / "bert", other)))
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools import mask as mask_utils
-from support.layouts import ids, picture, write_image
+from support.layouts import ids, write_mevis
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.check import check_dataset, is_complete
@@ -18,33 +16,9 @@ from rvos_edge.trainer.data.readers.mevis import MevisClips
 from rvos_edge.trainer.evaluate.data import open_clips
 
 
-def _write(root: Path, split: str) -> None:
-    objects = ids(2)
-    rles: dict[str, Any] = {}
-    for number in (1, 2):
-        coded = mask_utils.encode(np.asfortranarray(objects == number, dtype=np.uint8))
-        rles[str(number + 6)] = [{"size": coded["size"], "counts": coded["counts"].decode()}, None]
-    said = {
-        "0": {"exp": "The two that   move", "obj_id": [0, 1], "anno_id": [7, 8]},
-        "1": {"exp": "the left one", "obj_id": [0], "anno_id": [7]},
-        "2": {"exp": "both", "obj_id": [0, 1], "anno_id": [7, 8]},
-    }
-    if split == "valid":
-        said = {key: {"exp": item["exp"]} for key, item in said.items()}
-    frames = ["00000", "00001"]
-    for name in frames:
-        write_image(root / split / "JPEGImages/v1" / f"{name}.jpg", picture(objects))
-    document = {"videos": {"v1": {"vid_id": 0, "expressions": said, "frames": frames}}}
-    (root / split / "meta_expressions.json").write_text(json.dumps(document))
-    if split != "valid":
-        (root / split / "mask_dict.json").write_text(json.dumps(rles))
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for split in ("train", "valid_u", "valid"):
-        _write(tmp_path / "mevis", split)
-    return tmp_path / "mevis"
+    return write_mevis(tmp_path / "mevis")
 
 
 def test_a_mask_is_the_union_of_what_is_named(root: Path) -> None:
