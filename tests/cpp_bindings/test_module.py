@@ -100,14 +100,14 @@ def test_real_frames(pair: Pair, shared: Path) -> None:
 @pytest.mark.slow
 def test_synthetic_frames(pair: Pair) -> None:
     ious: list[float] = []
-    for seed in range(4):
+    for seed in range(2):
         for segmenter in pair:
             segmenter.reset()
         camera = SyntheticCamera(seed=seed, size=(288, 512), frames=50)
         first, second = camera.expressions(0)[0][0], camera.expressions(0)[1][0]
         changes = {0: (first,), 15: (first, second), 30: (second,), 40: ("a purple elephant", first)}
         ious += compare(pair, (frame.image for frame in camera), changes)
-    assert len(ious) >= 100, "too few masks to compare anything"
+    assert len(ious) >= 50, "too few masks to compare anything"
     assert min(ious) >= 0.999
 
 
