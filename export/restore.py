@@ -74,7 +74,7 @@ def restore_checkpoint(
 
 
 def _approximations(manifest: Manifest, norms: int, config: TrainConfig | None) -> str:
-    """What a restored checkpoint has not exactly as the one that was exported."""
+    """Differences between a restored checkpoint and the one that was exported, in one sentence each."""
     stored: dict[str, list[str]] = {}
     for name, graph in manifest.graphs.items():
         stored.setdefault(graph.weights, []).append(name)

@@ -258,7 +258,7 @@ def _sync(path: Path) -> None:
 
 
 def leftovers(path: Path, segments: str = "") -> Iterator[tuple[Path, str]]:
-    """What killed runs left of this output, locked, with the stem it was for; refuses to go on beside a living one."""
+    """Partial files of this output that killed runs left, locked, each with its stem; a living run's is refused."""
     stem, suffix = re.escape(path.stem), re.escape(path.suffix)
     names = re.compile(rf"\.({stem}{segments})\.part-[0-9]+-[0-9a-f]{{8}}{suffix}")
     for other in list(path.parent.iterdir()) if fcntl is not None and path.parent.is_dir() else ():

@@ -87,7 +87,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
 
 @dataclass(frozen=True)
 class _Origin:
-    """What a run began with: tokenizer, the runs before it, and the hash of its first weights."""
+    """Beginning of a run: its tokenizer, the runs before it, and the hash of its first weights."""
 
     tokenizer: Tokenizer
     history: list[Any]

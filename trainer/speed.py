@@ -1,4 +1,4 @@
-"""What makes training faster or smaller: precision, compilation, recomputed activations."""
+"""Faster or smaller training: precision, compilation, recomputed activations."""
 
 from __future__ import annotations
 

@@ -23,8 +23,9 @@ _OPTIONS: TypeAdapter[Any] = TypeAdapter(_Options)
 _File = TypedDict("_File", {**get_type_hints(RunOptions), "cameras": dict[str, _Options]}, total=False)  # type: ignore
 _File.__pydantic_config__ = _Options.__pydantic_config__  # type: ignore[attr-defined]
 _FILE: TypeAdapter[Any] = TypeAdapter(_File)
-_SHARED = {"bundle", "size", "device", "backend", "threads", "runtime", "serve", "token", "base_path", "quiet"}
-"""Options of the process and its one model."""
+_SHARED = {"bundle", "size", "device", "backend", "threads", "runtime", "quiet"}
+_SHARED |= {"serve", "token", "base_path", "allow_origin", "certificate"}
+"""Options of the process, its one model and its one server."""
 _ROUTES = {"api", "metrics", "page", "session"}
 _NOT_SAVED = {"token", "quiet", "verbose"}
 """A secret, and what is of one terminal."""

@@ -57,6 +57,7 @@ def test_each_camera_has_its_own_queries_and_outputs(tiny: Path, tmp_path: Path)
         ({"api": {"source": "0"}}, "needs another name"),
         ({"a b": {"source": "0"}}, "needs another name"),
         ({"door": {"source": "synthetic", "backend": "openvino"}}, "is for all cameras"),
+        ({"door": {"source": "synthetic", "certificate": "a.pem"}}, "certificate is for all cameras"),
         ({"door": {"source": "synthetic", "window": True}}, "--window"),
         ({"door": {"sauce": "synthetic"}}, "there is no option 'cameras.door.sauce'"),
         ({"door": {"query": ["a dog"]}}, "door: there is no source"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from pycocotools import mask as mask_utils
 from rvos_edge.annotations import (
     AnnotatedObject,
     AnnotatedPicture,
-    AnnotationWriter,
     CocoWriter,
     CvatWriter,
     LabelStudioWriter,
@@ -70,13 +70,12 @@ def convert(source: str | Path, output: str | Path, to: Form | None = None) -> s
     file = PendingFile(output)
     try:
         with names_path(output), file.partial.open("w", encoding="utf-8") as out:
-            writer: AnnotationWriter = _WRITERS[to](out)
             counts = Counter[str]()
-            for picture in pictures:
-                writer.add(picture)
-                counts.update(pictures=1, objects=len(picture.objects))
-            writer.finish()
-            writer.close()
+            with closing(_WRITERS[to](out)) as writer:
+                for picture in pictures:
+                    writer.add(picture)
+                    counts.update(pictures=1, objects=len(picture.objects))
+                writer.finish()
         file.commit()
     except BaseException:
         file.discard()

@@ -80,7 +80,7 @@ class TimmBackbone(Backbone):
             self.body: Any = timm.create_model(name, pretrained=False, features_only=True, **chosen)
             info = self.body.feature_info
             strides, channels = tuple(info.reduction()[-4:]), tuple(info.channels()[-4:])
-        except (RuntimeError, TypeError, AssertionError, NotImplementedError, AttributeError, ValueError) as error:
+        except Exception as error:  # timm raises a different class for every kind of network
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"backbone.name: timm does not make a backbone of {name} ({reason}).") from error
         if strides != tuple(min(own, stride) for own in _STRIDES):

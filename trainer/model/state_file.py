@@ -13,7 +13,7 @@ from rvos_edge.errors import UserError
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 """Keys under which training programs (Lightning first) store the weights beside their own state."""
 _PREFIXES = ("module.", "model.")
-"""Of DataParallel, and of modules that hold the network."""
+"""Prefixes of names that DataParallel and modules around the network add."""
 
 
 def load_state_file(path: Path) -> dict[str, Tensor]:

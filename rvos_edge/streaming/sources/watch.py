@@ -1,4 +1,4 @@
-"""What becomes of a live source's pictures: they stay the same, or change their size."""
+"""Changes of a live source's pictures: they freeze, move again, or come in another size."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Watch:
         self._same = 0
 
     def look(self, picture: NDArray[np.uint8]) -> Iterator[tuple[Literal["frozen", "moving", "size"], str]]:
-        """What the next picture, uint8 [H,W,3], makes known: the kind of a `SourceEvent` and the rest of a sentence."""
+        """Events of the next picture, uint8 [H,W,3]: the kind of a `SourceEvent` and the rest of a sentence."""
         now, size, sample = time.monotonic(), picture.shape[:2], picture[::_STEP, ::_STEP].tobytes()
         if self._size not in ((0, 0), size):
             (before, wide), (height, width) = self._size, size

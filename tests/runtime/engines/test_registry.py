@@ -91,7 +91,7 @@ def test_a_backend_that_was_asked_for_is_taken_or_refused(bundle: Bundle) -> Non
 
 @pytest.mark.usefixtures("intel")
 def test_a_probe_that_fails_is_told_and_float32_is_taken(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with ONEDNN_MAX_CPU_ISA=AVX2 on a CPU that has bfloat16."""
+    """ONEDNN_MAX_CPU_ISA=AVX2 on a CPU that has bfloat16 fails like this."""
 
     def fail() -> bool:
         raise RuntimeError("Exception from src/inference/src/cpp/core.cpp:117:\nobject is not initialized\n\n")

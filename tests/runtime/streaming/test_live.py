@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from support.live_fakes import FakeCapture, wait_until
+from support.stream_servers import running
 
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sources import LiveCapture, SourceEvent, VideoFile, live, open_source, quiet_opencv, watch
@@ -256,23 +256,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-@contextmanager
-def serving(files: Path) -> Iterator[Server]:
-    server = Server(files)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 def test_network_stream_that_drops_is_connected_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real stream over HTTP: two connections drop, the second one brings pictures of another size."""
     told, shapes = list[str](), list[tuple[int, ...]]()
-    with serving(tmp_path) as server, open_source(f"{server.url}/live", tell=told.append) as source:
+    with running(Server(tmp_path)) as server, open_source(f"{server.url}/live", tell=told.append) as source:
         monkeypatch.setattr(source, "_backoff", (0.01, 0.02))
         for frame in source:
             shapes.append(frame.image.shape)
@@ -288,7 +275,10 @@ def test_network_stream_that_drops_is_connected_again(tmp_path: Path, monkeypatc
 
 def test_network_stream_is_given_up_after_a_while(tmp_path: Path) -> None:
     told: list[str] = []
-    with serving(tmp_path) as server, open_source(f"{server.url}/live", give_up=0.3, tell=told.append) as source:
+    with (
+        running(Server(tmp_path)) as server,
+        open_source(f"{server.url}/live", give_up=0.3, tell=told.append) as source,
+    ):
         server.up = False
         assert len(list(source)) >= 1
     assert server.connections >= 2
@@ -300,7 +290,7 @@ def test_video_behind_http_is_a_file(tmp_path: Path) -> None:
     for index in range(5):
         writer.write(np.full((48, 64, 3), index * 40, np.uint8))
     writer.release()
-    with serving(tmp_path) as server, open_source(f"{server.url}/clip.mp4") as source:
+    with running(Server(tmp_path)) as server, open_source(f"{server.url}/clip.mp4") as source:
         assert isinstance(source, VideoFile)
         assert source.length == 5
         assert [round(float(frame.image.mean()) / 40) for frame in source] == [0, 1, 2, 3, 4]

@@ -55,7 +55,7 @@ def test_zones_and_lines_count_an_object_once() -> None:
     tracks, zones = Tracks(), Zones([door, gate])
 
     def events(*columns: int) -> list[tuple[int, str]]:
-        """What happens while the middle of the object is in these columns."""
+        """Events while the middle of the object is in these columns."""
         return [
             (index, f"{more['event']} {more.get('zone', more.get('direction'))}")
             for index, column in enumerate(columns)

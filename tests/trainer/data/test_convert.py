@@ -58,7 +58,7 @@ def test_every_form_through_every_form(data: Path, tmp_path: Path, through: Form
 
 
 def test_a_mask_of_cvat_has_its_rows_as_runs(data: Path) -> None:
-    """As Datumaro reads it: column-wise run lengths of the transposed part, beginning with background."""
+    """Datumaro reads column-wise run lengths of the transposed part, beginning with background."""
     text = (data / "annotations.xml").read_text(encoding="utf-8")
     mask = text[text.index("<mask") :]
     left, top, width, height = (
