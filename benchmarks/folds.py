@@ -4,6 +4,12 @@ Every fold begins with the weights that the configuration names; these must not 
 that was interrupted continues when started again::
 
     python -m rvos_edge.benchmarks.folds edge-ablation --root $DATA_ROOT/data/davis2016-train --output runs/folds
+
+With ``--teach`` and ``--adapt`` the folds that are finished are judged by queries that learn; nothing is trained but a
+presence head for each fold::
+
+    python -m rvos_edge.benchmarks.folds edge-ablation --root $DATA_ROOT/data/davis2016-train --output runs/folds \
+        --teach 1,3,5 --adapt once
 """
 
 from __future__ import annotations
@@ -15,16 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.config import TrainConfig, load_config
-from rvos_edge.trainer.data.config import ComposedSource, DavisSource
+from rvos_edge.export.package import export_bundle
+from rvos_edge.trainer.config import PresenceConfig, TrainConfig, load_config
+from rvos_edge.trainer.data.config import CocoSource, ComposedSource, DavisSource
 from rvos_edge.trainer.data.readers.davis16 import Davis16Clips
 from rvos_edge.trainer.evaluate import EvalOptions, evaluate
 from rvos_edge.trainer.loop import train
+from rvos_edge.trainer.tasks.presence import train_presence
 
 FOLDS = 5
+_PRESENCE_SAMPLES = 800
 
 
 def folds_of(videos: Sequence[str], count: int = FOLDS) -> list[list[str]]:
@@ -85,6 +95,120 @@ def run_folds(config: TrainConfig, root: Path, output: Path, *, every: int = 4, 
     return result
 
 
+def compare_learning(
+    config: TrainConfig,
+    root: Path,
+    output: Path,
+    *,
+    teach: Sequence[int] = (),
+    adapt: Sequence[str] = (),
+    every: int = 4,
+    console: Console,
+) -> dict[str, dict[str, Any]]:
+    """Judge the folds that ``run_folds`` has finished by the sentence, by taught queries and by queries that settle.
+
+    All are scored on the same frames, by a bundle with a presence head that was fitted to the fold's own training data.
+
+    Args:
+        teach: Numbers of shown frames.
+        adapt: Modes of ``Segmenter.set_adapt``.
+
+    Returns:
+        For each way: ``j``, ``f``, ``j_decay`` (the first quarter of a video less the last), ``shuffled_j``, ``worst``
+        (the most that a video loses to the sentence, with its name) and ``videos`` with J by name.
+
+    Raises:
+        UserError: No fold is finished.
+    """
+    ways: dict[str, dict[str, Any]] = {"sentence": {}}
+    ways |= {f"{count} shown": {"teach": count} for count in teach} | {
+        f"adapt {mode}": {"adapt": mode} for mode in adapt
+    }
+    found: dict[str, dict[str, Any]] = {way: {} for way in ways}
+    for number, held in enumerate(folds_of(Davis16Clips(root, split="all").videos), start=1):
+        folder = output / f"fold-{number}"
+        if not (folder / "figures.json").is_file():
+            continue
+        bundle = _bundle_of(without(config, held, root, config.data.flow), folder, console)
+        for way, options in ways.items():
+            figures = folder / f"{way.replace(' ', '-')}.json"
+            if not figures.is_file():
+                asked = EvalOptions(
+                    bundle=bundle,
+                    dataset="davis16",
+                    root=root,
+                    split=",".join(held),
+                    every=every,
+                    json=figures,
+                    **options,
+                )
+                evaluate(asked, console=console)
+            found[way] |= json.loads(figures.read_text(encoding="utf-8"))["davis16"]["videos"]
+    if not found["sentence"]:
+        raise UserError(f"{output} holds no finished fold; train them first, without --teach and --adapt.")
+    result = {way: _summary(videos, found["sentence"]) for way, videos in found.items()}
+    with new_file(output / "learning.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def _bundle_of(run: TrainConfig, folder: Path, console: Console) -> Path:
+    """The bundle of a fold's checkpoint, made once, with a presence head where the checkpoint has none."""
+    bundle = folder / "bundle"
+    if bundle.exists():
+        return bundle
+    held_out = [
+        source.model_copy(update={"split": "held_out"}) for source in run.data.sources if isinstance(source, CocoSource)
+    ]
+    if not held_out:
+        raise UserError(f"{run.name} trains on no COCO pictures, whose held-out ones calibrate presence; add a source.")
+    asked = {"queries": 20, "absent_share": 0.5}
+    presence = PresenceConfig(
+        name=run.name,
+        task="presence",
+        init_from=str(folder / "checkpoint"),
+        data=run.data.model_copy(update=asked),
+        held_out=run.data.model_copy(update={**asked, "sources": held_out}),
+        samples=_PRESENCE_SAMPLES,
+        seed=run.seed,
+        threads=run.threads,
+    )
+    checkpoint = folder / "presence" / "checkpoint"
+    if not checkpoint.exists():
+        train_presence(presence, checkpoint.parent, console=console)
+    return export_bundle(checkpoint, bundle, console=console)
+
+
+def _summary(videos: Mapping[str, Any], sentence: Mapping[str, Any]) -> dict[str, Any]:
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+    change = {name: row["j"] - sentence[name]["j"] for name, row in videos.items()}
+    worst = min(change, key=lambda name: change[name])
+    return {
+        **{key: mean([row.get(key) for row in videos.values()]) for key in ("j", "f", "j_decay")},
+        "shuffled_j": mean([row.get("shuffled", {}).get("j") for row in videos.values()]),
+        "worst": [worst, change[worst]],
+        "videos": {name: row["j"] for name, row in sorted(videos.items())},
+    }
+
+
+def _show_learning(result: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    count = len(result["sentence"]["videos"])
+    table = Table("J and F in %", "J", "F", "decay", "another's sentence", "worst video", title=f"{count} videos")
+    for way, row in result.items():
+        numbers = [row[key] for key in ("j", "f", "j_decay", "shuffled_j")]
+        name, change = row["worst"]
+        cells = ["-" if number is None else f"{100 * number:.1f}" for number in numbers]
+        table.add_row(way, *cells, "" if way == "sentence" else f"{name} {100 * change:+.1f}")
+    console.print(table)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the table of folds."""
     parser = argparse.ArgumentParser(description="Five folds over the DAVIS training videos.")
@@ -93,11 +217,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="where the folds are kept")
     parser.add_argument("--every", type=int, default=4, help="score every n-th frame")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the configuration; repeatable")
+    parser.add_argument("--teach", type=_numbers, default=(), help="numbers of shown frames with commas, such as 1,3,5")
+    parser.add_argument("--adapt", action="append", default=[], choices=["once"], help="judge queries that settle")
     options = parser.parse_args(arguments)
     config = load_config(options.config, options.set)
     if not isinstance(config, TrainConfig):
         raise UserError(f"{options.config} is no single training; give one, such as edge-ablation.")
     console = Console()
+    if options.teach or options.adapt:
+        folder, teach, adapt = options.output, options.teach, options.adapt
+        learning = compare_learning(
+            config, options.root, folder, teach=teach, adapt=adapt, every=options.every, console=console
+        )
+        _show_learning(learning, console)
+        return
     result = run_folds(config, options.root, options.output, every=options.every, console=console)
     for name, region in result["videos"].items():
         console.print(f"{name:24} {100 * region:5.1f}")

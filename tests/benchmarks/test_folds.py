@@ -12,10 +12,10 @@ from rich.console import Console
 from support.layouts import write_davis16
 
 from rvos_edge.benchmarks import folds
-from rvos_edge.benchmarks.folds import folds_of, run_folds, without
+from rvos_edge.benchmarks.folds import compare_learning, folds_of, run_folds, without
 from rvos_edge.errors import UserError
-from rvos_edge.trainer.config import TrainConfig
-from rvos_edge.trainer.data.config import DavisSource
+from rvos_edge.trainer.config import PresenceConfig, TrainConfig
+from rvos_edge.trainer.data.config import CocoSource, DavisSource
 
 
 def _config(root: Path, kind: str = "davis") -> TrainConfig:
@@ -59,6 +59,37 @@ def test_a_fold_is_judged_by_what_never_saw_it(tmp_path: Path, monkeypatch: pyte
     assert (result["j"], result["shuffled_j"]) == (0.5, pytest.approx(0.1))
     run_folds(_config(root), root, tmp_path / "folds", console=console)
     assert len(seen) == 5  # what is done is not done again
+
+
+def test_finished_folds_are_judged_by_queries_that_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_davis16(tmp_path / "DAVIS", {f"v{number}": ["a dog"] for number in range(5)})
+    config = _config(root)
+    coco = CocoSource.model_validate({"kind": "coco", "share": 1.0, "root": str(tmp_path)})
+    config.data.sources.append(coco)
+    for number in (1, 3):
+        (tmp_path / f"folds/fold-{number}").mkdir(parents=True)
+        (tmp_path / f"folds/fold-{number}/figures.json").write_text("{}")
+    heads: list[PresenceConfig] = []
+    scores = {"v0": {0: 0.5, 1: 0.75}, "v2": {0: 0.5, 1: 0.25}}
+
+    def evaluate(options: Any, **_: Any) -> None:
+        row = {"j": scores[options.split][options.teach], "f": 0.5, "j_decay": None, "shuffled": {"j": 0.25}}
+        options.json.write_text(json.dumps({"davis16": {"videos": {options.split: row}}}))
+
+    monkeypatch.setattr(folds, "train_presence", lambda config, output, **_: heads.append(config))
+    monkeypatch.setattr(folds, "export_bundle", lambda checkpoint, output, **_: output)
+    monkeypatch.setattr(folds, "evaluate", evaluate)
+    result = compare_learning(config, root, tmp_path / "folds", teach=[1], adapt=["once"], console=Console())
+    assert list(result) == ["sentence", "1 shown", "adapt once"]
+    assert (result["sentence"]["videos"], result["1 shown"]["videos"]) == (
+        {"v0": 0.5, "v2": 0.5},
+        {"v0": 0.75, "v2": 0.25},
+    )
+    assert result["1 shown"]["worst"] == ["v2", -0.25]
+    held = [one.data.sources[0] for one in heads]
+    assert ["v0" in one.videos for one in held if isinstance(one, DavisSource)] == [False, True]
+    with pytest.raises(UserError, match="holds no finished fold"):
+        compare_learning(config, root, tmp_path / "other", console=Console())
 
 
 def test_a_run_without_videos_has_no_folds(tmp_path: Path) -> None:

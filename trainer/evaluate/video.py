@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from rvos_edge.errors import UserError
+from rvos_edge.queries import read_queries
 from rvos_edge.streaming.ledger import Ledger
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, Query
@@ -150,10 +151,13 @@ def _score(
     if listed is not None:
         scored &= {index for index, _ in listed}
     runs = _runs(scored) if sparse else [range(len(names))]
-    taught: dict[int, PredictorQuery] = {}
+    named = {number: query.expression for number, query in enumerate(queries) if query.expression.startswith("@")}
+    taught = dict(zip(named, read_queries(list(named.values())), strict=True))
     if rules.teach:
-        shown = _spread(clips.annotated(video), rules.teach)
-        taught = _teach(predictor, clips, video, queries, shown)
+        # Where enough frames are not scored anyway, these: then the same frames are scored as without teaching.
+        spare = [index for index in clips.annotated(video) if index not in scored]
+        shown = _spread(spare if len(spare) >= rules.teach else clips.annotated(video), rules.teach)
+        taught |= _teach(predictor, clips, video, queries, shown)
         scored -= set(shown)
     total, done = len(scorer.passes) * sum(map(len, runs)), 0
     with contextlib.nullcontext() if rules.masks is None else rules.masks.video(video) as kept:

@@ -12,8 +12,9 @@ from support.drawn_masks import id_video
 from support.fake_clips import Fake, FakeClips, Masks, nothing
 
 from rvos_edge.errors import UserError
+from rvos_edge.queries import TaughtQuery
 from rvos_edge.streaming.ledger import Ledger
-from rvos_edge.trainer.data.readers.base import Query
+from rvos_edge.trainer.data.readers.base import Query, tidy
 from rvos_edge.trainer.evaluate.masks import MaskFolder
 from rvos_edge.trainer.evaluate.pairs import read_pairs
 from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
@@ -286,8 +287,20 @@ def test_frames_that_are_shown_are_not_scored() -> None:
     assert [query for row in fake.asked for query in row] == ["taught a dog", "a cat"]
     assert figures["teach"] == 2
     assert figures["videos"]["v"]["frames"] == 4
+    figures = evaluate_clips(fake, clips, "youtube-vos", rules=Rules(every=2, teach=2))
+    assert fake.shown[-1] == [1, 5], "frames that are not scored"
+    assert figures["videos"]["v"]["frames"] == 3
     with pytest.raises(UserError, match="--teach must not be negative"):
         evaluate_clips(fake, clips, "youtube-vos", rules=Rules(teach=-1))
+
+
+def test_an_expression_may_be_a_taught_query(tmp_path: Path) -> None:
+    path = tmp_path / "Rex.query"
+    TaughtQuery("a dog", {"lang1": np.zeros(2, np.float32)}, "network", name="Rex").save(path)
+    clips = FakeClips({"v": [Query("0", tidy(f"@{path}"), None)]}, {"v": [np.ones((1, 8, 8), bool)]})
+    fake = Fake(lambda frame, query: np.ones((8, 8), bool))
+    assert evaluate_clips(fake, clips, "youtube-vos")["j"] == 1
+    assert [query.label for query in fake.asked[0]] == ["Rex"]
 
 
 def test_an_interrupted_evaluation_goes_on_after_its_last_video_and_ends_alike(tmp_path: Path) -> None:

@@ -135,8 +135,9 @@ def image_paths(clips: ReferringClips, video: str) -> list[Path]:
 
 
 def tidy(expression: object) -> str:
-    """An expression in lower case with single spaces."""
-    return " ".join(str(expression).lower().split())
+    """An expression in lower case with single spaces; the file of a taught query, after "@", as it is."""
+    text = str(expression)
+    return text if text.startswith("@") else " ".join(text.lower().split())
 
 
 def choose_videos(known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
