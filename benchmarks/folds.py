@@ -25,7 +25,7 @@ from rich.table import Table
 
 from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
-from rvos_edge.export.package import export_bundle
+from rvos_edge.export.package import ExportOptions, export_bundle
 from rvos_edge.trainer.config import PresenceConfig, TrainConfig, load_config
 from rvos_edge.trainer.data.config import CocoSource, ComposedSource, DavisSource
 from rvos_edge.trainer.data.readers.davis16 import Davis16Clips
@@ -176,7 +176,7 @@ def _bundle_of(run: TrainConfig, folder: Path, console: Console) -> Path:
     checkpoint = folder / "presence" / "checkpoint"
     if not checkpoint.exists():
         train_presence(presence, checkpoint.parent, console=console)
-    return export_bundle(checkpoint, bundle, console=console)
+    return export_bundle(checkpoint, bundle, ExportOptions(teach=True), console=console)
 
 
 def _summary(videos: Mapping[str, Any], sentence: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,11 +73,12 @@ def test_finished_folds_are_judged_by_queries_that_learn(tmp_path: Path, monkeyp
     scores = {"v0": {0: 0.5, 1: 0.75}, "v2": {0: 0.5, 1: 0.25}}
 
     def evaluate(options: Any, **_: Any) -> None:
+        assert options.bundle == options.json.parent / "bundle"
         row = {"j": scores[options.split][options.teach], "f": 0.5, "j_decay": None, "shuffled": {"j": 0.25}}
         options.json.write_text(json.dumps({"davis16": {"videos": {options.split: row}}}))
 
     monkeypatch.setattr(folds, "train_presence", lambda config, output, **_: heads.append(config))
-    monkeypatch.setattr(folds, "export_bundle", lambda checkpoint, output, **_: output)
+    monkeypatch.setattr(folds, "export_bundle", lambda _, output, options, **__: output if options.teach else None)
     monkeypatch.setattr(folds, "evaluate", evaluate)
     result = compare_learning(config, root, tmp_path / "folds", teach=[1], adapt=["once"], console=Console())
     assert list(result) == ["sentence", "1 shown", "adapt once"]
