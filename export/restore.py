@@ -238,8 +238,9 @@ def _statistics(
         said = [text for row in batch.expressions for text in row[: config.data.queries]]
         vectors = model.encode_text(*tokenize(restored.tokenizer, said, model.config.text.max_tokens))
         language = tuple(level.view(len(batch.expressions), -1, level.shape[1]) for level in vectors)
-        flow = batch.flow * (torch.rand(len(batch.flow), 1, 1, 1) >= config.flow_dropout)
-        model(batch.image, flow, language)
+        moved = torch.rand(len(batch.flow), 1, 1, 1) >= config.flow_dropout
+        camera = None if batch.camera is None else batch.camera * moved[:, :, 0, 0]
+        model.answer(*model.condition(model.encode_image(batch.image), batch.flow * moved, camera), language)
     for hook in hooks:
         hook.remove()
     return {

@@ -1,5 +1,8 @@
 """The exception for errors that the user can correct."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rvos_edge.secrets import hide_secrets
 
 
@@ -12,6 +15,22 @@ class UserError(ValueError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(hide_secrets(message))
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Begin the messages of ``UserError`` with the option or key that they are about.
+
+    Example:
+        >>> with about("init_from"):
+        ...     raise UserError("runs/x does not exist.")
+        Traceback (most recent call last):
+        rvos_edge.errors.UserError: init_from: runs/x does not exist.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def one_line(text: object) -> str:

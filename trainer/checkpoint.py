@@ -125,6 +125,8 @@ def read_model_config(path: Path) -> ModelConfig:
     inner = path / "checkpoint"
     if not (path / _MODEL).is_file() and (inner / _MODEL).is_file():
         raise UserError(f"{path} is the folder of a run; give its checkpoint, {inner}.")
+    if not path.is_dir():
+        raise UserError(f"{path} is not a checkpoint: there is no such folder; give the directory that training wrote.")
     for name in (_CONFIG, _MODEL, _TOKENIZER):
         if not (path / name).is_file():
             raise UserError(f"{path} is not a checkpoint: it has no {name}; give the directory that training wrote.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -30,7 +32,8 @@ class TrainingReport:
         console: Console of the bar; not a terminal, it gets a line every ``every`` iterations.
         start: Iterations already done. Older events from there on are void, as a resumed run repeats them.
         batch: Samples of an iteration.
-        wandb: Project at Weights & Biases, which then follows the events; ``facts`` are the configuration shown there.
+        before: Lines that were said before, for the log.
+        wandb: Project at Weights & Biases, which then gets the scalars; ``facts`` are the configuration shown there.
 
     Raises:
         UserError: ``wandb`` is given and the package is missing.
@@ -46,14 +49,15 @@ class TrainingReport:
         total: int,
         every: int = 1,
         batch: int = 1,
+        before: Sequence[str] = (),
         wandb: str | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.console, self.total, self.every = name, console, total, every
-        self._folder, self._start, self._batch = folder, start, batch
+        self._folder, self._start, self._batch, self._before = folder, start, batch, before
         self._events: Any = None
         self._log: TextIO | None = None
-        self._wandb = None if wandb is None or folder is None else _follow_events(wandb, name, folder, facts or {})
+        self._wandb = None if wandb is None or folder is None else _open_wandb(wandb, name, folder, facts or {})
         self._bar = progress_bar(console, TextColumn("loss {task.fields[loss]}"), lines=False)
         self._task = self._bar.add_task(name, total=total, completed=start, loss="")
         self._waited, self._began, self._counted = 0.0, time.monotonic(), start
@@ -66,6 +70,8 @@ class TrainingReport:
                 self._events = SummaryWriter(str(self._folder), purge_step=purge)
             except OSError as error:
                 self._give_up(error)
+        for line in self._before:
+            self._write(line)
         self._bar.start()
         self._began = time.monotonic()
         return self
@@ -130,6 +136,8 @@ class TrainingReport:
         self._began, self._waited, self._counted = time.monotonic(), 0.0, done
 
     def _scalars(self, scalars: Mapping[str, float], done: int) -> None:
+        if self._wandb is not None:
+            self._wandb.log(dict(scalars), step=done)
         if self._events is None:
             return
         try:
@@ -153,10 +161,23 @@ class TrainingReport:
         self.console.print(f"No more TensorBoard events: {error.strerror} in {self._folder}; the training goes on.")
 
 
-def _follow_events(project: str, name: str, folder: Path, facts: Mapping[str, Any]) -> Any:
-    """A run of Weights & Biases that takes over what is written to TensorBoard; begun before the events are."""
+@contextmanager
+def said(say: Callable[[str], None]) -> Iterator[None]:
+    """Say warnings as lines, without their place in the code."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        say(str(message))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def _open_wandb(project: str, name: str, folder: Path, facts: Mapping[str, Any]) -> Any:
+    """A run of Weights & Biases."""
     try:
         import wandb
     except ImportError as error:
         raise UserError("wandb needs the package of that name; pip install wandb, or leave the key out.") from error
-    return wandb.init(project=project, name=name, dir=str(folder), config=dict(facts), sync_tensorboard=True)
+    # Not sync_tensorboard, which repeats values where its folder lies inside that of the events.
+    return wandb.init(project=project, name=name, dir=str(folder), config=dict(facts))

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from rvos_edge.trainer.data.loader import batches
 from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.distributed.interrupt import Interrupt, leave
 from rvos_edge.trainer.distributed.ranks import first, joined, largest, rank
-from rvos_edge.trainer.events import TrainingReport
+from rvos_edge.trainer.events import TrainingReport, said
 from rvos_edge.trainer.flow_extraction import prepare_data
 from rvos_edge.trainer.start import starting_point, weights_hash
 from rvos_edge.trainer.trainer import Trainer
@@ -62,10 +62,17 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
     with joined() as device, ExitStack() as held:
         if rank():
             console = Console(quiet=True)
+        lines: list[str] = []
+
+        def say(text: str) -> None:
+            console.print(text, soft_wrap=True, highlight=False, markup=False)
+            lines.append(text)
+
+        if not rank():  # the others' warnings are Python's
+            held.enter_context(said(say))
         first(lambda: _claim(path, output, resume))
         torch.manual_seed(config.seed)
-        lines: list[str] = []
-        checkpoint = load_checkpoint(path) if resume else starting_point(config, lines.append)
+        checkpoint = load_checkpoint(path) if resume else starting_point(config, say)
         origin = _Origin.of(checkpoint, resumed=resume)
         training = load_training_state(path) if resume else None
         if training is not None:
@@ -75,7 +82,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
         data = prepare_data(config.data, model, config.seed, console=console)
         total = config.steps(data.epoch)
         if training is not None:
-            lines += _lengthened(config, training, checkpoint.card.get("planned", total), total, output)
+            _lengthened(config, training, checkpoint.card.get("planned", total), total, output, say)
         trainer = Trainer(config, checkpoint, total=total, device=device)
         if training is not None:
             trainer.load_state(training)
@@ -125,13 +132,12 @@ def _run(
         total=total,
         every=config.log_every,
         batch=config.batch,
+        before=lines,
         wandb=config.wandb,
         facts=config.model_dump(mode="json"),
     )
     stop, fault = 0, None
-    with Interrupt() as interrupt, report:
-        for line in lines:
-            report.say(line)
+    with Interrupt() as interrupt, report, nullcontext() if rank() else said(report.say):
         while trainer.iteration < total:
             batch, began = None, time.monotonic()
             try:
@@ -227,8 +233,10 @@ def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> 
         raise UserError(f"{output} was made with another {keys}; resume it with {output / 'config.json'}.")
 
 
-def _lengthened(config: TrainConfig, training: dict[str, Any], planned: int, total: int, output: Path) -> list[str]:
-    """A line about a run that is now longer than it was; raise `UserError` where it cannot be."""
+def _lengthened(
+    config: TrainConfig, training: dict[str, Any], planned: int, total: int, output: Path, say: Callable[[str], None]
+) -> None:
+    """Say of a run that it is now longer than it was; raise `UserError` where it cannot be."""
     before = TrainConfig.model_validate_json(training["config"])
     if total != planned and (config.iterations, config.epochs) == (before.iterations, before.epochs):
         raise UserError(
@@ -237,9 +245,8 @@ def _lengthened(config: TrainConfig, training: dict[str, Any], planned: int, tot
         )
     if total < planned:
         raise UserError(f"{output} has {planned} iterations and cannot be shortened to {total}; give more, or as many.")
-    if total == planned:
-        return []
-    return [f"lengthened from {planned} to {total} iterations; the learning rate goes on as that of the longer run"]
+    if total > planned:
+        say(f"lengthened from {planned} to {total} iterations; the learning rate goes on as that of the longer run")
 
 
 def _hold(output: Path, held: ExitStack) -> None:
@@ -268,6 +275,7 @@ def _card(trainer: Trainer, data: MixtureDataset, origin: _Origin) -> dict[str, 
         "planned": trainer.total,
         "batch": config.batch,
         "data": [{"name": name, "share": share} for name, share in data.shares],
+        "videos": data.videos,
         "licences": config.data.licences,
         "config": json.loads(config.model_dump_json()),
         "torch": torch.__version__,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from rvos_edge.errors import UserError
+from rvos_edge.errors import UserError, about
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint
 from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.model.hinet import HINet
@@ -34,13 +34,11 @@ def starting_point(config: TrainConfig, say: Callable[[str], None]) -> Checkpoin
     if config.init_from is None:
         return Checkpoint(model, initialise(model, config.initial_weights()))
     path = Path(config.init_from)
-    if path.is_file():
-        before, state, card = None, load_state_file(path), {}
-    else:
-        before = load_checkpoint(path)
-        if before.model.config == model.config:
-            return before
-        state, card = before.model.state_dict(), before.card
+    with about("init_from"):
+        before = None if path.is_file() else load_checkpoint(path)
+        state, card = (load_state_file(path), {}) if before is None else (before.model.state_dict(), before.card)
+    if before is not None and before.model.config == model.config:
+        return before
     own = model.state_dict()
     taken = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     new, left = ([key for key in keys if key not in taken] for keys in (own, state))

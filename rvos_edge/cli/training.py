@@ -258,6 +258,9 @@ def report(
     cache: Annotated[
         Path, typer.Option(help="Folder of the recorded masks: another report of them runs no network.")
     ] = Path("runs/recordings"),
+    baselines: Annotated[
+        Path | None, typer.Option(help="Published results to show below; the form is that of published.yaml.")
+    ] = None,
 ) -> None:
     """Draw the paper's figures and tables from runs of your own: ablation, effect of flow, queries and masks."""
     from rvos_edge.trainer.report import ReportOptions
@@ -274,5 +277,6 @@ def report(
         bundle=None if bundle is None else find_bundle(bundle),
         frames=frames,
         cache=cache,
+        baselines=baselines,
     )
     typer.echo(f"Wrote {make_report(options)}; open it in a browser.")

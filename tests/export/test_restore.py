@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from rich.console import Console
 from support.tiny_checkpoint import write_checkpoint
 from torch import nn
 from typer.testing import CliRunner
@@ -21,11 +22,13 @@ import rvos_edge
 from rvos_edge.bundle import sha256_of
 from rvos_edge.cli import app
 from rvos_edge.errors import UserError
+from rvos_edge.export import restore
 from rvos_edge.export.flow_update import ContextShare, Update, split_update
 from rvos_edge.export.package import ExportOptions, export_bundle
 from rvos_edge.export.restore import restore_checkpoint
 from rvos_edge.synthetic.camera import SyntheticCamera
 from rvos_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
+from rvos_edge.trainer.data.sample import Batch
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.presets import RaftConfig
 from rvos_edge.trainer.predictor import TorchSegmenter
@@ -175,6 +178,23 @@ def test_a_bundle_that_lacks_a_weight_is_refused(narrow: tuple[Path, Path], tmp_
         with pytest.raises(UserError, match=change):
             restore_checkpoint(bundle, tmp_path / "restored")
         assert not (tmp_path / "restored").exists()
+
+
+def test_statistics_of_a_crop_are_those_of_its_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crop that moves as a whole is bright where the frame around it stands still."""
+    checkpoint = load_checkpoint(write_checkpoint(tmp_path / "checkpoint"))
+    assert checkpoint.model.motion is not None
+    norm = checkpoint.model.motion.steps[0][1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    image, flow = torch.zeros(1, 3, 64, 96, dtype=torch.uint8), torch.full((1, 2, 64, 96), 4.0)
+    means = []
+    for camera in (None, torch.tensor([[0.0, 0.0, 1.0]])):
+        batch = Batch(image, flow, torch.zeros(1, 1, 64, 96, dtype=torch.uint8), [["a dog"]], camera)
+        monkeypatch.setattr(restore, "prepare_data", lambda *_, **__: None)
+        monkeypatch.setattr(restore, "batches", lambda *_, batch=batch, **__: [batch])
+        means.append(restore._statistics(checkpoint, [norm], None, Console(quiet=True))[norm][0])
+    assert means[0].abs().max() < 1e-5, "without its frame it is dark"
+    assert means[1].abs().max() > 0.01
 
 
 @pytest.mark.parametrize("variant", ["tiny", "large"])

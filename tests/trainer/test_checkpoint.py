@@ -46,7 +46,7 @@ def test_other_weights_than_the_networks_own_can_be_stored(tmp_path: Path) -> No
 
 
 def test_a_missing_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is not a checkpoint: it has no config\.json"):
+    with pytest.raises(UserError, match=r"is not a checkpoint: there is no such folder"):
         load_checkpoint(tmp_path / "none")
     save_checkpoint(tmp_path / "run/checkpoint", _checkpoint())
     with pytest.raises(UserError, match=r"run is the folder of a run; give its checkpoint, .*run/checkpoint"):

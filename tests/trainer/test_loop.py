@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +315,7 @@ def test_a_run_of_epochs_shows_every_pair_and_resumes(tmp_path: Path, monkeypatc
     assert load_training_state(whole)["iteration"] == 3
     card = load_checkpoint(whole).card
     assert (card["iterations"], card["planned"], card["interrupted"]) == (3, 3, False)
+    assert card["videos"] == {"davis17": ["bear", "dog"]}
     with monkeypatch.context() as patch:
         _die_at(2, patch)
         with pytest.raises(KeyboardInterrupt):
@@ -346,6 +348,8 @@ def test_bad_data_in_mid_run_is_named_and_nothing_learnt_is_lost(
     def damaged(self: MixtureDataset, index: int) -> Sample:
         if index == 9:
             raise UserError("cannot read the image frame.jpg: it is damaged")
+        if index in (3, 6):
+            warnings.warn("another sample takes the place of first.jpg", stacklevel=2)
         return draw(self, index)
 
     with monkeypatch.context() as patch:
@@ -357,6 +361,8 @@ def test_bad_data_in_mid_run_is_named_and_nothing_learnt_is_lost(
         f"continue with: rvos-edge train --resume {tmp_path / 'cut'}"
     )
     assert load_training_state(tmp_path / "cut/checkpoint")["iteration"] == 4
+    log = (tmp_path / "cut/train.log").read_text()
+    assert log.count("another sample takes the place of first.jpg") == 1, "though a loader process met it, twice"
     # The file was mended: the run is the one that never met it.
     cut = train(config, tmp_path / "cut", resume=True, console=_quiet())
     whole = train(config, tmp_path / "whole", console=_quiet())

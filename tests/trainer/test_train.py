@@ -38,18 +38,22 @@ def test_a_file_and_a_mapping_are_trained(tmp_path: Path, monkeypatch: pytest.Mo
         train({**_DOCUMENT, "colour": "red"})
 
 
-def test_weights_and_biases_follows_the_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_and_biases_gets_every_value_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
     def init(**options: Any) -> Any:
         calls.append(options)
-        return SimpleNamespace(finish=lambda: calls.append("finished"))
+        return SimpleNamespace(log=log, finish=lambda: calls.append("finished"))
+
+    def log(scalars: dict[str, float], step: int) -> None:
+        calls.append((step, set(scalars)))
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))  # type: ignore[arg-type]
     train({**_DOCUMENT, "wandb": "project"}, tmp_path / "run")
-    options, end = calls
-    assert (options["project"], options["sync_tensorboard"], options["config"]["batch"]) == ("project", True, 2)
-    assert end == "finished"
+    options, (step, names), end = calls
+    assert (options["project"], options["config"]["batch"], end) == ("project", 2, "finished")
+    assert step == _DOCUMENT["iterations"]
+    assert {"loss", "lr", "gradient", "samples_per_second"} <= names
     monkeypatch.setitem(sys.modules, "wandb", None)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="pip install wandb, or leave the key out"):
         train({**_DOCUMENT, "wandb": "project"}, tmp_path / "without")

@@ -69,6 +69,7 @@ class OpenOptions:
     Attributes:
         held_out: Words that are never used.
         distractors: Expressions of the videos, which are tried as absent ones on still images.
+        videos: Names of the opened videos by kind of source.
     """
 
     size: tuple[int, int]
@@ -76,6 +77,7 @@ class OpenOptions:
     augmentation: Augmentation
     held_out: HeldOut | None = None
     distractors: list[str] = field(default_factory=list)
+    videos: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def sample(self) -> dict[str, Any]:
@@ -136,6 +138,7 @@ class VideoSource(_Source):
         flow = options.flow.of(self.kind, clips) if options.flow is not None else None
         data = ClipsDataset(clips, flow=flow, scenery=self.scenery(), **options.sample)
         options.distractors.extend(sentence for video in data.videos for sentence in data.sentences(video))
+        options.videos.setdefault(self.kind, set()).update(data.videos)
         return data
 
     def scenery(self) -> dict[str, frozenset[str]] | None:
@@ -370,14 +373,16 @@ def open_mixture(config: DataConfig, *, size: tuple[int, int], flow: FlowFolder 
     # Videos first: their expressions are the distractors of the others.
     sources = sorted(config.sources, key=lambda source: not isinstance(source, VideoSource))
     total = sum(source.share for source in sources)
+    children = [(source.open(options), source.share) for source in sources]
     return MixtureDataset(
-        [(source.open(options), source.share) for source in sources],
+        children,
         length=_ENDLESS,
         queries=config.queries,
         seed=seed,
         absent_share=config.absent_share,
         spare=config.spare_queries,
         shares=tuple((source.kind, round(source.share / total, 4)) for source in sources),
+        videos={kind: sorted(names) for kind, names in options.videos.items()},
         leave_out=held_out.says if held_out is not None else None,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -36,7 +37,7 @@ def batches(data: MixtureDataset, config: BatchConfig, *, start: int, stop: int)
     """This rank's part of the batches of iterations ``start`` to ``stop`` (exclusive).
 
     Batch i holds samples ``i*B .. i*B+B-1``, so that a resumed run starts further on; rank r gets every world-th of
-    them, from the r-th.
+    them, from the r-th. Warnings of the loader processes are given in this one, each text once.
 
     Raises:
         UserError: The batch is no multiple of the processes; or, at its batch, a sample cannot be read.
@@ -46,7 +47,7 @@ def batches(data: MixtureDataset, config: BatchConfig, *, start: int, stop: int)
     if config.data.flow_store == "none" and config.workers and torch.cuda.is_available():
         raise UserError("data.flow_store: none computes flow on the GPU in the training process; set workers: 0.")
     loader: DataLoader[Any] = DataLoader(
-        _ErrorsAsItems(data),
+        _Items(data),
         batch_size=config.batch // world(),
         sampler=range(start * config.batch + rank(), stop * config.batch, world()),
         num_workers=config.workers,
@@ -54,38 +55,52 @@ def batches(data: MixtureDataset, config: BatchConfig, *, start: int, stop: int)
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,
     )
-    return _raise_errors(loader)
+    return _batches(loader)
 
 
-def _raise_errors(loader: DataLoader[Any]) -> Iterator[Batch]:
-    for item in loader:
+def _batches(loader: DataLoader[Any]) -> Iterator[Batch]:
+    given: set[str] = set()
+    for item, texts in loader:
+        for text in texts:
+            if text not in given:
+                given.add(text)
+                warnings.warn(text, stacklevel=2)
         if isinstance(item, UserError):
             raise item
         yield item
 
 
-class _ErrorsAsItems(Dataset[Any]):
-    """Returns user errors as items: an exception raised in a worker would carry the worker's traceback."""
+class _Items(Dataset[Any]):
+    """Samples or user errors, with the texts of warnings: an exception raised in a worker would carry the worker's
+    traceback, and a warning given there would miss the log of the run.
+    """
 
     def __init__(self, data: MixtureDataset) -> None:
         self.data = data
 
-    def __getitem__(self, index: int) -> Sample | UserError:
-        try:
-            return self.data[index]
-        except UserError as error:
-            return error
+    def __getitem__(self, index: int) -> tuple[Sample | UserError, list[str]]:
+        item: Sample | UserError
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                item = self.data[index]
+            except UserError as error:
+                item = error
+        return item, [str(warning.message) for warning in caught]
 
 
 class _Collate:
     def __init__(self, queries: int) -> None:
         self.queries = queries
 
-    def __call__(self, samples: Sequence[Sample | UserError]) -> Batch | UserError:
-        for sample in samples:
+    def __call__(self, items: Sequence[tuple[Sample | UserError, list[str]]]) -> tuple[Batch | UserError, list[str]]:
+        texts = [text for _, given in items for text in given]
+        samples = []
+        for sample, _ in items:
             if isinstance(sample, UserError):
-                return sample
-        return collate(samples, self.queries)  # type: ignore[arg-type]
+                return sample, texts
+            samples.append(sample)
+        return collate(samples, self.queries), texts
 
 
 def _start_worker(worker: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -34,6 +34,7 @@ class MixtureDataset(Dataset[Sample]):
     Args:
         absent_share: Expected share of absent expressions where there are enough present ones.
         spare: Number of further pairs per sample, after the others.
+        videos: Names of the videos by kind of source, for the card.
         leave_out: Predicate of expressions that are never drawn.
 
     Raises:
@@ -50,6 +51,7 @@ class MixtureDataset(Dataset[Sample]):
         absent_share: float = 0.25,
         spare: int = 0,
         shares: tuple[tuple[str, float], ...] = (),
+        videos: Mapping[str, Sequence[str]] | None = None,
         leave_out: Callable[[str], bool] | None = None,
     ) -> None:
         weights = np.array([weight for _, weight in children], np.float64)
@@ -59,7 +61,7 @@ class MixtureDataset(Dataset[Sample]):
             raise UserError(f"queries ({queries}) and length ({length}) must be at least 1, spare ({spare}) 0")
         self.children = [child for child, _ in children]
         self.length, self.queries, self.seed, self.absent_share = (length, queries, seed, absent_share)
-        self.spare, self.shares, self.leave_out = spare, shares, leave_out
+        self.spare, self.shares, self.videos, self.leave_out = spare, shares, videos or {}, leave_out
         self._cumulative = np.cumsum(weights / weights.sum())
         self._order: tuple[int, NDArray[np.int64]] | None = None
         only = self.children[0] if len(self.children) == 1 else None
@@ -89,7 +91,6 @@ class MixtureDataset(Dataset[Sample]):
             except DamagedFileError as error:
                 if attempt == _TRIES:
                     raise UserError(f"{error} ({_TRIES} samples in a row could not be read)") from error
-                # Python shows equal warnings once: a file that is drawn repeatedly is named once.
                 warnings.warn(f"{error}; another sample takes its place", stacklevel=2)
                 rng = np.random.default_rng([self.seed, index, attempt])
         raise AssertionError("unreachable")

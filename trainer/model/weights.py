@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from rvos_edge.bundle import shipped_bundle
-from rvos_edge.errors import UserError
+from rvos_edge.errors import UserError, about
 from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.model.backbone import load_backbone_weights
 from rvos_edge.trainer.model.flow import load_raft_weights
@@ -38,13 +38,16 @@ def initialise(
         UserError: A source is missing or does not fit.
     """
     if weights.backbone is not None:
-        load_backbone_weights(model.backbone, weights.backbone)
+        with about("weights.backbone"):
+            load_backbone_weights(model.backbone, weights.backbone)
     if weights.raft is not None and model.flow is not None:
-        load_raft_weights(model.flow, Path(weights.raft))
+        with about("weights.raft"):
+            load_raft_weights(model.flow, Path(weights.raft))
     if tokenizer is not None:
         return tokenizer
     if weights.text is not None:
-        return load_text_weights(model.sentence, weights.text)
+        with about("weights.text"):
+            return load_text_weights(model.sentence, weights.text)
     is_bert = model.config.text.kind == "bert"
     if model.config.text.vocab_size > 5000 or not is_bert:
         if not (random_text and is_bert):

@@ -23,7 +23,7 @@ from rvos_edge.trainer.report.choose import Frames
 from rvos_edge.trainer.report.page import render_page
 from rvos_edge.trainer.report.record import Recording, record_run
 from rvos_edge.trainer.report.runs import ReportRun, differences, read_runs, train_command, trained_videos
-from rvos_edge.trainer.report.tables import as_csv, as_latex, report_tables
+from rvos_edge.trainer.report.tables import as_csv, as_latex, read_published, report_tables
 
 PAGE = "index.html"
 TABLE = "report.json"
@@ -40,6 +40,7 @@ class ReportOptions:
         frames: Number of frames per video that figures show, or VIDEO:FRAME or VIDEO:FRAME:QUERY with commas.
         cache: Folder of the recordings: masks and scores by run, video and split, so that another report of them does
             not run the networks again.
+        baselines: A file of published results, whose rows are shown below those of the runs.
     """
 
     runs: Sequence[str]
@@ -52,6 +53,7 @@ class ReportOptions:
     bundle: Path | None = None
     frames: str = "5"
     cache: Path = Path("runs/recordings")
+    baselines: Path | None = None
 
     def command(self, name: str, models: Sequence[str]) -> str:
         """A command line on the same frames, with paths as given by the user."""
@@ -79,12 +81,13 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
     runs = read_runs(options.runs, options.bundle)
     check_outputs([options.output], [options.root, options.expressions, options.cache, *(run.path for run in runs)])
     clips = open_clips(options.dataset, options.root, options.split, options.expressions)
+    published = read_published(options.dataset, options.baselines)
     recordings = [
         record_run(run, clips, options.dataset, every=options.every, cache=options.cache, console=console)
         for run in runs
     ]
     frames.examples(recordings[0], clips)  # refused before anything is drawn
-    tables, notes = report_tables(recordings, options.dataset, options.root)
+    tables, notes = report_tables(recordings, options.dataset, options.root, published)
     content = _content(options, recordings, clips)
     _write(options.output, recordings, clips, frames, content, tables, notes)
     for warning in [*content["warnings"], *notes]:
@@ -96,6 +99,7 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
 def _content(options: ReportOptions, recordings: Sequence[Recording], clips: AnnotatedClips) -> dict[str, Any]:
     runs = [recording.run for recording in recordings]
     shown = [] if options.frames == ReportOptions.frames else [f"--frames {_word(options.frames)}"]
+    shown += [] if options.baselines is None else [f"--baselines {_word(options.baselines)}"]
     words = [options.command("report", [_model(run, "run") for run in runs]), *shown]
     seen = {run.name: trained_videos(run, options.dataset, clips) for run in runs}
     return {

@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rvos_edge.trainer.report.grid import save
 
-LOSS, VALIDATION = "loss", "validation/"
-"""Tag of the training loss, and beginning of the tags of what is measured now and then."""
+LOSS, _RATE, VALIDATION = "loss", "lr", "validation/"
+"""Tags of the training loss and the learning rate, and beginning of the tags of what is measured now and then."""
 _WINDOW = 0.1
 
 Curves = Mapping[str, Mapping[int, float]]
@@ -46,6 +46,8 @@ def draw_curves(path: Path, runs: Mapping[str, Curves]) -> None:
             style = {"color": f"C{number % 10}", "label": name.replace("$", r"\$")}
             if tag.startswith(VALIDATION):
                 axes.plot(steps, values, marker="o", markersize=3, linewidth=1.2, **style)
+            elif tag == _RATE:
+                axes.plot(steps, values, linewidth=1.8, **style)
             else:
                 axes.plot(steps, values, color=style["color"], linewidth=0.7, alpha=0.35)
                 axes.plot(steps, smooth(values), linewidth=1.8, **style)

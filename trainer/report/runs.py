@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from rvos_edge.bundle import Bundle
-from rvos_edge.errors import UserError
+from rvos_edge.errors import UserError, about
 from rvos_edge.trainer.card import card_facts, training_history
 from rvos_edge.trainer.checkpoint import read_model_config
 from rvos_edge.trainer.config import TrainConfig, load_config
@@ -28,6 +28,7 @@ _DATASETS = {
     "davis17": "davis17",
     "youtube_vos": "youtube-vos",
     "a2d": "a2d",
+    "mevis": "mevis",
     "refcoco": "refcoco",
 }
 """Names of data sets in an evaluation by the kinds of training sources."""
@@ -92,8 +93,9 @@ def read_runs(named: Sequence[str], bundle: Path | None = None) -> tuple[ReportR
         name, _, path = text.partition("=")
         if not name.strip() or not path:
             raise UserError(f"--run {text}: write it as NAME=CHECKPOINT, such as both=runs/both/checkpoint.")
-        network = read_model_config(Path(path)).model_dump(mode="json")
-        runs.append(ReportRun(name.strip(), Path(path), network, card_facts(Path(path))))
+        with about(f"--run {text}"):
+            network = read_model_config(Path(path)).model_dump(mode="json")
+            runs.append(ReportRun(name.strip(), Path(path), network, card_facts(Path(path))))
     if bundle is not None:
         manifest = Bundle.open(bundle).manifest
         network = {"preset": manifest.preset, "fusion": "hierarchical", "flow": "both"}
@@ -129,23 +131,32 @@ def train_command(run: ReportRun) -> str | None:
 def trained_videos(run: ReportRun, dataset: str, clips: AnnotatedClips) -> list[str]:
     """Videos of a data set that a run, or one before it, was trained on, as its card tells.
 
-    A split is looked up in the folder that the card names or, where that is gone and it is the same data set, in the
-    one of ``clips``. DAVIS-16 and -17 share their videos.
+    A card without their names has splits. A split is looked up in the folder that the card names or, where that is gone
+    and it is the same data set, in the one of ``clips``. DAVIS-16 and -17 share their videos.
     """
-    sources = [
-        source
-        for part in training_history(run.card)
-        for source in (part.get("config", {}).get("data") or {}).get("sources", ())
-    ]
     seen: set[str] = set()
+    sources: list[Mapping[str, Any]] = []
+    for part in training_history(run.card):
+        named = part.get("videos", {})
+        seen = seen.union(*(names for kind, names in named.items() if _shares_videos(kind, dataset)))
+        listed = (part.get("config", {}).get("data") or {}).get("sources", ())
+        sources += [source for source in listed if _kind(source) not in named]
     for source in sources:
-        kind = _DATASETS.get("davis" if source.get("davis") else source["kind"])
-        if kind is None or kind.rstrip("67") != dataset.rstrip("67"):
+        kind = _DATASETS.get(_kind(source))
+        if kind is None or not _shares_videos(_kind(source), dataset):
             continue
         split = source.get("videos") or source.get("split") or "train"
         folders = [Path(source.get("davis") or source["root"]), *([clips.root] if kind == dataset else [])]
         seen |= set(split) if isinstance(split, list) else _videos_of(kind, split, folders, source.get("expressions"))
     return [video for video in clips.videos if video in seen]
+
+
+def _kind(source: Mapping[str, Any]) -> str:
+    return "davis" if source.get("davis") else str(source["kind"])
+
+
+def _shares_videos(kind: str, dataset: str) -> bool:
+    return _DATASETS.get(kind, "").rstrip("67") == dataset.rstrip("67")
 
 
 def _videos_of(dataset: str, split: str, folders: Sequence[Path], expressions: str | None) -> set[str]:

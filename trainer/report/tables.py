@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from rvos_edge.errors import UserError
 from rvos_edge.trainer.evaluate.attributes import PAPER, attribute_table, find_attributes
 from rvos_edge.trainer.evaluate.scorers import SETTINGS
 from rvos_edge.trainer.evaluate.tables import ResultTable, percent
@@ -29,28 +32,49 @@ _REGION = {
 _OVERLAP = {"overall IoU": "overall_iou", "mean IoU": "mean_iou"} | {
     f"P@{threshold}": f"precision@{threshold}" for threshold in PRECISION_THRESHOLDS
 }
-_PAPERS: dict[str, dict[str, dict[str, float]]] = {
-    "a2d": {
-        "RefVOS": dict(zip(_OVERLAP, (0.672, 0.497, 0.578, 0.534, 0.456, 0.311, 0.093), strict=True)),
-        "HINet": dict(zip(_OVERLAP, (0.679, 0.529, 0.611, 0.559, 0.486, 0.342), strict=False)),
-    }
-}
-"""The paper's model and its baseline, as public lists of its results have them."""
+_PUBLISHED = Path(__file__).with_name("published.yaml")
+
+Published = Mapping[str, Mapping[str, Any]]
+"""Published results by method: per cent by column, and their ``source``."""
 _MOST_DIFFERENCES = 8
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"} | {
     letter: f"\\{letter}" for letter in "&%$#_{}"
 }
 
 
+def read_published(dataset: str, own: Path | None = None) -> Published:
+    """Published results on a data set: those of published.yaml, and of a file of the user's in the same form.
+
+    Raises:
+        UserError: The file is not of that form.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for file in (_PUBLISHED, *([] if own is None else [own])):
+        try:
+            methods = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get(dataset, {})
+            cells = [(key, value) for values in methods.values() for key, value in values.items() if key != "source"]
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+            raise UserError(f"--baselines {file} cannot be read; write it as {_PUBLISHED} is.") from error
+        columns = _columns(dataset)
+        for key, value in cells:
+            if key not in columns or not isinstance(value, int | float):
+                raise UserError(
+                    f"--baselines {file}: '{key}: {value}' of {dataset} is not a number of a column; the columns are "
+                    f"{'; '.join(columns)}."
+                )
+        found |= methods
+    return found
+
+
 def report_tables(
-    recordings: Sequence[Recording], dataset: str, root: Path
+    recordings: Sequence[Recording], dataset: str, root: Path, published: Published
 ) -> tuple[dict[str, ResultTable], list[str]]:
     """The tables by the names of their files, and notes about what is missing.
 
     Raises:
         UserError: db_info.yml is damaged.
     """
-    tables = {"runs": _runs(recordings), "results": _results(recordings, dataset)}
+    tables = {"runs": _runs(recordings), "results": _results(recordings, dataset, published)}
     for name, of_video in _by_video(dataset).items():
         file = f"videos-{name.lower().replace(' ', '-')}"
         tables[file] = _videos(recordings, name, of_video)
@@ -94,17 +118,18 @@ def _runs(recordings: Sequence[Recording]) -> ResultTable:
     return ResultTable("Runs", ("run", "network", "what differs", "trained"), rows)
 
 
-def _results(recordings: Sequence[Recording], dataset: str) -> ResultTable:
+def _results(recordings: Sequence[Recording], dataset: str, published: Published) -> ResultTable:
     measured = [_measures(recording.results, dataset) for recording in recordings]
     names = [recording.run.name for recording in recordings]
     rows = [(name, *map(percent, values.values())) for name, values in zip(names, measured, strict=True)]
     for group in seed_groups([recording.run for recording in recordings]):
         spread = [_spread([measured[number][key] for number in group]) for key in measured[0]]
         rows.append((f"mean of {', '.join(names[number] for number in group)}", *spread))
-    for name, values in _PAPERS.get(dataset, {}).items():
-        rows.append((f"{name} (paper)", *(percent(values.get(key)) for key in measured[0])))
-    seeds = " ± is the standard deviation over runs that differ in their seed alone." if len(rows) > len(names) else ""
-    return ResultTable(f"Results on {dataset}, %", ("run", *measured[0]), rows, seeds.strip())
+    notes = ["± is the standard deviation over runs that differ in their seed alone."] if len(rows) > len(names) else []
+    for name, values in published.items():
+        rows.append((name, *(f"{values[key]:.1f}" if key in values else "-" for key in measured[0])))
+        notes += [f"{name}: {values['source']}."] if "source" in values else []
+    return ResultTable(f"Results on {dataset}, %", ("run", *measured[0]), rows, " ".join(notes))
 
 
 def _videos(recordings: Sequence[Recording], measure: str, of_video: Callable[[Mapping[str, Any]], Any]) -> ResultTable:
@@ -142,11 +167,16 @@ def _attributes(recordings: Sequence[Recording], path: Path) -> ResultTable:
 
 
 def _measures(results: Mapping[str, Any], dataset: str) -> dict[str, float | None]:
+    columns = _columns(dataset).items()
+    return {name: results[setting][key] if setting else results[key] for name, (setting, key) in columns}
+
+
+def _columns(dataset: str) -> dict[str, tuple[str, str]]:
+    """Setting, or "", and key of a data set's measures by their columns."""
     if MEASURES[dataset] == "objects":
         keys = {"J&F": "j_and_f", "J": "j", "F": "f"}
-        return {f"{name}, {setting}": results[setting][key] for setting in SETTINGS for name, key in keys.items()}
-    keys = _REGION if MEASURES[dataset] == "region" else _OVERLAP
-    return {name: results[key] for name, key in keys.items()}
+        return {f"{name}, {setting}": (setting, key) for setting in SETTINGS for name, key in keys.items()}
+    return {name: ("", key) for name, key in (_REGION if MEASURES[dataset] == "region" else _OVERLAP).items()}
 
 
 def _by_video(dataset: str) -> dict[str, Callable[[Mapping[str, Any]], Any]]:

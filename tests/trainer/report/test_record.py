@@ -18,7 +18,7 @@ from rvos_edge.trainer.metrics import region_similarity
 from rvos_edge.trainer.report import plots, record
 from rvos_edge.trainer.report.choose import Frames, evenly, most_changed, rows_of_queries, still_stretches
 from rvos_edge.trainer.report.record import Recording, object_motion, record_run
-from rvos_edge.trainer.report.tables import report_tables
+from rvos_edge.trainer.report.tables import read_published, report_tables
 
 
 class Boxes:
@@ -105,7 +105,7 @@ def test_davis17_is_scored_in_both_settings_and_drawn_by_the_standard_rule(
     tmp_path: Path, always_left: AlwaysLeft
 ) -> None:
     kept = recorded(tmp_path, "davis17")
-    tables, _ = report_tables([kept], "davis17", tmp_path)
+    tables, _ = report_tables([kept], "davis17", tmp_path, read_published("davis17"))
     (row,) = tables["results"].rows
     results = dict(zip(tables["results"].heads, row, strict=True))
     assert (results["J, standard"], results["J, binary"]) == ("0.0", "50.0"), "object 2 covers object 1"
@@ -116,7 +116,7 @@ def test_davis17_is_scored_in_both_settings_and_drawn_by_the_standard_rule(
 
 
 def test_overlap_is_measured_as_in_a2d_with_the_rows_of_the_paper(tmp_path: Path, always_left: AlwaysLeft) -> None:
-    tables, notes = report_tables([recorded(tmp_path, "a2d")], "a2d", tmp_path)
+    tables, notes = report_tables([recorded(tmp_path, "a2d")], "a2d", tmp_path, read_published("a2d"))
     assert notes == []
     assert tables["results"].heads[1:4] == ("overall IoU", "mean IoU", "P@0.5")
     rows = {row[0]: row for row in tables["results"].rows}

@@ -185,6 +185,12 @@ def test_the_card_tells_what_was_trained_on(davis: Path) -> None:
         "hike"
     ]
     assert trained_videos(trained({"kind": "a2d", "root": "gone", "videos": ["hike"]}), "davis16", clips) == []
+    known = run(
+        iterations=1,
+        videos={"davis": ["hike"], "a2d": ["car-turn"]},
+        config={"data": {"sources": [{"kind": "davis", "root": str(davis), "videos": "all"}]}},
+    )
+    assert trained_videos(known, "davis17", clips) == ["hike"], "the names are recorded, whatever the folder holds now"
     (davis / "ImageSets" / "480p").mkdir(parents=True)
     (davis / "ImageSets" / "480p" / "val.txt").write_text("/JPEGImages/480p/hike/00000.jpg x\n")
     pasted = {"kind": "composed", "coco": "coco", "davis": str(davis)}

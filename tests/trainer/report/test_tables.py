@@ -24,7 +24,7 @@ from rvos_edge.trainer.report.runs import (
     seed_groups,
     train_command,
 )
-from rvos_edge.trainer.report.tables import as_csv, as_latex, report_tables
+from rvos_edge.trainer.report.tables import as_csv, as_latex, read_published, report_tables
 
 
 def test_runs_are_compared_pairwise_and_seeds_by_their_spread(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_runs_are_compared_pairwise_and_seeds_by_their_spread(tmp_path: Path) ->
         replace(kept, run=replace(kept.run, card={"iterations": 9, "config": {**config, "seed": seed}}))
         for seed, kept in enumerate(recordings)
     ]
-    tables, _ = report_tables(recordings, "davis16", tmp_path)
+    tables, _ = report_tables(recordings, "davis16", tmp_path, read_published("davis16"))
     assert [row[2] for row in tables["runs"].rows] == ["seed=0", "seed=1", "seed=2"]
     assert tables["results"].rows[-1][:2] == ("mean of one, two, three", "55.0 ± 18.0")
     videos = tables["videos-j"]
@@ -51,7 +51,7 @@ def test_table_1_has_the_papers_row(tmp_path: Path) -> None:
     kept = recording(tmp_path / "kept", {"car-turn": [[0.5]], "hike": [[0.7]]})
     listed = [{"name": name, "set": "train", "attributes": ["AC"]} for name in ("car-turn", "bear")]
     (tmp_path / "db_info.yml").write_text(json.dumps({"sequences": listed}))
-    table = report_tables([kept], "davis16", tmp_path)[0]["table-1"]
+    table = report_tables([kept], "davis16", tmp_path, read_published("davis16"))[0]["table-1"]
     assert [row[:3] for row in table.rows] == [
         ("kept", "50.0", "-"),
         ("HINet (paper)", "85.1", "88.3"),
@@ -59,6 +59,23 @@ def test_table_1_has_the_papers_row(tmp_path: Path) -> None:
     ]
     assert "which these are not" in table.note
     assert "does not list hike" in table.note
+
+
+def test_rows_of_other_papers_are_added_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.yaml"
+    file.write_text("davis16: {Theirs: {J: 81, F: 82.25, source: 'A Paper, table 2'}}\n")
+    kept = recording(tmp_path / "kept", {"hike": [[0.7]]})
+    table = report_tables([kept], "davis16", tmp_path, read_published("davis16", file))[0]["results"]
+    assert table.rows[-1] == ("Theirs", "81.0", "-", "-", "82.2", "-", "-")
+    assert table.note == "Theirs: A Paper, table 2."
+    assert read_published("davis17", file) == {}
+    for text, said in (
+        ("davis16: {Theirs: {JF: 81}}", "'JF: 81' of davis16 is not .*J; J recall"),
+        ("[", "cannot be read"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserError, match=said):
+            read_published("davis16", file)
 
 
 def test_tables_are_written_as_csv_and_latex() -> None:
