@@ -69,9 +69,11 @@ class Presence(nn.Module):
         """
         return self.classify(*self.pool(margin, features, flow), torch.cat(tuple(language), dim=-1))
 
-    def pool(self, margin: Tensor, features: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def pool(
+        self, margin: Tensor, features: Tensor, flow: Tensor | None, camera: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Pooled inputs of the head: C5 inside and outside of the masks, [B,Q,c] each, and statistics of the masks,
-        float32 [B,Q,8].
+        float32 [B,Q,8]; ``camera`` is as in ``motion_image``.
         """
         margin = margin.float().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
         share = torch.sigmoid(margin)
@@ -83,7 +85,7 @@ class Presence(nn.Module):
         sure = ((2 * share - 1) * drawn).mean(dim=(2, 3)) / area.clamp(min=1e-4)
         peak = margin.flatten(2).amax(dim=2)
         mean = margin.mean(dim=(2, 3))
-        motion = self._motion(share, flow)
+        motion = self._motion(share, flow, camera)
         facts = (sure, area, torch.log(area + 1e-3), share.mean(dim=(2, 3)), peak / 10, mean / 10, *motion)
         return inside, outside, torch.stack(facts, dim=-1)
 
@@ -98,12 +100,12 @@ class Presence(nn.Module):
         return logit.squeeze(-1).float()
 
     @staticmethod
-    def _motion(share: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _motion(share: Tensor, flow: Tensor | None, camera: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean log speed against the camera inside and outside of the masks, each float32 [B,Q]."""
         if flow is None:
             nothing = torch.zeros_like(share[:, :, 0, 0])
             return nothing, nothing
-        speed = F.interpolate(torch.log1p(relative_magnitude(flow)), size=share.shape[-2:], mode="area")
+        speed = F.interpolate(torch.log1p(relative_magnitude(flow, camera)), size=share.shape[-2:], mode="area")
         own, rest = share.mean(dim=(2, 3)).clamp(min=1e-4), (1 - share).mean(dim=(2, 3)).clamp(min=1e-4)
         return (share * speed).mean(dim=(2, 3)) / own, ((1 - share) * speed).mean(dim=(2, 3)) / rest
 

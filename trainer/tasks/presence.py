@@ -110,7 +110,7 @@ def collect(
             logits = model.answer(*model.condition(levels, flow, camera), language)
         assert model.presence is not None
         margin = logits[:, :, 1].float() - logits[:, :, 0].float()
-        read = model.presence.pool(margin, features[3].float(), flow)
+        read = model.presence.pool(margin, features[3].float(), flow, camera)
         share = (batch.masks == 1).float().mean((2, 3))
         known = (share == 0) | (share >= _LEAST_SHARE)
         row = Rows(*read, torch.cat(language, -1), (share > 0).float().to(device))

@@ -88,6 +88,9 @@ def test_what_moves_is_read_from_the_flow() -> None:
     flow[..., :4] = 6.0
     still, moving = (_head().pool(margin, torch.ones(1, 6, 4, 4), field)[2][0, 0] for field in (0 * flow, flow))
     assert float(moving[6]) > float(still[6]) + 0.5
+    camera = torch.tensor([[0.0, 0.0, 1.0]])
+    crop = _head().pool(margin, torch.ones(1, 6, 4, 4), torch.full_like(flow, 6.0), camera)[2][0, 0]
+    assert float(crop[6]) > float(still[6]) + 0.5, "all of a crop moves, in a frame that stands still"
 
 
 def test_it_learns_which_sentences_are_true_and_how_sure_it_may_be() -> None:
