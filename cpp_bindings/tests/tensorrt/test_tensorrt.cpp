@@ -1,4 +1,4 @@
-// The TensorRT backend without a GPU, on the shipped bundle: its masks are those of OpenVINO, which runs the fake
+// The TensorRT backend without a GPU, on a tiny bundle: its masks are those of OpenVINO, which runs the fake
 // engines. Compiled twice, for TensorRT and for TensorRT-RTX.
 #include <gtest/gtest.h>
 
@@ -32,7 +32,7 @@ const std::string product = "TensorRT 10.3.0";
 constexpr int height = 288;
 constexpr int width = 512;
 
-/// A copy of the shipped bundle, with an engine for every graph but the text.
+/// A copy of the tiny bundle, with an engine for every graph but the text.
 class TensorRt : public testing::Test {
  protected:
   void SetUp() override {
