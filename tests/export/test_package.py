@@ -12,7 +12,6 @@ import onnxruntime
 import pytest
 import torch
 from support.tiny_checkpoint import write_checkpoint
-from torchvision.models import resnet18
 from typer.testing import CliRunner
 
 import rvos_edge
@@ -28,6 +27,7 @@ from rvos_edge.parity.verify import LEAST_IOU, tolerance
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.synthetic.camera import SyntheticCamera
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint
+from rvos_edge.trainer.model.backbone import NarrowResNet
 from rvos_edge.trainer.predictor import TorchSegmenter
 
 GRAPHS = ["text", "backbone", "aspp", "flow_encode", "flow_context", "flow_step", "flow_up", "gating"]
@@ -287,8 +287,8 @@ def test_a_preset_is_exported_from_official_weights_alone(tmp_path: Path, monkey
         return output
 
     monkeypatch.setattr(package, "export_bundle", fake)
-    official = tmp_path / "resnet18.pth"
-    weights = resnet18(weights=None).state_dict()
+    official = tmp_path / "official.pth"
+    weights = NarrowResNet().state_dict()
     torch.save(weights, official)
     done = _invoke("export", "--preset", "test", "--backbone", official, "--output", tmp_path / "bundle")
     assert done.exit_code == 0, done.output

@@ -8,7 +8,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +18,7 @@ from torchvision.models import resnet
 
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.model.packaged import packaged_backbone
+from rvos_edge.trainer.model.presets import NARROW
 from rvos_edge.trainer.model.state_file import load_state_file
 
 Levels = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -44,20 +47,31 @@ class Backbone(nn.Module, ABC):
         """
 
 
+class NarrowResNet(resnet.ResNet):
+    """ResNet-18 with an eighth of the channels behind its stem, for trials: 0.2 million weights instead of 11."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(resnet.BasicBlock, [2, 2, 2, 2], **options)
+
+    def _make_layer(self, block: Any, planes: int, *rest: Any, **options: Any) -> nn.Sequential:
+        return super()._make_layer(block, planes // 8, *rest, **options)
+
+
 class ResNet(Backbone):
-    """torchvision's ResNet, dilated to a total stride of ``stride`` (supplement, section 1)."""
+    """torchvision's ResNet, dilated to a total stride of ``stride`` (supplement, section 1), or ``NarrowResNet``."""
 
     def __init__(self, *, name: str, stride: int) -> None:
         super().__init__()
         dilate = [False, stride <= 8, stride <= 16]
-        body = getattr(resnet, name)(weights=None, replace_stride_with_dilation=dilate)
+        build = NarrowResNet if name == NARROW else partial(getattr(resnet, name), weights=None)
+        body = build(replace_stride_with_dilation=dilate)
         self.stem = nn.Sequential()
         for part in ("conv1", "bn1", "relu", "maxpool"):
             self.stem.add_module(part, getattr(body, part))
         self.layer1, self.layer2 = body.layer1, body.layer2
         self.layer3, self.layer4 = body.layer3, body.layer4
-        width = 1 if name in ("resnet18", "resnet34") else 4
-        self.channels = (64 * width, 128 * width, 256 * width, 512 * width)
+        width = {NARROW: 8, "resnet18": 64, "resnet34": 64}.get(name, 256)
+        self.channels = (width, 2 * width, 4 * width, 8 * width)
         self.strides = (4, 8, min(16, stride), stride)
 
     def forward(self, image: Tensor) -> Levels:

@@ -20,7 +20,9 @@ PresetName = Literal["paper", "desktop", "edge", "test"]
 
 TIMM = "timm/"
 """Prefix of the backbones of timm."""
-_BASIC_BLOCKS = ("resnet18", "resnet34")
+NARROW = "resnet18_narrow"
+"""Name of the backbone of the preset ``test``."""
+_BASIC_BLOCKS = (NARROW, "resnet18", "resnet34")
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -47,7 +49,7 @@ class BackboneConfig(StrictModel):
     def _the_network_exists_and_dilates(self) -> BackboneConfig:
         if self.name == "efficientnet_lite0" or self.name.startswith(TIMM):
             return self
-        if self.name not in list_models(module=torchvision.models):
+        if self.name != NARROW and self.name not in list_models(module=torchvision.models):
             raise ValueError(f"no backbone is called {self.name}; give a classifier of torchvision, or {TIMM}NAME")
         if self.stride != 32 and (not is_resnet(self.name) or self.name in _BASIC_BLOCKS):
             raise ValueError(f"{self.name} has stride 32 only, got {self.stride}")
@@ -175,7 +177,7 @@ _PRESETS: dict[str, ModelConfig] = {
     ),
     "test": ModelConfig(
         preset="test",
-        backbone=BackboneConfig(name="resnet18", stride=32),
+        backbone=BackboneConfig(name=NARROW, stride=32),
         text=TextConfig(vocab_size=512, hidden_size=32, layers=2, heads=2, intermediate_size=64, max_tokens=32),
         raft=RaftConfig(variant="tiny", iterations=2),
         size=(64, 96),

@@ -23,7 +23,7 @@ from rvos_edge.trainer.model.presets import model_config
         ("test", {"backbone": {"layers": 3}}, "unknown key 'backbone.layers'"),
         ("test", {"size": (100, 96)}, "multiples of 32, got 100x96"),
         ("test", {"raft": None}, "flow: both needs a raft section"),
-        ("test", {"backbone": {"stride": 8}}, "resnet18 has stride 32 only"),
+        ("test", {"backbone": {"stride": 8}}, "resnet18_narrow has stride 32 only"),
         ("test", {"text": {"heads": 3}}, "heads must divide hidden_size 32, got 3"),
         ("test", {"fusion": "flat"}, "'fusion'"),
     ],
