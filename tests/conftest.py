@@ -47,15 +47,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _float32_in_this_process() -> Iterator[None]:
-    """OpenVINO computes in float32 here, whatever is asked of it, so that results depend on no CPU.
+def _the_same_on_every_cpu() -> Iterator[None]:
+    """Without a wish the backend is ONNX Runtime here, which also starts faster, and OpenVINO computes in float32.
 
-    A test of real bfloat16 has a process of its own.
+    A test of the choice undoes this (``tests/runtime/engines/test_registry.py``); one of real bfloat16 has a process of
+    its own.
     """
     if find_spec("openvino") is None:
         yield
         return
     import openvino as ov
+
+    from rvos_edge.engines import registry
 
     compile_model = ov.Core.compile_model
 
@@ -66,4 +69,5 @@ def _float32_in_this_process() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ov.Core, "compile_model", narrowed)
+        patch.setattr(registry, "_openvinos", lambda *_: [])
         yield

@@ -28,7 +28,7 @@ from rvos_edge.parity.record import load_reference
 
 FRAME = np.zeros((64, 96, 3), np.uint8)
 BOUNDED = settings(
-    derandomize=True, deadline=None, max_examples=400, database=None, suppress_health_check=list(HealthCheck)
+    derandomize=True, deadline=None, max_examples=100, database=None, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -279,20 +279,20 @@ def test_nothing_is_allocated_per_frame(tiny: Path, backend: str) -> None:
     try:
         measured = []
         for _ in range(5):
-            for frame in frames * 25:
+            for frame in frames * 15:
                 segmenter.step(frame)
             gc.collect()  # empties CPython's lists of free tuples, which fill up to a bound
             measured.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    # Pools below us fill once, a leak grows in every round of 100 frames: even one small object per frame is 2 KB.
+    # Pools below us fill once, a leak grows in every round of 60 frames: even one float per frame is 1.4 KB.
     assert min(after - before for before, after in itertools.pairwise(measured)) < 1024
     assert {buffer.address for buffer in board.buffers()} == addresses
     assert [len(getattr(graph, "_bindings", ())) for graph in segmenter._graphs.values()] == bindings
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads the memory of the process from /proc")
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("backend", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_memory_is_flat_over_thousands_of_frames(tiny: Path, backend: str) -> None:
     """Queries change, whose buffers and bindings come and go; in a process whose memory nothing else uses."""
     pytest.importorskip(backend)
@@ -303,11 +303,11 @@ import rvos_edge
 
 segmenter = rvos_edge.open({str(tiny)!r}, device="cpu", backend={backend!r}, threads=1)
 frames = np.random.default_rng(3).integers(0, 255, (4, 64, 96, 3), np.uint8)
-for index in range(8_000):
+for index in range(6_000):
     if index % 500 == 0:
         segmenter.set_queries(["a dog", "a cat", "the red ball"][: 1 + index // 500 % 3])
     segmenter.step(frames[index % 4])
-    if index + 1 in (2_000, 8_000):
+    if index + 1 in (2_000, 6_000):
         print(int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 2**20)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)

@@ -84,32 +84,17 @@ def test_a_viewer_of_a_paused_stream_sees_the_last_picture(serve: Serve) -> None
             assert connection.recv(10)
 
 
-def test_viewers_that_stop_reading_do_not_slow_the_loop(serve: Serve) -> None:
-    """The best rate with and without stalled viewers, in turns, because other programs only slow it down."""
+def test_viewers_that_stop_reading_hold_up_neither_the_loop_nor_the_others(serve: Serve) -> None:
     served = serve("the dog")
-    served.after(20)
     asks = b"\x81\x80\0\0\0\0" * 100  # empty messages: "next"
-
-    def rate() -> float:
-        start, frames = time.perf_counter(), served.collector.count
-        served.after(100)
-        return (served.collector.count - frames) / (time.perf_counter() - start)
-
-    alone, held = [], []
-    for _ in range(5):
-        # Drawing is for any viewer: one that reads is there in both cases.
-        with viewer(served) as reader:
-            alone.append(rate())
-            with ExitStack() as stack:
-                for messages in (b"", b"", asks, asks):
-                    stack.enter_context(stalled(served, messages))
-                wait_until(lambda: served.live.hub.viewers == 5)
-                held.append(rate())
-                for _ in range(3):  # and the one that reads sees on
-                    reader.recv(10)
-                    reader.send("next")
-        wait_until(lambda: served.live.hub.viewers == 0)
-    assert max(held) > 0.6 * max(alone)
+    with viewer(served) as reader, ExitStack() as stack:
+        for messages in (b"", b"", asks, asks):
+            stack.enter_context(stalled(served, messages))
+        wait_until(lambda: served.live.hub.viewers == 5)
+        for _ in range(30):
+            reader.recv(10)
+            reader.send("next")
+        served.after(30)
 
 
 def test_viewers_that_leave_are_not_counted(dog: Served) -> None:

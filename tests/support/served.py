@@ -41,7 +41,9 @@ def write_clip(path: Path, frames: int = 6) -> bytes:
 
 
 class Pictures(Source):
-    """Source of `frames` pictures, or without end, as fast as they are taken."""
+    """Source of `frames` pictures, or without end, some 200 a second at most: a loop that never waits would keep the
+    threads of the server from Python.
+    """
 
     def __init__(self, frames: int | None = None, *, name: str = "pictures") -> None:
         super().__init__(name=name, fps=25.0, length=frames)
@@ -51,6 +53,7 @@ class Pictures(Source):
         index = 0
         while (self.length is None or index < self.length) and not self.closed:
             yield Frame(picture(index % 40), index, 0.0, f"{index:05d}", time.perf_counter())
+            time.sleep(0.004)
             index += 1
 
     def close(self) -> None:

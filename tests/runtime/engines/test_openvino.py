@@ -116,6 +116,7 @@ def test_a_cpu_without_bfloat16_is_not_asked_twice(monkeypatch: pytest.MonkeyPat
     assert not compiled
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="this CPU has no bfloat16"
 )

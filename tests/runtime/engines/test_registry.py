@@ -16,10 +16,14 @@ from rvos_edge.engines.base import Backend, graph_error
 from rvos_edge.engines.registry import available_backends, open_best, settled_backend
 from rvos_edge.errors import UserError
 
+_OPENVINOS = registry._openvinos
+"""The real choice, which other tests do without (``tests/conftest.py``)."""
+
 
 @pytest.fixture
 def intel(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
+    monkeypatch.setattr(registry, "_openvinos", _OPENVINOS)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
