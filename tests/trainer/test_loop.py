@@ -236,7 +236,7 @@ def test_too_many_in_a_row_end_the_run_and_save_its_state(tmp_path: Path, monkey
     assert not (tmp_path / "wild/checkpoint").exists()
 
 
-@pytest.mark.parametrize("speed", [{"checkpointing": True}, {"compile": "eager"}])
+@pytest.mark.parametrize("speed", [{"checkpointing": True}, pytest.param({"compile": "eager"}, marks=pytest.mark.slow)])
 def test_speed_changes_nothing_that_is_learnt(speed: dict[str, Any]) -> None:
     plain, fast = _trainer(_config()), _trainer(_config(speed=speed))
     for _ in range(2):
