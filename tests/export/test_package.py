@@ -87,7 +87,7 @@ def test_the_manifest_proves_every_graph(bundle: Path) -> None:
         assert graph.weight_bytes > 0
     assert proof.mask_iou is not None
     assert proof.mask_iou >= LEAST_IOU
-    assert manifest.network["frame_flops"] > 100_000_000
+    assert manifest.network["frame_flops"] > 10_000_000
     assert manifest.name == "tested"
 
 

@@ -47,14 +47,15 @@ class Backbone(nn.Module, ABC):
         """
 
 
-class NarrowResNet(resnet.ResNet):
+class NarrowResNet(resnet.ResNet):  # type: ignore[misc]
     """ResNet-18 with an eighth of the channels behind its stem, for trials: 0.2 million weights instead of 11."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(resnet.BasicBlock, [2, 2, 2, 2], **options)
 
     def _make_layer(self, block: Any, planes: int, *rest: Any, **options: Any) -> nn.Sequential:
-        return super()._make_layer(block, planes // 8, *rest, **options)
+        stage: nn.Sequential = super()._make_layer(block, planes // 8, *rest, **options)
+        return stage
 
 
 class ResNet(Backbone):
@@ -63,7 +64,7 @@ class ResNet(Backbone):
     def __init__(self, *, name: str, stride: int) -> None:
         super().__init__()
         dilate = [False, stride <= 8, stride <= 16]
-        build = NarrowResNet if name == NARROW else partial(getattr(resnet, name), weights=None)
+        build: Any = NarrowResNet if name == NARROW else partial(getattr(resnet, name), weights=None)
         body = build(replace_stride_with_dilation=dilate)
         self.stem = nn.Sequential()
         for part in ("conv1", "bn1", "relu", "maxpool"):
