@@ -124,6 +124,7 @@ def test_frames_of_another_shape_lie_between_bars(probe: Probe, tmp_path: Path, 
     check(probe, bundle, steps, tmp_path)
 
 
+@pytest.mark.slow
 def test_real_frames(probe: Probe, shared: Path, tmp_path: Path) -> None:
     folder = shared / "data/davis2016-train/JPEGImages/480p"
     steps = real(folder / "bear", 6, {0: ("the bear",), 3: ("a brown bear walking", "a rock")})

@@ -233,6 +233,7 @@ def test_bfloat16_is_a_hint_and_eight_bits_are_a_way_to_store(checkpoint: Path, 
     assert small["backbone"].weight_bytes < 0.6 * usual["backbone"].weight_bytes
 
 
+@pytest.mark.slow
 def test_a_graph_out_of_tolerance_is_named_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", flow="none")
     measure = package.prove

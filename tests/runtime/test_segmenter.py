@@ -266,7 +266,7 @@ def test_timings_are_in_the_order_of_the_stages(tiny: Path) -> None:
     assert all(milliseconds >= 0 for milliseconds in result.timings.values())
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("backend", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_nothing_is_allocated_per_frame(tiny: Path, backend: str) -> None:
     pytest.importorskip(backend)
     segmenter, frames = _open(tiny, backend=backend), _video(4)
@@ -291,8 +291,9 @@ def test_nothing_is_allocated_per_frame(tiny: Path, backend: str) -> None:
     assert [len(getattr(graph, "_bindings", ())) for graph in segmenter._graphs.values()] == bindings
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads the memory of the process from /proc")
-@pytest.mark.parametrize("backend", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_memory_is_flat_over_thousands_of_frames(tiny: Path, backend: str) -> None:
     """Queries change, whose buffers and bindings come and go; in a process whose memory nothing else uses."""
     pytest.importorskip(backend)
