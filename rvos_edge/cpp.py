@@ -114,6 +114,11 @@ class CppSegmenter(PictureCalls):
         return self._threshold
 
     @property
+    def adapt(self) -> str:
+        """Always "off": queries of the C++ runtime do not adapt."""
+        return "off"
+
+    @property
     def iterations(self) -> int | None:
         """Refinement iterations per computed flow; None if no flow is computed."""
         found: int | None = self._cpp.iterations

@@ -88,6 +88,10 @@ class SegmenterProtocol(Protocol):
             UserError: There is no query or too many, one is empty or too long, or was taught to another network.
         """
 
+    @property
+    def adapt(self) -> str:
+        """The last choice of ``set_adapt``."""
+
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:
         """Choose if queries settle on their own first confident masks: "once" or "off" (``Segmenter.set_adapt``).
 

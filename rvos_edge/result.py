@@ -134,12 +134,12 @@ class Result:
         """Convert to what JSON takes, one line of ``run --json``.
 
         Returns:
-            ``size`` [height, width]; ``queries``, for each ``text``, ``score``, ``presence``, ``present``, ``area`` as
-            a fraction of the frame and ``bbox`` [x0, y0, x1, y1] or None; ``timings_ms`` by stage; ``total_ms``;
-            ``flow_used``; ``flow``, the decision on it or None.
+            ``size`` [height, width]; ``queries``, for each ``text``, ``score``, ``presence``, ``present``, ``adapted``,
+            ``area`` as a fraction of the frame and ``bbox`` [x0, y0, x1, y1] or None; ``timings_ms`` by stage;
+            ``total_ms``; ``flow_used``; ``flow``, the decision on it or None.
         """
         height, width = self.masks.shape[1:]
-        rows = zip(self.queries, self.scores, self.presence, self.present, self.areas, self.boxes.tolist(), strict=True)
+        found = (self.queries, self.scores, self.presence, self.present, self.adapted, self.areas, self.boxes.tolist())
         names = ("action", "iterations", "reason", "late")
         return {
             "size": [height, width],
@@ -149,10 +149,11 @@ class Result:
                     "score": rounded(score, 4),
                     "presence": rounded(presence, 4),
                     "present": bool(present),
+                    "adapted": bool(adapted),
                     "area": round(int(area) / (height * width), 6),
                     "bbox": box if area else None,
                 }
-                for text, score, presence, present, area, box in rows
+                for text, score, presence, present, adapted, area, box in zip(*found, strict=True)
             ],
             "timings_ms": {stage: rounded(value, 3) for stage, value in self.timings.items()},
             "total_ms": rounded(sum(self.timings.values()), 3),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,3 +41,33 @@ def encode_rle(mask: NDArray[np.bool_]) -> str:
         open_ = open_ & more
     codes = np.stack(groups, axis=1).ravel()
     return bytes((codes[codes >= 0] + _ZERO).astype(np.uint8)).decode("ascii")
+
+
+def decode_rle(counts: str | Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask bool [H,W] from `counts`, compressed or as a list of runs.
+
+    Raises:
+        ValueError: They are none, or not of this size.
+
+    Example:
+        >>> decode_rle("22", (2, 2)).tolist()
+        [[False, True], [False, True]]
+    """
+    runs: list[int] = []
+    if not isinstance(counts, str):
+        runs = list(counts)
+    else:
+        number = shift = 0
+        for code in counts.encode():
+            group = code - _ZERO
+            number |= (group & (_MORE - 1)) << shift
+            shift += _BITS
+            if not group & _MORE:
+                number |= -1 << shift if group & _SIGN else 0
+                runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+                number = shift = 0
+    height, width = size
+    if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
+        raise ValueError("no run lengths of this size")
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(flat.reshape(width, height).T)

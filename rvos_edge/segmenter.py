@@ -135,6 +135,11 @@ class Segmenter(PictureCalls):
         return self._threshold
 
     @property
+    def adapt(self) -> str:
+        """The last choice of ``set_adapt``."""
+        return self._adapt
+
+    @property
     def iterations(self) -> int | None:
         """Refinement iterations per computed flow; None if no flow is computed."""
         return None if self._policy is None else self._policy.iterations
@@ -231,7 +236,8 @@ class Segmenter(PictureCalls):
             UserError: ``adapt`` is neither.
         """
         manifest = self.bundle.manifest
-        wanted = check_adapt(adapt) != "off" and TEACH_GRAPH in manifest.graphs and manifest.has_presence
+        self._adapt = check_adapt(adapt)
+        wanted = self._adapt != "off" and TEACH_GRAPH in manifest.graphs and manifest.has_presence
         with self._lock:
             if self._adaptation is not None:
                 self._adaptation.reset()

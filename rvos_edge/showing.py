@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.rle import decode_rle
 from rvos_edge.streaming.sources import Source
 
 Box = tuple[int, int, int, int]
@@ -99,14 +103,13 @@ def read_shown(
 
     Args:
         masks: Folder of PNGs named by a frame's name or number; what is not black is the object, and an all black one
-            says that it is absent.
+            says that it is absent. Or a COCO file whose images are so named; all of an image's annotations together are
+            the object, and images without annotations are not shown.
 
     Raises:
         UserError: A mask cannot be read or has no frame, or nothing is shown.
     """
-    files = {path.stem: path for path in sorted(masks.glob("*.png"))} if masks is not None else {}
-    if masks is not None and not files:
-        raise UserError(f"{masks} has no PNG; put a mask for each shown frame there, named by the frame's number.")
+    files = {} if masks is None else _masks_in(masks)
     wanted = {*boxes, *points}
     last = max(wanted, default=-1)
     shown: list[ShownFrame] = []
@@ -116,7 +119,7 @@ def read_shown(
         stem = next((stem for stem in files if stem == frame.name or _number(stem) == frame.index), None)
         mask = None
         if stem is not None:
-            mask = _read_mask(files.pop(stem), (image.shape[0], image.shape[1]))
+            mask = files.pop(stem)((image.shape[0], image.shape[1]))
         elif frame.index in boxes:
             mask = mask_of_box(image, boxes[frame.index])
         elif frame.index in points:
@@ -128,7 +131,7 @@ def read_shown(
         if not files and frame.index >= last:
             break
     if files:
-        raise UserError(f"{next(iter(files.values()))} belongs to no frame; name it by a frame's name or number.")
+        raise UserError(f"{masks}: '{next(iter(files))}' belongs to no frame; name it by a frame's name or number.")
     if wanted:
         raise UserError(f"there is no frame {min(wanted)}; frames are counted from 0.")
     if not shown:
@@ -170,6 +173,46 @@ def parse_points(given: Sequence[str]) -> dict[int, list[Point]]:
 
 def _number(stem: str) -> int | None:
     return int(stem) if stem.isdigit() else None
+
+
+def _masks_in(masks: Path) -> dict[str, Callable[[tuple[int, int]], NDArray[np.bool_]]]:
+    """Functions from a frame's (H, W) to its mask, by the stem of the frame's name."""
+    if masks.suffix != ".json":
+        files = sorted(masks.glob("*.png"))
+        if not files:
+            raise UserError(f"{masks} has no PNG; put a mask for each shown frame there, named by the frame's number.")
+        return {path.stem: partial(_read_mask, path) for path in files}
+    try:
+        document = json.loads(masks.read_text(encoding="utf-8-sig"))
+        names = {image["id"]: Path(image["file_name"]).stem for image in document["images"]}
+        shapes: dict[str, list[Any]] = defaultdict(list)
+        for entry in document["annotations"]:
+            shapes[names[entry["image_id"]]].append(entry["segmentation"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{masks} cannot be read as COCO instances; give such a file, or a folder of PNGs.") from error
+    if not shapes:
+        raise UserError(f"{masks} has no annotations; outline the object on a frame at least.")
+    return {stem: partial(_draw, masks, stem, each) for stem, each in shapes.items()}
+
+
+def _draw(path: Path, stem: str, shapes: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The union of COCO's segmentations: polygons or run lengths."""
+    mask = np.zeros(size, np.uint8)
+    try:
+        for shape in shapes:
+            if isinstance(shape, dict):
+                if tuple(shape["size"]) != size:
+                    raise ValueError(shape["size"])
+                mask |= decode_rle(shape["counts"], size)
+            else:
+                for part in shape:
+                    points = np.asarray(part, np.float32).reshape(-1, 2)
+                    cv2.fillPoly(mask, [np.rint((points - 0.5) * 16).astype(np.int32)], 1, shift=4)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: an outline on '{stem}' cannot be read or is of another size; draw it anew."
+        ) from error
+    return mask.view(np.bool_)
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:

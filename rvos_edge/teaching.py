@@ -68,7 +68,7 @@ class Teacher:
         stopped: Set it, from any thread, to end what is being learned with an error.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int | None = 1) -> None:
         self.stopped = False
         graphs = bundle.manifest.graphs
         if TEACH_GRAPH not in graphs:
@@ -186,7 +186,7 @@ def teach(
         UserError: There are no frames, sizes differ, no mask shows anything, or the bundle has no graph ``teach``.
     """
     shown = _checked(frames, masks, previous)
-    teacher = teacher or Teacher(learner.bundle)
+    teacher = teacher or Teacher(learner.bundle, threads=None)  # nobody else waits for the cores
     given = like.sentence if isinstance(like, TaughtQuery) else like
     flips = not any(word in given.split() for word in ("left", "right"))
     size = learner.bundle.manifest.size

@@ -24,7 +24,8 @@ def teach(
     masks: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with a PNG for each shown frame, named by its name or number; a black one says: not here."
+            help="Folder with a PNG for each shown frame, named by its name or number (a black one says: not here), "
+            "or a COCO file."
         ),
     ] = None,
     box: Annotated[

@@ -40,6 +40,8 @@ class Settings(BaseModel):
     """Draw their contours."""
     flow: bool = False
     """Show the optical flow in place of the picture."""
+    settle: bool = False
+    """Let queries settle on their own first confident masks."""
     names: bool = True
     """Write each query on its mask."""
     hidden: list[str] = Field(default=[], max_length=MOST_QUERIES)
@@ -78,7 +80,12 @@ class ServerControls:
 
     def __init__(self, segmenter: SegmenterProtocol, *, opacity: float = 0.5) -> None:
         self._segmenter = segmenter
-        settings = Settings(threshold=segmenter.threshold, iterations=segmenter.iterations, opacity=opacity)
+        settings = Settings(
+            threshold=segmenter.threshold,
+            iterations=segmenter.iterations,
+            opacity=opacity,
+            settle=segmenter.adapt != "off",
+        )
         self.taught = {query.label: query for query in segmenter.asked if isinstance(query, TaughtQuery)}
         self._wanted = self.shown = Wanted(_texts(segmenter.asked), settings, asked=segmenter.asked)
         self.error = ""
@@ -256,6 +263,8 @@ class LiveSegmenter:
         if settings.iterations is not None and settings.iterations != segmenter.iterations:
             segmenter.set_iterations(settings.iterations)
         segmenter.set_keep_flow(settings.flow)
+        if settings.settle != (segmenter.adapt != "off"):
+            segmenter.set_adapt("once" if settings.settle else "off", background=True)
 
 
 def _texts(asked: Sequence[Query]) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ class Live:
         rows = []
         wanted = self.controls.wanted
         for index, (text, doubt) in enumerate(zip(wanted.queries, self.controls.doubts(wanted.asked), strict=True)):
-            row = known.get(text.removeprefix("@"), dict.fromkeys(("score", "area", "presence", "found")))
+            row = known.get(text.removeprefix("@"), dict.fromkeys(("score", "area", "presence", "found", "adapted")))
             if not self._has_presence:
                 row = {**row, "presence": row["score"]}
             label = wanted.settings.labels.get(text, "")

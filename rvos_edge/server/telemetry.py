@@ -79,7 +79,7 @@ class Telemetry:
         now = time.perf_counter()
         latency = now - frame.captured
         areas = np.count_nonzero(result.masks, axis=(1, 2)) / max(1, result.masks[0].size if len(result.masks) else 1)
-        rows = zip(result.queries, result.scores, areas, result.presence, result.present, strict=True)
+        found = (result.queries, result.scores, areas, result.presence, result.present, result.adapted)
         objects = [
             {
                 "text": text,
@@ -87,8 +87,9 @@ class Telemetry:
                 "area": round(float(area), 5),
                 "presence": _number(presence),
                 "found": bool(present and area),
+                "adapted": bool(adapted),
             }
-            for text, score, area, presence, present in rows
+            for text, score, area, presence, present, adapted in zip(*found, strict=True)
         ]
         with self._lock:
             if setup != self._setup:

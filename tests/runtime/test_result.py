@@ -55,6 +55,7 @@ def test_what_json_takes(result: Result) -> None:
         "score": 0.9,
         "presence": 1.0,
         "present": True,
+        "adapted": False,
         "area": pytest.approx(71 / 600, abs=1e-6),
         "bbox": [7, 4, 19, 10],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from rvos_edge import TaughtQuery, UserError
 from rvos_edge.cli import app
+from rvos_edge.rle import encode_rle
 from rvos_edge.showing import mask_of_box, mask_of_points, parse_boxes, parse_points, read_shown
 from rvos_edge.streaming.sources import open_source
 
@@ -44,6 +46,37 @@ def test_a_box_or_a_point_gives_the_object() -> None:
     frame, mask = _scene(60)
     assert _iou(mask_of_box(frame, (30, 18, 60, 60)), mask) > 0.95
     assert _iou(mask_of_points(frame, [(60, 48)]), mask) > 0.95
+
+
+def test_masks_come_from_a_coco_file(clip: Path, tmp_path: Path) -> None:
+    """Run lengths, compressed and not, and polygons; an image without annotations is not shown."""
+    left, right = _scene(50)[1], _scene(70)[1]
+    runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[-1], right.ravel(order="F"), [2]]).astype(int)))).tolist()
+    square = [[10.0, 20.0, 40.0, 20.0, 40.0, 60.0, 10.0, 60.0]]
+    shapes = {
+        1: {"size": [96, 144], "counts": encode_rle(left)},
+        3: {"size": [96, 144], "counts": runs},
+        2: square,
+    }
+    document = {
+        "images": [{"id": number, "file_name": f"x/shot-{number}.jpg"} for number in range(4)],
+        "annotations": [{"image_id": number, "segmentation": shape} for number, shape in shapes.items()],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(document))
+    with open_source(str(clip)) as source:
+        shown = read_shown(source, path, {}, {})
+    assert [one.name for one in shown] == ["shot-1", "shot-2", "shot-3"]
+    np.testing.assert_array_equal(shown[0].mask, left)
+    np.testing.assert_array_equal(shown[2].mask, right)
+    drawn = np.zeros((96, 144), bool)
+    drawn[20:60, 10:40] = True
+    assert _iou(shown[1].mask, drawn) > 0.9
+    document["annotations"][0]["segmentation"] = {"size": [96, 144], "counts": "22"}
+    for text, message in ((json.dumps(document), "an outline on 'shot-1' cannot be read"), ("{}", "cannot be read as")):
+        path.write_text(text)
+        with open_source(str(clip)) as source, pytest.raises(UserError, match=message):
+            read_shown(source, path, {}, {})
 
 
 def test_a_box_begins_from_a_networks_mask() -> None:
@@ -108,7 +141,7 @@ def test_a_mask_without_a_frame_is_named(clip: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
     cv2.imwrite(str(masks / "9.png"), np.ones((96, 144), np.uint8))
-    with open_source(str(clip)) as source, pytest.raises(UserError, match=r"9\.png belongs to no frame"):
+    with open_source(str(clip)) as source, pytest.raises(UserError, match="'9' belongs to no frame"):
         read_shown(source, masks, {}, {})
     with open_source(str(clip)) as source, pytest.raises(UserError, match="there is no frame 7"):
         read_shown(source, None, {7: (0, 0, 10, 10)}, {})

@@ -38,6 +38,19 @@ def test_edits_between_two_frames_are_applied_once(open_tiny: Callable[..., Segm
     assert controls.shown.revision == controls.wanted.revision == 50
 
 
+def test_queries_settle_on_demand(open_tiny: Callable[..., Segmenter]) -> None:
+    segmenter = open_tiny()
+    segmenter.set_adapt("once")
+    segmenter.set_queries(["the dog"])
+    controls = ServerControls(segmenter)
+    live = LiveSegmenter(segmenter, controls)
+    assert controls.shown.settings.settle  # by --adapt once
+    for settle, adapt in ((False, "off"), (True, "once")):
+        controls.edit(settings={"settle": settle})
+        assert not live.step(picture(0)).adapted.any()
+        assert segmenter.adapt == adapt
+
+
 def test_edits_do_not_interrupt_the_video(open_tiny: Callable[..., Segmenter]) -> None:
     """Only words change: the flow continues from the frame before."""
     plain, edited = open_tiny(), open_tiny()
@@ -130,6 +143,7 @@ class Nothing:
     asked: tuple[str, ...] = ()
     threshold = 0.5
     iterations = None
+    adapt = "off"
 
 
 class Timed(Source):

@@ -114,6 +114,7 @@ export function startQueries(link) {
     const seen = query.found && query.score !== null;
     score.textContent = seen ? `${Math.round(100 * query.score)} %` : "–";
     score.title = seen ? "Mean probability inside the mask" : "Not seen";
+    if (query.adapted) score.title += "; it has settled on what it saw";
   }
 
   function showExamples(sentences) {

@@ -69,6 +69,7 @@ export function startSettings(link) {
     }
     for (const toggle of toggles) toggle.checked = settings[toggle.name];
     toggles.find((toggle) => toggle.name === "flow").disabled = settings.iterations === null;
+    toggles.find((toggle) => toggle.name === "settle").disabled = !status.teaches;
     document.querySelector("#wheel").hidden = !settings.flow;
     document.querySelector("#opacity").disabled = !settings.mask;
     document.querySelector("#pause").setAttribute("aria-pressed", settings.paused);

@@ -78,7 +78,7 @@ def test_json_line_says_what_was_found(tmp_path: Path) -> None:
     sink.write(replace(make_frame(1, "dog_1"), time=0.25), make_result(masks), None)  # of a live source
     sink.close()
     first, second = map(json.loads, (tmp_path / "new" / "out.jsonl").read_text(encoding="utf-8").splitlines())
-    there = {"presence": 1.0, "present": True}
+    there = {"presence": 1.0, "present": True, "adapted": False}
     assert first == {
         "frame": 0,
         "timestamp": 0.0,
