@@ -1,6 +1,6 @@
 # The runtime, the live page and OpenVINO on a CPU, for x86 and Arm, without a screen. From the checkout's root:
 #   docker build -f docker/cpu.Dockerfile -t rvos-edge .
-#   docker run --rm -v "$PWD:/data" rvos-edge run clip.mp4 "a dog"
+#   docker run --rm -v "$PWD:/data" --user "$(id -u)" rvos-edge run clip.mp4 "a dog"
 FROM debian:bookworm-slim
 # The virtual environment needs no system package but Python; OpenCV's headless wheels carry their libraries.
 RUN apt-get update \
@@ -14,8 +14,7 @@ RUN python3 -m venv /opt/rvos-edge \
     && pip uninstall -y opencv-python \
     && pip install opencv-python-headless==5.0.0.93 \
     && rm -rf /src
-# Caches (query vectors, engines) live in the user's home.
-RUN useradd --create-home rvos
+RUN useradd --create-home rvos && install -d -o rvos /data
 USER rvos
 WORKDIR /data
 ENTRYPOINT ["rvos-edge"]

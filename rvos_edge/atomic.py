@@ -202,15 +202,15 @@ def recover(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder into which files are written one by one.
+def only_writer(folder: Path) -> Iterator[bool]:
+    """Hold a folder into which files are written one by one; yields False where the system has no locks.
 
     Raises:
         UserError: Another run writes into it.
     """
     lock = _lock(folder, folder)
     try:
-        yield
+        yield lock is not None
     finally:
         if lock is not None:
             _unlock(lock)

@@ -149,10 +149,10 @@ def is_ours(path: Path) -> bool:
     return is_special(path) or (path.is_file() and _is_marked(path))
 
 
-def free_folder(folder: Path) -> Path:
-    """The folder, or where it exists the first of NAME-2, NAME-3, ... that does not."""
-    numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([folder], numbered) if not path.exists())
+def free_path(path: Path, suffix: str = "") -> Path:
+    """The path, or where it exists the first of NAME-2, NAME-3, ... that does not; ``suffix`` is added to each."""
+    names = itertools.chain([path.name], (f"{path.name}-{number}" for number in itertools.count(2)))
+    return next(free for name in names if not (free := path.with_name(name + suffix)).exists())
 
 
 def mark_png(content: bytes) -> bytes:

@@ -180,7 +180,8 @@ class RunOptions:
     def recordings(self) -> list[str]:
         """Files that grow with the stream: videos and JSON lines, which --segment cuts."""
         lines = [name for name in (self.json, self.rle, *self.event_targets) if name is not None]
-        videos = [name for name in self.targets if Path(name).suffix.lower() not in PICTURE_SUFFIXES]
+        films = [name for name in (*self.targets, self.cutout, self.mask_video) if name is not None]
+        videos = [name for name in films if Path(name).suffix.lower() not in ("", *PICTURE_SUFFIXES)]
         return [name for name in (*videos, *lines) if not name.startswith(("-", "/dev/")) and "://" not in name]
 
     @property

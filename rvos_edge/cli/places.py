@@ -55,9 +55,9 @@ def make_sinks(
         cut(target, partial(open_output, fps=fps, sound=source.sound)) for target in options.targets
     ]
     if options.cutout is not None:
-        makers.append(partial(open_cutout, options.cutout, fps))
+        makers.append(cut(options.cutout, partial(open_cutout, fps=fps)))
     if options.mask_video is not None:
-        makers.append(partial(open_mask_video, options.mask_video, fps))
+        makers.append(cut(options.mask_video, partial(open_mask_video, fps=fps)))
     if options.masks is not None:
         makers.append(partial(MaskSink, options.masks, overlap=options.overlap))
     if options.json is not None:

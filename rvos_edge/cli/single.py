@@ -12,7 +12,7 @@ from rvos_edge.cli.places import check_places, listen, make_sinks, rescue_record
 from rvos_edge.cli.serving import serving
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
-from rvos_edge.outputs import free_folder
+from rvos_edge.outputs import free_path
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import read_queries
 from rvos_edge.secrets import hide_secrets
@@ -61,7 +61,7 @@ def _with_outputs(options: RunOptions, source: Source) -> RunOptions:
     if options.writes or source.live:
         return options
     name = output_name(options.source or "")
-    folder = free_folder(OUTPUT_FOLDER / name)
+    folder = free_path(OUTPUT_FOLDER / name)
     suffix = ".png" if source.length == 1 else ".mp4"
     return replace(options, output=[str(folder / f"{name}{suffix}")], json=str(folder / f"{name}.jsonl"))
 

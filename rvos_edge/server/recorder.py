@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
-from rvos_edge.outputs import names_path
+from rvos_edge.outputs import free_path, names_path
 from rvos_edge.streaming.sinks import DatasetSink, Sink, VideoSink
+from rvos_edge.streaming.sinks.rescue import rescue_folders, stamp
 
 if TYPE_CHECKING:
     from rvos_edge.result import Result
@@ -45,7 +47,8 @@ class RecordingState:
 
 class Recorder:
     """Writes the pictures that viewers see as mp4 files into an existing folder, which its owner removes; if asked, the
-    bare pictures with their masks as a data set too (COCO and YOLO, in a zip file).
+    bare pictures with their masks as a data set too (COCO and YOLO, in a zip file). What a killed server of the same
+    source had recorded is among them.
 
     An error ends the recording, never the stream.
     """
@@ -60,9 +63,10 @@ class Recorder:
         self._begin = self._latest = 0.0
         self._image: NDArray[np.uint8] | None = None
         self._frames = 0
-        self._count = 0
         self._files: list[str] = []
         self._trouble = ""
+        for path in rescue_folders(folder, "recording.mp4"):
+            self._add(path)
 
     @property
     def running(self) -> bool:
@@ -87,8 +91,7 @@ class Recorder:
                 raise UserError("a recording is running already; stop it first.")
             if shutil.disk_usage(self._folder).free < 2 * SPARE:
                 raise UserError("the server's disk is nearly full; free some space before recording.")
-            self._count += 1
-            self._path = self._folder / f"recording-{self._count}.mp4"
+            self._path = free_path(self._folder / f"recording-{stamp(time.time())}", ".mp4")
             fps = min(max(fps, 1.0), 120.0)
             self._sinks = [VideoSink(self._path, fps)]
             if dataset:
@@ -155,16 +158,19 @@ class Recorder:
                 sink.abort()
                 self._trouble = trouble or str(error)
         if self._path.is_file():
-            self._files.append(self._path.name)
-            if self._path.with_suffix("").is_dir():
-                self._files.append(f"{self._path.stem}.zip")
-            for name in self._files[:-_KEPT]:
-                (self._folder / name).unlink(missing_ok=True)
-                if name.endswith(".zip"):
-                    shutil.rmtree((self._folder / name).with_suffix(""), ignore_errors=True)
-            del self._files[:-_KEPT]
+            self._add(self._path)
         elif not self._trouble:
             self._trouble = "nothing was recorded: no frame came while the recording ran."
+
+    def _add(self, path: Path) -> None:
+        self._files.append(path.name)
+        if path.with_suffix("").is_dir():
+            self._files.append(f"{path.stem}.zip")
+        for name in self._files[:-_KEPT]:
+            (self._folder / name).unlink(missing_ok=True)
+            if name.endswith(".zip"):
+                shutil.rmtree((self._folder / name).with_suffix(""), ignore_errors=True)
+        del self._files[:-_KEPT]
 
     def path(self, name: str) -> Path:
         """The file of a finished recording; a data set becomes one when it is first asked for.

@@ -6,11 +6,13 @@ import shutil
 import tempfile
 import threading
 import uuid
+import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from rvos_edge.atomic import only_writer
 from rvos_edge.demo import CLIP, QUERIES
 from rvos_edge.errors import UserError
 from rvos_edge.server.player import Choice
@@ -44,11 +46,14 @@ class Library:
 
     def __init__(self, first: Choice) -> None:
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix="rvos-edge-"))
+            # The number of the source: the next server of it finds the recordings, should this one be killed.
+            self.folder = Path(tempfile.mkdtemp(prefix=f"rvos-edge-{zlib.crc32(first.name.encode()):08x}-"))
         except OSError as error:
             raise UserError(
                 "--serve needs a temporary folder, and none can be written; set TMPDIR to a folder that can be."
             ) from error
+        self._held = ExitStack()
+        self._held.enter_context(only_writer(self.folder))
         self._lock = threading.Lock()
         # One thread, because each thread keeps some of the memory of the frames that it decoded.
         self._checker = ThreadPoolExecutor(1, "clips")
@@ -161,6 +166,7 @@ class Library:
         """Remove the folder with all that is in it."""
         self._checker.shutdown(wait=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._held.close()
 
 
 class Upload:

@@ -74,6 +74,13 @@ def test_the_backend_is_said_before_the_first_frame(tiny: Path, here: Path) -> N
     assert "1.png cannot be read as an image" in result.stderr.splitlines()[1]
 
 
+def test_masks_and_cut_outs_are_cut_into_segments_as_overlays_are(tiny: Path, here: Path) -> None:
+    result = run(tiny, "clip.mp4", "a ball", "--mask-video", "m.mp4", "--cutout", "cut.webm", "--segment", "9999d")
+    assert result.exit_code == 0, result.output
+    stamped = "-????????T??????Z"
+    assert [len(list(here.glob(name))) for name in (f"m{stamped}.mp4", f"cut{stamped}.webm", "m.mp4")] == [1, 1, 0]
+
+
 def test_one_picture_gives_one_picture(tiny: Path, here: Path) -> None:
     assert run(tiny, "photo.png", "the red ball").exit_code == 0
     assert files(here / "rvos-edge-out") == ["photo", "photo/photo.jsonl", "photo/photo.png"]

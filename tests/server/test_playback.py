@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from support.fake_results import make_frame, make_result
 from support.served import Pictures, Serve, Served, picture, wait_until, write_clip
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -23,7 +26,9 @@ from rvos_edge.server import address
 from rvos_edge.server.address import Address, PageLink, check_certificate, check_origin, qr_code
 from rvos_edge.server.controls import ServerControls
 from rvos_edge.server.player import Choice, Player
+from rvos_edge.server.recorder import Recorder
 from rvos_edge.server.telemetry import Telemetry
+from rvos_edge.server.uploads import Library
 from rvos_edge.streaming.sources import Frame, Source
 
 
@@ -190,11 +195,12 @@ def test_a_recording_with_annotations_is_a_data_set(serve: Serve) -> None:
     served.after(8)
     clock = status(served)["recording"]["seconds"]
     served.request("DELETE", "/api/recording")
-    assert status(served)["recording"]["files"] == [name, "recording-1.zip"]
-    answer = served.request("GET", "/api/recordings/recording-1.zip")
+    stem = name.removesuffix(".mp4")
+    assert status(served)["recording"]["files"] == [name, f"{stem}.zip"]
+    answer = served.request("GET", f"/api/recordings/{stem}.zip")
     assert answer.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
-        coco = json.loads(archive.read("recording-1/instances.json"))
+        coco = json.loads(archive.read(f"{stem}/instances.json"))
         pictures = [name for name in archive.namelist() if name.endswith(".jpg")]
     assert coco["categories"] == [{"id": 1, "name": "Rex"}]
     assert len(pictures) == len(coco["images"]) >= 7
@@ -217,6 +223,34 @@ def test_the_clock_of_a_recording_is_that_of_its_file(serve: Serve) -> None:
     name = recorder.stop()
     video = cv2.VideoCapture(str(recorder.path(name)))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) / video.get(cv2.CAP_PROP_FPS) == pytest.approx(2.0, abs=0.05)
+
+
+def test_what_a_killed_server_had_recorded_is_listed_by_the_next_one_of_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    libraries: list[Library] = []
+
+    def recorder(source: str) -> Recorder:
+        libraries.append(Library(Choice("start", source, Pictures)))
+        return Recorder(libraries[-1].folder)
+
+    running = recorder("camera 0")
+    name = running.start(25.0)
+    for index in range(60):
+        running.write(make_frame(index, fps=25.0), make_result(), picture(index))
+    folder = libraries[0].folder
+    killed = folder.with_name(f"{folder.name.rpartition('-')[0]}-killed")
+    shutil.copytree(folder, killed)  # what a killed process leaves is locked by none
+    assert recorder("camera 1").state.files == ()
+    found = recorder("camera 0")
+    assert found.state.files == (name,)
+    assert cv2.VideoCapture(str(found.path(name))).get(cv2.CAP_PROP_FRAME_COUNT) >= 20
+    assert sorted(tmp_path.iterdir()) == sorted(library.folder for library in libraries), "the one that runs is left"
+    assert running.stop() == name
+    for library in libraries:
+        library.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_address_for_a_phone(dog: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -248,7 +249,13 @@ class Mqtt:
         client.on_connect = lambda _client, _data, _flags, reason, _properties: self._told(
             str(reason) if reason.is_failure else ""
         )
-        client.on_connect_fail = lambda _client, _data: self._told("no connection")
+        client.on_connect_fail = lambda _client, _data: self._told(
+            str(getattr(sys.exc_info()[1], "strerror", None) or "no connection")
+        )
+        # Also what a broker does that expects TLS.
+        client.on_disconnect = lambda _client, _data, _flags, reason, _properties: self._told(
+            self._trouble or ("connection closed" if reason.is_failure else "")
+        )
         client.on_publish = lambda *_: self._count(-1)
         self._tell, self._trouble = tell, ""
         self._waiting, self._news = 0, threading.Condition()
@@ -257,7 +264,7 @@ class Mqtt:
         client.loop_start()
 
     def _told(self, trouble: str) -> None:
-        if trouble and not self._trouble:
+        if trouble and trouble != self._trouble:
             self._tell(f"{self._name} takes no events ({trouble}); trying again")
         self._trouble = trouble
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import shutil
 import struct
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from rvos_edge.atomic import leftovers
-from rvos_edge.outputs import is_ours, mark_file, names_path
+from rvos_edge.atomic import leftovers, only_writer
+from rvos_edge.errors import UserError
+from rvos_edge.outputs import free_path, is_ours, mark_file, names_path
 
 STAMPED = r"[0-9]{8}T[0-9]{6}Z"
 """Pattern of `stamp`."""
@@ -37,7 +39,7 @@ def rescue(path: Path) -> list[Path]:
     """
     rescued = []
     with names_path(path):
-        for other, stem in leftovers(path, f"(?:-{STAMPED})?"):
+        for other, stem in leftovers(path, f"(?:-{STAMPED}(?:-[0-9]+)?)?"):
             changed = other.stat().st_mtime
             if (whole := _whole(other)) < other.stat().st_size:
                 os.truncate(other, whole)
@@ -48,10 +50,29 @@ def rescue(path: Path) -> list[Path]:
                 stem = f"{stem}-{stamp(changed)}"
             if not is_ours(other):
                 mark_file(other)
-            numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-            named = (path.with_name(f"{stem}{number}{path.suffix}") for number in numbers)
-            rescued.append(other.rename(next(name for name in named if not name.exists())))
+            rescued.append(other.rename(free_path(path.with_name(stem), path.suffix)))
     return rescued
+
+
+def rescue_folders(folder: Path, name: str) -> list[Path]:
+    """Move the recordings ``name`` that killed servers left in their temporary folders into this one; the oldest first.
+
+    Their folders lie beside it, have the same name up to the last hyphen and the same owner, and no process holds them.
+    """
+    stem, _, suffix = name.rpartition(".")
+    owner = folder.stat().st_uid
+    for other in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
+        with suppress(UserError, OSError):
+            # A server holds its folder before it records.
+            if other.lstat().st_uid != owner or not any(other.glob(f"*{stem}-*")):
+                continue
+            with only_writer(other) as held:
+                if held:
+                    rescue(other / name)
+                    for file in other.glob(f"{stem}-*"):
+                        file.rename(folder / file.name)
+                    shutil.rmtree(other, ignore_errors=True)
+    return sorted(folder.glob(f"{stem}-*.{suffix}"))
 
 
 def _whole(path: Path) -> int:
