@@ -27,6 +27,8 @@ _PUSHED_TIMEOUT, _FETCHED_TIMEOUT, _LONGEST_TIMEOUT = 10.0, 30.0, 60.0
 """Seconds of silence after which a stream counts as lost: over HTTP come segments and single pictures too."""
 _LARGEST_STEP = 10.0
 """Seconds between two pictures beyond which their timestamps have jumped."""
+_LATE = 0.25
+"""Seconds by which a picture may be late without starting the clock anew: a busy machine's, not the network's."""
 _LARGE = 1920 * 1088
 _DISCARD_ALL = 48
 """AVDISCARD_ALL: of the qualities that a playlist offers, only the best is fetched."""
@@ -184,7 +186,7 @@ class Pace:
     """The times at which pictures that come in bursts are due.
 
     A picture is due when its timestamp is as far from the last one's as the clock; one that comes late, or whose
-    timestamp jumps, starts the clock anew.
+    timestamp jumps, starts the clock anew; by a little it is only handed out at once.
 
     Args:
         speed: Rate of the clock, a little above 1, so that a lag does not stay and none builds up.
@@ -203,10 +205,10 @@ class Pace:
         """Seconds to wait for a picture that came at `now`."""
         step = timestamp - self._timestamp
         due = self._due + step / self._speed
-        if not (0 <= step <= _LARGEST_STEP and due >= now):
+        if not (0 <= step <= _LARGEST_STEP and due >= now - _LATE):
             due = now
         self._due, self._timestamp = due, timestamp
-        return due - now
+        return max(0.0, due - now)
 
 
 def _unavailable(url: str, error: BaseException | None) -> UnavailableError:

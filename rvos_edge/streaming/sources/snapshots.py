@@ -19,7 +19,7 @@ from rvos_edge.streaming.sources.base import Source, SourceOptions, UnavailableE
 from rvos_edge.streaming.sources.live import LiveCapture
 
 _SECONDS = 10.0
-"""For an answer."""
+"""For an answer, unless --open-timeout (whether it is a picture) or --read-timeout (the picture) say another time."""
 _PERIOD = 1.0
 """Seconds between two requests."""
 _LARGEST = 64 << 20
@@ -31,11 +31,11 @@ def open_snapshots(spec: str, options: SourceOptions) -> Source | None:
     """Poll a URL (http, https) that answers with a picture, once a second; None for other names and other answers."""
     if not re.match(r"https?://", spec, re.IGNORECASE):
         return None
-    camera = SnapshotCapture(spec)
+    camera = SnapshotCapture(spec, options)
     if not camera.answers_with_picture():
         return None
     return LiveCapture(
-        lambda: SnapshotCapture(spec),
+        lambda: SnapshotCapture(spec, options),
         name=hide_secrets(spec),
         wait=options.wait,
         give_up=options.give_up,
@@ -48,7 +48,7 @@ class SnapshotCapture:
 
     fps = 1 / _PERIOD
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: SourceOptions) -> None:
         self._name = hide_secrets(url)
         parts = urlsplit(url)
         user, at, host = parts.netloc.rpartition("@")
@@ -59,6 +59,7 @@ class SnapshotCapture:
             known.add_password(None, self._url, unquote(name), unquote(password))
         basic, digest = urllib.request.HTTPBasicAuthHandler(known), urllib.request.HTTPDigestAuthHandler(known)
         self._opener = urllib.request.build_opener(basic, digest)
+        self._opens, self._reads = options.open_timeout or _SECONDS, options.read_timeout or _SECONDS
         self._next = 0.0
         self._released = threading.Event()
 
@@ -66,7 +67,7 @@ class SnapshotCapture:
         """True for answers of a type such as image/jpeg; where the server does not tell it, for a name like one."""
         try:
             # A GET would take one of the connections of a camera that has few.
-            with self._opener.open(urllib.request.Request(self._url, method="HEAD"), timeout=_SECONDS) as answer:
+            with self._opener.open(urllib.request.Request(self._url, method="HEAD"), timeout=self._opens) as answer:
                 return str(answer.headers.get_content_maintype()) == "image"
         except (OSError, ValueError):
             return _NAMED.search(urlsplit(self._url).path) is not None
@@ -80,7 +81,7 @@ class SnapshotCapture:
         self._released.wait(max(0.0, self._next - time.monotonic()))
         self._next = time.monotonic() + _PERIOD
         try:
-            with self._opener.open(self._url, timeout=_SECONDS) as answer:
+            with self._opener.open(self._url, timeout=self._reads) as answer:
                 content = answer.read(_LARGEST)
         except (OSError, ValueError) as error:
             cause = _cause(error)

@@ -175,6 +175,7 @@ def test_a_segmented_stream_is_paced_too(waits: list[float]) -> None:
 def test_the_clock_of_a_burst_starts_anew_after_a_gap_or_a_jump() -> None:
     pace = network.Pace(1.0)
     assert [pace.wait(*at) for at in ((5.0, 100.0), (5.5, 100.0), (6.0, 103.0), (6.5, 103.0))] == [0, 0.5, 0, 0.5]
+    assert [pace.wait(*at) for at in ((7.0, 104.2), (7.5, 104.2))] == [0, pytest.approx(0.3)], "a lag does not stay"
     assert [pace.wait(*at) for at in ((900.0, 103.2), (900.5, 103.2), (2.0, 103.2))] == [0, 0.5, 0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from rvos_edge.streaming.sources import LiveCapture, open_source, snapshots
+from rvos_edge.streaming.sources import LiveCapture, SourceOptions, open_source, snapshots
+from rvos_edge.streaming.sources.snapshots import open_snapshots
 
 
 class Camera(BaseHTTPRequestHandler):
@@ -55,3 +57,12 @@ def test_a_url_of_a_picture_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
     shades = [int(frame.image.mean()) for frame in frames]
     assert shades == sorted(set(shades)), "each is newer than the one before"
     assert frames[0].image.shape == (48, 64, 3)
+
+
+def test_a_server_that_does_not_answer_is_asked_no_longer_than_the_stream_may_take_to_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshots, "_SECONDS", "unused")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/live"
+        assert open_snapshots(address, SourceOptions(open_timeout=0.01)) is None
