@@ -26,6 +26,7 @@ _FILE: TypeAdapter[Any] = TypeAdapter(_File)
 _SHARED = {"bundle", "size", "device", "backend", "threads", "runtime", "quiet"}
 _SHARED |= {"serve", "token", "base_path", "allow_origin", "certificate"}
 """Options of the process, its one model and its one server."""
+_RECORDED = ("output", "cutout", "mask_video", "json", "rle", "events")
 _ROUTES = {"api", "metrics", "page", "session"}
 _NOT_SAVED = {"token", "quiet", "verbose"}
 """A secret, and what is of one terminal."""
@@ -72,7 +73,10 @@ def camera_options(given: Mapping[str, Any], cameras: Mapping[str, Mapping[str, 
             raise UserError(f"{shared[0]} is for all cameras and cannot be {name}'s own; write it above them.")
         try:
             checked = _OPTIONS.validate_json(json.dumps(own))
-            options[name] = RunOptions(**{**given, "serve": given["serve"] or DEFAULT_HOST, "wait": True, **checked})
+            values = {**given, "serve": given["serve"] or DEFAULT_HOST, "wait": True, **checked}
+            if not any(values[place] for place in _RECORDED):  # the segments of all are not for it
+                values |= {"segment": checked.get("segment"), "keep": checked.get("keep")}
+            options[name] = RunOptions(**values)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
     return options

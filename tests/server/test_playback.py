@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -242,6 +243,10 @@ def test_what_a_killed_server_had_recorded_is_listed_by_the_next_one_of_its_sour
     folder = libraries[0].folder
     killed = folder.with_name(f"{folder.name.rpartition('-')[0]}-killed")
     shutil.copytree(folder, killed)  # what a killed process leaves is locked by none
+    empty = Path(shutil.copytree(killed, killed.with_name(f"{killed.name}2")))
+    for path in empty.iterdir():
+        path.unlink()
+    os.utime(empty, (0, 0))
     assert recorder("camera 1").state.files == ()
     found = recorder("camera 0")
     assert found.state.files == (name,)

@@ -151,8 +151,9 @@ def test_the_health_check_of_the_container(serve: Serve, monkeypatch: pytest.Mon
     assert written is not None
     python, *arguments = json.loads(written[1])
     assert python == "python"
-    command = [sys.executable, *(part.replace(":8000/", f":{served.port}/") for part in arguments)]
+    command = [sys.executable, *(part.replace("8000", str(served.port)) for part in arguments)]
     monkeypatch.setenv("RVOS_EDGE_TOKEN", "correct horse")
     assert subprocess.run(command, timeout=60).returncode == 0
     served.live.player.trouble = "the camera is lost."
-    assert subprocess.run(command, timeout=60, stderr=subprocess.DEVNULL).returncode == 1
+    refused = subprocess.run(command, timeout=60, stdout=subprocess.PIPE, text=True)
+    assert (refused.returncode, "the camera is lost." in refused.stdout) == (1, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import time
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,6 +16,7 @@ from rvos_edge.outputs import free_path, is_ours, mark_file, names_path
 
 STAMPED = r"[0-9]{8}T[0-9]{6}Z"
 """Pattern of `stamp`."""
+_FRESH_SECONDS = 60.0
 _CONTENT = frozenset({b"ftyp", b"moov", b"mdat"})
 
 
@@ -57,14 +59,17 @@ def rescue(path: Path) -> list[Path]:
 def rescue_folders(folder: Path, name: str) -> list[Path]:
     """Move the recordings ``name`` that killed servers left in their temporary folders into this one; the oldest first.
 
-    Their folders lie beside it, have the same name up to the last hyphen and the same owner, and no process holds them.
+    Their folders lie beside it, have the same name up to the last hyphen and the same owner, and no process holds them;
+    they are removed.
     """
     stem, _, suffix = name.rpartition(".")
     owner = folder.stat().st_uid
     for other in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
         with suppress(UserError, OSError):
-            # A server holds its folder before it records.
-            if other.lstat().st_uid != owner or not any(other.glob(f"*{stem}-*")):
+            status = other.lstat()
+            # A server that starts holds its folder a moment later.
+            fresh = time.time() - status.st_mtime < _FRESH_SECONDS and not any(other.glob(f"*{stem}-*"))
+            if status.st_uid != owner or fresh:
                 continue
             with only_writer(other) as held:
                 if held:
