@@ -72,13 +72,13 @@ def run_cameras(cameras: Mapping[str, RunOptions]) -> None:
             print_address(server.url, first.token, console)
             if shared is not None and not first.quiet:
                 print_backend(shared, console)
-            for stream in streams.values():
-                stream.thread.start()
             try:
+                for stream in streams.values():
+                    stream.thread.start()
                 with notifying([stream.meter for stream in streams.values()]):
                     for stream in streams.values():
-                        while stream.thread.is_alive():
-                            stream.thread.join(0.5)  # with a timeout, or Ctrl-C would have to wait too
+                        while not stream.ended.wait(0.5):  # with a timeout, or Ctrl-C would have to wait too
+                            pass
             except KeyboardInterrupt:
                 pass
             with uninterrupted():
@@ -102,6 +102,8 @@ class _Stream:
 
         self.name, self.options = name, options
         self.meter, self.failure = Meter(), ""
+        # Until Python 3.12 a thread counts as ended when a signal interrupts its `join`, and takes its outputs along.
+        self.ended = threading.Event()
         self.summary: Summary | None = None
         self.presence = segmenter.bundle.manifest.has_presence
         if options.queries:
@@ -141,12 +143,14 @@ class _Stream:
             self.failure = str(error)
             self.live.player.trouble = self.failure
             tell_stderr(f"{self.name}: {error}")
+        finally:
+            self.ended.set()
 
     def end(self) -> None:
         """End the stream and finish its outputs."""
         self.live.player.close()
-        if self.thread.is_alive():
-            self.thread.join()
+        if self.thread.ident is not None:
+            self.ended.wait()
 
 
 class InTurn:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,11 +19,13 @@ from support.served import Collector, Pictures, Served, fetch, picture, wait_unt
 from typer.testing import CliRunner, Result
 
 from rvos_edge.cli import app
-from rvos_edge.cli.cameras import InTurn
+from rvos_edge.cli.cameras import InTurn, _Stream
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.server.address import Address
 from rvos_edge.server.app import LiveServer
 from rvos_edge.server.live import Live
+from rvos_edge.streaming.sinks import JsonSink
+from rvos_edge.streaming.sources import Frame
 
 
 def run(folder: Path, tiny: Path, cameras: dict[str, Any], **shared: Any) -> Result:
@@ -48,6 +52,33 @@ def test_each_camera_has_its_own_queries_and_outputs(tiny: Path, tmp_path: Path)
     assert [query["text"] for query in lines["door"][0]["queries"]] == ["the dog"]
     assert [query["text"] for query in lines["yard"][0]["queries"]] == ["a cat", "a dog"]
     assert "The page is at http://127.0.0.1:" in result.stderr
+
+
+def test_a_signal_waits_for_slow_outputs(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, close, end = JsonSink.write, JsonSink.close, _Stream.end
+    ended: list[bool] = []
+
+    def interrupting(sink: JsonSink, frame: Frame, *rest: Any) -> None:
+        write(sink, frame, *rest)
+        if frame.index == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    def slow(sink: JsonSink) -> None:
+        time.sleep(0.1)
+        close(sink)
+
+    def ending(stream: _Stream) -> None:
+        end(stream)
+        ended.append(stream.summary is not None)
+
+    monkeypatch.setattr(_Stream, "end", ending)
+    monkeypatch.setattr(JsonSink, "write", interrupting)
+    monkeypatch.setattr(JsonSink, "close", slow)
+    cameras = {"door": {"source": "synthetic:1", "json": str(tmp_path / "door.jsonl")}, "yard": {"source": "synthetic"}}
+    result = run(tmp_path, tiny, cameras, query=["the dog"], segment="9999d")
+    assert result.exit_code == 0, result.output
+    assert ended == [True, True]
+    assert len(list(tmp_path.glob("door-*.jsonl"))) == 1, "and the camera without outputs takes no segments amiss"
 
 
 @pytest.mark.parametrize(
