@@ -238,6 +238,7 @@ class Mqtt:
         self._topic = unquote(parts.path[1:])
         if not parts.hostname or not self._topic or set("+#") & set(url):
             raise UserError(f"--events {self._name} is no topic of a broker; write it as mqtt://HOST:PORT/TOPIC")
+        self._tell, self._trouble = tell, ""
         secure = parts.scheme.lower() == "mqtts"
         self._client = client = mqtt.Client(CallbackAPIVersion.VERSION2)
         if parts.username:
@@ -257,7 +258,6 @@ class Mqtt:
             self._trouble or ("connection closed" if reason.is_failure else "")
         )
         client.on_publish = lambda *_: self._count(-1)
-        self._tell, self._trouble = tell, ""
         self._waiting, self._news = 0, threading.Condition()
         self._full = mqtt.MQTT_ERR_QUEUE_SIZE
         client.connect_async(parts.hostname, parts.port or (8883 if secure else 1883))
