@@ -30,7 +30,7 @@ _MEMORY_FILE = Path("/proc/meminfo")
 _TEGRA_FILE = Path("/etc/nv_tegra_release")
 _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _DEVICES = Path("/dev")
-_JETPACKS = {"35": 5, "36": 6, "38": 7}
+_JETPACKS = {"35": 5, "36": 6, "38": 7, "39": 7}
 """Major version of Jetson Linux -> JetPack."""
 _JETPACK_TENSORRT = {6: ((10, 3), (10, 3)), 7: ((10, 13), (99, 0))}
 """Oldest and newest TensorRT that comes with a JetPack."""

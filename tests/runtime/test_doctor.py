@@ -64,7 +64,7 @@ def test_jetson_and_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert finding("cameras").found == f"{tmp_path}/video2, {tmp_path}/video10"
 
 
-@pytest.mark.parametrize(("release", "good"), [("R35", False), ("R36", True), ("R38", True), ("R99", None)])
+@pytest.mark.parametrize(("release", "good"), [("R35", False), ("R36", True), ("R38", True), ("R39", True), ("R99", None)])
 def test_a_jetpack_that_is_too_old_or_unknown(
     release: str, good: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +95,7 @@ def test_findings_on_tensorrt_and_the_gpu(monkeypatch: pytest.MonkeyPatch) -> No
         ("R36", "8.6.2", "JetPack 6 has 10.3: sudo apt install nvidia-jetpack"),
         ("R36", "10.13.3", "JetPack 6 has 10.3, this is one for servers: pip uninstall tensorrt"),
         ("R38", "10.14.1", ""),
+        ("R39", "10.3.0", "JetPack 7 has 10.13: sudo apt install nvidia-jetpack"),
     ],
 )
 def test_a_tensorrt_of_another_jetpack(
