@@ -1,23 +1,6 @@
 # The backends to build. A backend is a source file, a definition RVOS_EDGE_WITH_<NAME> and its libraries.
 # Its finder sets <name>_usable; rvos_edge_link_backends then adds it to the library.
 
-# OpenVINO's wheel on PyPI has headers and CMake files: ask Python for its place, unless OpenVINO_DIR is given. -I ignores
-# the isolation of pip's builds, because the library must link the OpenVINO that it will run with.
-function(rvos_edge_find_openvino)
-  if(NOT OpenVINO_DIR AND NOT DEFINED ENV{OpenVINO_DIR} AND NOT CMAKE_CROSSCOMPILING)
-    find_package(Python COMPONENTS Interpreter QUIET)
-    if(Python_EXECUTABLE)
-      execute_process(
-        COMMAND ${Python_EXECUTABLE} -I -c
-                "import importlib.util as u; print(u.find_spec('openvino').submodule_search_locations[0])"
-        OUTPUT_VARIABLE package OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-    endif()
-    if(package AND EXISTS "${package}/cmake/OpenVINOConfig.cmake")
-      set(OpenVINO_DIR "${package}/cmake" CACHE PATH "Folder of OpenVINOConfig.cmake" FORCE)
-    endif()
-  endif()
-endfunction()
-
 include("${CMAKE_CURRENT_LIST_DIR}/rvos_edgeLibraries.cmake")
 
 function(rvos_edge_insist wanted name usable remedy)
@@ -28,8 +11,9 @@ endfunction()
 
 if(NOT RVOS_EDGE_OPENVINO STREQUAL "OFF")
   rvos_edge_find_openvino()
-  find_package(OpenVINO QUIET COMPONENTS Runtime)
-  set(openvino_usable ${OpenVINO_FOUND})
+  if(TARGET openvino::runtime)
+    set(openvino_usable ON)
+  endif()
   rvos_edge_insist("${RVOS_EDGE_OPENVINO}" OpenVINO "${openvino_usable}"
     "run pip install openvino in the Python environment that this is built for, or give OpenVINO_DIR")
 endif()
@@ -39,7 +23,7 @@ if(NOT RVOS_EDGE_ONNXRUNTIME STREQUAL "OFF")
     set(onnxruntime_usable ON)
   endif()
   rvos_edge_insist("${RVOS_EDGE_ONNXRUNTIME}" "ONNX Runtime" "${onnxruntime_usable}"
-    "unpack a release of it and give ONNXRUNTIME_ROOT, or install libonnxruntime-dev")
+    "install libonnxruntime-dev (Debian 13), or give ONNXRUNTIME_ROOT: an unpacked release, or tools/onnxruntime_root.sh")
 endif()
 if(NOT RVOS_EDGE_TENSORRT STREQUAL "OFF")
   rvos_edge_find_tensorrt()

@@ -1,5 +1,25 @@
-# Imported targets for libraries that have no CMake package: rvos_edge_onnxruntime, rvos_edge_tensorrt and
-# rvos_edge_cudart. Used by the build and by the installed package, so that an installation holds no absolute path of them.
+# The libraries of the backends: openvino::runtime, and imported targets for those that have no CMake package,
+# rvos_edge_onnxruntime, rvos_edge_tensorrt and rvos_edge_cudart. The build and the installed package both look for them
+# here, so that an installation holds no absolute path of them.
+
+# OpenVINO's wheel on PyPI has headers and CMake files: ask Python for its place, unless OpenVINO_DIR is given. -I ignores
+# the isolation of pip's builds, because the library must link the OpenVINO that it will run with.
+macro(rvos_edge_find_openvino)
+  if(NOT OpenVINO_DIR AND NOT DEFINED ENV{OpenVINO_DIR} AND NOT CMAKE_CROSSCOMPILING)
+    set(rvos_edge_python "${Python_EXECUTABLE}")
+    if(NOT rvos_edge_python)
+      find_program(rvos_edge_python python3 NO_CACHE)
+    endif()
+    execute_process(
+      COMMAND ${rvos_edge_python} -I -c
+              "import importlib.util as u; print(u.find_spec('openvino').submodule_search_locations[0])"
+      OUTPUT_VARIABLE rvos_edge_openvino OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+    if(EXISTS "${rvos_edge_openvino}/cmake/OpenVINOConfig.cmake")
+      set(OpenVINO_DIR "${rvos_edge_openvino}/cmake" CACHE PATH "Folder of OpenVINOConfig.cmake" FORCE)
+    endif()
+  endif()
+  find_package(OpenVINO QUIET COMPONENTS Runtime)
+endmacro()
 
 function(rvos_edge_import target header library)
   if(header AND library AND NOT TARGET ${target})
@@ -9,7 +29,7 @@ function(rvos_edge_import target header library)
   endif()
 endfunction()
 
-# A release of ONNX Runtime, or Debian's libonnxruntime-dev. The wheel on PyPI has no headers.
+# A release of ONNX Runtime, or Debian's libonnxruntime-dev. The wheel on PyPI has no headers (tools/onnxruntime_root.sh).
 macro(rvos_edge_find_onnxruntime)
   find_path(ONNXRUNTIME_INCLUDE_DIR onnxruntime_c_api.h
     HINTS ${ONNXRUNTIME_ROOT} ENV ONNXRUNTIME_ROOT

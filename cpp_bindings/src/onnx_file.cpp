@@ -13,7 +13,7 @@ enum class Message { model, training, function, graph, node, attribute, sparse, 
 /// A field of one message that holds another.
 struct Field {
   Message parent;
-  std::uint64_t number;
+  std::uint32_t number;
   Message child;
 };
 
@@ -35,6 +35,20 @@ constexpr std::uint64_t data_location = 14;
 /// Nested graphs; protobuf itself stops at 100.
 constexpr int deepest = 100;
 
+/// How the value of a field is encoded.
+enum class Wire : unsigned { varint = 0, eight_bytes = 1, counted = 2, four_bytes = 5 };
+
+/// Begin of a field: its value if that is a varint, else the number of bytes that follow.
+struct Tag {
+  std::uint64_t number = 0;
+  std::uint64_t value = 0;
+  Wire wire = Wire::varint;
+};
+
+bool names_another_file(Message message, const Tag& tag) noexcept {
+  return message == Message::tensor && (tag.number == external_data || (tag.number == data_location && tag.value != 0));
+}
+
 class Walker {
  public:
   explicit Walker(std::istream& file) : file_(file) {}
@@ -46,35 +60,12 @@ class Walker {
     }
     const std::uint64_t end = at_ + bytes;
     while (at_ < end) {
-      std::uint64_t tag = 0;
-      std::uint64_t value = 0;
-      if (!varint(tag)) {
+      Tag tag;
+      if (!read(tag)) {
         return OnnxFile::invalid;
       }
-      const std::uint64_t number = tag >> 3;
-      const unsigned kind = tag & 7U;
-      if (kind == 0 || kind == 2) {
-        if (!varint(value)) {
-          return OnnxFile::invalid;
-        }
-      } else if (kind == 1 || kind == 5) {
-        value = kind == 1 ? 8 : 4;
-      } else {
-        return OnnxFile::invalid;
-      }
-      if (message == Message::tensor && (number == external_data || (number == data_location && value != 0))) {
-        return OnnxFile::external;
-      }
-      if (kind == 0) {
-        continue;
-      }
-      if (at_ > end || value > end - at_) {
-        return OnnxFile::invalid;
-      }
-      const auto* const field = std::find_if(std::begin(fields), std::end(fields), [=](const Field& candidate) {
-        return kind == 2 && candidate.parent == message && candidate.number == number;
-      });
-      const OnnxFile found = field == std::end(fields) ? skip(value) : walk(field->child, value, depth + 1);
+      const OnnxFile found =
+          names_another_file(message, tag) ? OnnxFile::external : walk_field(message, tag, end, depth);
       if (found != OnnxFile::whole) {
         return found;
       }
@@ -83,6 +74,41 @@ class Walker {
   }
 
  private:
+  /// Walk the message that a field holds, or skip its bytes.
+  OnnxFile walk_field(Message message, const Tag& tag, std::uint64_t end, int depth) {
+    if (tag.wire == Wire::varint) {
+      return OnnxFile::whole;
+    }
+    if (at_ > end || tag.value > end - at_) {
+      return OnnxFile::invalid;
+    }
+    const auto* const field = std::find_if(std::begin(fields), std::end(fields), [&](const Field& candidate) {
+      return tag.wire == Wire::counted && candidate.parent == message && candidate.number == tag.number;
+    });
+    return field == std::end(fields) ? skip(tag.value) : walk(field->child, tag.value, depth + 1);
+  }
+
+  bool read(Tag& tag) {
+    std::uint64_t key = 0;
+    if (!varint(key)) {
+      return false;
+    }
+    tag.number = key >> 3U;
+    tag.wire = static_cast<Wire>(key & 7U);
+    switch (tag.wire) {
+    case Wire::varint:
+    case Wire::counted:
+      return varint(tag.value);
+    case Wire::eight_bytes:
+      tag.value = 8;
+      return true;
+    case Wire::four_bytes:
+      tag.value = 4;
+      return true;
+    }
+    return false;
+  }
+
   OnnxFile skip(std::uint64_t bytes) {
     file_.seekg(static_cast<std::streamoff>(bytes), std::ios::cur);
     at_ += bytes;

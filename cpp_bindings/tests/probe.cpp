@@ -11,6 +11,7 @@
 #include "flow_policy.hpp"
 #include "postprocess.hpp"
 #include "resize.hpp"
+#include "rvos_edge/engine.hpp"
 #include "rvos_edge/language.hpp"
 #include "rvos_edge/segmenter.hpp"
 #include "text.hpp"
@@ -76,6 +77,13 @@ void queries() {
 void doubts() {
   for (std::string line; std::getline(std::cin, line);) {
     std::cout << query_doubt(from_hex(line)) << '\n';
+  }
+}
+
+/// The backends that are built in and can run a bundle on the CPU.
+void backends(const std::string& bundle) {
+  for (const std::string& name : available_backends(Bundle::open(bundle), "cpu")) {
+    std::cout << name << '\n';
   }
 }
 
@@ -227,6 +235,8 @@ int dispatch(const std::vector<std::string>& words) {
     queries();
   } else if (command == "doubts") {
     doubts();
+  } else if (command == "backends" && words.size() == 2) {
+    backends(words[1]);
   } else if (command == "bundles") {
     bundles();
   } else if (command == "resize" && words.size() == 2) {
@@ -236,7 +246,8 @@ int dispatch(const std::vector<std::string>& words) {
   } else if (command == "run") {
     run();
   } else {
-    std::cerr << "usage: rvos_edge_probe tokenize FILE | queries | bundles | resize JSON | policy | run\n";
+    std::cerr
+        << "usage: rvos_edge_probe tokenize FILE | queries | backends BUNDLE | bundles | resize JSON | policy | run\n";
     return 2;
   }
   return 0;

@@ -52,7 +52,9 @@ def real(folder: Path, frames: int, changes: dict[int, tuple[str, ...]]) -> list
     return [Step(np.asarray(image, np.uint8), changes.get(i, ()), i == 0) for i, image in enumerate(images)]
 
 
-def run_cpp(probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions, folder: Path) -> list[dict[str, Any]]:
+def run_cpp(
+    probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions, folder: Path, backend: str
+) -> list[dict[str, Any]]:
     """Results of the C++ library, with ``masks`` and ``margins`` added to its lines."""
     frames, masks = folder / "frames.raw", folder / "masks.raw"
     with frames.open("wb") as file:
@@ -60,7 +62,7 @@ def run_cpp(probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions
             file.write(np.ascontiguousarray(step.frame).tobytes())
     script = {
         "bundle": str(bundle),
-        "backend": "openvino",
+        "backend": backend,
         "flow": flow.model_dump(exclude_defaults=True),
         "frames": str(frames),
         "masks": str(masks),
@@ -82,11 +84,18 @@ def run_cpp(probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions
     return results
 
 
-def check(probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow: FlowOptions | None = None) -> None:
+def check(
+    probe: Probe,
+    bundle: Path,
+    steps: Sequence[Step],
+    folder: Path,
+    flow: FlowOptions | None = None,
+    backend: str = "openvino",
+) -> None:
     """Run both and compare."""
     options = flow or FlowOptions()
-    found = run_cpp(probe, bundle, steps, options, folder)
-    segmenter = rvos_edge.open(bundle, backend="openvino", flow=options)
+    found = run_cpp(probe, bundle, steps, options, folder, backend)
+    segmenter = rvos_edge.open(bundle, backend=backend, flow=options)
     worst, some = 1.0, 0
     for step, result in zip(steps, found, strict=True):
         if step.reset:
@@ -114,6 +123,12 @@ def check(probe: Probe, bundle: Path, steps: Sequence[Step], folder: Path, flow:
 def test_synthetic_frames(probe: Probe, tmp_path: Path) -> None:
     steps = synthetic((288, 512), 9, seed=3) + synthetic((360, 480), 6, seed=5)
     check(probe, shipped_bundle(), steps, tmp_path)
+
+
+def test_onnxruntime(probe: Probe, tmp_path: Path) -> None:
+    if "onnxruntime" not in probe.lines("backends", str(shipped_bundle())):
+        pytest.skip("needs a C++ library with ONNX Runtime: cpp_bindings/tools/onnxruntime_root.sh")
+    check(probe, shipped_bundle(), synthetic((288, 512), 6, seed=3), tmp_path, backend="onnxruntime")
 
 
 @pytest.mark.parametrize("size", [(160, 90), (40, 200), (96, 64)])

@@ -1,4 +1,4 @@
-// The shipped bundle on OpenVINO. tests/cpp_bindings/test_parity.py compares its masks with Python's.
+// The shipped bundle on the backends for the CPU. tests/cpp_bindings/test_parity.py compares its masks with Python's.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -35,12 +35,18 @@ std::vector<std::uint8_t> picture(int height, int width, int shift) {
   return image;
 }
 
-TEST(OpenVino, StepsWhileQueriesChange) {
+class Shipped : public testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(On, Shipped, testing::Values(RVOS_EDGE_TEST_BACKENDS),
+                         [](const auto& each) { return std::string(each.param); });
+
+TEST_P(Shipped, StepsWhileQueriesChange) {
   Options options;
-  options.backend = "openvino";
+  options.backend = GetParam();
   Segmenter segmenter(Bundle::open(bundle_path), options);
-  EXPECT_EQ(segmenter.backend_name().find("OpenVINO 20"), 0U);
-  EXPECT_EQ(segmenter.backend_reason(), "OpenVINO was requested");
+  const bool openvino = options.backend == "openvino";
+  EXPECT_EQ(segmenter.backend_name().find(openvino ? "OpenVINO 20" : "ONNX Runtime 1."), 0U);
+  EXPECT_EQ(segmenter.backend_reason(), std::string(openvino ? "OpenVINO" : "onnxruntime") + " was requested");
   segmenter.set_queries({"the dog on the left"});
   std::atomic<bool> done{false};
   std::thread other([&] {
@@ -63,13 +69,13 @@ TEST(OpenVino, StepsWhileQueriesChange) {
   EXPECT_EQ(segmenter.queries(), std::vector<std::string>{"a cat"});
 }
 
-TEST(OpenVino, RunsThroughTheCInterface) {
+TEST_P(Shipped, RunsThroughTheCInterface) {
   rvos_error error;
   rvos_bundle* bundle = nullptr;
   ASSERT_EQ(rvos_bundle_open(bundle_path, 0, 0, &bundle, &error), RVOS_OK) << error.message;
   rvos_options options;
   rvos_options_init(&options);
-  options.backend = "openvino";
+  options.backend = GetParam();
   options.threads = 1;
   options.flow_keep_flow = 1;
   rvos_segmenter* segmenter = nullptr;
@@ -108,17 +114,18 @@ TEST(OpenVino, RunsThroughTheCInterface) {
   rvos_segmenter_destroy(segmenter);
 }
 
-TEST(OpenVino, RefusesAFileThatIsNoGraph) {
+TEST_P(Shipped, RefusesAFileThatIsNoGraph) {
   const tiny::Folder folder;
   tiny::write_bundle(folder.path());
   Options options;
-  options.backend = "openvino";
+  options.backend = GetParam();
   const Bundle bundle = Bundle::open(folder.path());
 #ifdef __SANITIZE_ADDRESS__
   // OpenVINO tries all of its readers; that of TensorFlow leaks eight bytes when it is unloaded.
   const __lsan::ScopedDisabler disabled;
 #endif
-  expect_refused(ErrorCode::engine, "backbone.onnx cannot be loaded by OpenVINO (",
+  const char* const product = options.backend == "openvino" ? "OpenVINO" : "ONNX Runtime";
+  expect_refused(ErrorCode::engine, std::string("backbone.onnx cannot be loaded by ") + product + " (",
                  [&] { Segmenter(bundle, options); });
 }
 
