@@ -1,5 +1,5 @@
 # The backends to build. A backend is a source file, a definition RVOS_EDGE_WITH_<NAME> and its libraries.
-# Its finder sets <name>_usable; rvos_edge_link_backends then adds it to the library.
+# Its finder sets <name>_usable and adds to backend_libraries; rvos_edge_link_backends then adds it to the library.
 
 include("${CMAKE_CURRENT_LIST_DIR}/rvos_edgeLibraries.cmake")
 
@@ -13,6 +13,7 @@ if(NOT RVOS_EDGE_OPENVINO STREQUAL "OFF")
   rvos_edge_find_openvino()
   if(TARGET openvino::runtime)
     set(openvino_usable ON)
+    list(APPEND backend_libraries openvino::runtime)
   endif()
   rvos_edge_insist("${RVOS_EDGE_OPENVINO}" OpenVINO "${openvino_usable}"
     "run pip install openvino in the Python environment that this is built for, or give OpenVINO_DIR")
@@ -21,6 +22,7 @@ if(NOT RVOS_EDGE_ONNXRUNTIME STREQUAL "OFF")
   rvos_edge_find_onnxruntime()
   if(TARGET rvos_edge_onnxruntime)
     set(onnxruntime_usable ON)
+    list(APPEND backend_libraries rvos_edge_onnxruntime)
   endif()
   rvos_edge_insist("${RVOS_EDGE_ONNXRUNTIME}" "ONNX Runtime" "${onnxruntime_usable}"
     "install libonnxruntime-dev (Debian 13), or give ONNXRUNTIME_ROOT: an unpacked release, or tools/onnxruntime_root.sh")
@@ -29,6 +31,7 @@ if(NOT RVOS_EDGE_TENSORRT STREQUAL "OFF")
   rvos_edge_find_tensorrt()
   if(TARGET rvos_edge_tensorrt AND TARGET rvos_edge_cudart)
     set(tensorrt_usable ON)
+    list(APPEND backend_libraries rvos_edge_tensorrt rvos_edge_cudart)
   endif()
   rvos_edge_insist("${RVOS_EDGE_TENSORRT}" "TensorRT with CUDA" "${tensorrt_usable}"
     "give TENSORRT_ROOT and CUDAToolkit_ROOT; on a Jetson both come with JetPack")

@@ -6,10 +6,7 @@
 # the isolation of pip's builds, because the library must link the OpenVINO that it will run with.
 macro(rvos_edge_find_openvino)
   if(NOT OpenVINO_DIR AND NOT DEFINED ENV{OpenVINO_DIR} AND NOT CMAKE_CROSSCOMPILING)
-    set(rvos_edge_python "${Python_EXECUTABLE}")
-    if(NOT rvos_edge_python)
-      find_program(rvos_edge_python python3 NO_CACHE)
-    endif()
+    find_program(rvos_edge_python NAMES "${Python_EXECUTABLE}" python3)
     execute_process(
       COMMAND ${rvos_edge_python} -I -c
               "import importlib.util as u; print(u.find_spec('openvino').submodule_search_locations[0])"

@@ -104,6 +104,7 @@ class Session {
   }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
+  ~Session() = default;
 
   /// @param outputs  Null for outputs that ONNX Runtime allocates.
   void run(const std::vector<const OrtValue*>& inputs, std::vector<OrtValue*>& outputs) {
@@ -182,6 +183,7 @@ class OrtHostGraph final : public HostGraph {
       std::vector<OrtValue*> made(session_->outputs().size(), nullptr);
       session_->run(ordered, made);
       std::vector<Owned<OrtValue>> owned;
+      owned.reserve(made.size());
       for (OrtValue* value : made) {
         owned.emplace_back(value, api_.ReleaseValue);
       }
@@ -255,6 +257,7 @@ class Inspector {
       check(api_, api_.AllocatorFree(allocator, name));
     }
     std::vector<std::string> wanted;
+    wanted.reserve(specs.size());
     for (const TensorSpec& spec : specs) {
       wanted.push_back(spec.name);
     }
@@ -300,6 +303,7 @@ class Inspector {
   }
 
   static std::string type_text(ONNXTensorElementDataType element) {
+    // NOLINTNEXTLINE(readability-qualified-auto): an iterator, which is a pointer only in some libraries
     const auto known = std::find_if(element_types.begin(), element_types.end(),
                                     [element](const auto& type) { return type.second == element; });
     return known == element_types.end() ? "type " + std::to_string(element) : std::string(dtype_name(known->first));

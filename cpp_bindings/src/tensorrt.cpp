@@ -195,6 +195,7 @@ class TensorRtGraph final : public Graph {
 void check_tensors(const std::string& path, const nvinfer1::ICudaEngine& engine, const GraphSpec& spec) {
   using Mode = nvinfer1::TensorIOMode;
   std::vector<std::string> found;
+  found.reserve(static_cast<std::size_t>(engine.getNbIOTensors()));
   for (std::int32_t i = 0; i < engine.getNbIOTensors(); ++i) {
     found.emplace_back(engine.getIOTensorName(i));
   }
@@ -217,6 +218,7 @@ void check_tensors(const std::string& path, const nvinfer1::ICudaEngine& engine,
       const nvinfer1::DataType type = engine.getTensorDataType(tensor.name.c_str());
       const nvinfer1::Dims dims = engine.getTensorShape(tensor.name.c_str());
       const Shape shape(dims.d, dims.d + std::max(dims.nbDims, 0));
+      // NOLINTNEXTLINE(readability-qualified-auto): an iterator, which is a pointer only in some libraries
       const auto known =
           std::find_if(data_types.begin(), data_types.end(), [type](const auto& pair) { return pair.second == type; });
       const bool fits = known != data_types.end() && known->first == tensor.dtype &&
@@ -259,8 +261,8 @@ std::string version_text() {
 /// Engines of a bundle, built by `rvos-edge build` for this machine's GPU; the text graph stays on the host.
 class TensorRtBackend final : public Backend {
  public:
-  TensorRtBackend(const Bundle& bundle, const BackendOptions& options)
-      : bundle_(bundle), gpu_(find_gpu(gpu_index(options.device))), version_(version_text()),
+  TensorRtBackend(Bundle bundle, const BackendOptions& options)
+      : bundle_(std::move(bundle)), gpu_(find_gpu(gpu_index(options.device))), version_(version_text()),
         name_(std::string(product) + " " + version_ + " (" + gpu_.name + ")"),
         asked_(options.reason.empty() ? std::string(flavour) + " was requested" : options.reason), reason_(asked_),
         device_(std::make_shared<Device>(gpu_index(options.device))),

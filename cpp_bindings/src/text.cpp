@@ -1,9 +1,10 @@
 #include "text.hpp"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
+#include <iomanip>
 #include <iterator>
+#include <sstream>
 
 #include "names.hpp"
 #include "rvos_edge/error.hpp"
@@ -19,9 +20,9 @@ constexpr std::size_t longest_word = 100;
 }
 
 std::string code_point(char32_t code) {
-  char text[16];
-  std::snprintf(text, sizeof text, "U+%04X", static_cast<unsigned>(code));
-  return text;
+  std::ostringstream text;
+  text << "U+" << std::hex << std::uppercase << std::setw(4) << std::setfill('0') << static_cast<unsigned>(code);
+  return text.str();
 }
 
 std::string check_query(const std::string& query, const std::string& name) {
