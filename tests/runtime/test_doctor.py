@@ -64,7 +64,9 @@ def test_jetson_and_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert finding("cameras").found == f"{tmp_path}/video2, {tmp_path}/video10"
 
 
-@pytest.mark.parametrize(("release", "good"), [("R35", False), ("R36", True), ("R38", True), ("R39", True), ("R99", None)])
+@pytest.mark.parametrize(
+    ("release", "good"), [("R35", False), ("R36", True), ("R38", True), ("R39", True), ("R99", None)]
+)
 def test_a_jetpack_that_is_too_old_or_unknown(
     release: str, good: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
