@@ -32,9 +32,10 @@ from rvos_edge.bundle import (
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
 from rvos_edge.export.graphs import STATES, ExportGraph, build_graphs
+from rvos_edge.export.int8 import Clip, quantise, read_clips
 from rvos_edge.export.onnx import IMAGE_RULE, MAX_QUERIES, count_flops, describe, export_onnx, specs
 from rvos_edge.export.precision import Precision, arithmetic, narrowed, wired
-from rvos_edge.export.reference import prove_in_pytorch, read_clip, record, run_once
+from rvos_edge.export.reference import QUERIES, prove_in_pytorch, read_clip, record, run_once
 from rvos_edge.export.teach import traced, with_teach
 from rvos_edge.export.weights import Storage, storage_of, store_weights, weight_bytes
 from rvos_edge.outputs import check_outputs, names_path
@@ -57,6 +58,8 @@ class ExportOptions:
 
     Attributes:
         sizes: Heights and widths of the input, the default size first; the checkpoint's size when empty.
+        calibrate: Frames on which convolutions are put into eight bits (``export.int8``); None for none.
+        queries: Queries about these frames.
         source: Video or image folder for the proof; the synthetic camera by default.
         teach: Add the graph with which queries learn on the device (``export.teach``); tracing it takes a minute.
     """
@@ -64,7 +67,8 @@ class ExportOptions:
     sizes: Sequence[tuple[int, int]] = ()
     precision: Precision = "float32"
     weights: Storage | None = None
-    int8: bool = False
+    calibrate: Path | None = None
+    queries: Sequence[str] = ()
     max_queries: int = 64
     source: Path | None = None
     preset: str | None = None
@@ -86,7 +90,8 @@ def export_bundle(
     options = options or ExportOptions()
     if not 1 <= options.max_queries <= MAX_QUERIES:
         raise UserError(f"--max-queries {options.max_queries} is out of range; choose between 1 and {MAX_QUERIES}.")
-    check_outputs([output], [checkpoint, options.source])
+    check_outputs([output], [checkpoint, options.source, options.calibrate])
+    clips = read_clips(options.calibrate, options.queries or QUERIES) if options.calibrate is not None else []
     loaded = load_checkpoint(checkpoint, preset=options.preset)
     if options.flow_scale is not None:
         _set_flow_scale(loaded, options.flow_scale)
@@ -95,12 +100,12 @@ def export_bundle(
     sizes = list(dict.fromkeys(options.sizes)) or [loaded.model.config.size]
     for size in sizes:
         _check_size(size, loaded.model)
-    storage = storage_of(weights=options.weights, int8=options.int8, precision=options.precision)
+    storage = storage_of(weights=options.weights, precision=options.precision)
 
     with names_path(output), new_directory(output) as temporary:
         (temporary / "tokenizer.json").write_text(loaded.tokenizer.to_str(pretty=True), encoding="utf-8")
         (temporary / "card.json").write_text(json.dumps(loaded.card, indent=2) + "\n", encoding="utf-8")
-        exporter = _Exporter(loaded, checkpoint, temporary, options, storage, console)
+        exporter = _Exporter(loaded, checkpoint, temporary, options, storage, clips, console)
         first = exporter.export(sizes[0])
         others: dict[str, dict[str, GraphSpec]] = {}
         for size in sizes[1:]:
@@ -133,6 +138,7 @@ class _Exporter:
     root: Path
     options: ExportOptions
     storage: dict[str, Storage]
+    clips: Sequence[Clip]
     console: Console
 
     def export(self, size: tuple[int, int], *, like: Manifest | None = None) -> Manifest:
@@ -168,8 +174,26 @@ class _Exporter:
             reference.save(self.root / REFERENCE_FILE)
             kept = ReferenceSpec(file=REFERENCE_FILE, sha256=sha256_of(self.root / REFERENCE_FILE))
         manifest = _manifest(self.loaded, self.checkpoint, written, self.root, size, self.options)
+        quantised: dict[str, Proof] = {}
+        if self.options.calibrate is not None:
+            found = quantise(Bundle(self.root, manifest), self.clips, self.options.calibrate.name, self.console)
+            quantised = {"int8": found.proof}
+            for name, model in found.graphs.items():
+                written[name] = self._narrowed(written[name], name, model)
+            manifest = manifest.model_copy(update={"graphs": written})
         proofs = self._prove(Bundle(self.root, manifest), narrow, reference)
-        return manifest.model_copy(update={"proofs": proofs, "reference": kept})
+        return manifest.model_copy(update={"proofs": {**proofs, **quantised}, "reference": kept})
+
+    def _narrowed(self, spec: GraphSpec, name: str, model: onnx.ModelProto) -> GraphSpec:
+        """Write a quantised graph in place of the one before."""
+        self._save(model, name, spec.file, self.storage[name])
+        changes = {"sha256": sha256_of(self.root / spec.file), "weight_bytes": weight_bytes(model)}
+        return spec.model_copy(update={**changes, "precision": "int8", "weights": "int8"})
+
+    def _save(self, model: onnx.ModelProto, name: str, file: str, storage: Storage) -> None:
+        store_weights(model, storage)
+        describe(model, name, self._facts())
+        onnx.save(model, str(self.root / file))
 
     def _facts(self) -> dict[str, str]:
         """Metadata of the ONNX files."""
@@ -190,9 +214,7 @@ class _Exporter:
     ) -> GraphSpec:
         storage = self.storage[graph.name]
         model = export_onnx(graph, inputs, self.root / file)
-        store_weights(model, storage)
-        describe(model, graph.name, self._facts())
-        onnx.save(model, str(self.root / file))
+        self._save(model, graph.name, file, storage)
         return GraphSpec(
             file=file,
             sha256=sha256_of(self.root / file),

@@ -24,31 +24,37 @@ Precision = Literal["float32", "float16", "bfloat16"]
 
 @dataclass(frozen=True)
 class Policy:
-    """Arithmetic of a graph under ``--fp16`` and ``--bf16``.
+    """Arithmetic of a graph under ``--fp16``, ``--bf16`` and ``--int8``.
 
     Attributes:
         float16: Type of its layers under ``--fp16``, stated by the ONNX file.
         bfloat16: Type under ``--bf16``; the file stays float32 and the type is a hint to OpenVINO.
         wide: Parts that stay float32 in a float16 graph.
+        int8: Beginnings of the weights' names whose convolutions ``--int8`` leaves as they are; None for all.
     """
 
     float16: Arithmetic
     bfloat16: Arithmetic
     wide: str
     why: str
+    int8: tuple[str, ...] | None = None
 
 
 POLICY: dict[str, Policy] = {
     "text": Policy("float32", "float32", "all", "runs on the host, once per query, and is then remembered"),
-    "backbone": Policy("float16", "bfloat16", "normalising pixels", "most of the arithmetic; trained with AMP"),
-    "aspp": Policy("float16", "bfloat16", "nothing", "as the backbone"),
-    "vision": Policy("float16", "bfloat16", "normalising pixels", "the two in one, where they are fused"),
+    "backbone": Policy("float16", "bfloat16", "normalising pixels", "most of the arithmetic; trained with AMP", ()),
+    "aspp": Policy("float16", "bfloat16", "nothing", "as the backbone", ()),
+    "vision": Policy("float16", "bfloat16", "normalising pixels", "the two in one, where they are fused", ()),
     "flow_encode": Policy("float16", "bfloat16", "normalising pixels", "moves the flow by 0.03 pixels"),
     "flow_context": Policy("float16", "bfloat16", "normalising pixels", "each side of the product has taken C^-1/4"),
     "flow_step": Policy("float16", "bfloat16", "positions, flow", "place and flow apart: fractions survive"),
     "flow_up": Policy("float16", "float32", "positions, convex sums", "weighs motions; a thousandth of the arithmetic"),
     "gating": Policy(
-        "float16", "bfloat16", "motion image, margin, presence", "means over all pixels add up small numbers"
+        "float16",
+        "bfloat16",
+        "motion image, margin, presence",
+        "means over all pixels add up small numbers",
+        ("model.motion.", "model.decoder.head.2."),
     ),
     "teach": Policy(
         "float32", "float32", "all", "gradients of a thousandth count; runs on the host, while a query learns"

@@ -26,7 +26,7 @@ from rvos_edge.trainer.model.flow import identity_grid
 from rvos_edge.trainer.model.language import tokenize
 from rvos_edge.trainer.predictor import TorchSegmenter
 
-_QUERIES = ("a dog", "the person on the left", "a red car")
+QUERIES = ("a dog", "the person on the left", "a red car")
 _GRAPH_FRAMES = 3
 """Number of the recorded frame, on which the flow already starts warm."""
 
@@ -56,10 +56,10 @@ def read_clip(source: Path | None, size: tuple[int, int], count: int) -> Referen
     if len(frames) < 2:
         raise UserError(f"--source {source} has fewer than two frames; give a video or a folder of consecutive images.")
     if source is not None:
-        return ReferenceClip(frames, source.name, _QUERIES)
+        return ReferenceClip(frames, source.name, QUERIES)
     # Queries about visible objects: a proof on nearly empty masks would be weak.
     queries = [said[0] for said in SyntheticCamera(seed=0, size=size).expressions(0) if said]
-    return ReferenceClip(frames, "synthetic camera, seed 0", tuple(queries[: len(_QUERIES)]) or _QUERIES)
+    return ReferenceClip(frames, "synthetic camera, seed 0", tuple(queries[: len(QUERIES)]) or QUERIES)
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from rvos_edge.bundle import Bundle, Manifest
 from rvos_edge.errors import UserError
 from rvos_edge.export.flow_update import split_update
 from rvos_edge.export.graphs import build_graphs
+from rvos_edge.export.weights import QUANTISED, widen_weights
 from rvos_edge.outputs import check_outputs
 from rvos_edge.parity.record import Arrays, load_reference
 from rvos_edge.parity.verify import compare, tolerance
@@ -104,7 +105,7 @@ def _weights(bundle: Bundle, model: HINet) -> dict[str, Tensor]:
     """Weights of all graphs by their names in the network; a folded norm is ``weight_bias`` of its convolution."""
     found: dict[str, NDArray[np.float32]] = {}
     for name in bundle.manifest.graphs:
-        found |= _named(_widened(onnx.load(str(bundle.graph_path(name))).graph), bundle.graph_path(name))
+        found |= _named(onnx.load(str(bundle.graph_path(name))))
     tensors = {name: torch.from_numpy(array.copy()) for name, array in found.items()}
     weights = {name.partition("model.")[2]: tensor for name, tensor in tensors.items() if "model." in name}
     if model.flow is not None:
@@ -114,28 +115,17 @@ def _weights(bundle: Bundle, model: HINet) -> dict[str, Tensor]:
     return weights
 
 
-def _widened(graph: onnx.GraphProto) -> tuple[onnx.GraphProto, dict[str, NDArray[np.float32]]]:
-    """All constant tensors of a graph in float32, those that ``store_weights`` narrowed under their old names."""
-    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in values:
-            values[node.output[0]] = values[node.input[0]]
-        elif node.op_type == "DequantizeLinear" and node.input[0] in values:
-            narrow, scale = (values[name] for name in node.input[:2])
-            axis = next(item.i for item in node.attribute if item.name == "axis")
-            shape = [-1 if index == axis else 1 for index in range(narrow.ndim)]
-            values[node.output[0]] = narrow.astype(np.float32) * scale.reshape(shape)
-    kept = {name: value.astype(np.float32) for name, value in values.items() if value.dtype.kind in "fi"}
-    return graph, kept
-
-
-def _named(
-    widened: tuple[onnx.GraphProto, dict[str, NDArray[np.float32]]], path: Path
-) -> dict[str, NDArray[np.float32]]:
-    """Name the weights of linear layers, which the exporter transposes and leaves unnamed, after their biases."""
-    graph, values = widened
-    products = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
-    for node in graph.node:
+def _named(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
+    """All weights of a graph in float32 by name; those of linear layers, which the exporter transposes and leaves
+    unnamed, after their biases.
+    """
+    widen_weights(model)
+    values = {
+        tensor.name.removesuffix(QUANTISED): numpy_helper.to_array(tensor).astype(np.float32)
+        for tensor in model.graph.initializer
+    }
+    products = {node.output[0]: node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
+    for node in model.graph.node:
         if node.op_type != "Add":
             continue
         for product, bias in itertools.permutations(node.input):

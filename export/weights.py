@@ -32,6 +32,9 @@ _STORAGE: dict[str, Storage] = {
     "boundary": "float32",
 }
 
+QUANTISED = "_DequantizeLinear_Output"
+"""Suffix of weights in eight bits of ``int8``, as ONNX Runtime's quantiser adds it."""
+
 _SMALLEST = 256
 """Tensors with fewer elements (biases, norms, scales) stay float32."""
 
@@ -47,18 +50,15 @@ def parse_storage(name: str) -> Storage:
     return cast("Storage", name)
 
 
-def storage_of(*, weights: Storage | None, int8: bool, precision: Precision) -> dict[str, Storage]:
-    """Storage by graph: ``weights`` for all, or the mix of ``_STORAGE``; ``int8`` for the text graph and the backbone.
+def storage_of(*, weights: Storage | None, precision: Precision) -> dict[str, Storage]:
+    """Storage by graph: ``weights`` for all, or the mix of ``_STORAGE``.
 
     Raises:
         UserError: The options contradict each other.
     """
     if weights == "float32" and precision == "float16":
         raise UserError("--weights float32 contradicts --fp16: a float16 graph holds float16 weights; leave one out.")
-    if int8 and weights is not None:
-        raise UserError(f"--int8 weights and --weights {weights} contradict each other; leave one out.")
-    storage: dict[str, Storage] = dict(_STORAGE) if weights is None else dict.fromkeys(_STORAGE, weights)
-    return {**storage, **dict.fromkeys(("text", "backbone", "vision"), "int8")} if int8 else storage
+    return dict(_STORAGE) if weights is None else dict.fromkeys(_STORAGE, weights)
 
 
 def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
@@ -72,7 +72,8 @@ def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
     graph = model.graph
     converted = []
     nodes = []
-    used = {name for node in graph.node for name in node.input}
+    # Not the scales of quantised layers.
+    used = {name for node in graph.node if "Linear" not in node.op_type for name in node.input}
     for tensor in list(graph.initializer):
         is_half = tensor.data_type == TensorProto.FLOAT16
         if not (is_half or tensor.data_type == TensorProto.FLOAT) or tensor.name not in used:
@@ -101,6 +102,26 @@ def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
     old = list(graph.node)
     del graph.node[:]
     graph.node.extend([*nodes, *old])
+
+
+def widen_weights(model: onnx.ModelProto) -> None:
+    """Undo ``store_weights`` in place, but for the rounding: weights are initialisers of their names again."""
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type not in ("Cast", "DequantizeLinear") or not all(name in stored for name in node.input):
+            continue
+        values, *scale = (numpy_helper.to_array(stored[name]) for name in node.input[:2])
+        found = {item.name: item.i for item in node.attribute}
+        if scale:
+            shape = [-1 if index == found["axis"] else 1 for index in range(values.ndim)]
+            values = values.astype(np.float32) * scale[0].reshape(shape)
+        wide = helper.tensor_dtype_to_np_dtype(found.get("to", TensorProto.FLOAT))
+        stored[node.output[0]] = numpy_helper.from_array(values.astype(wide), node.output[0])
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    del graph.initializer[:]
+    graph.initializer.extend(tensor for name, tensor in stored.items() if name in used)
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:

@@ -22,15 +22,17 @@ from rvos_edge.errors import UserError
 from rvos_edge.flow.constants import MAX_ITERATIONS
 from rvos_edge.strict import StrictModel
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 OLDEST_VERSION = 2
-"""Oldest format version that is read: 2 has no ``boundary`` graph, 2 and 3 have no output ``presence``."""
+"""Oldest format version that is read: 2 has no ``boundary`` graph, 2 and 3 have no output ``presence``, 2 to 4 no graph
+in int8.
+"""
 _MOST_BYTES = 1 << 22
 """Size limit of manifest.json; the shipped one has 18 kB."""
 _MOST_ELEMENTS = 1 << 30
 """Size limit of one tensor."""
 
-Arithmetic = Literal["float32", "float16", "bfloat16"]
+Arithmetic = Literal["float32", "float16", "bfloat16", "int8"]
 DType = Literal["uint8", "int64", "float16", "float32"]
 # Limits far beyond any real bundle, so that a damaged or hostile manifest is refused before it is used.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/+ -]{1,100}$")]
@@ -108,6 +110,9 @@ class Proof(StrictModel):
     """IoU of the masks with PyTorch's over ``frames`` frames; None if only the graphs were compared."""
     frames: Count
     source: Line
+    j: float | None = None
+    """Region similarity of these masks, where the frames have true ones, and of those before quantisation."""
+    j_before: float | None = None
 
 
 class GraphSpec(StrictModel):
@@ -118,7 +123,9 @@ class GraphSpec(StrictModel):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     precision: Arithmetic = "float32"
-    """Arithmetic of the graph. bfloat16: a float32 file that a backend may also compute in bfloat16."""
+    """Arithmetic of the graph. bfloat16: a float32 file that a backend may also compute in bfloat16. int8: a file with
+    quantised layers, whose other layers a backend may compute in bfloat16.
+    """
     weights: Literal["float32", "float16", "int8"] = "float32"
     """Storage of the weights; they are widened to the arithmetic of the file when the graph is loaded."""
     flops: Count
@@ -208,7 +215,7 @@ class Manifest(StrictModel):
     @property
     def allows_bfloat16(self) -> bool:
         """True if any graph may be computed in bfloat16."""
-        return any(spec.precision == "bfloat16" for spec in self.graphs.values())
+        return any(spec.precision in ("bfloat16", "int8") for spec in self.graphs.values())
 
 
 @dataclass(frozen=True)

@@ -204,8 +204,9 @@ bool Manifest::has_presence() const noexcept {
 }
 
 bool Manifest::allows_bfloat16() const noexcept {
-  return std::any_of(graphs.begin(), graphs.end(),
-                     [](const auto& entry) { return entry.second.precision == Arithmetic::bfloat16; });
+  return std::any_of(graphs.begin(), graphs.end(), [](const auto& entry) {
+    return entry.second.precision == Arithmetic::bfloat16 || entry.second.precision == Arithmetic::int8;
+  });
 }
 
 std::string format_size(Size size) {

@@ -82,7 +82,7 @@ std::vector<std::string> differences(const Json& key, const GraphSpec& spec, int
                       needed.substr(0, 16));
     }
   };
-  const char* precisions[] = {"float32", "float16", "bfloat16"};
+  const char* precisions[] = {"float32", "float16", "bfloat16", "int8"};
   compare("the graph file", text_of(key, "onnx_sha256"), spec.sha256);
   compare("target", text_of(key, "flavour"), aim.flavour);
   compare("version", three_numbers(text_of(key, "version")), three_numbers(aim.version));

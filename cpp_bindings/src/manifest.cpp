@@ -20,7 +20,7 @@ constexpr std::int64_t most_pixels = 16384;
 constexpr std::int64_t largest_scale = 64;
 
 constexpr const char* dtype_words[] = {"uint8", "int64", "float16", "float32"};
-constexpr const char* arithmetic_words[] = {"float32", "float16", "bfloat16"};
+constexpr const char* arithmetic_words[] = {"float32", "float16", "bfloat16", "int8"};
 constexpr const char* weight_words[] = {"float32", "float16", "int8"};
 
 TensorSpec read_tensor(const Value& value) {

@@ -1,7 +1,10 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <openvino/openvino.hpp>
 #include <openvino/opsets/opset13.hpp>
 #include <random>
@@ -198,7 +201,8 @@ class OpenVinoHostGraph final : public HostGraph {
 };
 
 ov::AnyMap options_for(Arithmetic precision) {
-  const ov::element::Type types[] = {ov::element::f32, ov::element::f16, ov::element::bf16};
+  // Of an int8 graph it is the type of the layers that are not quantised.
+  const ov::element::Type types[] = {ov::element::f32, ov::element::f16, ov::element::bf16, ov::element::bf16};
   // Without the hint OpenVINO uses bfloat16 on CPUs that have it, which makes the flow wrong.
   return {ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
           ov::hint::inference_precision(types[static_cast<int>(precision)]),
@@ -239,7 +243,8 @@ class OpenVinoBackend final : public Backend {
 
  private:
   ov::CompiledModel compile(const std::filesystem::path& path, const GraphSpec& spec) {
-    const bool widen = spec.precision == Arithmetic::bfloat16 && !bfloat16_;
+    const bool narrow = spec.precision == Arithmetic::bfloat16 || spec.precision == Arithmetic::int8;
+    const bool widen = narrow && !bfloat16_;
     ov::AnyMap options = options_for(widen ? Arithmetic::float32 : spec.precision);
     if (threads_) {
       options.insert(ov::inference_num_threads(*threads_));
@@ -288,6 +293,28 @@ double convolution_time(ov::Core& core, Arithmetic precision) {
   return std::chrono::duration<double>(fastest).count();
 }
 
+/// File of the user's cache in which the measurement is kept, that of the Python runtime; empty without a home.
+std::filesystem::path memory_file() {
+  // NOLINTBEGIN(concurrency-mt-unsafe)
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  // NOLINTEND(concurrency-mt-unsafe)
+  if (cache != nullptr && *cache != '\0') {
+    return std::filesystem::path(cache) / "rvos-edge" / "bfloat16";
+  }
+  return home == nullptr ? std::filesystem::path() : std::filesystem::path(home) / ".cache" / "rvos-edge" / "bfloat16";
+}
+
+/// Replace a file; where that fails, nothing is kept.
+void keep(const std::filesystem::path& path, const std::string& text) {
+  std::error_code ignored;
+  std::filesystem::create_directories(path.parent_path(), ignored);
+  const std::filesystem::path temporary = path.string() + "." + std::to_string(std::random_device{}());
+  std::ofstream(temporary) << text;
+  std::filesystem::rename(temporary, path, ignored);
+  std::filesystem::remove(temporary, ignored);
+}
+
 }  // namespace
 
 std::unique_ptr<Backend> make_openvino(const BackendOptions& options, bool bfloat16) {
@@ -301,8 +328,21 @@ bool bfloat16_pays() {
   if (std::find(capabilities.begin(), capabilities.end(), ov::device::capability::BF16) == capabilities.end()) {
     return false;
   }
+  // Measured once per CPU and version of OpenVINO, or the load of the machine would change the answer.
+  const std::string key = core.get_property("CPU", ov::device::full_name) + " OpenVINO " +
+                          std::string(ov::get_openvino_version().buildNumber);
+  const std::filesystem::path file = memory_file();
+  std::ifstream stored(file);
+  const std::string known{std::istreambuf_iterator<char>(stored), std::istreambuf_iterator<char>()};
+  if (known == key + " yes\n" || known == key + " no\n") {
+    return known == key + " yes\n";
+  }
   // The instructions alone are no proof: on a Xeon with AVX512-BF16 but without AMX bfloat16 is 1.5 times slower.
-  return convolution_time(core, Arithmetic::bfloat16) < convolution_time(core, Arithmetic::float32);
+  const bool pays = convolution_time(core, Arithmetic::bfloat16) < convolution_time(core, Arithmetic::float32);
+  if (!file.empty()) {
+    keep(file, key + (pays ? " yes\n" : " no\n"));
+  }
+  return pays;
 }
 
 }  // namespace rvos_edge

@@ -49,7 +49,16 @@ def export(
     bf16: Annotated[bool, typer.Option("--bf16", help="Let OpenVINO compute in bfloat16 where it is safe.")] = False,
     fp32: Annotated[bool, typer.Option("--fp32", help="Compute in float32, which is the default.")] = False,
     int8: Annotated[
-        str | None, typer.Option(help="`weights` stores the text graph's and the backbone's weights in eight bits.")
+        bool, typer.Option("--int8", help="Compute convolutions in eight bits where the masks allow it.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --int8: a video or image folder like what will be seen, or a data set laid out as DAVIS-2016."
+        ),
+    ] = None,
+    query: Annotated[
+        list[str] | None, typer.Option(help="A query about the frames of --calibrate; repeatable.")
     ] = None,
     size: Annotated[
         list[str] | None,
@@ -101,8 +110,8 @@ def export(
     sizes = [parse_size(text) for text in size or ()]
     if fp16 + bf16 + fp32 > 1:
         raise UserError("--fp16, --bf16 and --fp32 exclude each other; give one of them.")
-    if int8 not in (None, "weights"):
-        raise UserError(f"--int8 {int8}: only weights can be stored in eight bits; write --int8 weights.")
+    if int8 != (calibrate is not None) or (query and not int8):
+        raise UserError("--int8 and --calibrate need each other, and --query both; give a video or an image folder.")
     if boundary not in (None, "none", "guided"):
         raise UserError(f"--boundary {boundary}: masks are drawn either way, guided or none; give one of the two.")
     from rvos_edge.export.package import ExportOptions, export_bundle, export_preset
@@ -112,7 +121,8 @@ def export(
         sizes=sizes,
         precision="float16" if fp16 else "bfloat16" if bf16 else "float32",
         weights=parse_storage(weights) if weights is not None else None,
-        int8=int8 is not None,
+        calibrate=calibrate,
+        queries=query or (),
         max_queries=max_queries,
         source=source,
         preset=preset,

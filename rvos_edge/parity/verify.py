@@ -26,6 +26,8 @@ _ARITHMETIC: dict[Arithmetic, float] = {
     "float16": 1e-2,
     # 8 bits, 4e-3 per rounding, likewise.
     "bfloat16": 6e-2,
+    # 8 bits of the largest value of a tensor, in layers that were chosen by the masks.
+    "int8": 2e-1,
 }
 _WEIGHTS: dict[str, float] = {
     "float32": 0.0,
@@ -203,7 +205,7 @@ def check(bundle: Bundle, proof: Proof) -> None:
         # Its margins are noise around zero, so that any rounding flips pixels.
         return
     vision = [spec for name, spec in bundle.manifest.graphs.items() if name not in HOST_GRAPHS]
-    narrow = any(spec.weights == "int8" or spec.precision == "bfloat16" for spec in vision)
+    narrow = any(spec.weights == "int8" or spec.precision in ("bfloat16", "int8") for spec in vision)
     least = LEAST_IOU_NARROW if narrow else LEAST_IOU
     if proof.mask_iou is not None and proof.mask_iou < least:
         raise UserError(

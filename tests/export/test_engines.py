@@ -1,13 +1,18 @@
-"""Every graph of the edge preset becomes an engine, in both precisions, for the GPUs that people have."""
+"""Every graph of the edge preset becomes an engine, in every precision, for the GPUs that people have."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import onnx
 import pytest
 
 from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.engines.tensorrt.build import BuildJob, BuildOptions, build_plan
 from rvos_edge.errors import UserError
+from rvos_edge.export.int8 import calibrate
 from rvos_edge.export.package import ExportOptions, export_bundle
+from rvos_edge.parity.record import load_reference
 from rvos_edge.trainer.checkpoint import save_checkpoint
 from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.trainer.tasks.from_parts import assemble
@@ -58,3 +63,13 @@ def test_graphs_build_for_turing_where_supported(bundle: Bundle, graph: str) -> 
             _build(bundle, graph, "75")
     else:
         assert len(_build(bundle, graph, "75")) > 10_000
+
+
+@pytest.mark.parametrize("graph", ["aspp", *(pytest.param(g, marks=pytest.mark.slow) for g in ("backbone", "gating"))])
+def test_quantised_graphs_build_for_ampere_ada_and_blackwell(graph: str, tmp_path: Path) -> None:
+    shipped = Bundle.open(shipped_bundle())
+    spec, read = shipped.manifest.graphs[graph], load_reference(shipped).inputs[graph]
+    sample = {tensor.name: read[tensor.name].astype(tensor.dtype) for tensor in spec.inputs}
+    part = calibrate(graph, onnx.load(str(shipped.graph_path(graph))), [sample])
+    onnx.save(part.quantised(part.layers), str(tmp_path / spec.file))
+    assert len(_build(Bundle(tmp_path, shipped.manifest), graph, "86", "89", "120")) > 10_000

@@ -247,7 +247,7 @@ def test_output_must_not_be_the_source(tiny: Path, video: Path) -> None:
         (("train", "edge", "--output", "a", "--resume", "b"), "--output and --resume"),
         (("export", "nowhere", "--output", "bundle", "--size", "100"), "--size 100: write it as HxW"),
         (("export", "nowhere", "--output", "bundle", "--fp16", "--bf16"), "exclude each other"),
-        (("export", "nowhere", "--output", "bundle", "--int8", "all"), "write --int8 weights"),
+        (("export", "nowhere", "--output", "bundle", "--int8"), "--int8 and --calibrate need each other"),
         (("export", "nowhere", "--output", "bundle", "--compute-capability", "86"), "--target tensorrt-rtx"),
     ],
 )

@@ -214,7 +214,7 @@ class _Graph:
 
     def add(self, op: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
         name = out or f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
         return name
 
     def const(self, value: Any, dtype: Any = np.float32) -> str:

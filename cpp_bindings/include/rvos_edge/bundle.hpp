@@ -18,7 +18,7 @@
 namespace rvos_edge {
 
 /// Newest bundle format that this library reads.
-inline constexpr int format_version = 4;
+inline constexpr int format_version = 5;
 /// Oldest bundle format that this library reads.
 inline constexpr int oldest_format_version = 2;
 
@@ -30,8 +30,9 @@ enum class DType { uint8, int64, float16, float32 };
 /// Bytes per element.
 [[nodiscard]] RVOS_EDGE_API std::size_t dtype_bytes(DType dtype) noexcept;
 
-/// Arithmetic of a graph. bfloat16 is a float32 file that may be computed in bfloat16.
-enum class Arithmetic { float32, float16, bfloat16 };
+/// Arithmetic of a graph. bfloat16 is a float32 file that may be computed in bfloat16; int8 is a file with quantised
+/// layers, whose other layers may be computed in bfloat16.
+enum class Arithmetic { float32, float16, bfloat16, int8 };
 
 /// An extent: fixed, or symbolic ("Q" queries, "L" tokens).
 struct Dim {

@@ -72,7 +72,7 @@ class TensorRt : public testing::Test {
       }
       shapes[tensor.name] = shape;
     }
-    const char* precisions[] = {"float32", "float16", "bfloat16"};
+    const char* precisions[] = {"float32", "float16", "bfloat16", "int8"};
     const Json key = {{"graph", name},
                       {"onnx_sha256", spec.sha256},
                       {"flavour", flavour},

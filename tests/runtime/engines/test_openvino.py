@@ -107,13 +107,26 @@ def test_sentences_are_not_rounded_to_eight_bits() -> None:
         assert np.linalg.norm(vector - expected[name]) < 1e-4 * np.linalg.norm(expected[name])
 
 
-def test_a_cpu_without_bfloat16_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_bfloat16_is_not_asked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert bfloat16_pays() in (False, True)
     compiled = []
     monkeypatch.setattr(ov.Core, "get_property", lambda *_: ["FP32", "INT8"])
     monkeypatch.setattr(ov.Core, "compile_model", lambda *_: compiled.append(1))
     assert not bfloat16_pays()
     assert not compiled
+
+
+def test_the_measurement_of_bfloat16_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [True, False]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(ov.Core, "get_property", lambda _, device, name: {"FULL_DEVICE_NAME": "x"}.get(name, ["BF16"]))
+    monkeypatch.setattr("rvos_edge.engines.openvino._is_faster_in_bfloat16", lambda core: answers.pop(0))
+    assert bfloat16_pays()
+    assert bfloat16_pays(), "measured once"
+    (tmp_path / "rvos-edge" / "bfloat16").write_text("another CPU OpenVINO 2025 yes\n")
+    assert not bfloat16_pays()
+    assert not answers
 
 
 @pytest.mark.slow

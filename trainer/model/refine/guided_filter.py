@@ -36,7 +36,8 @@ _LEAST_VARIANCE = 1e-3
 
 # A symmetric 3x3 matrix is stored as six numbers: xx, xy, xz, yy, yz, zz.
 _ROW_OF, _COLUMN_OF = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
-_COLUMNS = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
+_WHOLE = (0, 1, 2, 1, 3, 4, 2, 4, 5)
+"""The matrix's nine elements among the six."""
 # Each number of its adjugate is the product of the first two numbers less the product of the other two.
 _MINORS = ((3, 2, 1, 0, 1, 0), (5, 4, 4, 5, 2, 3), (4, 1, 2, 2, 0, 1), (4, 5, 3, 2, 4, 1))
 
@@ -63,35 +64,49 @@ class GuidedFilter(nn.Module):
             raise ValueError(
                 f"the guide must be twice the size of the logits, {height, width}, got {tuple(guide.shape[-2:])}"
             )
-        fine = guide.float()
         margin = (logits[:, :, 1] - logits[:, :, 0]).float().flatten(0, 1).unsqueeze(1)
-        coefficients = _coefficients(F.avg_pool2d(fine, 2), margin, queries)
-        coefficients = F.interpolate(coefficients, scale_factor=2, mode="bilinear", align_corners=False)
-        slope, offset = coefficients[:, :3], coefficients[:, 3:]
-        probability = (slope * for_each_query(fine, queries)).sum(1, keepdim=True) + offset
-        sure = probability.clamp(1 - _SUREST, _SUREST)
-        refined = _SOFTNESS * (torch.log(sure) - torch.log(1 - sure))
-        both: Tensor = torch.cat([-0.5 * refined, 0.5 * refined], dim=1).unflatten(0, (-1, queries))  # type: ignore[no-untyped-call]
-        return both
+        refined = self.margin(F.pixel_unshuffle(guide.float(), 2), margin, queries)
+        return torch.cat([-0.5 * refined, 0.5 * refined], dim=1).unflatten(0, (-1, queries))  # type: ignore[no-any-return, no-untyped-call]
+
+    def margin(self, fine: Tensor, margin: Tensor, queries: int) -> Tensor:
+        """Margins, object minus background: N = B * Q of them, [N,1,h,w] -> [N,1,2h,2w].
+
+        ``fine`` has the colours of the four pixels under each pixel, [B,12,h,w], in the order of ``pixel_unshuffle``.
+        """
+        guide = F.conv2d(fine, torch.eye(3, device=fine.device).repeat_interleave(4, dim=1)[..., None, None] / 4)
+        slope, offset = _enlarge(_coefficients(guide, margin, queries)).split([12, 4], dim=1)
+        products = slope * for_each_query(fine, queries)
+        first, second, third = products.chunk(3, dim=1)
+        sure = (first + second + third + offset).clamp(1 - _SUREST, _SUREST)
+        return F.pixel_shuffle(-_SOFTNESS * torch.log(1 / sure - 1), 2)
+
+
+def _enlarge(values: Tensor) -> Tensor:
+    """Bilinear interpolation [N,4,h,w] -> [N,4,2h,2w] as [N,16,h,w], in the order of ``pixel_unshuffle``."""
+    near = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]], device=values.device)
+    kernel = torch.einsum("ai,bj->abij", near, near).reshape(4, 1, 3, 3).repeat(4, 1, 1, 1)
+    return F.conv2d(F.pad(values, (1, 1, 1, 1), mode="replicate"), kernel, groups=4)
 
 
 def _coefficients(guide: Tensor, margin: Tensor, queries: int) -> Tensor:
     """Colours [B,3,h,w] and margins [N,1,h,w], N = B * Q -> slopes and offset of each pixel, [N,4,h,w]."""
     probability = torch.sigmoid(margin / _SOFTNESS)
-    unchanged = torch.cat([torch.zeros_like(for_each_query(guide, queries) * probability), probability], dim=1)
     share = (margin > 0).float().mean(dim=(2, 3), keepdim=True)
     level = torch.log(share.clamp(min=1e-6) / _SMALLEST).div(math.log(_RATIO)).clamp(0, _LEVELS)
-    total = unchanged * _hat(level)
+    total: Tensor | None = None
     colours, wanted = guide, probability
     for number in range(1, _LEVELS + 1):
         if number > 1:
             # Windows of the same number of pixels, on an image of half the size.
             colours, wanted = (F.avg_pool2d(one, 2, ceil_mode=True) for one in (colours, wanted))
-        fitted = _box(_fit(colours, wanted, queries))
+        fitted = _box(_fit(colours, wanted, queries) * _hat(level - number))
         if number > 1:
             fitted = F.interpolate(fitted, size=margin.shape[-2:], mode="bilinear", align_corners=False)
-        total = total + (fitted[:, :4] + (1 - fitted[:, 4:]) * unchanged) * _hat(level - number)
-    return total
+        total = fitted if total is None else total + fitted
+    assert total is not None
+    slope, offset, weight = total[:, :3], total[:, 3:4], total[:, 4:]
+    # The hats add up to 1 with that of the unfiltered probability, which fills what was not explained.
+    return torch.cat([slope, offset + (1 - weight) * probability], dim=1)
 
 
 def _fit(guide: Tensor, probability: Tensor, queries: int) -> Tensor:
@@ -101,21 +116,19 @@ def _fit(guide: Tensor, probability: Tensor, queries: int) -> Tensor:
     """
     mean, inverse = (for_each_query(part, queries) for part in _colours(guide))
     # Averaged together: colours times probability, probability, and its square.
-    products = [for_each_query(guide, queries) * probability, probability, probability.square()]
+    products = [for_each_query(guide, queries) * probability, probability, probability * probability]
     averaged = _box(torch.cat(products, dim=1))
-    level, square = averaged[:, 3:4], averaged[:, 4:]
+    level = averaged[:, 3:4]
     covariance = averaged[:, :3] - mean * level
-    x, y, z = covariance.chunk(3, dim=1)
-    first, second, third = (_take(inverse, column) for column in _COLUMNS)
-    slope = first * x + second * y + third * z
-    variance = (square - level * level).clamp(min=0) + _LEAST_VARIANCE
+    slope = (inverse * covariance.unsqueeze(1)).sum(2)
+    variance = (averaged[:, 4:] - level * level).clamp(min=0) + _LEAST_VARIANCE
     explained = ((slope * covariance).sum(1, keepdim=True) / variance).clamp(0, 1)
     offset = level - (slope * mean).sum(1, keepdim=True)
     return torch.cat([slope, offset, torch.ones_like(offset)], dim=1) * explained
 
 
 def _colours(guide: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [B,3,h,w] and inverse covariance [B,6,h,w] of the colours in each window."""
+    """Mean [B,3,h,w] and inverse covariance [B,3,3,h,w] of the colours in each window."""
     pairs = _take(guide, _ROW_OF) * _take(guide, _COLUMN_OF)
     averaged = _box(torch.cat([guide, pairs], dim=1))
     mean, pairs = averaged[:, :3], averaged[:, 3:]
@@ -124,7 +137,7 @@ def _colours(guide: Tensor) -> tuple[Tensor, Tensor]:
     one, two, three, four = (_take(covariance, minor) for minor in _MINORS)
     adjugate = one * two - three * four
     determinant = (covariance[:, :3] * adjugate[:, :3]).sum(1, keepdim=True)
-    return mean, adjugate / determinant
+    return mean, _take(adjugate / determinant, _WHOLE).unflatten(1, (3, 3))  # type: ignore[no-untyped-call]
 
 
 def _take(values: Tensor, channels: tuple[int, ...]) -> Tensor:
@@ -135,8 +148,7 @@ def _take(values: Tensor, channels: tuple[int, ...]) -> Tensor:
 def _box(values: Tensor) -> Tensor:
     """Mean over the window around each pixel, without pixels outside of the image."""
     size = 2 * _RADIUS + 1
-    rows = F.avg_pool2d(values, (size, 1), 1, (_RADIUS, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, size), 1, (0, _RADIUS), count_include_pad=False)
+    return F.avg_pool2d(values, size, 1, _RADIUS, count_include_pad=False)
 
 
 def _hat(distance: Tensor) -> Tensor:

@@ -1,0 +1,153 @@
+"""Convolutions in eight bits: symmetric, only where the policy allows it and the masks stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from rich.console import Console
+from support.layouts import write_davis16
+from typer.testing import CliRunner
+
+import rvos_edge
+from rvos_edge.bundle import Bundle
+from rvos_edge.cli import app
+from rvos_edge.errors import UserError
+from rvos_edge.export import int8
+from rvos_edge.export.int8 import Clip, Layer, quantise, read_clips
+from rvos_edge.export.package import ExportOptions, export_bundle
+from rvos_edge.export.precision import POLICY
+from rvos_edge.export.weights import store_weights, widen_weights
+from rvos_edge.synthetic.camera import SyntheticCamera
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[Clip]:
+    frames = [frame.image for frame, _ in zip(SyntheticCamera(seed=1, size=(64, 96)), range(8), strict=False)]
+    return [Clip(frames[start : start + 2], ["a red ball"]) for start in range(0, 8, 2)]
+
+
+def _values(model: onnx.ModelProto) -> dict[str, Any]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def test_quantisation_is_that_of_tensorrt(tiny: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "LEAST_IOU", 0.0)
+    outcome = quantise(Bundle.open(tiny), clips, "camera", QUIET)
+    assert set(outcome.graphs) == {"backbone", "aspp"}, "positions and margins stay wide"
+    for name, model in outcome.graphs.items():
+        assert POLICY[name].int8 is not None
+        values = _values(model)
+        made = {node.output[0]: node for node in model.graph.node}
+        assert all(not values[node.input[2]].any() for node in model.graph.node if node.op_type == "QuantizeLinear")
+        for conv in (node for node in model.graph.node if node.op_type == "Conv"):
+            seen, weight = made[conv.input[0]], made[conv.input[1]]
+            assert {seen.op_type, weight.op_type} == {"DequantizeLinear"}
+            assert values[seen.input[1]].shape == ()
+            kernel, scale = (values[tensor] for tensor in weight.input[:2])
+            assert kernel.dtype == np.int8
+            assert scale.shape == kernel.shape[:1], "a scale for every output channel"
+    assert outcome.proof.mask_iou is not None
+    assert outcome.proof.mask_iou > 0.9
+    assert (outcome.proof.frames, outcome.proof.source, outcome.proof.j) == (4, "camera", None)
+
+
+def test_the_layer_that_costs_the_masks_is_left_out(
+    tiny: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = int8._Trial.masks
+
+    def worse(trial: int8._Trial, kept: Sequence[Layer], clips: Sequence[Clip]) -> int8.Masks:
+        masks = honest(trial, [], clips)
+        return [~mask for mask in masks] if any(name == "aspp" for name, _ in kept) else masks
+
+    monkeypatch.setattr(int8._Trial, "masks", worse)
+    outcome = quantise(Bundle.open(tiny), clips, "camera", QUIET)
+    assert set(outcome.graphs) == {"backbone"}
+    assert "left out: aspp/" in outcome.proof.note
+    assert outcome.proof.mask_iou == 1
+
+
+def test_masks_that_no_layer_leaves_as_they_are_end_it(
+    tiny: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "LEAST_IOU", 1.1)
+    with pytest.raises(UserError, match=r"no layer can be computed in eight bits .* on camera; calibrate on frames"):
+        quantise(Bundle.open(tiny), clips, "camera", QUIET)
+
+
+def test_true_masks_give_j(tiny: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "LEAST_IOU", 0.0)
+    everything = [Clip(clip.frames, clip.queries, [np.ones((1, 64, 96), np.bool_)] * 2) for clip in clips]
+    proof = quantise(Bundle.open(tiny), everything, "camera", QUIET).proof
+    assert proof.j is not None
+    assert proof.j_before is not None
+    assert 0 < proof.j < 1
+    assert abs(proof.j - proof.j_before) <= int8.MOST_J
+
+
+def test_clips_are_read_of_a_data_set_with_its_sentences_and_masks(tmp_path: Path) -> None:
+    root = write_davis16(tmp_path, {"bear": ["a bear", "it"], "camel": ["a camel"]}, frames=6)
+    first, second = read_clips(root, ["not asked"])
+    assert (len(first.frames), first.queries, second.queries) == (3, ["a bear"], ["a camel"])
+    assert [mask.shape for mask in first.truth] == [(1, *first.frames[0].shape[:2])] * 3
+
+
+def test_clips_are_read_of_a_folder_of_pictures(tmp_path: Path) -> None:
+    for index in range(10):
+        cv2.imwrite(str(tmp_path / f"{index:05d}.png"), np.full((8, 8, 3), index, np.uint8))
+    first, second = read_clips(tmp_path, ["a dog"])
+    assert [int(frame[0, 0, 0]) for frame in (*first.frames, *second.frames)] == [0, 1, 2, 3, 8, 9]
+    for index in range(8, 10):
+        (tmp_path / f"{index:05d}.png").unlink()
+    with pytest.raises(UserError, match="has too few frames; give a video of at least 9 frames"):
+        read_clips(tmp_path, ["a dog"])
+
+
+def test_stored_weights_are_widened_to_their_names(tiny: Path) -> None:
+    model = onnx.load(str(tiny / "text.onnx"))
+    before = _values(model)
+    monkeypatched = pytest.MonkeyPatch()
+    with monkeypatched.context() as patch:
+        patch.setattr("rvos_edge.export.weights._SMALLEST", 1)
+        store_weights(model, "float16")
+    assert {value.dtype for value in _values(model).values() if value.dtype.kind == "f"} == {np.dtype("float16")}
+    widen_weights(model)
+    after = _values(model)
+    assert set(after) == set(before)
+    for name, value in before.items():
+        np.testing.assert_allclose(after[name], value, atol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_an_exported_bundle_says_what_is_quantised_and_runs(
+    precision: Any, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The network is not trained: its masks are noise.
+    monkeypatch.setattr(int8, "LEAST_IOU", 0.0)
+    monkeypatch.setattr("rvos_edge.parity.verify.LEAST_IOU_NARROW", 0.0)
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for frame, index in zip(SyntheticCamera(seed=1, size=(64, 96)), range(10), strict=False):
+        cv2.imwrite(str(frames / f"{index:05d}.png"), frame.image)
+    path = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(precision=precision, calibrate=frames))
+    manifest = Bundle.open(path).manifest
+    assert {name for name, spec in manifest.graphs.items() if spec.precision == "int8"} == {
+        name for name in manifest.graphs if POLICY[name].int8 is not None
+    }
+    assert manifest.proofs["int8"].source == "frames"
+    for backend in ("onnxruntime", "openvino"):
+        done = CliRunner().invoke(app, ["verify", str(path), "--backend", backend])
+        assert done.exit_code == 0, done.output
+        segmenter = rvos_edge.open(path, backend=backend)
+        segmenter.set_queries(["a red ball"])
+        assert segmenter.step(np.zeros((64, 96, 3), np.uint8)).masks.shape == (1, 64, 96)
