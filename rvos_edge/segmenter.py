@@ -43,7 +43,7 @@ from rvos_edge.queries import (
 )
 from rvos_edge.result import Result
 from rvos_edge.teaching import Features, Teacher, teach
-from rvos_edge.text import TextEncoder
+from rvos_edge.text import LateGraph, TextEncoder
 
 _GRID = "coords_start"
 """Slot of the identity grid, from which a cold start of the flow copies its coordinates."""
@@ -88,7 +88,8 @@ class Segmenter(PictureCalls):
         self._graphs: dict[str, Graph] = {
             name: backend.load(bundle.graph_path(name), manifest.graphs[name]) for name in names
         }
-        text = backend.load_host(bundle.graph_path(TEXT_GRAPH), manifest.graphs[TEXT_GRAPH])
+        # Taught queries do not need it.
+        text = LateGraph(lambda: backend.load_host(bundle.graph_path(TEXT_GRAPH), manifest.graphs[TEXT_GRAPH]))
         self._encoder = TextEncoder(bundle=bundle, graph=text)
         self._preprocess = Preprocessor(manifest.size)
         self._keep_flow = options.keep_flow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,23 @@ Vectors = dict[str, NDArray[Any]]
 def normalise_query(query: str) -> str:
     """Strip a query and collapse its inner whitespace."""
     return " ".join(query.split())
+
+
+class LateGraph:
+    """A host graph that is loaded when it first runs; its caller lets one run at a time."""
+
+    def __init__(self, load: Callable[[], HostGraph]) -> None:
+        self._load = load
+        self._graph: HostGraph | None = None
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run on named arrays and return the named outputs.
+
+        Raises:
+            UserError: The graph cannot be loaded, or fails.
+        """
+        self._graph = self._graph or self._load()
+        return self._graph.run(inputs)
 
 
 class TextEncoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from support.tiny_bundle import Reference, write_tiny_bundle
 
-from rvos_edge.bundle import Bundle
+from rvos_edge.bundle import Bundle, GraphSpec
 from rvos_edge.engines.base import HostGraph
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
+from rvos_edge.segmenter import Segmenter
 from rvos_edge.text import TextEncoder
 
 
@@ -41,6 +43,23 @@ def graph(bundle: Bundle) -> CountingGraph:
 
 def _encoder(bundle: Bundle, graph: CountingGraph, **limits: int) -> TextEncoder:
     return TextEncoder(bundle=bundle, graph=graph, **limits)
+
+
+def test_the_text_graph_is_loaded_with_the_first_sentence(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    load_host = OnnxRuntimeBackend.load_host
+
+    def load(backend: OnnxRuntimeBackend, path: Path, spec: GraphSpec) -> HostGraph:
+        loaded.append(path.stem)
+        return load_host(backend, path, spec)
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "load_host", load)
+    segmenter = Segmenter(bundle=bundle, backend=OnnxRuntimeBackend(device="cpu", threads=1))
+    segmenter.check_queries("a dog")
+    assert loaded == []
+    for query in ("a dog", "a cat"):
+        segmenter.set_queries(query)
+        assert loaded == ["text"]
 
 
 def test_vectors_are_stacked_in_the_order_of_the_queries(bundle: Bundle, graph: CountingGraph) -> None:
