@@ -74,10 +74,9 @@ class GuidedFilter(nn.Module):
         ``fine`` has the colours of the four pixels under each pixel, [B,12,h,w], in the order of ``pixel_unshuffle``.
         """
         guide = F.conv2d(fine, torch.eye(3, device=fine.device).repeat_interleave(4, dim=1)[..., None, None] / 4)
-        slope, offset = _enlarge(_coefficients(guide, margin, queries)).split([12, 4], dim=1)
-        products = slope * for_each_query(fine, queries)
-        first, second, third = products.chunk(3, dim=1)
-        sure = (first + second + third + offset).clamp(1 - _SUREST, _SUREST)
+        fitted = _enlarge(_coefficients(guide, margin, queries))
+        first, second, third = (fitted[:, :12] * for_each_query(fine, queries)).chunk(3, dim=1)
+        sure = (first + second + third + fitted[:, 12:]).clamp(1 - _SUREST, _SUREST)
         return F.pixel_shuffle(-_SOFTNESS * torch.log(1 / sure - 1), 2)
 
 
