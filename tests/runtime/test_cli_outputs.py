@@ -182,10 +182,13 @@ def test_ascii_terminal_and_a_chinese_query(tiny: Path, home: Path) -> None:
     assert done.stdout.decode().count('"text": "狗"') == 2
 
 
-def test_export_onto_a_full_disk_is_one_sentence(home: Path) -> None:
+def test_export_onto_a_full_disk_is_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     from support.tiny_checkpoint import write_checkpoint
 
+    from rvos_edge.export import package
+
+    monkeypatch.setattr(package, "export_onnx", lambda graph, example, path: path.write_bytes(bytes(30_000)))
     checkpoint = write_checkpoint(home / "checkpoint")
     with files_at_most(20_000):
         result = CliRunner().invoke(app, ["export", str(checkpoint), "--output", "bundle"])
