@@ -24,7 +24,8 @@ from rvos_edge.trainer.speed import SpeedConfig
 DATA_ROOT = "DATA_ROOT"
 """Variable of the folder with the data sets in ``data`` and pretrained weights in ``weights``; ``$DATA_ROOT`` in a
 configuration stands for it, and ``--set DATA_ROOT=FOLDER`` goes before the environment."""
-_HARMLESS = {"workers", "threads", "log_every", "checkpoint_every", "keep_every", "speed", "validation", "wandb"}
+HARMLESS = {"workers", "threads", "log_every", "checkpoint_every", "keep_every", "speed", "validation", "wandb"}
+"""Keys without influence on the weights."""
 _LENGTH = {"iterations", "epochs"}
 
 
@@ -178,7 +179,7 @@ class TrainConfig(RunConfig):
 
     def differences(self, other: TrainConfig) -> list[str]:
         """Keys in which two runs differ, without their length and what does not influence the result."""
-        one, two = (config.model_dump(mode="json", exclude=_HARMLESS | _LENGTH) for config in (self, other))
+        one, two = (config.model_dump(mode="json", exclude=HARMLESS | _LENGTH) for config in (self, other))
         return [key for key in one if one[key] != two[key]]
 
 

@@ -16,7 +16,7 @@ from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError, about
 from rvos_edge.trainer.card import card_facts, training_history
 from rvos_edge.trainer.checkpoint import read_model_config
-from rvos_edge.trainer.config import TrainConfig, load_config
+from rvos_edge.trainer.config import HARMLESS, TrainConfig, load_config
 from rvos_edge.trainer.data.readers.base import AnnotatedClips
 from rvos_edge.trainer.evaluate.data import open_clips
 
@@ -32,10 +32,8 @@ _DATASETS = {
     "refcoco": "refcoco",
 }
 """Names of data sets in an evaluation by the kinds of training sources."""
-_NOT_COMPARED = frozenset(
-    {"name", "workers", "threads", "log_every", "checkpoint_every", "keep_every", "data.flow", "data.licences"}
-)
-"""Keys without influence on the network."""
+_NOT_COMPARED = frozenset({"name", "data.flow", "data.flow_batch", "data.licences"})
+"""Further keys without influence on the network."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,8 @@ def _facts(run: ReportRun) -> dict[str, Any]:
     if run.card:
         earlier = max(len(training_history(run.card)) - 1, 0)
         flat |= _flat(config) | {"iterations": run.card.get("iterations"), "earlier runs": earlier}
-    return {key: value for key, value in flat.items() if key not in _NOT_COMPARED and value is not None}
+    told = {key for key in flat if key not in _NOT_COMPARED and key.split(".")[0] not in HARMLESS}
+    return {key: value for key, value in flat.items() if key in told and value is not None}
 
 
 def _changes(recorded: Mapping[str, Any]) -> dict[str, Any] | None:

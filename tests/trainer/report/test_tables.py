@@ -114,7 +114,7 @@ def test_the_training_command_falls_back_on_the_runs_own_configuration(tmp_path:
 def test_what_differs_is_told_and_seeds_are_one_group() -> None:
     config = {"optimizer": {"lr": 0.1}, "workers": 1, "seed": 1}
     one = run(config=config, iterations=300)
-    two = run(config={**config, "workers": 2}, iterations=300)
+    two = run(config={**config, "workers": 2, "validation": {"every": 5}, "wandb": "mine"}, iterations=300)
     assert differences([one, two]) == [{}, {}], "what changes nothing may differ"
     three = run(flow="both", config={**config, "optimizer": {"lr": 0.2}}, iterations=900, history=[{"iterations": 5}])
     told = {"model.flow": "both", "optimizer.lr": "0.2", "iterations": "900", "earlier runs": "1"}
