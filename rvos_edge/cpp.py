@@ -61,6 +61,7 @@ class CppSegmenter(PictureCalls):
         threads: int | None = None,
         threshold: float = 0.5,
         min_presence: float = MIN_PRESENCE,
+        adapt: str = "off",
     ) -> None:
         """Load the graphs; the arguments are those of ``rvos_edge.open``.
 
@@ -86,6 +87,7 @@ class CppSegmenter(PictureCalls):
             threshold=threshold_logit(threshold),
             keep_absent=self._always,
         )
+        self.set_adapt(adapt)
 
     @cached_property
     def bundle(self) -> Bundle:
@@ -115,8 +117,8 @@ class CppSegmenter(PictureCalls):
 
     @property
     def adapt(self) -> str:
-        """Always "off": queries of the C++ runtime do not adapt."""
-        return "off"
+        """The last choice of ``set_adapt``."""
+        return self._adapt
 
     @property
     def iterations(self) -> int | None:
@@ -159,8 +161,9 @@ class CppSegmenter(PictureCalls):
         warn_of(self.doubts(queries))
 
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:
-        """Nothing changes: queries of the C++ runtime do not adapt; errors as in ``Segmenter``."""
-        check_adapt(adapt)
+        """Choose if queries settle on their own first confident masks; errors as in ``Segmenter``."""
+        self._adapt = check_adapt(adapt)
+        self._cpp.set_adapt(adapt != "off", background=background)
 
     def reset(self) -> None:
         """Forget the video, so that the next frame is a first frame; the queries stay."""
@@ -188,6 +191,7 @@ class CppSegmenter(PictureCalls):
             _decision(found.decision),
             found.presence,
             np.ones_like(found.present) if self._always and self.bundle.manifest.has_presence else found.present,
+            adapted=found.adapted,
             image=image,
         )
 

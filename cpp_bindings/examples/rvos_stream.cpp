@@ -186,6 +186,9 @@ int run(const Arguments& arguments) {
     }
   }
   Source source(source_name);
+  if (arguments.has("adapt")) {
+    segmenter.set_adapt(rvos_edge::Adapt::once, source.live());
+  }
   std::optional<VideoFile> file;
   if (!output.empty()) {
     file.emplace(output, source.fps());
@@ -216,6 +219,11 @@ int run(const Arguments& arguments) {
   std::printf("%s: %zu frames%s, %.1f ms each (median), %s because %s.\n", source_name.c_str(), times.size(),
               source.live() ? (", " + std::to_string(source.dropped()) + " dropped").c_str() : "", median(times),
               segmenter.backend_name().c_str(), segmenter.backend_reason().c_str());
+  for (std::size_t query = 0; query < result.queries.size(); ++query) {
+    if (result.adapted[query] != 0) {
+      std::printf("Settled on what it saw: %s.\n", result.queries[query].c_str());
+    }
+  }
   if (file) {
     std::printf("Wrote %s.\n", output.c_str());
   }
@@ -238,6 +246,7 @@ int main(int argc, char** argv) {
                                {"device", true, "auto, cpu, cuda, or cuda:1 for the second GPU."},
                                {"threads", true, "CPU threads; one per physical core if left out."},
                                {"no-flow", false, "Do not use optical flow."},
+                               {"adapt", false, "Let queries settle on their own first confident masks."},
                                {"help", false, "Show this help."}});
     if (arguments.has("help")) {
       arguments.print_help("rvos_stream: segment what the queries name, frame after frame.");

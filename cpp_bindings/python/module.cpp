@@ -27,6 +27,7 @@ struct PyResult {
   nb::object scores;
   nb::object presence;
   nb::object present;
+  nb::object adapted;
   nb::dict timings;
   bool flow_used = false;
   nb::object flow;
@@ -50,6 +51,7 @@ PyResult to_python(rv::Result& result) {
   out.scores = rvos_edge_python::to_float(result.scores);
   out.presence = rvos_edge_python::to_float(result.presence);
   out.present = rvos_edge_python::to_bool(result.present);
+  out.adapted = rvos_edge_python::to_bool(result.adapted);
   for (const rv::Timing& timing : result.timings) {
     out.timings[timing.stage.c_str()] = timing.milliseconds;
   }
@@ -138,6 +140,10 @@ class PySegmenter {
     const nb::gil_scoped_release released;
     segmenter_->set_keep_flow(keep);
   }
+  void set_adapt(bool once, bool background) {
+    const nb::gil_scoped_release released;
+    segmenter_->set_adapt(once ? rv::Adapt::once : rv::Adapt::off, background);
+  }
 
  private:
   std::unique_ptr<rv::Segmenter> segmenter_;
@@ -190,6 +196,7 @@ void bind_segmenter(nb::module_& m) {
       .def_ro("presence", &PyResult::presence,
               "float32 [Q], probability that the query's object is in the frame, smoothed; 1 without a presence head.")
       .def_ro("present", &PyResult::present, "bool [Q], the same decided with hysteresis.")
+      .def_ro("adapted", &PyResult::adapted, "bool [Q], queries that were taught by their own masks.")
       .def_ro("timings", &PyResult::timings, "Milliseconds by stage, in the order they ran.")
       .def_ro("flow_used", &PyResult::flow_used, "True if optical flow was computed on this frame.")
       .def_ro("flow", &PyResult::flow, "float32 [2,h,w]; None without keep_flow.")
@@ -214,6 +221,8 @@ void bind_segmenter(nb::module_& m) {
            "Set the updates per computed flow from the next frame on.")
       .def("set_keep_flow", &PySegmenter::set_keep_flow, "keep"_a,
            "Choose whether results carry the flow from the next frame on.")
+      .def("set_adapt", &PySegmenter::set_adapt, "once"_a, nb::kw_only(), "background"_a = false,
+           "Choose if queries settle on their own first confident masks, from the next frame on.")
       .def("step", &PySegmenter::step, "frame"_a.none(),
            "Segment the next frame, uint8 [H,W,3] BGR, without holding Python's lock.")
       .def("reset", &PySegmenter::reset, "Forget the video: the next frame is a first frame. The queries stay.")

@@ -230,7 +230,7 @@ void check_wiring(const Manifest& manifest, const fs::path& root) {
     }
   }
   for (const auto& [name, graph] : manifest.graphs) {
-    // Queries are taught by the Python runtime only.
+    // Its target and weight are no tensors of the bundle; `Teacher` checks what it needs.
     if (name != teach_graph) {
       check_inputs(graph, name, where, fed);
     }

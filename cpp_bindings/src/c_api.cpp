@@ -218,6 +218,13 @@ rvos_status rvos_segmenter_set_iterations(rvos_segmenter* segmenter, int32_t ite
   });
 }
 
+rvos_status rvos_segmenter_set_adapt(rvos_segmenter* segmenter, int32_t adapt, int32_t background, rvos_error* error) {
+  return guarded(error, [&] {
+    need(segmenter, "segmenter");
+    segmenter->value.set_adapt(adapt != 0 ? rvos_edge::Adapt::once : rvos_edge::Adapt::off, background != 0);
+  });
+}
+
 rvos_status rvos_segmenter_reset(rvos_segmenter* segmenter, rvos_error* error) {
   return guarded(error, [&] {
     need(segmenter, "segmenter");
@@ -259,6 +266,10 @@ const float* rvos_result_presence(const rvos_result* result) {
 
 const uint8_t* rvos_result_present(const rvos_result* result) {
   return result == nullptr ? nullptr : result->value.present.data();
+}
+
+const uint8_t* rvos_result_adapted(const rvos_result* result) {
+  return result == nullptr ? nullptr : result->value.adapted.data();
 }
 
 const float* rvos_result_flow(const rvos_result* result, int32_t* height, int32_t* width) {

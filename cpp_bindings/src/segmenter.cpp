@@ -6,6 +6,7 @@
 #include <mutex>
 #include <utility>
 
+#include "adaptation.hpp"
 #include "backends.hpp"
 #include "fair_mutex.hpp"
 #include "flow_policy.hpp"
@@ -87,13 +88,17 @@ class Segmenter::Impl {
   [[nodiscard]] std::optional<int> iterations() const;
   void set_iterations(int iterations);
   void set_keep_flow(bool keep);
+  void set_adapt(Adapt adapt, bool background);
 
  private:
   void prepare_flow();
   void check_slots() const;
-  void forget() noexcept;
+  void forget();
   void run_frame(const ImageView& frame, Result& result);
   void decide_presence(Result& result);
+  void write_vectors();
+  void apply_changes();
+  [[nodiscard]] SeenFrame seen_frame();
   [[nodiscard]] const std::uint8_t* preprocess(const ImageView& frame);
   void run_graphs(const std::optional<FlowDecision>& decision, std::vector<Timing>& timings);
   void read_margins(Array<float>& margins);
@@ -126,8 +131,11 @@ class Segmenter::Impl {
   Pairs step_states_;
   Pairs frame_states_;
   mutable FairMutex mutex_;
-  std::vector<std::string> queries_;
+  AskedQueries asked_;
+  /// Stacked language vectors of the queries.
+  std::vector<HostTensor> vectors_;
   std::int64_t index_ = 0;
+  std::unique_ptr<Adaptation> adaptation_;
 };
 
 Segmenter::Impl::Impl(const Bundle& bundle, std::unique_ptr<Backend> backend, const Options& options)
@@ -213,19 +221,66 @@ void Segmenter::Impl::set_queries(const std::vector<std::string>& queries) {
   put_taught(asked, vectors);
   const std::lock_guard<FairMutex> lock(mutex_);
   board_.resize(queries_symbol, static_cast<std::int64_t>(asked.labels.size()));
-  for (const HostTensor& vector : vectors) {
+  asked_ = std::move(asked);
+  vectors_ = std::move(vectors);
+  write_vectors();
+  presence_ = PresenceFilter(asked_.presence_shifts);
+  if (adaptation_) {
+    adaptation_->start(asked_, vectors_);
+  }
+}
+
+void Segmenter::Impl::write_vectors() {
+  for (const HostTensor& vector : vectors_) {
     if (board_.contains(vector.name)) {
       board_.write(vector.name, vector.data.data(), vector.dtype, vector.shape);
     }
   }
-  queries_ = std::move(asked.labels);
-  presence_ = PresenceFilter(std::move(asked.presence_shifts));
+}
+
+void Segmenter::Impl::apply_changes() {
+  const std::map<std::size_t, Vectors> changes =
+      adaptation_ ? adaptation_->changes() : std::map<std::size_t, Vectors>();
+  for (const auto& [row, vectors] : changes) {
+    put_row(vectors_, row, vectors);
+  }
+  if (!changes.empty()) {
+    write_vectors();
+  }
+}
+
+void Segmenter::Impl::set_adapt(Adapt adapt, bool background) {
+  const Manifest& manifest = bundle_.manifest();
+  const bool can = manifest.find(teach_graph) != nullptr && manifest.has_presence();
+  const std::lock_guard<FairMutex> lock(mutex_);
+  if (adaptation_) {
+    adaptation_->reset();
+    apply_changes();
+    adaptation_.reset();
+  }
+  if (can && adapt == Adapt::once) {
+    adaptation_ = std::make_unique<Adaptation>(bundle_, *backend_, *encoder_, background);
+    adaptation_->start(asked_, vectors_);
+  }
+}
+
+SeenFrame Segmenter::Impl::seen_frame() {
+  SeenFrame frame{{}, region_};
+  for (const TensorSpec& spec : bundle_.manifest().graph(gating_graph).inputs) {
+    if (!has_rows_per_query(spec)) {
+      const Shape& shape = board_.shape(spec.name);
+      std::vector<float> values(count(shape));
+      board_.read_float(spec.name, values.data());
+      frame.features[spec.name] = make_tensor(spec.name, shape, values);
+    }
+  }
+  return frame;
 }
 
 void Segmenter::Impl::step(const ImageView& frame, Result& result) {
   check_frame(frame);
   const std::lock_guard<FairMutex> lock(mutex_);
-  if (queries_.empty()) {
+  if (asked_.labels.empty()) {
     throw UserError(ErrorCode::bad_query, "no queries are set; call set_queries before step.");
   }
   try {
@@ -244,7 +299,7 @@ void Segmenter::Impl::reset() {
 
 std::vector<std::string> Segmenter::Impl::queries() const {
   const std::lock_guard<FairMutex> lock(mutex_);
-  return queries_;
+  return asked_.labels;
 }
 
 std::string Segmenter::Impl::backend_reason() const {
@@ -290,9 +345,12 @@ void Segmenter::Impl::set_keep_flow(bool keep) {
   flow_.keep_flow = keep;
 }
 
-void Segmenter::Impl::forget() noexcept {
+void Segmenter::Impl::forget() {
   index_ = 0;
   presence_.reset();
+  if (adaptation_) {
+    adaptation_->reset();
+  }
   if (policy_) {
     policy_->reset();
   }
@@ -378,6 +436,7 @@ void Segmenter::Impl::run_frame(const ImageView& frame, Result& result) {
   const Size size{frame.height, frame.width};
   result.timings.clear();
   Stopwatch clock(result.timings);
+  apply_changes();
   const std::uint8_t* image = preprocess(frame);
   std::optional<FlowDecision>& decision = result.decision;
   decision.reset();
@@ -404,9 +463,15 @@ void Segmenter::Impl::run_frame(const ImageView& frame, Result& result) {
   if (policy_) {
     policy_->observe(result.timings, *decision);
   }
-  result.queries = queries_;
+  result.queries = asked_.labels;
   result.flow_used = decision && decision->action == FlowAction::run;
   result.index = index_++;
+  result.adapted.resize(result.present.shape());
+  std::fill(result.adapted.begin(), result.adapted.end(), std::uint8_t{0});
+  if (adaptation_) {
+    adaptation_->observe(result, [this] { return seen_frame(); });
+    clock.lap("adapt");
+  }
 }
 
 void Segmenter::Impl::decide_presence(Result& result) {
@@ -572,6 +637,10 @@ void Segmenter::set_iterations(int iterations) {
 
 void Segmenter::set_keep_flow(bool keep) {
   impl_->set_keep_flow(keep);
+}
+
+void Segmenter::set_adapt(Adapt adapt, bool background) {
+  impl_->set_adapt(adapt, background);
 }
 
 }  // namespace rvos_edge

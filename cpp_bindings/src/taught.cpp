@@ -7,7 +7,6 @@
 #include <optional>
 #include <string_view>
 
-#include "half.hpp"
 #include "json_value.hpp"
 #include "manifest.hpp"
 #include "names.hpp"
@@ -23,8 +22,6 @@ constexpr std::size_t largest_file = 4096;
 constexpr std::size_t longest_name = 100;
 constexpr std::size_t shown_digits = 8;
 constexpr const char* remedy = "; make it again with: rvos-edge teach";
-
-using Vectors = std::map<std::string, std::vector<float>>;
 
 [[nodiscard]] UserError bad(const std::string& sentence) {
   return {ErrorCode::bad_query, sentence};
@@ -170,23 +167,7 @@ AskedQueries read_queries(const std::vector<std::string>& queries, const Bundle&
 
 void put_taught(const AskedQueries& asked, std::vector<HostTensor>& vectors) {
   for (const auto& [row, taught] : asked.taught) {
-    for (HostTensor& tensor : vectors) {
-      const auto found = taught.find(tensor.name);
-      // A graph may answer otherwise than its manifest says.
-      if (found == taught.end() || tensor.shape.back() != static_cast<std::int64_t>(found->second.size())) {
-        continue;
-      }
-      const std::vector<float>& values = found->second;
-      std::byte* const start = tensor.data.data() + row * values.size() * dtype_bytes(tensor.dtype);
-      if (tensor.dtype == DType::float32) {
-        std::memcpy(start, values.data(), values.size() * sizeof(float));
-        continue;
-      }
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        const std::uint16_t half = float_to_half(values[i]);
-        std::memcpy(start + i * sizeof half, &half, sizeof half);
-      }
-    }
+    put_row(vectors, row, taught);
   }
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "rvos_edge/engine.hpp"
+#include "teaching.hpp"
 
 namespace rvos_edge {
 
@@ -21,7 +22,7 @@ struct AskedQueries {
   /// Added to the logits of presence, one per query.
   std::vector<double> presence_shifts;
   /// lang1, lang2, ... of the taught ones, by their row.
-  std::map<std::size_t, std::map<std::string, std::vector<float>>> taught;
+  std::map<std::size_t, Vectors> taught;
 };
 
 /// Read queries: sentences, "@FILE", or the JSON of such a file.

@@ -17,6 +17,7 @@
 #include "text.hpp"
 #include "tokenizer.hpp"
 #include "unicode.hpp"
+#include "wordings.hpp"
 
 namespace {
 
@@ -77,6 +78,13 @@ void queries() {
 void doubts() {
   for (std::string line; std::getline(std::cin, line);) {
     std::cout << query_doubt(from_hex(line)) << '\n';
+  }
+}
+
+/// Other wordings of each line, as JSON.
+void reword() {
+  for (std::string line; std::getline(std::cin, line);) {
+    std::cout << Json(wordings(from_hex(line))) << '\n';
   }
 }
 
@@ -191,6 +199,7 @@ void run() {
   options.backend = script.value("backend", "auto");
   options.flow = flow_options(script["flow"]);
   Segmenter segmenter(Bundle::open(script["bundle"].get<std::string>()), options);
+  segmenter.set_adapt(script.value("adapt", false) ? Adapt::once : Adapt::off);
   std::ifstream frames(script["frames"].get<std::string>(), std::ios::binary);
   std::ofstream masks(script["masks"].get<std::string>(), std::ios::binary);
   Result result;
@@ -219,6 +228,7 @@ void run() {
       line["timings"][timing.stage] = timing.milliseconds;
     }
     line["presence"] = std::vector<float>(result.presence.begin(), result.presence.end());
+    line["adapted"] = std::vector<bool>(result.adapted.begin(), result.adapted.end());
     line["present"] = std::vector<bool>(result.present.begin(), result.present.end());
     if (result.decision) {
       line["decision"] = to_json(*result.decision);
@@ -237,6 +247,8 @@ int dispatch(const std::vector<std::string>& words) {
     doubts();
   } else if (command == "backends" && words.size() == 2) {
     backends(words[1]);
+  } else if (command == "wordings") {
+    reword();
   } else if (command == "bundles") {
     bundles();
   } else if (command == "resize" && words.size() == 2) {
@@ -247,7 +259,8 @@ int dispatch(const std::vector<std::string>& words) {
     run();
   } else {
     std::cerr
-        << "usage: rvos_edge_probe tokenize FILE | queries | backends BUNDLE | bundles | resize JSON | policy | run\n";
+        << "usage: rvos_edge_probe tokenize FILE | queries | wordings | backends BUNDLE | bundles | resize JSON | "
+           "policy | run\n";
     return 2;
   }
   return 0;

@@ -363,6 +363,7 @@ TEST(C, ReportsInsteadOfThrowing) {
   EXPECT_EQ(rvos_segmenter_reset(nullptr, nullptr), RVOS_INVALID_ARGUMENT);
   EXPECT_EQ(rvos_segmenter_set_threshold(nullptr, 0, nullptr), RVOS_INVALID_ARGUMENT);
   EXPECT_EQ(rvos_segmenter_set_iterations(nullptr, 1, nullptr), RVOS_INVALID_ARGUMENT);
+  EXPECT_EQ(rvos_segmenter_set_adapt(nullptr, 1, 0, nullptr), RVOS_INVALID_ARGUMENT);
   rvos_segmenter_destroy(nullptr);
   rvos_bundle_destroy(bundle);
   rvos_result* result = rvos_result_create();
@@ -370,6 +371,7 @@ TEST(C, ReportsInsteadOfThrowing) {
   EXPECT_EQ(rvos_result_masks(result, &height, &width), nullptr);
   EXPECT_EQ(height, 0);
   EXPECT_EQ(rvos_result_presence(result), nullptr);
+  EXPECT_EQ(rvos_result_adapted(result), nullptr);
   EXPECT_EQ(rvos_result_timing(result, 0, nullptr), nullptr);
   rvos_result_destroy(result);
 }

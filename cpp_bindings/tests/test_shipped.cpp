@@ -91,6 +91,7 @@ TEST_P(Shipped, RunsThroughTheCInterface) {
   EXPECT_EQ(std::string(error.message).find("'le chien rouge' does not look like English"), 0U);
   EXPECT_EQ(rvos_query_doubt(nullptr, &error), 1);
   EXPECT_EQ(rvos_segmenter_step(segmenter, nullptr, 50, 80, 0, result, &error), RVOS_BAD_FRAME);
+  EXPECT_EQ(rvos_segmenter_set_adapt(segmenter, 1, 1, &error), RVOS_OK) << error.message;
   ASSERT_EQ(rvos_segmenter_step(segmenter, image.data(), 50, 80, 0, result, &error), RVOS_OK) << error.message;
   EXPECT_EQ(rvos_result_queries(result), 2U);
   EXPECT_STREQ(rvos_result_query(result, 1), "a car");
@@ -105,6 +106,7 @@ TEST_P(Shipped, RunsThroughTheCInterface) {
   EXPECT_EQ(width, manifest.size.width / manifest.stride);
   EXPECT_NE(rvos_result_flow(result, &height, &width), nullptr);
   EXPECT_GE(rvos_result_scores(result)[0], 0);
+  EXPECT_EQ(rvos_result_adapted(result)[0], 0);
   EXPECT_STREQ(rvos_result_flow_reason(result), "first frame");
   double milliseconds = 0;
   EXPECT_STREQ(rvos_result_timing(result, 1, &milliseconds), "backbone");

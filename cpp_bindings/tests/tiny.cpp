@@ -9,6 +9,7 @@
 
 #include "rvos_edge/error.hpp"
 #include "sha256.hpp"
+#include "teaching.hpp"
 
 namespace tiny {
 namespace {
@@ -119,6 +120,26 @@ class TinyText final : public HostGraph {
   Journal& journal_;
 };
 
+/// margin: c2 times the number of words; the gradient of what is taught is 1 everywhere.
+class TinyTeach final : public HostGraph {
+ public:
+  explicit TinyTeach(std::string name) : name_(std::move(name)) {}
+  std::vector<HostTensor> run(const std::vector<HostTensor>& inputs) override {
+    const auto input = [&inputs](const char* name) {
+      return *std::find_if(inputs.begin(), inputs.end(), [name](const HostTensor& one) { return one.name == name; });
+    };
+    if (name_ == "teach") {
+      return {make_tensor("loss", {1}, {0}), make_tensor("grad1", {1, 2}, {1, 1})};
+    }
+    const Vectors given = row_of({input("c2"), input("lang1")}, 0);
+    std::vector<float> margin(cells, given.at("lang1").front());
+    return {make_tensor("margin", {1, cells_high, cells_wide}, margin), make_tensor("presence", {1}, {1})};
+  }
+
+ private:
+  std::string name_;
+};
+
 class TinyBackend final : public Backend {
  public:
   explicit TinyBackend(Journal& journal)
@@ -136,7 +157,10 @@ class TinyBackend final : public Backend {
     }
     return std::make_unique<TinyGraph>(name, board_, journal_);
   }
-  std::unique_ptr<HostGraph> load_host(const std::filesystem::path& /*path*/, const GraphSpec& /*spec*/) override {
+  std::unique_ptr<HostGraph> load_host(const std::filesystem::path& path, const GraphSpec& /*spec*/) override {
+    if (path.stem() != "text") {
+      return std::make_unique<TinyTeach>(path.stem().string());
+    }
     return std::make_unique<TinyText>(journal_);
   }
 
@@ -228,11 +252,22 @@ Json manifest(bool flow) {
           {"licences", Json::array({"Apache-2.0"})}};
 }
 
+Json manifest_that_learns() {
+  Json learns = manifest(false);
+  Json& gating = learns["graphs"]["gating"];
+  gating["outputs"].push_back(tensor("presence", {"Q"}));
+  const Json map = {1, 1, cells_high, cells_wide};
+  learns["graphs"]["teach"] =
+      graph("teach", {tensor("c2", map), tensor("lang1", {1, 2}), tensor("target", map), tensor("weight", map)},
+            {tensor("loss", Json::array({1})), tensor("grad1", {1, 2})});
+  return learns;
+}
+
 void write_bundle(const std::filesystem::path& folder, const Json& changed) {
   write_file(folder / "manifest.json", changed.dump());
   write_file(folder / "tokenizer.json", tokenizer());
   for (const char* name :
-       {"text", "backbone", "aspp", "flow_encode", "flow_context", "flow_step", "flow_up", "gating"}) {
+       {"text", "backbone", "aspp", "flow_encode", "flow_context", "flow_step", "flow_up", "gating", "teach"}) {
     write_file(folder / (std::string(name) + ".onnx"), onnx);
   }
 }

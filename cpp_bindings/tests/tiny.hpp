@@ -38,6 +38,8 @@ void write_file(const std::filesystem::path& path, const std::string& bytes);
 
 /// manifest.json of the bundle, with the hashes of the files of `write_bundle`.
 [[nodiscard]] Json manifest(bool flow = true);
+/// The same without flow, with the output `presence` and the graph `teach`, whose gradient is always 1.
+[[nodiscard]] Json manifest_that_learns();
 /// tokenizer.json of a few words.
 [[nodiscard]] std::string tokenizer();
 /// Write the bundle, with `changed` as its manifest.

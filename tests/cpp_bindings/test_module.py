@@ -164,12 +164,14 @@ def test_settings_change_between_frames(tiny: Path) -> None:
         segmenter.set_iterations(7)
         segmenter.set_threshold(0.6)
         segmenter.set_keep_flow(True)
+        segmenter.set_adapt("once")
     expected, found = (segmenter.step(frames[1]) for segmenter in pair)
     assert found.decision == expected.decision
     assert found.decision is not None
     assert found.decision.iterations == 7
     assert (pair[1].iterations, pair[1].threshold) == (7, 0.6)
     assert found.flow is not None
+    assert found.adapted.tolist() == expected.adapted.tolist() == [False]
     np.testing.assert_array_equal(found.masks, expected.masks)
     refused_by_both(lambda segmenter: segmenter.set_threshold(float("nan")), pair)
     refused_by_both(lambda segmenter: segmenter.set_iterations(0), pair)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from support.tiny_bundle import CHANNELS, read_manifest, write_tiny_bundle
 
 import rvos_edge
 from rvos_edge.bundle import shipped_bundle
+from rvos_edge.demo import CLIP, QUERIES
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.queries import TaughtQuery, read_queries
+from rvos_edge.streaming.sources import open_source
 from rvos_edge.synthetic.camera import SyntheticCamera
 
 pytest.importorskip("openvino")
@@ -53,7 +56,14 @@ def real(folder: Path, frames: int, changes: dict[int, tuple[str, ...]]) -> list
 
 
 def run_cpp(
-    probe: Probe, bundle: Path, steps: Sequence[Step], flow: FlowOptions, folder: Path, backend: str
+    probe: Probe,
+    bundle: Path,
+    steps: Sequence[Step],
+    flow: FlowOptions,
+    folder: Path,
+    backend: str,
+    *,
+    adapt: bool = False,
 ) -> list[dict[str, Any]]:
     """Results of the C++ library, with ``masks`` and ``margins`` added to its lines."""
     frames, masks = folder / "frames.raw", folder / "masks.raw"
@@ -64,6 +74,7 @@ def run_cpp(
         "bundle": str(bundle),
         "backend": backend,
         "flow": flow.model_dump(exclude_defaults=True),
+        "adapt": adapt,
         "frames": str(frames),
         "masks": str(masks),
         "steps": [
@@ -91,11 +102,13 @@ def check(
     folder: Path,
     flow: FlowOptions | None = None,
     backend: str = "openvino",
-) -> None:
-    """Run both and compare."""
+    *,
+    adapt: bool = False,
+) -> list[list[bool]]:
+    """Run both and compare; returns what had adapted on each frame."""
     options = flow or FlowOptions()
-    found = run_cpp(probe, bundle, steps, options, folder, backend)
-    segmenter = rvos_edge.open(bundle, backend=backend, flow=options)
+    found = run_cpp(probe, bundle, steps, options, folder, backend, adapt=adapt)
+    segmenter = rvos_edge.open(bundle, backend=backend, flow=options, adapt="once" if adapt else "off")
     worst, some = 1.0, 0
     for step, result in zip(steps, found, strict=True):
         if step.reset:
@@ -110,6 +123,7 @@ def check(
         assert result["flow_used"] == expected.flow_used
         np.testing.assert_allclose(result["presence"], expected.presence, atol=1e-4)
         assert result["present"] == expected.present.tolist()
+        assert result["adapted"] == expected.adapted.tolist()
         np.testing.assert_allclose(result["margins"], expected.margins, atol=5e-3, rtol=1e-3)
         np.testing.assert_allclose(result["scores"], expected.scores, atol=1e-3)
         for mask, wanted in zip(result["masks"], expected.masks, strict=True):
@@ -118,6 +132,7 @@ def check(
             worst = min(worst, float(np.logical_and(mask, wanted).sum() / union) if union else 1.0)
     assert some > len(steps) // 2, "too few masks to compare anything"
     assert worst >= 0.999
+    return [result["adapted"] for result in found]
 
 
 def test_synthetic_frames(probe: Probe, tmp_path: Path) -> None:
@@ -186,6 +201,16 @@ def test_presence(probe: Probe, tmp_path: Path) -> None:
     bundle = with_presence(write_tiny_bundle(tmp_path / "tiny"))
     steps = [Step(frame.image, ("a dog", "the red ball")) for frame in SyntheticCamera(seed=2, size=(64, 96), frames=3)]
     check(probe, bundle, steps, tmp_path)
+
+
+@pytest.mark.slow
+def test_queries_that_settle(probe: Probe, tmp_path: Path) -> None:
+    """A cat is learned, and margins agree before and after; a woman is not seen for long, and a bus never."""
+    with open_source(str(CLIP)) as source:
+        frames = [frame.image for frame in islice(source, 60)][::3]
+    steps = [Step(np.asarray(image, np.uint8), () if index else QUERIES) for index, image in enumerate(frames)]
+    adapted = check(probe, shipped_bundle(), steps, tmp_path, adapt=True)
+    assert [True in row for row in zip(*adapted, strict=True)] == [True, False, False]
 
 
 def test_taught_queries(probe: Probe, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import unicodedata
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from rvos_edge.bundle import shipped_bundle
 from rvos_edge.errors import UserError
 from rvos_edge.language import _ENGLISH, _FOREIGN, doubt
+from rvos_edge.nouns import article, load_nouns, plural
 from rvos_edge.text import check_queries
+from rvos_edge.wordings import wordings
 
 TOKENIZER = shipped_bundle() / "tokenizer.json"
 READABLE = [chr(code) for code in (*range(0x80), *range(0x2010, 0x2028))]
@@ -110,6 +113,15 @@ def test_the_same_queries_are_taken(probe: Probe, query: str) -> None:
 def test_other_scripts_are_refused(probe: Probe, query: str) -> None:
     (found,) = probe.lines("queries", data=hexadecimal([query]))
     assert found.startswith("error bad_query: query 1 has the character U+")
+
+
+def test_cpp_finds_the_same_other_wordings(probe: Probe) -> None:
+    texts = ["two Dogs running", "an owl on a branch", "a kite flibber", "Mice and geese", "the dog's ball", "-", "a"]
+    for noun, *_ in load_nouns().words[::10]:
+        texts += [f"{article(noun)} on the left", f"three {plural(noun)}", f"the red {noun} flying", f"{noun} zorbling"]
+    found = [json.loads(line) for line in probe.lines("wordings", data=hexadecimal(texts))]
+    assert found == [list(wordings(text)) for text in texts]
+    assert {len(each) for each in found} == {2, 3, 4}
 
 
 def test_cpp_knows_the_function_words_of_python(probe: Probe) -> None:

@@ -154,7 +154,7 @@ struct HostTensor {
   std::vector<std::byte> data;
 };
 
-/// A loaded graph that runs on host arrays of any extent: the text graph, once per query.
+/// A loaded graph that runs on host arrays of any extent: the text graph, once per query, and what teaches queries.
 class RVOS_EDGE_API HostGraph {
  public:
   virtual ~HostGraph() = default;
@@ -204,7 +204,7 @@ class RVOS_EDGE_API Backend {
   /// @throws UserError  The file cannot be loaded or disagrees with `spec`; the message names the file.
   [[nodiscard]] virtual std::unique_ptr<Graph> load(const std::string& name, const std::filesystem::path& path,
                                                     const GraphSpec& spec) = 0;
-  /// Load a graph that is not joined to the board and may run on another thread than the board's graphs.
+  /// Load a graph that is not joined to the board; loaded and run on any thread, while others run the board's graphs.
   /// @throws UserError  As `load`.
   [[nodiscard]] virtual std::unique_ptr<HostGraph> load_host(const std::filesystem::path& path,
                                                              const GraphSpec& spec) = 0;

@@ -119,6 +119,11 @@ RVOS_EDGE_API rvos_status rvos_segmenter_set_threshold(rvos_segmenter* segmenter
 /** Set the updates per computed flow, at least 1, from the next frame on. */
 RVOS_EDGE_API rvos_status rvos_segmenter_set_iterations(rvos_segmenter* segmenter, int32_t iterations,
                                                         rvos_error* error);
+/** Choose if queries settle on their own first confident masks, from the next frame on.
+ *  @param adapt       0: off, 1: once.
+ *  @param background  Not 0: learn in a thread while the stream goes on; 0: a frame waits for it. */
+RVOS_EDGE_API rvos_status rvos_segmenter_set_adapt(rvos_segmenter* segmenter, int32_t adapt, int32_t background,
+                                                   rvos_error* error);
 /** Forget the video: the next frame is a first frame. The queries stay. */
 RVOS_EDGE_API rvos_status rvos_segmenter_reset(rvos_segmenter* segmenter, rvos_error* error);
 
@@ -139,6 +144,8 @@ RVOS_EDGE_API const float* rvos_result_scores(const rvos_result* result);
 RVOS_EDGE_API const float* rvos_result_presence(const rvos_result* result);
 /** uint8 [Q], the same decided with hysteresis, 0 or 1; masks of absent queries are empty unless `keep_absent`. */
 RVOS_EDGE_API const uint8_t* rvos_result_present(const rvos_result* result);
+/** uint8 [Q], 1 for a query that was taught by its own masks. */
+RVOS_EDGE_API const uint8_t* rvos_result_adapted(const rvos_result* result);
 /** float [2, height, width], pixels of the network's input; NULL unless `flow_keep_flow`. */
 RVOS_EDGE_API const float* rvos_result_flow(const rvos_result* result, int32_t* height, int32_t* width);
 /** Index of the frame since the last reset. */

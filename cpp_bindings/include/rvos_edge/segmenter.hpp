@@ -40,6 +40,9 @@ struct Options {
   bool keep_absent = false;
 };
 
+/// Choice if queries settle on what they see.
+enum class Adapt { off, once };
+
 /// Masks of one frame. A result owns its arrays; passing it to `step` again reuses their memory.
 struct Result {
   /// The queries, in the order of the first axis of the arrays.
@@ -54,6 +57,8 @@ struct Result {
   Array<float> presence;
   /// [Q], the same decided with hysteresis, 0 or 1; without a presence head, 1 if the mask is not empty.
   Array<std::uint8_t> present;
+  /// [Q], 1 for a query that was taught by its own masks (`Segmenter::set_adapt`), else 0.
+  Array<std::uint8_t> adapted;
   /// Milliseconds by stage, in the order they ran; a stage that did not run is absent. A frame that a GPU replays has
   /// one stage, `graph`, for all graphs.
   std::vector<Timing> timings;
@@ -89,10 +94,12 @@ class RVOS_EDGE_API Segmenter {
   ~Segmenter();
 
   /// Set the queries from the next frame on; the state of the video stays. After an error the old queries stay.
-  /// @param queries  English sentences in UTF-8, at least one; surrounding and repeated whitespace is ignored. "@FILE" is
-  ///                 a taught query, and so is the JSON of its file. A program that takes queries from strangers refuses
-  ///                 those that begin with '@'.
-  /// @throws UserError  There is no query, or one is empty, too long or not English text; or a taught query is damaged or
+  /// @param queries  English sentences in UTF-8, at least one; surrounding and repeated whitespace is ignored. "@FILE"
+  /// is
+  ///                 a taught query, and so is the JSON of its file. A program that takes queries from strangers
+  ///                 refuses those that begin with '@'.
+  /// @throws UserError  There is no query, or one is empty, too long or not English text; or a taught query is damaged
+  /// or
   ///                    of another network.
   void set_queries(const std::vector<std::string>& queries);
 
@@ -124,6 +131,14 @@ class RVOS_EDGE_API Segmenter {
   void set_iterations(int iterations);
   /// Choose whether results carry the flow from the next frame on.
   void set_keep_flow(bool keep);
+  /// Choose if queries settle on their own first confident masks, from the next frame on; off at first.
+  ///
+  /// With `once` a query that is surely present is taught by its masks of two confident frames, which the mean answer
+  /// of several wordings of it gives; it is undone when confidence falls, at `reset`, and on a cut after which the
+  /// object is gone. Nothing happens with a bundle without the graph `teach` or without presence.
+  /// @param background  Learn in a thread while the stream goes on, for cameras; an error of it is thrown by a later
+  ///                    `step`. Otherwise a frame waits, and the same video always gives the same masks.
+  void set_adapt(Adapt adapt, bool background = false);
 
   /// The current queries, normalised; taught ones by their names.
   [[nodiscard]] std::vector<std::string> queries() const;

@@ -74,6 +74,9 @@ class Result:
     def present(self) -> NDArray[np.bool_]:
         """bool [Q], the same decided with hysteresis; masks of absent queries are empty."""
     @property
+    def adapted(self) -> NDArray[np.bool_]:
+        """bool [Q], queries that were taught by their own masks."""
+    @property
     def timings(self) -> dict[str, float]:
         """Milliseconds by stage, in the order they ran."""
     @property
@@ -124,6 +127,8 @@ class Segmenter:
         """Set the updates per computed flow from the next frame on."""
     def set_keep_flow(self, keep: bool) -> None:
         """Choose whether results carry the flow from the next frame on."""
+    def set_adapt(self, once: bool, *, background: bool = False) -> None:
+        """Choose if queries settle on their own first confident masks, from the next frame on."""
     def step(self, frame: NDArray[np.uint8]) -> Result:
         """Segment the next frame, uint8 [H,W,3] BGR; read in place if its rows are contiguous."""
     def reset(self) -> None:
