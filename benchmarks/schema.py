@@ -11,16 +11,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from rvos_edge.bundle import Arithmetic
 from rvos_edge.errors import UserError
 from rvos_edge.strict import StrictModel
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 FORMAT_VERSION: Final = 1
 _NUMBERS = re.compile(r"\[\s+((?:-?[0-9.]+|null)(?:,\s+(?:-?[0-9.]+|null))*)\s+\]")

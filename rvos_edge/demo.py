@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,14 +12,12 @@ from rich.console import Console
 from rvos_edge.atomic import PendingFile
 from rvos_edge.outputs import mark_png
 from rvos_edge.protocol import SegmenterProtocol
+from rvos_edge.result import Result
 from rvos_edge.streaming.loop import Meter, Summary, run_stream
 from rvos_edge.streaming.overlay import contact_sheet
-from rvos_edge.streaming.sinks import VideoSink, open_sinks
+from rvos_edge.streaming.sinks import Sink, VideoSink, open_sinks
 from rvos_edge.streaming.sources import ASSUMED_FPS, Frame, open_source
 from rvos_edge.streaming.status import Status, finding_lines
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 CLIP = Path(__file__).parent / "demo.mp4"
 """Made by docs/demo_clip.py of photographs without restrictions."""
@@ -71,7 +68,7 @@ def run_demo(
     return summary
 
 
-class SheetSink:
+class SheetSink(Sink):
     """Collects a few evenly spaced overlays and writes them as one picture."""
 
     wants_overlay = True

@@ -5,18 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from rvos_edge.errors import UserError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from rvos_edge.result import Result
+from rvos_edge.result import Result
 
 Picture = Any
 """An array uint8 [H,W,3], [H,W,4], [H,W,1] or [H,W]; a PIL image; a torch tensor [3,H,W] or [1,H,W] of uint8, or of

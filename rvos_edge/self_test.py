@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,11 @@ from rich.table import Table
 
 from rvos_edge.demo import SheetSink
 from rvos_edge.errors import UserError
-from rvos_edge.result import Overlap
+from rvos_edge.result import Overlap, Result
 from rvos_edge.streaming.loop import Stepper, Summary, check_frames, run_stream
 from rvos_edge.streaming.sinks import VideoSink, open_sinks
 from rvos_edge.streaming.sources import SYNTHETIC_FPS, Frame, SyntheticSource
 from rvos_edge.streaming.status import stage_table
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 _OBJECTS = 4
 _QUERIES = 3
@@ -93,7 +90,7 @@ def run_self_test(
     first = [task for task in plan if task.start == 0]
     changed = next(task for task in plan if task.start > 0)
 
-    def score(frame: Frame, result: Result, _: NDArray[np.uint8] | None) -> None:
+    def score(frame: Frame, result: Result) -> None:
         assert source.current is not None
         truth, said = source.current.masks, source.camera.expressions(frame.index)
         for task in plan:

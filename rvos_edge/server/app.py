@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+from typing_extensions import Self
 
 from rvos_edge.errors import UserError
 from rvos_edge.server import sockets
@@ -19,10 +20,6 @@ from rvos_edge.server.connections import HttpProtocol, PageServer
 from rvos_edge.server.guard import Guard
 from rvos_edge.server.live import Live
 from rvos_edge.server.streams import LIMITS, Prefixed, stream_application
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-    from typing_extensions import Self
 
 _PATIENCE = 10.0
 """Seconds for the server to start, and to end."""

@@ -6,19 +6,17 @@ import asyncio
 import logging
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.result import Result
 from rvos_edge.server.controls import ServerControls, Wanted
 from rvos_edge.server.recorder import Recorder
 from rvos_edge.server.rendering import draw_picture, encode_jpeg, fit
 from rvos_edge.server.telemetry import Telemetry
+from rvos_edge.streaming.sinks import Sink
 from rvos_edge.streaming.sources import Frame, Source
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 _LOG = logging.getLogger(__name__)
 _QUALITY = 82
@@ -87,7 +85,7 @@ class Hub:
                 future.set_result(None)
 
 
-class PageSink:
+class PageSink(Sink):
     """Sink of the live page. The loop only hands over a frame; a thread draws and encodes it if there are viewers.
 
     Args:
@@ -96,8 +94,6 @@ class PageSink:
     Attributes:
         before: The frame before the newest one; None where a video began.
     """
-
-    wants_overlay = False
 
     def __init__(
         self, controls: ServerControls, source: Source, telemetry: Telemetry, recorder: Recorder, hub: Hub
@@ -145,9 +141,6 @@ class PageSink:
             self._news.notify()
         self._thread.join(timeout=2.0)
         self._recorder.close()
-
-    def abort(self) -> None:
-        self.close()
 
     def _draw(self) -> None:
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
@@ -12,13 +12,11 @@ from prometheus_client.registry import Collector
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp
 
 from rvos_edge.server.health import health
 from rvos_edge.server.live import Live
 from rvos_edge.server.streams import PAGE, new_application, stream_application
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
 
 _DESCRIPTION = "Several streams that are being segmented. Each has its own page and API below its name: /NAME/api/..."
 

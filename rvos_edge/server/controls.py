@@ -6,18 +6,17 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rvos_edge.errors import UserError
+from rvos_edge.preprocess import check_frame
+from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import Query, TaughtQuery, normalise
-
-if TYPE_CHECKING:
-    from rvos_edge.protocol import SegmenterProtocol
-    from rvos_edge.result import Result
+from rvos_edge.result import Result
 
 MOST_QUERIES = 16
 """Limit of the page; a bundle may take fewer."""
@@ -281,9 +280,6 @@ def explain(error: Mapping[str, Any]) -> str:
 
 
 def _nothing(frame: NDArray[np.uint8]) -> Result:
-    from rvos_edge.preprocess import check_frame
-    from rvos_edge.result import Result
-
     start = time.perf_counter()
     height, width = check_frame(frame)
     masks = np.zeros((0, height, width), np.bool_)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rvos_edge import __version__
+from rvos_edge.server.live import Live
 from rvos_edge.server.recorder import SPARE
-
-if TYPE_CHECKING:
-    from rvos_edge.server.live import Live
 
 
 def health(live: Live) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.server.address import PageLink
 from rvos_edge.server.broadcast import Hub, PageSink
 from rvos_edge.server.controls import LiveSegmenter, ServerControls
@@ -18,9 +19,6 @@ from rvos_edge.server.uploads import Library
 from rvos_edge.streaming.loop import Meter
 from rvos_edge.streaming.overlay import query_colour
 from rvos_edge.streaming.sources import Source
-
-if TYPE_CHECKING:
-    from rvos_edge.protocol import SegmenterProtocol
 
 
 class Live:

@@ -8,7 +8,6 @@ import time
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,12 +16,10 @@ from numpy.typing import NDArray
 from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import free_path, names_path
+from rvos_edge.result import Result
 from rvos_edge.streaming.sinks import DatasetSink, Sink, VideoSink
 from rvos_edge.streaming.sinks.rescue import rescue_folders, stamp
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
-    from rvos_edge.streaming.sources import Frame
+from rvos_edge.streaming.sources import Frame
 
 _LARGEST = 1 << 30
 """Largest recording, in bytes."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.result import Result
+from rvos_edge.server.controls import Settings
 from rvos_edge.streaming.overlay import draw_overlay
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
-    from rvos_edge.server.controls import Settings
 
 Image = NDArray[np.uint8]
 _FEWEST_PIXELS = 4.0

@@ -6,22 +6,19 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import Query
-from rvos_edge.result import mask_boxes
+from rvos_edge.result import Result, mask_boxes
 from rvos_edge.rle import encode_rle
 from rvos_edge.server.controls import MOST_QUERIES
 from rvos_edge.streaming.sinks import indexed_png, label_image
-
-if TYPE_CHECKING:
-    from rvos_edge.protocol import SegmenterProtocol
-    from rvos_edge.result import Result
 
 LARGEST_PICTURE = 16_000_000
 """Largest picture, in pixels: a small file can state a size that no memory holds."""

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 from rvos_edge.bundle import TEACH_GRAPH, Bundle
 from rvos_edge.errors import UserError
 from rvos_edge.queries import Query, TaughtQuery
+from rvos_edge.segmenter import Segmenter
+from rvos_edge.server.broadcast import Shown
 from rvos_edge.server.controls import ServerControls
 from rvos_edge.server.rendering import fit
+from rvos_edge.teaching import Teacher, teach
 from rvos_edge.text import normalise_query
-
-if TYPE_CHECKING:
-    from rvos_edge.segmenter import Segmenter
-    from rvos_edge.server.broadcast import Shown
-    from rvos_edge.teaching import Teacher
 
 _LOG = logging.getLogger(__name__)
 MOST_TAUGHT = 32
@@ -264,9 +262,7 @@ class TaughtQueries:
                 self.learning, self.trouble = "", trouble
 
     def _teach(self, name: str, shown: dict[str, tuple[KeptFrame, NDArray[np.bool_]]], start: Query) -> TaughtQuery:
-        from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
-        from rvos_edge.segmenter import Segmenter
-        from rvos_edge.teaching import Teacher, teach
+        from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend  # here: another backend may do without it
 
         if self._school is None:
             backend = OnnxRuntimeBackend(device="cpu", threads=1)

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -16,9 +16,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
-    from rvos_edge.streaming.sources import Frame, Source
+from rvos_edge.result import Result
+from rvos_edge.streaming.sources import Frame, Source
 
 _RECENT = 60
 """Frames that the page's figures cover."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,22 +16,19 @@ from numpy.typing import NDArray
 from rvos_edge.atomic import write_output
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import mark_png
+from rvos_edge.result import Result
+from rvos_edge.streaming.loop import Stepper
 from rvos_edge.streaming.overlay import OverlayView, draw_view
+from rvos_edge.streaming.sinks.base import Sink
 from rvos_edge.streaming.sinks.window import CLOSED
 from rvos_edge.streaming.sources import Frame
 
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
-    from rvos_edge.streaming.loop import Stepper
 
-
-class KeyControls:
+class KeyControls(Sink):
     """Controls of a stream by keys, and a sink that remembers the frame for snapshots.
 
     Give the object to `run_stream` twice, as `controls` and among the sinks, and its `press` to a `WindowSink`.
     """
-
-    wants_overlay = False
 
     def __init__(self, *, view: OverlayView | None = None, snapshots: Path | None = None) -> None:
         self.paused = False
@@ -66,9 +62,6 @@ class KeyControls:
 
     def close(self) -> None:
         self._last = None
-
-    def abort(self) -> None:
-        self.close()
 
     def _save(self) -> str:
         """Write the last frame with its masks; returns a note on it."""

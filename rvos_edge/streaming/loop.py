@@ -9,20 +9,17 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.result import Overlap, resolve_overlap
+from rvos_edge.result import Overlap, Result, resolve_overlap
 from rvos_edge.streaming.overlay import OverlayView, draw_note, draw_view
 from rvos_edge.streaming.signals import uninterrupted
 from rvos_edge.streaming.sinks import Outputs, Screen, Sink
 from rvos_edge.streaming.sources import Frame, Source, Tell, tell_stderr
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 _PAUSED_SECONDS = 0.01
 """Between two looks at the controls while a stream is paused."""
@@ -60,8 +57,8 @@ class StreamControls(Protocol):
         """
 
 
-OnResult = Callable[[Frame, "Result", "NDArray[np.uint8] | None"], "bool | None"]
-"""Called with frame, result and overlay after the sinks; returning False ends the stream."""
+OnResult = Callable[[Frame, Result], object]
+"""Called with frame and result after the sinks."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +222,6 @@ def run_stream(
     *,
     frames: int | None = None,
     on_result: OnResult | None = None,
-    needs_overlay: bool | None = None,
     opacity: float = 0.5,
     keep_partial: bool = True,
     overlap: Overlap = Overlap.KEEP,
@@ -250,7 +246,6 @@ def run_stream(
     meter = meter or Meter()
     meter.start()
     outputs = Outputs(sinks, together=not keep_partial, tell=tell, failures=meter.failures)
-    draws = outputs.wants_overlay if needs_overlay is None else needs_overlay
     view, interrupted = OverlayView(opacity=opacity), False
     try:
         check_frames(frames)
@@ -262,12 +257,12 @@ def run_stream(
                 view = controls.view
             result = resolve_overlap(segmenter.step(frame.image), overlap)
             meter.segmented(frame, result)
-            overlay = draw_view(frame.image, result, view) if draws else None
+            overlay = draw_view(frame.image, result, view) if outputs.wants_overlay else None
             with uninterrupted():
                 outputs.write(frame, result, overlay, noted=_noted(overlay, view) if outputs.screens else overlay)
                 meter.written()
-            if on_result is not None and on_result(frame, result, overlay) is False:
-                break
+            if on_result is not None:
+                on_result(frame, result)
             if controls is not None and not _wait_while_paused(controls, segmenter, frame, result, outputs.screens):
                 break
     except KeyboardInterrupt:

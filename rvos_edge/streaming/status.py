@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -16,12 +13,10 @@ from rich.table import Table
 
 from rvos_edge.flow.policy import FlowDecision
 from rvos_edge.progress import progress_bar
+from rvos_edge.result import Result
 from rvos_edge.streaming.loop import Meter, OnResult, Summary
 from rvos_edge.streaming.overlay import query_colour
 from rvos_edge.streaming.sources import Frame, Source
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 _REFRESH_SECONDS = 0.25
 
@@ -70,16 +65,13 @@ class Status:
         if self._live is not None:
             self._live.stop()
 
-    def _on_result(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+    def _on_result(self, frame: Frame, result: Result) -> None:
         if self._bar is not None:
             self._bar.advance(self._task)
         now = time.monotonic()
         if self._live is not None and now - self._refreshed >= _REFRESH_SECONDS:
             self._refreshed = now
-            self._live.update(self._render(result), refresh=True)
-
-    def _render(self, result: Result) -> Table:
-        return status_table(self._source, self._meter, result, backend=self._backend)
+            self._live.update(status_table(self._source, self._meter, result, backend=self._backend), refresh=True)
 
 
 def status_table(source: Source, meter: Meter, result: Result, *, backend: str) -> Table:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from rvos_edge.errors import UserError
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
+from rvos_edge.result import Result
 
 _SMALLEST = 0.001
 """Share of the frame below which a part of a mask is no object."""

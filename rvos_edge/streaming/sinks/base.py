@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.result import Result
 from rvos_edge.streaming.signals import uninterrupted
 from rvos_edge.streaming.sources import Frame, Tell, tell_stderr
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 
 class Look(Enum):
@@ -30,12 +28,12 @@ class Look(Enum):
 
 
 class Sink(Protocol):
-    """Takes every result of a stream."""
+    """Takes every result of a stream; those here derive from it, others need only look like it."""
 
-    wants_overlay: bool
+    wants_overlay: bool = False
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        """Take one frame; `overlay` is there if any sink of the stream wants it.
+        """Take one frame; `overlay` is there if this sink wants it.
 
         Raises:
             UserError: The output cannot go on; what it has so far can still be closed.
@@ -43,9 +41,11 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Finish the output and give it its name."""
+        return
 
     def abort(self) -> None:
         """Remove the output; does nothing after `close`."""
+        self.close()
 
 
 @runtime_checkable
@@ -159,14 +159,9 @@ def _close(sink: Sink) -> None:
 
 
 def draw_look(look: Look, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """A picture, uint8 [H,W,3] BGR, or [H,W,4] for a cut-out.
-
-    Raises:
-        ValueError: The overlay is wanted and not there.
-    """
+    """A picture, uint8 [H,W,3] BGR, or [H,W,4] for a cut-out."""
     if look is Look.OVERLAY:
-        if overlay is None:
-            raise ValueError("this sink needs the overlay")
+        assert overlay is not None
         return overlay
     mask = np.where(result.masks.any(axis=0), np.uint8(255), np.uint8(0))
     if look is Look.MASK:

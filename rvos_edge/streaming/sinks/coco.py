@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import cv2
 import numpy as np
@@ -23,23 +23,20 @@ from rvos_edge.annotations import (
 from rvos_edge.atomic import PendingFile, new_directory
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import YAML_MARK, mark_file, names_path
+from rvos_edge.result import Result
+from rvos_edge.streaming.sinks.base import Sink
 from rvos_edge.streaming.sources import Frame
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 COCO_FILE, CVAT_FILE, LABEL_STUDIO_FILE = "instances.json", "annotations.xml", "label-studio.json"
 """Names of the documents in a data set."""
 
 
-class CocoSink:
+class CocoSink(Sink):
     """Writes a COCO instances file; ``track_id`` of an annotation is that of its query.
 
     Raises:
         UserError: The path cannot be written.
     """
-
-    wants_overlay = False
 
     def __init__(self, path: str | Path) -> None:
         if Path(path).suffix.lower() != ".json":
@@ -69,7 +66,7 @@ class CocoSink:
         self._file.discard()
 
 
-class DatasetSink:
+class DatasetSink(Sink):
     """Writes a data set to train and annotate with: ``images/NAME.jpg``; ``instances.json`` (COCO),
     ``annotations.xml`` (CVAT for images 1.1) and ``label-studio.json``; for YOLO ``labels/NAME.txt`` (segments: the
     outer outlines) and ``data.yaml``.
@@ -80,8 +77,6 @@ class DatasetSink:
     Raises:
         UserError: The folder cannot be written, or is none of this program's.
     """
-
-    wants_overlay = False
 
     def __init__(self, folder: str | Path) -> None:
         self._path = Path(folder)

@@ -11,21 +11,19 @@ import urllib.request
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.result import rounded
+from rvos_edge.result import Result, rounded
 from rvos_edge.secrets import hide_secrets
+from rvos_edge.streaming.sinks.base import Sink
 from rvos_edge.streaming.sinks.lines import LineFile, moment, to_json, utc
 from rvos_edge.streaming.sources import Frame, SourceEvent, Tell, tell_stderr
 from rvos_edge.streaming.tracks import Tracks, Zone, Zones
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 EVENT_URL = re.compile(r"(https?|mqtts?)://", re.IGNORECASE)
 _MOST_WAITING = 1000
@@ -90,7 +88,7 @@ class QueryEvents:
             yield event(track.id, track.query, **what)
 
 
-class EventSink:
+class EventSink(Sink):
     """Sends a JSON object for every event of the queries, and when a camera is lost or back.
 
     Keys: event ("appeared", "gone", "returned", "entered", "left", "crossed", or "camera " and a kind of
@@ -107,8 +105,6 @@ class EventSink:
     Raises:
         UserError: The target cannot be used.
     """
-
-    wants_overlay = False
 
     def __init__(
         self, target: str | Path, *, camera: str = "", queries: QueryEvents | None = None, tell: Tell = tell_stderr

@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.atomic import PendingFile
 from rvos_edge.outputs import names_path
-from rvos_edge.result import rounded
+from rvos_edge.result import Result, rounded
 from rvos_edge.rle import encode_rle
+from rvos_edge.streaming.sinks.base import Sink
 from rvos_edge.streaming.sources import Frame
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 
 class LineFile:
@@ -84,10 +82,8 @@ class LineFile:
         self._file.discard()
 
 
-class LineSink(ABC):
+class LineSink(Sink):
     """Writes JSON objects about every frame, one per line: see `LineFile`."""
-
-    wants_overlay = False
 
     def __init__(self, path: str | Path) -> None:
         self._lines = LineFile(path)

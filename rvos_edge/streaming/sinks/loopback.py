@@ -8,7 +8,6 @@ import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,11 +15,9 @@ from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import names_path
-from rvos_edge.streaming.sinks.base import fit
+from rvos_edge.result import Result
+from rvos_edge.streaming.sinks.base import Sink, fit
 from rvos_edge.streaming.sources import Frame
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 DEVICE = re.compile(r"^/dev/video[0-9]+$")
 # linux/videodev2.h: struct v4l2_capability has 104 bytes; v4l2_format a number and, aligned for pointers, 200 bytes.
@@ -35,7 +32,7 @@ _COLORSPACE_SMPTE170M = 1
 _YUV420 = int.from_bytes(b"YU12", "little")
 
 
-class LoopbackSink:
+class LoopbackSink(Sink):
     """Shows the overlays as a camera; the first fixes the size, others are fitted into it.
 
     Args:
@@ -81,8 +78,7 @@ class LoopbackSink:
         fcntl.ioctl(self._file, request, content)
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        if overlay is None:
-            raise ValueError("a LoopbackSink needs the overlay")
+        assert overlay is not None
         if not self._begun:
             self._begin(overlay.shape[0], overlay.shape[1])
         picture = cv2.cvtColor(fit(overlay, self._size), cv2.COLOR_BGR2YUV_I420)
@@ -112,6 +108,3 @@ class LoopbackSink:
         if file is not None:
             with suppress(OSError):
                 os.close(file)
-
-    def abort(self) -> None:
-        self.close()

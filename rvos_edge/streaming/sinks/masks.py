@@ -7,7 +7,6 @@ import struct
 import zlib
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,16 +15,13 @@ from numpy.typing import NDArray
 from rvos_edge.atomic import make_folders, new_file, only_writer, remove_folders
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_name, check_replaceable, mark_png, names_path
-from rvos_edge.result import Overlap
+from rvos_edge.result import Overlap, Result
 from rvos_edge.streaming.overlay import palette
-from rvos_edge.streaming.sinks.base import Look, draw_look
+from rvos_edge.streaming.sinks.base import Look, Sink, draw_look
 from rvos_edge.streaming.sources import Frame
 
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
-
-class MaskSink:
+class MaskSink(Sink):
     """Writes indexed PNGs with the DAVIS palette, called after `Frame.name`: 0 is background, i+1 is query i.
 
     With several queries and `Overlap.KEEP` each has a folder of its own, "1", "2", ..., with its whole mask. With
@@ -39,8 +35,6 @@ class MaskSink:
     Raises:
         UserError: The folder cannot be written, another run writes into it, or it holds PNGs of other programs.
     """
-
-    wants_overlay = False
 
     def __init__(self, folder: str | Path, *, overlap: Overlap = Overlap.HIGHER, locked: bool = False) -> None:
         self.folder = Path(folder)

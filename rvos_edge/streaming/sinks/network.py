@@ -6,19 +6,16 @@ import re
 import shutil
 import threading
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.result import Result
 from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.program import Program
-from rvos_edge.streaming.sinks.base import fit
+from rvos_edge.streaming.sinks.base import Sink, fit
 from rvos_edge.streaming.sources import Frame, Tell, tell_stderr
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 STREAM_URL = re.compile(r"^(rtmps?|rtsps?|srt|udp)://", re.IGNORECASE)
 _CONTAINERS = {"rtmp": ["-f", "flv"], "rtsp": ["-rtsp_transport", "tcp", "-f", "rtsp"], "srt": ["-f", "mpegts"]}
@@ -28,7 +25,7 @@ _BUFFERED = 50, 16 << 20
 """Frames and bytes that ffmpeg may take before it is connected; beyond both they have arrived."""
 
 
-class FfmpegSink:
+class FfmpegSink(Sink):
     """Streams the overlays as H.264 to rtmp://, rtsp://, srt:// or udp://, through a pipe to ffmpeg.
 
     A thread writes to the pipe and takes the newest overlay: a slow network drops pictures and never slows the
@@ -65,8 +62,7 @@ class FfmpegSink:
         self.restarts = 0
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        if overlay is None:
-            raise ValueError("a FfmpegSink needs the overlay")
+        assert overlay is not None
         self._size = self._size or (overlay.shape[0], overlay.shape[1])
         with self._news:
             self.dropped += self._newest is not None

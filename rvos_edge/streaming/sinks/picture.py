@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,14 +11,12 @@ from numpy.typing import NDArray
 from rvos_edge.atomic import PendingFile
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import mark_file, names_path
-from rvos_edge.streaming.sinks.base import Look, draw_look
+from rvos_edge.result import Result
+from rvos_edge.streaming.sinks.base import Look, Sink, draw_look
 from rvos_edge.streaming.sources import Frame
 
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
-
-class PictureSink:
+class PictureSink(Sink):
     """Writes the picture of a source with one frame as a PNG or JPEG.
 
     Args:

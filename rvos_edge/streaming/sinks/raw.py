@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.sinks.base import fit
+from rvos_edge.result import Result
+from rvos_edge.streaming.sinks.base import Sink, fit
 from rvos_edge.streaming.sources import Frame
 
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
-
-class RawSink:
+class RawSink(Sink):
     """Writes the overlays to stdout as bgr24 without any header; the first fixes the size, others are fitted into it.
 
     Example:
@@ -38,8 +36,7 @@ class RawSink:
         self._size: tuple[int, int] | None = None
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        if overlay is None:
-            raise ValueError("a RawSink needs the overlay")
+        assert overlay is not None
         self._size = self._size or (overlay.shape[0], overlay.shape[1])
         try:
             self._stdout.buffer.write(np.ascontiguousarray(fit(overlay, self._size)).data)
@@ -49,12 +46,6 @@ class RawSink:
             raise UserError(
                 f"raw frames on stdout end: {error.strerror or error}; check the program that reads them"
             ) from error
-
-    def close(self) -> None:
-        return
-
-    def abort(self) -> None:
-        return
 
 
 def _forget(stream: TextIO) -> None:

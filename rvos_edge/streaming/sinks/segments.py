@@ -8,22 +8,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.outputs import is_ours
+from rvos_edge.result import Result
 from rvos_edge.streaming.sinks.base import Sink
 from rvos_edge.streaming.sinks.events import EventSink
 from rvos_edge.streaming.sinks.rescue import STAMPED, stamp
 from rvos_edge.streaming.sources import Frame, SourceEvent
 
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
-
-class SegmentedSink:
+class SegmentedSink(Sink):
     """Cuts an output at every multiple of some seconds of UTC: door.mp4 becomes door-20261130T081000Z.mp4 and so on.
 
     Segments in which nothing came are left out.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import av.filter
@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from rvos_edge.atomic import PendingFile
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import mark_file, names_path
-from rvos_edge.streaming.sinks.base import Look, draw_look, fit
+from rvos_edge.result import Result
+from rvos_edge.streaming.sinks.base import Look, Sink, draw_look, fit
 from rvos_edge.streaming.sources import Frame, Sound, Tell, tell_stderr
 from rvos_edge.streaming.sources.video import open_container
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
 
 _KEY_SECONDS = 2
 _RESERVE = 32 * 2**20
@@ -74,7 +72,7 @@ _SOUNDS: dict[str, tuple[frozenset[str], str]] = {
 VIDEO_SUFFIXES = frozenset(_ENCODERS)
 
 
-class VideoSink:
+class VideoSink(Sink):
     """Writes a video; the first frame fixes the size, others are fitted into it.
 
     The frames keep their times, counted from the first one: what a model took from a camera at 5 frames per second

@@ -11,17 +11,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
-
-if TYPE_CHECKING:
-    from rvos_edge.result import Result
-    from rvos_edge.streaming.sources import Frame
+from rvos_edge.result import Result
+from rvos_edge.streaming.sinks.base import Sink
+from rvos_edge.streaming.sources import Frame
 
 CLOSED = 0x100
 """The code that closing the window with the mouse stands for, which no key has."""
@@ -32,7 +30,7 @@ _GLANCE = 0.01
 _TIMEOUT = 3.0
 
 
-class WindowSink:
+class WindowSink(Sink):
     """Shows the overlays in a window, at the size of the first, and hands on the keys pressed in it.
 
     The window lives in a thread of its own: it stays alive and misses no key while the model computes, and drawing it
@@ -75,8 +73,7 @@ class WindowSink:
             ) from self._failure
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
-        if overlay is None:
-            raise ValueError("a WindowSink needs the overlay")
+        assert overlay is not None
         self.show(overlay)
 
     def show(self, image: NDArray[np.uint8]) -> None:
@@ -106,9 +103,6 @@ class WindowSink:
             self._destroy()
         else:
             self._thread.join(2.0)
-
-    def abort(self) -> None:
-        self.close()
 
     def _run(self, made: threading.Event) -> None:
         self._make()

@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from rvos_edge.errors import UserError
 from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.sources.raw_format import RawFormat
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _LOGGING: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # moved in OpenCV 4.13
 

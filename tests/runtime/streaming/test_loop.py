@@ -16,6 +16,7 @@ from rvos_edge.result import Result
 from rvos_edge.self_test import run_self_test
 from rvos_edge.streaming.loop import Latencies, run_stream
 from rvos_edge.streaming.sinks import JsonSink, MaskSink, Sink, VideoSink
+from rvos_edge.streaming.sources import Frame
 
 
 def make_sinks(folder: Path) -> list[Sink]:
@@ -32,7 +33,7 @@ def test_every_frame_reaches_every_sink(tmp_path: Path) -> None:
         FakeSegmenter(),
         FakeSource(),
         make_sinks(tmp_path),
-        on_result=lambda frame, result, overlay: seen.append(frame.index),
+        on_result=lambda frame, result: seen.append(frame.index),
     )
     assert seen == [0, 1, 2, 3, 4]
     assert files(tmp_path / "masks") == [f"{index:05d}.png" for index in range(5)]
@@ -65,22 +66,18 @@ def test_frames_limits_what_is_taken(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
-def test_on_result_false_ends_the_stream() -> None:
-    summary = run_stream(FakeSegmenter(), FakeSource(), [], on_result=lambda frame, result, overlay: frame.index < 2)
-    assert summary.frames == 3
-
-
-@pytest.mark.parametrize(("needs_overlay", "drawn"), [(None, False), (True, True)])
-def test_overlay_is_drawn_only_when_wanted(tmp_path: Path, needs_overlay: bool | None, drawn: bool) -> None:
+@pytest.mark.parametrize("wanted", [False, True])
+def test_overlay_is_drawn_only_when_wanted(wanted: bool) -> None:
     overlays: list[object] = []
-    run_stream(
-        FakeSegmenter(),
-        FakeSource(1),
-        [JsonSink(tmp_path / "o.jsonl")],
-        on_result=lambda frame, result, overlay: overlays.append(overlay),
-        needs_overlay=needs_overlay,
-    )
-    assert (overlays[0] is not None) is drawn
+
+    class Collector(Sink):
+        wants_overlay = wanted
+
+        def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
+            overlays.append(overlay)
+
+    run_stream(FakeSegmenter(), FakeSource(1), [Collector()])
+    assert (overlays[0] is not None) is wanted
 
 
 def test_ctrl_c_finishes_the_outputs(tmp_path: Path) -> None:
