@@ -38,7 +38,11 @@ def segment(job: BatchJob, rows: list[BatchRow], *, workers: int, gpus: float = 
         return
     # One block per file, or the first worker would get them all.
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        FileProcessor, fn_constructor_args=(job,), concurrency=workers, num_cpus=job.threads or 1, num_gpus=gpus or None
+        FileProcessor,
+        fn_constructor_args=(job,),
+        concurrency=workers,
+        num_cpus=job.options["threads"],
+        num_gpus=gpus or None,
     )
     yield from dataset.iter_rows()
 
@@ -66,8 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         output=folders[0],
         masks=folders[1],
         json=folders[2],
-        backend=options.backend,
-        threads=options.threads,
+        options={"backend": options.backend, "threads": options.threads},
     )
     if importlib.util.find_spec("ray") is None:
         raise UserError("Ray is not installed; run: pip install 'rvos-edge[ray]'.")

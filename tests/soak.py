@@ -32,7 +32,7 @@ from websockets.sync.client import connect
 
 import rvos_edge
 from rvos_edge.result import Result
-from rvos_edge.server.address import Address
+from rvos_edge.server.address import Address, ServerOptions
 from rvos_edge.server.app import LiveServer
 from rvos_edge.server.live import Live
 from rvos_edge.streaming.loop import run_stream
@@ -144,7 +144,7 @@ def soak(folder: Path, *, frames: int, losses: int, visitors: int = 2) -> dict[s
     lines = SegmentedSink(folder / "lines.jsonl", JsonSink, seconds=5, keep=30)
     live.player.on_event = events.write_source
     started = time.monotonic()
-    with LiveServer(live, Address(port=0)) as server:
+    with LiveServer(live, ServerOptions(Address(port=0))) as server:
         viewers = [threading.Thread(target=view, args=[server.url, ended, counts]) for _ in range(visitors)]
         for viewer in viewers:
             viewer.start()

@@ -15,12 +15,10 @@ from rich.console import Console
 
 from rvos_edge.cli.options import RunOptions
 from rvos_edge.cli.places import check_places, listen, make_sinks, rescue_recordings
-from rvos_edge.cli.serving import print_address
-from rvos_edge.cli.single import print_backend, print_summary
+from rvos_edge.cli.single import print_address, print_backend, print_summary
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.queries import read_queries
-from rvos_edge.server.address import check_base_path, parse_address
 from rvos_edge.streaming.loop import Meter, Stepper, Summary, run_stream
 from rvos_edge.streaming.signals import terminate_as_interrupt, uninterrupted
 from rvos_edge.streaming.sinks import Sink, open_sinks
@@ -55,23 +53,13 @@ def run_cameras(cameras: Mapping[str, RunOptions]) -> None:
         model = stack.enter_context(ThreadPoolExecutor(1, "model"))
         shared: SegmenterProtocol | None = None
         for name, options in cameras.items():
-            shared = options.open_segmenter(options.flow_options(), beside=shared)
+            shared = options.open_segmenter(beside=shared)
             streams[name] = _Stream(name, options, shared, model, stack)
         lives = {name: stream.live for name, stream in streams.items()}
-        base_path = check_base_path(first.base_path)
-        server = LiveServer(
-            lives,
-            parse_address(first.serve or ""),
-            token=first.token,
-            base_path=base_path,
-            origins=first.allow_origin or (),
-            certificate=first.certificate,
-        )
-        with server:
-            console = Console(stderr=True)
-            print_address(server.url, first.token, console)
+        with LiveServer(lives, first.server) as server:
+            print_address(server.url, first)
             if shared is not None and not first.quiet:
-                print_backend(shared, console)
+                print_backend(shared, Console(stderr=True))
             try:
                 for stream in streams.values():
                     stream.thread.start()

@@ -1,4 +1,4 @@
-"""The options of ``rvos-edge run``, checked before anything is opened."""
+"""The options of ``rvos-edge run``: their names and help, checked before anything is opened."""
 
 from __future__ import annotations
 
@@ -6,15 +6,26 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from rvos_edge.bundle import parse_size
-from rvos_edge.cli.serving import check_serving
+from rvos_edge.cli.application import (
+    MODEL,
+    RESULTS,
+    BackendOption,
+    BundleOption,
+    DeviceOption,
+    QuietOption,
+    VerboseOption,
+)
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_name
 from rvos_edge.result import PICTURE_SUFFIXES, Overlap
+from rvos_edge.server.address import DEFAULT_HOST, DEFAULT_PORT, Address, ServerOptions, parse_address
 
 if TYPE_CHECKING:
     from rvos_edge.flow.policy import FlowOptions
@@ -29,6 +40,15 @@ OUTPUT_FOLDER = Path("rvos-edge-out")
 """Folder of results that were given no place."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _EXAMPLE = 'rvos-edge run clip.mp4 "a dog"'
+BARE_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+"""Address of ``--serve`` if nothing follows."""
+
+_input = partial(typer.Option, rich_help_panel="Source and queries")
+_output = partial(typer.Option, rich_help_panel=RESULTS)
+_mask = partial(typer.Option, rich_help_panel="Masks")
+_motion = partial(typer.Option, rich_help_panel="Motion")
+_model = partial(typer.Option, rich_help_panel=MODEL)
+_many = partial(typer.Option, rich_help_panel="Many files")
 
 
 @dataclass(frozen=True)
@@ -39,56 +59,159 @@ class RunOptions:
         UserError: One is out of range, or two do not fit together.
     """
 
-    source: str | None
-    query: list[str] | None
-    query_file: Path | None
-    bundle: Path | None
-    output: list[str] | None
-    masks: Path | None
-    json: str | None
-    rle: str | None
-    events: list[str] | None
-    zone: list[str] | None
-    per_object: bool
-    segment: str | None
-    keep: str | None
-    coco: str | None
-    dataset: Path | None
-    cutout: str | None
-    mask_video: str | None
-    window: bool
-    overlap: Overlap
-    realtime: bool
-    raw: str | None
-    wait: bool
-    reconnect: float | None
-    open_timeout: float | None
-    read_timeout: float | None
-    transport: str
-    frames: int | None
-    size: str | None
-    device: str
-    backend: str
-    threads: int | None
-    iterations: int | None
-    flow_every: int | None
-    still: float | None
-    hold_fps: float | None
-    flow: bool
-    opacity: float
-    workers: int | None
-    resume: bool
-    serve: str | None
-    token: str | None
-    base_path: str | None
-    allow_origin: list[str] | None
-    certificate: Path | None
-    threshold: float
-    min_presence: float
-    adapt: str
-    runtime: str
-    quiet: bool
-    verbose: bool
+    source: Annotated[str | None, _input(help="The source, in place of the first argument.")] = None
+    query: Annotated[list[str] | None, _input(help="A query, after those of the arguments; repeatable.")] = None
+    query_file: Annotated[Path | None, _input("--queries", help="Text file of queries, one a line.")] = None
+    frames: Annotated[int | None, _input(help="Stop after so many frames.")] = None
+    realtime: Annotated[
+        bool,
+        _input("--realtime", help="Play a file at its own speed and drop the frames that come too late."),
+    ] = False
+    raw: Annotated[
+        str | None,
+        _input(help="Layout of raw frames on stdin: WIDTHxHEIGHT@FPS:PIXELS, as 1280x720@30:bgr24."),
+    ] = None
+    wait: Annotated[bool, _input("--wait", help="Wait for a camera or stream that is not there yet.")] = False
+    reconnect: Annotated[
+        float | None,
+        _input(help="Give up a lost camera or stream after so many seconds; never if left out."),
+    ] = None
+    open_timeout: Annotated[float | None, _input(help="Seconds for a stream to open; 30 if left out.")] = None
+    read_timeout: Annotated[
+        float | None,
+        _input(help="Seconds without a picture after which a stream is lost; it follows the stream if left out."),
+    ] = None
+    transport: Annotated[
+        str, _input(help="Way of RTSP's pictures: tcp or udp.", autocompletion=lambda: ["tcp", "udp"])
+    ] = "tcp"
+    output: Annotated[
+        list[str] | None,
+        _output(
+            help="Place of the overlay: a video (.mp4, .mkv, .mov, .webm, .gif), a picture (.png, .jpg), rtmp:// or "
+            "rtsp:// (by ffmpeg), /dev/videoN (v4l2loopback), - for raw frames on stdout; repeatable. Without any "
+            "output, files get a new folder in rvos-edge-out."
+        ),
+    ] = None
+    masks: Annotated[
+        Path | None,
+        _output(help="Write one indexed PNG per frame into this folder; with several queries each has a folder in it."),
+    ] = None
+    json: Annotated[str | None, _output(help="Write one JSON line per frame here; - is stdout.")] = None
+    rle: Annotated[
+        str | None,
+        _output(help="Write masks as COCO run lengths here, one JSON line per query; - is stdout."),
+    ] = None
+    events: Annotated[
+        list[str] | None,
+        _output(
+            help="Tell as JSON when a query appears, is gone or returns and a camera is lost or back: to a file "
+            "(lines; - is stdout), http(s)://... (POST) or mqtt(s)://HOST/TOPIC; repeatable."
+        ),
+    ] = None
+    zone: Annotated[
+        list[str] | None,
+        _output(
+            help="With --events: tell when an object enters, leaves or crosses NAME=X,Y X,Y ..., an area or with two "
+            "points a line, in shares of the frame; repeatable."
+        ),
+    ] = None
+    per_object: Annotated[bool, _output(help="With --events: every part of a mask is an object of its own.")] = False
+    segment: Annotated[
+        str | None, _output(help="Cut videos and JSON lines into files with the time in their names, such as 10m each.")
+    ] = None
+    keep: Annotated[str | None, _output(help="With --segment: remove segments older than this, such as 7d.")] = None
+    coco: Annotated[str | None, _output(help="Write a COCO file (.json): images, masks, a category per query.")] = None
+    dataset: Annotated[
+        Path | None, _output(help="Write a data set into this folder: pictures, COCO's instances.json, YOLO's labels.")
+    ] = None
+    cutout: Annotated[
+        str | None,
+        _output(
+            help="Write what is masked on a transparent ground: a picture (.png), a video (.mov, .webm), a folder."
+        ),
+    ] = None
+    mask_video: Annotated[str | None, _output(help="Write the masks in white on black: a video or a picture.")] = None
+    window: Annotated[bool, _output("--window", help="Show the overlay in a window.")] = False
+    serve: Annotated[
+        str | None,
+        _output(
+            metavar="[HOST:PORT]",
+            help=f"Serve a page to watch and change the queries; {BARE_ADDRESS} if nothing follows.",
+        ),
+    ] = None
+    token: Annotated[
+        str | None, _output(envvar="RVOS_EDGE_TOKEN", help="With --serve: ask for this; needed beyond this machine.")
+    ] = None
+    base_path: Annotated[
+        str | None, _output(metavar="/PATH", help="With --serve: prefix below which a proxy shows the page.")
+    ] = None
+    allow_origin: Annotated[
+        list[str] | None,
+        _output(
+            metavar="ORIGIN",
+            help="With --serve: let pages of this origin, such as https://example.org, use the API; repeatable.",
+        ),
+    ] = None
+    certificate: Annotated[
+        Path | None,
+        _output(
+            help="With --serve: PEM file of a certificate and its key, for https, without which no phone gives its "
+            "camera.",
+        ),
+    ] = None
+    threshold: Annotated[float, _mask(help="Least probability of a pixel in a mask, 0 to 1.")] = 0.5
+    min_presence: Annotated[
+        float,
+        _mask(help="Least probability that the object is in the frame, 0 to 1; below it the mask is empty."),
+    ] = 0.2
+    overlap: Annotated[
+        Overlap,
+        _mask(help="Pixels that several queries claim: all keep them, or the last query gets them."),
+    ] = Overlap.KEEP
+    adapt: Annotated[
+        str,
+        _mask(
+            help="once: each query settles on its own first sure masks; off: it does not.",
+            autocompletion=lambda: ["off", "once"],
+        ),
+    ] = "off"
+    opacity: Annotated[float, _mask(help="Opacity of the masks in the overlay, 0 to 1.")] = 0.5
+    flow: Annotated[bool, _motion("--flow/--no-flow", help="Use motion.")] = True
+    iterations: Annotated[int | None, _motion(help="Flow updates per frame; the bundle's if left out.")] = None
+    flow_every: Annotated[
+        int | None,
+        _motion(help="Compute the flow on every n-th frame and keep it between."),
+    ] = None
+    still: Annotated[
+        float | None,
+        _motion(help="No flow while the picture changes by at most so many grey levels, such as 3."),
+    ] = None
+    hold_fps: Annotated[
+        float | None,
+        _motion(help="Hold so many frames per second by computing less flow."),
+    ] = None
+    bundle: BundleOption = None
+    size: Annotated[str | None, _model(help="Network input as HxW, one that the bundle has.")] = None
+    device: DeviceOption = "auto"
+    backend: BackendOption = "auto"
+    runtime: Annotated[
+        str,
+        _model(
+            help="python, or cpp where the C++ runtime is installed.",
+            autocompletion=lambda: ["python", "cpp"],
+        ),
+    ] = "python"
+    threads: Annotated[int | None, _model(help="CPU threads; one per physical core if left out.")] = None
+    workers: Annotated[
+        int | None,
+        _many(help="Many files: processes that share them and the cores."),
+    ] = None
+    resume: Annotated[
+        bool,
+        _many("--resume/--no-resume", help="Many files: skip those that an earlier run finished."),
+    ] = True
+    quiet: QuietOption = False
+    verbose: VerboseOption = False
 
     def __post_init__(self) -> None:
         if self.source is None:
@@ -117,7 +240,7 @@ class RunOptions:
             raise UserError("--segment cuts videos, --json, --rle and --events; give one of them a file.")
         if self.zone or self.per_object:
             _ = self.zones  # refused before anything is loaded
-        check_serving(self.serve, self.token, self.base_path, self.allow_origin or (), self.certificate)
+        _ = self.server
         if self.serve is not None and self.runtime != "python":
             raise UserError(
                 f"--serve changes settings that --runtime {self.runtime} fixes when it starts; leave one of them out."
@@ -147,6 +270,16 @@ class RunOptions:
     def event_targets(self) -> list[str]:
         """Places of events: files, URLs, "-"."""
         return self.events or []
+
+    @cached_property
+    def server(self) -> ServerOptions:
+        """Options of the page, which are checked also where none is served.
+
+        Raises:
+            UserError: The address, the token, the prefix, an origin or the certificate cannot be used.
+        """
+        address, token = (Address(), None) if self.serve is None else (parse_address(self.serve), self.token)
+        return ServerOptions(address, token, self.base_path or "", self.allow_origin or (), self.certificate)
 
     @cached_property
     def zones(self) -> list[Zone]:
@@ -248,31 +381,30 @@ class RunOptions:
             transport=self.transport,
         )
 
-    def open_segmenter(self, flow: FlowOptions, *, beside: SegmenterProtocol | None = None) -> SegmenterProtocol:
-        """Open the bundle, without its queries; ``beside`` another segmenter of the same graphs, where they can be
-        shared.
+    def opening(self) -> dict[str, Any]:
+        """Keyword arguments of ``rvos_edge.open``."""
+        same = ("device", "backend", "threads", "runtime", "threshold", "min_presence", "adapt")
+        return {"size": self.extent, "flow": self.flow_options(), **{name: getattr(self, name) for name in same}}
+
+    def open_segmenter(
+        self, flow: FlowOptions | None = None, *, beside: SegmenterProtocol | None = None
+    ) -> SegmenterProtocol:
+        """Open the bundle, without its queries.
+
+        Args:
+            flow: In place of the options of the flow.
+            beside: Another segmenter of the same graphs, which are shared where they can be.
         """
         from rvos_edge.opening import open_segmenter
         from rvos_edge.segmenter import Segmenter
 
+        given = self.opening() if flow is None else {**self.opening(), "flow": flow}
         if isinstance(beside, Segmenter):
-            sibling = beside.sibling(
-                flow=flow, threshold=self.threshold, min_presence=self.min_presence, adapt=self.adapt
-            )
+            own = ("flow", "threshold", "min_presence", "adapt")
+            sibling = beside.sibling(**{name: given[name] for name in own})
             if sibling is not None:
                 return sibling
-        return open_segmenter(
-            self.bundle,
-            size=self.extent,
-            device=self.device,
-            backend=self.backend,
-            flow=flow,
-            threads=self.threads,
-            runtime=self.runtime,
-            threshold=self.threshold,
-            min_presence=self.min_presence,
-            adapt=self.adapt,
-        )
+        return open_segmenter(self.bundle, **given)
 
 
 def _parse_duration(written: str, option: str) -> float:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from rich.console import Console
+from rich.style import Style
+from rich.text import Text
 
 from rvos_edge.cli.options import OUTPUT_FOLDER, STDOUT, RunOptions
 from rvos_edge.cli.places import check_places, listen, make_sinks, rescue_recordings
-from rvos_edge.cli.serving import serving
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.outputs import free_path
@@ -17,7 +20,7 @@ from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import read_queries
 from rvos_edge.secrets import hide_secrets
 from rvos_edge.streaming.keys import KeyControls
-from rvos_edge.streaming.loop import Meter, Summary, check_frames, run_stream
+from rvos_edge.streaming.loop import Meter, Stepper, Summary, check_frames, run_stream
 from rvos_edge.streaming.overlay import OverlayView
 from rvos_edge.streaming.signals import terminate_as_interrupt
 from rvos_edge.streaming.sinks import Sink, open_sinks
@@ -34,11 +37,11 @@ def run_single(options: RunOptions) -> None:
     """
     if options.workers is not None:
         raise UserError("--workers shares many files; give a glob of videos, such as 'videos/*.mp4'.")
-    flow, _ = options.flow_options(), options.layout  # refused before anything is loaded
+    _ = options.opening(), options.layout  # refused before anything is loaded
     check_places(options)
     check_frames(options.frames)
     with terminate_as_interrupt():
-        segmenter = options.open_segmenter(flow)
+        segmenter = options.open_segmenter()
         if options.queries:
             segmenter.set_queries(read_queries(options.queries))
         with options.open_source() as source:
@@ -73,32 +76,17 @@ def _run(
     sinks: list[Sink],
     keys: KeyControls | None,
 ) -> Summary:
-    meter = Meter()
-    live = serving(
-        options.serve,
-        options.token,
-        options.allow_origin or (),
-        options.certificate,
-        segmenter,
-        source,
-        base_path=options.base_path,
-        meter=meter,
-        reopen=options.open_source,
-        stills=lambda: options.open_segmenter(FlowOptions(enabled=False)),
-        sinks=sinks,
-        opacity=options.opacity,
-        console=Console(stderr=True),
-    )
+    meter, console = Meter(), Console(stderr=True)
     # A status and what is piped would write over each other on one terminal.
     hidden = options.quiet or (options.piped > 0 and sys.stdout.isatty())
     with (
-        live as (stepper, played, outputs),
+        _served(options, segmenter, source, sinks, meter) as (stepper, played, outputs),
         notifying([meter]),
         Status(played, meter, backend=segmenter.backend_name, frames=options.frames, hidden=hidden) as on_result,
     ):
         listen(played, sinks)
         if not options.quiet:
-            print_backend(segmenter, Console(stderr=True))
+            print_backend(segmenter, console)
         return run_stream(
             stepper,
             played,
@@ -110,6 +98,41 @@ def _run(
             controls=keys,
             meter=meter,
         )
+
+
+@contextmanager
+def _served(
+    options: RunOptions, segmenter: SegmenterProtocol, source: Source, sinks: list[Sink], meter: Meter
+) -> Iterator[tuple[Stepper, Source, list[Sink]]]:
+    """Segmenter, source and sinks for the loop: with ``--serve`` a stream that the page steers, otherwise those given.
+
+    With other sinks the stream ends with its file instead of starting again.
+    """
+    if options.serve is None:
+        yield segmenter, source, sinks
+        return
+    from rvos_edge.server.app import LiveServer  # an optional extra
+    from rvos_edge.server.live import Live
+
+    live = Live(
+        segmenter,
+        source,
+        reopen=options.open_source,
+        stills=lambda: options.open_segmenter(FlowOptions(enabled=False)),
+        repeat=not sinks,
+        opacity=options.opacity,
+        meter=meter,
+    )
+    with LiveServer(live, options.server) as server:
+        print_address(server.url, options)
+        yield live.segmenter, live.player, [live.sink, *sinks]
+
+
+def print_address(url: str, options: RunOptions) -> None:
+    """Print the address of the page to stderr."""
+    link = Text(url, style=Style(link=url))  # no markup: an IPv6 address has brackets
+    ending = f"{' and asks for the token' if options.token else ''}; Ctrl-C ends it."
+    Console(stderr=True).print("The page is at ", link, ending, sep="", soft_wrap=True, highlight=False)
 
 
 def print_backend(segmenter: SegmenterProtocol, console: Console) -> None:

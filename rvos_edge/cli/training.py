@@ -169,31 +169,11 @@ def evaluate(
     card: Annotated[bool, typer.Option("--card", help="Write the bundle's model card.")] = False,
 ) -> None:
     """Score a checkpoint or a bundle: J and F, IoU, and whether it follows the words."""
+    given = {**locals(), "bundle": None if bundle is None else find_bundle(bundle)}
     from rvos_edge.trainer.evaluate import EvalOptions
     from rvos_edge.trainer.evaluate import evaluate as score
 
-    score(
-        EvalOptions(
-            checkpoint=checkpoint,
-            bundle=None if bundle is None else find_bundle(bundle),
-            backend=backend,
-            dataset=dataset,
-            root=root,
-            coco=coco,
-            words=words,
-            split=split,
-            expressions=expressions,
-            every=every,
-            teach=teach,
-            adapt=adapt,
-            protocol=protocol,
-            pairs=pairs,
-            masks=masks,
-            json=json,
-            resume=resume,
-            card=card,
-        )
-    )
+    score(EvalOptions(**given))
 
 
 data_app = typer.Typer(no_args_is_help=True, help="Look after data sets.")
@@ -237,7 +217,7 @@ def convert_data(
 
 @app.command()
 def report(
-    run: Annotated[list[str], typer.Option(help="NAME=CHECKPOINT; repeat it to compare several.")],
+    runs: Annotated[list[str], typer.Option("--run", help="NAME=CHECKPOINT; repeat it to compare several.")],
     root: Annotated[Path, typer.Option(help="The data set's folder.")],
     dataset: Annotated[str, typer.Option(help="A data set of videos, named as in eval.")] = "davis16",
     split: Annotated[
@@ -263,20 +243,8 @@ def report(
     ] = None,
 ) -> None:
     """Draw the paper's figures and tables from runs of your own: ablation, effect of flow, queries and masks."""
+    given = {**locals(), "bundle": None if bundle is None else find_bundle(bundle)}
     from rvos_edge.trainer.report import ReportOptions
     from rvos_edge.trainer.report import report as make_report
 
-    options = ReportOptions(
-        runs=run,
-        root=root,
-        dataset=dataset,
-        split=split,
-        expressions=expressions,
-        output=output,
-        every=every,
-        bundle=None if bundle is None else find_bundle(bundle),
-        frames=frames,
-        cache=cache,
-        baselines=baselines,
-    )
-    typer.echo(f"Wrote {make_report(options)}; open it in a browser.")
+    typer.echo(f"Wrote {make_report(ReportOptions(**given))}; open it in a browser.")

@@ -6,8 +6,9 @@ import ipaddress
 import re
 import socket
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rvos_edge.errors import UserError
@@ -39,6 +40,34 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where a page is served, and to whom.
+
+    Attributes:
+        token: Secret that every request must show; needed beyond loopback.
+        base_path: Prefix of all paths, such as "/cam1", below which a proxy shows the page.
+        origins: Origins of other pages that may use the API, such as ``https://example.org``.
+        certificate: PEM file with a certificate and its key, for https.
+
+    Raises:
+        UserError: The address needs a token, the token is no secret, the prefix is no path, an origin is none, or the
+            certificate cannot be read.
+    """
+
+    address: Address = field(default_factory=Address)
+    token: str | None = None
+    base_path: str = ""
+    origins: Sequence[str] = ()
+    certificate: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_token(self.address, self.token)
+        check_certificate(self.certificate)
+        object.__setattr__(self, "base_path", check_base_path(self.base_path))
+        object.__setattr__(self, "origins", tuple(map(check_origin, self.origins)))
 
 
 @dataclass(frozen=True)
@@ -97,17 +126,17 @@ def check_token(address: Address, token: str | None) -> None:
         raise UserError(f"the token is too easily guessed; give at least {_SHORTEST_TOKEN} printable ASCII characters.")
 
 
-def check_base_path(path: str | None) -> str:
+def check_base_path(path: str) -> str:
     """The prefix of all paths behind a proxy, without a slash at its end; empty for none.
 
     Raises:
         UserError: It is no such prefix.
 
     Example:
-        >>> check_base_path("/cam1/"), check_base_path(None)
+        >>> check_base_path("/cam1/"), check_base_path("")
         ('/cam1', '')
     """
-    base = (path or "").rstrip("/")
+    base = path.rstrip("/")
     if not _BASE.fullmatch(base):
         raise UserError(f"--base-path {path} is no path; write it as /cam1, in letters, digits, '-', '_', '.' and '~'.")
     return base

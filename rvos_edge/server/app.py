@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
@@ -14,7 +13,7 @@ from typing_extensions import Self
 
 from rvos_edge.errors import UserError
 from rvos_edge.server import sockets
-from rvos_edge.server.address import Address, PageLink, check_certificate, check_origin, check_token, listen
+from rvos_edge.server.address import Address, PageLink, ServerOptions, listen
 from rvos_edge.server.cameras import cameras_application
 from rvos_edge.server.connections import HttpProtocol, PageServer
 from rvos_edge.server.guard import Guard
@@ -28,48 +27,35 @@ _PATIENCE = 10.0
 class LiveServer:
     """Server of a `Live`, or of several by their names, on a thread of its own; it runs between entering and leaving.
 
-    Args:
-        token: Secret that every request must show; needed beyond loopback.
-        base_path: Prefix of all paths, such as "/cam1", below which a proxy shows the stream.
-        origins: Origins of other pages that may use the API, such as ``https://example.org``.
-        certificate: PEM file with a certificate and its key, for https.
+    Its end, also one before the beginning, closes the streams.
 
     Raises:
-        UserError: The address cannot be used, or needs a token; an origin is none, or the certificate cannot be read.
+        UserError: The address cannot be used.
 
     Attributes:
         url: Address of the page, without the token.
 
     Example:
-        >>> with LiveServer(live, parse_address("8000")):  # doctest: +SKIP
+        >>> with LiveServer(live, ServerOptions(parse_address("8000"))):  # doctest: +SKIP
         ...     run_stream(live.segmenter, live.player, [live.sink])
     """
 
-    def __init__(
-        self,
-        live: Live | Mapping[str, Live],
-        address: Address,
-        *,
-        token: str | None = None,
-        base_path: str = "",
-        origins: Sequence[str] = (),
-        certificate: Path | None = None,
-    ) -> None:
-        check_token(address, token)
-        check_certificate(certificate)
-        origins = [check_origin(origin) for origin in origins]
+    def __init__(self, live: Live | Mapping[str, Live], options: ServerOptions) -> None:
         self._lives = list(live.values()) if isinstance(live, Mapping) else [live]
-        self._socket = listen(address)
-        port = int(self._socket.getsockname()[1])
-        anywhere = address.host in ("0.0.0.0", "::")
-        self.address = Address("localhost" if anywhere else address.host, port)
-        secure = certificate is not None
-        self.url = f"{'https' if secure else 'http'}://{self.address}{base_path}/"
+        try:
+            self._socket = listen(options.address)
+        except BaseException:
+            self._close_streams()
+            raise
+        host, port = options.address.host, int(self._socket.getsockname()[1])
+        self.address = Address("localhost" if host in ("0.0.0.0", "::") else host, port)
+        secure = options.certificate is not None
+        self.url = f"{'https' if secure else 'http'}://{self.address}{options.base_path}/"
         for one in self._lives:
-            one.link = PageLink(Address(address.host, port), token, secure=secure, base_path=base_path)
+            one.link = PageLink(Address(host, port), options.token, secure=secure, base_path=options.base_path)
         config = uvicorn.Config(
-            application(live, token=token, base_path=base_path, origins=origins),
-            ssl_certfile=certificate,
+            application(live, options),
+            ssl_certfile=options.certificate,
             loop="asyncio",
             http=HttpProtocol,
             ws="websockets-sansio",
@@ -107,20 +93,21 @@ class LiveServer:
         if self._thread.is_alive():
             self._thread.join(_PATIENCE)
         self._socket.close()
+        self._close_streams()
+
+    def _close_streams(self) -> None:
         for live in self._lives:
             live.close()
 
 
-def application(
-    live: Live | Mapping[str, Live], *, token: str | None, base_path: str = "", origins: Sequence[str] = ()
-) -> ASGIApp:
-    """ASGI application of one stream or several behind the guard; a token of None asks for none."""
+def application(live: Live | Mapping[str, Live], options: ServerOptions) -> ASGIApp:
+    """ASGI application of one stream or several behind the guard."""
     if isinstance(live, Mapping):
-        app = cameras_application(live, token=token, base_path=base_path)
+        app: ASGIApp = cameras_application(live, token=options.token, base_path=options.base_path)
     else:
-        app = stream_application(live, token=token, base_path=base_path)
-    guarded: ASGIApp = Guard(app, token=token, limits=LIMITS, origins=origins)
-    if origins:
+        app = stream_application(live, token=options.token, base_path=options.base_path)
+    guarded: ASGIApp = Guard(app, token=options.token, limits=LIMITS, origins=options.origins)
+    if options.origins:
         headers = ("authorization", "content-type")
-        guarded = CORSMiddleware(guarded, allow_origins=origins, allow_methods=("*",), allow_headers=headers)
-    return Prefixed(guarded, base_path)
+        guarded = CORSMiddleware(guarded, allow_origins=options.origins, allow_methods=("*",), allow_headers=headers)
+    return Prefixed(guarded, options.base_path)

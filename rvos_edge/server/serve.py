@@ -10,7 +10,7 @@ from typing import Any
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.opening import open_segmenter
 from rvos_edge.queries import Query
-from rvos_edge.server.address import check_base_path, check_token, parse_address
+from rvos_edge.server.address import ServerOptions, parse_address
 from rvos_edge.server.app import LiveServer
 from rvos_edge.server.live import Live
 from rvos_edge.streaming.loop import Summary, run_stream
@@ -24,7 +24,7 @@ def serve(
     bundle: str | Path | None = None,
     address: str = "127.0.0.1:8000",
     token: str | None = None,
-    base_path: str | None = None,
+    base_path: str = "",
     origins: Sequence[str] = (),
     certificate: Path | None = None,
     ready: Callable[[str], object] = print,
@@ -54,9 +54,7 @@ def serve(
         >>> rvos_edge.serve(0, "a person", address="0.0.0.0:8000", token="correct horse")  # doctest: +SKIP
         The page is at http://localhost:8000/
     """
-    where = parse_address(address)
-    check_token(where, token)
-    more: dict[str, Any] = {"base_path": check_base_path(base_path), "origins": origins, "certificate": certificate}
+    page = ServerOptions(parse_address(address), token, base_path, origins, certificate)
     segmenter = open_segmenter(bundle, **options)
     stills = partial(open_segmenter, bundle, **{**options, "flow": FlowOptions(enabled=False)})
     if queries:
@@ -64,11 +62,6 @@ def serve(
     reopen = partial(open_source, str(source))
     with reopen() as opened:
         live = Live(segmenter, opened, reopen=reopen, stills=stills)
-        try:
-            server = LiveServer(live, where, token=token, **more)
-        except BaseException:
-            live.close()
-            raise
-        with server:
+        with LiveServer(live, page) as server:
             ready(server.url)
             return run_stream(live.segmenter, live.player, [live.sink])

@@ -7,18 +7,16 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
-from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.opening import open_segmenter
 from rvos_edge.outputs import check_name
-from rvos_edge.presence import MIN_PRESENCE
 from rvos_edge.queries import read_queries
 from rvos_edge.result import Overlap
 from rvos_edge.streaming.loop import run_stream
@@ -57,6 +55,7 @@ class BatchJob:
         masks: Folder of folders of masks, NAME/00000.png.
         json: Folder of JSON lines, NAME.jsonl.
         rle: Folder of COCO run lengths, NAME.rle.jsonl.
+        options: Keyword arguments of ``rvos_edge.open``, such as ``device`` or ``threads``.
     """
 
     queries: tuple[str, ...]
@@ -68,15 +67,7 @@ class BatchJob:
     overlap: Overlap = Overlap.KEEP
     frames: int | None = None
     opacity: float = 0.5
-    size: tuple[int, int] | None = None
-    device: str = "auto"
-    backend: str = "auto"
-    threads: int | None = None
-    flow: FlowOptions | None = None
-    runtime: str = "python"
-    threshold: float = 0.5
-    min_presence: float = MIN_PRESENCE
-    adapt: str = "off"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -105,18 +96,7 @@ class FileProcessor:
 
     def __init__(self, job: BatchJob) -> None:
         self._job = job
-        self._segmenter = open_segmenter(
-            job.bundle,
-            size=job.size,
-            device=job.device,
-            backend=job.backend,
-            flow=job.flow,
-            threads=job.threads,
-            runtime=job.runtime,
-            threshold=job.threshold,
-            min_presence=job.min_presence,
-            adapt=job.adapt,
-        )
+        self._segmenter = open_segmenter(job.bundle, **job.options)
         self._segmenter.set_queries(read_queries(job.queries))
         self.backend_name = self._segmenter.backend_name
 

@@ -135,24 +135,20 @@ def plan(
 
 def describe(job: BatchJob) -> dict[str, Any]:
     """All that the outputs of a job depend on, apart from the files."""
-    bundle = Bundle.open(find_bundle(job.bundle), size=job.size)
-    flow = None if job.flow is None else job.flow.model_dump()
+    bundle = Bundle.open(find_bundle(job.bundle), size=job.options.get("size"))
+    options = {name: value for name, value in job.options.items() if name != "threads"}
+    flow = options.get("flow")
     return {
         "bundle": bundle.fingerprint,
         # A taught query counts by what its file holds.
         "queries": [f"{text} {sha256_of(Path(text[1:]))}" if text.startswith("@") else text for text in job.queries],
         "options": {
+            **options,
             "size": list(bundle.manifest.size),
+            "flow": None if flow is None else flow.model_dump(),
             "frames": job.frames,
             "opacity": job.opacity,
             "overlap": job.overlap.value,
-            "device": job.device,
-            "backend": job.backend,
-            "runtime": job.runtime,
-            "threshold": job.threshold,
-            "min_presence": job.min_presence,
-            "adapt": job.adapt,
-            "flow": flow,
         },
     }
 

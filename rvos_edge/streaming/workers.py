@@ -34,7 +34,7 @@ def process_files(job: BatchJob, rows: Sequence[BatchRow], *, workers: int = 1) 
     have not finished.
 
     Args:
-        workers: Processes, each with `job.threads` CPU threads, or its share of the cores if that is None; 1 stays in
+        workers: Processes, each with the threads of the job, or its share of the cores if that is None; 1 stays in
             this process. Outputs are the same bytes for any number of workers where each has the same number of
             threads: OpenVINO rounds by it, ONNX Runtime does not.
 
@@ -49,12 +49,14 @@ def process_files(job: BatchJob, rows: Sequence[BatchRow], *, workers: int = 1) 
         yield from map(FileProcessor(job), rows)
         return
     workers = min(workers, len(rows))
-    bundle = Bundle.open(find_bundle(job.bundle), size=job.size)
+    options = {"device": "auto", "backend": "auto", "threads": None, **job.options}
+    bundle = Bundle.open(find_bundle(job.bundle), size=options.get("size"))
     warn_of(doubts(read_queries(job.queries), Tokenizer.from_file(str(bundle.tokenizer_path))))
     # "auto" measures, and two processes must not come to two ends.
-    backend = settled_backend(bundle, job.device) if job.backend == "auto" else job.backend
-    threads = job.threads or max(1, _usable_cores() // workers)
-    pool = _Pool(replace(job, backend=backend, threads=threads), workers)
+    if options["backend"] == "auto":
+        options["backend"] = settled_backend(bundle, options["device"])
+    options["threads"] = options["threads"] or max(1, _usable_cores() // workers)
+    pool = _Pool(replace(job, options=options), workers)
     try:
         yield from pool.process(rows)
     finally:

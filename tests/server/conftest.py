@@ -16,7 +16,7 @@ from support.tiny_bundle import write_tiny_bundle
 import rvos_edge
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.segmenter import Segmenter
-from rvos_edge.server.address import Address
+from rvos_edge.server.address import Address, ServerOptions
 from rvos_edge.server.app import LiveServer
 from rvos_edge.server.live import Live
 from rvos_edge.streaming.loop import run_stream
@@ -66,13 +66,7 @@ def starting(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
         segmenter = open_tiny(**flow)
         segmenter.set_queries(queries or ["the dog"])
         live = Live(segmenter, source(), reopen=source, stills=lambda: open_tiny(enabled=False), repeat=repeat)
-        try:
-            server = LiveServer(
-                live, address or Address(port=0), token=token, base_path=base_path, origins=origins
-            ).__enter__()
-        except BaseException:
-            live.close()
-            raise
+        server = LiveServer(live, ServerOptions(address or Address(port=0), token, base_path, origins)).__enter__()
         collector = Collector(keep)
         served = Served(live, server, collector)
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from rvos_edge.cli import app
 from rvos_edge.cli.cameras import InTurn, _Stream
 from rvos_edge.segmenter import Segmenter
-from rvos_edge.server.address import Address
+from rvos_edge.server.address import Address, ServerOptions
 from rvos_edge.server.app import LiveServer
 from rvos_edge.server.live import Live
 from rvos_edge.streaming.sinks import JsonSink
@@ -123,14 +123,14 @@ def two(open_tiny: Callable[..., Segmenter]) -> Iterator[tuple[LiveServer, dict[
         segmenter = open_tiny()
         segmenter.set_queries(["the dog"])
         lives[name] = Live(segmenter, Pictures(name=name), reopen=Pictures, stills=open_tiny)
-    with LiveServer(lives, Address(port=0), base_path="/home") as server:
+    with LiveServer(lives, ServerOptions(Address(port=0), base_path="/home")) as server:
         yield server, lives
 
 
 def test_the_page_of_a_camera_asks_for_the_token_too(open_tiny: Callable[..., Segmenter]) -> None:
     segmenter = open_tiny()
     live = Live(segmenter, Pictures(), reopen=Pictures, stills=open_tiny)
-    with LiveServer({"door": live}, Address(port=0), token="correct horse") as server:
+    with LiveServer({"door": live}, ServerOptions(Address(port=0), "correct horse")) as server:
         served = Served(live, server, Collector(1))
         page = served.request("GET", "/door/")
         assert (page.status, b'action="session"' in page.body) == (401, True)

@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rvos_edge.cli import app
+from rvos_edge.cli.options import RunOptions
 
 
 def run(tiny: Path, *arguments: str) -> Result:
@@ -64,7 +65,7 @@ def test_a_port_that_is_taken_leaves_no_output_behind(tiny: Path, tmp_path: Path
 )
 def test_serve_may_stand_alone(monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str | None) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr("rvos_edge.cli.options.check_serving", lambda serve, *_: seen.append(serve) or 1 / 0)
+    monkeypatch.setattr(RunOptions, "server", property(lambda options: seen.append(options.serve) or 1 / 0))
     result = CliRunner().invoke(app, ["run", "--source", "synthetic", "--query", "a dog", *arguments])
     assert isinstance(result.exception, ZeroDivisionError)
     assert seen == [expected]

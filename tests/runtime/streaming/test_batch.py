@@ -222,7 +222,9 @@ def test_a_worker_that_dies_costs_its_file_alone(tiny: Path, clips: Path, tmp_pa
     rows = make_rows([stuck(tmp_path / "stuck"), *sorted(clips.iterdir())])
     done: list[BatchRow] = []
     results = process_files(
-        BatchJob(QUERIES, tiny, masks=tmp_path / "masks", backend="onnxruntime", threads=1), rows, workers=2
+        BatchJob(QUERIES, tiny, masks=tmp_path / "masks", options={"backend": "onnxruntime", "threads": 1}),
+        rows,
+        workers=2,
     )
     for row in results:
         done.append(row)

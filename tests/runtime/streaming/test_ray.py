@@ -21,6 +21,7 @@ from rvos_edge.streaming.workers import process_files
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "ray_batch.py"
 QUERIES = ("the red ball", "a black car")
+ONE = {"backend": "onnxruntime", "threads": 1}
 
 pytestmark = pytest.mark.ray
 
@@ -64,7 +65,7 @@ def test_two_workers_write_what_one_process_writes(tmp_path: Path) -> None:
             writer.write(np.roll(np.random.default_rng(seed).integers(0, 255, (64, 96, 3), np.uint8), index, 1))
         writer.release()
     one = tmp_path / "one"
-    job = BatchJob(QUERIES, tiny, masks=one / "masks", json=one / "json", backend="onnxruntime", threads=1)
+    job = BatchJob(QUERIES, tiny, masks=one / "masks", json=one / "json", options=ONE)
     assert not [row for row in process_files(job, make_rows(sorted(clips.iterdir()))) if row["error"]]
     (clips / "bad.mp4").write_bytes(b"noise" * 100)
 
