@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.benchmarks.schema import Memory, StartUp
+from rvos_edge.benchmarks.state import gpu_memory_mib
 from rvos_edge.errors import UserError
+from rvos_edge.opening import open_segmenter
+from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.strict import StrictModel
 
 
@@ -81,11 +84,20 @@ def start(
     return StartUp(starts=starts, **middle["start_up"]), Memory(**{**middle["memory"], "host_mib": host})
 
 
+def open_run(
+    bundle: Path, size: tuple[int, int], backend: str, *, device: str, threads: int | None
+) -> SegmenterProtocol:
+    """The segmenter of a bundle on a backend; "cpp:" before its name means the C++ runtime.
+
+    Raises:
+        UserError: The backend is unknown, not installed, or cannot run the bundle.
+    """
+    runtime, _, name = backend.rpartition(":")
+    return open_segmenter(bundle, size=size, backend=name, device=device, threads=threads, runtime=runtime or "python")
+
+
 def _main(text: str) -> None:
     order = Order.model_validate_json(text)
-    from rvos_edge.benchmarks.open import open_run
-    from rvos_edge.benchmarks.state import gpu_memory_mib
-
     laps = [order.started, time.monotonic()]
     before = gpu_memory_mib()
     # nvidia-smi is not part of a user's start-up: its time is subtracted.

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import rvos_edge
 from rvos_edge.benchmarks.frames import BenchmarkClip, make_queries, read_clip
-from rvos_edge.benchmarks.fresh import start
-from rvos_edge.benchmarks.open import open_run
+from rvos_edge.benchmarks.fresh import open_run, start
 from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun, BundleFacts, Camera, StageTimes, Workload
 from rvos_edge.benchmarks.state import read_machine, read_state
 from rvos_edge.benchmarks.stats import percentiles, replay_camera

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rvos_edge.benchmarks.open import open_run
+from rvos_edge.benchmarks.fresh import open_run
 from rvos_edge.benchmarks.peer_models import OpenCvFlow, RefVosShape, ResearchCode
 from rvos_edge.benchmarks.stats import Ratio, paired_ratio
 from rvos_edge.bundle import FLOW_GRAPHS, Bundle, parse_size, sha256_of

@@ -80,17 +80,10 @@ def total_ms(found: Iterable[Bound]) -> float:
     return sum(bound.milliseconds for bound in found)
 
 
-def share(bound_ms: float, measured_ms: float) -> float:
-    """Share of the attainable speed that was reached; 1 is the bound itself."""
-    return bound_ms / measured_ms
-
-
 def frame_share(found: Sequence[Bound], stages: Mapping[str, float]) -> float | None:
-    """Share over all measured graphs, of milliseconds by stage; None if none was measured."""
+    """Share of the attainable speed that was reached by milliseconds of stages; None if no graph was measured."""
     both = [bound for bound in found if stages.get(bound.graph)]
-    if not both:
-        return None
-    return share(total_ms(both), sum(stages[bound.graph] for bound in both))
+    return total_ms(both) / sum(stages[bound.graph] for bound in both) if both else None
 
 
 def choose_devices(key: str) -> list[DevicePeak]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rvos_edge.benchmarks.compare import END_TO_END, Comparison, ComparisonRow, compare_runs
 from rvos_edge.benchmarks.devices import DevicePeak
-from rvos_edge.benchmarks.roofline import Bound, bounds, frame_share, share, total_ms
+from rvos_edge.benchmarks.roofline import Bound, bounds, frame_share, total_ms
 from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun, LatencyPercentiles, State
 from rvos_edge.bundle import Manifest, format_size
 
@@ -167,7 +167,7 @@ def _measured(bound: Bound, run: BenchmarkRun) -> str:
     values = run.stages.get(bound.graph)
     if values is None or not values.p50:
         return "-"
-    return f"{values.p50:.2f} ({100 * share(bound.milliseconds, values.p50):.1f} %)"
+    return f"{values.p50:.2f} ({100 * bound.milliseconds / values.p50:.1f} %)"
 
 
 def _stages(runs: Sequence[BenchmarkRun]) -> Table:

@@ -15,18 +15,6 @@ _LONGEST = 4
 """Words of the longest noun that is looked for."""
 
 
-_PLURALS = {
-    "person": "people",
-    "human": "people",
-    "mouse": "mice",
-    "wolf": "wolves",
-    "knife": "knives",
-    "goose": "geese",
-}
-_PLURALS |= {"piece of luggage": "pieces of luggage", "remote": "remotes"}
-_PLURALS |= {word: word for word in ("fish", "sheep", "deer", "clothing", "furniture", "aircraft", "jewelry", "food")}
-
-
 class Found(NamedTuple):
     """A noun in a text."""
 

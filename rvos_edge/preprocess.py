@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,21 +17,6 @@ _STEP = 8
 """Pixels: the coarsest stride at which maps of the input are cut back to the frame."""
 _BARS = (104, 116, 124)
 """Blue, green and red of the padding: ImageNet's mean."""
-
-
-def check_frame(frame: Any) -> tuple[int, int]:
-    """Check a frame and return its height and width.
-
-    Raises:
-        UserError: The frame is not uint8 [H,W,3] with H, W >= 1; the message gives its dtype and shape.
-    """
-    if not isinstance(frame, np.ndarray):
-        raise UserError(f"a frame must be a uint8 array [H,W,3] in BGR, not {type(frame).__name__}.")
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
-        raise UserError(
-            f"a frame must be a uint8 array [H,W,3] in BGR, not {frame.dtype} of shape {list(frame.shape)}; convert it."
-        )
-    return frame.shape[0], frame.shape[1]
 
 
 @dataclass(frozen=True)

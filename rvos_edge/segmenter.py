@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +22,13 @@ from rvos_edge.bundle import (
     TEXT_GRAPH,
     Bundle,
 )
-from rvos_edge.engines.base import Backend, Graph, Lap
+from rvos_edge.engines.base import Backend, Clock, Graph, Lap
 from rvos_edge.errors import UserError
 from rvos_edge.flow.constants import MAX_ITERATIONS
 from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.language import warn_of
 from rvos_edge.pictures import Picture, PictureCalls, as_frame
-from rvos_edge.preprocess import Placement, Postprocessor, Preprocessor, check_frame, fill_padding, threshold_logit
+from rvos_edge.preprocess import Placement, Postprocessor, Preprocessor, fill_padding, threshold_logit
 from rvos_edge.presence import MIN_PRESENCE, PresenceFilter
 from rvos_edge.queries import (
     Query,
@@ -267,9 +266,7 @@ class Segmenter(PictureCalls):
         Raises:
             UserError: A frame is not such an array.
         """
-        for image in (frame, previous):
-            if image is not None:
-                check_frame(image)
+        frame, previous = as_frame(frame), None if previous is None else as_frame(previous)
         with self._lock:
             states = [name for name in (*self.bundle.manifest.states, FLOW_OUTPUT) if name in self._board]
             kept = {name: self._board.read(name).copy() for name in states}
@@ -286,7 +283,7 @@ class Segmenter(PictureCalls):
 
     def _look(self, frame: NDArray[np.uint8], decision: FlowDecision | None) -> None:
         self._board.write(FRAME_INPUT, self._preprocess(frame))
-        self._answer(decision, self._preprocess.placement, _Clock())
+        self._answer(decision, self._preprocess.placement, Clock())
 
     def _features(self) -> Features:
         inputs = self.bundle.manifest.graphs[GATING_GRAPH].inputs
@@ -392,7 +389,7 @@ class Segmenter(PictureCalls):
             self._policy.reset()
 
     def _step(self, frame: NDArray[np.uint8]) -> Result:
-        clock, size = _Clock(), frame.shape[:2]
+        clock, size = Clock(), frame.shape[:2]
         self._apply_changes()
         image = self._preprocess(frame)
         self._board.write(FRAME_INPUT, image)
@@ -459,7 +456,7 @@ class Segmenter(PictureCalls):
                 if name in self._board:
                     self._board.write(name, stacked)
 
-    def _answer(self, decision: FlowDecision | None, placement: Placement, clock: _Clock) -> None:
+    def _answer(self, decision: FlowDecision | None, placement: Placement, clock: Clock) -> None:
         """Run the graphs; where a new flow has padding, that is filled in between, on the host."""
         if decision is None or decision.action != "run" or not placement.padded:
             self._backend.frame(self._key(decision), lambda lap: self._work(decision, lap))
@@ -512,24 +509,6 @@ class Segmenter(PictureCalls):
     def _run(self, name: str, lap: Lap) -> None:
         self._graphs[name].run()
         lap(name)
-
-
-class _Clock:
-    """Stopwatch: milliseconds by stage, each measured from the end of the stage before."""
-
-    def __init__(self) -> None:
-        self.timings: dict[str, float] = {}
-        self._mark = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.timings[name] = 1e3 * (now - self._mark)
-        self._mark = now
-
-    def insert(self, timings: Mapping[str, float]) -> None:
-        """Add stages that the backend timed since the last lap."""
-        self.timings.update(timings)
-        self._mark = time.perf_counter()
 
 
 def _identity_grid(shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from rvos_edge.bundle import GATING_GRAPH, GRADIENT, LOSS, PRESENCE_OUTPUT, TARGET, TEACH_GRAPH, WEIGHT, Bundle
 from rvos_edge.errors import UserError
-from rvos_edge.preprocess import Placement, check_frame, place
+from rvos_edge.pictures import as_frame
+from rvos_edge.preprocess import Placement, place
 from rvos_edge.queries import Query, TaughtQuery, Vectors, float_vectors
 from rvos_edge.text import check_queries
 from rvos_edge.views import make_views
@@ -242,11 +243,12 @@ def _checked(
         )
     shown = []
     for index, (frame, mask, before) in enumerate(zip(frames, masks, earlier, strict=True)):
-        size = check_frame(frame)
+        frame = as_frame(frame)
+        size = frame.shape[:2]
         mask = np.zeros(size, np.bool_) if mask is None else np.asarray(mask) > 0
         if mask.shape != size:
             raise UserError(f"mask {index} is {list(mask.shape)} and its frame {list(size)}; give masks of that size.")
-        if before is not None and check_frame(before) != size:
+        if before is not None and before.shape[:2] != size:
             raise UserError(f"the frame before frame {index} has another size; leave it out.")
         shown.append((frame, mask, before))
     if not any(mask.any() for _, mask, _ in shown):

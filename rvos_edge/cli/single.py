@@ -19,11 +19,11 @@ from rvos_edge.outputs import free_path
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import read_queries
 from rvos_edge.secrets import hide_secrets
-from rvos_edge.streaming.keys import KeyControls
 from rvos_edge.streaming.loop import Meter, Stepper, Summary, check_frames, run_stream
 from rvos_edge.streaming.overlay import OverlayView
 from rvos_edge.streaming.signals import terminate_as_interrupt
 from rvos_edge.streaming.sinks import Sink, open_sinks
+from rvos_edge.streaming.sinks.window import KeyControls
 from rvos_edge.streaming.sources import Source, output_name
 from rvos_edge.streaming.status import Status, finding_lines, stage_table
 from rvos_edge.streaming.systemd import notifying

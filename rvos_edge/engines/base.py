@@ -113,6 +113,25 @@ def graph_error(path: Path, verb: str, runtime: str, error: Exception) -> UserEr
     )
 
 
+class Clock:
+    """Stopwatch: milliseconds by stage, each measured from the end of the stage before."""
+
+    def __init__(self) -> None:
+        self.timings: dict[str, float] = {}
+        self._mark = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """End a stage."""
+        now = time.perf_counter()
+        self.timings[name] = 1e3 * (now - self._mark)
+        self._mark = now
+
+    def insert(self, timings: Mapping[str, float]) -> None:
+        """Add stages that a backend timed since the last lap."""
+        self.timings.update(timings)
+        self._mark = time.perf_counter()
+
+
 class HostFrames:
     """Frames of a synchronous backend, whose graphs are done when ``run`` returns: calls the work and times it."""
 
@@ -121,17 +140,9 @@ class HostFrames:
 
     def frame(self, key: Hashable, work: Callable[[Lap], None]) -> None:
         """Call ``work``; ``key`` is not used."""
-        timings: dict[str, float] = {}
-        mark = time.perf_counter()
-
-        def lap(name: str) -> None:
-            nonlocal mark
-            now = time.perf_counter()
-            timings[name] = 1e3 * (now - mark)
-            mark = now
-
-        work(lap)
-        self._timings = timings
+        clock = Clock()
+        work(clock.lap)
+        self._timings = clock.timings
 
     def timings(self) -> dict[str, float]:
         """Milliseconds by stage of the last frame."""

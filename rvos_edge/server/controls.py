@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rvos_edge.errors import UserError
-from rvos_edge.preprocess import check_frame
+from rvos_edge.pictures import as_frame
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import Query, TaughtQuery, normalise
 from rvos_edge.result import Result
@@ -280,8 +279,5 @@ def explain(error: Mapping[str, Any]) -> str:
 
 
 def _nothing(frame: NDArray[np.uint8]) -> Result:
-    start = time.perf_counter()
-    height, width = check_frame(frame)
-    masks = np.zeros((0, height, width), np.bool_)
-    timings = {"preprocess": 1e3 * (time.perf_counter() - start)}
-    return Result((), masks, np.zeros((0, 1, 1), np.float32), np.zeros(0, np.float32), timings, False, None, 0)
+    masks = np.zeros((0, *as_frame(frame).shape[:2]), np.bool_)
+    return Result((), masks, np.zeros((0, 1, 1), np.float32), np.zeros(0, np.float32), {}, False, None, 0)

@@ -14,9 +14,9 @@ from starlette.responses import Response, StreamingResponse
 
 from rvos_edge.server.address import qr_code
 from rvos_edge.server.live import Live
+from rvos_edge.server.routes import LiveStream, Refusal
 from rvos_edge.server.single_image import as_coco
 from rvos_edge.server.sockets import MOST_VIEWERS
-from rvos_edge.server.stream import LiveStream, Refusal
 
 _BOUNDARY = "frame"
 

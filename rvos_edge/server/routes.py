@@ -4,30 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import cv2
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from rvos_edge.errors import UserError
 from rvos_edge.server.controls import Settings, explain
 from rvos_edge.server.health import health
+from rvos_edge.server.live import Live
 from rvos_edge.server.player import ASSUMED_FPS
 from rvos_edge.server.single_image import BusyError, as_coco, as_png
-from rvos_edge.server.stream import LiveStream, Refusal, binary, find
 from rvos_edge.server.uploads import LARGEST_CLIP
 
 LARGEST_FRAME = 16 << 20
 """Largest picture to segment, in bytes."""
 LIMITS = {("POST", "/api/frame"): LARGEST_FRAME, ("POST", "/api/clips"): LARGEST_CLIP}
 """Largest bodies, in bytes, by method and path; all others are short JSON."""
+_Found = TypeVar("_Found")
 _NO_JSON = "the body is not JSON; see /api/openapi.json for what belongs here."
+
+
+class Refusal(BaseModel):
+    """The reason of a refusal, in one sentence."""
+
+    error: str
+
+
+def live_of(connection: HTTPConnection) -> Live:
+    """The stream that a request or WebSocket belongs to."""
+    live: Live = connection.app.state.live
+    return live
+
+
+LiveStream = Annotated[Live, Depends(live_of)]
+
+
+def binary(*kinds: str) -> dict[str, Any]:
+    """Description of a body that is no JSON, by its media types."""
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def find(look_up: Callable[[str], _Found], name: str, what: str) -> _Found:
+    """Look something up by its name; an unknown one is answered with 404."""
+    try:
+        return look_up(name)
+    except KeyError as error:
+        raise HTTPException(404, f"there is no {what} of that name; ask for the list.") from error
 
 
 class Queries(BaseModel):

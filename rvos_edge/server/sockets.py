@@ -17,7 +17,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.server.camera import BrowserCamera
 from rvos_edge.server.controls import explain
 from rvos_edge.server.live import Live
-from rvos_edge.server.stream import LiveStream
+from rvos_edge.server.routes import LiveStream
 
 MOST_VIEWERS = 32
 LARGEST_FRAME = 1 << 20

@@ -17,8 +17,8 @@ from starlette.responses import Response
 
 from rvos_edge.queries import LARGEST_FILE
 from rvos_edge.server.rendering import encode_jpeg
+from rvos_edge.server.routes import LiveStream, Refusal, binary, find
 from rvos_edge.server.single_image import decode_picture
-from rvos_edge.server.stream import LiveStream, Refusal, binary, find
 from rvos_edge.server.taught import KeptFrame
 from rvos_edge.showing import mask_of_box, mask_of_points
 

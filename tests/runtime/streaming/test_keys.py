@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 from support.fake_stream import FakeSegmenter, FakeSource
 
-from rvos_edge.streaming.keys import KeyControls
 from rvos_edge.streaming.loop import run_stream
-from rvos_edge.streaming.sinks.window import CLOSED
+from rvos_edge.streaming.sinks.window import CLOSED, KeyControls
 
 
 class FakeScreen:
