@@ -87,11 +87,7 @@ def frame_share(found: Sequence[Bound], stages: Mapping[str, float]) -> float | 
 
 
 def choose_devices(key: str) -> list[DevicePeak]:
-    """The devices of a key: one, or with "all" every device of the table (the CPU is measured instead).
-
-    Raises:
-        UserError: The key is unknown.
-    """
+    """The devices of a key: one, or with "all" every device of the table (the CPU is measured instead)."""
     if key == "all":
         return list(DEVICES)
     known = {device.key: device for device in DEVICES}

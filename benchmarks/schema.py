@@ -192,11 +192,7 @@ class BenchmarkResult(_Strict):
         return self
 
     def run(self, backend: str) -> BenchmarkRun:
-        """The run of a backend.
-
-        Raises:
-            KeyError: There is none.
-        """
+        """The run of a backend; KeyError where there is none."""
         return {run.backend: run for run in self.runs}[backend]
 
 

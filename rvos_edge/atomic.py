@@ -133,11 +133,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_output(path: Path, content: str | bytes) -> None:
-    """Write a whole file for the user.
-
-    Raises:
-        UserError: It cannot be written, or this program did not write the file there.
-    """
+    """Write a whole file for the user; one that this program did not write there is refused."""
     file = PendingFile(path)
     try:
         with names_path(path):
@@ -276,10 +272,8 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _lock(path: Path, output: Path) -> int | None:
-    """Lock a file or a folder until the number that is returned is closed; None where the system has no locks.
-
-    Raises:
-        UserError: Another run holds it.
+    """Lock a file or a folder until the number that is returned is closed, or refuse one that another run holds; None
+    where the system has no locks.
     """
     if fcntl is None:
         return None

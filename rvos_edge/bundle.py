@@ -264,10 +264,8 @@ class Bundle:
 
 
 def at_size(manifest: Manifest, size: tuple[int, int], root: Path) -> Manifest:
-    """Select an input size of a manifest; reference and proofs belong to the first size and are dropped for others.
-
-    Raises:
-        UserError: The bundle was not exported for that size.
+    """Select an input size that the bundle was exported for; reference and proofs belong to the first size and are
+    dropped for others.
     """
     if size == manifest.size:
         return manifest

@@ -71,11 +71,8 @@ _NEVER_SHOWN = (".DS_Store", "Thumbs.db", ".*.part-*")
 
 
 def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None] = ()) -> None:
-    """Refuse outputs that would cost the user a file; to be called before anything is read or computed. None is left
-    out.
-
-    Raises:
-        UserError: An output is an input, holds one, or is something that this program did not write.
+    """Refuse outputs that are an input, hold one, or are something that this program did not write; to be called before
+    anything is read or computed. None is left out.
     """
     written = [Path(output) for output in outputs if output is not None]
     check_inputs(written, inputs)
@@ -84,11 +81,7 @@ def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | P
 
 
 def check_inputs(outputs: Iterable[Path], inputs: Iterable[str | Path | None]) -> None:
-    """Refuse outputs among which the inputs lie.
-
-    Raises:
-        UserError: An output is an input, or a folder that holds one.
-    """
+    """Refuse outputs that are an input, or a folder that holds one."""
     read = {os.path.realpath(path): str(path) for path in inputs if path is not None and os.path.exists(path)}
     parents = {str(parent): name for path, name in read.items() for parent in Path(path).parents}
     for path in outputs:
@@ -101,11 +94,7 @@ def check_inputs(outputs: Iterable[Path], inputs: Iterable[str | Path | None]) -
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse a path at which something lies that this program did not write.
-
-    Raises:
-        UserError: It does, or it cannot be looked at.
-    """
+    """Refuse a path at which something lies that this program did not write, or that cannot be looked at."""
     with names_path(path):
         if path.exists() and not is_ours(path):
             what = "holds what" if path.is_dir() else "exists and is something that"
@@ -113,11 +102,7 @@ def check_replaceable(path: Path) -> None:
 
 
 def check_name(path: str | Path) -> None:
-    """Refuse a name that is not UTF-8, which neither OpenCV nor JSON can take.
-
-    Raises:
-        UserError: It is not.
-    """
+    """Refuse a name that is not UTF-8, which neither OpenCV nor JSON can take."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -125,11 +110,7 @@ def check_name(path: str | Path) -> None:
 
 
 def is_special(path: Path) -> bool:
-    """True for pipes, sockets and character devices, which are written through and never replaced.
-
-    Raises:
-        OSError: It cannot be looked at.
-    """
+    """True for pipes, sockets and character devices, which are written through and never replaced."""
     if not path.exists():
         return False
     mode = path.stat().st_mode

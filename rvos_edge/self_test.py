@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +19,41 @@ from rvos_edge.streaming.loop import Stepper, Summary, check_frames, run_stream
 from rvos_edge.streaming.sinks import VideoSink, open_sinks
 from rvos_edge.streaming.sources import SYNTHETIC_FPS, Frame, SyntheticSource
 from rvos_edge.streaming.status import stage_table
+from rvos_edge.synthetic.camera import SyntheticCamera
 
 _OBJECTS = 4
 _QUERIES = 3
 
 
-@dataclass(frozen=True)
+@dataclass
 class QueryScore:
-    """Score of one query over the frames in which it was set.
+    """A query of the self-test and its score.
 
     Attributes:
+        slot: Its place among the queries.
+        object: The object that it names.
         start: First frame of the query.
         stop: Frame after its last.
-        iou: Mean IoU, 0 to 1, over the frames in which the object is visible and the query names it alone (objects
-            move, so that the leftmost one may change); None without such frames.
+        ious: IoU on each frame in which the object is visible and the query names it alone (objects move, so that the
+            leftmost one may change).
     """
 
     query: str
+    slot: int
     object: int
     start: int
     stop: int
-    iou: float | None
-    scored: int
+    ious: list[float] = field(default_factory=list)
+
+    @property
+    def iou(self) -> float | None:
+        """Mean IoU, 0 to 1; None without frames."""
+        return float(np.mean(self.ious)) if self.ious else None
+
+    def add(self, mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
+        """Score a frame, by masks bool [H,W]."""
+        if truth.any():
+            self.ious.append(float(np.count_nonzero(mask & truth) / np.count_nonzero(mask | truth)))
 
 
 @dataclass(frozen=True)
@@ -53,12 +65,16 @@ class SelfTestReport:
         summary: Summary of the whole loop, including drawing and encoding.
     """
 
-    scores: tuple[QueryScore, ...]
-    mean_iou: float
+    scores: Sequence[QueryScore]
     fps: float
     summary: Summary
     video: Path
     sheet: Path
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean over the queries that were scored."""
+        return float(np.mean([score.iou for score in self.scores if score.iou is not None] or [0.0]))
 
 
 def run_self_test(
@@ -87,8 +103,8 @@ def run_self_test(
     folder = Path(output_dir)
     source = SyntheticSource(seed=seed, size=size, objects=_OBJECTS)
     plan = _plan(source.camera, frames)
-    first = [task for task in plan if task.start == 0]
-    changed = next(task for task in plan if task.start > 0)
+    first = [query for query in plan if query.start == 0]
+    changed = next(query for query in plan if query.start > 0)
 
     def score(frame: Frame, result: Result) -> None:
         assert source.current is not None
@@ -105,45 +121,13 @@ def run_self_test(
         summary = run_stream(
             segmenter, source, sinks, frames=frames, on_result=score, keep_partial=False, overlap=Overlap.KEEP
         )
-    scores = tuple(task.score() for task in plan)
-    report = SelfTestReport(
-        scores=scores,
-        mean_iou=float(np.mean([score.iou for score in scores if score.iou is not None] or [0.0])),
-        fps=1000 / summary.latency.p50 if summary.latency else 0.0,
-        summary=summary,
-        video=video,
-        sheet=sheet,
-    )
+    fps = 1000 / summary.latency.p50 if summary.latency else 0.0
+    report = SelfTestReport(plan, fps, summary, video, sheet)
     _print(report, console or Console())
     return report
 
 
-@dataclass
-class _Task:
-    """A query, its place among the queries, the object that it names, and its IoU so far."""
-
-    query: str
-    slot: int
-    object: int
-    start: int
-    stop: int
-    ious: list[float] = field(default_factory=list)
-
-    def add(self, mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
-        if truth.any():
-            self.ious.append(float(np.count_nonzero(mask & truth) / np.count_nonzero(mask | truth)))
-
-    def score(self) -> QueryScore:
-        iou = float(np.mean(self.ious)) if self.ious else None
-        return QueryScore(self.query, self.object, self.start, self.stop, iou, len(self.ious))
-
-
-class _Expressions(Protocol):
-    def expressions(self, index: int) -> Iterable[Iterable[str]]:
-        """Return, for each object, the expressions that are true of it alone in frame `index`."""
-
-
-def _plan(camera: _Expressions, frames: int) -> list[_Task]:
+def _plan(camera: SyntheticCamera, frames: int) -> list[QueryScore]:
     """Plan three queries for different objects, the last of which is replaced by that of another object half way."""
     half = frames // 2
     whole, early, late = (_lasting(camera, span) for span in (range(frames), range(half), range(half, frames)))
@@ -151,17 +135,17 @@ def _plan(camera: _Expressions, frames: int) -> list[_Task]:
     if not objects:
         raise UserError("this synthetic scene has no object that words can single out; choose another seed")
     chosen, spare = objects[:_QUERIES], objects[_QUERIES:]
-    tasks = [_Task(whole[number][0][1], slot, number, 0, frames) for slot, number in enumerate(chosen[:-1])]
-    tasks.append(_Task(early[chosen[-1]][0][1], len(tasks), chosen[-1], 0, half))
+    tasks = [QueryScore(whole[number][0][1], slot, number, 0, frames) for slot, number in enumerate(chosen[:-1])]
+    tasks.append(QueryScore(early[chosen[-1]][0][1], len(tasks), chosen[-1], 0, half))
     taken = {task.query for task in tasks}
     for number in [*spare, *chosen]:
         for _, expression in late[number]:
             if expression not in taken:
-                return [*tasks, _Task(expression, tasks[-1].slot, number, half, frames)]
+                return [*tasks, QueryScore(expression, tasks[-1].slot, number, half, frames)]
     raise UserError("this synthetic scene has no second expression to change to; choose another seed")
 
 
-def _lasting(camera: _Expressions, span: range) -> list[list[tuple[int, str]]]:
+def _lasting(camera: SyntheticCamera, span: range) -> list[list[tuple[int, str]]]:
     """List, per object, the expressions true at the start of `span`, each with the number of probes that keep it."""
     probes = [[frozenset(said) for said in camera.expressions(index)] for index in span[:: max(1, len(span) // 8)]]
     return [

@@ -71,11 +71,7 @@ class TextEncoder:
         self._lock = threading.Lock()
 
     def check(self, queries: Sequence[str]) -> tuple[str, ...]:
-        """Normalise queries and check that they can be encoded, without encoding them: takes microseconds.
-
-        Raises:
-            UserError: The errors of ``encode``.
-        """
+        """Normalise queries and check that ``encode`` would take them, without encoding them: takes microseconds."""
         normalised = check_queries(queries)
         if len(normalised) > self._max_queries:
             raise UserError(

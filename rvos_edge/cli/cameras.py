@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +14,8 @@ from rich.console import Console
 
 from rvos_edge.cli.options import RunOptions
 from rvos_edge.cli.places import check_places, listen, make_sinks, rescue_recordings
-from rvos_edge.cli.single import print_address, print_backend, print_summary
+from rvos_edge.cli.single import make_live, print_address, print_backend, print_summary
 from rvos_edge.errors import UserError
-from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.queries import read_queries
 from rvos_edge.streaming.loop import Meter, Stepper, Summary, run_stream
 from rvos_edge.streaming.signals import terminate_as_interrupt, uninterrupted
@@ -28,7 +26,6 @@ from rvos_edge.streaming.systemd import notifying
 if TYPE_CHECKING:
     from rvos_edge.protocol import SegmenterProtocol
     from rvos_edge.result import Result
-    from rvos_edge.server.live import Live
 
 
 def run_cameras(cameras: Mapping[str, RunOptions]) -> None:
@@ -86,8 +83,6 @@ class _Stream:
     def __init__(
         self, name: str, options: RunOptions, segmenter: SegmenterProtocol, model: ThreadPoolExecutor, stack: ExitStack
     ) -> None:
-        from rvos_edge.server.live import Live  # an optional extra
-
         self.name, self.options = name, options
         self.meter, self.failure = Meter(), ""
         # Until Python 3.12 a thread counts as ended when a signal interrupts its `join`, and takes its outputs along.
@@ -100,15 +95,7 @@ class _Stream:
         segmenter.set_adapt(options.adapt, background=True)
         rescue_recordings(options, self.source)
         self._sinks = stack.enter_context(open_sinks(make_sinks(options, self.source, name=name)))
-        self.live: Live = Live(
-            segmenter,
-            self.source,
-            reopen=options.open_source,
-            stills=partial(options.open_segmenter, FlowOptions(enabled=False), beside=segmenter),
-            repeat=not self._sinks,
-            opacity=options.opacity,
-            meter=self.meter,
-        )
+        self.live = make_live(options, segmenter, self.source, self._sinks, self.meter)
         stack.callback(self.live.close)
         listen(self.live.player, self._sinks)
         self._stepper = InTurn(self.live.segmenter, model)

@@ -273,21 +273,13 @@ class RunOptions:
 
     @cached_property
     def server(self) -> ServerOptions:
-        """Options of the page, which are checked also where none is served.
-
-        Raises:
-            UserError: The address, the token, the prefix, an origin or the certificate cannot be used.
-        """
+        """Options of the page, which are checked also where none is served."""
         address, token = (Address(), None) if self.serve is None else (parse_address(self.serve), self.token)
         return ServerOptions(address, token, self.base_path or "", self.allow_origin or (), self.certificate)
 
     @cached_property
     def zones(self) -> list[Zone]:
-        """Zones and lines of --zone.
-
-        Raises:
-            UserError: One is written otherwise, or its name is given twice, or there is no place for events.
-        """
+        """Zones and lines of --zone; a name that is given twice, and a zone without a place for events, are refused."""
         from rvos_edge.streaming.tracks import parse_zone
 
         found = [parse_zone(written) for written in self.zone or ()]
@@ -299,11 +291,7 @@ class RunOptions:
 
     @property
     def segments(self) -> tuple[float, float | None] | None:
-        """Length of a segment and the age at which it is removed, None for never; None for no segments.
-
-        Raises:
-            UserError: One is no time, or --keep stands alone.
-        """
+        """Length of a segment and the age at which it is removed, None for never; None for no segments."""
         keep = None if self.keep is None else _parse_duration(self.keep, "--keep")
         if self.segment is None and keep is not None:
             raise UserError("--keep removes old segments; add --segment with their length, such as 10m.")
@@ -346,11 +334,7 @@ class RunOptions:
         return None if self.raw is None else RawFormat.parse(self.raw)
 
     def flow_options(self) -> FlowOptions:
-        """The options of the flow, those that were given.
-
-        Raises:
-            UserError: One is out of range.
-        """
+        """The options of the flow, those that were given; one out of range is refused."""
         from pydantic import ValidationError
 
         from rvos_edge.flow.policy import FlowOptions

@@ -75,11 +75,7 @@ def make_sinks(
 
 
 def rescue_recordings(options: RunOptions, source: Source) -> None:
-    """Keep what a killed run recorded of a live source, which cannot be had again.
-
-    Raises:
-        UserError: Another run writes one of the outputs.
-    """
+    """Keep what a killed run recorded of a live source, which cannot be had again."""
     for path in chain.from_iterable(rescue(Path(place)) for place in options.recordings if source.live):
         tell_stderr(f"{path} is what a run that was killed had recorded")
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.style import Style
@@ -27,6 +28,9 @@ from rvos_edge.streaming.sinks.window import KeyControls
 from rvos_edge.streaming.sources import Source, output_name
 from rvos_edge.streaming.status import Status, finding_lines, stage_table
 from rvos_edge.streaming.systemd import notifying
+
+if TYPE_CHECKING:
+    from rvos_edge.server.live import Live
 
 
 def run_single(options: RunOptions) -> None:
@@ -104,28 +108,33 @@ def _run(
 def _served(
     options: RunOptions, segmenter: SegmenterProtocol, source: Source, sinks: list[Sink], meter: Meter
 ) -> Iterator[tuple[Stepper, Source, list[Sink]]]:
-    """Segmenter, source and sinks for the loop: with ``--serve`` a stream that the page steers, otherwise those given.
-
-    With other sinks the stream ends with its file instead of starting again.
-    """
+    """Segmenter, source and sinks for the loop: with ``--serve`` a stream that the page steers, otherwise those given."""
     if options.serve is None:
         yield segmenter, source, sinks
         return
     from rvos_edge.server.app import LiveServer  # an optional extra
-    from rvos_edge.server.live import Live
 
-    live = Live(
+    live = make_live(options, segmenter, source, sinks, meter)
+    with LiveServer(live, options.server) as server:
+        print_address(server.url, options)
+        yield live.segmenter, live.player, [live.sink, *sinks]
+
+
+def make_live(
+    options: RunOptions, segmenter: SegmenterProtocol, source: Source, sinks: list[Sink], meter: Meter
+) -> Live:
+    """A stream for the page; with other sinks it ends with its file instead of starting again."""
+    from rvos_edge.server.live import Live  # an optional extra
+
+    return Live(
         segmenter,
         source,
         reopen=options.open_source,
-        stills=lambda: options.open_segmenter(FlowOptions(enabled=False)),
+        stills=lambda: options.open_segmenter(FlowOptions(enabled=False), beside=segmenter),
         repeat=not sinks,
         opacity=options.opacity,
         meter=meter,
     )
-    with LiveServer(live, options.server) as server:
-        print_address(server.url, options)
-        yield live.segmenter, live.player, [live.sink, *sinks]
 
 
 def print_address(url: str, options: RunOptions) -> None:

@@ -12,11 +12,7 @@ Kind = Literal["auto", "cpu", "cuda"]
 
 
 def device_kind(device: str) -> Kind:
-    """Return the kind of a device, "auto", "cpu" or "cuda".
-
-    Raises:
-        UserError: The name is unknown.
-    """
+    """The kind of a device, "auto", "cpu" or "cuda"; an unknown name is refused."""
     if device in ("auto", "cpu"):
         return "auto" if device == "auto" else "cpu"
     if re.fullmatch(r"cuda(:\d{1,3})?", device):
@@ -25,11 +21,7 @@ def device_kind(device: str) -> Kind:
 
 
 def gpu_index(device: str) -> int:
-    """Return the index of the GPU that a device names; 0 for "auto", "cpu" and "cuda".
-
-    Raises:
-        UserError: The name is unknown.
-    """
+    """The index of the GPU that a device names; 0 for "auto", "cpu" and "cuda"."""
     return int(device[5:] or 0) if device_kind(device) == "cuda" else 0
 
 

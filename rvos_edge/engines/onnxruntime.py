@@ -122,11 +122,7 @@ class OrtGraph:
         self._bindings: dict[tuple[OrtBuffer, ...], ort.IOBinding] = {}
 
     def run(self) -> None:
-        """Run on the buffers that the slots hold now.
-
-        Raises:
-            UserError: The graph fails; the message names its file.
-        """
+        """Run on the buffers that the slots hold now."""
         key = tuple(map(self._board.buffer, self._names))
         try:
             binding = self._bindings.get(key) or self._bind(key)
@@ -156,11 +152,7 @@ class OrtHostGraph:
         self._outputs = [tensor.name for tensor in spec.outputs]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run on named arrays and return the named outputs.
-
-        Raises:
-            UserError: The graph fails; the message names its file.
-        """
+        """Run on named arrays and return the named outputs."""
         try:
             return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
         except Exception as error:  # as above

@@ -81,11 +81,7 @@ class OpenVinoGraph:
         self._bound: dict[str, OpenVinoBuffer] = {}
 
     def run(self) -> None:
-        """Run on the buffers that the slots hold now.
-
-        Raises:
-            UserError: The graph fails; the message names its file.
-        """
+        """Run on the buffers that the slots hold now."""
         try:
             for tensor in (*self.inputs, *self.outputs):
                 buffer = self._board.buffer(tensor.name)
@@ -107,11 +103,7 @@ class OpenVinoHostGraph:
         self._outputs = [tensor.name for tensor in spec.outputs]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run on named arrays and return the named outputs.
-
-        Raises:
-            UserError: The graph fails; the message names its file.
-        """
+        """Run on named arrays and return the named outputs."""
         try:
             results = self._request.infer(dict(inputs))
         except (RuntimeError, MemoryError) as error:

@@ -95,11 +95,7 @@ def open_backend(
 
 
 def _load(name: str) -> Any:
-    """Import the module of a runtime, which may be installed and broken.
-
-    Raises:
-        UserError: It cannot be imported.
-    """
+    """Import the module of a runtime; one that is installed and broken is refused."""
     try:
         return import_module(f"rvos_edge.engines.{name}")
     except Exception as error:  # broken installations raise many kinds

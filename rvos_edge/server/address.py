@@ -112,11 +112,7 @@ def parse_address(written: str) -> Address:
 
 
 def check_token(address: Address, token: str | None) -> None:
-    """Check that strangers cannot get in.
-
-    Raises:
-        UserError: The address is not loopback and there is no token, or the token is too short to be a secret.
-    """
+    """Refuse an address beyond loopback without a token, and a token that is too short to be a secret."""
     if token is None and not address.loopback:
         raise UserError(
             f"--serve {address} can be reached from other machines; add --token with a secret word, or serve on "
@@ -143,11 +139,7 @@ def check_base_path(path: str) -> str:
 
 
 def listen(address: Address) -> socket.socket:
-    """Listening socket, bound already, so that a taken port is refused before any work.
-
-    Raises:
-        UserError: The address cannot be bound.
-    """
+    """Listening socket, bound already, so that a taken port is refused before any work."""
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, where = found[0]
@@ -181,11 +173,7 @@ def qr_code(text: str) -> str:
 
 
 def check_origin(origin: str) -> str:
-    """An origin as browsers write it, ``https://host:port``.
-
-    Raises:
-        UserError: It is none.
-    """
+    """An origin as browsers write it, ``https://host:port``; anything else is refused."""
     if not _ORIGIN.fullmatch(origin):
         raise UserError(f"--allow-origin {origin} is no origin; write it as https://example.org, without a path.")
     return origin.lower()
@@ -207,11 +195,7 @@ def network_of(client: tuple[str, int] | None) -> str:
 
 
 def check_certificate(path: Path | None) -> None:
-    """Check the file of a certificate and its key.
-
-    Raises:
-        UserError: It cannot be read, or the two do not fit together.
-    """
+    """Refuse a file that is not a certificate and the key that belongs to it."""
     if path is None:
         return
     try:

@@ -35,11 +35,7 @@ class BrowserCamera(Source):
         self._newest: Frame | None = None
 
     def put(self, data: bytes) -> None:
-        """Take a JPEG or PNG picture.
-
-        Raises:
-            UserError: It is neither.
-        """
+        """Take a picture; what is neither JPEG nor PNG is refused."""
         image, now = decode_picture(data), time.perf_counter()
         with self._news:
             self.dropped += self._newest is not None

@@ -95,11 +95,7 @@ class ServerControls:
         return self._wanted
 
     def doubts(self, queries: Sequence[Query]) -> tuple[str, ...]:
-        """For each query the reason why it is unlikely to be understood, or an empty string.
-
-        Raises:
-            UserError: The errors of ``set_queries``.
-        """
+        """For each query the reason why it is unlikely to be understood, or an empty string."""
         return self._segmenter.doubts(queries) if queries else ()
 
     def edit(self, queries: Sequence[str] | None = None, settings: Mapping[str, Any] | None = None) -> int:
@@ -125,11 +121,7 @@ class ServerControls:
             return self._set(wanted)
 
     def resolve(self, queries: Sequence[str]) -> tuple[Query, ...]:
-        """The queries of an edit as a segmenter takes them.
-
-        Raises:
-            UserError: There is no taught query of that name.
-        """
+        """The queries of an edit as a segmenter takes them; an unknown name of a taught query is refused."""
         for text in queries:
             if text.startswith("@") and text[1:] not in self.taught:
                 raise UserError(f"there is no taught query '{text[1:40]}'; teach it, or upload its file.")
@@ -214,11 +206,7 @@ class LiveSegmenter:
         return self._done.queries
 
     def set_queries(self, queries: Sequence[str]) -> None:
-        """Ask for other queries, like an edit on the page.
-
-        Raises:
-            UserError: A query is empty or too long, or there are too many.
-        """
+        """Ask for other queries, like an edit on the page."""
         self._controls.edit(queries)
 
     def reset(self) -> None:

@@ -77,11 +77,7 @@ class Player(Source):
         return self.trouble or (playing.trouble if playing is not None else "")
 
     def play(self, choice: Choice) -> None:
-        """Play another choice from the next frame on.
-
-        Raises:
-            UserError: The choice cannot be opened; the current one goes on.
-        """
+        """Play another choice from the next frame on; where it cannot be opened the current one goes on."""
         source = choice.open()
         with self._lock:
             overtaken, self._next = self._next, (choice, source)
@@ -94,22 +90,14 @@ class Player(Source):
         self._controls.wake()
 
     def seek(self, seconds: float) -> None:
-        """Go on with the frame at that time of the source, also from another thread.
-
-        Raises:
-            UserError: The source has no other time than now.
-        """
+        """Go on with the frame at that time of the source, also from another thread; a source without times refuses."""
         if self.seconds is None:
             raise UserError(f"{self.name} cannot be wound; choose a video file.")
         self._steps, self._sought = 0, max(0.0, seconds)
         self._controls.wake()
 
     def step(self, frames: int) -> None:
-        """Go forth or back by so many frames; the pause is the caller's.
-
-        Raises:
-            UserError: The source has no other time than now.
-        """
+        """Go forth or back by so many frames, as `seek`; the pause is the caller's."""
         if frames == 1 and self.seconds is not None:
             self._steps = 1  # without a search the flow goes on
             self._controls.wake()

@@ -78,10 +78,8 @@ class Recorder:
             return RecordingState(self.running, seconds, tuple(self._files), self._trouble)
 
     def start(self, fps: float, dataset: bool = False) -> str:
-        """Begin a recording and return its name; ``dataset`` for a data set beside the video.
-
-        Raises:
-            UserError: One is running, or there is no room.
+        """Begin a recording and return its name; ``dataset`` for a data set beside the video. One at a time, and only
+        with room on the disk.
         """
         with self._lock:
             if self._sinks:
@@ -98,11 +96,7 @@ class Recorder:
             return self._path.name
 
     def stop(self) -> str:
-        """Finish the recording and return its name.
-
-        Raises:
-            UserError: None is running, or it cannot be finished.
-        """
+        """Finish the recording and return its name."""
         with self._lock:
             if not self._sinks:
                 raise UserError("no recording is running; start one first.")
@@ -170,11 +164,8 @@ class Recorder:
         del self._files[:-_KEPT]
 
     def path(self, name: str) -> Path:
-        """The file of a finished recording; a data set becomes one when it is first asked for.
-
-        Raises:
-            KeyError: There is none of that name.
-            UserError: The disk is full.
+        """The file of a finished recording, KeyError where there is none; a data set becomes one when it is first asked
+        for.
         """
         with self._lock:
             if name not in self._files:

@@ -105,11 +105,7 @@ class TaughtQueries:
         return name, kept
 
     def frame(self, name: str) -> KeptFrame:
-        """A frame by its id.
-
-        Raises:
-            KeyError: It was forgotten, or there never was one.
-        """
+        """A frame by its id; KeyError where there is none, or it was forgotten."""
         with self._lock:
             return self._kept[name]
 
@@ -173,11 +169,7 @@ class TaughtQueries:
         return name
 
     def file(self, name: str) -> str:
-        """The contents of a query's file.
-
-        Raises:
-            KeyError: There is none of that name.
-        """
+        """The contents of a query's file; KeyError where there is none of that name."""
         with self._lock:
             return self._versions[name][-1].query.to_json()
 

@@ -73,20 +73,12 @@ class Library:
             return tuple(self._choices.values())
 
     def find(self, choice: str) -> Choice:
-        """The source with this id.
-
-        Raises:
-            KeyError: There is none.
-        """
+        """The source with this id; KeyError where there is none."""
         with self._lock:
             return self._choices[choice]
 
     def start(self) -> Upload:
-        """Begin to receive a clip.
-
-        Raises:
-            UserError: There are too many already, or the disk is nearly full.
-        """
+        """Begin to receive a clip, if there are not too many."""
         with self._lock:
             if len(self._sizes) >= _MOST_CLIPS:
                 raise UserError(f"there are {len(self._sizes)} clips already, and no more are kept; remove one.")
@@ -95,10 +87,8 @@ class Library:
             return upload
 
     def grow(self, upload: str, size: int) -> None:
-        """Count bytes that an upload is about to store.
-
-        Raises:
-            UserError: All clips together would be too large, or the disk is nearly full.
+        """Count bytes that an upload is about to store, or refuse them: all clips together have a limit, and the disk
+        has.
         """
         with self._lock:
             if sum(self._sizes.values()) + size > _ALL_CLIPS:
@@ -153,11 +143,7 @@ class Library:
         return choice
 
     def remove(self, choice: Choice) -> None:
-        """Forget an upload and its file; a source that has it open goes on.
-
-        Raises:
-            UserError: It was not uploaded.
-        """
+        """Forget an upload and its file; a source that has it open goes on."""
         if not choice.uploaded:
             raise UserError(f"{choice.name} was not uploaded and cannot be removed.")
         self.forget(choice.id)
@@ -179,11 +165,7 @@ class Upload:
         self._file: BinaryIO = self._path.open("wb")
 
     def write(self, data: bytes) -> None:
-        """Store the next bytes.
-
-        Raises:
-            UserError: They are too many, or the disk is full.
-        """
+        """Store the next bytes; they are refused where they are too many, or the disk is full."""
         self._library.grow(self.id, len(data))
         try:
             self._file.write(data)
@@ -191,11 +173,7 @@ class Upload:
             raise UserError(f"the clip cannot be stored: {error.strerror or error}; free some space.") from error
 
     def finish(self) -> Path:
-        """Close the file and return its path.
-
-        Raises:
-            UserError: The disk is full.
-        """
+        """Close the file and return its path."""
         try:
             self._file.close()
         except OSError as error:

@@ -174,11 +174,7 @@ def find_files(spec: str) -> list[Path] | None:
 
 
 def make_rows(files: Sequence[Path]) -> list[BatchRow]:
-    """A row per file, named by its stem.
-
-    Raises:
-        UserError: Two files have one stem, so that their outputs would have one name.
-    """
+    """A row per file, named by its stem; two files of one stem, whose outputs would have one name, are refused."""
     rows: dict[str, BatchRow] = {}
     for path in files:
         check_name(path)
@@ -194,11 +190,7 @@ def make_rows(files: Sequence[Path]) -> list[BatchRow]:
 
 
 def check_folders(job: BatchJob) -> None:
-    """Refuse outputs that cannot hold one thing per file.
-
-    Raises:
-        UserError: There are none, one is a file or named like one, or one is "-".
-    """
+    """Refuse outputs that cannot hold one thing per file: none, a file or the name of one, or "-"."""
     if not job.folders:
         raise UserError("nothing would be written; for many files give a folder to --output, --masks, --json or --rle")
     for option, folder, suffix in (

@@ -63,11 +63,7 @@ class Ledger:
         return self._rows.get((part, name))
 
     def put(self, part: str, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep a row; returns it as it will be read back.
-
-        Raises:
-            UserError: The file cannot be written.
-        """
+        """Keep a row; returns it as it will be read back."""
         line = _line({"part": part, "name": name, "row": row})
         if self.path is not None:
             make_folders(self.path.parent)
@@ -106,11 +102,7 @@ class BatchLedger:
         return all(path.exists() for path in self._job.outputs(row["name"]))
 
     def add(self, row: BatchRow) -> None:
-        """Note a finished file.
-
-        Raises:
-            UserError: The ledger cannot be written.
-        """
+        """Note a finished file."""
         self._ledger.put("", row["name"], {"source": _identity(row["source"]), "frames": row["frames"]})
 
 

@@ -259,7 +259,8 @@ def run_stream(
             meter.segmented(frame, result)
             overlay = draw_view(frame.image, result, view) if outputs.wants_overlay else None
             with uninterrupted():
-                outputs.write(frame, result, overlay, noted=_noted(overlay, view) if outputs.screens else overlay)
+                noted = _noted(overlay, view) if overlay is not None and outputs.screens else overlay
+                outputs.write(frame, result, overlay, noted=noted)
                 meter.written()
             if on_result is not None:
                 on_result(frame, result)
@@ -284,17 +285,13 @@ def run_stream(
 
 
 def check_frames(frames: int | None) -> None:
-    """Refuse a number of frames that cannot be counted to.
-
-    Raises:
-        UserError: It is less than 1, or beyond what a machine counts.
-    """
+    """Refuse a number of frames that is less than 1, or beyond what a machine counts."""
     if frames is not None and not 1 <= frames <= sys.maxsize:
         raise UserError(f"{frames} frames cannot be segmented; ask for at least 1, or leave the number out for all")
 
 
-def _noted(overlay: NDArray[np.uint8] | None, view: OverlayView) -> NDArray[np.uint8] | None:
-    return draw_note(overlay, view.note) if overlay is not None and view.note else overlay
+def _noted(overlay: NDArray[np.uint8], view: OverlayView) -> NDArray[np.uint8]:
+    return draw_note(overlay, view.note) if view.note else overlay
 
 
 def _wait_while_paused(
@@ -305,8 +302,7 @@ def _wait_while_paused(
     while controls.paused:
         view = controls.view
         if screens and (shown is None or shown[0] != view):
-            overlay = draw_view(frame.image, result, view)
-            shown = view, draw_note(overlay, view.note) if view.note else overlay
+            shown = view, _noted(draw_view(frame.image, result, view), view)
         for screen in screens:
             if shown is not None:
                 screen.show(shown[1])

@@ -215,11 +215,7 @@ def parser_errors(parser: Any) -> list[str]:
 
 
 def parse_flavour(name: str) -> Flavour:
-    """Return the flavour of a name.
-
-    Raises:
-        UserError: There is no such flavour.
-    """
+    """The flavour of a name; one that builds no engines is refused."""
     for flavour in FLAVOURS:
         if flavour == name:
             return flavour

@@ -64,11 +64,7 @@ class TensorRtGraph:
         self._bound: dict[tuple[DeviceBuffer, ...], _Bound] = {}
 
     def run(self) -> None:
-        """Queue a run on the buffers that the slots hold now.
-
-        Raises:
-            UserError: TensorRT fails; the message names the engine.
-        """
+        """Queue a run on the buffers that the slots hold now."""
         with self._device.cuda.current():
             key = tuple(map(self._board.buffer, self._names))
             bound = self._bound.get(key) or self._bind(key)
@@ -79,11 +75,7 @@ class TensorRtGraph:
             self._must(bound.context.execute_async_v3(self._device.stream), "cannot be run", REMEDY)
 
     def check_capture(self) -> None:
-        """Ask TensorRT-RTX if a capture would succeed.
-
-        Raises:
-            CudaError: It would fail; the message names the engine.
-        """
+        """Ask TensorRT-RTX if a capture would succeed; a CudaError names an engine with which it would not."""
         for bound in self._bound.values():
             able = getattr(bound.context, "is_stream_capturable", None)
             if able is not None and not able(self._device.stream):

@@ -95,11 +95,7 @@ def ensure_engines(
 
 
 def check_options(options: BuildOptions) -> None:
-    """Check the options of a build before it starts.
-
-    Raises:
-        UserError: TensorRT is missing, the compute capability is unknown, or there is nothing to build for.
-    """
+    """Refuse a build without TensorRT, for an unknown compute capability, or for no GPU at all, before it starts."""
     trt = api.load(options.flavour)
     known = api.known_capabilities(trt)
     unknown = [capability for capability in options.capabilities if capability not in known]

@@ -33,11 +33,7 @@ class CudaError(UserError):
 
 
 def check_index(index: int, devices: int) -> None:
-    """Check that there is a device of an index.
-
-    Raises:
-        CudaError: There is none.
-    """
+    """Refuse an index of a device that is not there."""
     if devices == 0:
         raise CudaError(f"CUDA finds no device; {NO_DEVICE}.")
     if index >= devices:

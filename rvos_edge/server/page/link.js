@@ -49,15 +49,14 @@ export function connect({ onStatus, onLost }) {
 /** Address of a WebSocket beside the page, wherever a proxy puts that. */
 export const socketUrl = (path) => new URL(path, document.baseURI).href.replace(/^http/, "ws");
 
-/** Request to the API; throws the server's reason. */
-export async function request(method, path, body) {
-  const options = { method };
-  if (body !== undefined) {
-    options.headers = { "Content-Type": "application/json" };
-    options.body = JSON.stringify(body);
-  }
-  const response = await fetch(path, options);
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error);
-  return answer;
+/** Request to the API, with bytes or with what becomes JSON; throws the server's reason. */
+export async function call(method, path, body) {
+  const isJson = body !== undefined && !(body instanceof Blob);
+  const headers = isJson ? { "Content-Type": "application/json" } : {};
+  const response = await fetch(path, { method, headers, body: isJson ? JSON.stringify(body) : body });
+  if (!response.ok) throw new Error((await response.json()).error);
+  return response;
 }
+
+/** The same, answered in JSON. */
+export const request = async (...asked) => (await call(...asked)).json();

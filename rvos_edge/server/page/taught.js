@@ -50,10 +50,7 @@ export function startTaught(link) {
   chooser.addEventListener("change", async () => {
     const [file] = chooser.files;
     if (!file) return;
-    await attempt(async () => {
-      const answer = await fetch("api/taught", { method: "POST", body: await file.arrayBuffer() });
-      if (!answer.ok) throw new Error((await answer.json()).error);
-    });
+    await attempt(() => request("POST", "api/taught", file));
     chooser.value = "";
   });
 

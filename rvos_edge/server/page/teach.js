@@ -1,5 +1,5 @@
 import { errorBeside } from "./errors.js";
-import { request } from "./link.js";
+import { call, request } from "./link.js";
 
 const MOST_UNDONE = 20;
 const TAP = 4;
@@ -27,7 +27,7 @@ export function startTeaching(sayBelow) {
     if (frame || !status.teaches) return;
     try {
       const kept = await request("POST", "api/shown");
-      const answer = await fetch(`api/shown/${kept.frame}`);
+      const answer = await call("GET", `api/shown/${kept.frame}`);
       const picture = await createImageBitmap(await answer.blob());
       for (const canvas of [drawing, mask, tint]) [canvas.height, canvas.width] = kept.size;
       frame = { id: kept.frame, picture };
@@ -120,10 +120,7 @@ export function startTeaching(sayBelow) {
   async function outline(way) {
     const on = frame;
     try {
-      const answer = await fetch(`api/shown/${on.id}/mask`, {
-        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(way),
-      });
-      if (!answer.ok) throw new Error((await answer.json()).error);
+      const answer = await call("POST", `api/shown/${on.id}/mask`, way);
       const found = await createImageBitmap(await answer.blob());
       if (frame !== on) return;
       remember();
@@ -236,8 +233,7 @@ export function startTeaching(sayBelow) {
     const body = await new Promise((resolve) => told.toBlob(resolve, "image/png"));
     const asked = new URLSearchParams({ frame: frame.id, name: name.value, like: query.value });
     try {
-      const answer = await fetch(`api/learn?${asked}`, { method: "POST", body });
-      if (!answer.ok) throw new Error((await answer.json()).error);
+      await call("POST", `api/learn?${asked}`, body);
       say("");
       close();
     } catch (error) {

@@ -9,12 +9,11 @@ export function startTheme() {
     if (theme === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
     localStorage.setItem("rvos-edge-theme", theme);
-    if (!button) return;
     button.querySelector("span").textContent = theme[0].toUpperCase() + theme.slice(1);
     button.setAttribute("aria-label", `Colour theme: ${theme}`);
   }
 
-  button?.addEventListener("click", () => {
+  button.addEventListener("click", () => {
     theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
     apply();
   });

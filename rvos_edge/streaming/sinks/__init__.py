@@ -74,22 +74,14 @@ def open_output(spec: str, fps: float, *, sound: Sound | None = None, tell: Tell
 
 
 def open_mask_video(spec: str, fps: float) -> Sink:
-    """A sink of black and white pictures: a video, or a picture (.png, .jpg) of a source with one frame.
-
-    Raises:
-        UserError: Nothing can be written there.
-    """
+    """A sink of black and white pictures: a video, or a picture (.png, .jpg) of a source with one frame."""
     if Path(spec).suffix.lower() in PICTURE_SUFFIXES:
         return PictureSink(spec, look=Look.MASK)
     return VideoSink(spec, fps, look=Look.MASK)
 
 
 def open_cutout(spec: str, fps: float) -> Sink:
-    """A sink of cut-outs: a picture (.png) of a source with one frame, a video (.mov, .webm), or a folder of PNGs.
-
-    Raises:
-        UserError: Nothing can be written there.
-    """
+    """A sink of cut-outs: a picture (.png) of a source with one frame, a video (.mov, .webm), or a folder of PNGs."""
     suffix = Path(spec).suffix.lower()
     if suffix == ".png":
         return PictureSink(spec, look=Look.CUTOUT)

@@ -44,11 +44,7 @@ class LineFile:
             raise
 
     def send(self, records: Iterable[dict[str, Any]]) -> None:
-        """Write some objects.
-
-        Raises:
-            UserError: They cannot be written.
-        """
+        """Write some objects."""
         text = "".join(to_json(record) + "\n" for record in records)
         if self._file is None or self._stream is None:
             with names_path("stdout"):

@@ -93,10 +93,8 @@ class CutoutSink(MaskSink):
 
 
 def label_image(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Masks bool [Q,H,W] as one uint8 [H,W] image: 0 background, i+1 query i, a later query over an earlier one.
-
-    Raises:
-        UserError: More than 255 queries.
+    """Masks bool [Q,H,W], at most 255, as one uint8 [H,W] image: 0 background, i+1 query i, a later query over an
+    earlier one.
     """
     if len(masks) > 255:
         raise UserError(f"{len(masks)} queries do not fit into an indexed PNG; give at most 255")

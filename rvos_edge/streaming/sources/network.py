@@ -74,11 +74,7 @@ class NetworkStream:
         return self._options.open_timeout or _OPEN_TIMEOUT, self._patience
 
     def __call__(self) -> NetworkCapture:
-        """Open it, or hand out `opened`.
-
-        Raises:
-            UnavailableError: It cannot be opened.
-        """
+        """Open it, or hand out `opened`."""
         if self.opened is None:
             if self._last is not None and self._options.read_timeout is None:
                 rare = self._last.pictures < 2
