@@ -108,7 +108,7 @@ def _run(
 def _served(
     options: RunOptions, segmenter: SegmenterProtocol, source: Source, sinks: list[Sink], meter: Meter
 ) -> Iterator[tuple[Stepper, Source, list[Sink]]]:
-    """Segmenter, source and sinks for the loop: with ``--serve`` a stream that the page steers, otherwise those given."""
+    """Segmenter, source and sinks for the loop: those given, or with ``--serve`` a stream that the page steers."""
     if options.serve is None:
         yield segmenter, source, sinks
         return

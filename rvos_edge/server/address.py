@@ -69,18 +69,13 @@ class ServerOptions:
         object.__setattr__(self, "base_path", check_base_path(self.base_path))
         object.__setattr__(self, "origins", tuple(map(check_origin, self.origins)))
 
-
-@dataclass(frozen=True)
-class PageLink:
-    """Addresses of a page that is served at an address."""
-
-    address: Address
-    token: str | None = None
-    secure: bool = False
-    base_path: str = ""
+    def url(self, host: str) -> str:
+        """URL of the page at a host."""
+        scheme = "http" if self.certificate is None else "https"
+        return f"{scheme}://{Address(host, self.address.port)}{self.base_path}/"
 
     @property
-    def for_phones(self) -> str | None:
+    def url_for_phones(self) -> str | None:
         """URL of the page for other devices of the network; None where only this machine can connect."""
         if self.address.loopback:
             return None
@@ -90,7 +85,7 @@ class PageLink:
             with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
                 probe.connect(("192.0.2.1", 9))
                 host = str(probe.getsockname()[0])
-        return f"{'https' if self.secure else 'http'}://{Address(host, self.address.port)}{self.base_path}/"
+        return self.url(host)
 
 
 def parse_address(written: str) -> Address:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
@@ -13,7 +14,7 @@ from typing_extensions import Self
 
 from rvos_edge.errors import UserError
 from rvos_edge.server import sockets
-from rvos_edge.server.address import Address, PageLink, ServerOptions, listen
+from rvos_edge.server.address import Address, ServerOptions, listen
 from rvos_edge.server.cameras import cameras_application
 from rvos_edge.server.connections import HttpProtocol, PageServer
 from rvos_edge.server.guard import Guard
@@ -48,11 +49,11 @@ class LiveServer:
             self._close_streams()
             raise
         host, port = options.address.host, int(self._socket.getsockname()[1])
+        options = replace(options, address=Address(host, port))
         self.address = Address("localhost" if host in ("0.0.0.0", "::") else host, port)
-        secure = options.certificate is not None
-        self.url = f"{'https' if secure else 'http'}://{self.address}{options.base_path}/"
+        self.url = options.url(self.address.host)
         for one in self._lives:
-            one.link = PageLink(Address(host, port), options.token, secure=secure, base_path=options.base_path)
+            one.page = options
         config = uvicorn.Config(
             application(live, options),
             ssl_certfile=options.certificate,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,9 +59,15 @@ class Hub:
         self._newest: tuple[int, bytes] = (0, b"")
         self._waiting: set[asyncio.Future[None]] = set()
 
-    def attach(self) -> None:
-        """Use the running event loop from now on."""
+    @contextmanager
+    def viewer(self) -> Iterator[None]:
+        """Count a viewer, whose event loop is the one of all."""
         self._loop = asyncio.get_running_loop()
+        self.viewers += 1
+        try:
+            yield
+        finally:
+            self.viewers -= 1
 
     def publish(self, picture: bytes) -> None:
         """Replace the newest picture; may be called from any thread."""

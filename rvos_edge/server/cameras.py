@@ -23,7 +23,7 @@ _DESCRIPTION = "Several streams that are being segmented. Each has its own page 
 
 def cameras_application(lives: Mapping[str, Live], *, token: str | None, base_path: str = "") -> ASGIApp:
     """Page, health and metrics of all streams by name, without a guard."""
-    app = new_application(_DESCRIPTION, lives=list(lives.values()), base_path=base_path)
+    app = new_application(_DESCRIPTION, base_path=base_path)
     registry = CollectorRegistry()
     registry.register(_Joined(lives))
 

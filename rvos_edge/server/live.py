@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rvos_edge.protocol import SegmenterProtocol
-from rvos_edge.server.address import PageLink
+from rvos_edge.server.address import ServerOptions
 from rvos_edge.server.broadcast import Hub, PageSink
 from rvos_edge.server.controls import LiveSegmenter, ServerControls
 from rvos_edge.server.player import Choice, Player
@@ -32,7 +32,7 @@ class Live:
 
     Attributes:
         pages: Number of pages that are connected.
-        link: Addresses of the page, once it is served.
+        page: Options of the server, with the port, once there is one.
         drawing: Snapshots that may be drawn at a time; each takes the memory of several pictures.
     """
 
@@ -55,7 +55,7 @@ class Live:
         self.library = Library(first)
         self.player = Player(first, source, self.controls, restarted=self.segmenter.reset, repeat=repeat)
         self.hub = Hub()
-        self.link: PageLink | None = None
+        self.page: ServerOptions | None = None
         self.pages = 0
         self.drawing = asyncio.Semaphore(2)
         self.telemetry = Telemetry(lambda: self.hub.viewers)

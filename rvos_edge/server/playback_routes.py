@@ -74,21 +74,18 @@ async def get_phone(live: LiveStream) -> dict[str, Any]:
     """The address of the page for other devices of the network, and a QR code of it, an SVG picture that holds the
     token; null where only this machine can connect.
     """
-    url = None if live.link is None else live.link.for_phones
-    if live.link is None or url is None:
+    url = None if live.page is None else live.page.url_for_phones
+    if live.page is None or url is None:
         return {"address": None, "qr": None}
-    token = f"?{urlencode({'token': live.link.token})}" if live.link.token else ""
+    token = f"?{urlencode({'token': live.page.token})}" if live.page.token else ""
     return {"address": url, "qr": qr_code(url + token)}
 
 
 async def _parts(live: Live) -> AsyncIterator[bytes]:
-    live.hub.viewers += 1
-    live.sink.show_again()
     seen = 0
-    try:
+    with live.hub.viewer():
+        live.sink.show_again()
         while True:
             seen, picture = await live.hub.newer(seen)
             head = f"--{_BOUNDARY}\r\ncontent-type: image/jpeg\r\ncontent-length: {len(picture)}\r\n\r\n"
             yield head.encode() + picture + b"\r\n"
-    finally:
-        live.hub.viewers -= 1

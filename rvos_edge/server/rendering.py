@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +13,6 @@ from rvos_edge.streaming.overlay import draw_overlay
 Image = NDArray[np.uint8]
 _FEWEST_PIXELS = 4.0
 """Smallest motion with the full colour, in pixels: noise in a still scene stays pale."""
-_STEPS = 128
-"""Steps of the colour table from no motion to full motion."""
 
 
 def draw_picture(
@@ -48,41 +44,16 @@ def draw_picture(
 
 
 def flow_colours(flow: NDArray[np.float32]) -> Image:
-    """Motion as colour on the usual wheel (Baker et al., 2007), uint8 [h,w,3] BGR: hue is the direction, strength the
-    distance, white no motion.
+    """Motion as colour, uint8 [h,w,3] BGR: hue is the direction, strength the distance, white no motion.
 
     Of a flow float32 [2,h,w] from this frame to the previous one, in pixels, the opposite is shown, the motion that led
-    to this frame.
+    to this frame: to the right it is red, down yellow-green, to the left cyan, up violet.
     """
-    motion = np.nan_to_num(-flow, nan=0.0, posinf=0.0, neginf=0.0)
-    length = np.sqrt(motion[0] ** 2 + motion[1] ** 2)
-    scale = _STEPS / max(_FEWEST_PIXELS, float(np.percentile(length, 99)))
-    x, y = (np.clip(np.rint(part * scale), -_STEPS, _STEPS).astype(np.int16) + _STEPS for part in motion)
-    return np.asarray(_wheel_table()[y, x], dtype=np.uint8)
-
-
-@lru_cache(maxsize=1)
-def _wheel_table() -> Image:
-    """Colours by y and x of the motion, uint8 [2n+1,2n+1,3] BGR."""
-    wheel = _wheel()
-    y, x = np.mgrid[-_STEPS : _STEPS + 1, -_STEPS : _STEPS + 1] / _STEPS
-    place = (np.arctan2(-y, -x) / np.pi + 1) / 2 * (len(wheel) - 1)
-    low = np.floor(place).astype(int)
-    part = (place - low)[..., None]
-    colour = (1 - part) * wheel[low] + part * wheel[(low + 1) % len(wheel)]
-    strength = np.minimum(np.hypot(x, y), 1)[..., None]
-    return np.asarray(np.rint(255 * (1 - strength * (1 - colour)))[..., ::-1], dtype=np.uint8)
-
-
-def _wheel() -> NDArray[np.float64]:
-    """Colours of the wheel, float64 [55,3] RGB from 0 to 1: red, yellow, green, cyan, blue, magenta and between."""
-    corners = ((1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 1), (1, 0, 0))
-    steps = (15, 6, 4, 11, 13, 6)
-    parts = [
-        np.linspace(start, stop, count, endpoint=False)
-        for start, stop, count in zip(corners, corners[1:], steps, strict=False)
-    ]
-    return np.concatenate(parts).astype(np.float64)
+    x, y = np.nan_to_num(-flow, nan=0.0, posinf=0.0, neginf=0.0)
+    length, degrees = cv2.cartToPolar(x, y, angleInDegrees=True)
+    strength = np.minimum(length / max(_FEWEST_PIXELS, float(np.percentile(length, 99))), 1)
+    colours = cv2.cvtColor(np.dstack([degrees, strength, np.ones_like(length)]), cv2.COLOR_HSV2BGR)
+    return np.asarray(np.rint(255 * colours), np.uint8)
 
 
 def fit(image: Image, widest: int) -> Image:

@@ -69,12 +69,9 @@ async def send_frames(socket: WebSocket, live: LiveStream) -> None:
             seen, picture = await hub.newer(seen)
             await socket.send_bytes(picture)
 
-    hub.viewers += 1
-    live.sink.show_again()
-    try:
+    with hub.viewer():
+        live.sink.show_again()
         await _first_of(listen(), show())
-    finally:
-        hub.viewers -= 1
 
 
 @router.websocket("/api/live")

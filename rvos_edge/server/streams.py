@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +32,8 @@ _DESCRIPTION = (
 )
 
 
-def new_application(description: str, *, lives: Sequence[Live], base_path: str) -> FastAPI:
-    """Application with the page's files and errors of one sentence; it attaches ``lives`` to its event loop."""
+def new_application(description: str, *, base_path: str) -> FastAPI:
+    """Application with the page's files and errors of one sentence."""
     handled = (HTTPException, RequestValidationError, UserError, BusyError, ClientDisconnect, Exception)
     app = FastAPI(
         title="rvos-edge",
@@ -45,7 +43,6 @@ def new_application(description: str, *, lives: Sequence[Live], base_path: str) 
         openapi_url="/api/openapi.json",
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
-        lifespan=_attaching(lives),
         exception_handlers=dict.fromkeys(handled, routes.answer_error),
         telemetry=_SILENT,
     )
@@ -55,7 +52,7 @@ def new_application(description: str, *, lives: Sequence[Live], base_path: str) 
 
 def stream_application(live: Live, *, token: str | None, base_path: str = "") -> ASGIApp:
     """Page, API and WebSockets of one stream, without a guard."""
-    app = new_application(_DESCRIPTION, lives=[live], base_path=base_path)
+    app = new_application(_DESCRIPTION, base_path=base_path)
     app.state.live = live
     for router in (routes.router, playback_routes.router, taught_routes.router):
         app.include_router(router, dependencies=[Depends(HTTPBearer(auto_error=False))] if token else [])
@@ -66,16 +63,6 @@ def stream_application(live: Live, *, token: str | None, base_path: str = "") ->
         return FileResponse(PAGE / "index.html")
 
     return _Counted(app, live)
-
-
-def _attaching(lives: Sequence[Live]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        for live in lives:
-            live.hub.attach()
-        yield
-
-    return lifespan
 
 
 class _Counted:

@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 
 from rvos_edge.errors import UserError
 from rvos_edge.server import address
-from rvos_edge.server.address import Address, PageLink, check_certificate, check_origin, qr_code
+from rvos_edge.server.address import Address, ServerOptions, check_certificate, check_origin, qr_code
 from rvos_edge.server.controls import ServerControls
 from rvos_edge.server.player import Choice, Player
 from rvos_edge.server.recorder import Recorder
@@ -260,7 +260,7 @@ def test_what_a_killed_server_had_recorded_is_listed_by_the_next_one_of_its_sour
 
 def test_the_address_for_a_phone(dog: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dog.request("GET", "/api/phone").json == {"address": None, "qr": None}
-    assert PageLink(Address("192.168.1.9", 8000), secure=True).for_phones == "https://192.168.1.9:8000/"
+    assert ServerOptions(Address("192.168.1.9", 8000), "correct horse").url_for_phones == "http://192.168.1.9:8000/"
 
     class Card:
         """Network card of 10.0.0.7."""
@@ -278,7 +278,9 @@ def test_the_address_for_a_phone(dog: Served, monkeypatch: pytest.MonkeyPatch) -
             return "10.0.0.7", 1
 
     monkeypatch.setattr(address.socket, "socket", Card)
-    assert PageLink(Address("0.0.0.0", 9000), base_path="/door").for_phones == "http://10.0.0.7:9000/door/"
+    assert (
+        ServerOptions(Address("0.0.0.0", 9000), "correct horse", "/door").url_for_phones == "http://10.0.0.7:9000/door/"
+    )
 
 
 def test_a_qr_code_says_the_address() -> None:
