@@ -1,4 +1,4 @@
-"""The segmenter: the graphs of a bundle chained over a video, from frames and queries to masks."""
+"""The segmenter: from the frames of a video and queries to masks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 
 from rvos_edge.adaptation import Adaptation, check_adapt
 from rvos_edge.bundle import (
-    FLOW_COORDS,
-    FLOW_GRAPHS,
     FLOW_OUTPUT,
     FRAME_INPUT,
-    GATING_GRAPH,
     MARGIN_OUTPUT,
     PRESENCE_OUTPUT,
     QUERIES,
@@ -22,13 +19,14 @@ from rvos_edge.bundle import (
     TEXT_GRAPH,
     Bundle,
 )
-from rvos_edge.engines.base import Backend, Clock, Graph, Lap
+from rvos_edge.chain import Chain
+from rvos_edge.engines.base import Backend, Clock
 from rvos_edge.errors import UserError
 from rvos_edge.flow.constants import MAX_ITERATIONS
 from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
 from rvos_edge.language import warn_of
 from rvos_edge.pictures import Picture, PictureCalls, as_frame
-from rvos_edge.preprocess import Placement, Postprocessor, Preprocessor, fill_padding, threshold_logit
+from rvos_edge.preprocess import Postprocessor, Preprocessor, threshold_logit
 from rvos_edge.presence import MIN_PRESENCE, PresenceFilter
 from rvos_edge.queries import (
     Query,
@@ -43,9 +41,6 @@ from rvos_edge.queries import (
 from rvos_edge.result import Result
 from rvos_edge.teaching import Features, Teacher, teach
 from rvos_edge.text import LateGraph, TextEncoder
-
-_GRID = "coords_start"
-"""Slot of the identity grid, from which a cold start of the flow copies its coordinates."""
 
 
 class Segmenter(PictureCalls):
@@ -81,12 +76,8 @@ class Segmenter(PictureCalls):
         self._presence = PresenceFilter([], min_presence)
         self.bundle = bundle
         self._backend = backend
-        self._board = backend.board
         use_flow = manifest.flow is not None and options.enabled
-        names = (*manifest.vision_graphs, *(FLOW_GRAPHS if use_flow else ()), *manifest.answer_graphs)
-        self._graphs: dict[str, Graph] = {
-            name: backend.load(bundle.graph_path(name), manifest.graphs[name]) for name in names
-        }
+        self._chain = Chain(bundle, backend, flow=use_flow)
         # Taught queries do not need it.
         text = LateGraph(lambda: backend.load_host(bundle.graph_path(TEXT_GRAPH), manifest.graphs[TEXT_GRAPH]))
         self._encoder = TextEncoder(bundle=bundle, graph=text)
@@ -95,12 +86,6 @@ class Segmenter(PictureCalls):
         self._policy: FlowPolicy | None = None
         if manifest.flow is not None and use_flow:
             self._policy = FlowPolicy(options, iterations=manifest.flow.iterations)
-            coords = next(spec for spec in manifest.graphs["flow_step"].inputs if spec.name == FLOW_COORDS)
-            self._board.declare(coords.model_copy(update={"name": _GRID}))
-            self._board.write(_GRID, _identity_grid(self._board.shape(_GRID)))
-            stepped = {tensor.name for tensor in manifest.graphs["flow_step"].outputs}
-            self._step_states = [pair for pair in manifest.states.items() if pair[1] in stepped]
-            self._frame_states = [pair for pair in manifest.states.items() if pair[1] not in stepped]
         self._queries: tuple[str, ...] = ()
         self._asked: tuple[Query, ...] = ()
         self._vectors: dict[str, NDArray[np.float32]] = {}
@@ -211,10 +196,10 @@ class Segmenter(PictureCalls):
         normalised = labels(queries)
         warn_of(self.doubts(queries))
         with self._lock:
-            self._board.resize(QUERIES, len(normalised))
+            self._chain.board.resize(QUERIES, len(normalised))
             for name, stacked in vectors.items():
-                if name in self._board:
-                    self._board.write(name, stacked)
+                if name in self._chain.board:
+                    self._chain.board.write(name, stacked)
             self._queries, self._asked, self._vectors = normalised, normalise(queries), vectors
             shifts = [getattr(query, "presence_shift", 0.0) for query in queries]
             self._presence = PresenceFilter(shifts, self._min_presence)
@@ -267,27 +252,17 @@ class Segmenter(PictureCalls):
             UserError: A frame is not such an array.
         """
         frame, previous = as_frame(frame), None if previous is None else as_frame(previous)
-        with self._lock:
-            states = [name for name in (*self.bundle.manifest.states, FLOW_OUTPUT) if name in self._board]
-            kept = {name: self._board.read(name).copy() for name in states}
-            try:
-                if previous is not None and self._policy is not None:
-                    self._look(previous, FlowDecision("zero", "first of two"))
-                    self._look(frame, FlowDecision("run", "second of two", self._policy.iterations))
-                else:
-                    self._look(frame, None if self._policy is None else FlowDecision("zero", "a frame alone"))
-                return self._features()
-            finally:
-                for name, array in kept.items():
-                    self._board.write(name, array)
+        with self._lock, self._chain.kept_states():
+            if previous is not None and self._policy is not None:
+                self._look(previous, FlowDecision("zero", "first of two"))
+                self._look(frame, FlowDecision("run", "second of two", self._policy.iterations))
+            else:
+                self._look(frame, None if self._policy is None else FlowDecision("zero", "a frame alone"))
+            return self._chain.features()
 
     def _look(self, frame: NDArray[np.uint8], decision: FlowDecision | None) -> None:
-        self._board.write(FRAME_INPUT, self._preprocess(frame))
-        self._answer(decision, self._preprocess.placement, Clock())
-
-    def _features(self) -> Features:
-        inputs = self.bundle.manifest.graphs[GATING_GRAPH].inputs
-        return {spec.name: self._board.read(spec.name).copy() for spec in inputs if QUERIES not in spec.shape}
+        self._chain.board.write(FRAME_INPUT, self._preprocess(frame))
+        self._chain.run(decision, self._preprocess.placement, Clock())
 
     def teach(
         self,
@@ -354,7 +329,7 @@ class Segmenter(PictureCalls):
     def close(self) -> None:
         """Release the graphs; a frame is an error from then on. What ``with`` does at its end."""
         with self._lock:
-            self._graphs.clear()
+            self._chain.graphs.clear()
 
     def step(self, frame: Picture, *, color: str | None = None) -> Result:
         """Segment the next frame.
@@ -369,7 +344,7 @@ class Segmenter(PictureCalls):
         """
         image = as_frame(frame, color)
         with self._lock:
-            if not self._graphs:
+            if not self._chain.graphs:
                 raise UserError("the segmenter is closed; open the bundle again.")
             if not self._queries:
                 raise UserError("no queries are set; call set_queries before step.")
@@ -392,24 +367,24 @@ class Segmenter(PictureCalls):
         clock, size = Clock(), frame.shape[:2]
         self._apply_changes()
         image = self._preprocess(frame)
-        self._board.write(FRAME_INPUT, image)
+        self._chain.board.write(FRAME_INPUT, image)
         decision = self._policy.decide(image, size) if self._policy is not None else None
         clock.lap("preprocess")
         placement = self._preprocess.placement
-        self._answer(decision, placement, clock)
+        self._chain.run(decision, placement, clock)
         # Copies: the board's buffers are overwritten by the next frame.
-        margins = self._board.read(MARGIN_OUTPUT).astype(np.float32)
+        margins = self._chain.board.read(MARGIN_OUTPUT).astype(np.float32)
         if placement.padded:
             rows, columns = placement.on((margins.shape[1], margins.shape[2]))
             margins = margins[:, rows, columns].copy()
         flow = None
-        if self._keep_flow and FLOW_OUTPUT in self._board:
-            flow = self._board.read(FLOW_OUTPUT)[0].astype(np.float32)
+        if self._keep_flow and FLOW_OUTPUT in self._chain.board:
+            flow = self._chain.board.read(FLOW_OUTPUT)[0].astype(np.float32)
         masks = self._postprocess.masks(margins, size)
         scores = self._postprocess.scores(margins)
         presence, present = np.ones(len(margins), np.float32), np.asarray(masks.any(axis=(1, 2)))
         if self.bundle.manifest.has_presence:
-            presence, present = self._presence.update(self._board.read(PRESENCE_OUTPUT))
+            presence, present = self._presence.update(self._chain.board.read(PRESENCE_OUTPUT))
         clock.lap("postprocess")
         adapted = np.zeros(len(margins), np.bool_)
         if self._adaptation is not None:
@@ -419,7 +394,7 @@ class Segmenter(PictureCalls):
                 margins,
                 scores,
                 presence,
-                lambda: (self._features(), placement),
+                lambda: (self._chain.features(), placement),
                 cut=decision is not None and decision.reason == "scene cut",
             )
             clock.lap("adapt")
@@ -453,66 +428,5 @@ class Segmenter(PictureCalls):
                 self._vectors[name][row] = vector
         if changes:
             for name, stacked in self._vectors.items():
-                if name in self._board:
-                    self._board.write(name, stacked)
-
-    def _answer(self, decision: FlowDecision | None, placement: Placement, clock: Clock) -> None:
-        """Run the graphs; where a new flow has padding, that is filled in between, on the host."""
-        if decision is None or decision.action != "run" or not placement.padded:
-            self._backend.frame(self._key(decision), lambda lap: self._work(decision, lap))
-            clock.insert(self._backend.timings())
-            return
-        self._backend.frame((self._key(decision), "flow"), lambda lap: self._work(decision, lap, answer=False))
-        clock.insert(self._backend.timings())
-        self._board.write(FLOW_OUTPUT, fill_padding(self._board.read(FLOW_OUTPUT).astype(np.float32), placement))
-        self._backend.frame("answer", self._run_answer)
-        clock.insert(self._backend.timings())
-
-    def _key(self, decision: FlowDecision | None) -> tuple[str, bool, int, bool] | None:
-        """Key of ``_work``: equal keys run the same graphs in the same order."""
-        return None if decision is None else (decision.action, decision.warm, decision.iterations, decision.encode)
-
-    def _work(self, decision: FlowDecision | None, lap: Lap, *, answer: bool = True) -> None:
-        """Run the graphs of one frame. Touches graphs and slots only, because the backend may record and replay it."""
-        for name in self.bundle.manifest.vision_graphs:
-            self._run(name, lap)
-        if decision is not None:
-            self._run_flow(decision, lap)
-        if answer:
-            self._run_answer(lap)
-
-    def _run_answer(self, lap: Lap) -> None:
-        for name in self.bundle.manifest.answer_graphs:
-            self._run(name, lap)
-
-    def _run_flow(self, decision: FlowDecision, lap: Lap) -> None:
-        board = self._board
-        if decision.encode:
-            self._run("flow_encode", lap)
-        if decision.action == "run":
-            self._run("flow_context", lap)
-            if not decision.warm:
-                board.copy(_GRID, FLOW_COORDS)
-            for _ in range(decision.iterations):
-                self._graphs["flow_step"].run()
-                for state, source in self._step_states:
-                    board.swap(state, source)
-            lap("flow_step")
-            self._run("flow_up", lap)
-        elif decision.action == "zero":
-            board.zero(FLOW_OUTPUT)
-        if decision.encode:
-            # The next frame compares its features with this frame's.
-            for state, source in self._frame_states:
-                board.swap(state, source)
-
-    def _run(self, name: str, lap: Lap) -> None:
-        self._graphs[name].run()
-        lap(name)
-
-
-def _identity_grid(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Identity grid float32 [1,2,h,w]: channel 0 holds each pixel's column x, channel 1 its row y."""
-    height, width = shape[2:]
-    ys, xs = np.mgrid[:height, :width]
-    return np.stack([xs, ys])[None].astype(np.float32)
+                if name in self._chain.board:
+                    self._chain.board.write(name, stacked)

@@ -103,7 +103,7 @@ def test_a_still_picture_costs_no_flow(tiny: Path) -> None:
 def test_a_flow_that_does_not_fit_the_budget_is_kept_then_zero(tiny: Path) -> None:
     """A graph that sleeps for 2 ms makes sure that no machine holds 1000 frames per second."""
     segmenter, reference = (_open(tiny, FlowOptions(hold_fps=1000, keep_flow=True)), Reference())
-    aspp = segmenter._graphs["aspp"]
+    aspp = segmenter._chain.graphs["aspp"]
     run = aspp.run
     aspp.run = lambda: (time.sleep(0.002), run())[1]  # type: ignore[method-assign]
     modes = ["zero", *["run"] * 4, *["keep"] * 4, "zero", "zero"]
@@ -238,7 +238,7 @@ def test_a_frame_that_fails_midway_restarts_the_video(tiny: Path, monkeypatch: p
     segmenter = _open(tiny)
     frames = _video(3)
     expected = segmenter.step(frames[2]).margins
-    gating = segmenter._graphs["gating"]
+    gating = segmenter._chain.graphs["gating"]
     with monkeypatch.context() as patch:
         patch.setattr(gating, "run", lambda: (_ for _ in ()).throw(RuntimeError("out of memory")))
         with pytest.raises(RuntimeError, match="out of memory"):
@@ -270,11 +270,11 @@ def test_timings_are_in_the_order_of_the_stages(tiny: Path) -> None:
 def test_nothing_is_allocated_per_frame(tiny: Path, backend: str) -> None:
     pytest.importorskip(backend)
     segmenter, frames = _open(tiny, backend=backend), _video(4)
-    board = segmenter._board
+    board = segmenter._chain.board
     for frame in frames:
         segmenter.step(frame)
     addresses = {buffer.address for buffer in board.buffers()}
-    bindings = [len(getattr(graph, "_bindings", ())) for graph in segmenter._graphs.values()]
+    bindings = [len(getattr(graph, "_bindings", ())) for graph in segmenter._chain.graphs.values()]
     tracemalloc.start()
     try:
         measured = []
@@ -288,7 +288,7 @@ def test_nothing_is_allocated_per_frame(tiny: Path, backend: str) -> None:
     # Pools below us fill once, a leak grows in every round of 60 frames: even one float per frame is 1.4 KB.
     assert min(after - before for before, after in itertools.pairwise(measured)) < 1024
     assert {buffer.address for buffer in board.buffers()} == addresses
-    assert [len(getattr(graph, "_bindings", ())) for graph in segmenter._graphs.values()] == bindings
+    assert [len(getattr(graph, "_bindings", ())) for graph in segmenter._chain.graphs.values()] == bindings
 
 
 @pytest.mark.slow

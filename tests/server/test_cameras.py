@@ -105,7 +105,7 @@ def test_siblings_share_the_graphs_and_nothing_else(open_tiny: Callable[..., Seg
     alone, first = open_tiny(), open_tiny()
     second = first.sibling()
     assert second is not None
-    assert second._graphs["gating"]._session is first._graphs["gating"]._session  # type: ignore[attr-defined]
+    assert second._chain.graphs["gating"]._session is first._chain.graphs["gating"]._session  # type: ignore[attr-defined]
     for segmenter, query in ((alone, "the dog"), (first, "the dog"), (second, "a red cat")):
         segmenter.set_queries([query])
     for index in range(3):  # two videos in turn are what each is alone

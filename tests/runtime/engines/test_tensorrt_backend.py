@@ -221,13 +221,15 @@ def test_a_replay_leaves_the_slots_as_the_swaps_would(opened: Open) -> None:
     flow = FlowOptions(every=2)
     segmenters = [opened(flow=flow, record=record)[0] for record in (True, False)]
     # Buffers by where they lay at the start, so that the two can be compared.
-    homes = [{buffer: slot for slot, buffer in segmenter._board.arrangement().items()} for segmenter in segmenters]
+    homes = [
+        {buffer: slot for slot, buffer in segmenter._chain.board.arrangement().items()} for segmenter in segmenters
+    ]
     arrangements = set()
     for frame in FRAMES * 2:
         found = []
         for segmenter, home in zip(segmenters, homes, strict=True):
             segmenter.step(frame)
-            found.append(tuple((slot, home[b]) for slot, b in segmenter._board.arrangement().items()))
+            found.append(tuple((slot, home[b]) for slot, b in segmenter._chain.board.arrangement().items()))
         assert found[0] == found[1]
         arrangements.add(found[0])
     assert len(arrangements) == 4  # the features of two frames, times the coordinates after an odd number of steps
