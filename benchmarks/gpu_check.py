@@ -57,7 +57,7 @@ _BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """Result of one check.
 
     Attributes:
@@ -89,7 +89,7 @@ class Mixture(nn.Module):
 class _Context:
     """An execution context that runs a module on the stream that it is given."""
 
-    def __init__(self, machine: Machine, spec: GraphSpec) -> None:
+    def __init__(self, machine: TorchMachine, spec: GraphSpec) -> None:
         self._machine = machine
         self._spec = spec
         self._module = Mixture(spec)
@@ -123,7 +123,7 @@ class _Context:
         return self._machine.tensor(self._addresses[spec.name], shape, spec.dtype)
 
 
-class Machine:
+class TorchMachine:
     """A device, CUDA for it, and PyTorch on it: what is TensorRT's is played by modules."""
 
     def __init__(self, index: int, cuda: Any, *, on_cpu: bool) -> None:
@@ -178,7 +178,7 @@ class Machine:
         )
 
 
-def check_machine(bundle: Bundle, make_cuda: Callable[[], Any], device: str, frames: int) -> Iterator[Finding]:
+def check_machine(bundle: Bundle, make_cuda: Callable[[], Any], device: str, frames: int) -> Iterator[Check]:
     """Make all checks; a check that fails does not keep the others from being made.
 
     Args:
@@ -192,14 +192,14 @@ def check_machine(bundle: Bundle, make_cuda: Callable[[], Any], device: str, fra
         yield from _guarded(flavour, lambda flavour=flavour: [_tensorrt(bundle, flavour, device, frames)])  # type: ignore[misc]
 
 
-def _guarded(name: str, make: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
+def _guarded(name: str, make: Callable[[], Sequence[Check]]) -> Sequence[Check]:
     try:
         return make()
     except Exception as error:  # of any kind: what is checked may be broken in any way
-        return [Finding(name, False, one_line(f"{type(error).__name__}: {error}"))]
+        return [Check(name, False, one_line(f"{type(error).__name__}: {error}"))]
 
 
-def _calls(cuda: Cuda) -> list[Finding]:
+def _calls(cuda: Cuda) -> list[Check]:
     """Try every call that the runtime makes, and what a capture forbids."""
     with cuda.current():
         stream, start, end = cuda.create_stream(), cuda.create_event(timed=True), cuda.create_event(timed=True)
@@ -238,19 +238,19 @@ def _calls(cuda: Cuda) -> list[Finding]:
         cuda.free_host(pinned)
         cuda.destroy_stream(stream)
     return [
-        Finding("CUDA calls", replayed, f"{cuda.name}: copies, events, a recorded fill; 1 MiB up in {copied:.3f} ms"),
-        Finding("captures", refused and survives, "waiting in one is refused, and the stream works afterwards"),
+        Check("CUDA calls", replayed, f"{cuda.name}: copies, events, a recorded fill; 1 MiB up in {copied:.3f} ms"),
+        Check("captures", refused and survives, "waiting in one is refused, and the stream works afterwards"),
     ]
 
 
-def _frames(bundle: Bundle, make_cuda: Callable[[], Any], device: str, frames: int) -> list[Finding]:
+def _frames(bundle: Bundle, make_cuda: Callable[[], Any], device: str, frames: int) -> list[Check]:
     """Segment the same frames plainly, recorded, and on two streams at once."""
     camera = SyntheticCamera(seed=0, size=bundle.manifest.size)
     images = [frame.image for frame in itertools.islice(camera, frames)]
     names = [name for name in bundle.manifest.graphs if name not in HOST_GRAPHS]
 
     def segment(folder: Path, record: bool) -> tuple[list[NDArray[np.float32]], list[float], int, str]:
-        machine = Machine(gpu_index(device), make_cuda(), on_cpu=device == "cpu")
+        machine = TorchMachine(gpu_index(device), make_cuda(), on_cpu=device == "cpu")
         parts = Parts(machine.tensorrt(bundle), machine.cuda, {name: folder / name for name in names})
         backend = TensorRtBackend(
             bundle=bundle, flavour="tensorrt", gpu=gpu_index(device), record=record, reason="played", parts=parts
@@ -275,19 +275,17 @@ def _frames(bundle: Bundle, make_cuda: Callable[[], Any], device: str, frames: i
         recorded = segment(folder, True)
         with ThreadPoolExecutor(2) as pool:
             both = list(pool.map(lambda record: segment(folder, record), (True, True)))
-    findings = [Finding("frames, plain", True, "launch by launch", median(plain[1]))]
+    findings = [Check("frames, plain", True, "launch by launch", median(plain[1]))]
     for name, runs in (("frames, recorded", [recorded]), ("frames, two streams", both)):
         worst = max(float(np.abs(a - b).max()) for run in runs for a, b in zip(run[0], plain[0], strict=True))
         replayed, reason = min(run[2] for run in runs), runs[0][3]
         passed = worst == 0 and replayed >= frames // 3 and reason == "played"
         found = f"differs from plain by {worst:g}; {replayed} of {frames} frames replayed"
-        findings.append(
-            Finding(name, passed, found if reason == "played" else f"{found}; {reason}", median(runs[0][1]))
-        )
+        findings.append(Check(name, passed, found if reason == "played" else f"{found}; {reason}", median(runs[0][1])))
     return findings
 
 
-def _engine(bundle: Bundle, name: str, device: str, frames: int, *, build: bool = False) -> Finding:
+def _engine(bundle: Bundle, name: str, device: str, frames: int, *, build: bool = False) -> Check:
     """Prove a backend against PyTorch's record, and time it."""
 
     def make() -> Backend:
@@ -304,17 +302,17 @@ def _engine(bundle: Bundle, name: str, device: str, frames: int, *, build: bool 
         times.append(1e3 * (time.perf_counter() - start))
     graph, worst = max(proof.graphs.items(), key=lambda item: item[1].relative_l2)
     found = f"mask IoU {proof.mask_iou:.4f}, {graph} differs most: {worst.relative_l2:.1e}"
-    return Finding(f"{segmenter.backend_name}", True, found, median(times[len(times) // 3 :]))
+    return Check(f"{segmenter.backend_name}", True, found, median(times[len(times) // 3 :]))
 
 
-def _tensorrt(bundle: Bundle, flavour: api.Flavour, device: str, frames: int) -> Finding:
+def _tensorrt(bundle: Bundle, flavour: api.Flavour, device: str, frames: int) -> Check:
     if device == "cpu":
-        return Finding(flavour, None, "needs a GPU")
+        return Check(flavour, None, "needs a GPU")
     if not api.is_installed(flavour):
-        return Finding(flavour, None, f"not installed: {api.how_to_get(flavour)}")
+        return Check(flavour, None, f"not installed: {api.how_to_get(flavour)}")
     gpu = find_gpu(gpu_index(device))
     if gpu is not None and not api.supports(api.load(flavour), gpu.capability):
-        return Finding(flavour, None, f"builds no engines for {gpu.name}, {gpu.capability}")
+        return Check(flavour, None, f"builds no engines for {gpu.name}, {gpu.capability}")
     return _engine(bundle, flavour, device, frames, build=True)
 
 
@@ -358,7 +356,7 @@ def _played_cuda() -> Callable[[], Any]:
     return make
 
 
-def _print(findings: Sequence[Finding], title: str, console: Console) -> None:
+def _print(findings: Sequence[Check], title: str, console: Console) -> None:
     table = Table(title=title)
     for column in ("", "check", "found", "ms"):
         table.add_column(column, overflow="fold", justify="right" if column == "ms" else "left")

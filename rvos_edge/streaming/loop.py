@@ -178,13 +178,14 @@ class Meter:
             interrupted=interrupted,
             failures=tuple(self.failures),
             findings=tuple(
-                Finding(query, frames, found, total / frames) for query, (frames, found, total) in self._found.items()
+                QueryFinding(query, frames, found, total / frames)
+                for query, (frames, found, total) in self._found.items()
             ),
         )
 
 
 @dataclass(frozen=True)
-class Finding:
+class QueryFinding:
     """A query, the frames that it was asked in, those in which it has a mask, and its mean presence over all."""
 
     query: str
@@ -212,7 +213,7 @@ class Summary:
     latency: Percentiles | None
     interrupted: bool
     failures: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[QueryFinding, ...] = ()
 
 
 def run_stream(

@@ -30,7 +30,7 @@ _COLOURS = (
 """RGB of the queries: orange, sky blue, green, yellow, blue, vermilion, purple, and grey in place of black."""
 
 
-class Drawable(Protocol):
+class LabelledMasks(Protocol):
     """The part of a ``Result`` that is drawn."""
 
     @property
@@ -57,7 +57,7 @@ class OverlayView:
     note: str = ""
 
 
-def draw_view(image: Image, result: Drawable, view: OverlayView) -> Image:
+def draw_view(image: Image, result: LabelledMasks, view: OverlayView) -> Image:
     """The overlay of a frame as `view` has it, without the note; see `draw_overlay`."""
     return draw_overlay(image, result, opacity=view.opacity, outline=view.outline, hidden=view.hidden)
 
@@ -80,7 +80,7 @@ def draw_note(image: Image, note: str) -> Image:
 
 def draw_overlay(
     image: Image,
-    result: Drawable,
+    result: LabelledMasks,
     *,
     opacity: float = 0.5,
     outline: bool = True,
@@ -228,7 +228,7 @@ def _draw_name(out: Image, name: str, mask: NDArray[np.bool_], index: int) -> No
     _write(out, text, (left + pad, top), font, width)
 
 
-def _draw_legend(out: Image, result: Drawable, hidden: frozenset[int]) -> None:
+def _draw_legend(out: Image, result: LabelledMasks, hidden: frozenset[int]) -> None:
     height, width = out.shape[:2]
     font = _font_height(height)
     pad = max(2, font // 3)

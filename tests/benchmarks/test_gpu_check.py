@@ -13,7 +13,7 @@ from support.tiny_bundle import write_tiny_bundle
 from support.tiny_reference import write_reference
 
 from rvos_edge.benchmarks import gpu_check
-from rvos_edge.benchmarks.gpu_check import Finding, check_machine
+from rvos_edge.benchmarks.gpu_check import Check, check_machine
 from rvos_edge.bundle import Bundle
 
 FRAMES = 14
@@ -26,7 +26,7 @@ def bundle(tmp_path: Path) -> Bundle:
     return Bundle.open(path)
 
 
-def _checked(bundle: Bundle, make_cuda: Callable[[], FakeCuda]) -> dict[str, Finding]:
+def _checked(bundle: Bundle, make_cuda: Callable[[], FakeCuda]) -> dict[str, Check]:
     return {finding.name: finding for finding in check_machine(bundle, make_cuda, "cpu", FRAMES)}
 
 
@@ -66,7 +66,7 @@ def test_a_driver_that_cannot_capture_is_seen(bundle: Bundle) -> None:
         return cuda
 
     found = _checked(bundle, make)
-    assert found["CUDA calls"] == Finding("CUDA calls", False, "CudaError: CUDA: cudaStreamBeginCapture failed")
+    assert found["CUDA calls"] == Check("CUDA calls", False, "CudaError: CUDA: cudaStreamBeginCapture failed")
     assert found["frames, plain"].passed is True
     assert found["frames, recorded"].passed is False
     assert "without CUDA graphs (CUDA: cudaStreamBeginCapture failed)" in found["frames, recorded"].found
