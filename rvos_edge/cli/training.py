@@ -14,6 +14,17 @@ from rvos_edge.cli.application import app
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_outputs
 
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--split", "--videos", help="A split, or names of videos with commas; the one usually judged if left out."
+    ),
+]
+ExpressionsOption = Annotated[
+    Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
+]
+EveryOption = Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")]
+
 
 @app.command()
 def train(
@@ -131,12 +142,8 @@ def evaluate(
         Path | None,
         typer.Option(help="A folder with instances as COCO's, to ask its held-out pictures by single words."),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="A split, or names of videos with commas; the one usually judged if left out.")
-    ] = None,
-    expressions: Annotated[
-        Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
-    ] = None,
+    split: SplitOption = None,
+    expressions: ExpressionsOption = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the figures here; with it, an interrupted evaluation can go on.")
     ] = None,
@@ -153,7 +160,7 @@ def evaluate(
     pairs: Annotated[
         Path | None, typer.Option(help="Score the pairs of this list, as MTTR writes it for a2d and jhmdb, alone.")
     ] = None,
-    every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
+    every: EveryOption = 1,
     teach: Annotated[
         int,
         typer.Option(
@@ -220,17 +227,10 @@ def report(
     runs: Annotated[list[str], typer.Option("--run", help="NAME=CHECKPOINT; repeat it to compare several.")],
     root: Annotated[Path, typer.Option(help="The data set's folder.")],
     dataset: Annotated[str, typer.Option(help="A data set of videos, named as in eval.")] = "davis16",
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split", "--videos", help="A split, or names of videos with commas; the one usually judged if left out."
-        ),
-    ] = None,
-    expressions: Annotated[
-        Path | None, typer.Option(help="The sentences, such as a meta_expressions.json; the data set's if left out.")
-    ] = None,
+    split: SplitOption = None,
+    expressions: ExpressionsOption = None,
     output: Annotated[Path, typer.Option(help="Folder of the page and its pictures.")] = Path("report"),
-    every: Annotated[int, typer.Option(help="Score every n-th frame; all are seen.")] = 1,
+    every: EveryOption = 1,
     bundle: Annotated[Path | None, typer.Option(help="Bundle to show beside the checkpoints.")] = None,
     frames: Annotated[
         str, typer.Option(help="Frames that figures show of each video; or VIDEO:FRAME[:QUERY] with commas.")
