@@ -10,7 +10,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -26,7 +25,6 @@ from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.opening import open_segmenter
 from rvos_edge.protocol import SegmenterProtocol
-from rvos_edge.result import Result
 from rvos_edge.trainer.data.readers.base import AnnotatedClips
 from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
 from rvos_edge.trainer.metrics import region_similarity
@@ -34,12 +32,6 @@ from rvos_edge.trainer.metrics import region_similarity
 DEFAULT = "default"
 REFERENCE = "12 iterations"
 """The setting whose flow is the reference of the flow error: RAFT's own number of iterations."""
-_WARM_UP = 12
-"""Frames on which the frame rates of ``frame_rate_settings`` are measured."""
-_MOST_FPS = 1000.0
-"""Upper bound of ``hold_fps``."""
-_SHARES = (0.6, 0.25)
-"""Shares of the flow's time that the frame-rate settings leave it."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +78,6 @@ def settings(bundles: Iterable[tuple[str, Path]] = ()) -> list[Setting]:
     ]
 
 
-def frame_rate_settings(default: Sequence[float], without: Sequence[float]) -> list[Setting]:
-    """Settings that hold a frame rate between that without flow and that of the default, given milliseconds of both."""
-    low, high = statistics.median(without), statistics.median(default)
-    rates = [(share, min(1e3 / (low + share * (high - low)), _MOST_FPS)) for share in _SHARES]
-    return [
-        Setting(f"hold {fps:.1f} fps ({share:.0%} of the flow's time)", FlowOptions(hold_fps=fps))
-        for share, fps in rates
-        if high > low
-    ]
-
-
 def measure(
     chosen: Sequence[Setting],
     clips: AnnotatedClips,
@@ -106,7 +87,7 @@ def measure(
     limit: int | None = None,
     console: Console | None = None,
 ) -> dict[str, SettingRow]:
-    """Run all settings, and the frame-rate settings after them, frame by frame; every n-th frame is scored.
+    """Run all settings frame by frame; every n-th frame is scored.
 
     Raises:
         UserError: A bundle or file is missing or damaged, or no frame is annotated.
@@ -115,16 +96,6 @@ def measure(
     if not videos:
         raise UserError(f"{clips.root}: this split has no annotations to score against; choose another --split.")
     runs = {setting.label: _Run(setting, bundle) for setting in chosen}
-    first = [clips.image(videos[0], index) for index in range(min(_WARM_UP, len(clips.frames(videos[0]))))]
-    times: dict[str, list[float]] = {label: [] for label in (DEFAULT, "no flow") if label in runs}
-    for label in times:
-        runs[label].start(clips, videos[0])
-    for image, (label, found) in itertools.product(first, times.items()):
-        found.append(_milliseconds(runs[label].segmenter.step(image)))
-    if len(times) == 2:
-        # Without the first frames: no flow yet, and caches are cold.
-        default, without = (values[len(values) // 4 :] for values in times.values())
-        runs |= {setting.label: _Run(setting, bundle) for setting in frame_rate_settings(default, without)}
     order, turn = list(runs.values()), 0
     for video in videos:
         for run in order:
@@ -178,7 +149,7 @@ class _Run:
 
     def step(self, image: NDArray[np.uint8], truth: NDArray[np.bool_] | None) -> None:
         result = self.segmenter.step(image)
-        self.row.times.append(_milliseconds(result))
+        self.row.times.append(sum(result.timings.values()))
         self.row.ran += result.flow_used
         self.flow = result.flow
         if truth is not None:
@@ -191,10 +162,6 @@ def _compare_flow(runs: dict[str, _Run]) -> None:
     for run in runs.values():
         if reference is not None and run.flow is not None:
             run.row.error.append(float(np.hypot(*(run.flow - reference)).mean()))
-
-
-def _milliseconds(result: Result) -> float:
-    return sum(result.timings.values())
 
 
 def _named(text: str) -> tuple[str, Path]:

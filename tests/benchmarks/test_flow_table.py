@@ -15,7 +15,6 @@ from rvos_edge.benchmarks.flow_table import (
     DEFAULT,
     SettingRow,
     as_markdown,
-    frame_rate_settings,
     main,
     measure,
     settings,
@@ -69,12 +68,6 @@ def test_the_arithmetic() -> None:
         "| default | 40.0 | +0.00 | 20.0 | 1.00 | 67% |  |",
         "| half | 40.0 | +0.00 | 10.0 | 0.50 | 0% | 1.00 |",
     ]
-
-
-def test_frame_rates_lie_between_no_flow_and_all_of_it() -> None:
-    rates = [setting.options.hold_fps for setting in frame_rate_settings([30.0, 50.0, 50.0], [25.0, 25.0, 90.0])]
-    assert rates == [pytest.approx(1000 / 40), pytest.approx(1000 / 31.25)]
-    assert frame_rate_settings([20.0], [25.0]) == []
 
 
 @pytest.mark.parametrize(
