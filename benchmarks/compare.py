@@ -54,30 +54,27 @@ def compare(first: BenchmarkResult, second: BenchmarkResult, *, names: tuple[str
 
 def compare_runs(first: BenchmarkRun, second: BenchmarkRun) -> list[ComparisonRow]:
     """Rows of the whole frame and of every stage that both runs have."""
-    rows = [_row(first, second, END_TO_END, first.end_to_end.p50, second.end_to_end.p50)]
-    rows += [
-        _row(first, second, stage, first.stages[stage].p50, second.stages[stage].p50)
-        for stage in first.stages
-        if stage in second.stages
+    ours, theirs = _medians(first), _medians(second)
+    return [
+        ComparisonRow(first.runtime, second.runtime, stage, ours[stage], theirs[stage], _ratio(first, second, stage))
+        for stage in ours
+        if stage in theirs
     ]
-    return rows
 
 
-def _row(first: BenchmarkRun, second: BenchmarkRun, stage: str, first_ms: float, second_ms: float) -> ComparisonRow:
-    return ComparisonRow(first.runtime, second.runtime, stage, first_ms, second_ms, _ratio(first, second, stage))
+def _medians(run: BenchmarkRun) -> dict[str, float]:
+    return {END_TO_END: run.end_to_end.p50, **{stage: values.p50 for stage, values in run.stages.items()}}
 
 
 def _ratio(first: BenchmarkRun, second: BenchmarkRun, stage: str) -> Ratio:
     """Ratio paired by frame where both runs kept their times; otherwise that of the medians, without an interval."""
     if first.times and second.times:
-        a, b = (
-            times.frame_us if stage == END_TO_END else times.stages_us[stage] for times in (first.times, second.times)
-        )
+        a, b = ({END_TO_END: times.frame_us, **times.stages_us}[stage] for times in (first.times, second.times))
         # None: the stage did not run on the frame. 0: less than half a microsecond, rounded.
         pairs = [(x, y) for x, y in zip(a, b, strict=False) if x and y]
         if pairs:
             return paired_ratio([x for x, _ in pairs], [y for _, y in pairs])
-    a_ms, b_ms = (run.end_to_end.p50 if stage == END_TO_END else run.stages[stage].p50 for run in (first, second))
+    a_ms, b_ms = _medians(first)[stage], _medians(second)[stage]
     return Ratio(a_ms / b_ms if b_ms else 1.0, None, None, 0)
 
 

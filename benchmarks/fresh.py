@@ -27,32 +27,26 @@ from rvos_edge.strict import StrictModel
 class Order(StrictModel):
     """Instructions to the fresh process."""
 
-    started: float
-    """``time.monotonic()`` at the start; this clock is shared by all processes."""
-    bundle: str
+    bundle: Path
     backend: str
     device: str
     size: tuple[int, int]
     threads: int | None
     queries: list[str]
-    frames: str
+    frames: Path = Path()
     """NumPy file of uint8 [N,H,W,3]."""
+    started: float = 0.0
+    """``time.monotonic()`` at the start; this clock is shared by all processes."""
 
 
-def start(
-    *,
-    bundle: Path,
-    backend: str,
-    device: str,
-    size: tuple[int, int],
-    threads: int | None,
-    queries: Sequence[str],
-    images: Sequence[NDArray[np.uint8]],
-    starts: int,
-) -> tuple[StartUp, Memory]:
+def start(order: Order, images: Sequence[NDArray[np.uint8]], starts: int) -> tuple[StartUp, Memory]:
     """Start a process several times, one after the other; returns the median start-up, and the largest memory.
 
     From the second start on files are in the system's cache.
+
+    Args:
+        order: Instructions; frames and start are filled in here.
+        images: Frames to segment, uint8 [H,W,3] BGR.
 
     Raises:
         UserError: A process fails; the message is the process's own.
@@ -62,22 +56,13 @@ def start(
         file = Path(folder) / "frames.npy"
         np.save(file, np.stack(images))
         for _ in range(starts):
-            order = Order(
-                started=time.monotonic(),
-                bundle=str(bundle.resolve()),
-                backend=backend,
-                device=device,
-                size=size,
-                threads=threads,
-                queries=list(queries),
-                frames=str(file),
-            )
-            command = [sys.executable, "-m", "rvos_edge.benchmarks.fresh", order.model_dump_json()]
+            told = order.model_copy(update={"frames": file, "started": time.monotonic()}).model_dump_json()
+            command = [sys.executable, "-m", "rvos_edge.benchmarks.fresh", told]
             # Another working directory: a checkout in the current one would hide the installed package.
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode:
                 lines = done.stderr.strip().splitlines() or ["no message"]
-                raise UserError(f"a fresh process with backend '{backend}' failed: {lines[-1]}")
+                raise UserError(f"a fresh process with backend '{order.backend}' failed: {lines[-1]}")
             reports.append(json.loads(done.stdout.splitlines()[-1]))
     middle = sorted(reports, key=lambda report: report["start_up"]["total_s"])[(len(reports) - 1) // 2]
     host = max(report["memory"]["host_mib"] for report in reports)
@@ -102,7 +87,7 @@ def _main(text: str) -> None:
     before = gpu_memory_mib()
     # nvidia-smi is not part of a user's start-up: its time is subtracted.
     overhead = time.monotonic() - laps[-1]
-    segmenter = open_run(Path(order.bundle), order.size, order.backend, device=order.device, threads=order.threads)
+    segmenter = open_run(order.bundle, order.size, order.backend, device=order.device, threads=order.threads)
     laps.append(time.monotonic() - overhead)
     segmenter.set_queries(order.queries)
     laps.append(time.monotonic() - overhead)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import rvos_edge
 from rvos_edge.benchmarks.frames import BenchmarkClip, make_queries, read_clip
-from rvos_edge.benchmarks.fresh import open_run, start
+from rvos_edge.benchmarks.fresh import Order, open_run, start
 from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun, BundleFacts, Camera, StageTimes, Workload
 from rvos_edge.benchmarks.state import read_machine, read_state
 from rvos_edge.benchmarks.stats import percentiles, replay_camera
@@ -128,16 +128,15 @@ def run_benchmark(
     after = read_state()
     for number, run in enumerate(runs if options.starts else ()):
         report("fresh processes", number, len(runs))
-        start_up, memory = start(
-            bundle=path,
+        order = Order(
+            bundle=path.resolve(),
             backend=run.backend,
             device=options.device,
             size=bundle.manifest.size,
             threads=options.threads,
             queries=queries,
-            images=[clip.at(index) for index in range(_FRESH_FRAMES)],
-            starts=options.starts,
         )
+        start_up, memory = start(order, [clip.at(index) for index in range(_FRESH_FRAMES)], options.starts)
         runs[number] = run.model_copy(update={"start_up": start_up, "memory": memory})
     flow = bundle.manifest.flow
     return BenchmarkResult(

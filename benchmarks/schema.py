@@ -191,10 +191,6 @@ class BenchmarkResult(_Strict):
                     raise ValueError(f"{run.backend} has {len(times)} times for '{name}', not {self.workload.frames}")
         return self
 
-    def run(self, backend: str) -> BenchmarkRun:
-        """The run of a backend; KeyError where there is none."""
-        return {run.backend: run for run in self.runs}[backend]
-
 
 def to_json(result: BenchmarkResult) -> str:
     """The result as indented JSON, each list of times on one line."""
