@@ -25,7 +25,8 @@ from rvos_edge.streaming.sinks import (
 )
 from rvos_edge.streaming.sinks.events import EVENT_URL, QueryEvents
 from rvos_edge.streaming.sinks.network import STREAM_URL
-from rvos_edge.streaming.sinks.segments import SegmentedSink, rescue
+from rvos_edge.streaming.sinks.rescue import rescue
+from rvos_edge.streaming.sinks.segments import SegmentedSink
 from rvos_edge.streaming.sinks.window import KeyControls, WindowSink
 from rvos_edge.streaming.sources import ASSUMED_FPS, Source, source_files, tell_stderr
 

@@ -17,7 +17,8 @@ from rvos_edge.atomic import PendingFile
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sinks import EventSink, JsonSink, VideoSink
 from rvos_edge.streaming.sinks.events import QueryEvents
-from rvos_edge.streaming.sinks.segments import SegmentedSink, rescue
+from rvos_edge.streaming.sinks.rescue import rescue
+from rvos_edge.streaming.sinks.segments import SegmentedSink
 from rvos_edge.streaming.sources import SourceEvent, VideoFile
 
 GREY = np.full((16, 24, 3), 128, np.uint8)
