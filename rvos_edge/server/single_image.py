@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import Query
-from rvos_edge.result import Result, mask_boxes
-from rvos_edge.rle import encode_rle
+from rvos_edge.result import Result, coco_entry, rounded
 from rvos_edge.server.controls import MOST_QUERIES
 from rvos_edge.streaming.sinks import indexed_png, label_image
 
@@ -145,18 +144,10 @@ def as_png(result: Result) -> bytes:
 
 def as_coco(result: Result) -> dict[str, Any]:
     """Masks of a result in COCO's form: ``bbox`` is x, y, width, height or null; masks are compressed run lengths."""
-    height, width = result.masks.shape[1:]
-    objects = [
-        {
-            "text": text,
-            "score": round(float(score), 4) if np.isfinite(score) else None,
-            "area": int(np.count_nonzero(mask)),
-            "bbox": [x0, y0, x1 - x0, y1 - y0] if x1 else None,
-            "segmentation": {"size": [height, width], "counts": encode_rle(mask)},
-        }
-        for text, score, mask, (x0, y0, x1, y1) in zip(
-            result.queries, result.scores, result.masks, mask_boxes(result.masks).tolist(), strict=True
-        )
-    ]
-    timings = {stage: round(milliseconds, 3) for stage, milliseconds in result.timings.items()}
-    return {"size": [height, width], "objects": objects, "timings_ms": timings}
+    objects = []
+    for text, score, mask in zip(result.queries, result.scores, result.masks, strict=True):
+        entry = coco_entry(mask)
+        box = entry["bbox"] if entry["area"] else None
+        objects.append({"text": text, "score": rounded(score, 4), **entry, "bbox": box})
+    timings = {stage: rounded(milliseconds, 3) for stage, milliseconds in result.timings.items()}
+    return {"size": list(result.masks.shape[1:]), "objects": objects, "timings_ms": timings}

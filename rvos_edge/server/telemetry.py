@@ -31,8 +31,7 @@ class Telemetry:
     """Counts frames; may be read from any thread.
 
     Attributes:
-        objects: One row per query of the last frame: text, score (null where it is no number), area (share of the
-            frame), presence and found.
+        objects: One row per query of the last frame, as in ``Result.to_dict``, and ``found``: present, with a mask.
     """
 
     def __init__(self, viewers: Callable[[], int]) -> None:
@@ -77,19 +76,8 @@ class Telemetry:
         """
         now = time.perf_counter()
         latency = now - frame.captured
-        areas = np.count_nonzero(result.masks, axis=(1, 2)) / max(1, result.masks[0].size if len(result.masks) else 1)
-        found = (result.queries, result.scores, areas, result.presence, result.present, result.adapted)
-        objects = [
-            {
-                "text": text,
-                "score": _number(score),
-                "area": round(float(area), 5),
-                "presence": _number(presence),
-                "found": bool(present and area),
-                "adapted": bool(adapted),
-            }
-            for text, score, area, presence, present, adapted in zip(*found, strict=True)
-        ]
+        rows: list[dict[str, Any]] = result.to_dict()["queries"]
+        objects = [{**row, "found": row["present"] and row["area"] > 0} for row in rows]
         with self._lock:
             if setup != self._setup:
                 self._setup = setup
@@ -184,8 +172,3 @@ class _Recent(Collector):
         for row in self._telemetry.objects:
             presence.add_metric([row["text"]], float("nan") if row["presence"] is None else row["presence"])
         yield presence
-
-
-def _number(score: Any) -> float | None:
-    """The score for JSON, which has no NaN."""
-    return round(float(score), 4) if np.isfinite(score) else None
