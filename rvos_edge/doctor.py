@@ -128,14 +128,6 @@ def _safely(name: str, look: Callable[[str], Finding]) -> Finding:
         return Finding(name, f"{type(error).__name__}: {error}", False, remedy)
 
 
-def _python(name: str) -> Finding:
-    return Finding(name, f"{platform.python_version()} ({sys.executable})")
-
-
-def _platform(name: str) -> Finding:
-    return Finding(name, platform.platform())
-
-
 def _cpu(name: str) -> Finding:
     model = _match(_CPU_FILE, r"^(?:model name|Model)\s*:\s*(.+)$") or platform.processor() or platform.machine()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -305,8 +297,8 @@ def _match(path: Path, pattern: str) -> str | None:
 
 
 _LOOKS: dict[str, Callable[[str], Finding]] = {
-    "Python": _python,
-    "platform": _platform,
+    "Python": lambda name: Finding(name, f"{platform.python_version()} ({sys.executable})"),
+    "platform": lambda name: Finding(name, platform.platform()),
     "CPU": _cpu,
     "memory": _memory,
     "Jetson release": _jetson,

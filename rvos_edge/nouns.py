@@ -100,15 +100,8 @@ def load_nouns() -> Nouns:
 def plural(noun: str) -> str:
     """The regular plural of a noun phrase, and that of a few others: ``plural("bus") == "buses"``."""
     head, space, last = noun.rpartition(" ")
-    irregular = {
-        "person": "people",
-        "fish": "fish",
-        "sheep": "sheep",
-        "deer": "deer",
-        "mouse": "mice",
-        "wolf": "wolves",
-    }
-    irregular |= {"knife": "knives", "clothing": "clothing", "furniture": "furniture", "aircraft": "aircraft"}
+    irregular = {"person": "people", "mouse": "mice", "wolf": "wolves", "knife": "knives"}
+    irregular |= {word: word for word in ("fish", "sheep", "deer", "clothing", "furniture", "aircraft")}
     if last in irregular:
         return head + space + irregular[last]
     if last.endswith(("s", "sh", "ch", "x")):
