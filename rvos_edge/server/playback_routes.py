@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from rvos_edge.server.address import qr_code
 from rvos_edge.server.live import Live
-from rvos_edge.server.routes import LiveStream, Refusal
+from rvos_edge.server.routes import LiveStream, Refusal, newest
 from rvos_edge.server.single_image import as_coco
 from rvos_edge.server.sockets import MOST_VIEWERS
 
@@ -54,9 +54,7 @@ async def put_position(body: Place, live: LiveStream) -> dict[str, Any]:
 @router.get("/api/result")
 async def get_result(live: LiveStream) -> dict[str, Any]:
     """The newest result: boxes, and masks as COCO's compressed run lengths."""
-    shown = live.sink.shown
-    if shown is None:
-        raise HTTPException(404, "there is no picture yet; wait for the first frame.")
+    shown = newest(live)
     found = await run_in_threadpool(as_coco, shown.labelled)
     return {"frame": shown.frame.index, "timestamp": round(shown.frame.timestamp, 6), **found}
 

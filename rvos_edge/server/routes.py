@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from rvos_edge.errors import UserError
+from rvos_edge.server.broadcast import Shown
 from rvos_edge.server.controls import Settings, explain
 from rvos_edge.server.health import health
 from rvos_edge.server.live import Live
@@ -58,6 +59,13 @@ def find(look_up: Callable[[str], _Found], name: str, what: str) -> _Found:
         return look_up(name)
     except KeyError as error:
         raise HTTPException(404, f"there is no {what} of that name; ask for the list.") from error
+
+
+def newest(live: Live) -> Shown:
+    """The newest picture; before the first one the answer is 404."""
+    if live.sink.shown is None:
+        raise HTTPException(404, "there is no picture yet; wait for the first frame.")
+    return live.sink.shown
 
 
 class Queries(BaseModel):
@@ -151,9 +159,7 @@ async def post_frame(
 @router.get("/api/snapshot", response_class=Response, responses={200: {"content": {"image/png": {}}}})
 async def snapshot(live: LiveStream) -> Response:
     """The newest picture with its masks."""
-    shown = live.sink.shown
-    if shown is None:
-        raise HTTPException(404, "there is no picture yet; wait for the first frame.")
+    shown = newest(live)
 
     def draw() -> bytes:
         return cv2.imencode(".png", shown.draw(legend=True))[1].tobytes()

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from rvos_edge.queries import LARGEST_FILE
 from rvos_edge.server.rendering import encode_jpeg
-from rvos_edge.server.routes import LiveStream, Refusal, binary, find
+from rvos_edge.server.routes import LiveStream, Refusal, binary, find, newest
 from rvos_edge.server.single_image import decode_picture
 from rvos_edge.server.taught import KeptFrame
 from rvos_edge.showing import mask_of_box, mask_of_points
@@ -61,10 +61,7 @@ router = APIRouter(responses={"default": {"model": Refusal, "description": "An e
 @router.post("/api/shown")
 async def keep_frame(live: LiveStream) -> dict[str, Any]:
     """Keep the newest frame, to show an object on it."""
-    shown, before = live.sink.shown, live.sink.before
-    if shown is None:
-        raise HTTPException(404, "there is no picture yet; wait for the first frame.")
-    name, kept = await run_in_threadpool(live.taught.keep, shown, before)
+    name, kept = await run_in_threadpool(live.taught.keep, newest(live), live.sink.before)
     return {"frame": name, "size": list(kept.image.shape[:2]), "queries": list(kept.queries)}
 
 

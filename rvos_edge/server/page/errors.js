@@ -17,3 +17,15 @@ export function errorBeside(field, after = field) {
     }
   };
 }
+
+/** Do some work, and say why it fails; resolves to true where it does not. */
+export async function attempt(work, say) {
+  try {
+    await work();
+    say("");
+    return true;
+  } catch (error) {
+    say(error.message);
+    return false;
+  }
+}

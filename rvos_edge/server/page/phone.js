@@ -1,3 +1,4 @@
+import { attempt } from "./errors.js";
 import { request } from "./link.js";
 
 /** Sheet with the address of this page as a QR code. */
@@ -5,8 +6,8 @@ export function startPhone(say) {
   const sheet = document.querySelector("#phone-sheet");
   const [picture, address, hint] = ["#qr", "#phone-address", "#phone-hint"].map((id) => sheet.querySelector(id));
 
-  document.querySelector("#phone").addEventListener("click", async () => {
-    try {
+  document.querySelector("#phone").addEventListener("click", () =>
+    attempt(async () => {
       const told = await request("GET", "api/phone");
       picture.hidden = told.address === null;
       if (told.qr) picture.src = `data:image/svg+xml,${encodeURIComponent(told.qr)}`;
@@ -16,9 +17,6 @@ export function startPhone(say) {
         ? "Start it with --serve 0.0.0.0:8000 --token SECRET."
         : told.address.startsWith("https:") ? "The code holds the token." : "The code holds the token. Phones give their camera only to https: see --certificate; uploads work without.";
       sheet.showModal();
-      say("");
-    } catch (error) {
-      say(error.message);
-    }
-  });
+    }, say),
+  );
 }

@@ -1,4 +1,4 @@
-import { errorBeside } from "./errors.js";
+import { attempt, errorBeside } from "./errors.js";
 
 const PAUSE = 350;
 
@@ -37,7 +37,7 @@ export function startQueries(link) {
     }
   }
 
-  const set = (row, settings) => link.send({ settings }).then(() => row.say(""), (error) => row.say(error.message));
+  const set = (row, settings) => attempt(() => link.send({ settings }), row.say);
 
   function hide(row) {
     const text = textOf(row);

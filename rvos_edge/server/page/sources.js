@@ -1,3 +1,4 @@
+import { attempt } from "./errors.js";
 import { request } from "./link.js";
 
 const LARGEST = 256 * 1024 * 1024;
@@ -11,22 +12,10 @@ export function startSources(say) {
   let drawn = "";
 
   async function play(source) {
-    try {
-      await request("PUT", "api/source", { source });
-      say("");
-    } catch (error) {
-      drawn = "";
-      say(error.message);
-    }
+    if (!(await attempt(() => request("PUT", "api/source", { source }), say))) drawn = "";
   }
 
-  async function remove(source) {
-    try {
-      await request("DELETE", `api/clips/${source}`);
-    } catch (error) {
-      say(error.message);
-    }
-  }
+  const remove = (source) => attempt(() => request("DELETE", `api/clips/${source}`), say);
 
   function upload(file) {
     if (file.size > LARGEST) {

@@ -1,4 +1,4 @@
-import { errorBeside } from "./errors.js";
+import { attempt, errorBeside } from "./errors.js";
 import { request } from "./link.js";
 
 /** List of taught queries: renamed in place, asked, taken back, downloaded and uploaded. */
@@ -10,14 +10,8 @@ export function startTaught(link) {
   let drawn = "";
   let asked = [];
 
-  async function attempt(work) {
-    try {
-      await work();
-      say("");
-    } catch (error) {
-      drawn = "";
-      say(error.message);
-    }
+  async function change(work) {
+    if (!(await attempt(work, say))) drawn = "";
   }
 
   const path = (name) => `api/taught/${encodeURIComponent(name)}`;
@@ -25,14 +19,14 @@ export function startTaught(link) {
 
   function makeButton(text, label, work) {
     const button = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: text, title: label, ariaLabel: label });
-    button.addEventListener("click", () => attempt(work));
+    button.addEventListener("click", () => change(work));
     return button;
   }
 
   function makeRow(taught) {
     const row = document.createElement("li");
     const name = Object.assign(document.createElement("input"), { value: taught.name, maxLength: 60, ariaLabel: `Name of ${taught.name}` });
-    name.addEventListener("change", () => attempt(() => request("PUT", path(taught.name), { name: name.value })));
+    name.addEventListener("change", () => change(() => request("PUT", path(taught.name), { name: name.value })));
     name.addEventListener("keydown", (event) => event.key === "Enter" && name.blur());
     const shown = `${taught.shots} shown`;
     const gain = taught.j === null ? "" : taught.j > taught.sentence_j
@@ -50,7 +44,7 @@ export function startTaught(link) {
   chooser.addEventListener("change", async () => {
     const [file] = chooser.files;
     if (!file) return;
-    await attempt(() => request("POST", "api/taught", file));
+    await change(() => request("POST", "api/taught", file));
     chooser.value = "";
   });
 

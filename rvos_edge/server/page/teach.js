@@ -1,4 +1,4 @@
-import { errorBeside } from "./errors.js";
+import { attempt, errorBeside } from "./errors.js";
 import { call, request } from "./link.js";
 
 const MOST_UNDONE = 20;
@@ -119,7 +119,7 @@ export function startTeaching(sayBelow) {
   /** Add what the server finds in a box, at a point or for a query. */
   async function outline(way) {
     const on = frame;
-    try {
+    await attempt(async () => {
       const answer = await call("POST", `api/shown/${on.id}/mask`, way);
       const found = await createImageBitmap(await answer.blob());
       if (frame !== on) return;
@@ -131,10 +131,7 @@ export function startTeaching(sayBelow) {
       for (let at = 0; at < pixels.data.length; at += 4) pixels.data[at + 3] = pixels.data[at];
       over.putImageData(pixels, 0, 0);
       marks.drawImage(tint, 0, 0);
-      say("");
-    } catch (error) {
-      say(error.message);
-    }
+    }, say);
     if (frame === on) draw();
   }
 
@@ -232,13 +229,7 @@ export function startTeaching(sayBelow) {
     over.drawImage(mask, 0, 0);
     const body = await new Promise((resolve) => told.toBlob(resolve, "image/png"));
     const asked = new URLSearchParams({ frame: frame.id, name: name.value, like: query.value });
-    try {
-      await call("POST", `api/learn?${asked}`, body);
-      say("");
-      close();
-    } catch (error) {
-      say(error.message);
-    }
+    if (await attempt(() => call("POST", `api/learn?${asked}`, body), say)) close();
   }
 
   form.addEventListener("submit", learn);

@@ -1,3 +1,4 @@
+import { attempt } from "./errors.js";
 import { request } from "./link.js";
 
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(2).padStart(5, "0")}`;
@@ -10,7 +11,7 @@ export function startTimeline(say) {
   let wanted = null;
   let sending = false;
 
-  const move = (body) => request("PUT", "api/position", body).then(() => say(""), (error) => say(error.message));
+  const move = (body) => attempt(() => request("PUT", "api/position", body), say);
 
   async function flush() {
     if (sending) return;

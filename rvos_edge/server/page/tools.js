@@ -1,3 +1,4 @@
+import { attempt } from "./errors.js";
 import { request } from "./link.js";
 
 /** Snapshot, recording and full screen. */
@@ -21,13 +22,10 @@ export function startTools(say) {
     if (busy) return;
     busy = true;
     const running = button.getAttribute("aria-pressed") === "true";
-    try {
+    await attempt(async () => {
       const { recording } = await request(running ? "DELETE" : "POST", `api/recording${!running && dataset.checked ? "?dataset=true" : ""}`);
       if (running) download(`api/recordings/${recording}`);
-      say("");
-    } catch (error) {
-      say(error.message);
-    }
+    }, say);
     busy = false;
   }
 
