@@ -28,7 +28,11 @@ class Look(Enum):
 
 
 class Sink(Protocol):
-    """Takes every result of a stream; those here derive from it, others need only look like it."""
+    """Takes every result of a stream; those here derive from it, others need only look like it.
+
+    Raises:
+        UserError: A sink is made for a place that cannot be written, or that holds what this program did not write.
+    """
 
     wants_overlay: bool = False
 

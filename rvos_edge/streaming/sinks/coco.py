@@ -32,11 +32,7 @@ COCO_FILE, CVAT_FILE, LABEL_STUDIO_FILE = "instances.json", "annotations.xml", "
 
 
 class CocoSink(Sink):
-    """Writes a COCO instances file; ``track_id`` of an annotation is that of its query.
-
-    Raises:
-        UserError: The path cannot be written.
-    """
+    """Writes a COCO instances file; ``track_id`` of an annotation is that of its query."""
 
     def __init__(self, path: str | Path) -> None:
         if Path(path).suffix.lower() != ".json":
@@ -73,9 +69,6 @@ class DatasetSink(Sink):
 
     Args:
         folder: Gets its name when it is whole.
-
-    Raises:
-        UserError: The folder cannot be written, or is none of this program's.
     """
 
     def __init__(self, folder: str | Path) -> None:

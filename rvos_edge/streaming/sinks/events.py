@@ -101,9 +101,6 @@ class EventSink(Sink):
             mqtt://HOST/TOPIC.
         camera: Name of the source.
         queries: Goes on from one sink to the next, where a recording is cut into several.
-
-    Raises:
-        UserError: The target cannot be used.
     """
 
     def __init__(

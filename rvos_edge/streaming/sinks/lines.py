@@ -27,9 +27,6 @@ class LineFile:
 
     Args:
         path: A file, a pipe, or "-" for stdout. Pipes and stdout have every line at once.
-
-    Raises:
-        UserError: The path cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -102,9 +99,6 @@ class JsonSink(LineSink):
 
     Keys: frame, timestamp (seconds), time (of a live source: UTC, else null), source, and those of
     ``Result.to_dict``.
-
-    Raises:
-        UserError: The path cannot be written.
     """
 
     def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:
@@ -118,9 +112,6 @@ class RleSink(LineSink):
     null), category_id (1 for the first query), text, score, area (in pixels), segmentation (size [height, width] and
     counts, COCO's compressed run lengths). All lines in one list, as `jq -s .` makes it, are what
     `pycocotools.coco.COCO.loadRes` takes; there is no bbox, or it would take them for boxes.
-
-    Raises:
-        UserError: The path cannot be written.
     """
 
     def _records(self, frame: Frame, result: Result) -> Iterator[dict[str, Any]]:

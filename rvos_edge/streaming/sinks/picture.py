@@ -21,9 +21,6 @@ class PictureSink(Sink):
 
     Args:
         path: Ends in one of `PICTURE_SUFFIXES`; a cut-out needs .png.
-
-    Raises:
-        UserError: The path cannot be written.
     """
 
     def __init__(self, path: str | Path, *, look: Look = Look.OVERLAY) -> None:

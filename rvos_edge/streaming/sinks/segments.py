@@ -29,9 +29,6 @@ class SegmentedSink(Sink):
         make: Opens the output of one segment.
         seconds: Length of a segment.
         keep: Age in seconds at which a segment is removed; None for never.
-
-    Raises:
-        UserError: The first segment cannot be opened.
     """
 
     def __init__(self, path: Path, make: Callable[[Path], Sink], *, seconds: float, keep: float | None = None) -> None:

@@ -82,9 +82,6 @@ class VideoSink(Sink):
         path: Ends in .mp4, .mkv, .mov, .webm or .gif; cut-outs need .mov or .webm.
         sound: Sound of the source, which is copied, or encoded anew where the container cannot hold it, for as long
             as the video is; None for none.
-
-    Raises:
-        UserError: The path cannot be written, or its disk is full.
     """
 
     def __init__(
