@@ -130,7 +130,7 @@ class TorchMachine:
         self.cuda = cuda
         self._index = index
         self._on_cpu = on_cpu
-        # What is allocated in a capture must stay where it is for the replays.
+        # Memory that is allocated in a capture must stay where it is for the replays.
         self._pool = None if on_cpu else torch.cuda.MemPool()
 
     def run(self, stream: int, work: Callable[[], None]) -> None:

@@ -214,7 +214,7 @@ def teach(
     if several and after < before + min(_LEAST_GAIN, _LEAST_SHARE * before):
         learned, steps, after = dict(start), 0, before
     if steps and several:
-        # What was left out is learned from too, for as many steps a frame.
+        # The frames that were left out are learned from too, for as many steps a frame.
         learned, _ = teacher.learn(_in_turn(views), start, steps=round(steps * len(present) / (len(present) - 1)))
     kept = {name: learned[name] for name in teacher.learned}
     return TaughtQuery(

@@ -44,7 +44,7 @@ class Address:
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Where a page is served, and to whom.
+    """Options of a server: the address of its page, and the clients that may use it.
 
     Attributes:
         token: Secret that every request must show; needed beyond loopback.

@@ -143,7 +143,7 @@ class TaughtQueries:
             self._room(name)
             self.learning, self.trouble = name, ""
         if versions:
-            # What was shown elsewhere is known by its result alone.
+            # Frames that were shown elsewhere are not at hand: the query that came of them is the start.
             start = versions[0].query if not versions[0].shown else versions[0].query.sentence
         # A process that ends waits for it: an engine that is killed in a thread takes the process down.
         threading.Thread(target=self._learn, args=(name, shown, start, like), name="teach").start()

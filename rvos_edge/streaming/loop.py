@@ -151,7 +151,7 @@ class Meter:
         self._whole.add("latency", milliseconds)
         self._recent.add("latency", milliseconds)
         self._stages.add_all(result.timings)
-        # Of the queries that are set now: a page may set a new one with every letter that is typed.
+        # Only queries that are set now are counted: a page may set a new one with every letter that is typed.
         before, shown = self._found, result.present & result.masks.any(axis=(1, 2))
         self._found = {}
         for query, seen, presence in zip(result.queries, shown, result.presence, strict=True):

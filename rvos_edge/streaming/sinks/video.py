@@ -204,7 +204,7 @@ class _Film:
         context = self._stream.codec_context
         context.time_base = self._clock
         if encoder.pixels.startswith("yuv"):
-            # What swscale uses for BGR, said aloud: players guess otherwise for large pictures.
+            # swscale uses these for BGR; without the mark players guess others for large pictures.
             context.colorspace = context.color_primaries = context.color_trc = 6  # SMPTE 170M
         self._palettes: av.filter.Graph | None = None
         self._sound: Iterator[Any] | None = None
