@@ -13,7 +13,7 @@ from rvos_edge.result import PICTURE_SUFFIXES
 from rvos_edge.streaming.sinks.base import Look, Outputs, Screen, Sink, open_sinks
 from rvos_edge.streaming.sinks.coco import CocoSink, DatasetSink
 from rvos_edge.streaming.sinks.events import EventSink
-from rvos_edge.streaming.sinks.lines import JsonSink, LineSink, RleSink
+from rvos_edge.streaming.sinks.lines import JsonSink, RleSink
 from rvos_edge.streaming.sinks.loopback import DEVICE, LoopbackSink
 from rvos_edge.streaming.sinks.masks import CutoutSink, MaskSink, indexed_png, label_image
 from rvos_edge.streaming.sinks.network import STREAM_URL, FfmpegSink
@@ -24,17 +24,14 @@ from rvos_edge.streaming.sources import Sound, Tell, tell_stderr
 
 __all__ = [
     "CocoSink",
-    "CutoutSink",
     "DatasetSink",
     "EventSink",
     "FfmpegSink",
     "JsonSink",
-    "LineSink",
     "Look",
     "LoopbackSink",
     "MaskSink",
     "Outputs",
-    "PictureSink",
     "RawSink",
     "RleSink",
     "Screen",

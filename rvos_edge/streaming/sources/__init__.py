@@ -20,7 +20,6 @@ from rvos_edge.streaming.sources.base import (
     Source,
     SourceEvent,
     SourceOptions,
-    State,
     Tell,
     natural_order,
     quiet_opencv,
@@ -38,32 +37,27 @@ from rvos_edge.streaming.sources.files import (
     output_name,
     source_files,
 )
-from rvos_edge.streaming.sources.live import LiveCapture, LiveSource, Realtime
+from rvos_edge.streaming.sources.live import LiveCapture, Realtime
 from rvos_edge.streaming.sources.network import open_url
 from rvos_edge.streaming.sources.raw import RawFrames, open_stdin
 from rvos_edge.streaming.sources.raw_format import ASSUMED_FPS, RawFormat
 from rvos_edge.streaming.sources.snapshots import open_snapshots
-from rvos_edge.streaming.sources.synthetic import SYNTHETIC_FPS, SYNTHETIC_SIZE, SyntheticSource, open_synthetic
+from rvos_edge.streaming.sources.synthetic import SYNTHETIC_FPS, SyntheticSource, open_synthetic
 from rvos_edge.streaming.sources.video import VideoFile
 
 __all__ = [
     "ASSUMED_FPS",
     "IMAGE_SUFFIXES",
     "SYNTHETIC_FPS",
-    "SYNTHETIC_SIZE",
     "VIDEO_SUFFIXES",
     "Frame",
     "ImageFiles",
     "LiveCapture",
-    "LiveSource",
     "RawFormat",
     "RawFrames",
-    "Realtime",
     "Sound",
     "Source",
     "SourceEvent",
-    "SourceOptions",
-    "State",
     "SyntheticSource",
     "Tell",
     "VideoFile",
