@@ -64,17 +64,14 @@ class RunOptions:
     query_file: Annotated[Path | None, _input("--queries", help="Text file of queries, one a line.")] = None
     frames: Annotated[int | None, _input(help="Stop after so many frames.")] = None
     realtime: Annotated[
-        bool,
-        _input("--realtime", help="Play a file at its own speed and drop the frames that come too late."),
+        bool, _input("--realtime", help="Play a file at its own speed and drop the frames that come too late.")
     ] = False
     raw: Annotated[
-        str | None,
-        _input(help="Layout of raw frames on stdin: WIDTHxHEIGHT@FPS:PIXELS, as 1280x720@30:bgr24."),
+        str | None, _input(help="Layout of raw frames on stdin: WIDTHxHEIGHT@FPS:PIXELS, as 1280x720@30:bgr24.")
     ] = None
     wait: Annotated[bool, _input("--wait", help="Wait for a camera or stream that is not there yet.")] = False
     reconnect: Annotated[
-        float | None,
-        _input(help="Give up a lost camera or stream after so many seconds; never if left out."),
+        float | None, _input(help="Give up a lost camera or stream after so many seconds; never if left out.")
     ] = None
     open_timeout: Annotated[float | None, _input(help="Seconds for a stream to open; 30 if left out.")] = None
     read_timeout: Annotated[
@@ -98,8 +95,7 @@ class RunOptions:
     ] = None
     json: Annotated[str | None, _output(help="Write one JSON line per frame here; - is stdout.")] = None
     rle: Annotated[
-        str | None,
-        _output(help="Write masks as COCO run lengths here, one JSON line per query; - is stdout."),
+        str | None, _output(help="Write masks as COCO run lengths here, one JSON line per query; - is stdout.")
     ] = None
     events: Annotated[
         list[str] | None,
@@ -161,12 +157,10 @@ class RunOptions:
     ] = None
     threshold: Annotated[float, _mask(help="Least probability of a pixel in a mask, 0 to 1.")] = 0.5
     min_presence: Annotated[
-        float,
-        _mask(help="Least probability that the object is in the frame, 0 to 1; below it the mask is empty."),
+        float, _mask(help="Least probability that the object is in the frame, 0 to 1; below it the mask is empty.")
     ] = 0.2
     overlap: Annotated[
-        Overlap,
-        _mask(help="Pixels that several queries claim: all keep them, or the last query gets them."),
+        Overlap, _mask(help="Pixels that several queries claim: all keep them, or the last query gets them.")
     ] = Overlap.KEEP
     adapt: Annotated[
         str,
@@ -178,18 +172,11 @@ class RunOptions:
     opacity: Annotated[float, _mask(help="Opacity of the masks in the overlay, 0 to 1.")] = 0.5
     flow: Annotated[bool, _motion("--flow/--no-flow", help="Use motion.")] = True
     iterations: Annotated[int | None, _motion(help="Flow updates per frame; the bundle's if left out.")] = None
-    flow_every: Annotated[
-        int | None,
-        _motion(help="Compute the flow on every n-th frame and keep it between."),
-    ] = None
+    flow_every: Annotated[int | None, _motion(help="Compute the flow on every n-th frame and keep it between.")] = None
     still: Annotated[
-        float | None,
-        _motion(help="No flow while the picture changes by at most so many grey levels, such as 3."),
+        float | None, _motion(help="No flow while the picture changes by at most so many grey levels, such as 3.")
     ] = None
-    hold_fps: Annotated[
-        float | None,
-        _motion(help="Hold so many frames per second by computing less flow."),
-    ] = None
+    hold_fps: Annotated[float | None, _motion(help="Hold so many frames per second by computing less flow.")] = None
     bundle: BundleOption = None
     size: Annotated[str | None, _model(help="Network input as HxW, one that the bundle has.")] = None
     device: DeviceOption = "auto"
@@ -202,13 +189,9 @@ class RunOptions:
         ),
     ] = "python"
     threads: Annotated[int | None, _model(help="CPU threads; one per physical core if left out.")] = None
-    workers: Annotated[
-        int | None,
-        _many(help="Many files: processes that share them and the cores."),
-    ] = None
+    workers: Annotated[int | None, _many(help="Many files: processes that share them and the cores.")] = None
     resume: Annotated[
-        bool,
-        _many("--resume/--no-resume", help="Many files: skip those that an earlier run finished."),
+        bool, _many("--resume/--no-resume", help="Many files: skip those that an earlier run finished.")
     ] = True
     quiet: QuietOption = False
     verbose: VerboseOption = False

@@ -210,8 +210,7 @@ def convert_data(
     source: Annotated[Path, typer.Argument(help="COCO or Label Studio (.json), or CVAT for images or video (.xml).")],
     output: Annotated[Path, typer.Argument(help="File to write: .json or .xml.")],
     to: Annotated[
-        str | None,
-        typer.Option(help="coco, cvat or label-studio; cvat for .xml and coco for .json if left out."),
+        str | None, typer.Option(help="coco, cvat or label-studio; cvat for .xml and coco for .json if left out.")
     ] = None,
 ) -> None:
     """Convert annotations between COCO, CVAT and Label Studio; masks are kept exactly."""
