@@ -12,7 +12,7 @@ import pytest
 from support.tiny_bundle import write_tiny_bundle
 from typer.testing import CliRunner, Result
 
-from rvos_edge.benchmarks import open as opening
+from rvos_edge.benchmarks import fresh
 from rvos_edge.benchmarks.frames import make_queries
 from rvos_edge.benchmarks.measure import BenchOptions, run_benchmark
 from rvos_edge.benchmarks.schema import read_result, to_json
@@ -89,9 +89,9 @@ def test_compare_and_roofline_on_the_command_line(tiny: Path, tmp_path: Path) ->
 
 def test_a_backend_may_be_the_c_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, object]] = []
-    monkeypatch.setattr(opening, "open_segmenter", lambda _, **options: asked.append(options))
+    monkeypatch.setattr(fresh, "open_segmenter", lambda _, **options: asked.append(options))
     for backend in ("cpp:openvino", "openvino"):
-        opening.open_run(Path("edge"), (96, 160), backend, device="cpu", threads=1)
+        fresh.open_run(Path("edge"), (96, 160), backend, device="cpu", threads=1)
     assert [(options["runtime"], options["backend"]) for options in asked] == [
         ("cpp", "openvino"),
         ("python", "openvino"),
@@ -145,17 +145,9 @@ def test_error_of_a_fresh_process_is_passed_on(tiny: Path, tmp_path: Path) -> No
 
     clip = measure.read_clip("synthetic", frames=1, size=(64, 96))
     (bundle / "gating.onnx").unlink()
+    order = fresh.Order(bundle=bundle, backend="onnxruntime", device="cpu", size=(64, 96), threads=1, queries=["a dog"])
     with pytest.raises(UserError, match=r"backend 'onnxruntime' failed: .*graph 'gating' .* is missing"):
-        fresh.start(
-            bundle=bundle,
-            backend="onnxruntime",
-            device="cpu",
-            size=(64, 96),
-            threads=1,
-            queries=["a dog"],
-            images=clip.images,
-            starts=1,
-        )
+        fresh.start(order, clip.images, starts=1)
 
 
 def test_queries_are_all_different() -> None:

@@ -17,7 +17,7 @@ from support.live_fakes import FakeCapture, wait_until
 from support.stream_servers import running
 
 from rvos_edge.errors import UserError
-from rvos_edge.streaming.sources import LiveCapture, SourceEvent, VideoFile, live, open_source, quiet_opencv, watch
+from rvos_edge.streaming.sources import LiveCapture, SourceEvent, VideoFile, live, open_source, quiet_opencv
 from rvos_edge.streaming.sources.base import UnavailableError
 
 
@@ -138,16 +138,16 @@ def test_state_says_if_pictures_come() -> None:
 
 
 def test_a_frozen_picture_is_told_once_and_its_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "FROZEN_SECONDS", 0.0)
+    monkeypatch.setattr(live, "FROZEN_SECONDS", 0.0)
     still, other = np.zeros((48, 64, 3), np.uint8), np.ones((48, 64, 3), np.uint8)
-    eye, said = watch.Watch(), list[str]()
+    eye, said = live.Watch(), list[str]()
     for picture in (still,) * 8 + (other,) * 2:
         said += [f"{kind}: {what}" for kind, what in eye.look(picture)]
     assert said == ["frozen: has shown the same picture for 0 s; is it frozen?", "moving: moves again after 0 s"]
 
 
 def test_a_frozen_camera_is_in_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "FROZEN_SECONDS", 0.0)
+    monkeypatch.setattr(live, "FROZEN_SECONDS", 0.0)
 
     class Frozen(FakeCapture):
         def read(self) -> tuple[bool, np.ndarray | None]:
