@@ -49,8 +49,8 @@ struct Adaptation::Course {
   std::future<Vectors> learning;
 };
 
-Adaptation::Adaptation(const Bundle& bundle, Backend& backend, TextEncoder& encoder, bool background)
-    : bundle_(bundle), backend_(backend), encoder_(encoder), background_(background) {}
+Adaptation::Adaptation(Bundle bundle, Backend& backend, TextEncoder& encoder, bool background)
+    : bundle_(std::move(bundle)), backend_(backend), encoder_(encoder), background_(background) {}
 
 Adaptation::~Adaptation() = default;
 

@@ -23,7 +23,7 @@ class Adaptation {
  public:
   /// @param background  Learn in a thread while the stream goes on; otherwise a frame waits for it, and the same video
   ///                    always gives the same masks.
-  Adaptation(const Bundle& bundle, Backend& backend, TextEncoder& encoder, bool background);
+  Adaptation(Bundle bundle, Backend& backend, TextEncoder& encoder, bool background);
   Adaptation(const Adaptation&) = delete;
   Adaptation& operator=(const Adaptation&) = delete;
   ~Adaptation();

@@ -46,7 +46,8 @@ class Teacher {
 
  private:
   using Outputs = std::map<std::string, std::vector<float>>;
-  [[nodiscard]] Outputs run(HostGraph& graph, const GraphSpec& spec, const Features& features, const Vectors& vectors);
+  [[nodiscard]] static Outputs run(HostGraph& graph, const GraphSpec& spec, const Features& features,
+                                   const Vectors& vectors);
   /// Add what is wanted on a frame to its features: `target` and `weight`.
   void add_target(SeenFrame& frame, const std::vector<Vectors>& wordings);
 
