@@ -43,12 +43,13 @@ class _Encoder(NamedTuple):
 
 
 _H264 = (
-    _Encoder("libx264", "yuv420p", {"preset": "veryfast", "crf": "20", "rc-lookahead": "10", "threads": "2"}),
+    # Without a look ahead: frames that an encoder holds are what a crash costs, many seconds of a slow camera.
+    _Encoder("libx264", "yuv420p", {"preset": "veryfast", "crf": "20", "tune": "zerolatency", "threads": "2"}),
     # Where PyAV's FFmpeg was built without GPL.
     _Encoder("libopenh264", "yuv420p", {}),
     _Encoder("mpeg4", "yuv420p", {"b": "6000000"}, Fraction(1, 60_000)),
 )
-_VP9 = {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "30", "b": "0"}
+_VP9 = {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "30", "b": "0", "lag-in-frames": "0"}
 _ENCODERS: dict[str, tuple[_Encoder, ...]] = {
     ".mp4": _H264,
     ".mkv": _H264,

@@ -211,6 +211,17 @@ def test_recording_of_a_killed_process_can_be_played(tmp_path: Path) -> None:
     assert len(play(left).images) >= 100
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+def test_what_a_slow_camera_loses_in_a_crash_is_one_picture(tmp_path: Path, suffix: str) -> None:
+    sink = VideoSink(tmp_path / f"out{suffix}", 25.0)
+    for index in range(8):
+        put(sink, index, GREY, seconds=1.5 * index)
+    (growing,) = tmp_path.glob(f".out.part-*{suffix}")
+    with av.open(str(growing)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 7
+    sink.abort()
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm", ".gif"])
 def test_kinds_of_videos(tmp_path: Path, suffix: str) -> None:
     """Each is played as it was written, and known again as ours."""
