@@ -36,8 +36,9 @@ class RunConfig(StrictModel):
     model: dict[str, Any]
     """``preset``, and any top-level keys of ModelConfig to change. ``text`` may be the source of a text model, as
     ``weights.text``, or its fields with the source as ``source``."""
-    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
-    """Mixed precision; ``auto`` is fp16 with a scaler on CUDA and off elsewhere."""
+    amp: Literal["auto", "fast", "off", "bf16", "fp16"] = "auto"
+    """Mixed precision; ``auto`` is fp16 with a scaler on CUDA and off elsewhere, ``fast`` also bf16 on CPUs with
+    AVX512-BF16."""
     seed: int = 0
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of the training process."""
@@ -83,6 +84,9 @@ class ValidationConfig(StrictModel):
     """Iterations between two validations; the last iteration has one, too."""
     frames: int = Field(default=1, ge=1)
     """Every n-th frame is scored; all are seen."""
+    patience: int | None = Field(default=None, ge=1)
+    """Number of validations without a better score after which the run ends; its result is then ``best``, and the
+    network that it starts from is scored, too."""
 
 
 class TrainConfig(RunConfig):
@@ -92,7 +96,7 @@ class TrainConfig(RunConfig):
     weights: InitialWeights = InitialWeights()
     init_from: str | None = None
     """A checkpoint directory, or a file of weights, to start from: what fits is taken, the rest is as ``weights`` says
-    (fine-tuning after pre-training, variants of one pre-training)."""
+    (fine-tuning after pre-training, variants of one pre-training). ``rvos-edge train`` takes a bundle, too."""
     data: DataConfig
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

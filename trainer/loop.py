@@ -44,8 +44,9 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
     output and flow folders. Ctrl-C and SIGTERM finish the step and save.
 
     Args:
-        output: Directory of the checkpoint (``checkpoint``), the best one (``best``), the configuration, the log
-            (``train.log``), the curves (``curves.png``) and the TensorBoard events.
+        output: Directory of the checkpoint (``checkpoint``), the best one (``best``, which is returned where the run
+            ends by ``validation.patience``), the configuration, the log (``train.log``), the curves (``curves.png``)
+            and the TensorBoard events.
         resume: Continue from ``output/checkpoint``; all that shapes its learning must be configured the same, but the
             run may be longer than it was.
 
@@ -89,7 +90,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
         first(lambda: _hold(output, held))
         first(lambda: write_config(config, output))
         _run(trainer, data, origin, output, console, validation, lines)
-    return path
+    return path if config.validation is None or config.validation.patience is None else output / "best"
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,9 @@ def _run(
     )
     stop, fault = 0, None
     with Interrupt() as interrupt, report, nullcontext() if rank() else said(report.say):
+        patience = None if config.validation is None else config.validation.patience
+        if patience is not None and not trainer.iteration:
+            first(lambda: _validate(trainer, origin, validation, report, write))
         while trainer.iteration < total:
             batch, began = None, time.monotonic()
             try:
@@ -162,6 +166,9 @@ def _run(
                 saved = done
             if config.validation is not None and (done % config.validation.every == 0 or done == total):
                 first(lambda: _validate(trainer, origin, validation, report, write))
+                if patience is not None and largest(0 if validation is None else validation.waited) >= patience:
+                    report.say(f"no better for {patience} validations: the run ends after {done} iterations")
+                    break
         if stop and trainer.iteration > saved and trainer.skipped < 2:
             first(lambda: write("checkpoint", trainer.state()))
     if stop:
@@ -185,6 +192,8 @@ def _validate(
     report.scores(trainer.iteration, scores)
     if validation.is_best(scores):
         write("best", validation=scores)
+        validation.best_at = trainer.iteration
+    validation.waited = (trainer.iteration - validation.best_at) // validation.config.every
 
 
 def _skipped(trainer: Trainer, loss: float) -> str:

@@ -84,6 +84,8 @@ def _kept_statistics(module: nn.Module) -> Iterator[None]:
 
 def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     """Type of mixed precision; None where there is none."""
-    if amp == "auto":
-        return torch.float16 if device.type == "cuda" else None
-    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
+    if amp in ("auto", "fast") and device.type == "cuda":
+        return torch.float16
+    if amp == "fast":
+        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
+    return {"auto": None, "off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]

@@ -27,10 +27,15 @@ class Validation:
     """The clips of a run's validation, and the best score so far.
 
     The score is the mean of J and F, or the overall IoU.
+
+    Attributes:
+        best_at: Iteration of the best score.
+        waited: Number of validations since then.
     """
 
-    def __init__(self, config: ValidationConfig, clips: AnnotatedClips, best: float) -> None:
-        self.config, self.clips, self.best = config, clips, best
+    def __init__(self, config: ValidationConfig, clips: AnnotatedClips, card: Mapping[str, Any]) -> None:
+        self.config, self.clips, self.best = config, clips, _total(card.get("validation", {}))
+        self.best_at, self.waited = int(card.get("iterations", 0)), 0
 
     @classmethod
     def open(cls, config: ValidationConfig | None, output: Path) -> Validation | None:
@@ -43,7 +48,7 @@ class Validation:
             return None
         expressions = None if config.expressions is None else Path(config.expressions)
         clips = open_clips(config.dataset, Path(config.root), config.split, expressions)
-        return cls(config, clips, _total(card_facts(output / "best").get("validation", {})))
+        return cls(config, clips, card_facts(output / "best"))
 
     def score(
         self, model: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer, device: torch.device

@@ -28,6 +28,7 @@ _ORDER = (
     "run",
     "demo",
     "teach",
+    "label",
     "train",
     "average",
     "restore",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from rvos_edge.catalogue import find_bundle
-from rvos_edge.cli.application import app
+from rvos_edge.cli.application import DeviceOption, app
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_outputs
 
@@ -43,6 +43,9 @@ def train(
             "data.sources.+={kind: coco, root: DIR, share: 0.2}.",
         ),
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="What DATA_ROOT stands for in the configuration; for specialist, of label.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if left out.")] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Continue the run in this folder; with --set iterations=N also a finished one.")
@@ -74,13 +77,19 @@ def train(
             raise UserError(f"--resume {resume}: there is no run to continue, it has no config.json; give its folder.")
     # To read a configuration no data is needed.
     kept = [f"{DATA_ROOT}=${DATA_ROOT}"] if show and DATA_ROOT not in os.environ else []
-    settings = load_config(config, [*kept, *(changes or ())])
+    given = [] if data is None else [f"{DATA_ROOT}={data}"]
+    settings = load_config(config, [*kept, *given, *(changes or ())])
     if show:
         typer.echo(as_yaml(settings), nl=False)
         return
     folder = resume or output or Path("runs") / settings.name
     if resume is None:
         check_outputs([folder / "config.json"], [config])
+        if data is not None and (data / "labels.json").is_file():
+            from rvos_edge.trainer.tasks.label import lay_out
+
+            lay_out(data, console=Console(stderr=True))  # corrections included
+        settings = _restored(settings, folder)
     try:
         result = start(settings, folder, resume=resume is not None)
     except KeyboardInterrupt:
@@ -90,6 +99,48 @@ def train(
         if result.name == "text":
             advice = f"train with it by: rvos-edge train CONFIG --set weights.text={result}"
         typer.echo(f"Wrote {result}; {advice}")
+
+
+def _restored(settings: Any, folder: Path) -> Any:
+    """The configuration with a checkpoint in place of a bundle in ``init_from``."""
+    start = getattr(settings, "init_from", None)
+    bundle = None if start is None else find_bundle(start)
+    if bundle is None or not (bundle / "manifest.json").is_file():
+        return settings
+    from rvos_edge.export.restore import restore_checkpoint
+
+    checkpoint = folder / "start"
+    if not checkpoint.is_dir():
+        restore_checkpoint(bundle, checkpoint)
+    return settings.model_copy(update={"init_from": str(checkpoint)})
+
+
+@app.command()
+def label(
+    source: Annotated[list[str], typer.Argument(help="Videos, or folders of pictures.")],
+    query: Annotated[list[str], typer.Option(help="A sentence, or with the teacher edge @FILE; may be repeated.")],
+    output: Annotated[Path, typer.Option(help="Folder of the labels; one that is not finished goes on.")],
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="edge or another bundle; sam3, sam3-litetext, grounding-dino, omdet-turbo; or a folder or Hub name of "
+            "such weights, of a detector and SAM 2 as DETECTOR+TRACKER. Nothing is downloaded."
+        ),
+    ] = "edge",
+    confidence: Annotated[float, typer.Option(min=0, max=1, help="Frames that are less sure are left out.")] = 0.6,
+    every: Annotated[int, typer.Option(min=1, help="Label every n-th frame.")] = 1,
+    device: DeviceOption = "auto",
+) -> None:
+    """Draw the masks of queries in videos by a large network, as training data for a specialist."""
+    from rvos_edge.queries import read_queries
+    from rvos_edge.trainer.tasks.label import LabelFacts, sentences_of
+    from rvos_edge.trainer.tasks.label import label as write_labels
+    from rvos_edge.trainer.teachers import open_teacher
+
+    queries = read_queries(query)
+    facts = LabelFacts(queries=sentences_of(queries), teacher=teacher, every=every, confidence=confidence)
+    write_labels(source, open_teacher(teacher, queries, device=device), facts, output, console=Console(stderr=True))
+    typer.echo(f"Wrote {output}; train with: rvos-edge train specialist --data {output}")
 
 
 @app.command()

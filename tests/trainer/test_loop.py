@@ -31,6 +31,7 @@ from rvos_edge.trainer.data.sample import Batch, Sample, arrange, collate
 from rvos_edge.trainer.loop import Trainer, train
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import small_tokenizer
+from rvos_edge.trainer.validation import Validation
 
 
 def _config(**changes: Any) -> TrainConfig:
@@ -298,6 +299,18 @@ def test_validation_keeps_the_best_weights_beside_the_last(tmp_path: Path) -> No
     assert "waiting" in log
     with pytest.raises(UserError, match="Unknown data set 'davis'"):
         train(_config(validation={**given, "dataset": "davis"}), tmp_path / "bad", console=_quiet())
+
+
+def test_a_run_with_patience_ends_by_itself_with_its_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_davis17(tmp_path / "DAVIS", {"train": ["bear"], "val": ["goat"]})
+    scores = iter([0.2, 0.5, 0.4, 0.5, 0.9])
+    monkeypatch.setattr(Validation, "score", lambda *_: dict.fromkeys(("j", "f"), next(scores)))
+    given = {"dataset": "davis17", "root": str(root), "every": 1, "patience": 2}
+    path = train(_config(validation=given), tmp_path / "run", console=_quiet())
+    assert path == tmp_path / "run/best"
+    assert load_checkpoint(path).card["iterations"] == 1
+    assert next(scores) == 0.9, "one before training, and one after each of three iterations"
+    assert "no better for 2 validations: the run ends after 3 iterations" in (tmp_path / "run/train.log").read_text()
 
 
 def test_a_run_of_epochs_shows_every_pair_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

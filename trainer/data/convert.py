@@ -66,7 +66,7 @@ def convert(source: str | Path, output: str | Path, to: Form | None = None) -> s
         raise UserError(f"{output} must end in .xml for CVAT and in .json for the others; choose such a name")
     check_outputs([output], [source])
     left_out: Counter[str] = Counter()
-    pictures = _read(source, left_out)
+    pictures = read_annotations(source, left_out)
     file = PendingFile(output)
     try:
         with names_path(output), file.partial.open("w", encoding="utf-8") as out:
@@ -84,8 +84,13 @@ def convert(source: str | Path, output: str | Path, to: Form | None = None) -> s
     return said + "".join(f" Left out: {number} {what}." for what, number in sorted(left_out.items()))
 
 
-def _read(path: Path, left_out: Counter[str]) -> Iterator[AnnotatedPicture]:
-    """The annotated pictures of a file, by its form; adds to what cannot be taken."""
+def read_annotations(path: Path, left_out: Counter[str] | None = None) -> Iterator[AnnotatedPicture]:
+    """The annotated pictures of a file, by its form; ``left_out`` counts what cannot be taken.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    left_out = Counter() if left_out is None else left_out
     try:
         if path.suffix.lower() == ".xml":
             yield from _read_cvat(ElementTree.parse(path).getroot(), left_out)
