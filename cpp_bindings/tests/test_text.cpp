@@ -93,7 +93,8 @@ class Encode : public testing::Test {
 
   TextEncoder make(std::size_t entries = 100) {
     const Bundle bundle = Bundle::open(folder_.path());
-    return {bundle, tiny::make_backend(journal_)->load_host("", bundle.manifest().graph("text")), entries};
+    return {bundle, tiny::make_backend(journal_)->load_host(bundle.graph_path("text"), bundle.manifest().graph("text")),
+            entries};
   }
 
   static std::vector<float> values(const HostTensor& tensor) {
