@@ -141,7 +141,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("narrow")
     checkpoint = write_checkpoint(folder / "checkpoint", fusion="single", flow="none")
     return checkpoint, export_bundle(
-        checkpoint, folder / "bundle", ExportOptions(precision="float16", int8=True, fuse=True)
+        checkpoint, folder / "bundle", ExportOptions(precision="float16", weights="int8", fuse=True)
     )
 
 
