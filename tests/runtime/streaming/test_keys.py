@@ -104,7 +104,7 @@ def test_a_pause_costs_no_processor() -> None:
                 controls.press(ord("q"))
 
     controls.press(ord(" "))
-    before = time.process_time(), time.perf_counter()
+    before = time.thread_time(), time.perf_counter()  # other tests' threads do not count
     run_stream(FakeSegmenter(), FakeSource(3), [Counting(controls, [])], controls=controls)
-    used, passed = time.process_time() - before[0], time.perf_counter() - before[1]
-    assert used < passed
+    used, passed = time.thread_time() - before[0], time.perf_counter() - before[1]
+    assert used < 0.75 * passed
