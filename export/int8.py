@@ -129,7 +129,7 @@ class _Laboratory(OnnxRuntimeBackend):
 
 
 class _Samples:
-    """What a calibrator reads."""
+    """Inputs of one graph, in the form that onnxruntime's calibrator reads."""
 
     def __init__(self, samples: Iterable[dict[str, NDArray[Any]]]) -> None:
         self._samples = iter(samples)

@@ -45,13 +45,13 @@ _FACTS, _LABELS = "labels.json", "labels"
 _SEGMENT = 60
 """Frames that a teacher sees at once."""
 _VALIDATION = 5
-"""One of so many frames is kept from training: the last ones of a video, as neighbours are much alike."""
+"""Share kept from training, one frame of this many: the last ones of a video, as neighbours are much alike."""
 _TILES, _COLUMNS, _TILE = 40, 5, 320
 """Most pictures of a contact sheet, pictures side by side, and their width in pixels."""
 
 
 class LabelFacts(StrictModel):
-    """What all labels of a folder have in common: ``labels.json``."""
+    """Facts that all labels of a folder share: the file ``labels.json``."""
 
     queries: list[str] = Field(min_length=1)
     teacher: str
