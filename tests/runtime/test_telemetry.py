@@ -61,7 +61,9 @@ def test_inspect_leaves_nothing_and_connects_to_nobody(tiny: Path, tmp_path: Pat
     _run(["-m", "rvos_edge.cli", "inspect", str(tiny)], tmp_path)
 
 
-@pytest.mark.parametrize("ours", ["rvos_edge", "rvos_edge.errors", "rvos_edge.bundle"])
+@pytest.mark.parametrize(
+    "ours", ["rvos_edge", *(pytest.param(f"rvos_edge.{name}", marks=pytest.mark.slow) for name in ("errors", "bundle"))]
+)
 def test_any_import_of_ours_is_early_enough(tmp_path: Path, ours: str) -> None:
     """A host program may import the libraries itself, after any module of this package."""
     pytest.importorskip("openvino")

@@ -21,7 +21,7 @@ from support.served import Pictures, Serve, Served, picture, wait_until, write_c
 from rvos_edge.errors import UserError
 from rvos_edge.rle import encode_rle
 from rvos_edge.segmenter import Segmenter
-from rvos_edge.server import single_image, uploads
+from rvos_edge.server import guard, single_image, uploads
 from rvos_edge.server.address import Address, check_token, parse_address
 from rvos_edge.server.single_image import decode_picture, picture_size
 
@@ -455,7 +455,8 @@ def test_foreign_host_names_are_refused(dog: Served) -> None:
         assert dog.request("GET", "/api/status", headers={"host": host}).status == 200
 
 
-def test_the_token_is_asked_for(serve: Serve) -> None:
+def test_the_token_is_asked_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "GUESS_SECONDS", 0.0)
     token = "correct horse"
     served = serve(token=token)
     assert served.url == f"http://127.0.0.1:{served.port}/"

@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from support.browser import Browser, Page
 from support.served import Serve, Served, wait_until, write_clip
 
+from rvos_edge.server import guard
 from rvos_edge.server.address import Address
 
 DRAWN = "Number(document.querySelector('#picture')?.dataset.drawn ?? 0)"
@@ -193,7 +195,8 @@ def test_the_page_comes_back_after_the_server_was_gone(browser: Browser, serve: 
     page.close()
 
 
-def test_the_token_is_typed_once(browser: Browser, serve: Serve) -> None:
+def test_the_token_is_typed_once(browser: Browser, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "GUESS_SECONDS", 0.0)
     served = serve("the dog", token="correct horse")
     page = browser.open(served.url)
     page.type("#token", "wrong")

@@ -252,7 +252,7 @@ def children() -> list[int]:
     return [child.pid for child in multiprocessing.active_children() if child.pid is not None]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_ends_all_of_it_and_the_next_run_goes_on(
     workers: int, tiny: Path, clips: Path, single: dict[str, Any], tmp_path: Path
 ) -> None:

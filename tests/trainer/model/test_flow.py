@@ -46,6 +46,7 @@ def _difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return float(np.abs(a.astype(np.float32) - b).mean())
 
 
+@pytest.mark.slow
 def test_official_small_weights_give_the_known_flow(shared: Path) -> None:
     first, second = (_frame(shared, number, 432, 1024) for number in (24, 25))
     with torch.inference_mode():
