@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
@@ -30,6 +29,7 @@ from rvos_edge.trainer.config import PresenceConfig, TrainConfig, load_config
 from rvos_edge.trainer.data.config import CocoSource, ComposedSource, DavisSource
 from rvos_edge.trainer.data.readers.davis16 import Davis16Clips
 from rvos_edge.trainer.evaluate import EvalOptions, evaluate
+from rvos_edge.trainer.evaluate.tables import learning_table, show_table
 from rvos_edge.trainer.loop import train
 from rvos_edge.trainer.tasks.presence import train_presence
 
@@ -114,8 +114,8 @@ def compare_learning(
         adapt: Modes of ``Segmenter.set_adapt``.
 
     Returns:
-        For each way: ``j``, ``f``, ``j_decay`` (the first quarter of a video less the last), ``shuffled_j``, ``worst``
-        (the most that a video loses to the sentence, with its name) and ``videos`` with J by name.
+        For each way: ``j``, ``f``, ``drift`` (J in the last sixth of a video less J in its first), ``shuffled_j``,
+        ``worst`` (the most that a video loses to the sentence, with its name) and ``videos`` with J by name.
 
     Raises:
         UserError: No fold is finished.
@@ -187,22 +187,11 @@ def _summary(videos: Mapping[str, Any], sentence: Mapping[str, Any]) -> dict[str
     change = {name: row["j"] - sentence[name]["j"] for name, row in videos.items()}
     worst = min(change, key=lambda name: change[name])
     return {
-        **{key: mean([row.get(key) for row in videos.values()]) for key in ("j", "f", "j_decay")},
+        **{key: mean([row.get(key) for row in videos.values()]) for key in ("j", "f", "drift")},
         "shuffled_j": mean([row.get("shuffled", {}).get("j") for row in videos.values()]),
         "worst": [worst, change[worst]],
         "videos": {name: row["j"] for name, row in sorted(videos.items())},
     }
-
-
-def _show_learning(result: Mapping[str, Mapping[str, Any]], console: Console) -> None:
-    count = len(result["sentence"]["videos"])
-    table = Table("J and F in %", "J", "F", "decay", "another's sentence", "worst video", title=f"{count} videos")
-    for way, row in result.items():
-        numbers = [row[key] for key in ("j", "f", "j_decay", "shuffled_j")]
-        name, change = row["worst"]
-        cells = ["-" if number is None else f"{100 * number:.1f}" for number in numbers]
-        table.add_row(way, *cells, "" if way == "sentence" else f"{name} {100 * change:+.1f}")
-    console.print(table)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -218,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=4, help="score every n-th frame")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the configuration; repeatable")
     parser.add_argument("--teach", type=_numbers, default=(), help="numbers of shown frames with commas, such as 1,3,5")
-    parser.add_argument("--adapt", action="append", default=[], choices=["once"], help="judge queries that settle")
+    parser.add_argument("--adapt", action="append", default=[], choices=["once", "on"], help="judge queries that settle")
     options = parser.parse_args(arguments)
     config = load_config(options.config, options.set)
     if not isinstance(config, TrainConfig):
@@ -229,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         learning = compare_learning(
             config, options.root, folder, teach=teach, adapt=adapt, every=options.every, console=console
         )
-        _show_learning(learning, console)
+        show_table(learning_table(learning), console)
         return
     result = run_folds(config, options.root, options.output, every=options.every, console=console)
     for name, region in result["videos"].items():

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.preprocess import Placement
 from rvos_edge.queries import Query, TaughtQuery, float_vectors
-from rvos_edge.teaching import Features, Lesson, Teacher
+from rvos_edge.teaching import Features, Lesson, Teacher, lower_priority
 from rvos_edge.wordings import wordings
 
-Adapt = Literal["off", "once"]
+Adapt = Literal["off", "once", "on"]
 
 _FRAMES, _APART = 2, 5
 """Confident frames that are learned from, and frames from one to the next."""
@@ -47,7 +47,7 @@ def check_adapt(adapt: str) -> Adapt:
         UserError: There is none of that name.
     """
     if adapt not in get_args(Adapt):
-        raise UserError(f"adapt '{adapt}' is unknown; use {' or '.join(get_args(Adapt))}.")
+        raise UserError(f"adapt '{adapt}' is unknown; use off, once or on.")
     return adapt  # type: ignore[return-value]  # looked at above
 
 
@@ -70,12 +70,15 @@ class Adaptation:
     """Watches the results of a stream and changes the language vectors of its queries.
 
     Args:
+        again: A query whose confidence fell may settle anew.
         background: Learn in a thread while the stream goes on; otherwise the frame that completes what is learned from
             waits, and the same video always gives the same masks.
     """
 
-    def __init__(self, teacher: Callable[[], Teacher], encode: Encode, *, background: bool = False) -> None:
-        self._make, self._encode, self.background = teacher, encode, background
+    def __init__(
+        self, teacher: Callable[[], Teacher], encode: Encode, *, again: bool = False, background: bool = False
+    ) -> None:
+        self._make, self._encode, self.again, self.background = teacher, encode, again, background
         self._teacher: Teacher | None = None
         self._courses: list[_Course | None] = []
         self._changed: set[int] = set()
@@ -148,6 +151,8 @@ class Adaptation:
                 if one.score < _FALLEN * one.usual:
                     one.state = "over"
                     self._changed.add(row)
+                    if self.again:
+                        self._courses[row] = _Course(one.sentence, one.own)
             elif index and score >= _SURE_SCORE and _SMALLEST <= np.mean(margins[row] > 0) <= _LARGEST:
                 if one.seen and index < one.last + _APART:
                     continue
@@ -164,6 +169,7 @@ class Adaptation:
             return
 
         def work() -> None:
+            lower_priority()
             one.learned = self._taught(teacher, one)
 
         # A process that ends waits for it: an engine that is killed in a thread takes the process down.

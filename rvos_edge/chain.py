@@ -65,7 +65,9 @@ class Chain:
         inputs = self._manifest.graphs[GATING_GRAPH].inputs
         return {spec.name: self.board.read(spec.name).copy() for spec in inputs if QUERIES not in spec.shape}
 
-    def run(self, decision: FlowDecision | None, placement: Placement, clock: Clock) -> None:
+    def run(
+        self, decision: FlowDecision | None, placement: Placement, clock: Clock, *, features_only: bool = False
+    ) -> None:
         """Run the graphs on what the board holds, and time them.
 
         Where a new flow has padding, that is filled in between, on the host.
@@ -73,19 +75,25 @@ class Chain:
         Args:
             decision: Decision on the flow; None without flow.
             placement: The place of the frame in the network's input.
+            features_only: Stop before the graphs that answer the queries.
 
         Raises:
             UserError: A graph fails.
         """
-        if decision is None or decision.action != "run" or not placement.padded:
-            self._backend.frame(self._key(decision), lambda lap: self._work(decision, lap))
+        fill = decision is not None and decision.action == "run" and placement.padded
+        whole = not (fill or features_only)
+        self._backend.frame((self._key(decision), whole), lambda lap: self._work(decision, lap, answer=whole))
+        clock.insert(self._backend.timings())
+        if fill:
+            self.board.write(FLOW_OUTPUT, fill_padding(self.board.read(FLOW_OUTPUT).astype(np.float32), placement))
+        if fill and not features_only:
+            self._backend.frame("answer", self._run_answer)
             clock.insert(self._backend.timings())
-            return
-        self._backend.frame((self._key(decision), "flow"), lambda lap: self._work(decision, lap, answer=False))
-        clock.insert(self._backend.timings())
-        self.board.write(FLOW_OUTPUT, fill_padding(self.board.read(FLOW_OUTPUT).astype(np.float32), placement))
-        self._backend.frame("answer", self._run_answer)
-        clock.insert(self._backend.timings())
+
+    def precede(self) -> None:
+        """Take what the board holds as the frame before the next one: only what its flow needs is computed."""
+        decision = FlowDecision("zero", "the frame before")
+        self._backend.frame("precede", lambda lap: self._run_flow(decision, lap))
 
     def _key(self, decision: FlowDecision | None) -> tuple[str, bool, int, bool] | None:
         """Key of ``_work``: equal keys run the same graphs in the same order."""

@@ -163,7 +163,7 @@ class CppSegmenter(PictureCalls):
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:
         """Choose if queries settle on their own first confident masks; errors as in ``Segmenter``."""
         self._adapt = check_adapt(adapt)
-        self._cpp.set_adapt(adapt != "off", background=background)
+        self._cpp.set_adapt(self._adapt, background=background)
 
     def reset(self) -> None:
         """Forget the video, so that the next frame is a first frame; the queries stay."""

@@ -42,7 +42,7 @@ def open_segmenter(
         runtime: "python", or "cpp" for the C++ runtime behind the same interface; a package of its own.
         min_presence: Probability from which a query is present; 0 gives every query its mask.
         adapt: "once" lets each query settle on its own first confident masks, where the bundle has the graph ``teach``
-            and the output ``presence``; "off" does not.
+            and the output ``presence``, "on" again after its confidence fell; "off" does not.
 
     Raises:
         UserError: The bundle is damaged, a probability is out of range, or the backend, the device or the runtime

@@ -92,10 +92,10 @@ class SegmenterProtocol(Protocol):
         """The last choice of ``set_adapt``."""
 
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:
-        """Choose if queries settle on their own first confident masks: "once" or "off" (``Segmenter.set_adapt``).
+        """Choose if queries settle on their own first confident masks: "off", "once" or "on" (``Segmenter.set_adapt``).
 
         Raises:
-            UserError: ``adapt`` is neither.
+            UserError: ``adapt`` is none of them.
         """
 
     def reset(self) -> None:

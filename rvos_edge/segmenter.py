@@ -64,7 +64,8 @@ class Segmenter(PictureCalls):
         Args:
             threshold: Probability above which a pixel belongs to the object.
             min_presence: Probability from which a query is present; 0 gives every query its mask.
-            adapt: "once" lets queries settle on their own first confident masks (``adaptation``), "off" does not.
+            adapt: "once" lets queries settle on their own first confident masks (``adaptation``), "on" again after
+                their confidence fell; "off" does not.
 
         Raises:
             UserError: A graph cannot be loaded, a probability is out of range, or ``adapt`` is unknown.
@@ -213,12 +214,12 @@ class Segmenter(PictureCalls):
         query would settle too.
 
         Args:
-            adapt: "once" or "off".
+            adapt: "off", "once", or "on" to settle anew after confidence fell.
             background: Learn while the stream goes on, for live sources; otherwise one frame waits for it, and the same
                 video always gives the same masks.
 
         Raises:
-            UserError: ``adapt`` is neither.
+            UserError: ``adapt`` is none of them.
         """
         manifest = self.bundle.manifest
         self._adapt = check_adapt(adapt)
@@ -229,7 +230,12 @@ class Segmenter(PictureCalls):
                 self._apply_changes()
             self._adaptation = None
             if wanted:
-                self._adaptation = Adaptation(lambda: Teacher(self.bundle), self._encoder.encode, background=background)
+                self._adaptation = Adaptation(
+                    lambda: Teacher(self.bundle),
+                    self._encoder.encode,
+                    again=self._adapt == "on",
+                    background=background,
+                )
                 self._adaptation.start(self._asked, self._vectors)
 
     def encode(self, sentences: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -253,16 +259,14 @@ class Segmenter(PictureCalls):
         """
         frame, previous = as_frame(frame), None if previous is None else as_frame(previous)
         with self._lock, self._chain.kept_states():
+            decision = None if self._policy is None else FlowDecision("zero", "a frame alone")
             if previous is not None and self._policy is not None:
-                self._look(previous, FlowDecision("zero", "first of two"))
-                self._look(frame, FlowDecision("run", "second of two", self._policy.iterations))
-            else:
-                self._look(frame, None if self._policy is None else FlowDecision("zero", "a frame alone"))
+                self._chain.board.write(FRAME_INPUT, self._preprocess(previous))
+                self._chain.precede()
+                decision = FlowDecision("run", "second of two", self._policy.iterations)
+            self._chain.board.write(FRAME_INPUT, self._preprocess(frame))
+            self._chain.run(decision, self._preprocess.placement, Clock(), features_only=True)
             return self._chain.features()
-
-    def _look(self, frame: NDArray[np.uint8], decision: FlowDecision | None) -> None:
-        self._chain.board.write(FRAME_INPUT, self._preprocess(frame))
-        self._chain.run(decision, self._preprocess.placement, Clock())
 
     def teach(
         self,

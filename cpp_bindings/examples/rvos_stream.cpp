@@ -187,7 +187,11 @@ int run(const Arguments& arguments) {
   }
   Source source(source_name);
   if (arguments.has("adapt")) {
-    segmenter.set_adapt(rvos_edge::Adapt::once, source.live());
+    const std::string adapt = arguments.text("adapt", "");
+    if (adapt != "once" && adapt != "on") {
+      throw bad_option("--adapt takes once or on, not " + adapt + ".");
+    }
+    segmenter.set_adapt(adapt == "on" ? rvos_edge::Adapt::on : rvos_edge::Adapt::once, source.live());
   }
   std::optional<VideoFile> file;
   if (!output.empty()) {
@@ -246,7 +250,7 @@ int main(int argc, char** argv) {
                                {"device", true, "auto, cpu, cuda, or cuda:1 for the second GPU."},
                                {"threads", true, "CPU threads; one per physical core if left out."},
                                {"no-flow", false, "Do not use optical flow."},
-                               {"adapt", false, "Let queries settle on their own first confident masks."},
+                               {"adapt", true, "Let queries settle on their own masks: once, or on for again."},
                                {"help", false, "Show this help."}});
     if (arguments.has("help")) {
       arguments.print_help("rvos_stream: segment what the queries name, frame after frame.");

@@ -140,9 +140,12 @@ class PySegmenter {
     const nb::gil_scoped_release released;
     segmenter_->set_keep_flow(keep);
   }
-  void set_adapt(bool once, bool background) {
+  void set_adapt(const std::string& adapt, bool background) {
     const nb::gil_scoped_release released;
-    segmenter_->set_adapt(once ? rv::Adapt::once : rv::Adapt::off, background);
+    segmenter_->set_adapt(adapt == "on"     ? rv::Adapt::on
+                          : adapt == "once" ? rv::Adapt::once
+                                            : rv::Adapt::off,
+                          background);
   }
 
  private:
@@ -221,8 +224,8 @@ void bind_segmenter(nb::module_& m) {
            "Set the updates per computed flow from the next frame on.")
       .def("set_keep_flow", &PySegmenter::set_keep_flow, "keep"_a,
            "Choose whether results carry the flow from the next frame on.")
-      .def("set_adapt", &PySegmenter::set_adapt, "once"_a, nb::kw_only(), "background"_a = false,
-           "Choose if queries settle on their own first confident masks, from the next frame on.")
+      .def("set_adapt", &PySegmenter::set_adapt, "adapt"_a, nb::kw_only(), "background"_a = false,
+           "Choose if queries settle on their own first confident masks: off, once or on.")
       .def("step", &PySegmenter::step, "frame"_a.none(),
            "Segment the next frame, uint8 [H,W,3] BGR, without holding Python's lock.")
       .def("reset", &PySegmenter::reset, "Forget the video: the next frame is a first frame. The queries stay.")

@@ -49,8 +49,8 @@ struct Adaptation::Course {
   std::future<Vectors> learning;
 };
 
-Adaptation::Adaptation(Bundle bundle, Backend& backend, TextEncoder& encoder, bool background)
-    : bundle_(std::move(bundle)), backend_(backend), encoder_(encoder), background_(background) {}
+Adaptation::Adaptation(Bundle bundle, Backend& backend, TextEncoder& encoder, bool again, bool background)
+    : bundle_(std::move(bundle)), backend_(backend), encoder_(encoder), again_(again), background_(background) {}
 
 Adaptation::~Adaptation() = default;
 
@@ -110,6 +110,9 @@ void Adaptation::observe(Result& result, const std::function<SeenFrame()>& featu
       begin_again(course);
     }
     observe(*course, result, row, features);
+    if (again_ && course->state == Course::State::over) {
+      begin_again(course);
+    }
   }
 }
 

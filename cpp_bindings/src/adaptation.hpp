@@ -21,9 +21,10 @@ namespace rvos_edge {
 /// Watches the results of a stream and changes the language vectors of its queries.
 class Adaptation {
  public:
+  /// @param again       A query whose confidence fell may settle anew.
   /// @param background  Learn in a thread while the stream goes on; otherwise a frame waits for it, and the same video
   ///                    always gives the same masks.
-  Adaptation(Bundle bundle, Backend& backend, TextEncoder& encoder, bool background);
+  Adaptation(Bundle bundle, Backend& backend, TextEncoder& encoder, bool again, bool background);
   Adaptation(const Adaptation&) = delete;
   Adaptation& operator=(const Adaptation&) = delete;
   ~Adaptation();
@@ -48,6 +49,7 @@ class Adaptation {
   Bundle bundle_;
   Backend& backend_;
   TextEncoder& encoder_;
+  bool again_;
   bool background_;
   std::mutex teaching_;
   std::unique_ptr<Teacher> teacher_;

@@ -221,7 +221,10 @@ rvos_status rvos_segmenter_set_iterations(rvos_segmenter* segmenter, int32_t ite
 rvos_status rvos_segmenter_set_adapt(rvos_segmenter* segmenter, int32_t adapt, int32_t background, rvos_error* error) {
   return guarded(error, [&] {
     need(segmenter, "segmenter");
-    segmenter->value.set_adapt(adapt != 0 ? rvos_edge::Adapt::once : rvos_edge::Adapt::off, background != 0);
+    if (adapt < 0 || adapt > 2) {
+      throw UserError(ErrorCode::invalid_argument, "argument 'adapt' must be 0, 1 or 2.");
+    }
+    segmenter->value.set_adapt(static_cast<rvos_edge::Adapt>(adapt), background != 0);
   });
 }
 

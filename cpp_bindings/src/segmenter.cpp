@@ -258,8 +258,8 @@ void Segmenter::Impl::set_adapt(Adapt adapt, bool background) {
     apply_changes();
     adaptation_.reset();
   }
-  if (can && adapt == Adapt::once) {
-    adaptation_ = std::make_unique<Adaptation>(bundle_, *backend_, *encoder_, background);
+  if (can && adapt != Adapt::off) {
+    adaptation_ = std::make_unique<Adaptation>(bundle_, *backend_, *encoder_, adapt == Adapt::on, background);
     adaptation_->start(asked_, vectors_);
   }
 }

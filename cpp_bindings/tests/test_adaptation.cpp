@@ -20,8 +20,8 @@ class Settle : public testing::Test {
     begin({"dog"});
   }
 
-  void begin(const std::vector<std::string>& queries, bool background = false) {
-    adaptation_ = std::make_unique<Adaptation>(*bundle_, *backend_, *encoder_, background);
+  void begin(const std::vector<std::string>& queries, bool background = false, bool again = false) {
+    adaptation_ = std::make_unique<Adaptation>(*bundle_, *backend_, *encoder_, again, background);
     const AskedQueries asked = read_queries(queries, *bundle_);
     adaptation_->start(asked, encoder_->encode(asked.sentences));
     index_ = 0;
@@ -88,6 +88,14 @@ TEST_F(Settle, IsTaughtByTwoSureFramesOnce) {
   EXPECT_EQ(see(12, 0.2F), own) << "confidence fell";
   EXPECT_FALSE(adapted_);
   EXPECT_TRUE(see(30, 0.9F).empty());
+}
+
+TEST_F(Settle, IsTaughtAgainWhereThatIsWanted) {
+  begin({"dog"}, false, true);
+  EXPECT_FALSE(see(12, 0.9F).empty());
+  EXPECT_EQ(see(12, 0.2F), own) << "confidence fell";
+  EXPECT_FALSE(see(12, 0.9F).empty());
+  EXPECT_TRUE(adapted_);
 }
 
 TEST_F(Settle, LeavesAloneWhatMayBeAbsentOrWasTaught) {

@@ -165,8 +165,8 @@ class RunOptions:
     adapt: Annotated[
         str,
         _mask(
-            help="once: each query settles on its own first sure masks; off: it does not.",
-            autocompletion=lambda: ["off", "once"],
+            help="once: each query settles on its own first sure masks; on: again after its confidence fell; off.",
+            autocompletion=lambda: ["off", "once", "on"],
         ),
     ] = "off"
     opacity: Annotated[float, _mask(help="Opacity of the masks in the overlay, 0 to 1.")] = 0.5

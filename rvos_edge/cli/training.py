@@ -219,7 +219,7 @@ def evaluate(
         ),
     ] = 0,
     adapt: Annotated[
-        str, typer.Option(help="once: queries settle on their own masks, as in run; off: the sentences alone.")
+        str, typer.Option(help="once, on: queries settle on their own masks, as in run; off: the sentences alone.")
     ] = "off",
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted evaluation, or start anew.")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rvos_edge.adaptation import Adapt, check_adapt
 from rvos_edge.errors import UserError
 from rvos_edge.pictures import as_frame
 from rvos_edge.protocol import SegmenterProtocol
@@ -38,8 +39,8 @@ class Settings(BaseModel):
     """Draw their contours."""
     flow: bool = False
     """Show the optical flow in place of the picture."""
-    settle: bool = False
-    """Let queries settle on their own first confident masks."""
+    adapt: Adapt = "off"
+    """Let queries settle on their own first confident masks: once, or again after their confidence fell."""
     names: bool = True
     """Write each query on its mask."""
     hidden: list[str] = Field(default=[], max_length=MOST_QUERIES)
@@ -82,7 +83,7 @@ class ServerControls:
             threshold=segmenter.threshold,
             iterations=segmenter.iterations,
             opacity=opacity,
-            settle=segmenter.adapt != "off",
+            adapt=check_adapt(segmenter.adapt),
         )
         self.taught = {query.label: query for query in segmenter.asked if isinstance(query, TaughtQuery)}
         self._wanted = self.shown = Wanted(_texts(segmenter.asked), settings, asked=segmenter.asked)
@@ -249,8 +250,8 @@ class LiveSegmenter:
         if settings.iterations is not None and settings.iterations != segmenter.iterations:
             segmenter.set_iterations(settings.iterations)
         segmenter.set_keep_flow(settings.flow)
-        if settings.settle != (segmenter.adapt != "off"):
-            segmenter.set_adapt("once" if settings.settle else "off", background=True)
+        if settings.adapt != segmenter.adapt:
+            segmenter.set_adapt(settings.adapt, background=True)
 
 
 def _texts(asked: Sequence[Query]) -> tuple[str, ...]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +20,7 @@ from rvos_edge.segmenter import Segmenter
 from rvos_edge.server.broadcast import Shown
 from rvos_edge.server.controls import ServerControls
 from rvos_edge.server.rendering import fit
-from rvos_edge.teaching import Teacher, teach
+from rvos_edge.teaching import Teacher, lower_priority, teach
 from rvos_edge.text import normalise_query
 
 _LOG = logging.getLogger(__name__)
@@ -35,8 +32,6 @@ _MOST_SHOWN = 40
 _WIDEST = 960
 """Longest side of a frame that is kept, in pixels."""
 _LONGEST_NAME = 60
-_NICENESS = 10
-"""Niceness of the thread that learns, where threads have one: the stream comes first."""
 
 
 @dataclass(frozen=True)
@@ -238,9 +233,7 @@ class TaughtQueries:
     def _learn(
         self, name: str, shown: dict[str, tuple[KeptFrame, NDArray[np.bool_]]], start: Query, instead_of: str
     ) -> None:
-        if sys.platform == "linux":  # elsewhere threads have no priority of their own
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        lower_priority()
         trouble = "the server failed to learn; see its log."
         try:
             self._put(name, _Version(self._teach(name, shown, start), shown), instead_of)

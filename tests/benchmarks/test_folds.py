@@ -74,7 +74,7 @@ def test_finished_folds_are_judged_by_queries_that_learn(tmp_path: Path, monkeyp
 
     def evaluate(options: Any, **_: Any) -> None:
         assert options.bundle == options.json.parent / "bundle"
-        row = {"j": scores[options.split][options.teach], "f": 0.5, "j_decay": None, "shuffled": {"j": 0.25}}
+        row = {"j": scores[options.split][options.teach], "f": 0.5, "drift": None, "shuffled": {"j": 0.25}}
         options.json.write_text(json.dumps({"davis16": {"videos": {options.split: row}}}))
 
     monkeypatch.setattr(folds, "train_presence", lambda config, output, **_: heads.append(config))

@@ -83,9 +83,9 @@ def test_an_absent_query_is_left_alone(tiny: Path, monkeypatch: pytest.MonkeyPat
 class Watched:
     """An adaptation that is told scores and presence, as if a network had given them."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: Segmenter, *, again: bool = False) -> None:
         self.own = segmenter.encode([SENTENCE])["lang1"][0]
-        self._adaptation = module.Adaptation(lambda: Teacher(segmenter.bundle), segmenter.encode)
+        self._adaptation = module.Adaptation(lambda: Teacher(segmenter.bundle), segmenter.encode, again=again)
         self._adaptation.start([SENTENCE], segmenter.encode([SENTENCE]))
         self._features = segmenter.features(_video(1)[0])
         self.index = self.asked = 0
@@ -119,6 +119,14 @@ def test_what_was_learned_is_undone_when_confidence_falls(tiny: Path) -> None:
     np.testing.assert_array_equal(watched.see(12, 0.2)[0]["lang1"], watched.own)
     assert not watched.adapted
     assert watched.see(30, 0.9) == {}  # once
+
+
+def test_it_settles_again_where_that_is_wanted(tiny: Path) -> None:
+    watched = Watched(_open(tiny), again=True)
+    learned = watched.see(12, 0.9)[0]
+    np.testing.assert_array_equal(watched.see(12, 0.2)[0]["lang1"], watched.own)
+    np.testing.assert_array_equal(watched.see(12, 0.9)[0]["lang1"], learned["lang1"])
+    assert watched.adapted
 
 
 def test_a_query_that_may_be_absent_never_learns(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +176,7 @@ def test_new_queries_begin_with_their_sentences(tiny: Path) -> None:
 
 
 def test_an_unknown_mode_is_refused(tiny: Path) -> None:
-    with pytest.raises(UserError, match="use off or once"):
+    with pytest.raises(UserError, match="use off, once or on"):
         _open(tiny, "always")
 
 

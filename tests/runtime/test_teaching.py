@@ -61,6 +61,29 @@ def test_the_gradient_is_that_of_the_loss(tiny: Path) -> None:
             assert gradient[name][channel] == pytest.approx((losses[0] - losses[1]) / 0.02, abs=2e-3)
 
 
+def test_learning_ends_where_what_is_left_out_gains_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segmenter, teacher = _open(tiny), Teacher(Bundle.open(tiny))
+    (frame, square), placed = _scene(8), place((64, 96), (64, 96))
+    shown, left = (teacher.lesson(segmenter.features(frame), mask, placed) for mask in (~square, square))
+    start = float_vectors(segmenter.encode(["the red ball"]), 0)
+    steps: list[int] = []
+    judge = teacher.judge
+    monkeypatch.setattr(teacher, "judge", lambda *given: (steps.append(1), judge(*given))[1])
+    learned, taken = teacher.learn([shown], start, watched=[left])
+    assert (taken, len(steps)) == (0, teaching._LOOK * teaching._PATIENCE)
+    np.testing.assert_array_equal(learned["lang1"], start["lang1"])
+
+
+def test_features_are_those_of_the_second_of_two_frames(tiny: Path) -> None:
+    one, two = _open(tiny), _open(tiny)
+    found = one.features(_scene(16)[0], _scene(8)[0])
+    two.set_queries(["a dog"])
+    for number in (8, 16):
+        two.step(_scene(number)[0])
+    for name, array in two._chain.features().items():
+        np.testing.assert_array_equal(found[name], array)
+
+
 @pytest.mark.parametrize("places", [[8], [8, 40, 56]])
 def test_what_is_shown_is_found_elsewhere(tiny: Path, places: list[int]) -> None:
     """The sentence finds the square; what is shown is the ground."""

@@ -44,9 +44,9 @@ def test_queries_settle_on_demand(open_tiny: Callable[..., Segmenter]) -> None:
     segmenter.set_queries(["the dog"])
     controls = ServerControls(segmenter)
     live = LiveSegmenter(segmenter, controls)
-    assert controls.shown.settings.settle  # by --adapt once
-    for settle, adapt in ((False, "off"), (True, "once")):
-        controls.edit(settings={"settle": settle})
+    assert controls.shown.settings.adapt == "once"
+    for adapt in ("off", "on", "once"):
+        controls.edit(settings={"adapt": adapt})
         assert not live.step(picture(0)).adapted.any()
         assert segmenter.adapt == adapt
 

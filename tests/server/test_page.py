@@ -119,6 +119,8 @@ def test_sliders_and_toggles(browser: Browser, serve: Serve) -> None:
         )
     page.click(".toggles [name=flow]")
     wait_until(lambda: served.live.controls.shown.settings.flow)
+    page.run("(s => { s.value = 'on'; s.dispatchEvent(new Event('change')); })(document.querySelector('#adapt'))")
+    wait_until(lambda: served.live.controls.shown.settings.adapt == "on")
     settings = served.live.controls.shown.settings
     assert settings.threshold == 0.88
     assert (settings.opacity, settings.iterations, settings.mask) == (0.2, 9, True)

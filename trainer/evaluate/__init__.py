@@ -49,7 +49,7 @@ class EvalOptions:
         every: Score every n-th frame (J and F); all frames are run.
         teach: Number of annotated frames, evenly spread, with which each object's query is taught; the others are
             scored. For words, the number of pictures of each held-out word. Bundles only.
-        adapt: "once" lets queries adapt to their own masks, as the runtime does; bundles only.
+        adapt: "once" or "on" lets queries adapt to their own masks, as the runtime does; bundles only.
         json: File of the results. During the evaluation the results of finished videos lie beside it, in
             NAME.partial.jsonl.
     """

@@ -92,7 +92,7 @@ class BundlePredictor:
 def open_predictor(
     checkpoint: Path | None, bundle: Path | None, *, backend: str, adapt: str = "off"
 ) -> Iterator[PresencePredictor]:
-    """Load a checkpoint or a bundle, whichever is not None; ``backend`` and ``adapt`` ("off", "once") are the bundle's.
+    """Load a checkpoint or a bundle, whichever is not None; ``backend`` and ``adapt`` are the bundle's.
 
     Raises:
         UserError: The directory is missing or damaged.

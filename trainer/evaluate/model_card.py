@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,22 @@ from rvos_edge.atomic import new_file
 from rvos_edge.bundle import Bundle, Manifest
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.card import training_history
-from rvos_edge.trainer.evaluate.tables import as_markdown, result_tables
+from rvos_edge.trainer.evaluate.tables import as_markdown, learning_table, result_tables
 
 
 def write_card(bundle: Path, results: Mapping[str, Any], card: Mapping[str, Any]) -> Path:
     """Write README.md into a bundle; the manifest does not hash it and stays valid.
+
+    A ``learning.json`` in the folder, as ``benchmarks.folds`` writes it, becomes the table of queries that learn.
 
     Raises:
         UserError: The bundle is damaged or its folder cannot be written.
     """
     manifest = Bundle.open(bundle).manifest
     parts = [_network(manifest), _training(manifest, card), _results(results), _limits(manifest, results, card)]
+    learning = bundle / "learning.json"
+    if learning.is_file():
+        parts.insert(3, as_markdown(learning_table(json.loads(learning.read_text(encoding="utf-8")))))
     page = bundle / "README.md"
     try:
         with new_file(page) as temporary:

@@ -69,11 +69,14 @@ class RegionScorer:
                     values.append(value)
 
     def row(self) -> Metrics:
-        """Number of scored ``frames``, ``expressions`` by key, their mean, and the ``shuffled`` expression."""
+        """Number of scored ``frames``, ``expressions`` by key, their mean, ``drift`` (J in the last sixth of the video
+        less J in the first), and the ``shuffled`` expression.
+        """
         each: dict[str, Metrics] = {}
         for query, values in zip(self.queries, self._values, strict=True):
             each[query.key] = {"expression": query.expression, **_davis_metrics(*values)}
         row: Metrics = {"frames": len(self._values[0][0]), **average(each.values()), "expressions": each}
+        row["drift"] = mean(_drift(region) for region, _ in self._values)
         if self.shuffled is not None:
             row["shuffled"] = {
                 "sentence": self.shuffled,
@@ -277,6 +280,12 @@ def _with_j_and_f(metrics: Metrics) -> Metrics:
 
 def _j_and_f(truth: Masks, mask: Masks) -> tuple[float, float]:
     return float(region_similarity(truth, mask)), float(boundary_accuracy(truth, mask))
+
+
+def _drift(values: Sequence[float]) -> float | None:
+    """Mean of the last sixth of the values less that of the first; None where there is a single one."""
+    sixth = max(1, len(values) // 6)
+    return float(np.mean(values[-sixth:]) - np.mean(values[:sixth])) if len(values) > 1 else None
 
 
 def _davis_metrics(region: Sequence[float], boundary: Sequence[float]) -> Metrics:

@@ -56,6 +56,20 @@ def result_tables(results: Mapping[str, Any]) -> Iterator[ResultTable]:
         yield _taught_words(results["words"]) if "taught" in results["words"] else _words(results["words"])
 
 
+def learning_table(ways: Mapping[str, Mapping[str, Any]]) -> ResultTable:
+    """The table of ``benchmarks.folds.compare_learning``."""
+    rows = []
+    for way, row in ways.items():
+        name, change = row["worst"]
+        figures = (row[key] for key in ("j", "f", "drift", "shuffled_j"))
+        rows.append((*_row(way, *figures), f"{name} {100 * change:+.1f}" if change else "-"))
+    count = len(next(iter(ways.values()))["videos"])
+    heads = ("queries", "J", "F", "drift", "another's sentence: J", "worst video")
+    note = "Drift: J in the last sixth of a video less J in its first. Worst: the most that a video loses."
+    title = f"Queries that learn, on {count} videos, each answered by a network that was not trained on it, %"
+    return ResultTable(title, heads, rows, note)
+
+
 def show(results: Mapping[str, Any], console: Console) -> None:
     """Print the tables."""
     for table in result_tables(results):

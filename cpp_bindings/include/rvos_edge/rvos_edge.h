@@ -120,7 +120,7 @@ RVOS_EDGE_API rvos_status rvos_segmenter_set_threshold(rvos_segmenter* segmenter
 RVOS_EDGE_API rvos_status rvos_segmenter_set_iterations(rvos_segmenter* segmenter, int32_t iterations,
                                                         rvos_error* error);
 /** Choose if queries settle on their own first confident masks, from the next frame on.
- *  @param adapt       0: off, 1: once.
+ *  @param adapt       0: off, 1: once, 2: on, again after confidence fell.
  *  @param background  Not 0: learn in a thread while the stream goes on; 0: a frame waits for it. */
 RVOS_EDGE_API rvos_status rvos_segmenter_set_adapt(rvos_segmenter* segmenter, int32_t adapt, int32_t background,
                                                    rvos_error* error);

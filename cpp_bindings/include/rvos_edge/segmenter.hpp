@@ -40,8 +40,8 @@ struct Options {
   bool keep_absent = false;
 };
 
-/// Choice if queries settle on what they see.
-enum class Adapt { off, once };
+/// Choice if queries settle on what they see; `on`: again after their confidence fell.
+enum class Adapt { off, once, on };
 
 /// Masks of one frame. A result owns its arrays; passing it to `step` again reuses their memory.
 struct Result {

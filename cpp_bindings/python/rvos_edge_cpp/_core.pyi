@@ -127,8 +127,8 @@ class Segmenter:
         """Set the updates per computed flow from the next frame on."""
     def set_keep_flow(self, keep: bool) -> None:
         """Choose whether results carry the flow from the next frame on."""
-    def set_adapt(self, once: bool, *, background: bool = False) -> None:
-        """Choose if queries settle on their own first confident masks, from the next frame on."""
+    def set_adapt(self, adapt: str, *, background: bool = False) -> None:
+        """Choose if queries settle on their own first confident masks: off, once or on."""
     def step(self, frame: NDArray[np.uint8]) -> Result:
         """Segment the next frame, uint8 [H,W,3] BGR; read in place if its rows are contiguous."""
     def reset(self) -> None:

@@ -15,6 +15,7 @@ export function startSettings(link) {
   const sliders = document.querySelector(".sliders");
   const say = errorBeside(sliders);
   const toggles = [...document.querySelectorAll(".toggles input[type=checkbox]")];
+  const adapt = document.querySelector("#adapt");
   let settled = 0;
   let pending = {};
   let timer;
@@ -51,6 +52,7 @@ export function startSettings(link) {
     });
   }
   for (const toggle of toggles) toggle.addEventListener("change", () => change(toggle.name, toggle.checked));
+  adapt.addEventListener("change", () => change("adapt", adapt.value));
 
   return function onStatus(status) {
     if (status.revision < settled) return;
@@ -69,7 +71,8 @@ export function startSettings(link) {
     }
     for (const toggle of toggles) toggle.checked = settings[toggle.name];
     toggles.find((toggle) => toggle.name === "flow").disabled = settings.iterations === null;
-    toggles.find((toggle) => toggle.name === "settle").disabled = !status.teaches;
+    adapt.value = settings.adapt;
+    adapt.disabled = !status.teaches;
     document.querySelector("#wheel").hidden = !settings.flow;
     document.querySelector("#opacity").disabled = !settings.mask;
     document.querySelector("#pause").setAttribute("aria-pressed", settings.paused);

@@ -232,11 +232,15 @@ def test_the_card_tells_what_was_learnt_of_words_and_of_presence(bundle: Path) -
     proof = {"backend": "OpenVINO (cpu)", "graphs": {}, "mask_iou": 0.99, "frames": 4, "source": "synthetic"}
     manifest["proofs"] = {"openvino": proof, "onnxruntime": {**proof, "backend": "ORT", "mask_iou": None}}
     (bundle / "manifest.json").write_text(json.dumps(manifest))
+    ways = {"sentence": {"j": 0.5, "worst": ["cow", 0.0]}, "1 shown": {"j": 0.625, "worst": ["cow", -0.01]}}
+    learning = {way: {**row, **dict.fromkeys(("f", "drift", "shuffled_j")), "videos": {}} for way, row in ways.items()}
+    (bundle / "learning.json").write_text(json.dumps(learning))
     write_card(bundle, {"words": words, "davis16": _REGIONS}, head)
     page = (bundle / "README.md").read_text()
     assert "30 there, 20 not | 61.0 | 10.0 | 90.0 | 4.0 | 88.0 | 15.0 |" in page
     assert "3 there, 0 not | 50.0 | 10.0 | - | - | - | - |" in page
     assert "12 pairs in one picture" in page
+    assert "| 1 shown | 62.5 | - | - | - | cow -1.0 |" in page
     assert "- OpenVINO (cpu): masks agree with PyTorch's at IoU 0.9900 over 4 frames (synthetic)" in page
     assert "ORT" not in page
     assert "then nouns without pictures: 90 sentences\n- then the presence head, alone: 64 frames" in page

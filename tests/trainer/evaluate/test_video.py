@@ -17,6 +17,7 @@ from rvos_edge.streaming.ledger import Ledger
 from rvos_edge.trainer.data.readers.base import Query, tidy
 from rvos_edge.trainer.evaluate.masks import MaskFolder
 from rvos_edge.trainer.evaluate.pairs import read_pairs
+from rvos_edge.trainer.evaluate.scorers import RegionScorer
 from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
 
 # What DAVISEvaluation of davis2017-evaluation (commit ac7c43fca9) finds for the two videos below and the answers
@@ -270,6 +271,17 @@ def test_davis16_asks_the_next_videos_sentence_along(tmp_path: Path) -> None:
     assert dog["shuffled"] == {"sentence": "the car", "j": 0.0, "foreground": 0.5, "absent": True}
     assert (figures["shuffled_j"], figures["absent_foreground"], figures["j"]) == (0.5, 0.5, 0.5)
     assert sorted(path.name for path in (tmp_path / "Annotations/dog").iterdir()) == ["0", "1"], "none of the foreign"
+
+
+def test_drift_is_the_last_sixth_of_a_video_less_the_first() -> None:
+    truth = np.ones((1, 6, 6), bool)
+    scorer = RegionScorer([Query("0", "a dog", 1)])
+    for index in range(12):
+        answer = truth.copy()
+        answer[:, :3] = index not in (0, 11)  # half of the object is found on the first frame and on the last
+        answer[:, :1] = index != 11
+        scorer.add(0, truth, answer)
+    assert scorer.row()["drift"] == pytest.approx(-1 / 12)
 
 
 def test_frames_that_are_shown_are_not_scored() -> None:
