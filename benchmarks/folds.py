@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=4, help="score every n-th frame")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the configuration; repeatable")
     parser.add_argument("--teach", type=_numbers, default=(), help="numbers of shown frames with commas, such as 1,3,5")
-    parser.add_argument("--adapt", action="append", default=[], choices=["once", "on"], help="judge queries that settle")
+    parser.add_argument("--adapt", action="append", default=[], choices=["once", "on"], help="judge settling queries")
     options = parser.parse_args(arguments)
     config = load_config(options.config, options.set)
     if not isinstance(config, TrainConfig):
