@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun
 from rvos_edge.benchmarks.stats import Ratio, paired_ratio
-from rvos_edge.bundle import format_size
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import format_size
 
 END_TO_END = "end to end"
 

@@ -19,7 +19,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rvos_edge.bundle import Arithmetic
+from rvos_edge.manifest import Arithmetic
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from rvos_edge.atomic import write_output
-from rvos_edge.bundle import HOST_GRAPHS, Bundle, GraphSpec
+from rvos_edge.bundle import Bundle
 from rvos_edge.catalogue import find_bundle
 from rvos_edge.engines.base import Backend
 from rvos_edge.engines.device_names import gpu_index
@@ -47,6 +47,7 @@ from rvos_edge.engines.tensorrt.gpu import find_gpu
 from rvos_edge.engines.tensorrt.open_cuda import open_cuda
 from rvos_edge.errors import UserError, one_line
 from rvos_edge.flow.policy import FlowOptions
+from rvos_edge.manifest import HOST_GRAPHS, GraphSpec
 from rvos_edge.parity.record import load_reference
 from rvos_edge.parity.verify import check, prove
 from rvos_edge.segmenter import Segmenter

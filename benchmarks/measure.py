@@ -17,10 +17,11 @@ from rvos_edge.benchmarks.fresh import Order, open_run, start
 from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun, BundleFacts, Camera, StageTimes, Workload
 from rvos_edge.benchmarks.state import read_machine, read_state
 from rvos_edge.benchmarks.stats import percentiles, replay_camera
-from rvos_edge.bundle import Bundle, frame_flops
+from rvos_edge.bundle import Bundle
 from rvos_edge.catalogue import find_bundle
 from rvos_edge.engines.registry import available_backends
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import frame_flops
 from rvos_edge.protocol import SegmenterProtocol
 
 OnProgress = Callable[[str, int, int], None]

@@ -24,10 +24,11 @@ from rich.table import Table
 from rvos_edge.benchmarks.fresh import open_run
 from rvos_edge.benchmarks.peer_models import OpenCvFlow, RefVosShape, ResearchCode
 from rvos_edge.benchmarks.stats import Ratio, paired_ratio
-from rvos_edge.bundle import FLOW_GRAPHS, Bundle, parse_size, sha256_of
+from rvos_edge.bundle import Bundle, sha256_of
 from rvos_edge.engines.registry import available_backends
 from rvos_edge.errors import UserError
 from rvos_edge.export.package import ExportOptions, export_bundle
+from rvos_edge.manifest import FLOW_GRAPHS, parse_size
 from rvos_edge.parity.verify import mask_iou
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.synthetic.camera import SyntheticCamera

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rvos_edge.benchmarks.devices import DEVICES, DevicePeak
-from rvos_edge.bundle import HOST_GRAPHS, Arithmetic, GraphSpec, Manifest, TensorSpec
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import HOST_GRAPHS, Arithmetic, GraphSpec, Manifest, TensorSpec
 
 _BYTES = {"uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "float32": 4, "int64": 8}
 _STEP_GRAPH = "flow_step"

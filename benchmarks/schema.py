@@ -16,8 +16,8 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
-from rvos_edge.bundle import Arithmetic
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import Arithmetic
 from rvos_edge.strict import StrictModel
 
 FORMAT_VERSION: Final = 1

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rvos_edge.bundle import MARGIN_OUTPUT, PRESENCE_OUTPUT
 from rvos_edge.export.flow_update import ContextShare, Update
+from rvos_edge.manifest import MARGIN_OUTPUT, PRESENCE_OUTPUT
 from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.hinet import HINet
 

@@ -22,12 +22,13 @@ from onnxruntime import set_default_logger_severity
 from onnxruntime.quantization import QDQQuantizer, QuantType, TensorsData, create_calibrator
 from rich.console import Console
 
-from rvos_edge.bundle import Bundle, GraphSpec, Proof
+from rvos_edge.bundle import Bundle
 from rvos_edge.engines.base import Graph
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend, OrtGraph
 from rvos_edge.errors import UserError
 from rvos_edge.export.precision import POLICY
 from rvos_edge.export.weights import widen_weights
+from rvos_edge.manifest import GraphSpec, Proof
 from rvos_edge.parity.verify import mask_iou
 from rvos_edge.progress import follow
 from rvos_edge.segmenter import Segmenter

@@ -17,9 +17,9 @@ from torch.export import Dim
 from torch.utils.flop_counter import FlopCounterMode
 
 from rvos_edge import __version__
-from rvos_edge.bundle import FRAME_INPUT, MARGIN_OUTPUT, PRESENCE_OUTPUT, TEACH_GRAPH, TensorSpec
 from rvos_edge.errors import UserError
 from rvos_edge.export.graphs import COARSE, LANGUAGE, ExportGraph
+from rvos_edge.manifest import FRAME_INPUT, MARGIN_OUTPUT, PRESENCE_OUTPUT, TEACH_GRAPH, TensorSpec
 
 OPSET = 18
 """Later opsets change operators such as GridSample in ways that TensorRT does not follow."""

@@ -15,20 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from rvos_edge.atomic import new_directory
-from rvos_edge.bundle import (
-    FORMAT_VERSION,
-    TEXT_GRAPH,
-    Bundle,
-    FlowSpec,
-    GraphSpec,
-    Manifest,
-    Proof,
-    ReferenceSpec,
-    TextSpec,
-    format_size,
-    frame_flops,
-    sha256_of,
-)
+from rvos_edge.bundle import Bundle, sha256_of
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
 from rvos_edge.export.graphs import STATES, ExportGraph, build_graphs
@@ -38,6 +25,18 @@ from rvos_edge.export.precision import Precision, arithmetic, narrowed, wired
 from rvos_edge.export.reference import QUERIES, prove_in_pytorch, read_clip, record, run_once
 from rvos_edge.export.teach import traced, with_teach
 from rvos_edge.export.weights import Storage, storage_of, store_weights, weight_bytes
+from rvos_edge.manifest import (
+    FORMAT_VERSION,
+    TEXT_GRAPH,
+    FlowSpec,
+    GraphSpec,
+    Manifest,
+    Proof,
+    ReferenceSpec,
+    TextSpec,
+    format_size,
+    frame_flops,
+)
 from rvos_edge.outputs import check_outputs, names_path
 from rvos_edge.parity.record import FILE as REFERENCE_FILE
 from rvos_edge.parity.record import Reference

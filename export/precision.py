@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rvos_edge.bundle import FLOW_COORDS, FLOW_OUTPUT, MARGIN_OUTPUT, PRESENCE_OUTPUT, Arithmetic
 from rvos_edge.export.graphs import COARSE, LANGUAGE, STATES
+from rvos_edge.manifest import FLOW_COORDS, FLOW_OUTPUT, MARGIN_OUTPUT, PRESENCE_OUTPUT, Arithmetic
 from rvos_edge.trainer.model.hinet import HINet
 
 Precision = Literal["float32", "float16", "bfloat16"]

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rvos_edge.bundle import FRAME_INPUT, TEXT_GRAPH, Parity, Proof
 from rvos_edge.errors import UserError
 from rvos_edge.export.graphs import STATES, ExportGraph
 from rvos_edge.export.precision import wired
+from rvos_edge.manifest import FRAME_INPUT, TEXT_GRAPH, Parity, Proof
 from rvos_edge.parity.record import Reference, sample
 from rvos_edge.parity.verify import compare
 from rvos_edge.streaming.sources import open_source

@@ -20,11 +20,12 @@ from onnx import numpy_helper
 from rich.console import Console
 from torch import Tensor, nn
 
-from rvos_edge.bundle import Bundle, Manifest
+from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
 from rvos_edge.export.flow_update import split_update
 from rvos_edge.export.graphs import build_graphs
 from rvos_edge.export.weights import QUANTISED, widen_weights
+from rvos_edge.manifest import Manifest
 from rvos_edge.outputs import check_outputs
 from rvos_edge.parity.record import Arrays, load_reference
 from rvos_edge.parity.verify import compare, tolerance

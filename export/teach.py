@@ -23,8 +23,8 @@ from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
-from rvos_edge.bundle import GATING_GRAPH, GRADIENT, LOSS, TARGET, TEACH_GRAPH, WEIGHT
 from rvos_edge.export.graphs import LANGUAGE, LEVELS, ExportGraph
+from rvos_edge.manifest import GATING_GRAPH, GRADIENT, LOSS, TARGET, TEACH_GRAPH, WEIGHT
 from rvos_edge.parity.record import Reference, sample
 from rvos_edge.trainer.model.hinet import HINet
 

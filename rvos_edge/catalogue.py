@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from rvos_edge.bundle import format_size, read_manifest, shipped_bundle
+from rvos_edge.bundle import shipped_bundle
+from rvos_edge.manifest import format_size, read_manifest
 
 FOLDERS_VARIABLE = "RVOS_EDGE_BUNDLES"
 """Environment variable with further folders of bundles, separated as in PATH."""

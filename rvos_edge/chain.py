@@ -8,9 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.bundle import FLOW_COORDS, FLOW_GRAPHS, FLOW_OUTPUT, GATING_GRAPH, QUERIES, Bundle
+from rvos_edge.bundle import Bundle
 from rvos_edge.engines.base import Backend, Clock, Graph, Lap
 from rvos_edge.flow.policy import FlowDecision
+from rvos_edge.manifest import FLOW_COORDS, FLOW_GRAPHS, FLOW_OUTPUT, GATING_GRAPH, QUERIES
 from rvos_edge.preprocess import Placement, fill_padding
 from rvos_edge.teaching import Features
 

@@ -103,7 +103,8 @@ def measure_backends(bundle: Bundle) -> Iterator[tuple[str, str]]:
 
 
 def _print_backends(console: Console) -> None:
-    from rvos_edge.bundle import Bundle, format_size, shipped_bundle
+    from rvos_edge.bundle import Bundle, shipped_bundle
+    from rvos_edge.manifest import format_size
 
     try:
         bundle = Bundle.open(shipped_bundle())

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rvos_edge.bundle import Bundle, Manifest, Proof, TensorSpec, format_size, frame_flops, read_manifest
+from rvos_edge.bundle import Bundle
 from rvos_edge.engines.tensorrt.engine_cache import EngineCache, Entry
+from rvos_edge.manifest import Manifest, Proof, TensorSpec, format_size, frame_flops, read_manifest
 from rvos_edge.parity.verify import TF32, tolerance
 
 _SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "u8", "int8": "i8", "int64": "i64"}

@@ -15,9 +15,10 @@ from pydantic import Field
 from tokenizers import Tokenizer
 
 from rvos_edge.atomic import write_output
-from rvos_edge.bundle import TEXT_GRAPH, Bundle
+from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
 from rvos_edge.language import doubt
+from rvos_edge.manifest import TEXT_GRAPH
 from rvos_edge.strict import StrictModel
 from rvos_edge.text import TextEncoder, check_queries, normalise_query
 

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.adaptation import Adaptation, check_adapt
-from rvos_edge.bundle import (
+from rvos_edge.bundle import Bundle
+from rvos_edge.chain import Chain
+from rvos_edge.engines.base import Backend, Clock
+from rvos_edge.errors import UserError
+from rvos_edge.flow.constants import MAX_ITERATIONS
+from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
+from rvos_edge.language import warn_of
+from rvos_edge.manifest import (
     FLOW_OUTPUT,
     FRAME_INPUT,
     MARGIN_OUTPUT,
@@ -17,14 +24,7 @@ from rvos_edge.bundle import (
     QUERIES,
     TEACH_GRAPH,
     TEXT_GRAPH,
-    Bundle,
 )
-from rvos_edge.chain import Chain
-from rvos_edge.engines.base import Backend, Clock
-from rvos_edge.errors import UserError
-from rvos_edge.flow.constants import MAX_ITERATIONS
-from rvos_edge.flow.policy import FlowDecision, FlowOptions, FlowPolicy
-from rvos_edge.language import warn_of
 from rvos_edge.pictures import Picture, PictureCalls, as_frame
 from rvos_edge.preprocess import Postprocessor, Preprocessor, threshold_logit
 from rvos_edge.presence import MIN_PRESENCE, PresenceFilter

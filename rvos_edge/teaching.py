@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.bundle import GATING_GRAPH, GRADIENT, LOSS, PRESENCE_OUTPUT, TARGET, TEACH_GRAPH, WEIGHT, Bundle
+from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import GATING_GRAPH, GRADIENT, LOSS, PRESENCE_OUTPUT, TARGET, TEACH_GRAPH, WEIGHT
 from rvos_edge.pictures import as_frame
 from rvos_edge.preprocess import Placement, place
 from rvos_edge.queries import Query, TaughtQuery, Vectors, float_vectors

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from rvos_edge.bundle import TEXT_GRAPH, Bundle
+from rvos_edge.bundle import Bundle
 from rvos_edge.engines.base import HostGraph
 from rvos_edge.errors import UserError, one_line
+from rvos_edge.manifest import TEXT_GRAPH
 
 _SHOWN_CHARACTERS = 40
 _LONGEST_WORD = 100

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from rvos_edge.bundle import parse_size
 from rvos_edge.cli.application import BundleOption, DeviceOption, app
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import parse_size
 
 
 @app.command()

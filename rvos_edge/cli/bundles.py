@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 
 from rvos_edge.atomic import write_output
-from rvos_edge.bundle import parse_size
 from rvos_edge.catalogue import find_bundle
 from rvos_edge.cli.application import DeviceOption, app, bundle_names
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -264,8 +264,9 @@ def _builds(
 
 
 def _build_engines(bundle: Path, options: BuildOptions, *, missing: bool = True) -> None:
-    from rvos_edge.bundle import Bundle, format_size, read_manifest
+    from rvos_edge.bundle import Bundle
     from rvos_edge.engines.tensorrt.build import ensure_engines
+    from rvos_edge.manifest import format_size, read_manifest
 
     manifest = read_manifest(bundle)
     for size in (manifest.size, *map(parse_size, manifest.sizes)):

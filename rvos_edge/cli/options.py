@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rvos_edge.bundle import parse_size
 from rvos_edge.cli.application import (
     MODEL,
     RESULTS,
@@ -23,6 +22,7 @@ from rvos_edge.cli.application import (
     VerboseOption,
 )
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import parse_size
 from rvos_edge.outputs import check_name
 from rvos_edge.result import PICTURE_SUFFIXES, Overlap
 from rvos_edge.server.address import DEFAULT_HOST, DEFAULT_PORT, Address, ServerOptions, parse_address

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from rvos_edge.bundle import GraphSpec, TensorSpec
 from rvos_edge.engines.board import Board
 from rvos_edge.errors import UserError, one_line
+from rvos_edge.manifest import GraphSpec, TensorSpec
 
 Lap = Callable[[str], None]
 """Called with the name of a stage at its end."""

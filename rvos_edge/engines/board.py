@@ -7,8 +7,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
-from rvos_edge.bundle import TensorSpec
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import TensorSpec
 
 
 class Buffer(Protocol):

@@ -13,11 +13,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from rvos_edge.bundle import GraphSpec, TensorSpec
 from rvos_edge.engines.base import HostFrames, graph_error
 from rvos_edge.engines.board import Board
 from rvos_edge.engines.device_names import Kind, device_kind, gpu_index, takes_tf32
 from rvos_edge.errors import UserError, one_line
+from rvos_edge.manifest import GraphSpec, TensorSpec
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _NUMPY_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int64)": "int64"}

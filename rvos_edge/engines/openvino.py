@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from rvos_edge.atomic import new_file
-from rvos_edge.bundle import Arithmetic, GraphSpec, TensorSpec
 from rvos_edge.engines.base import HostFrames, graph_error
 from rvos_edge.engines.board import Board
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import Arithmetic, GraphSpec, TensorSpec
 
 # Of an int8 graph it is the type of the layers that are not quantised.
 _HINTS: dict[Arithmetic, str] = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "bf16"}

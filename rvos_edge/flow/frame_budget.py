@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median_low
 
-from rvos_edge.bundle import FLOW_GRAPHS
 from rvos_edge.flow.constants import FEWEST, FORGET, PATIENCE, ROOM, WINDOW
+from rvos_edge.manifest import FLOW_GRAPHS
 
 _STEP = "flow_step"
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.bundle import QUERIES, TEXT_GRAPH, Bundle, TensorSpec, check_file
+from rvos_edge.bundle import Bundle, check_file
 from rvos_edge.errors import UserError, one_line
+from rvos_edge.manifest import QUERIES, TEXT_GRAPH, TensorSpec
 
 FILE = "reference.npz"
 _SAMPLES = 1 << 14

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.atomic import new_file
-from rvos_edge.bundle import HOST_GRAPHS, QUERIES, Arithmetic, Bundle, GraphSpec, Parity, Proof, read_manifest
+from rvos_edge.bundle import Bundle
 from rvos_edge.engines.base import Backend
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import HOST_GRAPHS, QUERIES, Arithmetic, GraphSpec, Parity, Proof, read_manifest
 from rvos_edge.parity.record import Arrays, Reference, sample
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.streaming.sources import open_source

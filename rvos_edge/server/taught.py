@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rvos_edge.bundle import TEACH_GRAPH, Bundle
+from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import TEACH_GRAPH
 from rvos_edge.queries import Query, TaughtQuery
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.server.broadcast import Shown

@@ -7,8 +7,9 @@ import pytest
 from rvos_edge.benchmarks import cpu_peak
 from rvos_edge.benchmarks.devices import DEVICES, DevicePeak
 from rvos_edge.benchmarks.roofline import bounds, choose_devices, frame_share, graph_bytes, total_ms
-from rvos_edge.bundle import Bundle, GraphSpec, TensorSpec, shipped_bundle
+from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import GraphSpec, TensorSpec
 
 DEVICE = DevicePeak(
     key="toy", name="Toy", float16=4.0, float32=1.0, tf32=2.0, bandwidth=100.0, basis="by hand", source="here"

@@ -15,7 +15,7 @@ from support.tiny_checkpoint import write_checkpoint
 from typer.testing import CliRunner
 
 import rvos_edge
-from rvos_edge.bundle import Bundle, Parity, Proof
+from rvos_edge.bundle import Bundle
 from rvos_edge.cli import app
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
@@ -23,6 +23,7 @@ from rvos_edge.export import package
 from rvos_edge.export.package import ExportOptions, export_bundle
 from rvos_edge.export.precision import arithmetic
 from rvos_edge.export.reference import read_clip
+from rvos_edge.manifest import Parity, Proof
 from rvos_edge.parity.verify import LEAST_IOU, tolerance
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.synthetic.camera import SyntheticCamera

@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from support.tiny_bundle import Reference, write_tiny_bundle
 
-from rvos_edge.bundle import Bundle, GraphSpec
+from rvos_edge.bundle import Bundle
 from rvos_edge.engines.base import HostGraph
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import GraphSpec
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.text import TextEncoder
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from rvos_edge.bundle import FORMAT_VERSION, FlowSpec, GraphSpec, Manifest, TensorSpec, TextSpec, read_manifest
+from rvos_edge.manifest import FORMAT_VERSION, FlowSpec, GraphSpec, Manifest, TensorSpec, TextSpec, read_manifest
 
 F32 = NDArray[np.float32]
 ITERATIONS = 3

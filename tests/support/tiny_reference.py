@@ -10,8 +10,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from support.tiny_bundle import write_manifest
 
-from rvos_edge.bundle import Bundle, ReferenceSpec, TensorSpec, sha256_of
+from rvos_edge.bundle import Bundle, sha256_of
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
+from rvos_edge.manifest import ReferenceSpec, TensorSpec
 from rvos_edge.parity.record import Arrays, Reference, sample
 from rvos_edge.parity.verify import chain_masks
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rvos_edge.atomic import new_file
-from rvos_edge.bundle import Bundle, Manifest
+from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import Manifest
 from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.evaluate.tables import as_markdown, learning_table, result_tables
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rvos_edge.bundle import Bundle, GraphSpec, TensorSpec
+from rvos_edge.bundle import Bundle
 from rvos_edge.engines.base import Lap
 from rvos_edge.engines.board import Board
 from rvos_edge.engines.device_names import takes_tf32
@@ -22,6 +22,7 @@ from rvos_edge.engines.tensorrt.engine_cache import EngineCache
 from rvos_edge.engines.tensorrt.gpu import find_gpu
 from rvos_edge.engines.tensorrt.open_cuda import open_cuda
 from rvos_edge.errors import UserError, one_line
+from rvos_edge.manifest import GraphSpec, TensorSpec
 
 _REBUILD = "delete it, and it will be built again"
 

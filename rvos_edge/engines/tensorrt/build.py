@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rvos_edge.atomic import new_file
-from rvos_edge.bundle import HOST_GRAPHS, Bundle, GraphSpec, TensorSpec
+from rvos_edge.bundle import Bundle
 from rvos_edge.engines.tensorrt import api
 from rvos_edge.engines.tensorrt.engine_cache import EngineCache, EngineKey
 from rvos_edge.engines.tensorrt.gpu import find_gpu
 from rvos_edge.engines.tensorrt.open_cuda import open_cuda
 from rvos_edge.errors import UserError, one_line
+from rvos_edge.manifest import HOST_GRAPHS, GraphSpec, TensorSpec
 
 _UNUSED = re.compile(r"unused input|input .*(?:is|was) (?:never|not) used", re.IGNORECASE)
 _USUAL_QUERIES, _USUAL_TOKENS = 2, 16

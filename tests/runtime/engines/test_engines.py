@@ -11,10 +11,11 @@ import pytest
 from support.tiny_bundle import write_tiny_bundle
 
 import rvos_edge
-from rvos_edge.bundle import Bundle, TensorSpec
+from rvos_edge.bundle import Bundle
 from rvos_edge.engines.base import Backend
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import TensorSpec
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from support.tiny_reference import write_reference
 from typer.testing import CliRunner
 
 import rvos_edge
-from rvos_edge.bundle import Bundle, GraphSpec
+from rvos_edge.bundle import Bundle
 from rvos_edge.cli import app
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import GraphSpec
 from rvos_edge.parity.record import load_reference, sample
 from rvos_edge.parity.verify import check, difference, mask_iou, prove, tolerance
 
