@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sources import IMAGE_SUFFIXES
-from rvos_edge.trainer.data.readers.a2d import A2dClips, find_annotation
+from rvos_edge.trainer.data.readers.a2d import A2dClips
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, image_paths
 from rvos_edge.trainer.data.readers.coco import CocoDataset
 from rvos_edge.trainer.data.readers.coco_file import DataWarning
@@ -20,39 +23,21 @@ from rvos_edge.trainer.data.readers.expression_files import MissingExpressionsEr
 from rvos_edge.trainer.data.readers.images import check_sizes
 from rvos_edge.trainer.data.readers.jhmdb import JhmdbClips
 from rvos_edge.trainer.data.readers.mevis import MevisClips
-from rvos_edge.trainer.data.readers.refcoco import RefCocoClips, find_images
+from rvos_edge.trainer.data.readers.refcoco import RefCocoClips
 from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 
 _SAMPLED_VIDEOS, _SAMPLED_FRAMES = 24, 2
 
-_DAVIS16 = "https://davischallenge.org/davis2016/code.html"
-_DAVIS17 = "https://davischallenge.org/davis2017/code.html (TrainVal, 480p)"
-_DAVIS_TEXT = (
-    "https://www.mpi-inf.mpg.de/departments/computer-vision-and-machine-learning/research/video-segmentation/"
-    "video-object-segmentation-with-language-referring-expressions"
-)
-_YOUTUBE = "https://youtube-vos.org/dataset/rvos/ (registration)"
-_MEVIS = "https://github.com/henghuiding/MeViS"
-_A2D = "https://web.eecs.umich.edu/~jjcorso/r/a2d/"
-_SENTENCES = "https://kgavrilyuk.github.io/publication/actor_action/"
-_JHMDB = "http://jhmdb.is.tue.mpg.de/"
-_COCO = "https://cocodataset.org/#download"
-_REFER = "https://github.com/lichengunc/refer"
-
-_PUBLISHED: dict[str, tuple[int, int | None]] = {
-    "davis16 train": (30, None),
-    "davis16 val": (20, None),
-    "davis17 train": (60, None),
-    "davis17 val": (30, None),
-    "youtube_vos train": (3471, None),
-    "youtube_vos valid": (202, None),
-    "youtube_vos test": (305, None),
-    "a2d train": (3017, 5359),
-    "a2d test": (737, 1295),
-    "jhmdb test": (928, 928),
+_LAYOUTS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("layouts.yaml").read_text(encoding="utf-8"))
+_READERS: dict[str, Callable[..., AnnotatedClips]] = {
+    "davis16": Davis16Clips,
+    "davis17": Davis17Clips,
+    "youtube_vos": YouTubeVosClips,
+    "mevis": MevisClips,
+    "a2d": A2dClips,
+    "jhmdb": JhmdbClips,
+    "refcoco": RefCocoClips,
 }
-"""Videos and sentences of the published splits, as the literature counts them; None where it does not agree."""
-Open = Callable[..., AnnotatedClips]
 
 
 @dataclass(frozen=True)
@@ -78,11 +63,18 @@ def check_dataset(name: str, root: Path, *, expressions: Path | None = None) -> 
     Raises:
         UserError: The data set is unknown, or the folder does not exist.
     """
-    if name not in DATASETS:
-        raise UserError(f"--dataset {name} is unknown: choose one of {', '.join(DATASETS)}")
+    if name not in _LAYOUTS:
+        raise UserError(f"--dataset {name} is unknown: choose one of {', '.join(_LAYOUTS)}")
     if not root.is_dir():
         raise UserError(f"--root {root} does not exist: give the folder of the data set")
-    return list(DATASETS[name](root, expressions))
+    layout = _LAYOUTS[name]
+    findings = [_row(root, row, layout["source"], expressions) for row in layout["rows"]]
+    for split, facts in layout.get("splits", {}).items():
+        folder = facts.get("where")
+        if folder is None or (root / folder).is_dir():
+            reader = partial(_READERS[name], root, split=split, expressions=None if folder else expressions)
+            findings.append(_split(split, reader, layout["source"], needed=folder is None, published=facts))
+    return findings + (list(_coco(root, layout["source"])) if name == "coco" else [])
 
 
 def is_complete(findings: Sequence[DataFinding]) -> bool:
@@ -102,105 +94,35 @@ def as_lines(findings: Sequence[DataFinding]) -> Iterator[tuple[str, str]]:
                 yield f"          {row.source}", style
 
 
-def _davis16(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
-    yield _folder(root, "JPEGImages/480p", "*/*.jpg", "VIDEO/NNNNN.jpg", _DAVIS16)
-    yield _folder(root, "Annotations/480p", "*/*.png", "VIDEO/NNNNN.png", _DAVIS16)
-    lists = _existing(root, "ImageSets/480p/val.txt", "ImageSets/2016/val.txt")
-    yield _file(lists, "ImageSets val.txt", "the official split (ours without it)", _DAVIS16, needed=False)
-    path = expressions or _existing(root, "meta_expressions.json", "davis_text_annotations")
-    yield _file(path, "expressions", "JSON, or Davis16_annot*.txt", _DAVIS_TEXT, needed=False)
-    for split in ("train", "val"):
-        reader = partial(Davis16Clips, root, expressions=expressions)
-        yield _split(split, reader, _DAVIS16, published=_PUBLISHED[f"davis16 {split}"])
+def _row(root: Path, row: Mapping[str, Any], source: str, expressions: Path | None) -> DataFinding:
+    """The finding on a row of layouts.yaml; a pattern of .jpg stands for every kind of image."""
+    names = [row["path"]] if isinstance(row["path"], str) else row["path"]
+    name = next((name for name in names if (root / name).exists()), names[0])
+    path = expressions if expressions is not None and row.get("given") else root / name
+    item, needed = row.get("item", name), row.get("needed", True)
+    found, missing = (path.name, "") if path.exists() else ("", "the file")
+    if "files" in row:
+        pattern = row["files"] if isinstance(row["files"], str) else row["files"][names.index(name)]
+        stem, dot, suffix = pattern.rpartition(".")
+        kinds = IMAGE_SUFFIXES if suffix == "jpg" else {dot + suffix}
+        files = [one for one in path.glob(f"{stem}.*") if one.suffix.lower() in kinds and one.name[0] != "."]
+        groups = len({one.parent for one in files})
+        found = f"{len(files)} files" + (f" in {groups} folders" if groups > 1 else "") if files else ""
+        missing = "" if files else "all of it"
+    elif "all_of" in row:
+        pattern, count = row["all_of"]
+        if 0 < len(list(path.glob(pattern))) < count:
+            needed, missing = True, f"some of the {count} files"
+    return DataFinding(item, row.get("holds", name), found, missing, needed, row.get("source", source))
 
 
-def _davis17(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
-    yield _folder(root, "JPEGImages/480p", "*/*.jpg", "VIDEO/NNNNN.jpg", _DAVIS17)
-    yield _folder(root, "Annotations/480p", "*/*.png", "VIDEO/NNNNN.png, object ids", _DAVIS17)
-    yield _folder(root, "ImageSets/2017", "*.txt", "train.txt, val.txt", _DAVIS17)
-    path = expressions or _existing(
-        root, "davis_text_annotations", "../davis_text_annotations", "meta_expressions", "meta_expressions.json"
-    )
-    files = sorted(path.glob("Davis17_annot*.txt")) if path.is_dir() else [path]
-    wanted = "four Davis17_annot*.txt, or JSON"
-    short = path.is_dir() and path.name == "davis_text_annotations" and len(files) < 4
-    absent = "some of the four files" if short else ""
-    yield _file(path, "expressions", wanted, _DAVIS_TEXT, missing=absent, needed=short)
-    for split in ("train", "val"):
-        reader = partial(Davis17Clips, root, expressions=expressions)
-        yield _split(split, reader, _DAVIS17, published=_PUBLISHED[f"davis17 {split}"])
-
-
-def _youtube_vos(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
-    for split in ("train", "valid", "test"):
-        needed = split == "train"
-        images, masks = f"{split}/JPEGImages", f"{split}/Annotations"
-        yield _folder(root, images, "*/*.jpg", "VIDEO/NNNNN.jpg", _YOUTUBE, needed=needed)
-        if needed:
-            yield _folder(root, masks, "*/*.png", "VIDEO/NNNNN.png, object ids", _YOUTUBE)
-        path = root / "meta_expressions" / split / "meta_expressions.json"
-        given = expressions if needed and expressions else path
-        yield _file(given, f"{split} expressions", str(path.relative_to(root)), _YOUTUBE, needed=False)
-        if needed or (root / images).is_dir():
-            reader = partial(YouTubeVosClips, root, expressions=expressions if needed else None)
-            yield _split(split, reader, _YOUTUBE, needed=needed, published=_PUBLISHED[f"youtube_vos {split}"])
-
-
-def _mevis(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
-    for split in ("train", "valid_u", "valid"):
-        needed = split == "train"
-        yield _folder(root, f"{split}/JPEGImages", "*/*.jpg", "VIDEO/NNNNN.jpg", _MEVIS, needed=needed)
-        given = expressions if needed and expressions else root / split / "meta_expressions.json"
-        yield _file(given, f"{split} expressions", "meta_expressions.json", _MEVIS, needed=needed)
-        if split != "valid":
-            masks = root / split / "mask_dict.json"
-            yield _file(masks, f"{split} masks", "mask_dict.json", _MEVIS, needed=needed)
-        if needed or (root / split / "JPEGImages").is_dir():
-            reader = partial(MevisClips, root, expressions=expressions if needed else None)
-            yield _split(split, reader, _MEVIS, needed=needed)
-
-
-def _a2d(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
-    yield _file(root / "Release" / "videoset.csv", "Release/videoset.csv", "the split", _A2D)
-    frames = "clips320H/*.mp4" if not (root / "Release" / "pngs320H").is_dir() else "pngs320H/*/*.png"
-    folder, _, pattern = frames.partition("/")
-    yield _folder(root, f"Release/{folder}", pattern, "VIDEO.mp4, or pngs320H/VIDEO/NNNNN.png", _A2D)
-    name = "a2d_annotation.txt"
-    yield _file(expressions or find_annotation(root, name), name, "video_id,instance_id,query", _SENTENCES)
-    folder_of_masks = find_annotation(root, "a2d_annotation_with_instances")
-    yield _folder(folder_of_masks.parent, folder_of_masks.name, "*/*.h5", "VIDEO/NNNNN.h5", _SENTENCES)
-    missed = "a2d_missed_videos.txt"
-    yield _file(find_annotation(root, missed), missed, "videos without sentences", _SENTENCES, needed=False)
-    for split in ("train", "test"):
-        reader = partial(A2dClips, root, expressions=expressions)
-        yield _split(split, reader, _SENTENCES, published=_PUBLISHED[f"a2d {split}"])
-
-
-def _jhmdb(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
-    yield _folder(root, "Rename_Images", "*/*/*.png", "ACTION/VIDEO/NNNNN.png", _JHMDB)
-    yield _folder(root, "puppet_mask", "*/*/puppet_mask.mat", "ACTION/VIDEO/puppet_mask.mat", _JHMDB)
-    name = "jhmdb_annotation.txt"
-    yield _file(expressions or root / name, name, "video_id,query", _SENTENCES)
-    reader = partial(JhmdbClips, root, expressions=expressions)
-    yield _split("test", reader, _JHMDB, published=_PUBLISHED["jhmdb test"])
-
-
-def _refcoco(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
-    yield from _pictures(root)
-    path = expressions or root / "refs.json"
-    yield _file(path, "references", "refs.json, converted from refs(unc).p", _REFER)
-    yield _split("all", partial(RefCocoClips, root, expressions=expressions), _REFER)
-
-
-def _coco(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
-    del expressions  # generated from the categories
-    yield from _pictures(root)
+def _coco(root: Path, source: str) -> Iterator[DataFinding]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # said in full below
             coco = CocoDataset(root, size=(32, 32), flow_size=(4, 4))
     except UserError as error:
-        yield DataFinding("pictures", "every annotated image", "", str(error), source=_COCO)
+        yield DataFinding("pictures", "every annotated image", "", str(error), source=source)
         return
     chosen = coco.pictures[:: max(1, len(coco.pictures) // (_SAMPLED_VIDEOS * _SAMPLED_FRAMES))]
     wrong = []
@@ -213,7 +135,7 @@ def _coco(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
     if lacking:
         wrong.insert(0, f"{len(lacking)} images, such as {lacking[0]}")
     found = f"{len(coco.pictures)} annotated images; {len(chosen)} read{'' if wrong else ', sizes agree'}"
-    yield DataFinding("pictures", "every annotated image", found, "; ".join(wrong), source=_COCO)
+    yield DataFinding("pictures", "every annotated image", found, "; ".join(wrong), source=source)
     pairs = coco.pairs()
     counted = ", ".join(f"{name} {count}" for name, count in sorted(pairs.items(), key=lambda item: -item[1]))
     without = ", ".join(name for name in coco.kinds if not pairs.get(name))
@@ -229,32 +151,13 @@ def _coco(root: Path, expressions: Path | None) -> Iterator[DataFinding]:
         yield DataFinding("entries", "a category and an outline", "", f"{reason}: {', '.join(numbers)}", needed=False)
 
 
-DATASETS: dict[str, Callable[[Path, Path | None], Iterator[DataFinding]]] = {
-    "davis16": _davis16,
-    "davis17": _davis17,
-    "youtube_vos": _youtube_vos,
-    "mevis": _mevis,
-    "a2d": _a2d,
-    "jhmdb": _jhmdb,
-    "coco": _coco,
-    "refcoco": _refcoco,
-}
-"""Checks by the data set's name, as in training and evaluation."""
-
-
-def _pictures(root: Path) -> Iterator[DataFinding]:
-    yield _file(root / "instances.json", "instances.json", "COCO instances", _COCO)
-    images = find_images(root)
-    yield _folder(images.parent, images.name, "**/*.jpg", "the images, or train2014", _COCO)
-
-
 def _split(
-    split: str, open_clips: Open, source: str, *, needed: bool = True, published: tuple[int, int | None] | None = None
+    split: str, open_clips: Callable[[], AnnotatedClips], source: str, *, needed: bool, published: Mapping[str, Any]
 ) -> DataFinding:
-    """Open a split and read a sample of its frames; ``published``: its number of videos, and of sentences if known."""
+    """Open a split and read a sample of its frames; ``published``: its numbers of videos and expressions, if known."""
     item, expected = f"split {split}", "expressions, frames and masks that fit"
     try:
-        clips = open_clips(split=split)
+        clips = open_clips()
         masks = {video: clips.annotated(video) for video in clips.videos}
         frames = sum(len(clips.frames(video)) for video in clips.videos)
         queries = sum(len(clips.queries(video)) for video in clips.videos)
@@ -270,9 +173,9 @@ def _split(
     if bare and len(bare) < len(masks):
         wrong.append(f"{len(bare)} videos have no masks, such as {bare[0]}")
     found += f"; {read} frames read" + ("" if wrong else ", sizes agree")
-    if published is not None:
-        counts = ((len(clips.videos), published[0], "videos"), (queries, published[1], "expressions"))
-        less = [f"{known:,} {what}" for here, known, what in counts if known is not None and here != known]
+    if "videos" in published:
+        here = {"videos": len(clips.videos), "expressions": queries}
+        less = [f"{published[what]:,} {what}" for what in here if published.get(what, here[what]) != here[what]]
         found += f"; published: {', '.join(less)}" if less else "; as many as published"
     return DataFinding(item, expected, found, "; ".join(wrong[:3]), needed, source)
 
@@ -299,22 +202,3 @@ def _read_some(clips: AnnotatedClips, masks: dict[str, list[int]]) -> tuple[int,
     if annotated and not shown:
         wrong.append("no mask shows an object that the expressions name: their object ids are of another data set")
     return read, wrong
-
-
-def _folder(root: Path, name: str, pattern: str, expected: str, source: str, *, needed: bool = True) -> DataFinding:
-    """A row for the files of a folder; a pattern of .jpg stands for every kind of image."""
-    stem, dot, suffix = pattern.rpartition(".")
-    kinds = IMAGE_SUFFIXES if suffix == "jpg" else {dot + suffix}
-    files = [path for path in (root / name).glob(f"{stem}.*") if path.suffix.lower() in kinds and path.name[0] != "."]
-    count, groups = len(files), len({path.parent for path in files})
-    found = f"{count} files" + (f" in {groups} folders" if groups > 1 else "")
-    return DataFinding(name, expected, found if count else "", "" if count else "all of it", needed, source)
-
-
-def _file(path: Path, item: str, expected: str, source: str, *, needed: bool = True, missing: str = "") -> DataFinding:
-    there = path.exists()
-    return DataFinding(item, expected, path.name if there else "", missing if there else "the file", needed, source)
-
-
-def _existing(root: Path, *names: str) -> Path:
-    return next((root / name for name in names if (root / name).exists()), root / names[0])
