@@ -16,7 +16,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from support.cpp_probe import Probe
-from support.tiny_bundle import CHANNELS, read_manifest, write_tiny_bundle
+from support.tiny_bundle import read_manifest, write_tiny_bundle
+from support.tiny_graphs import CHANNELS
 
 import rvos_edge
 from rvos_edge.bundle import shipped_bundle

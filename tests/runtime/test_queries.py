@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.tiny_bundle import CHANNELS, Reference, read_manifest, write_manifest, write_tiny_bundle
+from support.tiny_bundle import Reference, read_manifest, write_manifest, write_tiny_bundle
+from support.tiny_graphs import CHANNELS
 
 import rvos_edge
 from rvos_edge import TaughtQuery, UserError

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.tiny_bundle import CHANNELS, write_tiny_bundle
+from support.tiny_bundle import write_tiny_bundle
+from support.tiny_graphs import CHANNELS
 
 import rvos_edge
 from rvos_edge import Segmenter, UserError, teaching

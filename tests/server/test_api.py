@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.served import Pictures, Serve, Served, picture, wait_until, write_clip
+from support.served import Pictures, Serve, Served, picture, wait_until
 
-from rvos_edge.errors import UserError
 from rvos_edge.rle import encode_rle
 from rvos_edge.segmenter import Segmenter
-from rvos_edge.server import guard, single_image, uploads
-from rvos_edge.server.address import Address, check_token, parse_address
+from rvos_edge.server import single_image
 from rvos_edge.server.single_image import decode_picture, picture_size
 
 JSON = {"content-type": "application/json"}
-
-
-def mp4_box(name: str, content: bytes = b"") -> bytes:
-    return struct.pack(">I", 8 + len(content)) + name.encode() + content
 
 
 def encoded(index: int = 3, suffix: str = ".png") -> bytes:
@@ -299,223 +291,6 @@ def test_openapi_describes_every_route(dog: Served) -> None:
     for path in ("/docs", "/redoc"):  # their pages would load scripts from elsewhere
         assert dog.request("GET", path).status == 404
     assert b"//" not in dog.request("GET", "/").body
-
-
-def test_clips_are_uploaded_played_and_removed(serve: Serve, tmp_path: Path) -> None:
-    served = serve("the dog")
-    answer = served.request("POST", "/api/clips?name=%D9%83%D9%84%D8%A8.mp4", write_clip(tmp_path / "a.mp4"))
-    assert answer.status == 200, answer.body
-    source = answer.json["source"]
-    assert served.request("PUT", "/api/source", {"source": source}).status == 200
-    wait_until(lambda: served.live.player.choice.id == source)
-    assert served.after(20).masks.shape[1:] == (48, 64)  # it has six frames: it starts again
-    listed = served.request("GET", "/api/sources").json
-    assert listed["playing"] == source
-    assert {"id": source, "name": "كلب.mp4", "uploaded": True} in listed["sources"]
-    assert served.request("PUT", "/api/source", {"source": "start"}).status == 200
-    wait_until(lambda: served.live.player.choice.id == "start")
-    assert served.request("DELETE", f"/api/clips/{source}").status == 200
-    assert served.request("PUT", "/api/source", {"source": source}).status == 404
-    assert list(served.live.library.folder.iterdir()) == []
-    assert served.request("DELETE", "/api/clips/start").status == 422
-    served.after(1)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"no video",
-        b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n/etc/passwd\n",
-        b"ffconcat version 1.0\nfile /etc/passwd\n",
-        b"\0\0\0\x20ftypisom" + bytes(500),
-    ],
-)
-def test_only_videos_are_kept(dog: Served, body: bytes) -> None:
-    answer = dog.request("POST", "/api/clips", body)
-    assert (answer.status, "mp4" in answer.error) == (422, True)
-    empty = mp4_box("ftyp", b"isom") + mp4_box("moov", mp4_box("mvhd") + mp4_box("trak")) + mp4_box("mdat", body)
-    broken = dog.request("POST", "/api/clips?name=cut.mp4", empty)
-    assert (broken.status, "cut.mp4 holds no video" in broken.error) == (422, True)
-    assert list(dog.live.library.folder.iterdir()) == []
-    dog.after(1)
-
-
-def test_an_upload_that_breaks_off_leaves_nothing(dog: Served) -> None:
-    head = b"POST /api/clips HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", dog.port), timeout=10) as connection:
-        connection.sendall(head + bytes(1000))
-        wait_until(lambda: list(dog.live.library.folder.iterdir()))
-    wait_until(lambda: not list(dog.live.library.folder.iterdir()))
-    dog.after(1)
-
-
-def test_clips_are_limited_in_size_and_number(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = serve()
-    head = b"POST /api/clips HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000000\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
-        connection.sendall(head)
-        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
-    video = write_clip(tmp_path / "a.mp4")
-    monkeypatch.setattr(uploads, "_ALL_CLIPS", len(video) + 100)
-    assert served.request("POST", "/api/clips", video).status == 200
-    assert "larger than" in served.request("POST", "/api/clips", video).error
-    monkeypatch.setattr(uploads, "_ALL_CLIPS", 1 << 30)
-    monkeypatch.setattr(uploads, "_MOST_CLIPS", 1)
-    assert "no more are kept" in served.request("POST", "/api/clips", video).error
-    monkeypatch.setattr(uploads, "_MOST_CLIPS", 20)
-    monkeypatch.setattr(uploads, "_SPARE", 1 << 62)
-    assert "nearly full" in served.request("POST", "/api/clips", video).error
-    assert len(list(served.live.library.folder.iterdir())) == 1
-
-
-def test_uploads_that_are_being_received_count(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = serve()
-    head = b"POST /api/clips HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
-    monkeypatch.setattr(uploads, "_ALL_CLIPS", 1000)
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
-        connection.sendall(head + bytes(900))
-        wait_until(lambda: sum(served.live.library._sizes.values()) == 900)
-        assert "larger than" in served.request("POST", "/api/clips", bytes(101)).error
-        monkeypatch.setattr(uploads, "_MOST_CLIPS", 1)
-        assert "no more are kept" in served.request("POST", "/api/clips", bytes(1)).error
-    wait_until(lambda: not served.live.library._sizes)
-
-
-def test_clips_have_a_largest_frame_and_duration(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = serve()
-    video = write_clip(tmp_path / "a.mp4")
-    monkeypatch.setattr(uploads, "_LARGEST_FRAME", 64 * 48 - 1)
-    assert "64 x 48 pixels" in served.request("POST", "/api/clips", video).error
-    monkeypatch.setattr(uploads, "_LARGEST_FRAME", 64 * 48)
-    monkeypatch.setattr(uploads, "_LONGEST_CLIP", 0.1)
-    assert "send at most 0.1 s" in served.request("POST", "/api/clips", video).error
-    assert list(served.live.library.folder.iterdir()) == []
-
-
-def test_pages_cannot_name_paths_of_the_server(dog: Served) -> None:
-    for source in ("/etc/passwd", "http://127.0.0.1:1/", "0"):
-        assert dog.request("PUT", "/api/source", {"source": source}).status == 404
-
-
-def test_recording_is_a_playable_video_of_what_was_seen(serve: Serve, tmp_path: Path) -> None:
-    served = serve("the dog")
-    served.after(2)
-    name = served.request("POST", "/api/recording").json["recording"]
-    again = served.request("POST", "/api/recording")
-    assert (again.status, "running already" in again.error) == (409, True)
-    served.after(8)
-    assert served.request("DELETE", "/api/recording").json["recording"] == name
-    path = tmp_path / name
-    path.write_bytes(served.request("GET", f"/api/recordings/{name}").body)
-    assert 7 <= cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) < 1000
-    assert served.request("DELETE", "/api/recording").status == 409
-    assert served.request("GET", "/api/status").json["recording"]["files"] == [name]
-
-
-def test_a_recording_that_cannot_go_on_does_not_end_the_stream(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rvos_edge.streaming.sinks import VideoSink
-
-    served = serve("the dog")
-    write = VideoSink.write
-    written = 0
-
-    def full(self: VideoSink, *arguments: Any) -> None:
-        nonlocal written
-        written += 1
-        if written > 5:
-            raise OSError(28, "No space left on device")
-        write(self, *arguments)
-
-    monkeypatch.setattr(VideoSink, "write", full)
-    name = served.request("POST", "/api/recording").json["recording"]
-    wait_until(lambda: not served.live.recorder.running)
-    recording = served.request("GET", "/api/status").json["recording"]
-    assert "No space left" in recording["trouble"]
-    assert recording["files"] == [name]
-    assert cv2.VideoCapture(str(served.live.recorder.path(name))).get(cv2.CAP_PROP_FRAME_COUNT) == 5
-    served.after(2)
-
-
-def test_requests_of_another_origin_change_nothing(serve: Serve) -> None:
-    served = serve("the dog")
-    body = {"queries": ["a cat"]}
-    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{served.port + 1}"):
-        answer = served.request("PUT", "/api/queries", body, {"origin": origin})
-        assert (answer.status, "another origin" in answer.error) == (403, True)
-    own = f"http://127.0.0.1:{served.port}"
-    assert served.request("PUT", "/api/queries", body, {"origin": own}).status == 200
-
-
-def test_foreign_host_names_are_refused(dog: Served) -> None:
-    for host in ("evil.example", f"evil.example:{dog.port}", "127.0.0.1.evil.example", ""):
-        answer = dog.request("GET", "/api/status", headers={"host": host})
-        assert (answer.status, "localhost" in answer.error) == (403, True)
-    for host in ("localhost", "LOCALHOST:9", "127.0.0.1", "[::1]:8000"):
-        assert dog.request("GET", "/api/status", headers={"host": host}).status == 200
-
-
-def test_the_token_is_asked_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "GUESS_SECONDS", 0.0)
-    token = "correct horse"
-    served = serve(token=token)
-    assert served.url == f"http://127.0.0.1:{served.port}/"
-    for headers in ({}, {"authorization": "Bearer wrong horse"}, {"authorization": "Basic x"}, {"cookie": "a=b"}):
-        answer = served.request("GET", "/api/status", headers=headers)
-        assert (answer.status, "token" in answer.error) == (401, True)
-    bearer = {"authorization": f"Bearer {token}", "host": "camera.example"}
-    assert served.request("GET", "/api/status", headers=bearer).status == 200
-    page = served.request("GET", "/")
-    assert (page.status, b"<form" in page.body, b"main.js" in page.body) == (401, True, False)
-    assert b"not the token" in served.request("GET", "/?token=wrong").body
-    assert served.request("POST", "/session", b"token=" + b"x" * 9000).status == 401
-    for shown in (
-        served.request("GET", "/?token=correct+horse"),
-        served.request("POST", "/session", b"token=correct+horse"),
-    ):
-        assert (shown.status, shown.headers["location"]) == (303, "./")
-        cookie = shown.headers["set-cookie"]
-        assert "HttpOnly" in cookie
-        assert "SameSite=strict" in cookie
-        assert token not in cookie
-        assert served.request("GET", "/", headers={"cookie": cookie.partition(";")[0]}).status == 200
-
-
-@pytest.mark.parametrize(
-    ("written", "address"),
-    [
-        ("8080", Address("127.0.0.1", 8080)),
-        (":8080", Address("127.0.0.1", 8080)),
-        ("localhost", Address("localhost", 8000)),
-        ("0.0.0.0:9000", Address("0.0.0.0", 9000)),
-        ("[::1]:9000", Address("::1", 9000)),
-    ],
-)
-def test_addresses(written: str, address: Address) -> None:
-    assert parse_address(written) == address
-    assert address.loopback == (address.host != "0.0.0.0")
-
-
-@pytest.mark.parametrize("written", ["", "a b", "host:", "host:99999", "host:port", "::1", "http://host:80/"])
-def test_invalid_addresses_are_refused(written: str) -> None:
-    with pytest.raises(UserError, match="write it as HOST:PORT"):
-        parse_address(written)
-
-
-def test_beyond_loopback_only_with_a_token() -> None:
-    for host in ("0.0.0.0", "::", "192.168.0.7", "camera.example"):
-        with pytest.raises(UserError, match="add --token"):
-            check_token(Address(host), None)
-        check_token(Address(host), "long enough")
-    check_token(Address("127.0.0.1"), None)
-    with pytest.raises(UserError, match="at least 8"):
-        check_token(Address("127.0.0.1"), "short")
-
-
-def test_a_taken_port_is_refused(serve: Serve) -> None:
-    served = serve()
-    with pytest.raises(UserError, match="cannot be used"):
-        serve(address=Address(port=served.port))
 
 
 def test_sizes_of_pictures() -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,12 +13,10 @@ import numpy as np
 import pytest
 from support.fake_results import MASKS, files, make_frame, make_result
 from support.full_disk import files_at_most
-from support.live_fakes import wait_until
 
 from rvos_edge.errors import UserError
 from rvos_edge.result import Overlap, exclusive, resolve_overlap
 from rvos_edge.rle import encode_rle
-from rvos_edge.streaming.signals import terminate_as_interrupt, uninterrupted
 from rvos_edge.streaming.sinks import (
     FfmpegSink,
     JsonSink,
@@ -223,124 +217,6 @@ def test_outputs_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str], fak
     sink.abort()
 
 
-FFMPEG = f"""#!{sys.executable}
-import pathlib, sys, time
-folder = pathlib.Path(__file__).parent
-with (folder / "arguments").open("a") as log:
-    print(*sys.argv[1:], file=log)
-if (folder / "away").exists():
-    sys.exit(sys.argv[-1] + ": Connection refused")
-if (folder / "hangs").exists():
-    time.sleep(600)
-with (folder / "received").open("ab", buffering=0) as out:
-    while part := sys.stdin.buffer.read(9216):
-        out.write(part)
-        if (folder / "drops").exists():
-            sys.exit("Connection reset by peer")
-"""
-
-
-@pytest.fixture
-def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path with a program ffmpeg that keeps what it gets; files in it make it fail."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "ffmpeg").write_text(FFMPEG)
-    (folder / "ffmpeg").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return folder
-
-
-def received(folder: Path) -> bytes:
-    return (folder / "received").read_bytes() if (folder / "received").exists() else b""
-
-
-def send(sink: FfmpegSink, value: int) -> None:
-    sink.write(make_frame(), make_result(), np.full((48, 64, 3), value, np.uint8))
-
-
-def test_network_stream(fake_ffmpeg: Path) -> None:
-    told: list[str] = []
-    sink = FfmpegSink("rtmp://host/live/key", 30, tell=told.append)
-    for value in range(1, 4):
-        send(sink, value)
-        wait_until(lambda value=value: received(fake_ffmpeg).endswith(bytes([value]) * 9216))
-    sink.write(make_frame(), make_result(), np.full((96, 128, 3), 4, np.uint8))  # another size in the middle
-    sink.close()
-    sink.close()
-    assert received(fake_ffmpeg) == b"".join(bytes([value]) * 9216 for value in range(1, 5))
-    (arguments,) = (fake_ffmpeg / "arguments").read_text().splitlines()
-    assert "-f rawvideo -pix_fmt bgr24 -s 64x48 -framerate 30 -i - -an" in arguments
-    assert arguments.endswith("-f flv rtmp://host/live/key")
-    assert told == []
-
-
-@pytest.mark.parametrize(
-    ("url", "ending"),
-    [
-        ("rtmps://h/l", "-f flv rtmps://h/l"),
-        ("rtsp://h/l", "-rtsp_transport tcp -f rtsp rtsp://h/l"),
-        ("srt://h:9", "-f mpegts srt://h:9"),
-        ("udp://h:9", "-f mpegts udp://h:9"),
-    ],
-)
-def test_container_of_each_protocol(url: str, ending: str, fake_ffmpeg: Path) -> None:
-    assert " ".join(FfmpegSink(url, 25).command((48, 64))).endswith(ending)
-
-
-def test_network_that_drops_is_connected_again_and_slows_nothing(fake_ffmpeg: Path) -> None:
-    told: list[str] = []
-    (fake_ffmpeg / "drops").touch()
-    sink = FfmpegSink("rtsp://me:secret@host/live", 30, backoff=(0.01, 0.02), tell=told.append)
-    deadline = time.monotonic() + 30
-    while sink.restarts < 2 and time.monotonic() < deadline:
-        send(sink, 1)
-        time.sleep(0.001)
-    (fake_ffmpeg / "drops").unlink()
-    (fake_ffmpeg / "away").touch()
-    wait_until(lambda: len(told) >= 4)
-    (fake_ffmpeg / "away").unlink()
-    before = len(received(fake_ffmpeg))
-    while len(received(fake_ffmpeg)) == before and time.monotonic() < deadline:
-        send(sink, 2)
-        time.sleep(0.001)
-    sink.close()
-    assert received(fake_ffmpeg)[-1:] == b"\x02"
-    assert told[0] == "rtsp://host/live takes no more frames (Connection reset by peer); trying again in 0.01 s"
-    assert any("(rtsp://host/live: Connection refused)" in message for message in told)
-    assert not any("secret" in message for message in told)
-
-
-def test_network_that_hangs_slows_nothing_and_can_be_closed(fake_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rvos_edge.streaming.sinks.network._PATIENCE", 0.1)
-    (fake_ffmpeg / "hangs").touch()
-    sink, big = (FfmpegSink("rtmp://host/live", 30, tell=lambda _: None), np.zeros((480, 640, 3), np.uint8))
-    for _ in range(50):
-        sink.write(make_frame(), make_result(), big)
-    wait_until(lambda: (fake_ffmpeg / "arguments").exists())
-    sink.write(make_frame(), make_result(), big)
-    assert sink.dropped >= 40
-    with pytest.raises(UserError, match=r"rtmp://host/\*\*\* received no frame"):
-        sink.close()
-    assert not sink._thread.is_alive()
-
-
-def test_a_stream_that_never_received_a_frame_is_an_error(fake_ffmpeg: Path) -> None:
-    (fake_ffmpeg / "away").touch()
-    told: list[str] = []
-    sink = FfmpegSink("rtmp://host/live", 30, backoff=(60.0, 60.0), tell=told.append)
-    send(sink, 1)
-    wait_until(lambda: told)
-    with pytest.raises(UserError, match=r"received no frame \(rtmp://host/\*\*\*: Connection refused\)"):
-        sink.close()
-
-
-def test_network_without_ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"rtmp://host/\*\*\* needs the program ffmpeg; install it"):
-        FfmpegSink("rtmp://me:secret@host/live", 25)
-
-
 class FakeDevice:
     """A v4l2loopback device: a file for the pictures, and the answers of its driver."""
 
@@ -401,89 +277,6 @@ def test_file_is_no_virtual_camera(tmp_path: Path) -> None:
     (tmp_path / "video3").touch()
     with pytest.raises(UserError, match="is no device that frames can be written to"):
         LoopbackSink(tmp_path / "video3")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_wait_until_a_block_ends(number: signal.Signals) -> None:
-    steps: list[str] = []
-    with pytest.raises(KeyboardInterrupt), terminate_as_interrupt():  # noqa: PT012
-        with uninterrupted():
-            signal.raise_signal(number)
-            signal.raise_signal(number)
-            steps.append("written")
-        steps.append("not reached")
-    assert steps == ["written"]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
-def test_signals_do_not_wait_for_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rvos_edge.streaming.signals._PATIENCE", -1.0)
-    steps: list[str] = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012
-        signal.raise_signal(signal.SIGINT)
-        steps.append("hangs")
-        signal.raise_signal(signal.SIGINT)
-        steps.append("not reached")
-    assert steps == ["hangs"]
-
-
-def test_other_threads_are_not_touched_by_signals() -> None:
-    done: list[bool] = []
-
-    def work() -> None:
-        with terminate_as_interrupt(), uninterrupted():
-            done.append(True)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert done == [True]
-
-
-STREAM = """
-import sys, time
-import numpy as np
-sys.path.append(sys.argv[1])
-from pathlib import Path
-from support.fake_results import make_result
-from rvos_edge.streaming.loop import run_stream
-from rvos_edge.streaming.signals import terminate_as_interrupt
-from rvos_edge.streaming.sinks import JsonSink, MaskSink, VideoSink
-from rvos_edge.streaming.sources import open_source
-folder = Path(sys.argv[2])
-
-class Segmenter:
-    queries = ("a dog",)
-    def step(self, frame):
-        return make_result(np.zeros((1, *frame.shape[:2]), bool))
-
-with terminate_as_interrupt(), open_source("synthetic", size=(48, 64)) as source:
-    sinks = [VideoSink(folder / "o.mp4", 25), MaskSink(folder / "masks"), JsonSink(folder / "o.jsonl")]
-    seen = lambda frame, *_: print(frame.index, flush=True)
-    summary = run_stream(Segmenter(), source, sinks, on_result=seen)
-print("frames", summary.frames, summary.interrupted)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_finishes_the_files(number: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", STREAM, str(Path(__file__).parents[2]), str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip() == "10":
-                process.send_signal(number)
-                process.send_signal(number)  # who is impatient presses again
-                break
-        out, err = process.communicate(timeout=60)
-    name, count, interrupted = out.splitlines()[-1].split()
-    assert (name, interrupted, process.returncode) == ("frames", "True", 0), err
-    frames = int(count)
-    assert frames > 10
-    assert files(tmp_path / "masks") == [f"{index:05d}.png" for index in range(frames)]
-    assert len((tmp_path / "o.jsonl").read_text().splitlines()) == frames
-    assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == frames
-    assert files(tmp_path)[-2:] == ["o.jsonl", "o.mp4"]
 
 
 @pytest.mark.parametrize("make", [lambda path: MaskSink(path / "masks"), lambda path: RleSink(path / "o.jsonl")])
