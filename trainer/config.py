@@ -263,8 +263,6 @@ class AverageConfig(StrictModel):
     task: Literal["average"]
     of: list[str] = Field(min_length=1)
     """Checkpoint directories."""
-    shift: float = 0.0
-    """Added to the margin."""
 
 
 class StagesConfig(StrictModel):

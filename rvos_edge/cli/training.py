@@ -147,12 +147,11 @@ def label(
 def average(
     checkpoint: Annotated[list[Path], typer.Argument(help="Checkpoints of runs that began with the same one.")],
     output: Annotated[Path, typer.Option(help="The checkpoint to write.")],
-    shift: Annotated[float, typer.Option(help="Added to every margin: above 0, masks are drawn more readily.")] = 0.0,
 ) -> None:
     """Average the weights of several runs, which is often better than any of them."""
     from rvos_edge.trainer.tasks.average import average_checkpoints
 
-    typer.echo(f"Wrote {average_checkpoints(checkpoint, output, shift=shift)}")
+    typer.echo(f"Wrote {average_checkpoints(checkpoint, output)}")
 
 
 @app.command()

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from rvos_edge.bundle import sha256_of
 from rvos_edge.errors import UserError
@@ -17,16 +16,11 @@ from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
-def average_checkpoints(
-    paths: Sequence[Path], output: Path, *, shift: float = 0.0, console: Console | None = None
-) -> Path:
+def average_checkpoints(paths: Sequence[Path], output: Path, *, console: Console | None = None) -> Path:
     """Write the mean of several checkpoints as one checkpoint.
 
     Runs that start from the same checkpoint stay in one basin of the loss, and their mean is often better than each of
     them. The mean of runs with different starts is useless: a line on the console warns of it.
-
-    Args:
-        shift: Added to the margin (object minus background logit) through the last layer's bias; above 0, masks grow.
 
     Raises:
         UserError: There are no checkpoints, their networks or vocabularies differ, or ``output`` holds something else.
@@ -43,7 +37,6 @@ def average_checkpoints(
         for name, tensor in states[0].items():
             if tensor.is_floating_point():  # not the counters of batch norm
                 tensor.copy_(torch.stack([state[name].double() for state in states]).mean(0))
-        _shift(first.model.decoder.head[-1], shift)
     cards = [checkpoint.card for checkpoint in (first, *others)]
     strangers = [str(path) for path, own in zip(paths, cards, strict=True) if not _related(own, cards[0])]
     if strangers:
@@ -55,7 +48,7 @@ def average_checkpoints(
         )
     card: dict[str, Any] = {key: cards[0][key] for key in ("name", "config") if key in cards[0]}
     hashes = [sha256_of(path / "model.safetensors")[:16] for path in paths]
-    card |= {"averaged": len(cards), "of": hashes, "margin_shift": shift, "history": training_history(*cards)}
+    card |= {"averaged": len(cards), "of": hashes, "history": training_history(*cards)}
     save_checkpoint(output, Checkpoint(first.model, first.tokenizer, card))
     return output
 
@@ -67,10 +60,3 @@ def _related(card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         return bool(one["start"] == two["start"])
     done = ("iterations", "interrupted")
     return {k: v for k, v in one.items() if k not in done} == {k: v for k, v in two.items() if k not in done}
-
-
-def _shift(layer: nn.Module, shift: float) -> None:
-    """Shift the margin of the last layer: half through each of background and object."""
-    assert isinstance(layer, nn.Conv2d)
-    assert layer.bias is not None
-    layer.bias += torch.tensor([-shift / 2, shift / 2])

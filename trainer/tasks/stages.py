@@ -59,7 +59,7 @@ def _run_of(
     path = folder / "checkpoint"
     if isinstance(stage, AverageConfig):
         of = [Path(resolve(one)) for one in stage.of]
-        return None if path.exists() else lambda: average_checkpoints(of, path, shift=stage.shift)
+        return None if path.exists() else lambda: average_checkpoints(of, path)
     if isinstance(stage, NounsConfig):
         wider = stage.model_copy(update={"init_from": resolve(stage.init_from)})
         return None if path.exists() else lambda: train_nouns(wider, folder, console=console)

@@ -41,16 +41,6 @@ def test_the_mean_lies_between_its_parents(runs: list[Path], tmp_path: Path) -> 
         torch.testing.assert_close(tensor, expected)
 
 
-def test_the_margin_is_shifted_and_nothing_else(tmp_path: Path) -> None:
-    before = load_checkpoint(write_checkpoint(tmp_path / "run")).model
-    after = load_checkpoint(average_checkpoints([tmp_path / "run"], tmp_path / "shifted", shift=0.5)).model
-    image, flow = torch.rand(1, 3, 64, 96) * 255, torch.zeros(1, 2, 64, 96)
-    language = tuple(torch.ones(1, 2, c) for c in before.config.channels)
-    with torch.no_grad():
-        margins = [(logits := model(image, flow, language))[:, :, 1] - logits[:, :, 0] for model in (before, after)]
-    torch.testing.assert_close(margins[1], margins[0] + 0.5)
-
-
 def test_card_lists_the_averaged_runs(runs: list[Path], tmp_path: Path) -> None:
     card = load_checkpoint(average_checkpoints(runs, tmp_path / "mean")).card
     assert [part["name"] for part in training_history(card)] == ["parent", "up", "down", "up"]
