@@ -1,7 +1,6 @@
 """Nouns and their kinds from WordNet: "golden retriever" is a retriever, a dog and an animal.
 
-``nouns.json`` beside this module was made from the files of WordNet 3.0, whose licence lies in it. A further noun is a
-row of its ``nouns`` with the row of its nearest kind in ``parents``.
+``nouns.json`` beside this module is made by docs/nouns.py; WordNet's licence lies in it.
 """
 
 from __future__ import annotations
