@@ -235,6 +235,27 @@ def remove_folders(folders: list[Path]) -> None:
             folder.rmdir()
 
 
+@contextlib.contextmanager
+def unless_refused(folder: Path, *names: str) -> Iterator[None]:
+    """Remove ``names`` from a folder again, and the folders made for them, where the work ends with a `UserError`
+    before anything else was written there.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    before = set(folder.iterdir()) if folder.is_dir() else set()
+    try:
+        yield
+    except (UserError, SystemExit):  # a rank leaves by SystemExit where another one was refused
+        new = set(folder.iterdir()) - before if folder.is_dir() else set()
+        if new <= {folder / name for name in names}:
+            for path in new:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+            remove_folders(made)
+        raise
+
+
 def _target(path: Path) -> Path:
     """The file or folder that a link leads to, else the path itself."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path

@@ -57,7 +57,10 @@ class TrainingReport:
         self._folder, self._start, self._batch, self._before = folder, start, batch, before
         self._events: Any = None
         self._log: TextIO | None = None
-        self._wandb = None if wandb is None or folder is None else _open_wandb(wandb, name, folder, facts or {})
+        self._wandb = None
+        if wandb is not None and folder is not None:
+            # Not sync_tensorboard, which repeats values where its folder lies inside that of the events.
+            self._wandb = find_wandb().init(project=wandb, name=name, dir=str(folder), config=dict(facts or {}))
         self._bar = progress_bar(console, TextColumn("loss {task.fields[loss]}"), lines=False)
         self._task = self._bar.add_task(name, total=total, completed=start, loss="")
         self._waited, self._began, self._counted = 0.0, time.monotonic(), start
@@ -173,11 +176,14 @@ def said(say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _open_wandb(project: str, name: str, folder: Path, facts: Mapping[str, Any]) -> Any:
-    """A run of Weights & Biases."""
+def find_wandb() -> Any:
+    """The package of Weights & Biases.
+
+    Raises:
+        UserError: It is missing.
+    """
     try:
         import wandb
     except ImportError as error:
         raise UserError("wandb needs the package of that name; pip install wandb, or leave the key out.") from error
-    # Not sync_tensorboard, which repeats values where its folder lies inside that of the events.
-    return wandb.init(project=project, name=name, dir=str(folder), config=dict(facts))
+    return wandb

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from rvos_edge.errors import UserError
+from rvos_edge.errors import UserError, about
 from rvos_edge.progress import follow
 from rvos_edge.trainer.data.config import DataConfig, FlowFolder, open_mixture
 from rvos_edge.trainer.data.flow_cache import STORES, FlowCache, FlowKey
@@ -60,7 +60,9 @@ def _missing(
 ) -> list[tuple[AnnotatedClips, FlowCache, str]]:
     """Videos without flow, whose number and size are said; those of about one length are neighbours."""
     found = []
-    for videos in (source.videos_with_flow() for source in config.sources):
+    for index, source in enumerate(config.sources):
+        with about(f"sources.{index}"):
+            videos = source.videos_with_flow()
         if videos is not None:
             kind, clips = videos
             cache = flow.cache(kind)

@@ -21,11 +21,11 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.card import training_history
 from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, load_training_state, save_checkpoint
 from rvos_edge.trainer.config import TrainConfig
-from rvos_edge.trainer.data.loader import batches
+from rvos_edge.trainer.data.loader import batches, check_batches
 from rvos_edge.trainer.data.mixture import MixtureDataset
 from rvos_edge.trainer.distributed.interrupt import Interrupt, leave
 from rvos_edge.trainer.distributed.ranks import first, joined, largest, rank
-from rvos_edge.trainer.events import TrainingReport, said
+from rvos_edge.trainer.events import TrainingReport, find_wandb, said
 from rvos_edge.trainer.flow_extraction import prepare_data
 from rvos_edge.trainer.start import starting_point, weights_hash
 from rvos_edge.trainer.trainer import Trainer
@@ -71,7 +71,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
 
         if not rank():  # the others' warnings are Python's
             held.enter_context(said(say))
-        first(lambda: _claim(path, output, resume))
+        first(lambda: _check(config, path, output, resume))
         torch.manual_seed(config.seed)
         checkpoint = load_checkpoint(path) if resume else starting_point(config, say)
         origin = _Origin.of(checkpoint, resumed=resume)
@@ -225,10 +225,14 @@ def _stop(reason: int, fault: UserError | None, trainer: Trainer, output: Path, 
     leave(reason)
 
 
-def _claim(path: Path, output: Path, resume: bool) -> None:
+def _check(config: TrainConfig, path: Path, output: Path, resume: bool) -> None:
+    """Refuse, before any work, a folder that holds a run, and settings that cannot be."""
     recover(path)
     if not resume and path.exists():
         raise UserError(f"{path} already holds a run; add --resume {output} to continue it, or choose another folder.")
+    check_batches(config)
+    if config.wandb is not None:
+        find_wandb()
 
 
 def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from rvos_edge.errors import about
 from rvos_edge.trainer.card import card_facts
 from rvos_edge.trainer.checkpoint import Checkpoint
 from rvos_edge.trainer.config import ValidationConfig
@@ -47,7 +48,8 @@ class Validation:
         if config is None:
             return None
         expressions = None if config.expressions is None else Path(config.expressions)
-        clips = open_clips(config.dataset, Path(config.root), config.split, expressions)
+        with about("validation"):
+            clips = open_clips(config.dataset, Path(config.root), config.split, expressions)
         return cls(config, clips, card_facts(output / "best"))
 
     def score(

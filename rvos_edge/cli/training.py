@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from rvos_edge.atomic import unless_refused
 from rvos_edge.catalogue import find_bundle
 from rvos_edge.cli.application import DeviceOption, app
 from rvos_edge.errors import UserError
@@ -89,9 +90,10 @@ def train(
             from rvos_edge.trainer.tasks.label import lay_out
 
             lay_out(data, console=Console(stderr=True))  # corrections included
-        settings = _restored(settings, folder)
     try:
-        result = start(settings, folder, resume=resume is not None)
+        with unless_refused(folder, "start", "config.json"):
+            settings = settings if resume is not None else _restored(settings, folder)
+            result = start(settings, folder, resume=resume is not None)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if os.environ.get("RANK", "0") == "0":
@@ -107,6 +109,11 @@ def _restored(settings: Any, folder: Path) -> Any:
     bundle = None if start is None else find_bundle(start)
     if bundle is None or not (bundle / "manifest.json").is_file():
         return settings
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            f"init_from {start} is a bundle, which one process makes a checkpoint of: first rvos-edge restore {start} "
+            f"--output DIR, then --set init_from=DIR."
+        )
     from rvos_edge.export.restore import restore_checkpoint
 
     checkpoint = folder / "start"

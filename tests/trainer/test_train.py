@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from rvos_edge.cli import app
 from rvos_edge.errors import UserError
 from rvos_edge.trainer import train
 
@@ -57,3 +59,21 @@ def test_weights_and_biases_gets_every_value_once(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "wandb", None)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="pip install wandb, or leave the key out"):
         train({**_DOCUMENT, "wandb": "project"}, tmp_path / "without")
+    assert not (tmp_path / "without").exists()
+
+
+def test_a_refused_run_leaves_nothing_of_its_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def restore(bundle: Path, output: Path) -> None:
+        output.mkdir(parents=True)
+        (output / "model.safetensors").write_bytes(b"")
+
+    monkeypatch.setattr("rvos_edge.export.restore.restore_checkpoint", restore)
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text(yaml.safe_dump({**_DOCUMENT, "init_from": "edge"}), encoding="utf-8")
+    result = CliRunner().invoke(app, ["train", "own.yaml", "--output", "runs/own"])
+    assert isinstance(result.exception, UserError)
+    assert "is not a checkpoint" in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = CliRunner().invoke(app, ["train", "own.yaml"])
+    assert "init_from edge is a bundle, which one process makes a checkpoint of" in str(result.exception)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from rvos_edge.errors import UserError
+from rvos_edge.errors import UserError, about
 from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
 from rvos_edge.trainer.data.flow_cache import FlowCache, FlowKey, FlowSource, LiveFlow
@@ -123,8 +123,8 @@ class VideoSource(_Source):
         if not Path(self.root).is_dir():
             name = "davis16" if self.kind == "davis" else self.kind
             raise UserError(
-                f"The {self.kind} folder {self.root} does not exist; set its root in data.sources to where you "
-                f"unpacked it, and look with: rvos-edge data check --dataset {name} --root DIR"
+                f"The {self.kind} folder {self.root} does not exist; set root to where you unpacked it, and look with: "
+                f"rvos-edge data check --dataset {name} --root DIR"
             )
         if isinstance(self.videos, str):
             return type(self).reader(self.root, split=self.videos, expressions=self.expressions)
@@ -371,9 +371,12 @@ def open_mixture(config: DataConfig, *, size: tuple[int, int], flow: FlowFolder 
     held_out = load_held_out() if config.held_out else None
     options = OpenOptions(config.size or size, flow, augmentation, held_out)
     # Videos first: their expressions are the distractors of the others.
-    sources = sorted(config.sources, key=lambda source: not isinstance(source, VideoSource))
-    total = sum(source.share for source in sources)
-    children = [(source.open(options), source.share) for source in sources]
+    sources = sorted(enumerate(config.sources), key=lambda item: not isinstance(item[1], VideoSource))
+    total = sum(source.share for source in config.sources)
+    children = []
+    for index, source in sources:
+        with about(f"sources.{index}"):
+            children.append((source.open(options), source.share))
     return MixtureDataset(
         children,
         length=_ENDLESS,
@@ -381,7 +384,7 @@ def open_mixture(config: DataConfig, *, size: tuple[int, int], flow: FlowFolder 
         seed=seed,
         absent_share=config.absent_share,
         spare=config.spare_queries,
-        shares=tuple((source.kind, round(source.share / total, 4)) for source in sources),
+        shares=tuple((source.kind, round(source.share / total, 4)) for _, source in sources),
         videos={kind: sorted(names) for kind, names in options.videos.items()},
         leave_out=held_out.says if held_out is not None else None,
     )
@@ -394,9 +397,10 @@ def expressions_of(sources: Sequence[Source]) -> list[str]:
         UserError: A folder or file is missing, or a source's expressions are generated during training.
     """
     found: dict[str, None] = {}
-    for source in sources:
+    for index, source in enumerate(sources):
         if not isinstance(source, VideoSource | RefCocoSource):
             raise UserError(f"A source of kind {source.kind} has no written expressions; leave it out of the sources.")
-        clips = source.clips()
+        with about(f"sources.{index}"):
+            clips = source.clips()
         found.update(dict.fromkeys(query.expression for video in clips.videos for query in clips.queries(video)))
     return list(found)

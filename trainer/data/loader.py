@@ -33,6 +33,18 @@ class BatchConfig(Protocol):
         """Loader processes per training process."""
 
 
+def check_batches(config: BatchConfig) -> None:
+    """Refuse what ``batches`` would refuse, before there is data.
+
+    Raises:
+        UserError: The batch is no multiple of the processes, or loader processes would compute flow on a GPU.
+    """
+    if config.batch % world():
+        raise UserError(f"batch {config.batch} cannot be shared by {world()} processes; make it a multiple of them.")
+    if config.data.flow_store == "none" and config.workers and torch.cuda.is_available():
+        raise UserError("data.flow_store: none computes flow on the GPU in the training process; set workers: 0.")
+
+
 def batches(data: MixtureDataset, config: BatchConfig, *, start: int, stop: int) -> Iterator[Batch]:
     """This rank's part of the batches of iterations ``start`` to ``stop`` (exclusive).
 
@@ -40,12 +52,9 @@ def batches(data: MixtureDataset, config: BatchConfig, *, start: int, stop: int)
     them, from the r-th. Warnings of the loader processes are given in this one, each text once.
 
     Raises:
-        UserError: The batch is no multiple of the processes; or, at its batch, a sample cannot be read.
+        UserError: As for ``check_batches``; or, at its batch, a sample cannot be read.
     """
-    if config.batch % world():
-        raise UserError(f"batch {config.batch} cannot be shared by {world()} processes; make it a multiple of them.")
-    if config.data.flow_store == "none" and config.workers and torch.cuda.is_available():
-        raise UserError("data.flow_store: none computes flow on the GPU in the training process; set workers: 0.")
+    check_batches(config)
     loader: DataLoader[Any] = DataLoader(
         _Items(data),
         batch_size=config.batch // world(),

@@ -21,8 +21,8 @@ from rvos_edge.errors import UserError
 
 _Result = TypeVar("_Result")
 
-# Rank 0 may extract the flow of a whole data set while the others wait.
-_PATIENCE = timedelta(days=7)
+PATIENCE = timedelta(days=7)
+"""Longest wait for rank 0, which may extract the flow of a whole data set."""
 _patient: Any = None
 """Process group with a long timeout, for waiting on rank 0."""
 _accumulated = (0, 1)
@@ -62,10 +62,13 @@ def accumulating(index: int, count: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[torch.device]:
+def joined(timeout: timedelta | None = None) -> Iterator[torch.device]:
     """Join the process group of torchrun's environment, if there is one; yields this process's device.
 
     CPU tensors are exchanged by gloo, those on GPUs by nccl.
+
+    Args:
+        timeout: Longest wait for the other processes; PyTorch's default if left out.
 
     Raises:
         UserError: There are more processes than GPUs on this machine.
@@ -85,8 +88,8 @@ def joined() -> Iterator[torch.device]:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     global _patient
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
-    group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timeout)
+    group = dist.new_group(backend="gloo", timeout=PATIENCE)
     _patient = group if isinstance(group, dist.ProcessGroup) else None
     try:
         yield device

@@ -217,12 +217,12 @@ def parse_config(kind: type[_Model], document: object, where: str) -> _Model:
         return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the document"
+        key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join(_known_keys(kind, first["loc"][:-1]))
             raise UserError(f"{where}: unknown key '{key}'; known keys there are {known}.") from error
         message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{where}: '{key}': {message}.") from error
+        raise UserError(": ".join([where, *([f"'{key}'"] if key else []), f"{message}."])) from error
 
 
 def _known_keys(kind: type[BaseModel], location: Sequence[int | str]) -> list[str]:

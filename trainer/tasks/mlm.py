@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from transformers import BertForMaskedLM
 
 from rvos_edge.atomic import new_directory
-from rvos_edge.errors import UserError
+from rvos_edge.errors import UserError, about
 from rvos_edge.trainer.config import MlmConfig
 from rvos_edge.trainer.data.config import expressions_of
 from rvos_edge.trainer.events import TrainingReport
@@ -95,7 +95,8 @@ def masked_language_model(text: TextConfig, source: str | None) -> tuple[Any, To
             raise UserError("task: mlm needs a text model to start from: set text to a folder with tokenizer.json.")
         tokenizer = small_tokenizer(text.vocab_size)
     else:
-        tokenizer = load_text_weights(encoder, source)
+        with about("text"):
+            tokenizer = load_text_weights(encoder, source)
     # The decoder shares the matrix of the word embedding.
     model = BertForMaskedLM(encoder.bert.config)
     model.bert = encoder.bert

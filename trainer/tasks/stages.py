@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -9,9 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from rvos_edge.atomic import unless_refused
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import load_training_state
 from rvos_edge.trainer.config import AverageConfig, NounsConfig, PresenceConfig, StagesConfig, TrainConfig
+from rvos_edge.trainer.distributed.ranks import PATIENCE, joined
 from rvos_edge.trainer.loop import train, write_config
 from rvos_edge.trainer.tasks.average import average_checkpoints
 from rvos_edge.trainer.tasks.nouns import train_nouns
@@ -29,23 +32,28 @@ def train_stages(config: StagesConfig, output: Path, *, console: Console | None 
     Raises:
         UserError: As for the stages' tasks, or a stage refers to one that is not earlier.
     """
-    console = console or Console(stderr=True)
-    write_config(config, output)
+    alone, first = (os.environ.get(name, value) == value for name, value in (("WORLD_SIZE", "1"), ("RANK", "0")))
+    console = (console or Console(stderr=True)) if first else Console(quiet=True)
     path = output
     done: list[str] = []
-    for stage in config.stages:
-        folder = output / stage.name
-        path = folder / "checkpoint"
-        # The network is called after the whole run, not after its last stage.
-        named = stage.model_copy(update={"name": config.name})
-        run = _run_of(named, folder, partial(_resolved, output=output, earlier=tuple(done)), console)
-        if run is None:
-            console.print(f"stage {stage.name}: done before")
-        else:
-            began = time.monotonic()
-            run()
-            console.print(f"stage {stage.name}: {(time.monotonic() - began) / 60:.1f} minutes")
-        done.append(stage.name)
+    with unless_refused(output, "config.json"):
+        write_config(config, output)
+        for stage in config.stages:
+            folder = output / stage.name
+            path = folder / "checkpoint"
+            # The network is called after the whole run, not after its last stage.
+            named = stage.model_copy(update={"name": config.name})
+            run = _run_of(named, folder, partial(_resolved, output=output, earlier=tuple(done)), console)
+            if run is None:
+                console.print(f"stage {stage.name}: done before")
+            elif first or isinstance(stage, TrainConfig):  # the other tasks need one process
+                began = time.monotonic()
+                run()
+                console.print(f"stage {stage.name}: {(time.monotonic() - began) / 60:.1f} minutes")
+            if not alone:
+                with joined(PATIENCE):  # the others wait here for the first
+                    pass
+            done.append(stage.name)
     return path
 
 

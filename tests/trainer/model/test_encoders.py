@@ -113,10 +113,13 @@ def test_a_text_model_gives_what_transformers_gives(kind: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_mobilenet_and_roberta_become_a_bundle(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "stride"), [("mobilenet_v3_small", 32), ("timm/resnet10t", 16)])
+def test_a_backbone_and_roberta_become_a_bundle(name: str, stride: int, tmp_path: Path) -> None:
+    if name.startswith("timm/"):
+        pytest.importorskip("timm", reason="needs the package timm")
     folder = _text_model(tmp_path / "text", "roberta")
     text = read_text_config(str(folder), {})
-    backbone = {"name": "mobilenet_v3_small", "stride": 32}
+    backbone = {"name": name, "stride": stride}
     weights = InitialWeights(text=str(folder))
     path = write_checkpoint(tmp_path / "checkpoint", weights=weights, backbone=backbone, text=text.model_dump())
     bundle = export_bundle(path, tmp_path / "bundle")

@@ -79,6 +79,18 @@ def test_an_interrupted_stage_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     assert resumed == [False, False, True]
 
 
+def test_a_refused_first_stage_leaves_nothing_and_a_later_one_all_before(tmp_path: Path) -> None:
+    missing = {"sources": [{"kind": "davis", "root": "nowhere", "share": 1.0}]}
+    output = tmp_path / "runs" / "chain"
+    refused = StagesConfig.model_validate({"name": "chain", "stages": [_stage("first", data=missing)]})
+    with pytest.raises(UserError, match="The davis folder nowhere does not exist"):
+        train_stages(refused, output)
+    assert not output.parent.exists()
+    with pytest.raises(UserError, match="The davis folder nowhere does not exist"):
+        train_stages(_config(tmp_path, _stage("second", data=missing)), output)
+    assert {path.name for path in output.iterdir()} == {"config.json", "first"}
+
+
 def test_only_earlier_stages_can_be_named(tmp_path: Path) -> None:
     config = _config(tmp_path, _stage("second", init_from="stage:third"), _stage("third"))
     with pytest.raises(UserError, match="no earlier stage 'third'; the stages before are first"):
