@@ -144,5 +144,7 @@ def test_every_source_can_be_named_in_a_configuration(root: Path, tmp_path: Path
     with pytest.raises(ValidationError, match="for evaluation only; train on a2d"):
         DataConfig.model_validate({"sources": [{"kind": "jhmdb", "root": "x", "share": 1.0}]})
     missing = DataConfig.model_validate({"sources": [{"kind": "youtube_vos", "root": "nowhere", "share": 1.0}]})
-    with pytest.raises(UserError, match=r"sources\.0: The youtube_vos folder .* does not exist.*data check --dataset youtube_vos"):
+    with pytest.raises(
+        UserError, match=r"sources\.0: The youtube_vos .* does not exist.*data check --dataset youtube_vos"
+    ):
         prepare_data(missing, HINet(config=model_config("test")), 0, console=QUIET)
