@@ -15,7 +15,7 @@ from support.tiny_checkpoint import write_checkpoint
 from typer.testing import CliRunner
 
 import rvos_edge
-from rvos_edge.bundle import Bundle
+from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.cli import app
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
@@ -60,6 +60,18 @@ def test_the_files_say_what_they_are(bundle: Path) -> None:
         assert len(set(names)) == len(names)
         told = {value.name: value.doc_string for value in model.graph.input}
         assert "applied inside the graphs" in told.get("image", "applied inside the graphs")
+
+
+def test_the_shipped_manifest_has_the_shapes_of_its_files() -> None:
+    shipped = Bundle.open(shipped_bundle())
+    assert {tensor.shape for tensor in shipped.manifest.graphs["text"].inputs} == {("Q", "L")}
+    for name, spec in shipped.manifest.graphs.items():
+        graph = onnx.load(str(shipped.graph_path(name))).graph
+        for said, found in ((spec.inputs, graph.input), (spec.outputs, graph.output)):
+            shapes = {value.name: value.type.tensor_type.shape.dim for value in found}
+            assert {tensor.name: tensor.shape for tensor in said} == {
+                key: tuple(dim.dim_param or dim.dim_value for dim in dims) for key, dims in shapes.items()
+            }
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,20 @@ def test_a_refused_first_stage_leaves_nothing_and_a_later_one_all_before(tmp_pat
     with pytest.raises(UserError, match="The davis folder nowhere does not exist"):
         train_stages(_config(tmp_path, _stage("second", data=missing)), output)
     assert {path.name for path in output.iterdir()} == {"config.json", "first"}
+
+
+def test_of_several_processes_the_first_alone_averages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(stages, "train", lambda *_, **__: done.append("train"))
+    monkeypatch.setattr(stages, "average_checkpoints", lambda *_, **__: done.append("average"))
+    monkeypatch.setattr(stages, "joined", lambda _: nullcontext(done.append("wait")))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = _config(tmp_path, {"name": "mean", "task": "average", "of": ["stage:first"]})
+    for rank, tasks in (("0", ["train", "wait", "average", "wait"]), ("1", ["train", "wait", "wait"])):
+        monkeypatch.setenv("RANK", rank)
+        train_stages(config, tmp_path / rank)
+        assert done == tasks
+        done.clear()
 
 
 def test_only_earlier_stages_can_be_named(tmp_path: Path) -> None:
