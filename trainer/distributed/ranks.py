@@ -21,22 +21,24 @@ from rvos_edge.errors import UserError
 
 _Result = TypeVar("_Result")
 
-PATIENCE = timedelta(days=7)
-"""Longest wait for rank 0, which may extract the flow of a whole data set."""
+# Rank 0 may extract the flow of a whole data set while the others wait.
+_PATIENCE = timedelta(days=7)
 _patient: Any = None
 """Process group with a long timeout, for waiting on rank 0."""
+_alone = False
+"""True while rank 0 works as if there were no other process."""
 _accumulated = (0, 1)
 """Number of the part that is being accumulated, and of all parts of this rank."""
 
 
 def world() -> int:
-    """Number of processes."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Number of processes that work together."""
+    return dist.get_world_size() if not _alone and dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Number of this process, from 0."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if not _alone and dist.is_available() and dist.is_initialized() else 0
 
 
 def part() -> slice:
@@ -62,13 +64,11 @@ def accumulating(index: int, count: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def joined(timeout: timedelta | None = None) -> Iterator[torch.device]:
+def joined() -> Iterator[torch.device]:
     """Join the process group of torchrun's environment, if there is one; yields this process's device.
 
-    CPU tensors are exchanged by gloo, those on GPUs by nccl.
-
-    Args:
-        timeout: Longest wait for the other processes; PyTorch's default if left out.
+    CPU tensors are exchanged by gloo, those on GPUs by nccl. A process that has joined stays so, as a second group on
+    the addresses of the first one fails.
 
     Raises:
         UserError: There are more processes than GPUs on this machine.
@@ -87,9 +87,12 @@ def joined(timeout: timedelta | None = None) -> Iterator[torch.device]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    if dist.is_initialized():
+        yield device
+        return
     global _patient
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timeout)
-    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     _patient = group if isinstance(group, dist.ProcessGroup) else None
     try:
         yield device
@@ -100,6 +103,20 @@ def joined(timeout: timedelta | None = None) -> Iterator[torch.device]:
 def first(action: Callable[[], _Result]) -> _Result | None:
     """Run an action on rank 0 while the others wait; they get None, and leave with code 2 after an error."""
     return together(action) if rank() == 0 else together(lambda: None)
+
+
+def first_alone(action: Callable[[], object]) -> None:
+    """Run an action that needs a single process on rank 0, as if it were the only one, while the others wait."""
+
+    def run() -> None:
+        global _alone
+        _alone = True
+        try:
+            action()
+        finally:
+            _alone = False
+
+    first(run)
 
 
 def together(action: Callable[[], _Result]) -> _Result:

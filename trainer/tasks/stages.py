@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +13,7 @@ from rvos_edge.atomic import unless_refused
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import load_training_state
 from rvos_edge.trainer.config import AverageConfig, NounsConfig, PresenceConfig, StagesConfig, TrainConfig
-from rvos_edge.trainer.distributed.ranks import PATIENCE, joined
+from rvos_edge.trainer.distributed.ranks import first, first_alone, joined, rank
 from rvos_edge.trainer.loop import train, write_config
 from rvos_edge.trainer.tasks.average import average_checkpoints
 from rvos_edge.trainer.tasks.nouns import train_nouns
@@ -32,27 +31,27 @@ def train_stages(config: StagesConfig, output: Path, *, console: Console | None 
     Raises:
         UserError: As for the stages' tasks, or a stage refers to one that is not earlier.
     """
-    alone, first = (os.environ.get(name, value) == value for name, value in (("WORLD_SIZE", "1"), ("RANK", "0")))
-    console = (console or Console(stderr=True)) if first else Console(quiet=True)
+    console = console or Console(stderr=True)
     path = output
     done: list[str] = []
-    with unless_refused(output, "config.json"):
-        write_config(config, output)
+    with joined(), unless_refused(output, "config.json"):
+        if rank():
+            console = Console(quiet=True)
+        first(lambda: write_config(config, output))
         for stage in config.stages:
             folder = output / stage.name
             path = folder / "checkpoint"
             # The network is called after the whole run, not after its last stage.
             named = stage.model_copy(update={"name": config.name})
             run = _run_of(named, folder, partial(_resolved, output=output, earlier=tuple(done)), console)
-            if run is None:
-                console.print(f"stage {stage.name}: done before")
-            elif first or isinstance(stage, TrainConfig):  # the other tasks need one process
-                began = time.monotonic()
-                run()
-                console.print(f"stage {stage.name}: {(time.monotonic() - began) / 60:.1f} minutes")
-            if not alone:
-                with joined(PATIENCE):  # the others wait here for the first
-                    pass
+            began = time.monotonic()
+            if isinstance(stage, TrainConfig):
+                if run:
+                    run()
+            else:
+                first_alone(run or list)  # also where it is done: another process may have looked earlier
+            took = f"{(time.monotonic() - began) / 60:.1f} minutes" if run else "done before"
+            console.print(f"stage {stage.name}: {took}")
             done.append(stage.name)
     return path
 
