@@ -17,7 +17,7 @@ from rvos_edge.opening import open_segmenter
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import Query
 from rvos_edge.segmenter import Segmenter
-from rvos_edge.trainer.checkpoint import load_checkpoint
+from rvos_edge.trainer.checkpoint import load_checkpoint, read_model_config
 from rvos_edge.trainer.predictor import TorchSegmenter
 
 PredictorQuery = Query
@@ -109,6 +109,8 @@ def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:
     Raises:
         UserError: A file is missing.
     """
+    if checkpoint is not None:
+        read_model_config(checkpoint)  # which says what is wrong with a folder
     names = ("manifest.json",) if bundle is not None else ("config.json", "model.safetensors", "tokenizer.json")
     folder = bundle or checkpoint or Path()
     digest = hashlib.sha256()

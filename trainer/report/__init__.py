@@ -77,6 +77,8 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
     console = console or Console()
     if options.every < 1:
         raise UserError(f"--every {options.every} is out of range; 1 scores every frame, 5 every fifth.")
+    if not options.root.is_dir():
+        raise UserError(f"--root {options.root} does not exist; give the folder you unpacked the data set to.")
     frames = Frames.parse(options.frames)
     runs = read_runs(options.runs, options.bundle)
     check_outputs([options.output], [options.root, options.expressions, options.cache, *(run.path for run in runs)])

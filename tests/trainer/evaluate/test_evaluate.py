@@ -249,6 +249,8 @@ def test_the_card_tells_what_was_learnt_of_words_and_of_presence(bundle: Path) -
 
 def test_options_that_do_not_fit_are_named(tmp_path: Path, davis: Path, bundle: Path) -> None:
     options = {"checkpoint": tmp_path, "dataset": "all", "root": davis}
+    (tmp_path / "run/checkpoint").mkdir(parents=True)
+    (tmp_path / "run/checkpoint/model.safetensors").touch()
     for change, message in (
         ({"bundle": tmp_path}, "either --checkpoint or --bundle"),
         ({"checkpoint": None}, "either --checkpoint or --bundle"),
@@ -263,6 +265,7 @@ def test_options_that_do_not_fit_are_named(tmp_path: Path, davis: Path, bundle: 
         ({"protocol": "x"}, "--protocol 'x'; choose one of every-frame"),
         ({"every": 0}, "--every must be at least 1"),
         ({}, "not a checkpoint"),
+        ({"checkpoint": tmp_path / "run"}, "run is the folder of a run; give its checkpoint, .*run/checkpoint"),
     ):
         with pytest.raises(UserError, match=message):
             evaluate(EvalOptions(**(options | change)))  # type: ignore[arg-type]

@@ -233,6 +233,7 @@ def test_a_bundle_stands_beside_the_checkpoints(tmp_path: Path, davis: Path, net
         (["--run", "a=CHECKPOINT", "--frames", "0"], "--frames 0: give a number of frames per video"),
         (["--run", "a=CHECKPOINT", "--frames", "hike:9"], "--frames hike:9: no such frame was scored"),
         (["--run", "a=CHECKPOINT", "--frames", "hike:00000:7"], "its queries are 0"),
+        (["--run", "a=CHECKPOINT", "--root", "nowhere"], "--root nowhere does not exist; give the folder"),
         (["--run", "a=CHECKPOINT", "--videos", "lucia"], "lucia"),
         (["--run", "a=CHECKPOINT", "--videos", "empty"], "empty"),
         (["--run", "a=CHECKPOINT", "--output", "CHECKPOINT"], "is the source itself"),
