@@ -30,11 +30,9 @@ from rvos_edge.views import make_views
 Features = Mapping[str, NDArray[Any]]
 """Inputs of ``gating`` for one frame other than the language vectors, on the host."""
 
-_STEPS, _STEPS_ALONE = 120, 60
-"""Most steps, with several frames and with a single one: a single frame taught long teaches itself."""
-_LOOK, _PATIENCE = 10, 2
-"""Steps between two looks at what was left out, and looks without a gain after which learning ends. All four were
-chosen on pictures of words that training never says."""
+_STEPS, _LOOK, _PATIENCE = 120, 10, 2
+"""Most steps, steps between two looks at what was left out, and looks without a gain after which learning ends. Chosen
+on pictures of words that training never says and on videos of a fold."""
 _LEAST_GAIN, _LEAST_SHARE = 0.1, 0.5
 """Gain of IoU on a frame that was left out from which the sentence is given up: one frame is a small sample. Chosen on
 pictures of words that training never says. This share of the sentence's own IoU is enough: a sentence that finds next
@@ -229,8 +227,7 @@ def teach(
         (only,) = present
         watched = views[only][2:]
         lessons = _in_turn([lessons if index != only else lessons[:2] for index, lessons in enumerate(views)])
-    most = _STEPS if several else _STEPS_ALONE
-    learned, steps = teacher.learn(lessons, start, steps=most, watched=watched)
+    learned, steps = teacher.learn(lessons, start, watched=watched)
     before, after = (float(np.mean([teacher.iou(one, each) for one in watched])) for each in (start, learned))
     if several and after < before + min(_LEAST_GAIN, _LEAST_SHARE * before):
         learned, steps, after = dict(start), 0, before
