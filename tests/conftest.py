@@ -46,6 +46,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="session")
+def equal_graphs_are_traced_once() -> Iterator[None]:
+    """Exports take the file of an earlier graph that computes the same with the same weights (``support.tracing``)."""
+    from support.tracing import equal_graphs_traced_once
+
+    with equal_graphs_traced_once():
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _the_same_on_every_cpu() -> Iterator[None]:
     """Without a wish the backend is ONNX Runtime here, which also starts faster, and OpenVINO computes in float32.

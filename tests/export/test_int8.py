@@ -138,7 +138,9 @@ def test_an_exported_bundle_says_what_is_quantised_and_runs(tmp_path: Path, monk
     for frame, index in zip(SyntheticCamera(seed=1, size=(64, 96)), range(10), strict=False):
         cv2.imwrite(str(frames / f"{index:05d}.png"), frame.image)
     options = ExportOptions(precision="float16", calibrate=frames)
-    path = export_bundle(write_checkpoint(tmp_path / "checkpoint", flow="none"), tmp_path / "bundle", options)
+    path = export_bundle(
+        write_checkpoint(tmp_path / "checkpoint", alike=False, flow="none"), tmp_path / "bundle", options
+    )
     bundle = Bundle.open(path)
     assert [name for name, spec in bundle.manifest.graphs.items() if spec.precision == "int8"] == [
         "backbone",

@@ -167,7 +167,8 @@ def test_the_flow_may_be_computed_at_another_scale(checkpoint: Path, bundle: Pat
 @pytest.mark.slow
 def test_presence_is_exported_in_narrow_types(arguments: tuple[str, ...], tmp_path: Path) -> None:
     backbone = {"name": "efficientnet_lite0", "stride": 16}
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", backbone=backbone, presence=True, flow="none")
+    network = {"backbone": backbone, "presence": True, "flow": "none"}
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", alike="--fp16" not in arguments, **network)
     done = _invoke("export", checkpoint, "--output", tmp_path / "refined", *arguments)
     assert done.exit_code == 0, done.output
     manifest = Bundle.open(tmp_path / "refined").manifest
@@ -188,7 +189,7 @@ def test_presence_is_exported_in_narrow_types(arguments: tuple[str, ...], tmp_pa
 @pytest.mark.slow
 def test_masks_may_follow_the_edges_of_the_image(precision: str, bundle: Path, tmp_path: Path) -> None:
     """By a graph of its own, which computes in float32 whatever the others do."""
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", flow="none")
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", alike=precision != "fp16", flow="none")
     done = _invoke("export", checkpoint, "--output", tmp_path / "guided", "--boundary", "guided", f"--{precision}")
     assert done.exit_code == 0, done.output
     guided, plain = Bundle.open(tmp_path / "guided").manifest, Bundle.open(bundle).manifest

@@ -139,7 +139,7 @@ def test_training_starts_where_evaluation_stands(restored: Path) -> None:
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("narrow")
-    checkpoint = write_checkpoint(folder / "checkpoint", fusion="single", flow="none")
+    checkpoint = write_checkpoint(folder / "checkpoint", alike=False, fusion="single", flow="none")
     return checkpoint, export_bundle(
         checkpoint, folder / "bundle", ExportOptions(precision="float16", weights="int8", fuse=True)
     )

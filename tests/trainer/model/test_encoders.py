@@ -113,6 +113,7 @@ def test_a_text_model_gives_what_transformers_gives(kind: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("equal_graphs_are_traced_once")
 @pytest.mark.parametrize(("name", "stride"), [("mobilenet_v3_small", 32), ("timm/resnet10t", 16)])
 def test_a_backbone_and_roberta_become_a_bundle(name: str, stride: int, tmp_path: Path) -> None:
     if name.startswith("timm/"):
@@ -132,6 +133,7 @@ def test_a_backbone_and_roberta_become_a_bundle(name: str, stride: int, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("equal_graphs_are_traced_once")
 def test_clip_exports_too(tmp_path: Path) -> None:
     folder = _text_model(tmp_path / "text", "clip")
     text = read_text_config(str(folder), {})

@@ -60,6 +60,7 @@ def score(checkpoint: Path) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("equal_graphs_are_traced_once")
 def test_a_specialist_learns_what_its_teacher_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teachers, "open_teacher", lambda *_, **__: truth)
     clip = write_clip(tmp_path / "clip", FRAMES // 2)
