@@ -22,7 +22,13 @@ cli.main()
 
 @pytest.mark.parametrize(
     ("number", "delay"),
-    [(signal.SIGINT, 0.0), (signal.SIGTERM, 0.0), (signal.SIGHUP, 0.0), (signal.SIGINT, 0.3), (signal.SIGINT, 1.0)],
+    [
+        (signal.SIGINT, 0.0),
+        (signal.SIGINT, 0.3),
+        pytest.param(signal.SIGINT, 1.0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 0.0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 0.0, marks=pytest.mark.slow),
+    ],
 )
 def test_early_signal(number: signal.Signals, delay: float, tmp_path: Path) -> None:
     out = tmp_path / "out"

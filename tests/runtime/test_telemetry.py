@@ -57,6 +57,7 @@ def test_run_leaves_nothing_and_connects_to_nobody(tiny: Path, tmp_path: Path, b
     _run(["-m", "rvos_edge.cli", *RUN, backend, "--bundle", str(tiny)], tmp_path)
 
 
+@pytest.mark.slow
 def test_inspect_leaves_nothing_and_connects_to_nobody(tiny: Path, tmp_path: Path) -> None:
     _run(["-m", "rvos_edge.cli", "inspect", str(tiny)], tmp_path)
 
