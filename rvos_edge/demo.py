@@ -54,7 +54,14 @@ def run_demo(
         ):
             segmenter.set_queries(QUERIES)
             summary = run_stream(
-                segmenter, source, sinks, frames=frames, on_result=on_result, keep_partial=False, meter=meter
+                segmenter,
+                source,
+                sinks,
+                frames=frames,
+                on_result=on_result,
+                keep_partial=False,
+                meter=meter,
+                pipelined=True,
             )
     for line in finding_lines(summary, presence=segmenter.bundle.manifest.has_presence):
         console.print(line, highlight=False)

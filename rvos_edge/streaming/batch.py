@@ -137,6 +137,7 @@ class FileProcessor:
                 opacity=job.opacity,
                 overlap=job.overlap,
                 keep_partial=False,
+                pipelined=True,
             )
         return summary.frames, summary.seconds
 

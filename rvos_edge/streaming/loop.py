@@ -6,9 +6,10 @@ import itertools
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.result import Overlap, Result, resolve_overlap
 from rvos_edge.streaming.overlay import OverlayView, draw_note, draw_view
+from rvos_edge.streaming.pipeline import read_ahead, write_behind
 from rvos_edge.streaming.signals import uninterrupted
 from rvos_edge.streaming.sinks import Outputs, Screen, Sink
 from rvos_edge.streaming.sources import Frame, Source, Tell, tell_stderr
@@ -112,7 +114,7 @@ class Meter:
     def __init__(self) -> None:
         self.frames = 0
         self.failures: list[str] = []
-        self._taken: float | None = None
+        self._taken: deque[float] = deque()
         self._stages, self._recent, self._whole = Latencies(), Latencies(window=128), Latencies()
         self._finished: deque[float] = deque(maxlen=256)
         self._found: dict[str, tuple[int, int, float]] = {}
@@ -138,16 +140,17 @@ class Meter:
     @property
     def busy_seconds(self) -> float:
         """Seconds since a frame was taken that no sink has yet; 0 while the stream waits for one. From any thread."""
-        taken = self._taken
-        return 0.0 if taken is None else time.perf_counter() - taken
+        with suppress(IndexError):
+            return time.perf_counter() - self._taken[0]
+        return 0.0
 
     def taken(self) -> None:
         """Note that work on a frame begins."""
-        self._taken = time.perf_counter()
+        self._taken.append(time.perf_counter())
 
-    def segmented(self, frame: Frame, result: Result) -> None:
-        """Record the latency and the stage times of a frame whose masks are computed."""
-        milliseconds = (time.perf_counter() - frame.captured) * 1000
+    def segmented(self, frame: Frame, result: Result, moment: float) -> None:
+        """Record the latency and the stage times of a frame whose masks were there at a `moment` of `perf_counter`."""
+        milliseconds = (moment - frame.captured) * 1000
         self._whole.add("latency", milliseconds)
         self._recent.add("latency", milliseconds)
         self._stages.add_all(result.timings)
@@ -160,7 +163,7 @@ class Meter:
 
     def written(self) -> None:
         """Count a frame that every sink has written."""
-        self._taken = None
+        self._taken.popleft()
         self.frames += 1
         self._ended = time.perf_counter()
         self._finished.append(self._ended)
@@ -229,6 +232,7 @@ def run_stream(
     tell: Tell = tell_stderr,
     controls: StreamControls | None = None,
     meter: Meter | None = None,
+    pipelined: bool = False,
 ) -> Summary:
     """Segment a source until it ends and give every result to every sink.
 
@@ -240,6 +244,8 @@ def run_stream(
     Args:
         keep_partial: False aborts the sinks after any error, also of one of them, or Ctrl-C, which then goes on to the
             caller.
+        pipelined: Read and write in threads of their own, which call the sinks and `on_result`; for a source that is
+            not live and never waits, without controls.
 
     Raises:
         UserError: From the source, the segmenter or a sink, or `frames` is less than 1.
@@ -248,25 +254,35 @@ def run_stream(
     meter.start()
     outputs = Outputs(sinks, together=not keep_partial, tell=tell, failures=meter.failures)
     view, interrupted = OverlayView(opacity=opacity), False
+
+    def write(frame: Frame, result: Result, moment: float) -> None:
+        meter.segmented(frame, result, moment)
+        overlay = draw_view(frame.image, result, view) if outputs.wants_overlay else None
+        noted = _noted(overlay, view) if overlay is not None and outputs.screens else overlay
+        outputs.write(frame, result, overlay, noted=noted)
+        meter.written()
+        if on_result is not None:
+            on_result(frame, result)
+
     try:
         check_frames(frames)
-        for frame in itertools.islice(source, frames):
-            meter.taken()
-            if controls is not None:
-                if not controls.apply(segmenter):
+        with ExitStack() as stack:
+            taken: Iterator[Frame] = itertools.islice(source, frames)
+            if pipelined:
+                read = stack.enter_context(read_ahead(taken))
+                taken = (replace(frame, captured=time.perf_counter()) for frame in read)
+            do = stack.enter_context(write_behind()) if pipelined else _call
+            for frame in taken:
+                meter.taken()
+                if controls is not None:
+                    if not controls.apply(segmenter):
+                        break
+                    view = controls.view
+                result = resolve_overlap(segmenter.step(frame.image), overlap)
+                with uninterrupted():
+                    do(partial(write, frame, result, time.perf_counter()))
+                if controls is not None and not _wait_while_paused(controls, segmenter, frame, result, outputs.screens):
                     break
-                view = controls.view
-            result = resolve_overlap(segmenter.step(frame.image), overlap)
-            meter.segmented(frame, result)
-            overlay = draw_view(frame.image, result, view) if outputs.wants_overlay else None
-            with uninterrupted():
-                noted = _noted(overlay, view) if overlay is not None and outputs.screens else overlay
-                outputs.write(frame, result, overlay, noted=noted)
-                meter.written()
-            if on_result is not None:
-                on_result(frame, result)
-            if controls is not None and not _wait_while_paused(controls, segmenter, frame, result, outputs.screens):
-                break
     except KeyboardInterrupt:
         if not (meter.frames and keep_partial):
             outputs.abort()
@@ -283,6 +299,10 @@ def run_stream(
     with suppress(KeyboardInterrupt) if interrupted else nullcontext(), uninterrupted():
         outputs.close()
     return meter.summary(dropped=source.dropped, interrupted=interrupted)
+
+
+def _call(work: Callable[[], object]) -> None:
+    work()
 
 
 def check_frames(frames: int | None) -> None:

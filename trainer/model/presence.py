@@ -75,18 +75,19 @@ class Presence(nn.Module):
         """Pooled inputs of the head: C5 inside and outside of the masks, [B,Q,c] each, and statistics of the masks,
         float32 [B,Q,8]; ``camera`` is as in ``motion_image``.
         """
-        margin = margin.float().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
-        share = torch.sigmoid(margin)
-        coarse = F.interpolate(share, size=features.shape[-2:], mode="area")
+        # Flat: as maps of Q channels OpenVINO lays them out for many channels, and takes ten times as long.
+        flat = margin.float().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT).flatten(2)
+        share = torch.sigmoid(flat)
+        maps: Tensor = share.unflatten(2, margin.shape[2:])  # type: ignore[no-untyped-call]
+        coarse = F.interpolate(maps, size=features.shape[-2:], mode="area")
         places = features.flatten(2).transpose(1, 2)
         inside, outside = _mean(coarse, places), _mean(1 - coarse, places)
-        drawn = (margin > 0).float()
-        area = drawn.mean(dim=(2, 3))
-        sure = ((2 * share - 1) * drawn).mean(dim=(2, 3)) / area.clamp(min=1e-4)
-        peak = margin.flatten(2).amax(dim=2)
-        mean = margin.mean(dim=(2, 3))
-        motion = self._motion(share, flow, camera)
-        facts = (sure, area, torch.log(area + 1e-3), share.mean(dim=(2, 3)), peak / 10, mean / 10, *motion)
+        drawn = (flat > 0).float()
+        area = drawn.mean(dim=2)
+        sure = ((2 * share - 1) * drawn).mean(dim=2) / area.clamp(min=1e-4)
+        motion = self._motion(share, flow, camera, size=margin.shape[2:])
+        peak, mean = flat.amax(dim=2), flat.mean(dim=2)
+        facts = (sure, area, torch.log(area + 1e-3), share.mean(dim=2), peak / 10, mean / 10, *motion)
         return inside, outside, torch.stack(facts, dim=-1)
 
     def classify(self, inside: Tensor, outside: Tensor, facts: Tensor, language: Tensor) -> Tensor:
@@ -100,14 +101,16 @@ class Presence(nn.Module):
         return logit.squeeze(-1).float()
 
     @staticmethod
-    def _motion(share: Tensor, flow: Tensor | None, camera: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean log speed against the camera inside and outside of the masks, each float32 [B,Q]."""
+    def _motion(
+        share: Tensor, flow: Tensor | None, camera: Tensor | None, *, size: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Mean log speed against the camera inside and outside of masks [B,Q,h*w] of a ``size``, each float32 [B,Q]."""
         if flow is None:
-            nothing = torch.zeros_like(share[:, :, 0, 0])
+            nothing = torch.zeros_like(share[:, :, 0])
             return nothing, nothing
-        speed = F.interpolate(torch.log1p(relative_magnitude(flow, camera)), size=share.shape[-2:], mode="area")
-        own, rest = share.mean(dim=(2, 3)).clamp(min=1e-4), (1 - share).mean(dim=(2, 3)).clamp(min=1e-4)
-        return (share * speed).mean(dim=(2, 3)) / own, ((1 - share) * speed).mean(dim=(2, 3)) / rest
+        speed = F.interpolate(torch.log1p(relative_magnitude(flow, camera)), size=list(size), mode="area").flatten(2)
+        own, rest = share.mean(dim=2).clamp(min=1e-4), (1 - share).mean(dim=2).clamp(min=1e-4)
+        return (share * speed).mean(dim=2) / own, ((1 - share) * speed).mean(dim=2) / rest
 
 
 def _mean(weights: Tensor, places: Tensor) -> Tensor:

@@ -235,7 +235,10 @@ class _Film:
         if any(self._odd):
             image = np.pad(image, ((0, self._odd[0]), (0, self._odd[1]), (0, 0)), mode="edge")
         kind = "bgra" if image.shape[2] == 4 else "bgr24"
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=kind)
+        palette = self._stream.pix_fmt == "pal8"
+        # Without a copy where the encoder's colours are another picture anyway.
+        make = av.VideoFrame.from_ndarray if palette else av.VideoFrame.from_numpy_buffer
+        frame = make(np.ascontiguousarray(image), format=kind)
         now = round(seconds / self._clock)
         self._last = now if self._last is None else max(now, self._last + 1)
         frame.pts, frame.time_base = self._last, self._clock
@@ -243,7 +246,7 @@ class _Film:
         # By time and not by number: of a camera's 30 frames per second a model may take two.
         if self._last_key is None or (self._last - self._last_key) * self._clock >= _KEY_SECONDS:
             frame.pict_type, self._last_key = PictureType.I, self._last
-        if self._stream.pix_fmt == "pal8":
+        if palette:
             frame = self._with_palette(frame)
         self._container.mux(self._stream.encode(frame))
         self._copy_sound(float(self._last * self._clock))

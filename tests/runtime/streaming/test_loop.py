@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,7 +16,7 @@ from support.fake_stream import FakeSegmenter, FakeSource
 from rvos_edge.errors import UserError
 from rvos_edge.result import Result
 from rvos_edge.self_test import run_self_test
-from rvos_edge.streaming.loop import Latencies, run_stream
+from rvos_edge.streaming.loop import Latencies, Summary, run_stream
 from rvos_edge.streaming.sinks import JsonSink, MaskSink, Sink, VideoSink
 from rvos_edge.streaming.sources import Frame
 
@@ -80,32 +82,39 @@ def test_overlay_is_drawn_only_when_wanted(wanted: bool) -> None:
     assert (overlays[0] is not None) is wanted
 
 
-def test_ctrl_c_finishes_the_outputs(tmp_path: Path) -> None:
-    summary = run_stream(FakeSegmenter(fail_at=3, error=KeyboardInterrupt()), FakeSource(), make_sinks(tmp_path))
+@pytest.fixture(params=[False, True], ids=["in turn", "pipelined"])
+def run(request: pytest.FixtureRequest) -> Callable[..., Summary]:
+    return partial(run_stream, pipelined=request.param)
+
+
+def test_ctrl_c_finishes_the_outputs(tmp_path: Path, run: Callable[..., Summary]) -> None:
+    summary = run(FakeSegmenter(fail_at=3, error=KeyboardInterrupt()), FakeSource(), make_sinks(tmp_path))
     assert (summary.frames, summary.interrupted) == (3, True)
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("error", [UserError("no queries are set"), RuntimeError("bug"), KeyboardInterrupt()])
-def test_error_before_the_first_frame_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+def test_error_before_the_first_frame_leaves_nothing(
+    tmp_path: Path, error: BaseException, run: Callable[..., Summary]
+) -> None:
     with pytest.raises(type(error)):
-        run_stream(FakeSegmenter(fail_at=0, error=error), FakeSource(), make_sinks(tmp_path / "new"))
+        run(FakeSegmenter(fail_at=0, error=error), FakeSource(), make_sinks(tmp_path / "new"))
     assert files(tmp_path) == []
 
 
-def test_error_later_finishes_what_there_is_and_is_told(tmp_path: Path) -> None:
+def test_error_later_finishes_what_there_is_and_is_told(tmp_path: Path, run: Callable[..., Summary]) -> None:
     with pytest.raises(UserError, match="unplugged"):
-        run_stream(FakeSegmenter(fail_at=2, error=UserError("unplugged")), FakeSource(), make_sinks(tmp_path))
+        run(FakeSegmenter(fail_at=2, error=UserError("unplugged")), FakeSource(), make_sinks(tmp_path))
     assert files(tmp_path / "masks") == ["00000.png", "00001.png"]
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
 
 
 @pytest.mark.parametrize("error", [UserError("unplugged"), KeyboardInterrupt()])
-def test_all_or_nothing(tmp_path: Path, error: BaseException) -> None:
+def test_all_or_nothing(tmp_path: Path, error: BaseException, run: Callable[..., Summary]) -> None:
     segmenter = FakeSegmenter(fail_at=2, error=error)
     with pytest.raises(type(error)):
-        run_stream(segmenter, FakeSource(), make_sinks(tmp_path), keep_partial=False)
+        run(segmenter, FakeSource(), make_sinks(tmp_path), keep_partial=False)
     assert files(tmp_path) == []
 
 

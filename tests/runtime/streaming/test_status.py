@@ -100,7 +100,8 @@ def test_meter_knows_the_rate_and_the_latency_of_late() -> None:
         # The first frames were slow: what is shown forgets them, the summary does not.
         age = 9.0 if index < 50 else 0.01
         frame = Frame(np.zeros((4, 4, 3), np.uint8), index, 0.0, "", time.perf_counter() - age)
-        meter.segmented(frame, result)
+        meter.taken()
+        meter.segmented(frame, result, time.perf_counter())
         meter.written()
     assert meter.fps > 0
     assert meter.latency is not None

@@ -108,4 +108,10 @@ def fisher_logits(guess: Tensor, levels: Sequence[Tensor], flow: Tensor | None) 
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return maps if maps.shape[-2:] == size else F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    """Bilinear, without antialiasing; to the half that is the mean of four, which the presence head needs too."""
+    height, width = maps.shape[-2:]
+    if (height, width) == size:
+        return maps
+    if (height, width) == (2 * size[0], 2 * size[1]):
+        return F.avg_pool2d(maps, 2)
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
