@@ -101,8 +101,8 @@ def _run(
             overlap=options.overlap,
             controls=keys,
             meter=meter,
-            # A page and keys steer the frames one by one, and a read from stdin cannot be called off.
-            pipelined=not source.live and options.serve is None and keys is None and options.source != "-",
+            # Files alone: a read from a pipe cannot be called off, and a page and keys steer every frame.
+            pipelined=source.seconds is not None and options.serve is None and keys is None,
         )
 
 

@@ -7,10 +7,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from rvos_edge.errors import UserError
 from rvos_edge.server.controls import ServerControls
+from rvos_edge.streaming.pipeline import read_ahead
 from rvos_edge.streaming.sources import Frame, Source
 
 _LOG = logging.getLogger(__name__)
@@ -195,24 +197,28 @@ class Player(Source):
 
     def _play(self, source: Source) -> Iterator[Frame]:
         start: float | None = None
-        for frame in source:
-            now = time.perf_counter()
-            start = now - frame.timestamp if start is None else start
-            if not source.live and frame.timestamp + start > now:
-                time.sleep(min(1.0, frame.timestamp + start - now))
-            if self._over:
+        while True:
+            with nullcontext(iter(source)) if source.seconds is None else read_ahead(source) as frames:
+                for frame in frames:
+                    now = time.perf_counter()
+                    start = now - frame.timestamp if start is None else start
+                    if not source.live and frame.timestamp + start > now:
+                        time.sleep(min(1.0, frame.timestamp + start - now))
+                    if self._over:
+                        return
+                    yield replace(frame, captured=time.perf_counter()) if not source.live else frame
+                    yield from self._hold(frame)
+                    if self._over:
+                        return
+                    if self._sought is not None:
+                        break
+                    # The time of a pause or of a slow machine is not caught up.
+                    start = max(start, time.perf_counter() - frame.timestamp)
+            if (sought := self._sought) is None:
                 return
-            yield replace(frame, captured=time.perf_counter()) if not source.live else frame
-            yield from self._hold(frame)
-            if self._over:
-                return
-            if (sought := self._sought) is not None:
-                self._sought, self._jumped, start = None, True, None
-                source.seek(sought)
-                self._restarted()
-            else:
-                # The time of a pause or of a slow machine is not caught up.
-                start = max(start, time.perf_counter() - frame.timestamp)
+            self._sought, self._jumped, start = None, True, None
+            source.seek(sought)
+            self._restarted()
 
     def _hold(self, frame: Frame) -> Iterator[Frame]:
         seen = self._controls.shown.revision

@@ -244,8 +244,8 @@ def run_stream(
     Args:
         keep_partial: False aborts the sinks after any error, also of one of them, or Ctrl-C, which then goes on to the
             caller.
-        pipelined: Read and write in threads of their own, which call the sinks and `on_result`; for a source that is
-            not live and never waits, without controls.
+        pipelined: Read and write in threads of their own, which call the sinks and `on_result`; for files, without
+            controls.
 
     Raises:
         UserError: From the source, the segmenter or a sink, or `frames` is less than 1.

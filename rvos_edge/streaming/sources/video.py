@@ -37,7 +37,7 @@ class VideoFile(Source):
 
     Interlaced frames are deinterlaced, rotated ones turned upright, pixels made square (the shorter side grows).
     Frames whose packets are damaged are left out and told at the end. Timestamps start at 0 and grow; where the
-    file's own jump back (joined transport streams) they go on by one frame.
+    file's own jump back (joined transport streams) they go on by one frame. After `seek` it may be iterated again.
 
     Args:
         formats: FFmpeg's names of the only containers that are opened, comma-separated; None for all.
@@ -90,19 +90,20 @@ class VideoFile(Source):
         self.seconds = seconds or None
         self._stated = stated
         self.size = (self._next[0].shape[0], self._next[0].shape[1])
+        self._first = self._next[1] or 0.0
         has_sound = any(stream.type == "audio" for stream in self._container.streams)
-        self.sound = Sound(str(address), self._next[1] or 0.0) if has_sound else None
+        self.sound = Sound(str(address), self._first) if has_sound else None
 
     def __iter__(self) -> Iterator[Frame]:
         step = 1 / (self.fps or ASSUMED_FPS)
         read, self._next = self._next, None
-        timestamp, count = 0.0, 0
-        first = origin = read[1] if read and read[1] is not None else 0.0
-        while read is not None:
-            yield Frame(read[0], count, timestamp, f"{count:05d}", time.perf_counter())
-            count += 1
-            if self._target is not None and self._jump(first + self._target - step / 2):
-                origin, timestamp = first, self._target - step
+        timestamp, count, origin = 0.0, 0, self._first
+        while read is not None or self._target is not None:
+            if read is not None:
+                yield Frame(read[0], count, timestamp, f"{count:05d}", time.perf_counter())
+                count += 1
+            if self._target is not None and self._jump(self._first + self._target - step / 2):
+                origin, timestamp = self._first, self._target - step
             self._target = None
             read = next(self._pictures, None)
             at = read[1] if read and read[1] is not None else origin + timestamp + step
