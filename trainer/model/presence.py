@@ -76,7 +76,7 @@ class Presence(nn.Module):
         float32 [B,Q,8]; ``camera`` is as in ``motion_image``.
         """
         # Flat: as maps of Q channels OpenVINO lays them out for many channels, and takes ten times as long.
-        flat = margin.float().clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT).flatten(2)
+        flat = margin.float().flatten(2).clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
         share = torch.sigmoid(flat)
         maps: Tensor = share.unflatten(2, margin.shape[2:])  # type: ignore[no-untyped-call]
         coarse = F.interpolate(maps, size=features.shape[-2:], mode="area")

@@ -102,16 +102,13 @@ def fisher_logits(guess: Tensor, levels: Sequence[Tensor], flow: Tensor | None) 
         looks.append(_resized(scores.clamp(-_FURTHEST, _FURTHEST), size))
     total = torch.stack(looks).mean(dim=0)
     if flow is not None:
-        speed = _resized(torch.log1p(relative_magnitude(flow)), size)
+        speed = torch.log1p(relative_magnitude(flow))
+        if speed.shape[-2:] == (2 * size[0], 2 * size[1]):
+            speed = F.avg_pool2d(speed, 2)  # the same as bilinear, and what the presence head reads
+        speed = _resized(speed, size)
         total = total + discriminant(speed, inside, floor=_STEADY).clamp(-_FURTHEST, _FURTHEST)
     return confidence_weight(confidence(guess), ends=(_UNSURE, _SURE), weights=(_MOST, _LEAST)) * total
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, without antialiasing; to the half that is the mean of four, which the presence head needs too."""
-    height, width = maps.shape[-2:]
-    if (height, width) == size:
-        return maps
-    if (height, width) == (2 * size[0], 2 * size[1]):
-        return F.avg_pool2d(maps, 2)
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    return maps if maps.shape[-2:] == size else F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
