@@ -15,11 +15,13 @@ from rvos_edge.streaming.signals import uninterrupted
 
 T = TypeVar("T")
 _WAITING = 2
+_PATIENCE = 1.0
+"""Seconds for the read in hand after an error or Ctrl-C; one that hangs, as from a pipe, ends with the process."""
 
 
 @contextmanager
 def read_ahead(items: Iterable[T]) -> Iterator[Iterator[T]]:
-    """An iterator over the same items, which a thread takes two ahead; the block ends when the thread has.
+    """An iterator over the same items, which a thread takes two ahead; it lets go of them when the block ends.
 
     An exception of ``items`` is raised after the items before it.
     """
@@ -47,13 +49,17 @@ def read_ahead(items: Iterable[T]) -> Iterator[Iterator[T]]:
 
     thread = threading.Thread(target=work, name="read ahead", daemon=True)
     thread.start()
+    patience: float | None = None
     try:
         yield taken()
+    except BaseException:
+        patience = _PATIENCE
+        raise
     finally:
         closing.set()
         room.release()
         with uninterrupted():
-            thread.join()
+            thread.join(patience)
 
 
 @contextmanager

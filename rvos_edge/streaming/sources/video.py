@@ -64,6 +64,7 @@ class VideoFile(Source):
         self._damaged = 0
         self._read_until = 0.0
         self._target: float | None = None
+        self._reading = False
         self._upright = upright
         self._container = open_container(address, name=name, formats=formats, timeout=timeout)
         try:
@@ -105,7 +106,11 @@ class VideoFile(Source):
             if self._target is not None and self._jump(self._first + self._target - step / 2):
                 origin, timestamp = self._first, self._target - step
             self._target = None
-            read = next(self._pictures, None)
+            self._reading = True
+            try:
+                read = next(self._pictures, None)
+            finally:
+                self._reading = False
             at = read[1] if read and read[1] is not None else origin + timestamp + step
             if at - origin <= timestamp:
                 origin = at - timestamp - step
@@ -167,7 +172,8 @@ class VideoFile(Source):
                 self._damaged += 1
 
     def close(self) -> None:
-        self._container.close()
+        if not self._reading:  # a thread that hangs in a read still needs it
+            self._container.close()
 
 
 def open_container(
