@@ -40,6 +40,8 @@ LEAST_IOU = 0.98
 """Smallest accepted IoU of the masks with those of the graphs before."""
 MOST_J = 0.01
 """Largest accepted fall of J, where true masks are given."""
+_AIM = 0.5
+"""Share of these allowances that the search for layers may use: the proof is on clips that it has not seen."""
 _CLIP, _STRIDE, _CLIPS = 4, 8, 32
 """Frames in a row, distance of their beginnings, and number: ten seconds of a video at 25 frames per second."""
 _TRIED = 3
@@ -72,7 +74,7 @@ def read_clips(source: Path, queries: Sequence[str]) -> list[Clip]:
         queries: Queries about the frames; a data set has its own.
 
     Raises:
-        UserError: The source cannot be read, or gives fewer than two clips.
+        UserError: The source cannot be read, or gives fewer than three clips.
     """
     clips: list[Clip] = []
     if (source / "JPEGImages").is_dir():
@@ -90,8 +92,8 @@ def read_clips(source: Path, queries: Sequence[str]) -> list[Clip]:
                 if index % _STRIDE < _CLIP:
                     frames.append(frame.image.copy())
         clips = [Clip(frames[start : start + _CLIP], queries) for start in range(0, len(frames), _CLIP)]
-    if len(clips) < 2:
-        raise UserError(f"--calibrate {source} has too few frames; give a video of at least {_STRIDE + 1} frames.")
+    if len(clips) < 3:
+        raise UserError(f"--calibrate {source} has too few frames; give a video of at least {2 * _STRIDE + 1} frames.")
     return clips
 
 
@@ -171,51 +173,40 @@ class Outcome:
 def quantise(bundle: Bundle, clips: Sequence[Clip], source: str, console: Console) -> Outcome:
     """Quantise the graphs of a bundle.
 
-    Ranges are those of every second clip; masks are compared on the others. ``source`` names the clips in the proof.
+    Ranges are those of the first of every three clips, layers are chosen on the second, and masks are proven on the
+    third. ``source`` names the clips in the proof.
 
     Raises:
-        UserError: No layer can be quantised at the masks' price.
+        UserError: The masks are too far from those of before.
     """
     backend = _Laboratory(device="cpu")
-    seen, judged = clips[::2], clips[1::2]
+    seen, tried, judged = (clips[start::3] for start in range(3))
     parts = _calibrate(bundle, backend, seen)
     layers: list[Layer] = [(name, layer) for name, part in parts.items() for layer in part.layers]
-    expected = _segment(bundle, backend, judged)
-    wide_j = _region(judged, expected)
     with tempfile.TemporaryDirectory(prefix="rvos-edge-") as folder:
         trial = _Trial(bundle, backend, parts, Path(folder))
-
-        def price(kept: Sequence[Layer]) -> tuple[float, float | None]:
-            found = trial.masks(kept, judged)
-            return mask_iou(found, expected), _region(judged, found)
-
-        def passes(found: tuple[float, float | None]) -> bool:
-            iou, j = found
-            return iou >= LEAST_IOU and (j is None or wide_j is None or j >= wide_j - MOST_J)
-
-        kept, best = layers, price(layers)
-        if not passes(best):
-            few = seen[:: max(1, len(seen) // _TRIED)][:_TRIED]
-            wanted = _segment(bundle, backend, few)
-            costs = {
-                layer: mask_iou(trial.masks([layer], few), wanted) for layer in follow(layers, "int8 layers", console)
-            }
+        search = _Judge(trial, tried)
+        kept = layers
+        if not search.passes(search.price(kept), share=_AIM):
+            few = _Judge(trial, tried[:: max(1, len(tried) // _TRIED)][:_TRIED])
+            costs = {layer: few.price([layer])[0] for layer in follow(layers, "int8 layers", console)}
             layers.sort(key=costs.__getitem__)
             # The fewest layers to leave out: ``fails`` of them are too few, ``enough`` are not.
             fails, enough, kept = 0, len(layers), []
             while enough - fails > 1:
                 middle = (fails + enough) // 2
-                found = price(layers[middle:])
-                if passes(found):
-                    enough, kept, best = middle, layers[middle:], found
+                if search.passes(search.price(layers[middle:]), share=_AIM):
+                    enough, kept = middle, layers[middle:]
                 else:
                     fails = middle
-        if not kept:
-            raise UserError(
-                f"no layer can be computed in eight bits with masks at an IoU of {LEAST_IOU} on {source}; calibrate on "
-                "frames like those that will be seen, with --query about them, or leave --int8 out."
-            )
-    iou, j = best
+        proven = _Judge(trial, judged)
+        iou, j = proven.price(kept)
+    if not kept or not proven.passes((iou, j)):
+        found = f"agree only to {iou:.3f} IoU" + ("" if j is None else f" and {j - (proven.j or 0):+.3f} J")
+        raise UserError(
+            f"with {len(kept)} of {len(layers)} layers in eight bits the masks {found} with those of before on "
+            f"{source}; calibrate on frames like those that will be seen, with --query about them, or leave --int8 out."
+        )
     left_out = [f"{name}/{layer}" for name, layer in layers if (name, layer) not in set(kept)]
     proof = Proof(
         backend="ONNX Runtime (cpu), eight bits against the same graphs without them",
@@ -225,7 +216,7 @@ def quantise(bundle: Bundle, clips: Sequence[Clip], source: str, console: Consol
         frames=sum(len(clip.frames) for clip in judged),
         source=source,
         j=j,
-        j_before=wide_j,
+        j_before=proven.j,
     )
     return Outcome({name: parts[name].quantised(mine) for name in parts if (mine := _of(name, kept))}, proof)
 
@@ -244,6 +235,25 @@ class _Trial:
         for name, path in exchanged.items():
             onnx.save(self.parts[name].quantised(_of(name, kept)), str(path))
         return _segment(self.bundle, self.backend.having(exchanged=exchanged), clips)
+
+
+class _Judge:
+    """Clips, and the masks and J of the bundle on them without eight bits."""
+
+    def __init__(self, trial: _Trial, clips: Sequence[Clip]) -> None:
+        self._trial, self._clips = trial, clips
+        self._expected = _segment(trial.bundle, trial.backend, clips)
+        self.j = _region(clips, self._expected)
+
+    def price(self, kept: Sequence[Layer]) -> tuple[float, float | None]:
+        """IoU with the masks of before, and J, with these layers in eight bits."""
+        found = self._trial.masks(kept, self._clips)
+        return mask_iou(found, self._expected), _region(self._clips, found)
+
+    def passes(self, found: tuple[float, float | None], share: float = 1.0) -> bool:
+        """Compare with a share of what IoU and J may lose."""
+        iou, j = found
+        return 1 - iou <= share * (1 - LEAST_IOU) and (j is None or self.j is None or self.j - j <= share * MOST_J)
 
 
 def _of(graph: str, layers: Iterable[Layer]) -> list[str]:

@@ -48,7 +48,7 @@ from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundar
 from rvos_edge.trainer.model.weights import InitialWeights
 from rvos_edge.trainer.tasks.from_parts import assemble
 
-_PROOF_FRAMES = 6
+_PROOF_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def export_bundle(
     storage = storage_of(weights=options.weights, precision=options.precision)
 
     with names_path(output), new_directory(output) as temporary:
-        (temporary / "tokenizer.json").write_text(loaded.tokenizer.to_str(pretty=True), encoding="utf-8")
+        (temporary / "tokenizer.json").write_text(loaded.tokenizer.to_str(), encoding="utf-8")
         (temporary / "card.json").write_text(json.dumps(loaded.card, indent=2) + "\n", encoding="utf-8")
         exporter = _Exporter(loaded, checkpoint, temporary, options, storage, clips, console)
         first = exporter.export(sizes[0])

@@ -136,14 +136,21 @@ def _tensors(graph: ExportGraph, reference: Reference) -> tuple[Tensor, ...]:
 
 
 def _rounded(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Floating-point tensors rounded as between the graphs of a float16 bundle, in float32."""
-    narrow = wired(names, tensors, "float16")
+    """Floating-point tensors rounded as the record keeps them, in float32."""
+    narrow = map(_brief, wired(names, tensors, "float16"))
     return tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in narrow)
 
 
 def _arrays(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
-    narrow = wired(names, tensors, "float16")
+    narrow = map(_brief, wired(names, tensors, "float16"))
     return {name: tensor.numpy() for name, tensor in zip(names, narrow, strict=True)}
+
+
+def _brief(tensor: Tensor) -> Tensor:
+    """A float16 tensor with six significant bits, which take a third less room in the record; others as they are."""
+    if tensor.dtype != torch.float16:
+        return tensor
+    return ((tensor.contiguous().view(torch.int16) + 16) & -32).view(torch.float16)
 
 
 def _samples(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[np.float32]]:

@@ -165,7 +165,8 @@ def _bilinear_backward(
 ) -> Tensor:
     rows = _resizing(input_size[2], output_size[0], gradient)
     columns = _resizing(input_size[3], output_size[1], gradient)
-    return torch.matmul(rows.t(), torch.matmul(gradient, columns))
+    # Matrices on the right: on the left they would be stored once per channel.
+    return torch.matmul(torch.matmul(gradient, columns).mT, rows).mT
 
 
 def _resizing(small: int, large: int, like: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 It holds the inputs and outputs of every graph for one frame, and a few frames with their masks, so that any backend can
 be verified on its own machine without PyTorch and without the checkpoint. Inputs are stored whole, rounded to float16
-before PyTorch read them, so that a float16 graph reads the same numbers; outputs are stored as regular samples.
+or less before PyTorch read them, so that a float16 graph reads the same numbers; outputs are stored as regular samples.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from rvos_edge.errors import UserError, one_line
 from rvos_edge.manifest import QUERIES, TEXT_GRAPH, TensorSpec
 
 FILE = "reference.npz"
-_SAMPLES = 1 << 14
+_SAMPLES, _OLD_SAMPLES = 1 << 12, 1 << 14
 _MOST_BYTES = 1 << 30
-"""Size limit of the record in memory; the shipped one has 8 MB."""
+"""Size limit of the record in memory; that of ``edge`` has less than 8 MB."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -86,11 +86,11 @@ def load_reference(bundle: Bundle) -> Reference:
         raise UserError(f"{path} cannot be read ({detail}); export the bundle again.") from error
 
 
-def sample(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Take at most 16384 elements at regular places of the flattened array, as float32 [n]."""
+def sample(array: NDArray[Any], most: int = _SAMPLES) -> NDArray[np.float32]:
+    """Take at most ``most`` elements at regular places of the flattened array, as float32 [n]."""
     flat = array.reshape(-1)
-    if flat.size > _SAMPLES:
-        flat = flat[np.linspace(0, flat.size - 1, _SAMPLES).astype(np.int64)]
+    if flat.size > most:
+        flat = flat[np.linspace(0, flat.size - 1, most).astype(np.int64)]
     return flat.astype(np.float32)
 
 
@@ -130,5 +130,5 @@ def _check_input(tensor: TensorSpec, found: NDArray[Any], queries: int) -> None:
 def _check_output(tensor: TensorSpec, found: NDArray[Any], queries: int) -> None:
     """Raise ValueError if an output is not a sample of the specified tensor."""
     size = math.prod(queries if isinstance(dim, str) else dim for dim in tensor.shape)
-    if found.dtype != np.float32 or found.shape != (min(size, _SAMPLES),):
+    if found.dtype != np.float32 or found.shape not in ((min(size, most),) for most in (_SAMPLES, _OLD_SAMPLES)):
         raise ValueError(f"its output '{tensor.name}' is {found.dtype}{list(found.shape)}")

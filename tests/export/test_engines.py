@@ -66,10 +66,9 @@ def test_graphs_build_for_turing_where_supported(bundle: Bundle, graph: str) -> 
 
 
 @pytest.mark.parametrize("graph", ["aspp", *(pytest.param(g, marks=pytest.mark.slow) for g in ("backbone", "gating"))])
-def test_quantised_graphs_build_for_ampere_ada_and_blackwell(graph: str, tmp_path: Path) -> None:
-    shipped = Bundle.open(shipped_bundle())
-    spec, read = shipped.manifest.graphs[graph], load_reference(shipped).inputs[graph]
+def test_quantised_graphs_build_for_ampere_ada_and_blackwell(bundle: Bundle, graph: str, tmp_path: Path) -> None:
+    spec, read = bundle.manifest.graphs[graph], load_reference(bundle).inputs[graph]
     sample = {tensor.name: read[tensor.name].astype(tensor.dtype) for tensor in spec.inputs}
-    part = calibrate(graph, onnx.load(str(shipped.graph_path(graph))), [sample])
+    part = calibrate(graph, onnx.load(str(bundle.graph_path(graph))), [sample])
     onnx.save(part.quantised(part.layers), str(tmp_path / spec.file))
-    assert len(_build(Bundle(tmp_path, shipped.manifest), graph, "86", "89", "120")) > 10_000
+    assert len(_build(Bundle(tmp_path, bundle.manifest), graph, "86", "89", "120")) > 10_000

@@ -129,9 +129,9 @@ def test_values_that_are_not_finite_differ_infinitely(bad: float) -> None:
 def test_a_sample_is_regular_and_bounded() -> None:
     assert sample(np.arange(10)).tolist() == list(range(10))
     large = sample(np.arange(100_000).reshape(10, -1))
-    assert len(large) == 1 << 14
+    assert len(large) == 1 << 12
     assert (large[0], large[-1]) == (0, 99_999)
-    assert np.diff(large).max() <= 7
+    assert np.diff(large).max() <= 25
 
 
 def test_iou_counts_all_masks_together() -> None:
