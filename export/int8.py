@@ -40,7 +40,7 @@ LEAST_IOU = 0.98
 """Smallest accepted IoU of the masks with those of the graphs before."""
 MOST_J = 0.01
 """Largest accepted fall of J, where true masks are given."""
-_AIM = 0.5
+_AIM = 0.75
 """Share of these allowances that the search for layers may use: the proof is on clips that it has not seen."""
 _CLIP, _STRIDE, _CLIPS = 4, 8, 32
 """Frames in a row, distance of their beginnings, and number: ten seconds of a video at 25 frames per second."""
