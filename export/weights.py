@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import onnx
@@ -177,7 +177,7 @@ def _pack_embedding(graph: onnx.GraphProto, gather: onnx.NodeProto) -> None:
         ("Mul", [f"{name}_grouped", f"{name}_scale"], f"{name}_scaled"),
         ("Reshape", [f"{name}_scaled", f"{name}_row"], output),
     ]
-    attributes = {"Concat": {"axis": 2}, "Cast": {"to": TensorProto.FLOAT}}
+    attributes: dict[str, dict[str, Any]] = {"Concat": {"axis": 2}, "Cast": {"to": TensorProto.FLOAT}}
     place = list(graph.node).index(gather)
     graph.node.remove(gather)
     for offset, (kind, inputs, made) in enumerate(steps):
