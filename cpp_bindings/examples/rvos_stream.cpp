@@ -2,6 +2,8 @@
 //
 //     rvos_stream --bundle my-bundle --source 0 --query "the red cup" --window
 //     rvos_stream --bundle my-bundle --source street.mp4 --query "the person on the left" --output overlay.mp4
+#include <getopt.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -9,25 +11,96 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <iostream>
+#include <map>
 #include <mutex>
 #include <opencv2/core/utils/logger.hpp>
 #include <opencv2/highgui.hpp>
 #include <opencv2/videoio.hpp>
+#include <optional>
 #include <thread>
 
-#include "arguments.hpp"
 #include "overlay.hpp"
+#include "rvos_edge/error.hpp"
 #include "rvos_edge/language.hpp"
 #include "rvos_edge/segmenter.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
-using rvos_edge_examples::Arguments;
-using rvos_edge_examples::bad_option;
 using Clock = std::chrono::steady_clock;
 
+constexpr const char* help = R"(rvos_stream: segment what the queries name, frame after frame.
+
+  --bundle DIR      bundle directory
+  --source SOURCE   video file, URL, or a camera's number
+  --query TEXT      object to segment, or @FILE for a taught query; repeatable
+  --output FILE     write the overlay video here (.mp4)
+  --window          show the overlay; q ends it
+  --frames N        number of frames after which to stop
+  --size HxW        network input, one that the bundle has
+  --backend NAME    auto for the fastest that works, or a name such as openvino
+  --device NAME     auto, cpu, cuda, or cuda:1 for the second GPU
+  --threads N       CPU threads; one per physical core if left out
+  --no-flow         do not use optical flow
+  --adapt HOW       let queries settle on their own masks: once, or on for again
+)";
+constexpr option known[] = {{"bundle", required_argument, nullptr, 0}, {"source", required_argument, nullptr, 0},
+                            {"query", required_argument, nullptr, 0},  {"output", required_argument, nullptr, 0},
+                            {"window", no_argument, nullptr, 0},       {"frames", required_argument, nullptr, 0},
+                            {"size", required_argument, nullptr, 0},   {"backend", required_argument, nullptr, 0},
+                            {"device", required_argument, nullptr, 0}, {"threads", required_argument, nullptr, 0},
+                            {"no-flow", no_argument, nullptr, 0},      {"adapt", required_argument, nullptr, 0},
+                            {"help", no_argument, nullptr, 0},         {nullptr, 0, nullptr, 0}};
+
 std::atomic<bool> interrupted{false};
+
+rvos_edge::UserError bad_option(const std::string& sentence) {
+  return {rvos_edge::ErrorCode::invalid_argument, sentence};
+}
+
+/// The values that were given for each option.
+class Arguments {
+ public:
+  Arguments(int argc, char** argv) {
+    opterr = 0;
+    int index = 0;
+    for (int found = 0; (found = getopt_long(argc, argv, "", known, &index)) != -1;) {
+      if (found != 0) {
+        throw bad_option("option " + std::string(argv[optind - 1]) + " is unknown or lacks its value; see --help.");
+      }
+      given_[known[index].name].emplace_back(optarg != nullptr ? optarg : "");
+    }
+  }
+
+  [[nodiscard]] std::vector<std::string> all(const std::string& name) const {
+    const auto found = given_.find(name);
+    return found == given_.end() ? std::vector<std::string>() : found->second;
+  }
+  [[nodiscard]] bool has(const std::string& name) const { return given_.count(name) != 0; }
+  [[nodiscard]] std::string text(const std::string& name, const std::string& otherwise = "") const {
+    return has(name) ? all(name).back() : otherwise;
+  }
+  [[nodiscard]] std::optional<int> number(const std::string& name) const {
+    int value = 0;
+    char rest = 0;
+    if (has(name) && (std::sscanf(text(name).c_str(), "%9d%c", &value, &rest) != 1 || value < 1)) {
+      throw bad_option("--" + name + " " + text(name) + " is out of range; give a whole number of at least 1.");
+    }
+    return has(name) ? std::optional(value) : std::nullopt;
+  }
+  [[nodiscard]] std::optional<rvos_edge::Size> size() const {
+    rvos_edge::Size size;
+    char rest = 0;
+    if (has("size") && std::sscanf(text("size").c_str(), "%5dx%5d%c", &size.height, &size.width, &rest) != 2) {
+      throw bad_option("--size " + text("size") + ": write it as HxW, height first, for example 288x512.");
+    }
+    return has("size") ? std::optional(size) : std::nullopt;
+  }
+
+ private:
+  std::map<std::string, std::vector<std::string>> given_;
+};
 
 /// Every frame of a file, or the newest frame of a camera; dropped frames are counted.
 class Source {
@@ -164,21 +237,20 @@ int run(const Arguments& arguments) {
   // Errors are reported by this program, in one sentence.
   cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);
   const std::vector<std::string> queries = arguments.all("query");
-  const std::string source_name = arguments.text("source", "");
+  const std::string source_name = arguments.text("source");
   if (source_name.empty() || !arguments.has("bundle")) {
     throw bad_option("--bundle and --source are needed; --help says what they are.");
   }
-  const fs::path output = arguments.text("output", "");
+  const fs::path output = arguments.text("output");
   if (!output.empty() && fs::exists(output) && fs::exists(source_name) && fs::equivalent(output, source_name)) {
     throw bad_option("--output " + output.string() + " is the source itself; choose another file.");
   }
   rvos_edge::Options options;
   options.backend = arguments.text("backend", "auto");
   options.device = arguments.text("device", "auto");
-  options.threads = arguments.number("threads", 1);
+  options.threads = arguments.number("threads");
   options.flow.enabled = !arguments.has("no-flow");
-  rvos_edge::Segmenter segmenter(rvos_edge::Bundle::open(arguments.text("bundle", ""), arguments.size("size")),
-                                 options);
+  rvos_edge::Segmenter segmenter(rvos_edge::Bundle::open(arguments.text("bundle"), arguments.size()), options);
   segmenter.set_queries(queries);
   for (const std::string& query : queries) {
     if (const std::string doubt = rvos_edge::query_doubt(query); !doubt.empty()) {
@@ -187,7 +259,7 @@ int run(const Arguments& arguments) {
   }
   Source source(source_name);
   if (arguments.has("adapt")) {
-    const std::string adapt = arguments.text("adapt", "");
+    const std::string adapt = arguments.text("adapt");
     if (adapt != "once" && adapt != "on") {
       throw bad_option("--adapt takes once or on, not " + adapt + ".");
     }
@@ -198,7 +270,7 @@ int run(const Arguments& arguments) {
     file.emplace(output, source.fps());
   }
   std::signal(SIGINT, [](int) { interrupted = true; });
-  const int most = arguments.number("frames", 1).value_or(0);
+  const int most = arguments.number("frames").value_or(0);
   cv::Mat frame;
   rvos_edge::Result result;
   std::vector<double> times;
@@ -237,25 +309,15 @@ int run(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return rvos_edge_examples::guarded([&] {
-    const Arguments arguments(argc, argv,
-                              {{"bundle", true, "Bundle directory."},
-                               {"source", true, "Video file, URL, or a camera's number."},
-                               {"query", true, "Object to segment, or @FILE for a taught query; repeatable."},
-                               {"output", true, "Write the overlay video here (.mp4)."},
-                               {"window", false, "Show the overlay; q ends it."},
-                               {"frames", true, "Number of frames after which to stop."},
-                               {"size", true, "Network input as HxW, one that the bundle has."},
-                               {"backend", true, "auto for the fastest that works, or a name such as openvino."},
-                               {"device", true, "auto, cpu, cuda, or cuda:1 for the second GPU."},
-                               {"threads", true, "CPU threads; one per physical core if left out."},
-                               {"no-flow", false, "Do not use optical flow."},
-                               {"adapt", true, "Let queries settle on their own masks: once, or on for again."},
-                               {"help", false, "Show this help."}});
+  try {
+    const Arguments arguments(argc, argv);
     if (arguments.has("help")) {
-      arguments.print_help("rvos_stream: segment what the queries name, frame after frame.");
+      std::cout << help;
       return 0;
     }
     return run(arguments);
-  });
+  } catch (const std::exception& error) {
+    std::cerr << "Error: " << error.what() << "\n";
+    return dynamic_cast<const rvos_edge::UserError*>(&error) != nullptr ? 2 : 1;
+  }
 }

@@ -66,7 +66,7 @@ def test_stream_refuses(probe: Probe, tmp_path: Path) -> None:
     [
         (("--frames", "0"), "--frames 0 is out of range; give a whole number of at least 1."),
         (("--size", "64"), "--size 64: write it as HxW, height first, for example 288x512."),
-        (("--magic",), "option --magic is unknown; --help lists them."),
+        (("--magic",), "option --magic is unknown or lacks its value; see --help."),
     ],
 )
 def test_stream_refuses_options(probe: Probe, tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
