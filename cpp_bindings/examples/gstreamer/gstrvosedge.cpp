@@ -116,27 +116,6 @@ static void gst_rvos_edge_set_property(GObject* object, guint id, const GValue* 
   }
 }
 
-static void gst_rvos_edge_get_property(GObject* object, guint id, GValue* value, GParamSpec* spec) {
-  State& state = *GST_RVOS_EDGE(object)->state;
-  const std::lock_guard<std::mutex> lock(state.mutex);
-  switch (id) {
-  case PROP_BUNDLE:
-    g_value_set_string(value, state.bundle.c_str());
-    break;
-  case PROP_QUERY:
-    g_value_set_string(value, state.query.c_str());
-    break;
-  case PROP_BACKEND:
-    g_value_set_string(value, state.backend.c_str());
-    break;
-  case PROP_OPACITY:
-    g_value_set_double(value, state.opacity);
-    break;
-  default:
-    G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, spec);
-  }
-}
-
 /// Set the queries; those that the network is unlikely to understand are warned of on the bus.
 static void set_queries(gpointer element, rvos_edge::Segmenter& segmenter, const std::vector<std::string>& queries) {
   segmenter.set_queries(queries);
@@ -212,9 +191,8 @@ static void gst_rvos_edge_init(GstRvosEdge* self) {
 static void gst_rvos_edge_class_init(GstRvosEdgeClass* klass) {
   GObjectClass* object = G_OBJECT_CLASS(klass);
   object->set_property = gst_rvos_edge_set_property;
-  object->get_property = gst_rvos_edge_get_property;
   object->finalize = gst_rvos_edge_finalize;
-  const auto flags = static_cast<GParamFlags>(G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS);
+  const auto flags = static_cast<GParamFlags>(G_PARAM_WRITABLE | G_PARAM_STATIC_STRINGS);
   g_object_class_install_property(object, PROP_BUNDLE,
                                   g_param_spec_string("bundle", "Bundle", "Directory of the bundle", "", flags));
   g_object_class_install_property(
