@@ -4,10 +4,10 @@
 #include <fstream>
 #include <map>
 #include <stdexcept>
+#include <string_view>
 
 #include "manifest.hpp"
 #include "names.hpp"
-#include "onnx_file.hpp"
 #include "rvos_edge/error.hpp"
 #include "sha256.hpp"
 #include "unicode.hpp"
@@ -61,17 +61,43 @@ void check_file(const fs::path& root, const std::string& name, const std::string
   }
 }
 
+/// Remove a varint of one byte, which may be padded, from the end of `bytes`; false if another one is there.
+bool take_back(std::string_view& bytes, unsigned value) {
+  std::size_t end = bytes.size();
+  if (end != 0 && bytes[end - 1] == '\0') {
+    end = bytes.find_last_not_of('\x80', end - 2) + 1;
+    value |= 0x80U;
+  }
+  if (end == 0 || static_cast<unsigned char>(bytes[end - 1]) != value) {
+    return false;
+  }
+  bytes = bytes.substr(0, end - 1);
+  return true;
+}
+
+/// True if weights of an ONNX file lie in another one: an entry with the key "location" (string, field 1) names it.
+bool has_external_data(std::string_view bytes) {
+  constexpr std::string_view key = "location";
+  for (std::size_t at = 0; (at = bytes.find(key, at)) != std::string_view::npos; ++at) {
+    std::string_view before = bytes.substr(0, at);
+    if (take_back(before, key.size()) && take_back(before, 1U << 3U | 2U)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 /// Refuse what an engine would load beyond the file that was hashed: weights in other files, and other formats, which
-/// engines recognise by their content.
-void check_graph_file(const fs::path& root, const std::string& name) {
-  std::ifstream file(root / name, std::ios::binary);
-  switch (inspect_onnx(file)) {
-  case OnnxFile::external:
-    throw bad(path_text(root / name) + " keeps weights in another file, which has no hash; export the bundle again.");
-  case OnnxFile::invalid:
-    throw bad(path_text(root / name) + " is not an ONNX file; export the bundle again.");
-  case OnnxFile::whole:
-    break;
+/// engines recognise by their content. An ONNX file begins with the field `ir_version`.
+void check_graph_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string bytes(fs::file_size(path), '\0');
+  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  if (!file || (!bytes.empty() && bytes.front() != 1 << 3)) {
+    throw bad(path_text(path) + " is not an ONNX file; export the bundle again.");
+  }
+  if (has_external_data(bytes)) {
+    throw bad(path_text(path) + " keeps weights in another file, which has no hash; export the bundle again.");
   }
 }
 
@@ -245,7 +271,7 @@ Bundle Bundle::open(const fs::path& path, std::optional<Size> size) {
   }
   for (const auto& [name, graph] : manifest.graphs) {
     check_file(path, graph.file, graph.sha256, "graph '" + name + "'");
-    check_graph_file(path, graph.file);
+    check_graph_file(path / graph.file);
   }
   check_file(path, manifest.text.tokenizer, manifest.text.sha256, "the tokenizer");
   check_wiring(manifest, path);
