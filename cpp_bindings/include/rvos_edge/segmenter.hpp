@@ -150,7 +150,7 @@ class RVOS_EDGE_API Segmenter {
   [[nodiscard]] std::string backend_reason() const;
 
  private:
-  class Impl;
+  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
