@@ -97,8 +97,7 @@ class CppSegmenter(PictureCalls):
     @property
     def queries(self) -> tuple[str, ...]:
         """The current queries, normalised."""
-        found: tuple[str, ...] = self._cpp.queries
-        return found
+        return tuple(self._cpp.queries)
 
     @property
     def backend_name(self) -> str:

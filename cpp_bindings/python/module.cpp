@@ -6,7 +6,6 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <memory>
 #include <utility>
 
 #include "arrays.hpp"
@@ -62,95 +61,39 @@ PyResult to_python(rv::Result& result) {
   return out;
 }
 
-/// A segmenter that releases Python's lock while it works.
-class PySegmenter {
- public:
-  PySegmenter(const path& bundle, std::optional<std::pair<int, int>> size, std::string device, std::string backend,
-              const rv::FlowOptions& flow, std::optional<int> threads, float threshold, bool keep_absent) {
-    rv::Options options;
-    options.keep_absent = keep_absent;
-    options.backend = std::move(backend);
-    options.device = std::move(device);
-    options.threads = threads;
-    options.flow = flow;
-    options.threshold = threshold;
-    std::optional<rv::Size> chosen;
-    if (size) {
-      chosen = rv::Size{size->first, size->second};
-    }
-    const nb::gil_scoped_release released;
-    segmenter_ = std::make_unique<rv::Segmenter>(rv::Bundle::open(bundle, chosen), options);
-  }
+/// Python's lock is released while the library works.
+using Released = nb::call_guard<nb::gil_scoped_release>;
 
-  void set_queries(nb::handle queries) {
-    const std::vector<std::string> sentences = rvos_edge_python::to_queries(queries);
-    const nb::gil_scoped_release released;
-    segmenter_->set_queries(sentences);
-  }
+void open_segmenter(rv::Segmenter* self, const path& bundle, std::optional<std::pair<int, int>> size,
+                    std::string device, std::string backend, const rv::FlowOptions& flow, std::optional<int> threads,
+                    float threshold, bool keep_absent) {
+  rv::Options options;
+  options.keep_absent = keep_absent;
+  options.backend = std::move(backend);
+  options.device = std::move(device);
+  options.threads = threads;
+  options.flow = flow;
+  options.threshold = threshold;
+  const auto chosen = size ? std::optional(rv::Size{size->first, size->second}) : std::nullopt;
+  const nb::gil_scoped_release released;
+  new (self) rv::Segmenter(rv::Bundle::open(bundle, chosen), options);
+}
 
-  PyResult step(nb::handle frame) {
-    const rvos_edge_python::Frame looked = rvos_edge_python::view_frame(frame);
-    rv::Result result;
-    {
-      const nb::gil_scoped_release released;
-      segmenter_->step(looked.view, result);
-    }
-    return to_python(result);
-  }
+void set_queries(rv::Segmenter& self, nb::handle queries) {
+  const std::vector<std::string> sentences = rvos_edge_python::to_queries(queries);
+  const nb::gil_scoped_release released;
+  self.set_queries(sentences);
+}
 
-  void reset() {
+PyResult step(rv::Segmenter& self, nb::handle frame) {
+  const rvos_edge_python::Frame looked = rvos_edge_python::view_frame(frame);
+  rv::Result result;
+  {
     const nb::gil_scoped_release released;
-    segmenter_->reset();
+    self.step(looked.view, result);
   }
-
-  [[nodiscard]] nb::tuple queries() const {
-    std::vector<std::string> found;
-    {
-      const nb::gil_scoped_release released;
-      found = segmenter_->queries();
-    }
-    return to_tuple(found);
-  }
-
-  [[nodiscard]] const std::string& backend_name() const { return segmenter_->backend_name(); }
-  [[nodiscard]] std::string backend_reason() const {
-    const nb::gil_scoped_release released;
-    return segmenter_->backend_reason();
-  }
-  [[nodiscard]] nb::tuple check_queries(nb::handle queries) const {
-    return to_tuple(segmenter_->check_queries(rvos_edge_python::to_queries(queries)));
-  }
-  [[nodiscard]] float threshold() const {
-    const nb::gil_scoped_release released;
-    return segmenter_->threshold();
-  }
-  void set_threshold(float threshold) {
-    const nb::gil_scoped_release released;
-    segmenter_->set_threshold(threshold);
-  }
-  [[nodiscard]] std::optional<int> iterations() const {
-    const nb::gil_scoped_release released;
-    return segmenter_->iterations();
-  }
-  void set_iterations(int iterations) {
-    const nb::gil_scoped_release released;
-    segmenter_->set_iterations(iterations);
-  }
-  void set_keep_flow(bool keep) {
-    const nb::gil_scoped_release released;
-    segmenter_->set_keep_flow(keep);
-  }
-  void set_adapt(const std::string& adapt, bool background) {
-    const nb::gil_scoped_release released;
-    segmenter_->set_adapt(adapt == "on"     ? rv::Adapt::on
-                          : adapt == "once" ? rv::Adapt::once
-                                            : rv::Adapt::off,
-                          background);
-  }
-
- private:
-  std::unique_ptr<rv::Segmenter> segmenter_;
-};
+  return to_python(result);
+}
 
 /// `rvos_edge.UserError` if that package is installed, else an exception of this module.
 nb::object user_error() {
@@ -191,47 +134,51 @@ void bind_flow(nb::module_& m) {
 }
 
 void bind_segmenter(nb::module_& m) {
-  nb::class_<PyResult>(m, "Result", "Masks of one frame; the arrays belong to the caller.")
-      .def_ro("queries", &PyResult::queries, "The queries, in the order of the first axis of the arrays.")
-      .def_ro("masks", &PyResult::masks, "bool [Q,H,W] at the size of the frame.")
-      .def_ro("margins", &PyResult::margins, "float32 [Q,h,w], object minus background logit.")
-      .def_ro("scores", &PyResult::scores, "float32 [Q], mean object probability over the mask.")
-      .def_ro("presence", &PyResult::presence,
-              "float32 [Q], probability that the query's object is in the frame, smoothed; 1 without a presence head.")
-      .def_ro("present", &PyResult::present, "bool [Q], the same decided with hysteresis.")
-      .def_ro("adapted", &PyResult::adapted, "bool [Q], queries that were taught by their own masks.")
-      .def_ro("timings", &PyResult::timings, "Milliseconds by stage, in the order they ran.")
-      .def_ro("flow_used", &PyResult::flow_used, "True if optical flow was computed on this frame.")
-      .def_ro("flow", &PyResult::flow, "float32 [2,h,w]; None without keep_flow.")
-      .def_ro("index", &PyResult::index, "Number of the frame since the last reset.")
-      .def_ro("decision", &PyResult::decision, "Decision on the flow and its reason, or None.");
-  nb::class_<PySegmenter>(m, "Segmenter",
-                          "Segments what the queries name, frame after frame of one video.\n\n"
-                          "Methods may be called from several threads; one works at a time and the others wait.")
-      .def(nb::init<const path&, std::optional<std::pair<int, int>>, std::string, std::string, const rv::FlowOptions&,
-                    std::optional<int>, float, bool>(),
-           "bundle"_a, nb::kw_only(), "size"_a = nb::none(), "device"_a = "auto", "backend"_a = "auto",
-           "flow"_a = rv::FlowOptions{}, "threads"_a = nb::none(), "threshold"_a = 0.0F, "keep_absent"_a = false,
-           "Open a bundle directory and load its graphs; the arguments are those of rvos_edge.open.")
-      .def("set_queries", &PySegmenter::set_queries, "queries"_a.none(),
-           "Set the queries from the next frame on; after an error the old queries stay.")
-      .def("check_queries", &PySegmenter::check_queries, "queries"_a.none(),
-           "Normalised queries, as set_queries would take them; nothing changes.")
-      .def_prop_ro("threshold", &PySegmenter::threshold, "Logit above which a pixel belongs to the object.")
-      .def("set_threshold", &PySegmenter::set_threshold, "threshold"_a, "Set the threshold from the next frame on.")
-      .def_prop_ro("iterations", &PySegmenter::iterations, "Updates per computed flow; None without flow.")
-      .def("set_iterations", &PySegmenter::set_iterations, "iterations"_a,
-           "Set the updates per computed flow from the next frame on.")
-      .def("set_keep_flow", &PySegmenter::set_keep_flow, "keep"_a,
-           "Choose whether results carry the flow from the next frame on.")
-      .def("set_adapt", &PySegmenter::set_adapt, "adapt"_a, nb::kw_only(), "background"_a = false,
-           "Choose if queries settle on their own first confident masks: off, once or on.")
-      .def("step", &PySegmenter::step, "frame"_a.none(),
-           "Segment the next frame, uint8 [H,W,3] BGR, without holding Python's lock.")
-      .def("reset", &PySegmenter::reset, "Forget the video: the next frame is a first frame. The queries stay.")
-      .def_prop_ro("queries", &PySegmenter::queries, "The current queries, normalised.")
-      .def_prop_ro("backend_name", &PySegmenter::backend_name, "Backend and device, for people.")
-      .def_prop_ro("backend_reason", &PySegmenter::backend_reason, "Reason for the choice of backend and device.");
+  nb::class_<PyResult>(m, "Result", "Masks of one frame, as rvos_edge.Result; the arrays belong to the caller.")
+      .def_ro("queries", &PyResult::queries)
+      .def_ro("masks", &PyResult::masks)
+      .def_ro("margins", &PyResult::margins)
+      .def_ro("scores", &PyResult::scores)
+      .def_ro("presence", &PyResult::presence)
+      .def_ro("present", &PyResult::present)
+      .def_ro("adapted", &PyResult::adapted)
+      .def_ro("timings", &PyResult::timings)
+      .def_ro("flow_used", &PyResult::flow_used)
+      .def_ro("flow", &PyResult::flow)
+      .def_ro("index", &PyResult::index)
+      .def_ro("decision", &PyResult::decision);
+  using rv::Segmenter;
+  nb::class_<Segmenter>(m, "Segmenter",
+                        "Segments what the queries name, frame after frame of one video, as rvos_edge.Segmenter; the "
+                        "threshold is a logit.\n\n"
+                        "Methods may be called from several threads; one works at a time and the others wait.")
+      .def("__init__", &open_segmenter, "bundle"_a, nb::kw_only(), "size"_a = nb::none(), "device"_a = "auto",
+           "backend"_a = "auto", "flow"_a = rv::FlowOptions{}, "threads"_a = nb::none(), "threshold"_a = 0.0F,
+           "keep_absent"_a = false)
+      .def("set_queries", &set_queries, "queries"_a.none())
+      .def(
+          "check_queries",
+          [](const Segmenter& self, nb::handle queries) {
+            return to_tuple(self.check_queries(rvos_edge_python::to_queries(queries)));
+          },
+          "queries"_a.none())
+      .def_prop_ro("threshold", &Segmenter::threshold, Released())
+      .def("set_threshold", &Segmenter::set_threshold, "threshold"_a, Released())
+      .def_prop_ro("iterations", &Segmenter::iterations, Released())
+      .def("set_iterations", &Segmenter::set_iterations, "iterations"_a, Released())
+      .def("set_keep_flow", &Segmenter::set_keep_flow, "keep"_a, Released())
+      .def(
+          "set_adapt",
+          [](Segmenter& self, const std::string& adapt, bool background) {
+            const rv::Adapt otherwise = adapt == "once" ? rv::Adapt::once : rv::Adapt::off;
+            self.set_adapt(adapt == "on" ? rv::Adapt::on : otherwise, background);
+          },
+          "adapt"_a, nb::kw_only(), "background"_a = false, Released())
+      .def("step", &step, "frame"_a.none())
+      .def("reset", &Segmenter::reset, Released())
+      .def_prop_ro("queries", &Segmenter::queries, Released())
+      .def_prop_ro("backend_name", [](const Segmenter& self) { return self.backend_name(); })
+      .def_prop_ro("backend_reason", &Segmenter::backend_reason, Released());
 }
 
 }  // namespace

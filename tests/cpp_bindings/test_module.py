@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.tiny_bundle import CHANNELS, read_manifest, write_tiny_bundle
+from support.tiny_bundle import read_manifest, write_tiny_bundle
+from support.tiny_graphs import CHANNELS
 
 import rvos_edge
 from rvos_edge.bundle import Bundle
@@ -126,7 +127,7 @@ def test_taught_queries(tiny: Path, tiny_pair: Pair, tmp_path: Path) -> None:
     query.save(tmp_path / "rex.query")
     alone = cpp.Segmenter(tiny, backend="openvino")
     alone.set_queries([f"@{tmp_path / 'rex.query'}"])
-    assert alone.queries == ("Rex",)
+    assert alone.queries == ["Rex"]
 
 
 @pytest.mark.parametrize("sentence", ["@/etc/hostname", '{"format_version": 1}'])
