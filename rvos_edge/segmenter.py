@@ -131,21 +131,13 @@ class Segmenter(PictureCalls):
         return None if self._policy is None else self._policy.iterations
 
     def set_threshold(self, threshold: float) -> None:
-        """Set the threshold, a probability, from the next frame on.
-
-        Raises:
-            UserError: ``threshold`` is not between 0 and 1.
-        """
+        """Set the threshold from the next frame on; see ``SegmenterProtocol``."""
         logit = threshold_logit(threshold)
         with self._lock:
             self._postprocess.threshold, self._threshold = logit, threshold
 
     def set_iterations(self, iterations: int) -> None:
-        """Set the refinement iterations per computed flow from the next frame on; the state of the video is kept.
-
-        Raises:
-            UserError: ``iterations`` is not between 1 and 100, or no flow is computed.
-        """
+        """Set the refinement iterations from the next frame on; see ``SegmenterProtocol``."""
         if self._policy is None:
             raise UserError(
                 "no flow is computed, so it has no iterations; open a bundle with flow, and leave flow enabled."
@@ -163,35 +155,21 @@ class Segmenter(PictureCalls):
             self._keep_flow = keep
 
     def check_queries(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
-        """Normalise queries and check that ``set_queries`` would accept them; the current queries stay.
-
-        Tokenizes but does not encode, and does not wait for a frame that is being computed.
-
-        Raises:
-            UserError: The errors of ``set_queries``.
+        """Normalise queries and check them, without encoding and without waiting for a frame; see
+        ``SegmenterProtocol``.
         """
         queries = as_queries(queries)
         check_asked(queries, self._encoder, self.bundle)
         return labels(queries)
 
     def doubts(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
-        """For each query the reason why it is unlikely to be understood, in one sentence, or an empty string.
-
-        Raises:
-            UserError: The errors of ``set_queries``.
-        """
+        """For each query the reason why it is unlikely to be understood, or an empty string."""
         queries = as_queries(queries)
         check_asked(queries, self._encoder, self.bundle)
         return doubts(queries, self._encoder.tokenizer)
 
     def set_queries(self, queries: Query | Iterable[Query]) -> None:
-        """Set the queries, or one, from the next frame on; the state of the video is kept.
-
-        After an error the old queries stay. A query that is in doubt gives a ``QueryWarning``.
-
-        Raises:
-            UserError: There is no query or too many, one is empty or too long, or was taught to another network.
-        """
+        """Set the queries, or one, from the next frame on; see ``SegmenterProtocol``."""
         queries = as_queries(queries)
         vectors = language_vectors(queries, self._encoder, self.bundle)
         normalised = labels(queries)
