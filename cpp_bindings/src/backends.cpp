@@ -86,6 +86,34 @@ void check_device(const std::string& device) {
 
 }  // namespace
 
+std::vector<const Board::Slot*> declare_slots(Board& board, const GraphSpec& spec) {
+  std::vector<const Board::Slot*> slots;
+  for (const auto* tensors : {&spec.inputs, &spec.outputs}) {
+    for (const TensorSpec& tensor : *tensors) {
+      board.declare(tensor);
+      slots.push_back(&board.slot(tensor.name));
+    }
+  }
+  return slots;
+}
+
+bool fits_shape(const Shape& shape, const TensorSpec& spec, std::optional<std::int64_t> symbolic) {
+  return std::equal(shape.begin(), shape.end(), spec.shape.begin(), spec.shape.end(),
+                    [symbolic](std::int64_t extent, const Dim& dim) {
+                      return extent < 0 || extent == (dim.symbol.empty() ? dim.extent : symbolic.value_or(extent));
+                    });
+}
+
+HostTensor copy_output(const TensorSpec& spec, Shape shape, const void* data, const std::string& path) {
+  if (!fits_shape(shape, spec, 1)) {
+    throw UserError(ErrorCode::engine, path + " made '" + spec.name +
+                                           "' of another shape than manifest.json says; export the bundle again.");
+  }
+  const auto* bytes = static_cast<const std::byte*>(data);
+  const std::size_t size = count(shape) * dtype_bytes(spec.dtype);
+  return {spec.name, spec.dtype, std::move(shape), {bytes, bytes + size}};
+}
+
 int gpu_index(const std::string& device) {
   check_device(device);
   const auto colon = device.find(':');

@@ -2,7 +2,9 @@
 /// The backends that are built in, and their ranking.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +20,17 @@ struct Candidate {
 
 /// Index of the GPU that a device names: 1 for "cuda:1"; 0 for "auto", "cpu" and "cuda".
 [[nodiscard]] int gpu_index(const std::string& device);
+
+/// Declare a graph's tensors on the board; their slots, those of the inputs first.
+[[nodiscard]] std::vector<const Board::Slot*> declare_slots(Board& board, const GraphSpec& spec);
+
+/// True if a shape is that of the manifest, in which a symbolic extent stands for `symbolic`, or for any if that is
+/// none; a negative extent fits any.
+[[nodiscard]] bool fits_shape(const Shape& shape, const TensorSpec& spec, std::optional<std::int64_t> symbolic = {});
+
+/// An output for one query, copied.
+/// @throws UserError  It is of another shape than the manifest says; `path` is the graph's file.
+[[nodiscard]] HostTensor copy_output(const TensorSpec& spec, Shape shape, const void* data, const std::string& path);
 
 /// Backends to try for "auto", fastest first.
 /// @throws UserError  None can use the device.

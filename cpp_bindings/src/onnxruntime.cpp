@@ -49,7 +49,8 @@ std::string detail(const Ort::Exception& problem) {
 }
 
 UserError not_run(const std::string& path, const Ort::Exception& problem) {
-  return {ErrorCode::engine, path + " cannot be run by ONNX Runtime (" + detail(problem) + "); export the bundle again."};
+  return {ErrorCode::engine,
+          path + " cannot be run by ONNX Runtime (" + detail(problem) + "); export the bundle again."};
 }
 
 constexpr std::array<std::pair<DType, ONNXTensorElementDataType>, 4> element_types = {{
@@ -107,24 +108,17 @@ struct Session {
 /// A session whose inputs and outputs are slots; a run uses the buffers that they hold now.
 class OrtGraph final : public Graph {
  public:
-  OrtGraph(std::unique_ptr<Session> session, const Board& board)
-      : session_(std::move(session)), inputs_(session_->inputs.size()), outputs_(session_->outputs.size()) {
-    for (const TensorSpec& tensor : session_->inputs) {
-      input_slots_.push_back(&board.slot(tensor.name));
-    }
-    for (const TensorSpec& tensor : session_->outputs) {
-      output_slots_.push_back(&board.slot(tensor.name));
-    }
-  }
+  OrtGraph(std::unique_ptr<Session> session, std::vector<const Board::Slot*> slots)
+      : session_(std::move(session)), slots_(std::move(slots)), values_(slots_.size()) {}
 
   void run() override {
-    const auto value = [](const Board::Slot* slot) { return static_cast<OrtBuffer&>(*slot->buffer).value(); };
-    std::transform(input_slots_.begin(), input_slots_.end(), inputs_.begin(), value);
-    std::transform(output_slots_.begin(), output_slots_.end(), outputs_.begin(), value);
+    std::transform(slots_.begin(), slots_.end(), values_.begin(),
+                   [](const Board::Slot* slot) { return static_cast<OrtBuffer&>(*slot->buffer).value(); });
+    const std::size_t inputs = session_->inputs.size();
     try {
-      Ort::ThrowOnError(Ort::GetApi().Run(session_->session, nullptr, session_->input_names.data(), inputs_.data(),
-                                          inputs_.size(), session_->output_names.data(), outputs_.size(),
-                                          outputs_.data()));
+      Ort::ThrowOnError(Ort::GetApi().Run(session_->session, nullptr, session_->input_names.data(), values_.data(),
+                                          inputs, session_->output_names.data(), values_.size() - inputs,
+                                          values_.data() + inputs));
     } catch (const Ort::Exception& problem) {
       throw not_run(session_->path, problem);
     }
@@ -132,10 +126,8 @@ class OrtGraph final : public Graph {
 
  private:
   std::unique_ptr<Session> session_;
-  std::vector<const Board::Slot*> input_slots_;
-  std::vector<const Board::Slot*> output_slots_;
-  std::vector<const OrtValue*> inputs_;
-  std::vector<OrtValue*> outputs_;
+  std::vector<const Board::Slot*> slots_;
+  std::vector<OrtValue*> values_;
 };
 
 /// A session that runs on host arrays.
@@ -157,12 +149,13 @@ class OrtHostGraph final : public HostGraph {
         void* data = const_cast<std::byte*>(given->data.data());
         values.push_back(make_value(where_, given->dtype, given->shape, data));
       }
-      std::vector<Ort::Value> made = session_->session.Run(
-          Ort::RunOptions{nullptr}, session_->input_names.data(), values.data(), values.size(),
-          session_->output_names.data(), session_->output_names.size());
+      std::vector<Ort::Value> made =
+          session_->session.Run(Ort::RunOptions{nullptr}, session_->input_names.data(), values.data(), values.size(),
+                                session_->output_names.data(), session_->output_names.size());
       std::vector<HostTensor> results;
       for (std::size_t i = 0; i < made.size(); ++i) {
-        results.push_back(copy(made[i], session_->outputs[i]));
+        results.push_back(copy_output(session_->outputs[i], made[i].GetTensorTypeAndShapeInfo().GetShape(),
+                                      made[i].GetTensorRawData(), session_->path));
       }
       return results;
     } catch (const Ort::Exception& problem) {
@@ -171,21 +164,6 @@ class OrtHostGraph final : public HostGraph {
   }
 
  private:
-  [[nodiscard]] HostTensor copy(Ort::Value& value, const TensorSpec& spec) const {
-    HostTensor result{spec.name, spec.dtype, value.GetTensorTypeAndShapeInfo().GetShape(), {}};
-    // One query at a time: a symbolic extent is 1.
-    const bool fits =
-        std::equal(result.shape.begin(), result.shape.end(), spec.shape.begin(), spec.shape.end(),
-                   [](std::int64_t extent, const Dim& dim) { return extent == (dim.symbol.empty() ? dim.extent : 1); });
-    if (!fits) {
-      throw UserError(ErrorCode::engine, session_->path + " made '" + spec.name +
-                                             "' of another shape than manifest.json says; export the bundle again.");
-    }
-    const auto* bytes = static_cast<const std::byte*>(value.GetTensorMutableRawData());
-    result.data.assign(bytes, bytes + count(result.shape) * dtype_bytes(spec.dtype));
-    return result;
-  }
-
   const OrtMemoryInfo* where_;
   std::unique_ptr<Session> session_;
 };
@@ -206,12 +184,7 @@ void check_tensor(const Ort::TypeInfo& type, const TensorSpec& spec, const std::
     shape = info.GetShape();
   }
   // -1 is a dynamic extent of the file.
-  const bool fits = element == element_type(spec.dtype) &&
-                    std::equal(shape.begin(), shape.end(), spec.shape.begin(), spec.shape.end(),
-                               [](std::int64_t extent, const Dim& dim) {
-                                 return extent < 0 || !dim.symbol.empty() || extent == dim.extent;
-                               });
-  if (!fits) {
+  if (element != element_type(spec.dtype) || !fits_shape(shape, spec)) {
     throw UserError(ErrorCode::engine, path + ": " + kind + " '" + spec.name + "' is " + type_text(element) +
                                            shape_text(shape) + " where manifest.json has " +
                                            std::string(dtype_name(spec.dtype)) + shape_text(spec.shape) +
@@ -221,8 +194,8 @@ void check_tensor(const Ort::TypeInfo& type, const TensorSpec& spec, const std::
 
 /// Verify that a session has the inputs, or the outputs, of the manifest: `names` are its own in their order.
 template <class TypeOf>
-void check_tensors(const std::vector<std::string>& names, const std::vector<TensorSpec>& specs,
-                   const std::string& path, const char* kind, TypeOf type_of) {
+void check_tensors(const std::vector<std::string>& names, const std::vector<TensorSpec>& specs, const std::string& path,
+                   const char* kind, TypeOf type_of) {
   std::vector<std::string> wanted;
   wanted.reserve(specs.size());
   for (const TensorSpec& spec : specs) {
@@ -278,12 +251,7 @@ class OnnxRuntimeBackend final : public Backend {
   std::unique_ptr<Graph> load(const std::string& /*name*/, const std::filesystem::path& path,
                               const GraphSpec& spec) override {
     auto session = open(path, spec);
-    for (const auto* tensors : {&spec.inputs, &spec.outputs}) {
-      for (const TensorSpec& tensor : *tensors) {
-        board_.declare(tensor);
-      }
-    }
-    return std::make_unique<OrtGraph>(std::move(session), board_);
+    return std::make_unique<OrtGraph>(std::move(session), declare_slots(board_, spec));
   }
 
   std::unique_ptr<HostGraph> load_host(const std::filesystem::path& path, const GraphSpec& spec) override {

@@ -118,15 +118,9 @@ std::vector<Port> find_ports(const ov::CompiledModel& model, const GraphSpec& sp
 /// A compiled graph bound to slots; a slot is bound again only when its buffer has changed.
 class OpenVinoGraph final : public Graph {
  public:
-  OpenVinoGraph(ov::CompiledModel model, const GraphSpec& spec, const Board& board, std::string path)
-      : path_(std::move(path)), request_(model.create_infer_request()), ports_(find_ports(model, spec, path_)) {
-    for (const auto* tensors : {&spec.inputs, &spec.outputs}) {
-      for (const TensorSpec& tensor : *tensors) {
-        slots_.push_back(&board.slot(tensor.name));
-      }
-    }
-    bound_.resize(slots_.size());
-  }
+  OpenVinoGraph(ov::CompiledModel model, const GraphSpec& spec, std::vector<const Board::Slot*> slots, std::string path)
+      : path_(std::move(path)), request_(model.create_infer_request()), ports_(find_ports(model, spec, path_)),
+        slots_(std::move(slots)), bound_(slots_.size()) {}
 
   void run() override {
     try {
@@ -170,7 +164,8 @@ class OpenVinoHostGraph final : public HostGraph {
       std::vector<HostTensor> results;
       for (std::size_t i = 0; i < outputs_.size(); ++i) {
         const ov::Tensor tensor = request_.get_tensor(ports_[ports_.size() - outputs_.size() + i]);
-        results.push_back(copy(tensor, outputs_[i]));
+        const ov::Shape& shape = tensor.get_shape();
+        results.push_back(copy_output(outputs_[i], {shape.begin(), shape.end()}, tensor.data(), path_));
       }
       return results;
     } catch (const ov::Exception& error) {
@@ -179,21 +174,6 @@ class OpenVinoHostGraph final : public HostGraph {
   }
 
  private:
-  [[nodiscard]] HostTensor copy(const ov::Tensor& tensor, const TensorSpec& spec) const {
-    const ov::Shape& shape = tensor.get_shape();
-    HostTensor result{spec.name, spec.dtype, {shape.begin(), shape.end()}, {}};
-    const bool fits = std::equal(
-        result.shape.begin(), result.shape.end(), spec.shape.begin(), spec.shape.end(),
-        [](std::int64_t extent, const Dim& dim) { return !dim.symbol.empty() ? extent == 1 : extent == dim.extent; });
-    if (!fits) {
-      throw UserError(ErrorCode::engine, path_ + " made '" + spec.name +
-                                             "' of another shape than manifest.json says; export the bundle again.");
-    }
-    const auto* bytes = static_cast<const std::byte*>(tensor.data());
-    result.data.assign(bytes, bytes + tensor.get_byte_size());
-    return result;
-  }
-
   std::string path_;
   ov::InferRequest request_;
   std::vector<TensorSpec> outputs_;
@@ -229,12 +209,7 @@ class OpenVinoBackend final : public Backend {
   std::unique_ptr<Graph> load(const std::string& /*name*/, const std::filesystem::path& path,
                               const GraphSpec& spec) override {
     ov::CompiledModel model = compile(path, spec);
-    for (const auto* tensors : {&spec.inputs, &spec.outputs}) {
-      for (const TensorSpec& tensor : *tensors) {
-        board_.declare(tensor);
-      }
-    }
-    return std::make_unique<OpenVinoGraph>(std::move(model), spec, board_, path.string());
+    return std::make_unique<OpenVinoGraph>(std::move(model), spec, declare_slots(board_, spec), path.string());
   }
 
   std::unique_ptr<HostGraph> load_host(const std::filesystem::path& path, const GraphSpec& spec) override {

@@ -83,16 +83,6 @@ nvinfer1::Dims to_dims(const Shape& shape) {
   return dims;
 }
 
-std::vector<const Board::Slot*> slots_of(const GraphSpec& spec, const Board& board) {
-  std::vector<const Board::Slot*> slots;
-  for (const auto* tensors : {&spec.inputs, &spec.outputs}) {
-    for (const TensorSpec& tensor : *tensors) {
-      slots.push_back(&board.slot(tensor.name));
-    }
-  }
-  return slots;
-}
-
 /// An engine whose inputs and outputs are slots.
 ///
 /// There is one context per combination of buffers, because a context must not change after a graph was captured from
@@ -101,7 +91,7 @@ class TensorRtGraph final : public Graph {
  public:
   TensorRtGraph(std::string path, const GraphSpec& spec, std::unique_ptr<nvinfer1::ICudaEngine> engine, Shared shared)
       : path_(std::move(path)), engine_(std::move(engine)), contexts_(*engine_, path_), shared_(std::move(shared)),
-        slots_(slots_of(spec, shared_.board)), inputs_(spec.inputs.size()) {}
+        slots_(declare_slots(shared_.board, spec)), inputs_(spec.inputs.size()) {}
 
   void run() override {
     const CurrentDevice here = shared_.device->current();
@@ -221,12 +211,7 @@ void check_tensors(const std::string& path, const nvinfer1::ICudaEngine& engine,
       // NOLINTNEXTLINE(readability-qualified-auto): an iterator, which is a pointer only in some libraries
       const auto known =
           std::find_if(data_types.begin(), data_types.end(), [type](const auto& pair) { return pair.second == type; });
-      const bool fits = known != data_types.end() && known->first == tensor.dtype &&
-                        std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end(),
-                                   [](std::int64_t extent, const Dim& dim) {
-                                     return extent == -1 || !dim.symbol.empty() || extent == dim.extent;
-                                   });
-      if (!fits) {
+      if (known == data_types.end() || known->first != tensor.dtype || !fits_shape(shape, tensor)) {
         const std::string there =
             known == data_types.end() ? "of an unknown type " : std::string(dtype_name(known->first));
         throw UserError(ErrorCode::engine, path + ": tensor '" + tensor.name + "' is " + there + shape_text(shape) +
@@ -305,11 +290,6 @@ class TensorRtBackend final : public Backend {
                                              log_.reason() + "); " + rebuild + ".");
     }
     check_tensors(path.string(), *engine, spec);
-    for (const auto* tensors : {&spec.inputs, &spec.outputs}) {
-      for (const TensorSpec& tensor : *tensors) {
-        board_.declare(tensor);
-      }
-    }
     auto graph = std::make_unique<TensorRtGraph>(path.string(), spec, std::move(engine),
                                                  Shared{device_, log_, board_, scratch_});
     graphs_.push_back(graph.get());
