@@ -134,7 +134,7 @@ class Segmenter:
     def reset(self) -> None:
         """Forget the video: the next frame is a first frame. The queries stay."""
     @property
-    def queries(self) -> tuple[str, ...]:
+    def queries(self) -> list[str]:
         """The current queries, normalised."""
     @property
     def backend_name(self) -> str:
