@@ -30,7 +30,7 @@ _STORAGE: dict[str, Storage] = {
     "flow_step": "float16",
     "flow_up": "float16",
     "gating": "float16",
-    "teach": "float16",  # the weights of gating
+    "teach": "float32",  # rounded weights disturb its gradients
     "boundary": "float32",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import suppress
 
 import pytest
@@ -29,7 +30,7 @@ def test_the_watchdog_is_fed_unless_a_frame_takes_too_long(monkeypatch: pytest.M
         with notifying([meter]):
             assert hear() == "READY=1"
             meter.taken()
-            meter.segmented(make_frame(), make_result())
+            meter.segmented(make_frame(), make_result(), time.perf_counter())
             meter.written()
             assert hear().startswith("WATCHDOG=1\nSTATUS=")
             meter.taken()
