@@ -34,9 +34,9 @@ _STEPS, _LOOK, _PATIENCE = 120, 10, 2
 """Most steps, steps between two looks at what was left out, and looks without a gain after which learning ends. Chosen
 on pictures of words that training never says and on videos of a fold."""
 _LEAST_GAIN, _LEAST_SHARE = 0.1, 0.5
-"""Gain of IoU on a frame that was left out from which the sentence is given up: one frame is a small sample. Chosen on
-pictures of words that training never says. This share of the sentence's own IoU is enough: a sentence that finds next
-to nothing is no loss."""
+"""Gain of IoU on a picture that was left out from which the sentence is given up: one picture of a kind of thing is a
+small sample. Chosen on pictures of words that training never says. This share of the sentence's own IoU is enough: a
+sentence that finds next to nothing is no loss. In one clip the object is the same, and any gain counts."""
 _RATE, _DECAYS = 0.05, (0.9, 0.999)
 """Adam's."""
 _NICENESS = 10
@@ -229,7 +229,8 @@ def teach(
         lessons = _in_turn([lessons if index != only else lessons[:2] for index, lessons in enumerate(views)])
     learned, steps = teacher.learn(lessons, start, watched=watched)
     before, after = (float(np.mean([teacher.iou(one, each) for one in watched])) for each in (start, learned))
-    if several and after < before + min(_LEAST_GAIN, _LEAST_SHARE * before):
+    clip = any(previous is not None for _, _, previous in shown)
+    if several and after < before + (0.0 if clip else min(_LEAST_GAIN, _LEAST_SHARE * before)):
         learned, steps, after = dict(start), 0, before
     if steps and several:
         # The frames that were left out are learned from too, for as many steps a frame.

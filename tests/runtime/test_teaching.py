@@ -123,19 +123,19 @@ def test_what_cannot_be_learned_leaves_the_sentence_as_it_was(tiny: Path) -> Non
         np.testing.assert_array_equal(vector, start[name])
 
 
-@pytest.mark.parametrize("least", [0.1, 1.1])
+@pytest.mark.parametrize(("least", "clip"), [(0.1, False), (1.1, False), (1.1, True)])
 def test_the_sentence_is_kept_where_too_little_is_gained(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, least: float
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, least: float, clip: bool
 ) -> None:
-    """The shown mask is the ground and half of the square that the sentence finds."""
+    """The shown mask is the ground and half of the square that the sentence finds. In a clip any gain counts."""
     monkeypatch.setattr(teaching, "_LEAST_GAIN", least)
     monkeypatch.setattr(teaching, "_LEAST_SHARE", 100.0)
     frames, squares = zip(*map(_scene, (8, 40, 56)), strict=True)
     masks = [~square | (np.arange(96) < place + 16) for square, place in zip(squares, (8, 40, 56), strict=True)]
-    query = _open(tiny).teach(frames, masks, like="the red ball")
+    query = _open(tiny).teach(frames, masks, like="the red ball", previous=frames if clip else None)
     assert query.j is not None
     assert query.sentence_j is not None
-    assert (query.j > query.sentence_j + 0.1) == (least == 0.1)
+    assert (query.j > query.sentence_j + 0.1) == (clip or least == 0.1)
     assert query.sentence_j > 0
 
 
