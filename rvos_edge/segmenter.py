@@ -262,7 +262,8 @@ class Segmenter(PictureCalls):
             masks: bool [H,W] of each frame's size; None where the object is absent, which is learned too.
             like: A sentence or a taught query to start from; without one a general sentence that fits best.
             name: What results call the query; the sentence if left out.
-            previous: The frames just before, for the flow; None where unknown.
+            previous: The frames just before, for the flow and as the sign of one clip, in which any gain on the frame
+                that is left out counts; None where unknown.
 
         Raises:
             UserError: There are no frames, sizes differ, no mask shows anything, or the bundle has no graph ``teach``.

@@ -199,7 +199,8 @@ def teach(
         frames: uint8 [H,W,3] BGR each.
         masks: bool [H,W] of each frame's size; None or an empty mask where the object is absent.
         like: A sentence or a taught query to start from; without one a general sentence that fits best.
-        previous: The frames just before, uint8 [H,W,3], for the flow; None where unknown.
+        previous: The frames just before, uint8 [H,W,3], for the flow; None where unknown. Frames that have one are of
+            one clip, others are pictures of a kind of thing, for which a small gain is not enough.
 
     Raises:
         UserError: There are no frames, sizes differ, no mask shows anything, or the bundle has no graph ``teach``.

@@ -14,6 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from support.tiny_training import small_config
 from typer.testing import CliRunner
 
 from rvos_edge.cli import app
@@ -24,21 +25,8 @@ from rvos_edge.trainer.loop import Trainer, train
 
 
 def _config(**changes: Any) -> TrainConfig:
-    document: dict[str, Any] = {
-        "name": "small",
-        "model": {"preset": "test"},
-        "data": {"sources": [{"kind": "synthetic", "share": 1.0}], "queries": 2},
-        "optimizer": {"lr": 0.01},
-        "iterations": 12,
-        "batch": 2,
-        "flow_dropout": 0.3,
-        "ema": 0.9,
-        "threads": 1,
-        "log_every": 1,
-        "checkpoint_every": 2,
-        **changes,
-    }
-    return TrainConfig.model_validate(document)
+    often: dict[str, Any] = {"iterations": 12, "ema": 0.9, "threads": 1, "log_every": 1, "checkpoint_every": 2}
+    return small_config(**{**often, **changes})
 
 
 def _quiet() -> Console:
