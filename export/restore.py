@@ -24,7 +24,7 @@ from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
 from rvos_edge.export.flow_update import split_update
 from rvos_edge.export.graphs import build_graphs
-from rvos_edge.export.weights import QUANTISED, unpack_embeddings, widen_weights
+from rvos_edge.export.weights import QUANTISED, widen_weights
 from rvos_edge.manifest import Manifest
 from rvos_edge.outputs import check_outputs
 from rvos_edge.parity.record import Arrays, load_reference
@@ -125,7 +125,6 @@ def _named(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
         tensor.name.removesuffix(QUANTISED): numpy_helper.to_array(tensor).astype(np.float32)
         for tensor in model.graph.initializer
     }
-    values |= unpack_embeddings(values)
     products = {node.output[0]: node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
     for node in model.graph.node:
         if node.op_type != "Add":

@@ -5,9 +5,7 @@ Storage affects the size of the bundle and, by rounding, the parity; the arithme
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import onnx
@@ -39,12 +37,6 @@ QUANTISED = "_DequantizeLinear_Output"
 
 _SMALLEST = 256
 """Tensors with fewer elements (biases, norms, scales) stay float32."""
-_EMBEDDING = 1 << 20
-"""Tables of as many elements, of which a token reads one row, take four bits under ``int8``: half of the text graph."""
-_GROUP = 32
-"""Elements of an embedding that share a scale."""
-_PACKED = "_int4"
-"""Suffix of embeddings in four bits, two elements in each."""
 
 
 def parse_storage(name: str) -> Storage:
@@ -73,15 +65,11 @@ def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
     """Narrow the large floating-point initialisers of a model in place.
 
     float16 weights are followed by a Cast, which runtimes fold when they load the graph; int8 weights by a symmetric
-    DequantizeLinear with one scale per output row or channel, which runtimes fold or run; embeddings by the arithmetic
-    that takes two elements from a byte (``_pack_embedding``).
+    DequantizeLinear with one scale per output row or channel, which runtimes fold or run.
     """
     if storage == "float32":
         return
     graph = model.graph
-    if storage == "int8":
-        for node in [node for node in graph.node if node.op_type == "Gather"]:
-            _pack_embedding(graph, node)
     converted = []
     nodes = []
     # Not the scales of quantised layers.
@@ -126,7 +114,7 @@ def widen_weights(model: onnx.ModelProto) -> None:
         values, *scale = (numpy_helper.to_array(stored[name]) for name in node.input[:2])
         found = {item.name: item.i for item in node.attribute}
         if scale:
-            shape = [-1 if index == found.get("axis") else 1 for index in range(values.ndim)]
+            shape = [-1 if index == found["axis"] else 1 for index in range(values.ndim)]
             values = values.astype(np.float32) * scale[0].reshape(shape)
         wide = helper.tensor_dtype_to_np_dtype(found.get("to", TensorProto.FLOAT))
         stored[node.output[0]] = numpy_helper.from_array(values.astype(wide), node.output[0])
@@ -134,65 +122,6 @@ def widen_weights(model: onnx.ModelProto) -> None:
     used = {name for node in graph.node for name in node.input}
     del graph.initializer[:]
     graph.initializer.extend(tensor for name, tensor in stored.items() if name in used)
-
-
-def _pack_embedding(graph: onnx.GraphProto, gather: onnx.NodeProto) -> None:
-    """Store the table [n,c] of a Gather of tokens [Q,L] in four bits an element, with a float16 scale per group.
-
-    A byte holds an element of the row's first half and one of its second. A sixteenth of it is gathered: the floor is
-    the one, and what remains the other. No runtime needs more than float32 arithmetic for that.
-    """
-    name, output = gather.input[0], gather.output[0]
-    found = [tensor for tensor in graph.initializer if tensor.name == name]
-    if not found or math.prod(found[0].dims) < _EMBEDDING or found[0].dims[1] % (2 * _GROUP):
-        return
-    values = numpy_helper.to_array(found[0]).astype(np.float32)
-    groups = values.reshape(len(values), -1, _GROUP)
-    scale = np.maximum(np.abs(groups).max(axis=2, keepdims=True) / 7, 1e-6).astype(np.float16)
-    whole = np.clip(np.rint(groups / scale.astype(np.float32)), -7, 7).reshape(values.shape)
-    first, second = np.split(whole, 2, axis=1)
-    graph.initializer.remove(found[0])
-    constants = {
-        f"{name}_bytes": (16 * first + second + 8).astype(np.int8),
-        f"{name}_sixteenth": np.float32(1 / 16),
-        f"{name}_half_scales": scale,
-        f"{name}_sixteen": np.float32(16),
-        f"{name}_eight": np.float32(8),
-        f"{name}_groups": np.array([0, 0, -1, _GROUP]),
-        f"{name}_row": np.array([0, 0, -1]),
-    }
-    graph.initializer.extend(numpy_helper.from_array(np.asarray(array), key) for key, array in constants.items())
-    tokens = gather.input[1]
-    steps: list[tuple[str, list[str], str]] = [
-        ("DequantizeLinear", [f"{name}_bytes", f"{name}_sixteenth"], f"{name}{_PACKED}"),
-        ("Gather", [f"{name}{_PACKED}", tokens], f"{name}_both"),
-        ("Floor", [f"{name}_both"], f"{name}_first"),
-        ("Sub", [f"{name}_both", f"{name}_first"], f"{name}_rest"),
-        ("Mul", [f"{name}_rest", f"{name}_sixteen"], f"{name}_raised"),
-        ("Sub", [f"{name}_raised", f"{name}_eight"], f"{name}_second"),
-        ("Concat", [f"{name}_first", f"{name}_second"], f"{name}_whole"),
-        ("Reshape", [f"{name}_whole", f"{name}_groups"], f"{name}_grouped"),
-        ("Cast", [f"{name}_half_scales"], f"{name}_scales"),
-        ("Gather", [f"{name}_scales", tokens], f"{name}_scale"),
-        ("Mul", [f"{name}_grouped", f"{name}_scale"], f"{name}_scaled"),
-        ("Reshape", [f"{name}_scaled", f"{name}_row"], output),
-    ]
-    attributes: dict[str, dict[str, Any]] = {"Concat": {"axis": 2}, "Cast": {"to": TensorProto.FLOAT}}
-    place = list(graph.node).index(gather)
-    graph.node.remove(gather)
-    for offset, (kind, inputs, made) in enumerate(steps):
-        graph.node.insert(place + offset, helper.make_node(kind, inputs, [made], **attributes.get(kind, {})))
-
-
-def unpack_embeddings(values: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Embeddings in four bits by their names, float32 [n,c], among the initialisers of a widened graph."""
-    found = {}
-    for name in (key.removesuffix(_PACKED) for key in values if key.endswith(_PACKED)):
-        first = np.floor(values[f"{name}{_PACKED}"])
-        second = (values[f"{name}{_PACKED}"] - first) * 16 - 8
-        whole = np.concatenate([first, second], axis=1)
-        found[name] = (whole.reshape(len(whole), -1, _GROUP) * values[f"{name}_scales"]).reshape(whole.shape)
-    return found
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:

@@ -11,13 +11,7 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from rvos_edge.errors import UserError  # noqa: E402
-from rvos_edge.export.weights import (  # noqa: E402
-    parse_storage,
-    store_weights,
-    unpack_embeddings,
-    weight_bytes,
-    widen_weights,
-)
+from rvos_edge.export.weights import parse_storage, store_weights, weight_bytes  # noqa: E402
 
 
 def _matmul(weight: np.ndarray) -> onnx.ModelProto:
@@ -51,29 +45,6 @@ def test_narrow_weights_take_less_and_compute_almost_the_same(storage: str, rati
     assert weight_bytes(model) <= full / ratio + 4 * 32
     assert np.abs((actual - expected) / np.abs(expected).clip(1e-4)).max() < tolerance * 10
     assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) < tolerance
-
-
-def test_an_embedding_takes_four_bits_an_element() -> None:
-    rng = np.random.default_rng(0)
-    table = (rng.normal(size=(2048, 512)) * np.logspace(-2, 1, 2048)[:, None]).astype(np.float32)
-    tokens, rows = (
-        helper.make_tensor_value_info(*value)
-        for value in (("x", TensorProto.INT64, ["Q", "L"]), ("y", TensorProto.FLOAT, ["Q", "L", 512]))
-    )
-    gather = helper.make_node("Gather", ["words", "x"], ["y"])
-    graph = helper.make_graph([gather], "text", [tokens], [rows], [numpy_helper.from_array(table, "words")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    store_weights(model, "int8")
-    onnx.checker.check_model(model, full_check=True)
-    assert weight_bytes(model) < 0.57 * table.size, "four bits, and sixteen for every 32 elements"
-    asked = np.array([[0, 2047, 5], [1000, 7, 7]])
-    found = _run(model, asked)
-    assert found.shape == (2, 3, 512)
-    apart = np.linalg.norm(found - table[asked], axis=2) / np.linalg.norm(table[asked], axis=2)
-    assert apart.max() < 0.12
-    widen_weights(model)
-    restored = unpack_embeddings({tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer})
-    np.testing.assert_array_equal(restored["words"][asked], found)
 
 
 def test_small_tensors_and_float32_stay() -> None:
