@@ -104,7 +104,9 @@ def test_a_paused_clip_goes_frame_by_frame(serve: Serve, tmp_path: Path) -> None
 
 def test_a_photo_is_held_and_shows_edits(serve: Serve) -> None:
     served = serve("the dog")
-    source = served.request("POST", "/api/clips?name=photo.png", encoded()).json["source"]
+    photo = picture(3)[::-1]  # upside down, as no frame of the camera that is shown until then
+    upload = bytes(cv2.imencode(".png", photo)[1])
+    source = served.request("POST", "/api/clips?name=photo.png", upload).json["source"]
     served.request("PUT", "/api/source", {"source": source})
     wait_until(lambda: status(served)["state"] == "photo")
 
@@ -112,7 +114,7 @@ def test_a_photo_is_held_and_shows_edits(serve: Serve) -> None:
         assert served.live.sink.shown is not None
         return served.live.sink.shown.frame.image
 
-    wait_until(lambda: np.array_equal(image(), picture(3)))
+    wait_until(lambda: np.array_equal(image(), photo))
     held = image()
     served.request("PUT", "/api/queries", {"queries": ["a cat"]})
     wait_until(lambda: served.collector.results[-1].queries == ("a cat",))
