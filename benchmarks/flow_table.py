@@ -25,8 +25,8 @@ from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowOptions
 from rvos_edge.opening import open_segmenter
 from rvos_edge.protocol import SegmenterProtocol
+from rvos_edge.trainer.data.datasets import DATASETS, open_clips
 from rvos_edge.trainer.data.readers.base import AnnotatedClips
-from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
 from rvos_edge.trainer.metrics import region_similarity
 
 DEFAULT = "default"
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m rvos_edge.benchmarks.flow_table", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
-    parser.add_argument("--dataset", default="davis16", choices=[name for name in SOURCES if name != "davis17"])
+    parser.add_argument("--dataset", default="davis16", choices=[name for name in DATASETS if name != "davis17"])
     parser.add_argument("--split", help="a split, or names of videos with commas; the usual one if left out")
     parser.add_argument("--bundle", type=Path, help="the bundle under test; the shipped one if left out")
     parser.add_argument("--with", dest="more", action="append", default=[], help="NAME=BUNDLE: a row of another bundle")

@@ -26,7 +26,7 @@ from rvos_edge.atomic import new_file
 from rvos_edge.errors import UserError
 from rvos_edge.export.package import ExportOptions, export_bundle
 from rvos_edge.trainer.config import PresenceConfig, TrainConfig, load_config
-from rvos_edge.trainer.data.config import CocoSource, ComposedSource, DavisSource
+from rvos_edge.trainer.data.config import CocoSource, ComposedSource, VideoSource
 from rvos_edge.trainer.data.readers.davis16 import Davis16Clips
 from rvos_edge.trainer.evaluate import EvalOptions, evaluate
 from rvos_edge.trainer.evaluate.tables import learning_table, show_table
@@ -57,13 +57,13 @@ def without(config: TrainConfig, videos: Sequence[str], root: Path, flow: str) -
     kept = [video for video in Davis16Clips(root, split="all").videos if video not in set(videos)]
     sources: list[Any] = []
     for source in config.data.sources:
-        if isinstance(source, DavisSource):
+        if isinstance(source, VideoSource) and source.is_davis16:
             sources.append(source.model_copy(update={"root": str(root), "videos": kept}))
         elif isinstance(source, ComposedSource):
             sources.append(source.model_copy(update={"davis": None}))
         else:
             sources.append(source)
-    if not any(isinstance(source, DavisSource) for source in sources):
+    if not any(isinstance(source, VideoSource) and source.is_davis16 for source in sources):
         raise UserError(f"{config.name} trains on no DAVIS videos; folds need a source of kind davis.")
     return config.model_copy(update={"data": config.data.model_copy(update={"sources": sources, "flow": flow})})
 

@@ -14,8 +14,8 @@ from rvos_edge.errors import about
 from rvos_edge.trainer.card import card_facts
 from rvos_edge.trainer.checkpoint import Checkpoint
 from rvos_edge.trainer.config import ValidationConfig
+from rvos_edge.trainer.data.datasets import open_clips
 from rvos_edge.trainer.data.readers.base import AnnotatedClips
-from rvos_edge.trainer.evaluate.data import open_clips
 from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import ModelConfig

@@ -15,7 +15,7 @@ from rvos_edge.benchmarks import folds
 from rvos_edge.benchmarks.folds import compare_learning, folds_of, run_folds, without
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.config import PresenceConfig, TrainConfig
-from rvos_edge.trainer.data.config import CocoSource, DavisSource
+from rvos_edge.trainer.data.config import CocoSource, VideoSource
 
 
 def _config(root: Path, kind: str = "davis") -> TrainConfig:
@@ -40,7 +40,7 @@ def test_a_fold_is_judged_by_what_never_saw_it(tmp_path: Path, monkeypatch: pyte
 
     def train(config: TrainConfig, output: Path, **_: Any) -> Path:
         (source,) = config.data.sources
-        assert isinstance(source, DavisSource)
+        assert isinstance(source, VideoSource)
         seen.append((set(source.videos), ""))
         return output / "checkpoint"
 
@@ -88,7 +88,7 @@ def test_finished_folds_are_judged_by_queries_that_learn(tmp_path: Path, monkeyp
     )
     assert result["1 shown"]["worst"] == ["v2", -0.25]
     held = [one.data.sources[0] for one in heads]
-    assert ["v0" in one.videos for one in held if isinstance(one, DavisSource)] == [False, True]
+    assert ["v0" in one.videos for one in held if isinstance(one, VideoSource)] == [False, True]
     with pytest.raises(UserError, match="holds no finished fold"):
         compare_learning(config, root, tmp_path / "other", console=Console())
 

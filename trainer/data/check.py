@@ -13,31 +13,16 @@ import yaml
 
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sources import IMAGE_SUFFIXES
-from rvos_edge.trainer.data.readers.a2d import A2dClips
+from rvos_edge.trainer.data.datasets import DATASETS, dataset_of
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, image_paths
 from rvos_edge.trainer.data.readers.coco import CocoDataset
 from rvos_edge.trainer.data.readers.coco_file import DataWarning
-from rvos_edge.trainer.data.readers.davis16 import Davis16Clips
-from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
 from rvos_edge.trainer.data.readers.expression_files import MissingExpressionsError
 from rvos_edge.trainer.data.readers.images import check_sizes
-from rvos_edge.trainer.data.readers.jhmdb import JhmdbClips
-from rvos_edge.trainer.data.readers.mevis import MevisClips
-from rvos_edge.trainer.data.readers.refcoco import RefCocoClips
-from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 
 _SAMPLED_VIDEOS, _SAMPLED_FRAMES = 24, 2
 
 _LAYOUTS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("layouts.yaml").read_text(encoding="utf-8"))
-_READERS: dict[str, Callable[..., AnnotatedClips]] = {
-    "davis16": Davis16Clips,
-    "davis17": Davis17Clips,
-    "youtube_vos": YouTubeVosClips,
-    "mevis": MevisClips,
-    "a2d": A2dClips,
-    "jhmdb": JhmdbClips,
-    "refcoco": RefCocoClips,
-}
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,9 @@ def check_dataset(name: str, root: Path, *, expressions: Path | None = None) -> 
     for split, facts in layout.get("splits", {}).items():
         folder = facts.get("where")
         if folder is None or (root / folder).is_dir():
-            reader = partial(_READERS[name], root, split=split, expressions=None if folder else expressions)
+            reader = partial(
+                DATASETS[dataset_of(name)].reader, root, split=split, expressions=None if folder else expressions
+            )
             findings.append(_split(split, reader, layout["source"], needed=folder is None, published=facts))
     return findings + (list(_coco(root, layout["source"])) if name == "coco" else [])
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from rvos_edge.errors import UserError, about
 from rvos_edge.strict import StrictModel
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
+from rvos_edge.trainer.data.datasets import DATASETS, dataset_of
 from rvos_edge.trainer.data.flow_cache import FlowCache, FlowKey, FlowSource, LiveFlow
 from rvos_edge.trainer.data.generate.captions import read_captions
 from rvos_edge.trainer.data.generate.copy_paste import ComposedDataset
@@ -21,14 +22,10 @@ from rvos_edge.trainer.data.generate.held_out import HeldOut, load_held_out
 from rvos_edge.trainer.data.generate.instance_names import read_names
 from rvos_edge.trainer.data.generate.synthetic import SyntheticDataset
 from rvos_edge.trainer.data.mixture import MixtureDataset
-from rvos_edge.trainer.data.readers.a2d import A2dClips
 from rvos_edge.trainer.data.readers.base import AnnotatedClips
 from rvos_edge.trainer.data.readers.coco import CocoDataset
-from rvos_edge.trainer.data.readers.davis16 import SCENERY, Davis16Clips
-from rvos_edge.trainer.data.readers.davis17 import Davis17Clips
-from rvos_edge.trainer.data.readers.mevis import MevisClips
+from rvos_edge.trainer.data.readers.davis16 import SCENERY
 from rvos_edge.trainer.data.readers.refcoco import RefCocoClips
-from rvos_edge.trainer.data.readers.youtube_vos import YouTubeVosClips
 from rvos_edge.trainer.data.sample import Drawable
 from rvos_edge.trainer.data.transforms import Augmentation
 
@@ -108,11 +105,24 @@ class _Source(StrictModel):
 class VideoSource(_Source):
     """Videos of a data set with written expressions and stored flow."""
 
+    kind: Literal["davis", "davis16", "davis17", "youtube_vos", "mevis", "a2d", "jhmdb"]
     root: str
     expressions: str | None = None
-    videos: str | list[str] = "train"
-    """A split, or the names of videos."""
-    reader: ClassVar[Callable[..., AnnotatedClips]]
+    videos: Literal["train", "val", "all"] | list[str] = "train"
+    """A split, ``train`` alone but for DAVIS, or the names of videos."""
+
+    @model_validator(mode="after")
+    def _trains(self) -> VideoSource:
+        if self.kind == "jhmdb":
+            raise ValueError("J-HMDB-Sentences is for evaluation only; train on a2d and evaluate on jhmdb")
+        if isinstance(self.videos, str) and self.videos != "train" and not self.kind.startswith("davis"):
+            raise ValueError(f"videos: {self.videos} is for DAVIS; {self.kind} has train, or names of videos")
+        return self
+
+    @property
+    def is_davis16(self) -> bool:
+        """True for DAVIS-16, whose scenery is known."""
+        return dataset_of(self.kind) == "davis16"
 
     def clips(self) -> AnnotatedClips:
         """The videos.
@@ -121,14 +131,14 @@ class VideoSource(_Source):
             UserError: A folder or file is missing or damaged.
         """
         if not Path(self.root).is_dir():
-            name = "davis16" if self.kind == "davis" else self.kind
+            name = "davis16" if self.is_davis16 else self.kind
             raise UserError(
                 f"The {self.kind} folder {self.root} does not exist; set root to where you unpacked it, and look with: "
                 f"rvos-edge data check --dataset {name} --root DIR"
             )
-        if isinstance(self.videos, str):
-            return type(self).reader(self.root, split=self.videos, expressions=self.expressions)
-        return type(self).reader(self.root, split="train", expressions=self.expressions, videos=self.videos)
+        listed = isinstance(self.videos, list)
+        chosen = {"split": "train", "videos": self.videos} if listed else {"split": self.videos}
+        return DATASETS[dataset_of(self.kind)].reader(self.root, expressions=self.expressions, **chosen)
 
     def videos_with_flow(self) -> tuple[str, AnnotatedClips]:
         return self.kind, self.clips()
@@ -136,57 +146,11 @@ class VideoSource(_Source):
     def open(self, options: OpenOptions) -> ClipsDataset:
         clips = self.clips()
         flow = options.flow.of(self.kind, clips) if options.flow is not None else None
-        data = ClipsDataset(clips, flow=flow, scenery=self.scenery(), **options.sample)
+        scenery = SCENERY if self.is_davis16 else None
+        data = ClipsDataset(clips, flow=flow, scenery=scenery, **options.sample)
         options.distractors.extend(sentence for video in data.videos for sentence in data.sentences(video))
         options.videos.setdefault(self.kind, set()).update(data.videos)
         return data
-
-    def scenery(self) -> dict[str, frozenset[str]] | None:
-        """Categories visible beside the referred objects, by video, where they are known."""
-        return None
-
-
-class DavisSource(VideoSource):
-    """DAVIS-16 videos."""
-
-    kind: Literal["davis", "davis16"]
-    videos: Literal["train", "val", "all"] | list[str] = "train"
-    reader: ClassVar[Callable[..., AnnotatedClips]] = Davis16Clips
-
-    def scenery(self) -> dict[str, frozenset[str]]:
-        return SCENERY
-
-
-class Davis17Source(VideoSource):
-    """DAVIS-17 videos, several objects each."""
-
-    kind: Literal["davis17"]
-    videos: Literal["train", "val", "all"] | list[str] = "train"
-    reader: ClassVar[Callable[..., AnnotatedClips]] = Davis17Clips
-
-
-class YouTubeVosSource(VideoSource):
-    """Training videos of Refer-YouTube-VOS."""
-
-    kind: Literal["youtube_vos"]
-    videos: Literal["train"] | list[str] = "train"
-    reader: ClassVar[Callable[..., AnnotatedClips]] = YouTubeVosClips
-
-
-class MevisSource(VideoSource):
-    """Training videos of MeViS, whose sentences are about motion and may name several objects."""
-
-    kind: Literal["mevis"]
-    videos: Literal["train"] | list[str] = "train"
-    reader: ClassVar[Callable[..., AnnotatedClips]] = MevisClips
-
-
-class A2dSource(VideoSource):
-    """Training videos of A2D-Sentences."""
-
-    kind: Literal["a2d"]
-    videos: Literal["train"] | list[str] = "train"
-    reader: ClassVar[Callable[..., AnnotatedClips]] = A2dClips
 
 
 class RefCocoSource(_Source):
@@ -209,17 +173,6 @@ class RefCocoSource(_Source):
 
     def open(self, options: OpenOptions) -> ClipsDataset:
         return ClipsDataset(self.clips(), still=True, distractors=options.distractors, **options.sample)
-
-
-class JhmdbSource(_Source):
-    """J-HMDB-Sentences, which has no training videos and is refused."""
-
-    kind: Literal["jhmdb"]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse(cls, value: object) -> object:
-        raise ValueError("J-HMDB-Sentences is for evaluation only; train on a2d and evaluate on jhmdb")
 
 
 class CocoFiles(StrictModel):
@@ -302,8 +255,8 @@ class ComposedSource(_Source):
             rows=self.rows,
         )
 
-    def _davis(self, root: str) -> DavisSource:
-        return DavisSource(kind="davis", root=root, expressions=self.expressions, share=1)
+    def _davis(self, root: str) -> VideoSource:
+        return VideoSource(kind="davis", root=root, expressions=self.expressions, share=1)
 
 
 class SyntheticSourceConfig(_Source):
@@ -316,17 +269,7 @@ class SyntheticSourceConfig(_Source):
 
 
 Source = Annotated[
-    DavisSource
-    | Davis17Source
-    | YouTubeVosSource
-    | MevisSource
-    | A2dSource
-    | RefCocoSource
-    | JhmdbSource
-    | CocoSource
-    | ComposedSource
-    | SyntheticSourceConfig,
-    Field(discriminator="kind"),
+    VideoSource | RefCocoSource | CocoSource | ComposedSource | SyntheticSourceConfig, Field(discriminator="kind")
 ]
 
 

@@ -17,8 +17,8 @@ from rvos_edge.outputs import check_inputs, check_outputs
 from rvos_edge.progress import progress_bar
 from rvos_edge.streaming.ledger import Ledger
 from rvos_edge.trainer.card import card_facts
+from rvos_edge.trainer.data.datasets import DATASETS, open_clips
 from rvos_edge.trainer.evaluate.attributes import attribute_table, find_attributes
-from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
 from rvos_edge.trainer.evaluate.masks import MaskFolder
 from rvos_edge.trainer.evaluate.model import PresencePredictor, model_hash, open_predictor
 from rvos_edge.trainer.evaluate.model_card import write_card
@@ -30,7 +30,7 @@ from rvos_edge.trainer.evaluate.tables import show
 from rvos_edge.trainer.evaluate.video import PROTOCOLS, Rules, evaluate_clips
 from rvos_edge.trainer.evaluate.words import evaluate_taught_words, evaluate_words
 
-DATASETS = (*SOURCES, "synthetic", "swap", "words", "all")
+_NAMES = (*DATASETS, "synthetic", "swap", "words", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +40,12 @@ class EvalOptions:
     Attributes:
         bundle: Bundle directory; exactly one of the two is given.
         backend: Backend of the bundle (``engines.registry.BACKENDS``); by default the one of every machine.
-        dataset: A name from ``DATASETS``; "all" means davis16, synthetic, swap and, with ``words``, words.
+        dataset: A name of ``DATASETS``, synthetic, swap, words, or all: davis16, synthetic, swap and, with ``words``,
+            words.
         root: Folder of the data set; for swap and all that of DAVIS-16.
         coco: Folder of COCO for the swap test; without it only synthetic scenes are used.
         words: Folder with instances as COCO's, for single words on its held-out pictures.
-        split: A split of the data set, or names of videos separated by commas; by default ``SOURCES[dataset].split``.
+        split: A split of the data set, or names of videos separated by commas; by default ``DATASETS[dataset].split``.
         expressions: File of the expressions; the data set's own by default. JSON in the format of Refer-YouTube-VOS.
         every: Score every n-th frame (J and F); all frames are run.
         teach: Number of annotated frames, evenly spread, with which each object's query is taught; the others are
@@ -114,12 +115,12 @@ def _run(options: EvalOptions, predictor: PresencePredictor, ledger: Ledger, con
     dataset = "davis16" if options.dataset == "all" else options.dataset
     masks = None if options.masks is None else MaskFolder(options.masks)
     with progress_bar(console) as progress:
-        if dataset in SOURCES and options.root is not None:
+        if dataset in DATASETS and options.root is not None:
             clips = open_clips(dataset, options.root, options.split, options.expressions)
             pairs = None if options.pairs is None else read_pairs(options.pairs)
             rules = Rules(options.every, options.protocol, masks, options.teach, pairs)
             result = evaluate_clips(predictor, clips, dataset, rules=rules, ledger=ledger, progress=progress)
-            results[dataset] = {"split": options.split or SOURCES[dataset].split, **result}
+            results[dataset] = {"split": options.split or DATASETS[dataset].split, **result}
             info = find_attributes(options.root) if dataset == "davis16" else None
             if info is not None:
                 regions = {video: row["j"] for video, row in result["videos"].items()}
@@ -147,19 +148,19 @@ def _run_generated(name: str, options: EvalOptions, predictor: PresencePredictor
 def _check(options: EvalOptions) -> None:
     if (options.checkpoint is None) == (options.bundle is None):
         raise UserError("Give either --checkpoint or --bundle.")
-    if options.dataset not in DATASETS:
-        raise UserError(f"Unknown --dataset '{options.dataset}'; choose one of {', '.join(DATASETS)}.")
+    if options.dataset not in _NAMES:
+        raise UserError(f"Unknown --dataset '{options.dataset}'; choose one of {', '.join(_NAMES)}.")
     if options.card and options.bundle is None:
         raise UserError("--card describes a bundle; export the checkpoint and give --bundle instead of --checkpoint.")
-    if options.dataset in (*SOURCES, "all") and options.root is None:
+    if options.dataset in (*DATASETS, "all") and options.root is None:
         raise UserError(f"--dataset {options.dataset} needs --root, the folder that you unpacked the data set to.")
-    if options.masks is not None and options.dataset not in SOURCES:
+    if options.masks is not None and options.dataset not in DATASETS:
         raise UserError(f"--masks keeps the masks of one data set of videos; leave it out for {options.dataset}.")
     if options.protocol not in PROTOCOLS:
         raise UserError(f"Unknown --protocol '{options.protocol}'; choose one of {', '.join(PROTOCOLS)}.")
     if options.checkpoint is not None and (options.teach or options.adapt != "off"):
         raise UserError("--teach and --adapt are the runtime's; export the checkpoint and give --bundle.")
-    if options.teach and options.dataset not in (*SOURCES, "words"):
+    if options.teach and options.dataset not in (*DATASETS, "words"):
         raise UserError(
             f"--teach shows frames of one data set of videos, or words; leave it out for {options.dataset}."
         )

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rvos_edge.trainer.data.datasets import DATASETS
 from rvos_edge.trainer.evaluate.attributes import NAMES
 from rvos_edge.trainer.evaluate.scorers import DAVIS_METRICS, SETTINGS
-from rvos_edge.trainer.evaluate.video import MEASURES
 from rvos_edge.trainer.metrics import PRECISION_THRESHOLDS
 
 _HEADS = ("J", "recall", "decay", "F", "recall", "decay")
@@ -38,9 +38,9 @@ class ResultTable:
 
 def result_tables(results: Mapping[str, Any]) -> Iterator[ResultTable]:
     """A table for each data set that was evaluated."""
-    for name, measure in MEASURES.items():
+    for name, dataset in DATASETS.items():
         if name in results:
-            yield {"region": _regions, "objects": _objects, "overlap": _overlaps}[measure](name, results[name])
+            yield {"region": _regions, "objects": _objects, "overlap": _overlaps}[dataset.measure](name, results[name])
     if "attributes" in results.get("davis16", {}):
         yield _attributes(results["davis16"]["attributes"])
     if "synthetic" in results:

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rvos_edge.errors import UserError
 from rvos_edge.queries import read_queries
 from rvos_edge.streaming.ledger import Ledger
+from rvos_edge.trainer.data.datasets import DATASETS
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, Query
 from rvos_edge.trainer.data.readers.davis16 import SCENERY
@@ -33,16 +34,6 @@ from rvos_edge.trainer.evaluate.scorers import (
 )
 
 PROTOCOLS = ("every-frame", "semi-supervised", "unsupervised")
-MEASURES = {
-    "davis16": "region",
-    "davis17": "objects",
-    "youtube-vos": "region",
-    "mevis": "region",
-    "a2d": "overlap",
-    "jhmdb": "overlap",
-    "refcoco": "overlap",
-}
-"""Scoring of each data set: J and F per expression, J and F per object in two settings, or IoU."""
 Watch = Callable[[str, int, Sequence[int], NDArray[np.bool_], NDArray[np.bool_]], None]
 """Sees every scored frame: video, index, numbers of the queries, their ground truth and masks, bool [n,H,W] each."""
 _LEAD = 3
@@ -99,13 +90,13 @@ def evaluate_clips(
     """
     rules = rules or Rules()
     ledger = Ledger(None, {}) if ledger is None else ledger
-    _check(rules, MEASURES[dataset])
+    _check(rules, DATASETS[dataset].measure)
     queries = {video: clips.queries(video) for video in clips.videos if clips.queries(video)}
     if rules.pairs is not None:
         queries = {video: asked for video, asked in queries.items() if rules.pairs.get(video)}
         if not queries:
             raise UserError(f"{clips.root} has none of the videos that --pairs lists; give the list of this data set.")
-    sets = expression_sets(queries) if MEASURES[dataset] == "objects" else {}
+    sets = expression_sets(queries) if DATASETS[dataset].measure == "objects" else {}
     shuffled = _shuffled(queries) if dataset == "davis16" else {}
     if rules.masks is None and not any(clips.annotated(video) for video in queries):
         raise UserError(
@@ -118,9 +109,9 @@ def evaluate_clips(
         row = ledger.get(dataset, video)
         if row is None:
             scorer: Scorer
-            if MEASURES[dataset] == "region":
+            if DATASETS[dataset].measure == "region":
                 scorer = _region_scorer(video, of_video, shuffled.get(video))
-            elif MEASURES[dataset] == "objects":
+            elif DATASETS[dataset].measure == "objects":
                 scorer = ObjectsScorer(sets[video], matched=rules.protocol == "unsupervised")
             else:
                 scorer = OverlapScorer(of_video)
@@ -284,9 +275,9 @@ def _region_scorer(video: str, queries: Sequence[Query], shuffled: str | None) -
 
 
 def _totals(dataset: str, rows: Mapping[str, Metrics]) -> Metrics:
-    if MEASURES[dataset] == "overlap":
+    if DATASETS[dataset].measure == "overlap":
         return overlap_totals(rows)
-    if MEASURES[dataset] == "objects":
+    if DATASETS[dataset].measure == "objects":
         return object_totals(rows)
     return region_totals(rows, by_video=dataset == "davis16")
 

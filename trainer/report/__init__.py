@@ -14,9 +14,9 @@ from rich.console import Console
 from rvos_edge.atomic import new_directory
 from rvos_edge.errors import UserError
 from rvos_edge.outputs import check_outputs
+from rvos_edge.trainer.data.datasets import DATASETS, open_clips
 from rvos_edge.trainer.data.readers.base import AnnotatedClips, few
 from rvos_edge.trainer.data.readers.davis16 import VALIDATION_VIDEOS
-from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
 from rvos_edge.trainer.evaluate.tables import ResultTable, show_table
 from rvos_edge.trainer.report import plots
 from rvos_edge.trainer.report.choose import Frames
@@ -109,7 +109,7 @@ def _content(options: ReportOptions, recordings: Sequence[Recording], clips: Ann
         "data": {
             "root": options.root.resolve().name,
             "dataset": options.dataset,
-            "split": options.split or SOURCES[options.dataset].split,
+            "split": options.split or DATASETS[options.dataset].split,
             "videos": list(recordings[0].videos),
             "every": options.every,
             "frames": sum(len(video.frames) for video in recordings[0].videos.values()),

@@ -17,21 +17,12 @@ from rvos_edge.errors import UserError, about
 from rvos_edge.trainer.card import card_facts, training_history
 from rvos_edge.trainer.checkpoint import read_model_config
 from rvos_edge.trainer.config import HARMLESS, TrainConfig, load_config
+from rvos_edge.trainer.data.datasets import DATASETS, dataset_of, open_clips
 from rvos_edge.trainer.data.readers.base import AnnotatedClips
-from rvos_edge.trainer.evaluate.data import open_clips
 
 _MOST_CHANGES = 12
 """Largest number of changes in a command; with more, the run's own configuration file is named instead."""
 _MOST_PARTS = 3
-_DATASETS = {
-    **dict.fromkeys(("davis", "davis16"), "davis16"),
-    "davis17": "davis17",
-    "youtube_vos": "youtube-vos",
-    "a2d": "a2d",
-    "mevis": "mevis",
-    "refcoco": "refcoco",
-}
-"""Names of data sets in an evaluation by the kinds of training sources."""
 _NOT_COMPARED = frozenset({"name", "data.flow", "data.flow_batch", "data.licences"})
 """Further keys without influence on the network."""
 
@@ -140,8 +131,8 @@ def trained_videos(run: ReportRun, dataset: str, clips: AnnotatedClips) -> list[
         listed = (part.get("config", {}).get("data") or {}).get("sources", ())
         sources += [source for source in listed if _kind(source) not in named]
     for source in sources:
-        kind = _DATASETS.get(_kind(source))
-        if kind is None or not _shares_videos(_kind(source), dataset):
+        kind = dataset_of(_kind(source))
+        if kind not in DATASETS or not _shares_videos(kind, dataset):
             continue
         split = source.get("videos") or source.get("split") or "train"
         folders = [Path(source.get("davis") or source["root"]), *([clips.root] if kind == dataset else [])]
@@ -154,7 +145,7 @@ def _kind(source: Mapping[str, Any]) -> str:
 
 
 def _shares_videos(kind: str, dataset: str) -> bool:
-    return _DATASETS.get(kind, "").rstrip("67") == dataset.rstrip("67")
+    return dataset_of(kind).rstrip("67") == dataset.rstrip("67")
 
 
 def _videos_of(dataset: str, split: str, folders: Sequence[Path], expressions: str | None) -> set[str]:

@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 
 from rvos_edge.errors import UserError
+from rvos_edge.trainer.data.datasets import DATASETS
 from rvos_edge.trainer.evaluate.attributes import PAPER, attribute_table, find_attributes
 from rvos_edge.trainer.evaluate.scorers import SETTINGS
 from rvos_edge.trainer.evaluate.tables import ResultTable, percent
-from rvos_edge.trainer.evaluate.video import MEASURES
 from rvos_edge.trainer.metrics import PRECISION_THRESHOLDS
 from rvos_edge.trainer.report.record import Recording
 from rvos_edge.trainer.report.runs import differences, seed_groups
@@ -173,16 +173,16 @@ def _measures(results: Mapping[str, Any], dataset: str) -> dict[str, float | Non
 
 def _columns(dataset: str) -> dict[str, tuple[str, str]]:
     """Setting, or "", and key of a data set's measures by their columns."""
-    if MEASURES[dataset] == "objects":
+    if DATASETS[dataset].measure == "objects":
         keys = {"J&F": "j_and_f", "J": "j", "F": "f"}
         return {f"{name}, {setting}": (setting, key) for setting in SETTINGS for name, key in keys.items()}
-    return {name: ("", key) for name, key in (_REGION if MEASURES[dataset] == "region" else _OVERLAP).items()}
+    return {name: ("", key) for name, key in (_REGION if DATASETS[dataset].measure == "region" else _OVERLAP).items()}
 
 
 def _by_video(dataset: str) -> dict[str, Callable[[Mapping[str, Any]], Any]]:
-    if MEASURES[dataset] == "overlap":
+    if DATASETS[dataset].measure == "overlap":
         return {"mean IoU": lambda row: row["mean_iou"]}
-    if MEASURES[dataset] == "objects":
+    if DATASETS[dataset].measure == "objects":
         return {"J": lambda row: row["standard"]["j"], "F": lambda row: row["standard"]["f"]}
     return {"J": lambda row: row["j"], "F": lambda row: row["f"]}
 

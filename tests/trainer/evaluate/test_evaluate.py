@@ -29,8 +29,8 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer import evaluate as module
 from rvos_edge.trainer.card import card_facts
 from rvos_edge.trainer.checkpoint import Checkpoint, save_checkpoint
+from rvos_edge.trainer.data.datasets import DATASETS, open_clips
 from rvos_edge.trainer.evaluate import EvalOptions, evaluate
-from rvos_edge.trainer.evaluate.data import SOURCES, open_clips
 from rvos_edge.trainer.evaluate.model_card import write_card
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import model_config
@@ -88,12 +88,12 @@ def write(dataset: str, root: Path) -> Path:
     return writers[dataset](root)
 
 
-@pytest.mark.parametrize("dataset", SOURCES)
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_every_data_set_is_evaluated_in_its_official_layout(tmp_path: Path, bundle: Path, dataset: str) -> None:
     root, masks = write(dataset, tmp_path / "data"), tmp_path / "masks"
     console = quiet(tmp_path)
     figures = evaluate(EvalOptions(bundle=bundle, dataset=dataset, root=root, masks=masks), console=console)
-    assert f"{dataset}, {SOURCES[dataset].split}" in console.export_text()
+    assert f"{dataset}, {DATASETS[dataset].split}" in console.export_text()
     numbers = figures[dataset]
     if dataset == "youtube-vos":
         assert numbers["j"] is None, "the server has the annotations"

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from rvos_edge.cli import app
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
-from rvos_edge.trainer.evaluate.data import open_clips
+from rvos_edge.trainer.data.datasets import open_clips
 from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
 from rvos_edge.trainer.predictor import TorchSegmenter
 from rvos_edge.trainer.report import ReportOptions, report

@@ -12,8 +12,8 @@ from support.layouts import ids, write_mevis
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.check import check_dataset, is_complete
 from rvos_edge.trainer.data.clips_dataset import ClipsDataset
+from rvos_edge.trainer.data.datasets import open_clips
 from rvos_edge.trainer.data.readers.mevis import MevisClips
-from rvos_edge.trainer.evaluate.data import open_clips
 
 
 @pytest.fixture
