@@ -85,7 +85,7 @@ class RunOptions:
         list[str] | None,
         _output(
             help="Place of the overlay: a video (.mp4, .mkv, .mov, .webm, .gif), a picture (.png, .jpg), rtmp:// or "
-            "rtsp:// (by ffmpeg), /dev/videoN (v4l2loopback), - for raw frames on stdout; repeatable. Without any "
+            "rtsp:// or /dev/videoN of v4l2loopback (by ffmpeg), - for raw frames on stdout; repeatable. Without any "
             "output, files get a new folder in rvos-edge-out."
         ),
     ] = None

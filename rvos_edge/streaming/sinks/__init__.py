@@ -14,9 +14,8 @@ from rvos_edge.streaming.sinks.base import Look, Outputs, Screen, Sink, open_sin
 from rvos_edge.streaming.sinks.coco import CocoSink, DatasetSink
 from rvos_edge.streaming.sinks.events import EventSink
 from rvos_edge.streaming.sinks.lines import JsonSink, RleSink
-from rvos_edge.streaming.sinks.loopback import DEVICE, LoopbackSink
 from rvos_edge.streaming.sinks.masks import CutoutSink, MaskSink, indexed_png, label_image
-from rvos_edge.streaming.sinks.network import STREAM_URL, FfmpegSink
+from rvos_edge.streaming.sinks.network import DEVICE, STREAM_URL, FfmpegSink
 from rvos_edge.streaming.sinks.picture import PictureSink
 from rvos_edge.streaming.sinks.raw import RawSink
 from rvos_edge.streaming.sinks.video import VideoSink
@@ -29,7 +28,6 @@ __all__ = [
     "FfmpegSink",
     "JsonSink",
     "Look",
-    "LoopbackSink",
     "MaskSink",
     "Outputs",
     "RawSink",
@@ -61,10 +59,8 @@ def open_output(spec: str, fps: float, *, sound: Sound | None = None, tell: Tell
     """
     if spec == "-":
         return RawSink()
-    if STREAM_URL.match(spec):
+    if STREAM_URL.match(spec) or DEVICE.match(spec):
         return FfmpegSink(spec, fps, tell=tell)
-    if DEVICE.match(spec):
-        return LoopbackSink(spec)
     if Path(spec).suffix.lower() in PICTURE_SUFFIXES:
         return PictureSink(spec)
     return VideoSink(spec, fps, sound=sound, tell=tell)

@@ -1,4 +1,4 @@
-"""Overlays sent over the network by the program ffmpeg."""
+"""Overlays sent over the network, or shown as a camera by v4l2loopback, by the program ffmpeg."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from rvos_edge.streaming.sinks.base import Sink, fit
 from rvos_edge.streaming.sources import Frame, Tell, tell_stderr
 
 STREAM_URL = re.compile(r"^(rtmps?|rtsps?|srt|udp)://", re.IGNORECASE)
+DEVICE = re.compile(r"^/dev/video[0-9]+$")
 _CONTAINERS = {"rtmp": ["-f", "flv"], "rtsp": ["-rtsp_transport", "tcp", "-f", "rtsp"], "srt": ["-f", "mpegts"]}
 _PATIENCE = 3.0
 """Seconds that ffmpeg has to send the rest."""
@@ -26,7 +28,8 @@ _BUFFERED = 50, 16 << 20
 
 
 class FfmpegSink(Sink):
-    """Streams the overlays as H.264 to rtmp://, rtsp://, srt:// or udp://, through a pipe to ffmpeg.
+    """Streams the overlays through a pipe to ffmpeg: as H.264 to rtmp://, rtsp://, srt:// or udp://, or as they are to
+    a device of v4l2loopback, /dev/videoN, which other programs open as a camera.
 
     A thread writes to the pipe and takes the newest overlay: a slow network drops pictures and never slows the
     stream. When ffmpeg ends, because the server is not there or went away, it is started again with growing pauses.
@@ -35,7 +38,7 @@ class FfmpegSink(Sink):
         backoff: Seconds before the first new start, which double with every other up to the second number.
 
     Raises:
-        UserError: There is no ffmpeg.
+        UserError: There is no ffmpeg, or no such device.
     """
 
     wants_overlay = True
@@ -45,6 +48,11 @@ class FfmpegSink(Sink):
     ) -> None:
         program = shutil.which("ffmpeg")
         self._name = hide_secrets(url)
+        if DEVICE.match(url) and not Path(url).exists():
+            raise UserError(
+                f"{url} does not exist; make it with: sudo modprobe v4l2loopback "
+                f"video_nr={url.removeprefix('/dev/video')} exclusive_caps=1"
+            )
         if program is None:
             raise UserError(f"{self._name} needs the program ffmpeg; install it (apt install ffmpeg)")
         self._ffmpeg, self._url, self._fps = program, url, fps
@@ -76,11 +84,14 @@ class FfmpegSink(Sink):
         scheme = self._url.partition(":")[0].lower()
         container = _CONTAINERS.get(scheme.removesuffix("s") if scheme != "srt" else scheme, ["-f", "mpegts"])
         given = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{size[1]}x{size[0]}", "-framerate", f"{self._fps:g}"]
-        made = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-pix_fmt", "yuv420p"]
+        made = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"]
+        made += ["-g", f"{max(1, round(2 * self._fps))}"]
+        if DEVICE.match(self._url):
+            made, container = ["-c:v", "rawvideo"], ["-f", "v4l2"]
         return [
             *(self._ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error"),
             *("-use_wallclock_as_timestamps", "1", *given, "-i", "-", "-an"),
-            *("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", *made, "-g", f"{max(1, round(2 * self._fps))}"),
+            *("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", *made, "-pix_fmt", "yuv420p"),
             *(*container, self._url),
         ]
 

@@ -49,9 +49,11 @@ def test_network_stream(fake_ffmpeg: Path) -> None:
         ("rtsp://h/l", "-rtsp_transport tcp -f rtsp rtsp://h/l"),
         ("srt://h:9", "-f mpegts srt://h:9"),
         ("udp://h:9", "-f mpegts udp://h:9"),
+        ("/dev/video9", "-c:v rawvideo -pix_fmt yuv420p -f v4l2 /dev/video9"),
     ],
 )
-def test_container_of_each_protocol(url: str, ending: str, fake_ffmpeg: Path) -> None:
+def test_container_of_each_protocol(url: str, ending: str, fake_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: True)
     assert " ".join(FfmpegSink(url, 25).command((48, 64))).endswith(ending)
 
 

@@ -20,7 +20,6 @@ from rvos_edge.rle import encode_rle
 from rvos_edge.streaming.sinks import (
     FfmpegSink,
     JsonSink,
-    LoopbackSink,
     MaskSink,
     Outputs,
     RawSink,
@@ -215,68 +214,6 @@ def test_outputs_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str], fak
     sink = open_output(str(tmp_path / "o.mp4"), 25)
     assert isinstance(sink, VideoSink)
     sink.abort()
-
-
-class FakeDevice:
-    """A v4l2loopback device: a file for the pictures, and the answers of its driver."""
-
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.path = path
-        self.output = True
-        self.keeps: tuple[int, int] | None = None
-        self.format: tuple[int, ...] = ()
-        path.touch()
-        monkeypatch.setattr("fcntl.ioctl", self._ioctl)
-
-    def _ioctl(self, file: int, request: int, content: bytearray) -> None:
-        view = np.frombuffer(content, np.uint32)
-        if request == 0x80685600:  # VIDIOC_QUERYCAP
-            assert len(content) == 104
-            view[21], view[22] = 0x85200003, 0x05200002 if self.output else 0x05200001
-        elif request == 0xC0D05605:  # VIDIOC_S_FMT
-            assert len(content) == 208
-            assert view[0] == 2  # V4L2_BUF_TYPE_VIDEO_OUTPUT
-            if self.keeps:
-                view[2:4] = self.keeps
-            self.format = tuple(int(number) for number in view[2:9])
-        else:
-            raise OSError(25, "Inappropriate ioctl for device")
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux") or sys.maxsize < 2**32, reason="64-bit Linux's structures")
-def test_virtual_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = FakeDevice(tmp_path / "video9", monkeypatch)
-    sink = LoopbackSink(device.path)
-    picture = np.zeros((49, 65, 3), np.uint8)
-    picture[:, :32] = (40, 200, 90)
-    sink.write(make_frame(), make_result(), picture)
-    sink.write(make_frame(), make_result(), np.zeros((96, 128, 3), np.uint8))
-    sink.close()
-    sink.close()
-    assert device.format == (64, 48, int.from_bytes(b"YU12", "little"), 1, 64, 64 * 48 * 3 // 2, 1)
-    content = device.path.read_bytes()
-    assert len(content) == 2 * 64 * 48 * 3 // 2
-    first = np.frombuffer(content[: len(content) // 2], np.uint8).reshape(72, 64)
-    shown = cv2.cvtColor(first, cv2.COLOR_YUV2BGR_I420)
-    assert np.abs(shown[24, 10].astype(int) - (40, 200, 90)).max() < 6
-
-
-def test_virtual_camera_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = FakeDevice(tmp_path / "video9", monkeypatch)
-    device.output = False
-    with pytest.raises(UserError, match="is no device that frames can be written to"):
-        LoopbackSink(device.path)
-    device.output, device.keeps = True, (320, 240)
-    sink = LoopbackSink(device.path)
-    with pytest.raises(UserError, match="does not take 64x48 pictures"):
-        sink.write(make_frame(), make_result(), GREY)
-    sink.abort()
-
-
-def test_file_is_no_virtual_camera(tmp_path: Path) -> None:
-    (tmp_path / "video3").touch()
-    with pytest.raises(UserError, match="is no device that frames can be written to"):
-        LoopbackSink(tmp_path / "video3")
 
 
 @pytest.mark.parametrize("make", [lambda path: MaskSink(path / "masks"), lambda path: RleSink(path / "o.jsonl")])
