@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rvos_edge.trainer.checkpoint import Checkpoint
 from rvos_edge.trainer.config import TrainConfig
 from rvos_edge.trainer.data.sample import Batch
+from rvos_edge.trainer.depthwise import speed_up_depthwise
 from rvos_edge.trainer.distributed.global_batch import span_ranks
 from rvos_edge.trainer.distributed.ranks import accumulating, average, part, parts, world
 from rvos_edge.trainer.losses.objective import Objective
@@ -50,6 +51,8 @@ class Trainer:
         ).to(self.device)
         # After the losses, which may copy the network.
         use_hardware(self.model, config.speed)
+        if self.device.type == "cpu" and config.speed.compile is None:
+            speed_up_depthwise(self.model)
         if config.speed.checkpointing:
             recompute_activations(self.model)
         self.loss = self._replicated()

@@ -100,7 +100,8 @@ class _SamePadConv(nn.Conv2d):
         total = self.kernel_size[0] - self.stride[0]
         near = total // 2
         padded = F.pad(image, (near, total - near, near, total - near))
-        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        convolved: Tensor = self._conv_forward(padded, self.weight, self.bias)
+        return convolved
 
 
 def _conv_bn(
