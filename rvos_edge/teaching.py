@@ -39,9 +39,10 @@ small sample. Chosen on pictures of words that training never says. This share o
 sentence that finds next to nothing is no loss. In one clip the object is the same, and any gain counts."""
 _RATE, _DECAYS = 0.05, (0.9, 0.999)
 """Adam's."""
-_CLIP_STEPS, _CLIP_RATE = (80, 160), 0.1
-"""Several frames of one clip: steps without the frame that is left out, steps with it from there on, and Adam's rate.
-The IoU on that one frame wavers while other frames still gain, so the first do not end early. Chosen on two folds."""
+_CLIP_RATE, _CLIP_STEPS, _MORE = 0.1, 80, 160
+"""In a clip, where the object is the same: Adam's rate, and steps without the frame that is left out and with it from
+there on. The IoU on that one frame wavers while other frames gain, so learning does not end early; from a single frame
+it takes ``_STEPS``. Chosen on two folds."""
 _NICENESS = 10
 _CANDIDATES = ("the moving object", "a person", "an animal", "a vehicle", "a thing")
 """Sentences to start from where none is given; the one that fits best is taken."""
@@ -232,15 +233,15 @@ def teach(
         (only,) = present
         watched = views[only][2:]
         lessons = _in_turn([lessons if index != only else lessons[:2] for index, lessons in enumerate(views)])
-    clip = several and any(previous is not None for _, _, previous in shown)
-    first, more = _CLIP_STEPS
-    how: dict[str, Any] = {"steps": first, "rate": _CLIP_RATE, "patience": first} if clip else {}
-    learned, steps = teacher.learn(lessons, start, watched=watched, **how)
+    clip = any(previous is not None for _, _, previous in shown)
+    most = _CLIP_STEPS if clip and several else _STEPS
+    how: dict[str, Any] = {"rate": _CLIP_RATE, "patience": most} if clip else {}
+    learned, steps = teacher.learn(lessons, start, steps=most, watched=watched, **how)
     before, after = (float(np.mean([teacher.iou(one, each) for one in watched])) for each in (start, learned))
     if several and after < before + (0.0 if clip else min(_LEAST_GAIN, _LEAST_SHARE * before)):
         learned, steps, after = dict(start), 0, before
-    if steps and clip:
-        learned, _ = teacher.learn(_in_turn(views), learned, steps=more, rate=_CLIP_RATE)
+    if steps and several and clip:
+        learned, _ = teacher.learn(_in_turn(views), learned, steps=_MORE, rate=_CLIP_RATE)
     elif steps and several:
         # The pictures that were left out are learned from too, for as many steps a picture.
         learned, _ = teacher.learn(_in_turn(views), start, steps=round(steps * len(present) / (len(present) - 1)))

@@ -75,16 +75,19 @@ def test_learning_ends_where_what_is_left_out_gains_nothing(tiny: Path, monkeypa
     np.testing.assert_array_equal(learned["lang1"], start["lang1"])
 
 
-def test_frames_of_a_clip_are_learned_to_the_end(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One frame is left out at first, and its IoU wavers."""
-    frames, squares = zip(*map(_scene, (8, 40, 56)), strict=True)
+@pytest.mark.parametrize(("places", "taken"), [([8], 40), ([8, 40, 56], 20 + 30)])
+def test_frames_of_a_clip_are_learned_to_the_end(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, places: list[int], taken: int
+) -> None:
+    """The IoU on what is left out wavers there."""
+    frames, squares = zip(*map(_scene, places), strict=True)
     steps: list[int] = []
     judge = Teacher.judge
     monkeypatch.setattr(Teacher, "judge", lambda *given: (steps.append(1), judge(*given))[1])
-    monkeypatch.setattr(teaching, "_CLIP_STEPS", (20, 30))
-    monkeypatch.setattr(teaching, "_PATIENCE", 0)
+    for name, value in {"_STEPS": 40, "_CLIP_STEPS": 20, "_MORE": 30, "_PATIENCE": 0}.items():
+        monkeypatch.setattr(teaching, name, value)
     _open(tiny).teach(frames, [~square for square in squares], like="the red ball", previous=frames)
-    assert len(steps) == 20 + 30
+    assert len(steps) == taken
 
 
 def test_features_are_those_of_the_second_of_two_frames(tiny: Path) -> None:
