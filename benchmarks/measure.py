@@ -27,7 +27,15 @@ from rvos_edge.protocol import SegmenterProtocol
 OnProgress = Callable[[str, int, int], None]
 """Progress callback: description, steps done, steps in all."""
 
-_PACKAGES = ("numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13")
+_PACKAGES = (
+    "numpy",
+    "opencv-python-headless",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx-cu13",
+)
 _FRESH_FRAMES = 8
 _TURN = 10
 """Consecutive frames of one backend before the next backend's turn."""

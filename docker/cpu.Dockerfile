@@ -2,17 +2,14 @@
 #   docker build -f docker/cpu.Dockerfile -t rvos-edge .
 #   docker run --rm -v "$PWD:/data" --user "$(id -u)" rvos-edge run clip.mp4 "a dog"
 FROM debian:bookworm-slim
-# The virtual environment needs no system package but Python; OpenCV's headless wheels carry their libraries.
+# The virtual environment needs no system package but Python.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 ENV VIRTUAL_ENV=/opt/rvos-edge PATH=/opt/rvos-edge/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY . /src
-# opencv-python wants a screen's libraries; both packages are the module cv2, so one goes before the other comes.
 RUN python3 -m venv /opt/rvos-edge \
     && pip install "/src[serve,openvino,mqtt]" -c /src/constraints.txt \
-    && pip uninstall -y opencv-python \
-    && pip install opencv-python-headless==5.0.0.93 \
     && rm -rf /src
 RUN useradd --create-home rvos && install -d -o rvos /data
 USER rvos

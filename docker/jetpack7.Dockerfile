@@ -8,12 +8,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 ENV VIRTUAL_ENV=/opt/rvos-edge PATH=/opt/rvos-edge/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY . /src
-# TensorRT's module lies in the system's Python. opencv-python wants a screen's libraries; both packages are the
-# module cv2, so one goes before the other comes.
+# TensorRT's module lies in the system's Python.
 RUN python3 -m venv --system-site-packages /opt/rvos-edge \
     && pip install "/src[serve,cuda]" "cuda-bindings>=13" \
-    && pip uninstall -y opencv-python \
-    && pip install opencv-python-headless \
     && rm -rf /src
 WORKDIR /data
 ENTRYPOINT ["rvos-edge"]

@@ -36,8 +36,7 @@ _JETPACK_TENSORRT = {6: ((10, 3), (10, 3)), 7: ((10, 13), (99, 0))}
 """Oldest and newest TensorRT that comes with a JetPack."""
 _MOST_GPUS = 16
 _REMEDIES = {
-    "OpenCV": "apt install libgl1 libglib2.0-0; without a screen: pip uninstall opencv-python, "
-    "pip install opencv-python-headless",
+    "OpenCV": "pip uninstall -y opencv-python opencv-python-headless; pip install opencv-python-headless",
     "PyAV": "pip install --force-reinstall av",
     "ONNX Runtime": "pip install --force-reinstall onnxruntime",
     "OpenVINO": "pip install --force-reinstall openvino, or pip uninstall openvino",
@@ -240,7 +239,7 @@ def _opencv(name: str) -> Finding:
     has = {key: bool(re.search(rf"^\s*{key}:\s*YES", build, re.MULTILINE)) for key in ("FFMPEG", "GStreamer")}
     found = f"{cv2.__version__}, " + ", ".join(f"{key} {'yes' if there else 'no'}" for key, there in has.items())
     if not has["FFMPEG"]:
-        return Finding(name, found, False, "streams need FFMPEG: pip install --force-reinstall opencv-python")
+        return Finding(name, found, False, "streams need FFMPEG: pip install --force-reinstall opencv-python-headless")
     reads_csi = has["GStreamer"] or shutil.which("gst-launch-1.0")
     remedy = "" if reads_csi else "for Jetson CSI cameras: install gstreamer1.0-tools, or an OpenCV with GStreamer"
     return Finding(name, found, True, remedy)

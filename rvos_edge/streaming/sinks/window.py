@@ -1,20 +1,15 @@
 """The live window: the overlay on the screen, and its keys: q ends the stream, space pauses it, s saves a snapshot.
 
-Queries are typed on the page of ``--serve``.
+Queries are typed on the page of ``--serve``. Drawn with Tk, which comes with Python: OpenCV's windows are missing from
+opencv-python-headless.
 """
 
 from __future__ import annotations
 
-import os
-import queue
-import socket
-import sys
-import threading
+import gc
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -27,59 +22,53 @@ from rvos_edge.outputs import mark_png
 from rvos_edge.result import Result
 from rvos_edge.streaming.loop import Stepper
 from rvos_edge.streaming.overlay import OverlayView, draw_view
+from rvos_edge.streaming.signals import uninterrupted
 from rvos_edge.streaming.sinks.base import Sink
 from rvos_edge.streaming.sources import Frame
 
-CLOSED = 0x100
-"""The code that closing the window with the mouse stands for, which no key has."""
-_NO_KEY = -1
-_WAIT_MS = 5
-"""Milliseconds; of several keys within one wait, OpenCV with Qt reports the last."""
-_GLANCE = 0.01
-_TIMEOUT = 3.0
+CLOSED = -1
+"""The code that closing the window with the mouse stands for, which no character has."""
 
 
 class WindowSink(Sink):
-    """Shows the overlays in a window, at the size of the first, and hands on the keys pressed in it.
+    """Shows the overlays in a window, first at the size of the first, and hands on the keys pressed in it.
 
-    The window lives in a thread of its own: it stays alive and misses no key while the model computes, and drawing it
-    does not slow the stream. Its keys are handed on in the caller's thread, by `write`, `show` and `poll`. On a Mac,
-    where windows belong to the main thread, those calls serve the window themselves.
+    Make, show and close it in one thread, which must be the main one on a Mac: Tk belongs to the thread that starts it.
 
     Args:
         keys: Called with the code of each character that was typed ("q" is 113, space 32), and with `CLOSED` when the
-            window was closed, from within `write`, `show` and `poll`.
+            window was closed, from within `write` and `show`.
 
     Raises:
-        UserError: There is no screen, or this OpenCV cannot open windows.
+        UserError: There is no screen, or this Python has no tkinter.
     """
 
     wants_overlay = True
 
     def __init__(self, title: str = "rvos-edge", *, keys: Callable[[int], object] | None = None) -> None:
-        _check_screen()
-        # OpenCV's Qt misses its fonts, five times, and our windows have no text of theirs.
-        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
-        self.title = title
-        self._keys = keys
-        self._pressed: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._newest: NDArray[np.uint8] | None = None
-        self._sized = False
-        self._open = True
-        self._failure: cv2.error | None = None
-        self._thread: threading.Thread | None = None
-        if sys.platform == "darwin":
-            self._make()
-        else:
-            made = threading.Event()
-            self._thread = threading.Thread(target=self._run, args=(made,), name=f"window {title}", daemon=True)
-            self._thread.start()
-            made.wait()
-        if self._failure is not None:
+        try:
+            import tkinter
+        except ImportError as error:
             raise UserError(
-                "this OpenCV cannot open windows; install opencv-python instead of opencv-python-headless, "
-                "or leave --window out"
-            ) from self._failure
+                "--window needs tkinter, which this Python lacks; on Debian and Ubuntu apt install python3-tk, "
+                "or use the live page, --serve"
+            ) from error
+        try:
+            root = tkinter.Tk(className="rvos-edge")
+        except tkinter.TclError as error:
+            raise UserError(
+                f"--window finds no screen ({error}); set DISPLAY, log in by ssh -X, or use the live page, --serve"
+            ) from error
+        self._keys = keys
+        self._pressed: list[int] = []
+        self._shown: tuple[NDArray[np.uint8], tuple[int, int]] | None = None
+        self._photo: tkinter.PhotoImage | None = tkinter.PhotoImage(master=root)
+        self._root: tkinter.Tk | None = root
+        root.title(title)
+        root.protocol("WM_DELETE_WINDOW", lambda: self._pressed.append(CLOSED))
+        root.bind("<Key>", lambda event: self._pressed.extend(map(ord, event.char)))
+        label = tkinter.Label(root, image=self._photo, background="black", borderwidth=0)
+        label.pack(expand=True, fill="both")
 
     def write(self, frame: Frame, result: Result, overlay: NDArray[np.uint8] | None) -> None:
         assert overlay is not None
@@ -87,68 +76,40 @@ class WindowSink(Sink):
 
     def show(self, image: NDArray[np.uint8]) -> None:
         """Put a picture (uint8 [H,W,3], BGR) into the window and hand on the keys; does nothing after it was closed."""
-        self._newest = image
-        self.poll()
-
-    def poll(self, seconds: float = 0.0) -> None:
-        """Hand on the keys pressed so far and those of the next seconds."""
-        deadline = time.monotonic() + seconds
-        while True:
-            left = deadline - time.monotonic()
-            if self._thread is None and self._open:
-                self._serve()
-            try:
-                key = self._pressed.get(timeout=max(0.0, min(left, _GLANCE if self._open else left)))
-            except queue.Empty:
-                if left <= 0:
-                    return
-            else:
-                if self._keys is not None:
-                    self._keys(key)
+        if self._root is None:
+            return
+        with uninterrupted():  # Tk prints what is raised in its callbacks
+            self._draw(image)
+        pressed, self._pressed = self._pressed, []
+        if CLOSED in pressed:
+            self.close()
+        for key in pressed if self._keys is not None else []:
+            self._keys(key)
 
     def close(self) -> None:
-        self._open = False
-        if self._thread is None:
-            self._destroy()
-        else:
-            self._thread.join(2.0)
+        if self._root is None:
+            return
+        self._root.destroy()
+        self._root = self._photo = None
+        gc.collect()  # what is left of Tk ends the process when another thread's garbage collection meets it
 
-    def _run(self, made: threading.Event) -> None:
-        self._make()
-        made.set()
-        while self._open:
-            self._serve()
-        self._destroy()
-
-    def _make(self) -> None:
-        try:
-            cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-        except cv2.error as error:
-            self._failure, self._open = error, False
-
-    def _serve(self) -> None:
-        image, self._newest = self._newest, None
-        if image is not None:
-            if not self._sized:
-                self._sized = True
-                cv2.resizeWindow(self.title, image.shape[1], image.shape[0])
-            cv2.imshow(self.title, image)
-        key = cv2.waitKey(_WAIT_MS)  # without the window system's modifiers, such as Num Lock
-        if key != _NO_KEY:
-            self._pressed.put(key)
-        elif not self._visible():
-            self._open = False
-            self._pressed.put(CLOSED)
-
-    def _visible(self) -> bool:
-        try:
-            return bool(cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1)
-        except cv2.error:  # Qt is gone with its last window
-            return False
-
-    def _destroy(self) -> None:
-        with suppress(cv2.error):  # the user was faster, or there never was one
-            cv2.destroyWindow(self.title)
+    def _draw(self, image: NDArray[np.uint8]) -> None:
+        assert self._root is not None
+        assert self._photo is not None
+        height, width = image.shape[:2]
+        if self._shown is None:
+            self._root.geometry(f"{width}x{height}")
+            self._root.update()
+        # Drawing 1280 x 720 pixels takes 6 ms of a server's core; during a pause the same picture comes again.
+        inside = self._root.winfo_width(), self._root.winfo_height()
+        if self._shown is None or self._shown[0] is not image or self._shown[1] != inside:
+            self._shown = image, inside
+            scale = min(inside[0] / width, inside[1] / height)
+            size = max(1, round(width * scale)), max(1, round(height * scale))
+            scaled = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+            pixels = cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB).tobytes()
+            self._photo.configure(data=b"P6 %d %d 255\n" % size + pixels, format="PPM")
+        self._root.update()
 
 
 class KeyControls(Sink):
@@ -201,46 +162,3 @@ class KeyControls(Sink):
         except UserError as error:
             return f"no snapshot: {error}"
         return f"saved {path}"
-
-
-def _check_screen() -> None:
-    """Refuse a screen that does not answer: the Qt inside OpenCV would end the whole process."""
-    if not sys.platform.startswith("linux") or os.environ.get("QT_QPA_PLATFORM", "xcb") not in {"", "xcb"}:
-        return
-    display = os.environ.get("DISPLAY", "")
-    if not display and os.environ.get("WAYLAND_DISPLAY"):
-        raise UserError("OpenCV's windows need an X display and only Wayland is there; start Xwayland and set DISPLAY")
-    if not display:
-        raise UserError("there is no screen for a window: DISPLAY is not set; leave --window out, or use ssh -X")
-    if not _x_server_answers(display):
-        raise UserError(f"the X display {display!r} does not answer; check DISPLAY, or leave --window out")
-
-
-def _x_server_answers(display: str) -> bool:
-    host, _, number = display.rpartition(":")
-    number = number.partition(".")[0]
-    if not number.isdigit():
-        return False
-    if host not in {"", "unix"}:
-        return _connects(lambda: socket.create_connection((host, 6000 + int(number)), timeout=_TIMEOUT))
-    # Linux has the socket under an abstract name, as a file, or both.
-    return any(_connects(partial(_local, f"{start}/tmp/.X11-unix/X{number}")) for start in ("\0", ""))
-
-
-def _local(address: str) -> socket.socket:
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        probe.settimeout(_TIMEOUT)
-        probe.connect(address)
-    except OSError:
-        probe.close()
-        raise
-    return probe
-
-
-def _connects(connect: Callable[[], socket.socket]) -> bool:
-    try:
-        connect().close()
-    except OSError:
-        return False
-    return True

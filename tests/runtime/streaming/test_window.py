@@ -1,20 +1,18 @@
-"""The window sink on a window system that is played, and once on a real one where Xvfb is there."""
+"""The window sink on a Tk that is played, and once on a real one where Xvfb is there."""
 
 from __future__ import annotations
 
 import os
-import queue
 import shutil
 import subprocess
 import sys
-import threading
-import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from support.live_fakes import wait_until
 
 from rvos_edge.errors import UserError
 from rvos_edge.streaming.sinks.window import CLOSED, WindowSink
@@ -22,140 +20,132 @@ from rvos_edge.streaming.sinks.window import CLOSED, WindowSink
 RED = np.full((48, 64, 3), (0, 0, 255), np.uint8)
 
 
-class FakeScreen:
-    """OpenCV's window functions, by one thread only.
+class FakeTk:
+    """The module tkinter with one window: `typed` are the keys to come with the next update, None closes the window."""
 
-    `typed` are the keys to come; `visible` turns 0 when the user closes the window, and None where Qt then fails.
-    """
+    class TclError(Exception):
+        """Raised where there is no screen."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.typed: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self.visible: float | None = 1.0
-        self.shown: list[np.ndarray] = []
-        self.sizes: list[tuple[int, int]] = []
+    def __init__(self) -> None:
+        self.screen = True
+        self.typed: list[str | None] = []
+        self.size = (1, 1)
+        self.sizes: list[str] = []
+        self.drawn: list[bytes] = []
         self.destroyed = 0
-        self.threads: set[threading.Thread] = set()
-        monkeypatch.setattr("rvos_edge.streaming.sinks.window._check_screen", lambda: None)
-        monkeypatch.setattr(cv2, "namedWindow", lambda title, flags: self._called())
-        monkeypatch.setattr(cv2, "resizeWindow", lambda title, width, height: self.sizes.append((width, height)))
-        monkeypatch.setattr(cv2, "imshow", lambda title, image: self.shown.append(image))
-        monkeypatch.setattr(cv2, "waitKey", self._wait)
-        monkeypatch.setattr(cv2, "getWindowProperty", self._property)
-        monkeypatch.setattr(cv2, "destroyWindow", self._destroy)
 
-    def type(self, *keys: int) -> None:
-        for key in keys:
-            self.typed.put(key)
+    def Tk(self, **_: object) -> Any:  # noqa: N802
+        if not self.screen:
+            raise self.TclError('couldn\'t connect to display ":4711"')
+        handlers: dict[str, Callable[..., None]] = {}
 
-    def _called(self) -> None:
-        self.threads.add(threading.current_thread())
+        def update() -> None:
+            typed, self.typed = self.typed, []
+            for key in typed:
+                handlers["WM_DELETE_WINDOW"]() if key is None else handlers["<Key>"](SimpleNamespace(char=key))
 
-    def _wait(self, wait: int) -> int:
-        self._called()
-        try:
-            return self.typed.get(timeout=wait / 1000)
-        except queue.Empty:
-            return -1
+        return SimpleNamespace(
+            title=lambda text: None,
+            protocol=handlers.__setitem__,
+            bind=handlers.__setitem__,
+            geometry=self._resize,
+            winfo_width=lambda: self.size[0],
+            winfo_height=lambda: self.size[1],
+            update=update,
+            destroy=self._destroy,
+        )
 
-    def _property(self, title: str, name: int) -> float:
-        if self.visible is None:
-            raise cv2.error("NULL guiReceiver")
-        return self.visible
+    def PhotoImage(self, **_: object) -> Any:  # noqa: N802
+        return SimpleNamespace(configure=lambda data, format: self.drawn.append(data))
 
-    def _destroy(self, title: str) -> None:
-        self._called()
+    def Label(self, *_: object, **__: object) -> Any:  # noqa: N802
+        return SimpleNamespace(pack=lambda **_: None)
+
+    def _resize(self, size: str) -> None:
+        self.sizes.append(size)
+        width, height = size.split("x")
+        self.size = int(width), int(height)
+
+    def _destroy(self) -> None:
         self.destroyed += 1
 
 
-@pytest.fixture(params=["linux", "darwin"])
-def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeScreen:
-    monkeypatch.setattr("rvos_edge.streaming.sinks.window.sys.platform", request.param)
-    return FakeScreen(monkeypatch)
+@pytest.fixture
+def tk(monkeypatch: pytest.MonkeyPatch) -> FakeTk:
+    tk = FakeTk()
+    monkeypatch.setitem(sys.modules, "tkinter", tk)
+    return tk
 
 
-def test_pictures_are_shown_and_keys_handed_on(screen: FakeScreen) -> None:
-    pressed: list[tuple[int, threading.Thread]] = []
-    sink: Any = WindowSink("live", keys=lambda key: pressed.append((key, threading.current_thread())))
-    screen.type(ord("s"), ord(" "), ord("q"))
+def test_pictures_are_shown_and_keys_handed_on(tk: FakeTk) -> None:
+    pressed: list[int] = []
+    sink: Any = WindowSink("live", keys=pressed.append)
+    tk.typed = ["s", "", " "]  # a key without a character is one such as Shift
     sink.write(None, None, RED)
-    deadline = time.monotonic() + 10
-    while (len(pressed) < 3 or not screen.shown) and time.monotonic() < deadline:
-        sink.poll(0.005)
     sink.write(None, None, RED[:24])
-    while len(screen.shown) < 2 and time.monotonic() < deadline:
-        sink.poll(0.005)
+    tk.typed = ["q"]
+    sink.write(None, None, RED[:24].copy())
     sink.close()
     sink.close()
-    here = threading.current_thread()
-    assert pressed == [(ord("s"), here), (ord(" "), here), (ord("q"), here)]
-    assert [image.shape for image in screen.shown] == [(48, 64, 3), (24, 64, 3)]
-    assert screen.sizes == [(64, 48)], "only the first picture sets the size: the user may have changed it since"
-    assert screen.destroyed >= 1
-    assert len(screen.threads) == 1
-    assert (here in screen.threads) == (sys.platform == "darwin"), "a Mac's windows belong to the main thread"
+    assert pressed == [ord("s"), ord(" "), ord("q")]
+    assert tk.drawn[0] == b"P6 64 48 255\n" + b"\xff\0\0" * (48 * 64)
+    assert [data[:12] for data in tk.drawn[1:]] == [b"P6 64 24 255"] * 2
+    assert tk.sizes == ["64x48"], "only the first picture sets the size: the user may have changed it since"
+    assert tk.destroyed == 1
 
 
-def test_keys_pressed_while_the_model_computes_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen, pressed = FakeScreen(monkeypatch), list[int]()
-    sink = WindowSink(keys=pressed.append)
-    screen.type(*map(ord, "the red ball"))
-    wait_until(lambda: sink._pressed.qsize() == 12)
-    assert pressed == []
+@pytest.mark.parametrize(("size", "head"), [((32, 480), b"P6 32 24 255"), ((640, 96), b"P6 128 96 255")])
+def test_a_picture_fills_the_window_and_keeps_its_ratio(size: tuple[int, int], head: bytes, tk: FakeTk) -> None:
+    sink = WindowSink()
     sink.show(RED)
-    sink.close()
-    assert "".join(map(chr, pressed)) == "the red ball"
+    sink.show(RED)
+    assert len(tk.drawn) == 1, "during a pause the same picture is not drawn again"
+    tk.size = size
+    sink.show(RED)
+    assert tk.drawn[1].startswith(head)
 
 
-@pytest.mark.parametrize("visible", [0.0, None])
-def test_closed_window_is_a_key_and_shows_nothing_more(visible: float | None, screen: FakeScreen) -> None:
+def test_closed_window_is_a_key_and_shows_nothing_more(tk: FakeTk) -> None:
     pressed: list[int] = []
     sink = WindowSink(keys=pressed.append)
-    screen.visible = visible
-    deadline = time.monotonic() + 10
-    while not pressed and time.monotonic() < deadline:
-        sink.poll(0.005)
     sink.show(RED)
-    sink.poll(0.02)
+    tk.typed = [None]
+    sink.show(RED)
+    sink.show(RED[:24])
     sink.close()
     assert pressed == [CLOSED]
-    assert screen.shown == []
+    assert len(tk.drawn) == 1
+    assert tk.destroyed == 1
 
 
-@pytest.mark.parametrize(
-    ("display", "wayland", "message"),
-    [("", "", "DISPLAY is not set"), (":4711", "", "':4711' does not answer"), ("", "wayland-0", "only Wayland")],
-)
-def test_without_a_screen_it_is_refused(
-    monkeypatch: pytest.MonkeyPatch, display: str, wayland: str, message: str
-) -> None:
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
-    monkeypatch.setenv("DISPLAY", display)
-    monkeypatch.setenv("WAYLAND_DISPLAY", wayland)
-    with pytest.raises(UserError, match=message):
+def test_without_a_screen_it_is_refused(tk: FakeTk) -> None:
+    tk.screen = False
+    with pytest.raises(UserError, match=r"no screen \(couldn't connect to display \":4711\"\); set DISPLAY.*--serve"):
         WindowSink()
 
 
-def test_opencv_without_windows_is_named(monkeypatch: pytest.MonkeyPatch, screen: FakeScreen) -> None:
-    def refuse(title: str, flags: int) -> None:
-        raise cv2.error("The function is not implemented")
-
-    monkeypatch.setattr(cv2, "namedWindow", refuse)
-    with pytest.raises(UserError, match="opencv-python-headless"):
+def test_a_python_without_tk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tkinter", None)
+    with pytest.raises(UserError, match=r"apt install python3-tk.*--serve"):
         WindowSink()
 
 
-@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb")
-def test_real_window(tmp_path: Any) -> None:
-    """In a process of its own: what Qt does with a screen that goes away is not for the other tests to suffer."""
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("Xvfb") is None or find_spec("_tkinter") is None, reason="needs Xvfb and tkinter")
+def test_real_window() -> None:
+    """In a process of its own: what Tk does with a screen that goes away is not for the other tests to suffer."""
     script = (
         "import numpy as np\n"
         "from rvos_edge.streaming.sinks.window import WindowSink\n"
         "sink = WindowSink('live', keys=print)\n"
-        "sink.show(np.full((48, 64, 3), (0, 0, 255), np.uint8))\n"
-        "sink.poll(0.2)\n"
-        "sink.close()\n"
-        "print('closed')\n"
+        "red = np.full((48, 64, 3), (0, 0, 255), np.uint8)\n"
+        "sink.show(red)\n"
+        "print(sink._photo.width(), sink._photo.get(63, 47))\n"
+        "sink._root.focus_force()\n"
+        "sink._root.event_generate('<q>')\n"
+        "sink.show(red)\n"
+        "sink._root.tk.call(sink._root.protocol('WM_DELETE_WINDOW'))\n"
+        "sink.show(red)\n"
     )
     read, write = os.pipe()
     with subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "320x240x24"], pass_fds=[write]) as server:
@@ -169,4 +159,4 @@ def test_real_window(tmp_path: Any) -> None:
             )
         finally:
             server.terminate()
-    assert done.stdout == "closed\n", done.stderr
+    assert done.stdout == f"64 (255, 0, 0)\n{ord('q')}\n{CLOSED}\n", done.stderr
