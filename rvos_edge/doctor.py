@@ -36,7 +36,7 @@ _JETPACK_TENSORRT = {6: ((10, 3), (10, 3)), 7: ((10, 13), (99, 0))}
 """Oldest and newest TensorRT that comes with a JetPack."""
 _MOST_GPUS = 16
 _REMEDIES = {
-    "OpenCV": "pip uninstall -y opencv-python opencv-python-headless; pip install opencv-python-headless",
+    "OpenCV": "pip install --force-reinstall --no-deps opencv-python-headless",
     "PyAV": "pip install --force-reinstall av",
     "ONNX Runtime": "pip install --force-reinstall onnxruntime",
     "OpenVINO": "pip install --force-reinstall openvino, or pip uninstall openvino",

@@ -166,7 +166,7 @@ def test_an_opencv_that_cannot_be_loaded_breaks_neither_the_report_nor_the_sente
     report = call("doctor")
     assert report.returncode == 0, report.stderr
     assert "libGL.so.1" in report.stdout
-    assert "pip install opencv-python-headless" in report.stdout
+    assert "pip install --force-reinstall --no-deps opencv-python-headless" in report.stdout
     run = call("run", "clip.mp4", "a dog")
     assert run.returncode == 2
     assert run.stderr.startswith("Error: a library cannot be loaded (libGL.so.1")

@@ -59,7 +59,7 @@ class WindowSink(Sink):
             raise UserError(
                 f"--window finds no screen ({error}); set DISPLAY, log in by ssh -X, or use the live page, --serve"
             ) from error
-        self._keys = keys
+        self._keys = keys or (lambda key: None)
         self._pressed: list[int] = []
         self._shown: tuple[NDArray[np.uint8], tuple[int, int]] | None = None
         self._photo: tkinter.PhotoImage | None = tkinter.PhotoImage(master=root)
@@ -83,7 +83,7 @@ class WindowSink(Sink):
         pressed, self._pressed = self._pressed, []
         if CLOSED in pressed:
             self.close()
-        for key in pressed if self._keys is not None else []:
+        for key in pressed:
             self._keys(key)
 
     def close(self) -> None:
