@@ -17,10 +17,11 @@ from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
 from rvos_edge.flow.policy import FlowDecision, FlowOptions
 from rvos_edge.language import warn_of
-from rvos_edge.pictures import Picture, PictureCalls, as_frame
+from rvos_edge.pictures import Picture, as_frame
 from rvos_edge.preprocess import threshold_logit
 from rvos_edge.presence import MIN_PRESENCE
-from rvos_edge.queries import Query, TaughtQuery, as_queries, doubts, normalise
+from rvos_edge.protocol import SegmenterProtocol
+from rvos_edge.queries import Query, TaughtQuery, as_queries
 from rvos_edge.result import Result
 
 _MODULE = "rvos_edge_cpp"
@@ -43,12 +44,8 @@ def load_runtime() -> ModuleType:
         raise UserError(f"runtime 'cpp' cannot be used: {error}") from error
 
 
-class CppSegmenter(PictureCalls):
-    """Segments with the C++ runtime: the same bundle and the same masks; ``step`` releases the GIL.
-
-    Attributes:
-        asked: The current queries as they were set, sentences normalised.
-    """
+class CppSegmenter(SegmenterProtocol):
+    """Segments with the C++ runtime: the same bundle and the same masks; ``step`` releases the GIL."""
 
     def __init__(
         self,
@@ -74,7 +71,6 @@ class CppSegmenter(PictureCalls):
             )
         cpp = load_runtime()
         self._path = path
-        self.asked: tuple[Query, ...] = ()
         self._size = size
         self._threshold, self._always = threshold, min_presence == 0
         self._cpp: Any = cpp.Segmenter(
@@ -95,85 +91,53 @@ class CppSegmenter(PictureCalls):
         return Bundle.open(self._path, size=self._size)
 
     @property
-    def queries(self) -> tuple[str, ...]:
-        """The current queries, normalised."""
-        return tuple(self._cpp.queries)
-
-    @property
     def backend_name(self) -> str:
-        """Name of the runtime, its backend and device, to be shown to people."""
         return f"C++, {self._cpp.backend_name}"
 
     @property
     def backend_reason(self) -> str:
-        """Reason for the choice of backend and device."""
         return str(self._cpp.backend_reason)
 
     @property
-    def threshold(self) -> float:
-        """Probability above which a pixel belongs to the object."""
-        return self._threshold
-
-    @property
-    def adapt(self) -> str:
-        """The last choice of ``set_adapt``."""
-        return self._adapt
-
-    @property
     def iterations(self) -> int | None:
-        """Refinement iterations per computed flow; None if no flow is computed."""
         found: int | None = self._cpp.iterations
         return found
 
     def set_threshold(self, threshold: float) -> None:
-        """Set the threshold, a probability, from the next frame on; errors as in ``Segmenter``."""
         self._cpp.set_threshold(threshold_logit(threshold))
         self._threshold = threshold
 
     def set_iterations(self, iterations: int) -> None:
-        """Set the refinement iterations per computed flow from the next frame on; errors as in ``Segmenter``."""
         self._cpp.set_iterations(iterations)
 
     def set_keep_flow(self, keep: bool) -> None:
-        """Choose if results contain the flow, from the next frame on."""
         self._cpp.set_keep_flow(keep)
 
     def check_queries(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
-        """Normalise queries and check that ``set_queries`` would accept them; errors as in ``Segmenter``."""
         found: tuple[str, ...] = self._cpp.check_queries(_as_strings(as_queries(queries)))
         return found
-
-    def doubts(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
-        """For each query the reason why it is unlikely to be understood, or an empty string; as in ``Segmenter``."""
-        self.check_queries(queries)
-        return doubts(as_queries(queries), self._tokenizer)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         return Tokenizer.from_file(str(self.bundle.tokenizer_path))
 
     def set_queries(self, queries: Query | Iterable[Query]) -> None:
-        """Set the queries, or one, from the next frame on; errors and warnings as in ``Segmenter``."""
         queries = as_queries(queries)
         self._cpp.set_queries(_as_strings(queries))
-        self.asked = normalise(queries)
+        self._remember(queries)
         warn_of(self.doubts(queries))
 
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:
-        """Choose if queries settle on their own first confident masks; errors as in ``Segmenter``."""
         self._adapt = check_adapt(adapt)
         self._cpp.set_adapt(self._adapt, background=background)
 
     def reset(self) -> None:
-        """Forget the video, so that the next frame is a first frame; the queries stay."""
         self._cpp.reset()
 
     def close(self) -> None:
-        """Release the graphs; see ``Segmenter.close``."""
         self._cpp = None
 
     def step(self, frame: Picture, *, color: str | None = None) -> Result:
-        """Segment the next frame, any ``Picture``; errors as in ``Segmenter``."""
         image = as_frame(frame, color)
         if self._cpp is None:
             raise UserError("the segmenter is closed; open the bundle again.")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from rvos_edge.errors import UserError
-from rvos_edge.result import Result
 
 Picture = Any
 """An array uint8 [H,W,3], [H,W,4], [H,W,1] or [H,W]; a PIL image; a torch tensor [3,H,W] or [1,H,W] of uint8, or of
@@ -74,43 +71,3 @@ def _of_tensor(tensor: Any) -> NDArray[Any]:
     if array.dtype.kind == "f":
         array = np.rint(array.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(array.transpose(1, 2, 0))
-
-
-class PictureCalls(ABC):
-    """Calls and ``with``, the same for every runtime's segmenter.
-
-    Example:
-        >>> with rvos_edge.open() as segment:  # doctest: +SKIP
-        ...     segment.set_queries("a dog")
-        ...     segment("photo.jpg").save("masks.png")
-    """
-
-    @abstractmethod
-    def step(self, frame: Picture, *, color: str | None = None) -> Result:
-        """Segment the next frame."""
-
-    @abstractmethod
-    def reset(self) -> None:
-        """Forget the video."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the graphs."""
-
-    def __call__(self, picture: Picture, *, color: str | None = None) -> Result:
-        """Segment a picture by itself: the video before it is forgotten, and so is the picture afterwards.
-
-        Raises:
-            UserError: The errors of ``step``.
-        """
-        self.reset()
-        try:
-            return self.step(picture, color=color)
-        finally:
-            self.reset()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from tokenizers import Tokenizer
 from typing_extensions import Self
 
 from rvos_edge.bundle import Bundle
 from rvos_edge.pictures import Picture
-from rvos_edge.queries import Query
+from rvos_edge.queries import Query, as_queries, doubts, labels, normalise
 from rvos_edge.result import Result
 
 
@@ -17,7 +18,17 @@ class SegmenterProtocol(Protocol):
     """Segments the objects that the queries name, frame after frame of one video.
 
     ``Segmenter`` (Python) and ``CppSegmenter`` (C++) implement it; ``rvos_edge.open`` returns it.
+
+    Example:
+        >>> with rvos_edge.open() as segment:  # doctest: +SKIP
+        ...     segment.set_queries("a dog")
+        ...     segment("photo.jpg").save("masks.png")
     """
+
+    _queries: tuple[str, ...] = ()
+    _asked: tuple[Query, ...] = ()
+    _threshold: float
+    _adapt: str
 
     @property
     def bundle(self) -> Bundle:
@@ -26,10 +37,12 @@ class SegmenterProtocol(Protocol):
     @property
     def queries(self) -> tuple[str, ...]:
         """The current queries, normalised."""
+        return self._queries
 
     @property
     def asked(self) -> tuple[Query, ...]:
         """The current queries as they were set, sentences normalised."""
+        return self._asked
 
     @property
     def backend_name(self) -> str:
@@ -42,6 +55,7 @@ class SegmenterProtocol(Protocol):
     @property
     def threshold(self) -> float:
         """Probability above which a pixel belongs to the object."""
+        return self._threshold
 
     @property
     def iterations(self) -> int | None:
@@ -77,6 +91,15 @@ class SegmenterProtocol(Protocol):
         Raises:
             UserError: The errors of ``set_queries``.
         """
+        queries = as_queries(queries)
+        self.check_queries(queries)
+        return doubts(queries, self._tokenizer)
+
+    @property
+    def _tokenizer(self) -> Tokenizer: ...
+
+    def _remember(self, queries: Sequence[Query]) -> None:
+        self._queries, self._asked = labels(queries), normalise(queries)
 
     def set_queries(self, queries: Query | Iterable[Query]) -> None:
         """Set the queries, sentences or taught ones, or one, from the next frame on; the state of the video is kept.
@@ -90,9 +113,18 @@ class SegmenterProtocol(Protocol):
     @property
     def adapt(self) -> str:
         """The last choice of ``set_adapt``."""
+        return self._adapt
 
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:
-        """Choose if queries settle on their own first confident masks: "off", "once" or "on" (``Segmenter.set_adapt``).
+        """Choose if queries settle on their own first confident masks, from the next frame on.
+
+        A bundle without the graph ``teach`` or the output ``presence`` cannot: nothing happens then, because a wrong
+        query would settle too.
+
+        Args:
+            adapt: "off", "once", or "on" to settle anew after confidence fell.
+            background: Learn while the stream goes on, for live sources; otherwise one frame waits for it, and the same
+                video always gives the same masks.
 
         Raises:
             UserError: ``adapt`` is none of them.
@@ -102,18 +134,34 @@ class SegmenterProtocol(Protocol):
         """Forget the video, so that the next frame is a first frame; the queries stay."""
 
     def step(self, frame: Picture, *, color: str | None = None) -> Result:
-        """Segment the next frame: uint8 [H,W,3] BGR of any size, or another ``Picture``.
+        """Segment the next frame.
+
+        Args:
+            frame: uint8 [H,W,3] BGR of any size, or another ``Picture``. A size that differs from the last frame's
+                restarts the flow.
+            color: Order of the channels, "bgr" or "rgb"; None for that of its kind (``pictures.as_frame``).
 
         Raises:
             UserError: The frame is no picture, no queries are set, a graph fails, or the segmenter is closed.
         """
 
     def __call__(self, picture: Picture, *, color: str | None = None) -> Result:
-        """Segment a picture by itself: the video before it is forgotten, and so is the picture afterwards."""
+        """Segment a picture by itself: the video before it is forgotten, and so is the picture afterwards.
+
+        Raises:
+            UserError: The errors of ``step``.
+        """
+        self.reset()
+        try:
+            return self.step(picture, color=color)
+        finally:
+            self.reset()
 
     def close(self) -> None:
-        """Release the graphs; a frame is an error from then on."""
+        """Release the graphs; a frame is an error from then on. What ``with`` does at its end."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *error: object) -> None: ...
+    def __exit__(self, *error: object) -> None:
+        self.close()

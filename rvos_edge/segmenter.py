@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from rvos_edge.adaptation import Adaptation, check_adapt
 from rvos_edge.bundle import Bundle
@@ -25,25 +26,24 @@ from rvos_edge.manifest import (
     TEACH_GRAPH,
     TEXT_GRAPH,
 )
-from rvos_edge.pictures import Picture, PictureCalls, as_frame
+from rvos_edge.pictures import Picture, as_frame
 from rvos_edge.preprocess import Postprocessor, Preprocessor, threshold_logit
 from rvos_edge.presence import MIN_PRESENCE, PresenceFilter
+from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import (
     Query,
     TaughtQuery,
     as_queries,
     check_asked,
-    doubts,
     labels,
     language_vectors,
-    normalise,
 )
 from rvos_edge.result import Result
 from rvos_edge.teaching import Features, Teacher, teach
 from rvos_edge.text import LateGraph, TextEncoder
 
 
-class Segmenter(PictureCalls):
+class Segmenter(SegmenterProtocol):
     """Segments the objects that the queries name, frame after frame of one video.
 
     Methods may be called from several threads; a lock lets one run at a time.
@@ -75,7 +75,7 @@ class Segmenter(PictureCalls):
         self._postprocess = Postprocessor(threshold_logit(threshold))
         self._threshold, self._min_presence = threshold, min_presence
         self._presence = PresenceFilter([], min_presence)
-        self.bundle = bundle
+        self._bundle = bundle
         self._backend = backend
         use_flow = manifest.flow is not None and options.enabled
         self._chain = Chain(bundle, backend, flow=use_flow)
@@ -87,8 +87,6 @@ class Segmenter(PictureCalls):
         self._policy: FlowPolicy | None = None
         if manifest.flow is not None and use_flow:
             self._policy = FlowPolicy(options, iterations=manifest.flow.iterations)
-        self._queries: tuple[str, ...] = ()
-        self._asked: tuple[Query, ...] = ()
         self._vectors: dict[str, NDArray[np.float32]] = {}
         self._adaptation: Adaptation | None = None
         self._index = 0
@@ -96,48 +94,27 @@ class Segmenter(PictureCalls):
         self.set_adapt(adapt)
 
     @property
-    def queries(self) -> tuple[str, ...]:
-        """The current queries, normalised."""
-        return self._queries
-
-    @property
-    def asked(self) -> tuple[Query, ...]:
-        """The current queries as they were set, sentences normalised."""
-        return self._asked
+    def bundle(self) -> Bundle:
+        return self._bundle
 
     @property
     def backend_name(self) -> str:
-        """Name of the backend and its device, to be shown to people."""
         return self._backend.name
 
     @property
     def backend_reason(self) -> str:
-        """Reason for the choice of backend and device."""
         return self._backend.reason
 
     @property
-    def threshold(self) -> float:
-        """Probability above which a pixel belongs to the object."""
-        return self._threshold
-
-    @property
-    def adapt(self) -> str:
-        """The last choice of ``set_adapt``."""
-        return self._adapt
-
-    @property
     def iterations(self) -> int | None:
-        """Refinement iterations per computed flow; None if no flow is computed."""
         return None if self._policy is None else self._policy.iterations
 
     def set_threshold(self, threshold: float) -> None:
-        """Set the threshold from the next frame on; see ``SegmenterProtocol``."""
         logit = threshold_logit(threshold)
         with self._lock:
             self._postprocess.threshold, self._threshold = logit, threshold
 
     def set_iterations(self, iterations: int) -> None:
-        """Set the refinement iterations from the next frame on; see ``SegmenterProtocol``."""
         if self._policy is None:
             raise UserError(
                 "no flow is computed, so it has no iterations; open a bundle with flow, and leave flow enabled."
@@ -150,55 +127,35 @@ class Segmenter(PictureCalls):
             self._policy.set_iterations(iterations)
 
     def set_keep_flow(self, keep: bool) -> None:
-        """Choose if results contain the flow, from the next frame on."""
         with self._lock:
             self._keep_flow = keep
 
     def check_queries(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
-        """Normalise queries and check them, without encoding and without waiting for a frame; see
-        ``SegmenterProtocol``.
-        """
         queries = as_queries(queries)
         check_asked(queries, self._encoder, self.bundle)
         return labels(queries)
 
-    def doubts(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
-        """For each query the reason why it is unlikely to be understood, or an empty string."""
-        queries = as_queries(queries)
-        check_asked(queries, self._encoder, self.bundle)
-        return doubts(queries, self._encoder.tokenizer)
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        return self._encoder.tokenizer
 
     def set_queries(self, queries: Query | Iterable[Query]) -> None:
-        """Set the queries, or one, from the next frame on; see ``SegmenterProtocol``."""
         queries = as_queries(queries)
         vectors = language_vectors(queries, self._encoder, self.bundle)
-        normalised = labels(queries)
         warn_of(self.doubts(queries))
         with self._lock:
-            self._chain.board.resize(QUERIES, len(normalised))
+            self._chain.board.resize(QUERIES, len(queries))
             for name, stacked in vectors.items():
                 if name in self._chain.board:
                     self._chain.board.write(name, stacked)
-            self._queries, self._asked, self._vectors = normalised, normalise(queries), vectors
+            self._remember(queries)
+            self._vectors = vectors
             shifts = [getattr(query, "presence_shift", 0.0) for query in queries]
             self._presence = PresenceFilter(shifts, self._min_presence)
             if self._adaptation is not None:
                 self._adaptation.start(self._asked, vectors)
 
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:
-        """Choose if queries settle on their own first confident masks, from the next frame on.
-
-        A bundle without the graph ``teach`` or the output ``presence`` cannot: nothing happens then, because a wrong
-        query would settle too.
-
-        Args:
-            adapt: "off", "once", or "on" to settle anew after confidence fell.
-            background: Learn while the stream goes on, for live sources; otherwise one frame waits for it, and the same
-                video always gives the same masks.
-
-        Raises:
-            UserError: ``adapt`` is none of them.
-        """
         manifest = self.bundle.manifest
         self._adapt = check_adapt(adapt)
         wanted = self._adapt != "off" and TEACH_GRAPH in manifest.graphs and manifest.has_presence
@@ -305,26 +262,14 @@ class Segmenter(PictureCalls):
         )
 
     def reset(self) -> None:
-        """Forget the video, so that the next frame is a first frame; the queries stay."""
         with self._lock:
             self._forget()
 
     def close(self) -> None:
-        """Release the graphs; a frame is an error from then on. What ``with`` does at its end."""
         with self._lock:
             self._chain.graphs.clear()
 
     def step(self, frame: Picture, *, color: str | None = None) -> Result:
-        """Segment the next frame.
-
-        Args:
-            frame: uint8 [H,W,3] BGR of any size, or another ``Picture``. A size that differs from the last frame's
-                restarts the flow.
-            color: Order of the channels, "bgr" or "rgb"; None for that of its kind (``pictures.as_frame``).
-
-        Raises:
-            UserError: The frame is no picture, no queries are set, a graph fails, or the segmenter is closed.
-        """
         image = as_frame(frame, color)
         with self._lock:
             if not self._chain.graphs:
