@@ -125,7 +125,7 @@ class ComposedDataset:
             for part, where in parts:
                 if where is None:
                     continue
-                mask = _paste(rng, image, *where)
+                mask = _paste(rng, image, where)
                 things, pasted = [_hide(t, mask) for t in things], [_hide(t, mask) for t in pasted]
                 ignore = None if ignore is None else ignore & ~mask
                 _still(flow, mask, camera)
@@ -203,10 +203,11 @@ class ComposedDataset:
             mask = instance.mask(picture.size)
             if _in_one_piece(mask):
                 break
-        x0, y0, x1, y1 = _whole_box(instance, picture.size)
+        x, y, right, bottom = instance.box
+        around = np.s_[max(int(y) - 1, 0) : int(bottom) + 2, max(int(x) - 1, 0) : int(right) + 2]
         whole = source.read(picture)
         traits = source.traits(picture, instance, whole)
-        image, mask = to_rgb(whole[y0:y1, x0:x1]), mask[y0:y1, x0:x1]
+        image, mask = to_rgb(whole[around]), mask[around]
         if rng.random() < 0.5 and category not in _LETTERED:
             image, mask = image[:, ::-1], mask[:, ::-1]
         return CutOut(image, mask, category, names=instance.names, traits=traits)
@@ -231,12 +232,8 @@ class ComposedDataset:
         if rng.random() < 0.5:
             cut, shape, said = cut[:, ::-1], shape[:, ::-1], [flip_words(s) for s in said]
         # Where it was and what stood around it is lost: keep what speaks of the thing itself.
-        said = [s for s in said if not _speaks_of_surroundings(s)]
+        said = [s for s in said if " in the " not in s and _SURROUNDINGS.isdisjoint(s.split())]
         return [CutOut(cut, shape, "", tuple(said[i] for i in rng.permutation(len(said))[:2]))] if said else []
-
-
-def _speaks_of_surroundings(sentence: str) -> bool:
-    return " in the " in sentence or not _SURROUNDINGS.isdisjoint(sentence.split())
 
 
 def _pastable(picture: Picture, instance: Instance) -> bool:
@@ -276,16 +273,10 @@ def _in_a_row(rng: np.random.Generator, row: Sequence[CutOut], size: tuple[int, 
     for index, cutout in enumerate(row):
         h, w = cutout.mask.shape
         own = float(rng.choice((1.0, 1.0, 0.95, 0.7)))
-        scale = min(own * tall / h, float(rng.uniform(0.85, 1.15)) * slot / w, 2.0)
-        sh, sw = max(round(h * scale), 4), max(round(w * scale), 4)
+        patch, alpha = _scaled(cutout, min(own * tall / h, float(rng.uniform(0.85, 1.15)) * slot / w, 2.0))
         middle = 0.03 * width + (index + 0.5 + float(rng.uniform(-0.1, 0.1))) * slot
-        out.append((*_scaled(cutout, (sh, sw)), (round(middle - sw / 2), round(base - sh))))
+        out.append((patch, alpha, (round(middle - alpha.shape[1] / 2), round(base - alpha.shape[0]))))
     return out
-
-
-def _whole_box(instance: Instance, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    x0, y0, x1, y1 = instance.box
-    return (max(int(x0) - 1, 0), max(int(y0) - 1, 0), min(int(x1) + 2, size[1]), min(int(y1) + 2, size[0]))
 
 
 def _motions(rng: np.random.Generator, count: int) -> list[tuple[float, float]]:
@@ -300,6 +291,7 @@ def _motions(rng: np.random.Generator, count: int) -> list[tuple[float, float]]:
 
 
 Placed = tuple[NDArray[np.uint8], NDArray[np.float32], tuple[int, int]]
+"""A patch RGB uint8 [h,w,3] with its alpha float32 [h,w], and its corner (x, y), which may lie outside the frame."""
 
 
 def _place(rng: np.random.Generator, cutout: CutOut, size: tuple[int, int], things: Sequence[Thing]) -> Placed | None:
@@ -309,18 +301,13 @@ def _place(rng: np.random.Generator, cutout: CutOut, size: tuple[int, int], thin
     for _ in range(_TRIES):
         pixels = max(int(np.count_nonzero(cutout.mask)), 1)
         target = math.sqrt(rng.uniform(0.03, 0.22) * height * width / pixels)
-        scale = min(target, 0.9 * height / h, 0.7 * width / w, 1.6)
-        sh, sw = max(round(h * scale), 4), max(round(w * scale), 4)
+        patch, alpha = _scaled(cutout, min(target, 0.9 * height / h, 0.7 * width / w, 1.6))
+        sh, sw = alpha.shape
         x = int(rng.integers(-sw // 8, max(width - sw + sw // 8, 1)))
         y = int(rng.integers(-sh // 10, max(height - sh + sh // 10, 1)))
-        patch, alpha = _scaled(cutout, (sh, sw))
-        shape = _window(alpha > 0.5, size, (x, y))
-        area = np.count_nonzero(shape)
-        if area < 0.01 * height * width or area < 0.75 * np.count_nonzero(alpha > 0.5):
-            continue
-        if any(np.count_nonzero(thing.mask & shape) > 0.33 * thing.area for thing in things if thing.area):
-            continue
-        return patch, alpha, (x, y)
+        placed = (patch, alpha, (x, y))
+        if _fits(placed, size, things, share=0.75, least=0.01):
+            return placed
     return None
 
 
@@ -329,22 +316,26 @@ def _seat(
 ) -> Placed | None:
     """Scale a person and set it on a mount that is placed already, or None where it would hide or miss too much."""
     height, width = mount[1].shape
-    h, w = rider.mask.shape
-    scale = float(rng.uniform(0.7, 1.1)) * max(height, width) / h
-    sh, sw = max(round(h * scale), 4), max(round(w * scale), 4)
-    patch, alpha = _scaled(rider, (sh, sw))
-    x = round(mount[2][0] + float(rng.uniform(0.35, 0.65)) * width - sw / 2)
-    y = round(mount[2][1] + float(rng.uniform(0.6, 0.95)) * height - sh)
-    shape = _window(alpha > 0.5, size, (x, y))
-    if np.count_nonzero(shape) < 0.5 * np.count_nonzero(alpha > 0.5):
-        return None
-    if any(np.count_nonzero(thing.mask & shape) > 0.33 * thing.area for thing in things if thing.area):
-        return None
-    return patch, alpha, (x, y)
+    patch, alpha = _scaled(rider, float(rng.uniform(0.7, 1.1)) * max(height, width) / len(rider.mask))
+    x = round(mount[2][0] + float(rng.uniform(0.35, 0.65)) * width - alpha.shape[1] / 2)
+    y = round(mount[2][1] + float(rng.uniform(0.6, 0.95)) * height - alpha.shape[0])
+    placed = (patch, alpha, (x, y))
+    return placed if _fits(placed, size, things, share=0.5) else None
 
 
-def _scaled(cutout: CutOut, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A cut-out in another size (h,w), with soft edges: RGB uint8 [h,w,3] and alpha float32 [h,w]."""
+def _fits(placed: Placed, size: tuple[int, int], things: Sequence[Thing], *, share: float, least: float = 0.0) -> bool:
+    """True if a share of a patch is within the frame, is large enough there, and hides at most a third of any thing."""
+    inside = placed[1] > 0.5
+    here, there = _overlap(placed, size)
+    shown = np.count_nonzero(inside[there])
+    hides = (np.count_nonzero(t.mask[here] & inside[there]) > 0.33 * t.area for t in things if t.area)
+    return shown >= max(share * np.count_nonzero(inside), least * size[0] * size[1]) and not any(hides)
+
+
+def _scaled(cutout: CutOut, scale: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A cut-out enlarged by a factor, with soft edges: RGB uint8 [h,w,3] and alpha float32 [h,w]."""
+    h, w = cutout.mask.shape
+    size = max(round(h * scale), 4), max(round(w * scale), 4)
     method = cv2.INTER_AREA if size[0] < cutout.mask.shape[0] else cv2.INTER_LINEAR
     alpha = cv2.resize(cutout.mask.astype(np.float32), size[::-1], interpolation=method)
     # Pull the edge inwards, so that little of the old background comes along.
@@ -353,38 +344,26 @@ def _scaled(cutout: CutOut, size: tuple[int, int]) -> tuple[NDArray[np.uint8], N
     return cast("NDArray[np.uint8]", patch), alpha
 
 
-def _window(shape: NDArray[np.bool_], size: tuple[int, int], corner: tuple[int, int]) -> NDArray[np.bool_]:
-    out = np.zeros(size, np.bool_)
-    here, there = _overlap(shape.shape, size, corner)
-    out[here] = shape[there]
-    return out
-
-
-def _overlap(
-    shape: tuple[int, ...], size: tuple[int, ...], corner: tuple[int, int]
-) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The slices of the frame and of the patch at a corner (x, y) that lie over one another."""
-    (x, y), (h, w) = corner, shape[:2]
+def _overlap(placed: Placed, size: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The slices of the frame [H,W] and of the patch that lie over one another."""
+    (h, w), (x, y) = placed[1].shape, placed[2]
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, size[1]), min(y + h, size[0])
     return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
 
 
-def _paste(
-    rng: np.random.Generator,
-    image: NDArray[np.uint8],
-    patch: NDArray[np.uint8],
-    alpha: NDArray[np.float32],
-    corner: tuple[int, int],
-) -> NDArray[np.bool_]:
+def _paste(rng: np.random.Generator, image: NDArray[np.uint8], placed: Placed) -> NDArray[np.bool_]:
     """Blend a patch into the image in place, its light drawn towards the frame's; returns its mask [H,W]."""
-    here, there = _overlap(alpha.shape, image.shape[:2], corner)
+    patch, alpha, _ = placed
+    here, there = _overlap(placed, image.shape)
     inside = alpha > 0.5
     light = float(image[::8, ::8].mean()) / max(float(patch[inside].mean()), 1.0)
     gain = np.clip(light, 0.7, 1.4) ** 0.4 * rng.uniform(0.9, 1.1) * (1 + rng.uniform(-0.03, 0.03, 3))
     weight = alpha[there][..., None]
     mixed = weight * np.clip(patch[there] * gain.astype(np.float32), 0, 255) + (1 - weight) * image[here]
     image[here] = mixed.astype(np.uint8)
-    return _window(inside, image.shape[:2], corner)
+    mask = np.zeros(image.shape[:2], np.bool_)
+    mask[here] = inside[there]
+    return mask
 
 
 def _show_on_ground(
