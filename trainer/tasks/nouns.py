@@ -62,7 +62,7 @@ _TAUGHT_WEIGHT = 2.0
 """Weight of the error on sentences that keep their vectors."""
 
 
-class Lesson(NamedTuple):
+class NounLesson(NamedTuple):
     """A sentence, and the one whose vectors it takes on in part: itself, where its noun was taught."""
 
     sentence: str
@@ -120,7 +120,7 @@ def taught_nouns(kinds: list[str], told: list[str], captions: list[str], *, leas
     return frozenset(rows | {row for row, count in about.items() if count >= least})
 
 
-def make_lessons(taught: frozenset[int], sentences: list[str], *, seed: int) -> list[Lesson]:
+def make_lessons(taught: frozenset[int], sentences: list[str], *, seed: int) -> list[NounLesson]:
     """Lessons for every noun below a taught kind, in varied sentences; taught nouns and sentences aim at themselves.
 
     Held-out words are in none of them.
@@ -136,20 +136,20 @@ def make_lessons(taught: frozenset[int], sentences: list[str], *, seed: int) -> 
         times = 20 if row == kind else 4 if row in classified else 1
         for word in words[:_WORDS_OF_A_MEANING]:
             lessons += [_lesson(word, nouns.words[kind][0], rng) for _ in range(times) if not held.covers(word)]
-    lessons += [Lesson(text, text) for text in (sentence.lower().strip(" .") for sentence in sentences) if text]
+    lessons += [NounLesson(text, text) for text in (sentence.lower().strip(" .") for sentence in sentences) if text]
     return [lesson for lesson in lessons if not held.says(lesson.sentence)]
 
 
-def _lesson(noun: str, kind: str, rng: np.random.Generator) -> Lesson:
+def _lesson(noun: str, kind: str, rng: np.random.Generator) -> NounLesson:
     """Both nouns in the same sentence."""
     look = f"{_LOOKS[rng.integers(len(_LOOKS))]} " if rng.random() < 0.35 else ""
     place = f" {_PLACES[rng.integers(len(_PLACES))]}" if rng.random() < 0.5 else ""
     form = int(rng.integers(5))
     forms = (str, article, "the {}".format, "the {}".format, lambda phrase: f"the {plural(phrase)}")
-    return Lesson(*(forms[form](look + word) + place for word in (noun, kind)))
+    return NounLesson(*(forms[form](look + word) + place for word in (noun, kind)))
 
 
-def fit(loaded: Checkpoint, lessons: list[Lesson], config: NounsConfig) -> tuple[float, float]:
+def fit(loaded: Checkpoint, lessons: list[NounLesson], config: NounsConfig) -> tuple[float, float]:
     """Fit the projections to the lessons' aims, in place.
 
     Returns the mean squared distance to the aims before and after, of the sentences with untaught nouns, in variances

@@ -15,7 +15,7 @@ from rvos_edge.trainer.data.generate.held_out import load_held_out
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import small_tokenizer, tokenize
 from rvos_edge.trainer.model.presets import model_config
-from rvos_edge.trainer.tasks.nouns import Lesson, fit, make_lessons, taught_nouns, train_nouns
+from rvos_edge.trainer.tasks.nouns import NounLesson, fit, make_lessons, taught_nouns, train_nouns
 
 
 def _rows(*words: str) -> frozenset[int]:
@@ -63,7 +63,8 @@ def test_held_out_words_are_never_said() -> None:
 def test_vectors_of_untaught_nouns_move_and_others_stay(tmp_path: Path) -> None:
     start = load_checkpoint(_checkpoint(tmp_path / "start"))
     loaded = load_checkpoint(tmp_path / "start")
-    lessons = [Lesson("the wasp", "the insect"), *(Lesson(text, text) for text in ("the horse", "a red bus", "a man"))]
+    same = ("the horse", "a red bus", "a man")
+    lessons = [NounLesson("the wasp", "the insect"), *(NounLesson(text, text) for text in same)]
     before, after = fit(loaded, lessons, _config(tmp_path / "start", epochs=400, batch=4, lr=0.01, share=1.0))
     assert after < 0.6 * before
     ids, mask = tokenize(start.tokenizer, ["the wasp", "the insect", "the horse"], 64)
