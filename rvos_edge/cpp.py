@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -70,8 +70,8 @@ class CppSegmenter(SegmenterProtocol):
                 f"the C++ runtime decides presence at {MIN_PRESENCE} or, with 0, not at all; or use --runtime python."
             )
         cpp = load_runtime()
-        self._path = path
-        self._size = size
+        self._path, self._size = path, size
+        self._bundle: Bundle | None = None
         self._threshold, self._always = threshold, min_presence == 0
         self._cpp: Any = cpp.Segmenter(
             path,
@@ -85,10 +85,12 @@ class CppSegmenter(SegmenterProtocol):
         )
         self.set_adapt(adapt)
 
-    @cached_property
+    @property
     def bundle(self) -> Bundle:
         """The opened bundle, read again by Python on first use."""
-        return Bundle.open(self._path, size=self._size)
+        if self._bundle is None:
+            self._bundle = Bundle.open(self._path, size=self._size)
+        return self._bundle
 
     @property
     def backend_name(self) -> str:
@@ -117,9 +119,9 @@ class CppSegmenter(SegmenterProtocol):
         found: tuple[str, ...] = self._cpp.check_queries(_as_strings(as_queries(queries)))
         return found
 
-    @cached_property
+    @property
     def _tokenizer(self) -> Tokenizer:
-        return Tokenizer.from_file(str(self.bundle.tokenizer_path))
+        return _read_tokenizer(self.bundle.tokenizer_path)
 
     def set_queries(self, queries: Query | Iterable[Query]) -> None:
         queries = as_queries(queries)
@@ -157,6 +159,11 @@ class CppSegmenter(SegmenterProtocol):
             adapted=found.adapted,
             image=image,
         )
+
+
+@cache
+def _read_tokenizer(path: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(path))
 
 
 def _as_strings(queries: Sequence[Query]) -> object:

@@ -169,7 +169,9 @@ def shared_sum(value: Tensor) -> Tensor:
 
 def gathered(value: Tensor) -> Tensor:
     """Concatenation of [n,...] over the ranks, [world*n,...], with gradients from all of them."""
-    return value if world() == 1 else _Gather.apply(value)
+    if world() == 1:
+        return value
+    return shared_sum(torch.cat([value if one == rank() else torch.zeros_like(value) for one in range(world())]))
 
 
 def gathered_list(items: Sequence[_Result]) -> list[_Result]:
@@ -193,17 +195,3 @@ class _Sum(torch.autograd.Function):
         total = gradient.clone()
         dist.all_reduce(total)
         return total
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        parts = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(world())]
-        dist.all_gather(parts, value.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total.chunk(world())[rank()]
