@@ -329,7 +329,8 @@ def _fits(placed: Placed, size: tuple[int, int], things: Sequence[Thing], *, sha
     here, there = _overlap(placed, size)
     shown = np.count_nonzero(inside[there])
     hides = (np.count_nonzero(t.mask[here] & inside[there]) > 0.33 * t.area for t in things if t.area)
-    return shown >= max(share * np.count_nonzero(inside), least * size[0] * size[1]) and not any(hides)
+    enough = max(share * np.count_nonzero(inside), least * size[0] * size[1])
+    return bool(shown >= enough) and not any(hides)
 
 
 def _scaled(cutout: CutOut, scale: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
