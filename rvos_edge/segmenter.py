@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,15 +234,11 @@ class Segmenter(SegmenterProtocol):
             warn_of(self.doubts([like]))
         return teach(self, frames, masks, like=like, name=name, previous=previous)
 
-    def sibling(
-        self,
-        *,
-        flow: FlowOptions | None = None,
-        threshold: float = 0.5,
-        min_presence: float = MIN_PRESENCE,
-        adapt: str = "off",
-    ) -> Segmenter | None:
+    def sibling(self, **options: Any) -> Segmenter | None:
         """A segmenter for another video, with queries and states of its own, that shares the loaded graphs.
+
+        Args:
+            options: The constructor's, other than the bundle and the backend.
 
         Returns:
             None where the backend cannot share them: TensorRT's engines belong to one video.
@@ -250,16 +247,7 @@ class Segmenter(SegmenterProtocol):
             UserError: The errors of the constructor.
         """
         sibling = getattr(self._backend, "sibling", None)
-        if sibling is None:
-            return None
-        return Segmenter(
-            bundle=self.bundle,
-            backend=sibling(),
-            flow=flow,
-            threshold=threshold,
-            min_presence=min_presence,
-            adapt=adapt,
-        )
+        return None if sibling is None else Segmenter(bundle=self.bundle, backend=sibling(), **options)
 
     def reset(self) -> None:
         with self._lock:
