@@ -62,13 +62,14 @@ def segmentation_terms(logits: Tensor, masks: Tensor, config: LossConfig) -> dic
     if logits.shape[:2] != masks.shape[:2]:
         raise ValueError(f"logits and masks differ in batch or queries: {tuple(logits.shape)}, {tuple(masks.shape)}")
     target = masks.flatten(0, 1)
-    scores = F.interpolate(logits.flatten(0, 1).float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
     # Cross-entropy of two classes is a softplus of the margin, which is cheaper than a softmax.
-    margin = scores[:, 1] - scores[:, 0]
+    coarse = (logits[:, :, 1].float() - logits[:, :, 0].float()).flatten(0, 1).unsqueeze(1)
+    margin = F.interpolate(coarse, size=target.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     is_object = target == 1
     counted = target != IGNORE
-    loss = torch.where(is_object, config.object * F.softplus(-margin), config.background * F.softplus(margin))
-    terms = {"cross_entropy": _hardest((loss * counted).flatten(1), counted.flatten(1).sum(1), config.hardest)}
+    weight = torch.where(is_object, config.object, config.background) * counted
+    loss = weight * F.softplus(torch.where(is_object, -margin, margin))
+    terms = {"cross_entropy": _hardest(loss.flatten(1), counted.flatten(1).sum(1), config.hardest)}
     if config.dice > 0:
         terms["dice"] = _dice(margin, is_object, counted)
     return terms
