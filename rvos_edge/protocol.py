@@ -33,6 +33,7 @@ class SegmenterProtocol(Protocol):
     @property
     def bundle(self) -> Bundle:
         """The opened bundle."""
+        ...
 
     @property
     def queries(self) -> tuple[str, ...]:
@@ -47,10 +48,12 @@ class SegmenterProtocol(Protocol):
     @property
     def backend_name(self) -> str:
         """Name of the backend and its device, to be shown to people."""
+        ...
 
     @property
     def backend_reason(self) -> str:
         """Reason for the choice of backend and device."""
+        ...
 
     @property
     def threshold(self) -> float:
@@ -84,6 +87,7 @@ class SegmenterProtocol(Protocol):
         Raises:
             UserError: The errors of ``set_queries``.
         """
+        ...
 
     def doubts(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
         """For each query the reason why it is unlikely to be understood, in one sentence, or an empty string.
@@ -144,6 +148,7 @@ class SegmenterProtocol(Protocol):
         Raises:
             UserError: The frame is no picture, no queries are set, a graph fails, or the segmenter is closed.
         """
+        ...
 
     def __call__(self, picture: Picture, *, color: str | None = None) -> Result:
         """Segment a picture by itself: the video before it is forgotten, and so is the picture afterwards.

@@ -19,78 +19,36 @@ using Json = nlohmann::json;
 
 /// Nesting of JSON that is read; a tokenizer has 5 levels.
 constexpr int deepest = 32;
-constexpr std::uint64_t highest_id = std::numeric_limits<std::int32_t>::max();
+constexpr std::uint64_t highest = std::numeric_limits<std::int32_t>::max();
 
-/// A member, or null if it is missing or null.
-const Json* member(const Json& object, const char* name) {
-  const auto found = object.is_object() ? object.find(name) : object.end();
-  return object.is_object() && found != object.end() && !found->is_null() ? &*found : nullptr;
-}
-
-std::string text_of(const Json& object, const char* name) {
-  const Json* value = member(object, name);
-  if (value == nullptr || !value->is_string()) {
-    refuse(std::string("it lacks the string '") + name + "'");
-  }
-  return value->get<std::string>();
-}
-
-bool flag_of(const Json& object, const char* name, bool otherwise) {
-  const Json* value = member(object, name);
-  if (value != nullptr && !value->is_boolean()) {
-    refuse(std::string("'") + name + "' must be true or false");
-  }
-  return value == nullptr ? otherwise : value->get<bool>();
-}
-
-std::int64_t id_of(const Json& value) {
-  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > highest_id) {
-    refuse("a token id is not an integer from 0 to 2147483647");
+std::int64_t number_of(const Json& value, const std::string& name) {
+  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > highest) {
+    refuse(name + " is not an integer from 0 to 2147483647");
   }
   return value.get<std::int64_t>();
 }
 
-void read_normalizer(const Json& document, TokenizerSpec& spec) {
-  const Json* normalizer = member(document, "normalizer");
-  if (normalizer == nullptr) {
-    return;
-  }
-  if (const std::string type = text_of(*normalizer, "type"); type != "BertNormalizer") {
-    refuse("its normalizer '" + type + "' is not supported, use BertNormalizer");
-  }
-  spec.clean_text = flag_of(*normalizer, "clean_text", true);
-  spec.lowercase = flag_of(*normalizer, "lowercase", true);
+std::int64_t id_of(const Json& value) {
+  return number_of(value, "a token id");
 }
 
-void read_pre_tokenizer(const Json& document) {
-  const Json* splitter = member(document, "pre_tokenizer");
-  const std::string type = splitter == nullptr ? "null" : text_of(*splitter, "type");
-  if (type != "BertPreTokenizer") {
-    refuse("its pre-tokenizer '" + type + "' is not supported, use BertPreTokenizer");
-  }
+/// The type of a component, "null" if it is missing.
+std::string type_of(const Json& component) {
+  return component.is_null() ? "null" : component.at("type").get<std::string>();
 }
 
-void read_model(const Json& document, TokenizerSpec& spec) {
-  const Json* model = member(document, "model");
-  const Json* type = model == nullptr ? nullptr : member(*model, "type");
-  if (model == nullptr || (type != nullptr && *type != "WordPiece")) {
+void read_model(const Json& model, TokenizerSpec& spec) {
+  if (!model.is_object() || model.value("type", "WordPiece") != "WordPiece") {
     refuse("its model is not WordPiece");
   }
-  const Json* vocabulary = member(*model, "vocab");
-  if (vocabulary == nullptr || !vocabulary->is_object()) {
-    refuse("it has no vocabulary");
-  }
-  spec.vocabulary.reserve(vocabulary->size());
-  for (const auto& [token, id] : vocabulary->items()) {
+  spec.vocabulary.reserve(model.at("vocab").size());
+  for (const auto& [token, id] : model.at("vocab").items()) {
     spec.vocabulary.emplace(token, id_of(id));
   }
-  spec.prefix = text_of(*model, "continuing_subword_prefix");
-  const Json* longest = member(*model, "max_input_chars_per_word");
-  if (longest == nullptr || !longest->is_number_unsigned()) {
-    refuse("it lacks the number 'max_input_chars_per_word'");
-  }
-  spec.longest_word = longest->get<std::size_t>();
-  const auto unknown = spec.vocabulary.find(text_of(*model, "unk_token"));
+  spec.prefix = model.at("continuing_subword_prefix").get<std::string>();
+  spec.longest_word =
+      static_cast<std::size_t>(number_of(model.at("max_input_chars_per_word"), "'max_input_chars_per_word'"));
+  const auto unknown = spec.vocabulary.find(model.at("unk_token").get<std::string>());
   if (unknown == spec.vocabulary.end()) {
     refuse("the vocabulary lacks the unknown token");
   }
@@ -98,28 +56,17 @@ void read_model(const Json& document, TokenizerSpec& spec) {
 }
 
 void read_template(const Json& processor, TokenizerSpec& spec) {
-  const Json* single = member(processor, "single");
-  const Json* special = member(processor, "special_tokens");
-  if (single == nullptr || !single->is_array()) {
-    refuse("its post-processor has no template");
-  }
   bool seen = false;
-  for (const Json& piece : *single) {
-    if (member(piece, "Sequence") != nullptr) {
+  for (const Json& piece : processor.at("single")) {
+    if (piece.contains("Sequence")) {
       if (seen) {
         refuse("its template has the text twice");
       }
       seen = true;
       continue;
     }
-    const Json* token = member(piece, "SpecialToken");
-    const Json* entry =
-        token == nullptr || special == nullptr ? nullptr : member(*special, text_of(*token, "id").c_str());
-    const Json* ids = entry == nullptr ? nullptr : member(*entry, "ids");
-    if (ids == nullptr || !ids->is_array()) {
-      refuse("its template names a token without an id");
-    }
-    for (const Json& id : *ids) {
+    const auto token = piece.at("SpecialToken").at("id").get<std::string>();
+    for (const Json& id : processor.at("special_tokens").at(token).at("ids")) {
       (seen ? spec.after : spec.before).push_back(id_of(id));
     }
   }
@@ -128,32 +75,30 @@ void read_template(const Json& processor, TokenizerSpec& spec) {
   }
 }
 
-void read_post_processor(const Json& document, TokenizerSpec& spec) {
-  const Json* processor = member(document, "post_processor");
-  if (processor == nullptr) {
-    return;
+void read_components(const Json& document, TokenizerSpec& spec) {
+  const Json normalizer = document.value("normalizer", Json());
+  if (const std::string type = type_of(normalizer); type == "BertNormalizer") {
+    spec.clean_text = normalizer.value("clean_text", true);
+    spec.lowercase = normalizer.value("lowercase", true);
+  } else if (type != "null") {
+    refuse("its normalizer '" + type + "' is not supported, use BertNormalizer");
   }
-  const std::string type = text_of(*processor, "type");
-  if (type == "TemplateProcessing") {
-    read_template(*processor, spec);
+  if (const std::string type = type_of(document.value("pre_tokenizer", Json())); type != "BertPreTokenizer") {
+    refuse("its pre-tokenizer '" + type + "' is not supported, use BertPreTokenizer");
+  }
+  read_model(document.at("model"), spec);
+  const Json processor = document.value("post_processor", Json());
+  if (const std::string type = type_of(processor); type == "TemplateProcessing") {
+    read_template(processor, spec);
   } else if (type == "BertProcessing") {
-    for (const auto& [name, target] : {std::pair{"cls", &spec.before}, std::pair{"sep", &spec.after}}) {
-      const Json* pair = member(*processor, name);
-      if (pair == nullptr || !pair->is_array() || pair->size() != 2) {
-        refuse(std::string("its post-processor has no '") + name + "'");
-      }
-      target->push_back(id_of((*pair)[1]));
-    }
-  } else {
+    spec.before.push_back(id_of(processor.at("cls").at(1)));
+    spec.after.push_back(id_of(processor.at("sep").at(1)));
+  } else if (type != "null") {
     refuse("its post-processor '" + type + "' is not supported, use TemplateProcessing or BertProcessing");
   }
-}
-
-/// Special tokens stand in the vocabulary; others would be matched in the text first.
-void check_added(const Json& document) {
-  const Json* added = member(document, "added_tokens");
-  for (const Json& entry : added == nullptr ? Json::array() : *added) {
-    if (!flag_of(entry, "special", false)) {
+  // Special tokens stand in the vocabulary; others would be matched in the text first.
+  for (const Json& entry : document.value("added_tokens", Json::array())) {
+    if (!entry.value("special", false)) {
       refuse("it has added tokens, which are not supported");
     }
   }
@@ -173,11 +118,11 @@ TokenizerSpec parse_tokenizer(std::string_view json) {
     refuse("it is not a JSON object");
   }
   TokenizerSpec spec;
-  read_normalizer(document, spec);
-  read_pre_tokenizer(document);
-  read_model(document, spec);
-  read_post_processor(document, spec);
-  check_added(document);
+  try {
+    read_components(document, spec);
+  } catch (const Json::exception& error) {  // a member is missing, or of another type
+    refuse(error.what());
+  }
   return spec;
 }
 
