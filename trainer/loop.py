@@ -230,9 +230,27 @@ def _check(config: TrainConfig, path: Path, output: Path, resume: bool) -> None:
     recover(path)
     if not resume and path.exists():
         raise UserError(f"{path} already holds a run; add --resume {output} to continue it, or choose another folder.")
+    if not resume:
+        check_free(output, TrainConfig)
     check_batches(config)
     if config.wandb is not None:
         find_wandb()
+
+
+def check_free(output: Path, kind: type[BaseModel]) -> None:
+    """Refuse a folder with other files under the names that a run writes; a run that broke off may begin again.
+
+    Args:
+        kind: Class of the run's own ``config.json``.
+    """
+    names = ("config.json", "train.log", "curves.png", "curves.pdf", "best", "snapshots")
+    taken = [output / name for name in names if (output / name).exists()]
+    if not taken:
+        return
+    try:
+        kind.model_validate_json((output / "config.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        raise UserError(f"{taken[0]} is not of a run and would be written over; choose another folder.") from error
 
 
 def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> None:

@@ -14,7 +14,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import load_training_state
 from rvos_edge.trainer.config import AverageConfig, NounsConfig, PresenceConfig, StagesConfig, TrainConfig
 from rvos_edge.trainer.distributed.ranks import first, first_alone, joined, rank
-from rvos_edge.trainer.loop import train, write_config
+from rvos_edge.trainer.loop import check_free, train, write_config
 from rvos_edge.trainer.tasks.average import average_checkpoints
 from rvos_edge.trainer.tasks.nouns import train_nouns
 from rvos_edge.trainer.tasks.presence import train_presence
@@ -35,6 +35,7 @@ def train_stages(config: StagesConfig, output: Path, *, console: Console | None 
     path = output
     done: list[str] = []
     with joined(), unless_refused(output, "config.json"):
+        first(lambda: check_free(output, StagesConfig))
         if rank():
             console = Console(quiet=True)
         first(lambda: write_config(config, output))
