@@ -14,6 +14,8 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from rvos_edge.errors import UserError
 from rvos_edge.synthetic.backdrops import draw_backdrop
 from rvos_edge.synthetic.expressions import KINDS, Sighting, absent, describe
-from rvos_edge.synthetic.scene import Matrix, ObjectMotion, SceneObject, placed, sample_scene
+from rvos_edge.synthetic.scene import Matrix, ObjectMotion, Scene, SceneObject, placed, sample_scene
 from rvos_edge.synthetic.sprites import Sprite, draw_sprite
 
 __all__ = ["KINDS", "ObjectMotion", "SceneObject", "SyntheticCamera", "SyntheticFrame"]
@@ -48,6 +50,44 @@ class SyntheticFrame:
     image: NDArray[np.uint8]
     masks: NDArray[np.bool_]
     flow: NDArray[np.float32]
+
+
+class _Drawn(NamedTuple):
+    """The pictures of a scene that its frames are put together from; nobody writes to them."""
+
+    scene: Scene
+    sprites: tuple[Sprite, ...]
+    margin: tuple[int, int]
+    backdrop: NDArray[np.uint8]
+    noise: NDArray[np.uint8]
+    flicker: float
+
+
+@lru_cache(maxsize=2)  # drawing takes as long as twenty frames, and a source may be opened again
+def _draw(seed: int, size: tuple[int, int], count: int | None) -> _Drawn:
+    scene = sample_scene(np.random.default_rng([seed, 0]), count)
+    unit = min(size)
+    sprites = tuple(
+        draw_sprite(
+            thing.shape,
+            thing.colour,
+            thing.texture,
+            _HEADROOM * thing.diameter * unit,
+            scene.light,
+            np.random.default_rng([seed, 1, number]),
+        )
+        for number, thing in enumerate(scene.objects)
+    )
+    margin = scene.camera.margin(size)
+    shape = (size[0] + 2 * margin[0], size[1] + 2 * margin[1])
+    look = np.random.default_rng([seed, 2])
+    backdrop = draw_backdrop(scene.backdrop, shape, unit, look)
+    # One picture of noise, read at a random offset per frame: new normal numbers would cost more than the rest
+    # of the frame.
+    sigma = look.uniform(0.5, 3.0)
+    spread = (size[0] + 31, size[1] + 31, 3)
+    noise = np.clip(look.normal(128.0, sigma, spread).round(), 0, 255).astype(np.uint8)
+    return _Drawn(scene, sprites, margin, backdrop, noise, float(look.uniform(0.0, 0.02)))
 
 
 class SyntheticCamera:
@@ -79,29 +119,9 @@ class SyntheticCamera:
         self._size = (_whole("height", size[0], _MIN_SIDE, _MAX_SIDE), _whole("width", size[1], _MIN_SIDE, _MAX_SIDE))
         count = None if objects is None else _whole("objects", objects, 1, _MAX_OBJECTS)
         self._frames = None if frames is None else _whole("frames", frames, 0, None)
-        self._scene = sample_scene(np.random.default_rng([self._seed, 0]), count)
-        unit = min(self._size)
-        self._sprites: list[Sprite] = [
-            draw_sprite(
-                thing.shape,
-                thing.colour,
-                thing.texture,
-                _HEADROOM * thing.diameter * unit,
-                self._scene.light,
-                np.random.default_rng([self._seed, 1, number]),
-            )
-            for number, thing in enumerate(self._scene.objects)
-        ]
-        self._margin = self._scene.camera.margin(self._size)
-        shape = (self._size[0] + 2 * self._margin[0], self._size[1] + 2 * self._margin[1])
-        look = np.random.default_rng([self._seed, 2])
-        self._backdrop = draw_backdrop(self._scene.backdrop, shape, unit, look)
-        # One picture of noise, read at a random offset per frame: new normal numbers would cost more than the rest
-        # of the frame.
-        sigma = look.uniform(0.5, 3.0)
-        spread = (self._size[0] + 31, self._size[1] + 31, 3)
-        self._noise = np.clip(look.normal(128.0, sigma, spread).round(), 0, 255).astype(np.uint8)
-        self._flicker = float(look.uniform(0.0, 0.02))
+        self._scene, self._sprites, self._margin, self._backdrop, self._noise, self._flicker = _draw(
+            self._seed, self._size, count
+        )
         self._kept: OrderedDict[int, tuple[Sighting, ...]] = OrderedDict()
 
     @property

@@ -42,6 +42,7 @@ def _clips() -> Sliding:
     return clips
 
 
+@pytest.mark.slow
 def test_every_setting_sees_every_frame(tmp_path: Path) -> None:
     tiny = write_tiny_bundle(tmp_path / "tiny")
     rows = measure(settings([("once more", tiny)]), _clips(), tiny, every_frame=4)

@@ -76,6 +76,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @BOUNDED
 @given(data=st.data())
 def test_any_change_of_a_value_is_accepted_or_refused_in_a_sentence(whole: Path, data: st.DataObject) -> None:

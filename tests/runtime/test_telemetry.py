@@ -51,7 +51,7 @@ def _run(arguments: list[str], folder: Path, **environment: str) -> None:
     assert not [a or b for a, b in addresses if not a.startswith("127.") and b != "::1"]
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("backend", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_run_leaves_nothing_and_connects_to_nobody(tiny: Path, tmp_path: Path, backend: str) -> None:
     pytest.importorskip(backend)
     _run(["-m", "rvos_edge.cli", *RUN, backend, "--bundle", str(tiny)], tmp_path)

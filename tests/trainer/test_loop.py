@@ -191,6 +191,7 @@ def test_too_many_in_a_row_end_the_run_and_save_its_state(tmp_path: Path, monkey
     assert not (tmp_path / "wild/checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_validation_keeps_the_best_weights_beside_the_last(tmp_path: Path) -> None:
     root = write_davis17(tmp_path / "DAVIS", {"train": ["bear"], "val": ["goat"]})
     given = {"dataset": "davis17", "root": str(root), "every": 2}
@@ -228,6 +229,7 @@ def test_a_run_with_patience_ends_by_itself_with_its_best(tmp_path: Path, monkey
     assert "no better for 2 validations: the run ends after 3 iterations" in (tmp_path / "run/train.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_of_epochs_shows_every_pair_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_davis17(tmp_path / "DAVIS", {"train": ["bear", "dog"], "val": ["goat"]}, frames=3)
     data = {

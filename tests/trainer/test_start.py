@@ -35,7 +35,9 @@ def weights() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod.", "model._orig_mod."])
-@pytest.mark.parametrize("kind", ["safetensors", "pth", "lightning"])
+@pytest.mark.parametrize(
+    "kind", ["safetensors", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("pth", "lightning"))]
+)
 def test_weights_are_read_under_the_names_of_wrappers(
     kind: str, prefix: str, weights: dict[str, Tensor], tmp_path: Path
 ) -> None:

@@ -158,7 +158,11 @@ def test_it_goes_on_after_the_last_whole_line_of_the_ledger(
 
 @pytest.mark.parametrize(
     ("changed", "word"),
-    [(("--query", "a dog"), "queries"), (("--iterations", 1), "options"), (("--frames", 2), "options")],
+    [
+        (("--query", "a dog"), "queries"),
+        pytest.param(("--iterations", 1), "options", marks=pytest.mark.slow),
+        pytest.param(("--frames", 2), "options", marks=pytest.mark.slow),
+    ],
 )
 def test_another_job_is_refused_or_done_anew(
     changed: tuple[object, ...], word: str, tiny: Path, clips: Path, tmp_path: Path

@@ -91,6 +91,7 @@ def test_people_are_set_on_what_can_be_ridden(composed: ComposedDataset) -> None
     assert len(sentences) >= 2
 
 
+@pytest.mark.slow
 def test_riders_come_as_often_as_asked_for(composed: ComposedDataset) -> None:
     def riders(share: float) -> int:
         asked = ComposedDataset(coco=composed.coco, davis=composed.davis, riders=share)

@@ -33,7 +33,7 @@ def test_synonyms_plurals_and_narrower_words_count_too() -> None:
     assert not held.covers("tiger")
 
 
-@pytest.mark.parametrize("kind", ["pictures", "compositions"])
+@pytest.mark.parametrize("kind", ["pictures", pytest.param("compositions", marks=pytest.mark.slow)])
 def test_no_sentence_of_training_has_such_a_word(shared: Path, kind: str) -> None:
     held = load_held_out()
     names = dict.fromkeys(range(5000), ("squirrel", "pug", "collie"))
