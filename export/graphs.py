@@ -161,15 +161,17 @@ class _Boundary(_Part):
 
     def __init__(self, model: HINet) -> None:
         super().__init__(model)
-        # As in ``_FlowEncode``; the four pixels under each of the coarse margin are channels.
+        # As in ``_FlowEncode``; the four pixels under each of the coarse margin are channels, and four ones follow.
         ones = torch.ones(model.stride, model.stride)
         places = torch.stack([torch.kron(place.view(2, 2), ones) for place in torch.eye(4)])
         means = torch.eye(3).flip(0).view(3, 1, 3, 1, 1) * places.view(1, 4, 1, *places.shape[1:])
-        self.shrink = nn.Parameter(means.flatten(0, 1) / (255 * model.stride**2), requires_grad=False)
+        kernel = F.pad(means.flatten(0, 1), (0, 0, 0, 0, 0, 0, 0, 4)) / (255 * model.stride**2)
+        self.shrink = nn.Parameter(kernel, requires_grad=False)
+        self.ones = nn.Parameter(torch.tensor([0.0] * 12 + [1.0] * 4), requires_grad=False)
 
     def forward(self, image: Tensor, coarse: Tensor) -> tuple[Tensor]:
         pixels = image.to(torch.float32).unsqueeze(0).permute(0, 3, 1, 2)
-        fine = F.conv2d(pixels, self.shrink, stride=2 * self.model.stride)
+        fine = F.conv2d(pixels, self.shrink, self.ones, stride=2 * self.model.stride)
         assert self.model.boundary is not None
         return (self.model.boundary.margin(fine, coarse.unsqueeze(1), 1)[:, 0],)
 
