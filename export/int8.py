@@ -2,7 +2,8 @@
 
 The result is explicit quantisation as TensorRT, OpenVINO and ONNX Runtime read it: QuantizeLinear and DequantizeLinear
 before a convolution and at its weights, symmetric, with one scale per output channel of a weight. ``precision.POLICY``
-says which graphs and layers may take part. Layers that cost the masks too much are left out, the dearest first.
+says which graphs and layers may take part; none does that reads a concatenation. Layers that cost the masks too much
+are left out, the dearest first.
 """
 
 from __future__ import annotations
@@ -273,12 +274,24 @@ def calibrate(name: str, model: onnx.ModelProto, samples: Iterable[dict[str, NDA
     if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer):
         model = onnx.version_converter.convert_version(model, 19)  # the first that quantises float16
     weights, left = {tensor.name for tensor in model.graph.initializer}, POLICY[name].int8 or ()
+    makers = {output: node for node in model.graph.node for output in node.output}
     layers = [
         node.name
         for node in model.graph.node
         if node.op_type == "Conv" and node.input[1] in weights and not node.input[1].startswith(left)
+        if not _is_joined(node.input[0], makers)
     ]
     return Part(onnx.shape_inference.infer_shapes(model), ranges, tuple(layers))
+
+
+def _is_joined(tensor: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
+    """True for a concatenation, also after a ReLU. OpenVINO (2026.4) moves its quantisation to what is concatenated and
+    loses the zero points: results are off by a quarter.
+    """
+    maker = makers.get(tensor)
+    if maker is not None and maker.op_type == "Relu":
+        maker = makers.get(maker.input[0])
+    return maker is not None and maker.op_type == "Concat"
 
 
 def _calibrate(bundle: Bundle, backend: _Laboratory, clips: Sequence[Clip]) -> dict[str, Part]:

@@ -22,7 +22,7 @@ from rvos_edge.export.graphs import STATES, ExportGraph, build_graphs
 from rvos_edge.export.int8 import Clip, quantise, read_clips
 from rvos_edge.export.onnx import IMAGE_RULE, MAX_QUERIES, count_flops, describe, export_onnx, specs
 from rvos_edge.export.precision import Precision, arithmetic, narrowed, wired
-from rvos_edge.export.reference import QUERIES, prove_in_pytorch, read_clip, record, run_once
+from rvos_edge.export.reference import QUERIES, at_size, prove_in_pytorch, read_clip, record, run_once
 from rvos_edge.export.teach import traced, with_teach
 from rvos_edge.export.weights import Storage, storage_of, store_weights, weight_bytes
 from rvos_edge.manifest import (
@@ -145,7 +145,12 @@ class _Exporter:
         that size alone.
         """
         precision = self.options.precision
-        clip = read_clip(self.options.source, size, _PROOF_FRAMES)
+        if self.clips and self.options.source is None:  # eight bits fit such frames and not the synthetic camera's
+            assert self.options.calibrate is not None
+            seen = self.clips[2]  # of those that choose nothing
+            clip = at_size(seen.frames, size, self.options.calibrate.name, tuple(seen.queries))
+        else:
+            clip = read_clip(self.options.source, size, _PROOF_FRAMES)
         wide = build_graphs(self.loaded.model, fuse=self.options.fuse)
         reference = record(wide, self.loaded, clip)
         narrow = build_graphs(narrowed(self.loaded.model, precision), fuse=self.options.fuse)

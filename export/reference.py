@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,26 +41,29 @@ class ReferenceClip:
     queries: tuple[str, ...]
 
 
+def at_size(
+    frames: Iterable[NDArray[np.uint8]], size: tuple[int, int], source: str, queries: tuple[str, ...]
+) -> ReferenceClip:
+    """A clip of frames of any size, uint8 [H,W,3]."""
+    resized = (cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for frame in frames)
+    return ReferenceClip([np.asarray(frame, np.uint8) for frame in resized], source, queries)
+
+
 def read_clip(source: Path | None, size: tuple[int, int], count: int) -> ReferenceClip:
     """Read ``count`` consecutive frames of a video or an image folder; of the synthetic camera when None.
 
     Raises:
         UserError: The source cannot be read or has fewer than two frames.
     """
-    frames: list[NDArray[np.uint8]] = []
     with open_source("synthetic:0" if source is None else str(source), size=size) as opened:
-        for frame in opened:
-            resized = cv2.resize(frame.image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-            frames.append(np.asarray(resized, np.uint8))
-            if len(frames) == count:
-                break
+        frames = [frame.image.copy() for frame in islice(opened, count)]
     if len(frames) < 2:
         raise UserError(f"--source {source} has fewer than two frames; give a video or a folder of consecutive images.")
     if source is not None:
-        return ReferenceClip(frames, source.name, QUERIES)
+        return at_size(frames, size, source.name, QUERIES)
     # Queries about visible objects: a proof on nearly empty masks would be weak.
     queries = [said[0] for said in SyntheticCamera(seed=0, size=size).expressions(0) if said]
-    return ReferenceClip(frames, "synthetic camera, seed 0", tuple(queries[: len(QUERIES)]) or QUERIES)
+    return at_size(frames, size, "synthetic camera, seed 0", tuple(queries[: len(QUERIES)]) or QUERIES)
 
 
 @torch.no_grad()

@@ -235,13 +235,14 @@ class _Film:
     def write(self, image: NDArray[np.uint8], seconds: float) -> None:
         if any(self._odd):
             image = np.pad(image, ((0, self._odd[0]), (0, self._odd[1]), (0, 0)), mode="edge")
-        kind, make = "bgra" if image.shape[2] == 4 else "bgr24", av.VideoFrame.from_ndarray
         palette = self._stream.pix_fmt == "pal8"
         if self._stream.pix_fmt == "yuv420p":
-            image, kind = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), "yuv420p"  # a third of swscale's time
-        elif not palette:
-            make = av.VideoFrame.from_numpy_buffer  # no copy where the encoder's colours are another picture anyway
-        frame = make(np.ascontiguousarray(image), format=kind)
+            planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)  # a third of swscale's time
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        else:
+            # Without a copy where the encoder's colours are another picture anyway.
+            make = av.VideoFrame.from_ndarray if palette else av.VideoFrame.from_numpy_buffer
+            frame = make(np.ascontiguousarray(image), format="bgra" if image.shape[2] == 4 else "bgr24")
         now = round(seconds / self._clock)
         self._last = now if self._last is None else max(now, self._last + 1)
         frame.pts, frame.time_base = self._last, self._clock

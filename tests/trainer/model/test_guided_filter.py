@@ -81,8 +81,8 @@ def test_the_fit_is_least_squares_in_its_window() -> None:
     """Against torch's own solver, with the regularisation as further rows."""
     generator = torch.Generator().manual_seed(1)
     guide, probability = (torch.rand(1, 3, 11, 13, generator=generator), torch.rand(1, 1, 11, 13, generator=generator))
-    radius, at = 2, (5, 6)
-    *ours, explained = boundary._fit(guide, probability, 1, radius)[0, :, at[0], at[1]].double()
+    radius, at = boundary._RADIUS, (5, 6)
+    *ours, explained = boundary._fit(guide, probability, 1, boundary._wide)[0, :, at[0], at[1]].double()
     window = (slice(at[0] - radius, at[0] + radius + 1), slice(at[1] - radius, at[1] + radius + 1))
     colours = torch.stack([channel[window].flatten() for channel in guide[0]], dim=1).double()
     wanted = probability[0, 0][window].flatten().double()

@@ -11,6 +11,7 @@ There is nothing to train: what small networks learnt in this place they learnt 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,11 @@ from torch.nn import functional as F
 
 from rvos_edge.trainer.model.layers import for_each_query
 
-_RADII = (1, 2, 2)
-"""Radii of the windows, the smallest first, in pixels of half the decoder's resolution, of the last in those of a
-quarter. Larger objects get larger windows."""
+_RADIUS = 2
+"""Radius of the windows, in pixels of half and of a quarter of the decoder's resolution; of the smallest windows, which
+have the variances of the decoder's own pixels, half of it. Larger objects get larger windows."""
+_LEVELS = 3
+"""Number of window sizes."""
 _SMALLEST, _RATIO = 0.0067, 2.75
 """Masks below the share ``_SMALLEST`` of the image are not filtered, as averaging would erase them. The smallest window
 applies at ``_RATIO`` times that share, the next at ``_RATIO`` times that one; in between two windows are blended."""
@@ -32,6 +35,9 @@ _SUREST = 0.99
 """Upper bound of probabilities, which a linear function may exceed."""
 _LEAST_VARIANCE = 1e-3
 """Added to the variance of probabilities in a window, so that nearly constant windows count as unexplained."""
+
+Average = Callable[[Tensor], Tensor]
+"""Means over windows."""
 
 # A symmetric 3x3 matrix is stored as six numbers: xx, xy, xz, yy, yz, zz.
 _ROW_OF, _COLUMN_OF = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
@@ -93,12 +99,11 @@ def _coefficients(guide: Tensor, margin: Tensor, queries: int) -> Tensor:
     """Colours [B,3,h,w] and margins [N,1,h,w], N = B * Q -> slopes and offset of each pixel, [N,4,h,w]."""
     probability = torch.sigmoid(margin / _SOFTNESS)
     share = (margin > 0).float().mean(dim=(2, 3), keepdim=True)
-    level = torch.log(share.clamp(min=1e-6) / _SMALLEST).div(math.log(_RATIO)).clamp(0, len(_RADII))
+    level = torch.log(share.clamp(min=1e-6) / _SMALLEST).div(math.log(_RATIO)).clamp(0, _LEVELS)
     half = _halve(guide), _halve(probability)
-    small, middle, large = (
-        _box(_fit(*images, queries, radius) * _hat(level - number), radius)
-        for number, (images, radius) in enumerate(zip((half, half, map(_halve, half)), _RADII, strict=True), start=1)
-    )
+    quarter = _halve(half[0]), _halve(half[1])
+    small = _narrow(_fit(guide, probability, queries, lambda one: _narrow(_halve(one))) * _hat(level - 1))
+    middle, large = (_wide(_fit(*images, queries, _wide) * _hat(level - n)) for n, images in ((2, half), (3, quarter)))
     total = _resize(small + middle + _resize(large, half[0]), guide)
     slope, offset, weight = _take(total, (0, 1, 2)), _take(total, (3,)), _take(total, (4,))
     # The hats add up to 1 with that of the unfiltered probability, which fills what was not explained.
@@ -113,15 +118,15 @@ def _resize(values: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(values, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def _fit(guide: Tensor, probability: Tensor, queries: int, radius: int) -> Tensor:
+def _fit(guide: Tensor, probability: Tensor, queries: int, average: Average) -> Tensor:
     """Least squares in the window around each pixel: slopes, offset and 1, times the explained share of the variance.
 
-    Colours [B,3,h,w], probability [B*Q,1,h,w] -> [B*Q,5,h,w].
+    Colours [B,3,h,w], probability [B*Q,1,h,w] -> [B*Q,5,h',w'], of the size that ``average`` gives.
     """
-    mean, inverse = (for_each_query(part, queries) for part in _colours(guide, radius))
+    mean, inverse = (for_each_query(part, queries) for part in _colours(guide, average))
     # Averaged together: colours times probability, probability, and its square.
     products = [for_each_query(guide, queries) * probability, probability, probability * probability]
-    averaged = _box(torch.cat(products, dim=1), radius)
+    averaged = average(torch.cat(products, dim=1))
     level = _take(averaged, (3,))
     covariance = _take(averaged, (0, 1, 2)) - mean * level
     slope = (inverse * covariance.unsqueeze(1)).sum(2)
@@ -131,10 +136,10 @@ def _fit(guide: Tensor, probability: Tensor, queries: int, radius: int) -> Tenso
     return torch.cat([slope, offset, torch.ones_like(offset)], dim=1) * explained
 
 
-def _colours(guide: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+def _colours(guide: Tensor, average: Average) -> tuple[Tensor, Tensor]:
     """Mean [B,3,h,w] and inverse covariance [B,3,3,h,w] of the colours in each window."""
     pairs = _take(guide, _ROW_OF) * _take(guide, _COLUMN_OF)
-    averaged = _box(torch.cat([guide, pairs], dim=1), radius)
+    averaged = average(torch.cat([guide, pairs], dim=1))
     mean, pairs = _take(averaged, (0, 1, 2)), _take(averaged, (3, 4, 5, 6, 7, 8))
     ridge = guide.new_tensor([float(row == column) for row, column in zip(_ROW_OF, _COLUMN_OF, strict=True)])
     covariance = pairs - _take(mean, _ROW_OF) * _take(mean, _COLUMN_OF) + _EPSILON * ridge.view(1, 6, 1, 1)
@@ -149,9 +154,14 @@ def _take(values: Tensor, channels: tuple[int, ...]) -> Tensor:
     return values.index_select(1, torch.tensor(channels, device=values.device))
 
 
-def _box(values: Tensor, radius: int) -> Tensor:
+def _wide(values: Tensor) -> Tensor:
     """Mean over the window around each pixel, without pixels outside of the image."""
-    return F.avg_pool2d(values, 2 * radius + 1, 1, radius, count_include_pad=False)
+    return F.avg_pool2d(values, 2 * _RADIUS + 1, 1, _RADIUS, count_include_pad=False)
+
+
+def _narrow(values: Tensor) -> Tensor:
+    """The same with half the radius."""
+    return F.avg_pool2d(values, _RADIUS + 1, 1, _RADIUS // 2, count_include_pad=False)
 
 
 def _hat(distance: Tensor) -> Tensor:
