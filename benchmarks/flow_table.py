@@ -57,7 +57,7 @@ class SettingRow:
     ran: int = 0
 
     def mean_j(self) -> float:
-        """Mean J: over frames, then over a video's queries, then over videos."""
+        """Mean J: the mean over frames, then over the queries of a video, then over videos."""
         videos: dict[str, list[float]] = {}
         for (video, _), values in self.j.items():
             videos.setdefault(video, []).append(statistics.fmean(values))

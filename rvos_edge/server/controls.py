@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from rvos_edge.adaptation import Adapt, check_adapt
 from rvos_edge.errors import UserError
@@ -17,15 +17,14 @@ from rvos_edge.pictures import as_frame
 from rvos_edge.protocol import SegmenterProtocol
 from rvos_edge.queries import Query, TaughtQuery, normalise
 from rvos_edge.result import Result
+from rvos_edge.strict import StrictModel
 
 MOST_QUERIES = 16
 """Limit of the page; a bundle may take fewer."""
 
 
-class Settings(BaseModel):
+class Settings(StrictModel, strict=True, use_attribute_docstrings=True):
     """Settings that can be changed while a stream runs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """Probability above which a pixel belongs to an object."""

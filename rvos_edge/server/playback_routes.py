@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
@@ -17,14 +17,13 @@ from rvos_edge.server.live import Live
 from rvos_edge.server.routes import LiveStream, Refusal, newest
 from rvos_edge.server.single_image import as_coco
 from rvos_edge.server.sockets import MOST_VIEWERS
+from rvos_edge.strict import StrictModel
 
 _BOUNDARY = "frame"
 
 
-class Place(BaseModel):
+class Place(StrictModel, strict=True):
     """A place in the file that plays: a time, or a number of frames from here."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     step: int | None = Field(default=None, ge=-1000, le=1000, description="1 for the next frame; the stream pauses.")

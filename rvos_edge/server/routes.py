@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import cv2
 from fastapi import APIRouter, Depends, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -23,6 +23,7 @@ from rvos_edge.server.live import Live
 from rvos_edge.server.player import ASSUMED_FPS
 from rvos_edge.server.single_image import BusyError, as_coco, as_png
 from rvos_edge.server.uploads import LARGEST_CLIP
+from rvos_edge.strict import StrictModel
 
 LARGEST_FRAME = 16 << 20
 """Largest picture to segment, in bytes."""
@@ -68,18 +69,14 @@ def newest(live: Live) -> Shown:
     return live.sink.shown
 
 
-class Queries(BaseModel):
+class Queries(StrictModel, strict=True):
     """All queries, in the order of their colours; an empty list shows the bare picture."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     queries: list[str]
 
 
-class SourceChoice(BaseModel):
+class SourceChoice(StrictModel, strict=True):
     """The source to play."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     source: str = Field(description="An id of /api/sources.")
 

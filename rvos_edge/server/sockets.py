@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -18,6 +18,7 @@ from rvos_edge.server.camera import BrowserCamera
 from rvos_edge.server.controls import explain
 from rvos_edge.server.live import Live
 from rvos_edge.server.routes import LiveStream
+from rvos_edge.strict import StrictModel
 
 MOST_VIEWERS = 32
 LARGEST_FRAME = 1 << 20
@@ -35,10 +36,8 @@ _TOO_LONG = 1009
 router = APIRouter()
 
 
-class Edit(BaseModel):
+class Edit(StrictModel, strict=True):
     """A message of a page: queries, settings or both; ``id`` comes back with the answer."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     id: int | None = None
     queries: list[str] | None = None

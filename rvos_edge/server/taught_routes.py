@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from fastapi import APIRouter, Query
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,6 +21,7 @@ from rvos_edge.server.routes import LiveStream, Refusal, binary, find, newest
 from rvos_edge.server.single_image import decode_picture
 from rvos_edge.server.taught import KeptFrame
 from rvos_edge.showing import mask_of_box, mask_of_points
+from rvos_edge.strict import StrictModel
 
 LARGEST_MASK = 1 << 20
 """Largest mask, in bytes."""
@@ -30,10 +31,8 @@ _QUALITY = 88
 """JPEG quality of the pictures to draw on."""
 
 
-class Outline(BaseModel):
+class Outline(StrictModel, strict=True):
     """Place of the object in pixels of the kept frame: a box, a point, or a query, from which a box may begin too."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     box: list[int] | None = Field(default=None, min_length=4, max_length=4, description="x, y, width and height.")
     point: list[int] | None = Field(default=None, min_length=2, max_length=2, description="x and y.")
@@ -47,10 +46,8 @@ class Outline(BaseModel):
         return self
 
 
-class Name(BaseModel):
+class Name(StrictModel, strict=True):
     """A taught query's name."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str
 
@@ -98,7 +95,7 @@ async def learn(
 
 @router.get("/api/taught")
 async def get_taught(live: LiveStream) -> dict[str, Any]:
-    """The taught queries; "@" and a name asks one."""
+    """The taught queries; the query "@NAME" asks for one of them."""
     return {"taught": live.taught.rows(), "learning": live.taught.learning, "trouble": live.taught.trouble}
 
 
@@ -122,7 +119,7 @@ async def get_file(name: str, live: LiveStream) -> Response:
 
 @router.put("/api/taught/{name}")
 async def rename(name: str, body: Name, live: LiveStream) -> dict[str, Any]:
-    """Call a taught query otherwise."""
+    """Rename a taught query."""
     return {"name": find(lambda old: live.taught.rename(old, body.name), name, "taught query")}
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rvos_edge.errors import UserError
+from rvos_edge.result import mask_boxes
 from rvos_edge.trainer.data.flow_cache import FlowCache, LiveFlow
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.labelled_frame import LabelledFrame, blur_flow, camera_flow, finish, to_rgb
@@ -175,9 +175,9 @@ class ClipsDataset:
         )
 
     def _view(self, image: NDArray[np.uint8], masks: NDArray[np.bool_], rng: np.random.Generator) -> CropView:
-        boxes = [_box(mask) for mask in masks if mask.any()]
         size = (image.shape[0], image.shape[1])
-        return random_view(rng, size, self.size, self.augmentation, np.stack(boxes) if boxes else None)
+        boxes = mask_boxes(masks[masks.any(axis=(1, 2))]).astype(np.float32)
+        return random_view(rng, size, self.size, self.augmentation, boxes)
 
     def _flow(
         self, video: str, index: int, view: CropView, rng: np.random.Generator
@@ -219,8 +219,3 @@ def _objects(clips: AnnotatedClips, video: str) -> tuple[Referred, ...]:
     for query in clips.queries(video):
         said.setdefault(query.object_id, []).append(query.expression)
     return tuple(Referred(number, tuple(sentences)) for number, sentences in said.items())
-
-
-def _box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
-    return np.array([x, y, x + w, y + h], np.float32)

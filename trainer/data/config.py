@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -89,6 +89,17 @@ class _Source(StrictModel):
     share: float = Field(gt=0)
     """Share of the samples, relative to the other sources."""
 
+    gives_distractors: ClassVar[bool] = False
+    """True where ``open`` adds distractors for the other sources, so that it is opened before them."""
+
+    def clips(self) -> AnnotatedClips:
+        """The videos or images and their written expressions.
+
+        Raises:
+            UserError: A folder or file is missing or damaged, or the expressions are generated during training.
+        """
+        raise UserError(f"A source of kind {self.kind} has no written expressions; leave it out of the sources.")
+
     @abstractmethod
     def open(self, options: OpenOptions) -> Drawable:
         """The data set.
@@ -106,6 +117,7 @@ class VideoSource(_Source):
     """Videos of a data set with written expressions and stored flow."""
 
     kind: Literal["davis", "davis16", "davis17", "youtube_vos", "mevis", "a2d", "jhmdb"]
+    gives_distractors = True
     root: str
     expressions: str | None = None
     videos: Literal["train", "val", "all"] | list[str] = "train"
@@ -125,11 +137,6 @@ class VideoSource(_Source):
         return dataset_of(self.kind) == "davis16"
 
     def clips(self) -> AnnotatedClips:
-        """The videos.
-
-        Raises:
-            UserError: A folder or file is missing or damaged.
-        """
         if not Path(self.root).is_dir():
             name = "davis16" if self.is_davis16 else self.kind
             raise UserError(
@@ -164,11 +171,6 @@ class RefCocoSource(_Source):
     images: str | None = None
 
     def clips(self) -> AnnotatedClips:
-        """The images.
-
-        Raises:
-            UserError: A folder or file is missing or damaged.
-        """
         return RefCocoClips(**self.model_dump(exclude={"kind", "share"}))
 
     def open(self, options: OpenOptions) -> ClipsDataset:
@@ -314,7 +316,7 @@ def open_mixture(config: DataConfig, *, size: tuple[int, int], flow: FlowFolder 
     held_out = load_held_out() if config.held_out else None
     options = OpenOptions(config.size or size, flow, augmentation, held_out)
     # Videos first: their expressions are the distractors of the others.
-    sources = sorted(enumerate(config.sources), key=lambda item: not isinstance(item[1], VideoSource))
+    sources = sorted(enumerate(config.sources), key=lambda item: not item[1].gives_distractors)
     total = sum(source.share for source in config.sources)
     children = []
     for index, source in sources:
@@ -341,8 +343,6 @@ def expressions_of(sources: Sequence[Source]) -> list[str]:
     """
     found: dict[str, None] = {}
     for index, source in enumerate(sources):
-        if not isinstance(source, VideoSource | RefCocoSource):
-            raise UserError(f"A source of kind {source.kind} has no written expressions; leave it out of the sources.")
         with about(f"sources.{index}"):
             clips = source.clips()
         found.update(dict.fromkeys(query.expression for video in clips.videos for query in clips.queries(video)))

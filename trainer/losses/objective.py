@@ -76,7 +76,7 @@ class Objective(nn.Module):
         if self.distillation is not None and spoken is not None:
             terms["distillation"] = self.distillation(logits[:, self.queries :], features, flow, spoken, camera)
         if self.alignment is not None:
-            # The top level is the last vision in every fusion.
+            # With every kind of fusion, the last feature map of vision is the one at the top level.
             terms["alignment"] = self.alignment(visions[-1], language[3], masks, expressions)
         self.terms = {name: term.detach() for name, term in terms.items()}
         return weighted(terms, self.loss)

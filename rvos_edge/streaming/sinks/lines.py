@@ -26,7 +26,7 @@ class LineFile:
     """A file of JSON objects, one per line; those of one call are written together or, on a full disk, not at all.
 
     Args:
-        path: A file, a pipe, or "-" for stdout. Pipes and stdout have every line at once.
+        path: A file, a pipe, or "-" for stdout. A pipe and stdout receive each line as soon as it is written.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -248,7 +248,7 @@ def _of_kinds(things: Sequence[Thing], doubtful: frozenset[str], rng: np.random.
 
 
 def _of_objects(group: Sequence[Thing], *, alone: bool, rng: np.random.Generator) -> list[Pair]:
-    """Things without a category: by the names that they may have all the same, or as the only object there is."""
+    """Pairs for things without a category: by a name that no other thing has, or as the only object of the frame."""
     pairs = []
     for thing in group:
         names = [name for name in thing.names if not any(name in other.names for other in group if other is not thing)]

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rvos_edge.result import mask_boxes
 from rvos_edge.trainer.data.generate import vocabulary
 from rvos_edge.trainer.data.generate.garments import colour_name
 
@@ -57,8 +58,7 @@ class Thing:
         moments = cv2.moments(self.mask.view(np.uint8), binaryImage=True)
         area = max(moments["m00"], 1.0)
         height, width = self.mask.shape
-        x, y, w, h = cv2.boundingRect(self.mask.view(np.uint8))
-        object.__setattr__(self, "box", (x, y, x + w, y + h))
+        object.__setattr__(self, "box", tuple(mask_boxes(self.mask[None])[0].tolist()))
         object.__setattr__(self, "area", int(moments["m00"]))
         object.__setattr__(self, "centre", (moments["m10"] / area / width, moments["m01"] / area / height))
 
