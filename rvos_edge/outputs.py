@@ -71,8 +71,8 @@ _NEVER_SHOWN = (".DS_Store", "Thumbs.db", ".*.part-*")
 
 
 def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None] = ()) -> None:
-    """Refuse outputs that are an input, hold one, or are something that this program did not write; to be called before
-    anything is read or computed. None is left out.
+    """Refuse outputs that are an input, hold one, or are something that this program did not write; call it before
+    anything is read or computed. Entries that are None are ignored.
     """
     written = [Path(output) for output in outputs if output is not None]
     check_inputs(written, inputs)

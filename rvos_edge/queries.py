@@ -37,7 +37,7 @@ class TaughtQuery:
     Attributes:
         vectors: lang1 .. lang4, float32 [c_i], in place of the sentence's own.
         network: ``Manifest.identity`` of the network that it belongs to.
-        j: Mean IoU on what was shown and left out of learning; None where nothing could be left out.
+        j: Mean IoU on shown frames, or views of one, that learning did not use; None where it used all.
         sentence_j: The same of the sentence alone.
         presence_shift: Added to the logit of the query's presence.
 

@@ -84,7 +84,7 @@ def _with_folder(job: BatchJob, name: str, *, resume: bool) -> BatchJob:
         if not folder.exists():
             break
         if resume:
-            with suppress(UserError):  # of other work
+            with suppress(UserError):  # its ledger belongs to another job
                 BatchLedger(placed)
                 break
     return placed

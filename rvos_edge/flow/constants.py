@@ -1,7 +1,7 @@
 """Constants of the flow policy, shared by the Python and the C++ runtime.
 
-Plain literals only: the build of the C++ runtime turns this file into a header. docs/flow_policy.md says what each one
-was measured to be worth.
+Plain literals only: cpp_bindings/tools/flow_constants.py turns this file into a C++ header. docs/flow_policy.md has a
+measurement of what the options are worth.
 """
 
 MAX_ITERATIONS = 100

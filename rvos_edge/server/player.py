@@ -99,9 +99,9 @@ class Player(Source):
         self._controls.wake()
 
     def step(self, frames: int) -> None:
-        """Go forth or back by so many frames, as `seek`; the pause is the caller's."""
+        """Go forward or back by a number of frames, as `seek` does; the caller pauses the stream."""
         if frames == 1 and self.seconds is not None:
-            self._steps = 1  # without a search the flow goes on
+            self._steps = 1  # the next frame needs no search, so that the state of the flow stays valid
             self._controls.wake()
         else:
             start = self.position if self._sought is None else self._sought

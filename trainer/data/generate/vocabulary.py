@@ -53,13 +53,13 @@ def kinds_of(*names: str) -> frozenset[str]:
 
 
 def actions(category: str) -> tuple[str, ...]:
-    """Actions of things of a category; nothing for what only lies about."""
+    """Actions of things of a category; empty where such things do nothing of their own."""
     kind = "animal" if category in ANIMALS else "vehicle" if category in VEHICLES else category
     return _ACTIONS.get("bird" if category == "bird" else kind, ())
 
 
 def moves(category: str) -> tuple[str, ...]:
-    """Those of its actions that take a thing from its place."""
+    """Actions of things of a category that take them from one place to another."""
     return tuple(action for action in actions(category) if action in _MOVES)
 
 
@@ -92,8 +92,8 @@ def confusable(categories: Iterable[str]) -> frozenset[str]:
 
 
 def absent_categories(present: Iterable[str], *, own: Iterable[str] = ()) -> list[str]:
-    """The COCO categories, and those of a user's ``own``, that a picture annotated for them with the given ones
-    surely does not hold: nothing alike, and no wider or narrower word for one of them.
+    """COCO categories, and those of ``own``, that are certainly absent from a picture annotated with the categories
+    ``present``: neither similar to one of these, nor a wider or narrower word for one.
     """
     present = frozenset(present)
     taken = confusable(present) | _NEVER_ABSENT
