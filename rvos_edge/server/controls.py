@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from rvos_edge.adaptation import Adapt, check_adapt
 from rvos_edge.errors import UserError
@@ -23,8 +23,10 @@ MOST_QUERIES = 16
 """Limit of the page; a bundle may take fewer."""
 
 
-class Settings(StrictModel, strict=True, use_attribute_docstrings=True):
+class Settings(StrictModel):
     """Settings that can be changed while a stream runs."""
+
+    model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
 
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """Probability above which a pixel belongs to an object."""
