@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -31,6 +32,7 @@ class SegmenterProtocol(Protocol):
     _adapt: str
 
     @property
+    @abstractmethod
     def bundle(self) -> Bundle:
         """The opened bundle."""
         ...
@@ -46,11 +48,13 @@ class SegmenterProtocol(Protocol):
         return self._asked
 
     @property
+    @abstractmethod
     def backend_name(self) -> str:
         """Name of the backend and its device, to be shown to people."""
         ...
 
     @property
+    @abstractmethod
     def backend_reason(self) -> str:
         """Reason for the choice of backend and device."""
         ...
@@ -61,9 +65,11 @@ class SegmenterProtocol(Protocol):
         return self._threshold
 
     @property
+    @abstractmethod
     def iterations(self) -> int | None:
         """Refinement iterations per computed flow; None if no flow is computed."""
 
+    @abstractmethod
     def set_threshold(self, threshold: float) -> None:
         """Set the threshold, a probability, from the next frame on.
 
@@ -71,6 +77,7 @@ class SegmenterProtocol(Protocol):
             UserError: ``threshold`` is not between 0 and 1.
         """
 
+    @abstractmethod
     def set_iterations(self, iterations: int) -> None:
         """Set the refinement iterations per computed flow from the next frame on; the state of the video is kept.
 
@@ -78,9 +85,11 @@ class SegmenterProtocol(Protocol):
             UserError: ``iterations`` is not between 1 and 100, or no flow is computed.
         """
 
+    @abstractmethod
     def set_keep_flow(self, keep: bool) -> None:
         """Choose if results contain the flow, from the next frame on."""
 
+    @abstractmethod
     def check_queries(self, queries: Query | Iterable[Query]) -> tuple[str, ...]:
         """Normalise queries and check that ``set_queries`` would accept them; the current queries stay.
 
@@ -100,11 +109,13 @@ class SegmenterProtocol(Protocol):
         return doubts(queries, self._tokenizer)
 
     @property
+    @abstractmethod
     def _tokenizer(self) -> Tokenizer: ...
 
     def _remember(self, queries: Sequence[Query]) -> None:
         self._queries, self._asked = labels(queries), normalise(queries)
 
+    @abstractmethod
     def set_queries(self, queries: Query | Iterable[Query]) -> None:
         """Set the queries, sentences or taught ones, or one, from the next frame on; the state of the video is kept.
 
@@ -119,6 +130,7 @@ class SegmenterProtocol(Protocol):
         """The last choice of ``set_adapt``."""
         return self._adapt
 
+    @abstractmethod
     def set_adapt(self, adapt: str, *, background: bool = False) -> None:
         """Choose if queries settle on their own first confident masks, from the next frame on.
 
@@ -134,9 +146,11 @@ class SegmenterProtocol(Protocol):
             UserError: ``adapt`` is none of them.
         """
 
+    @abstractmethod
     def reset(self) -> None:
         """Forget the video, so that the next frame is a first frame; the queries stay."""
 
+    @abstractmethod
     def step(self, frame: Picture, *, color: str | None = None) -> Result:
         """Segment the next frame.
 
@@ -162,6 +176,7 @@ class SegmenterProtocol(Protocol):
         finally:
             self.reset()
 
+    @abstractmethod
     def close(self) -> None:
         """Release the graphs; a frame is an error from then on. What ``with`` does at its end."""
 

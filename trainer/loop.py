@@ -250,7 +250,9 @@ def check_free(output: Path, kind: type[BaseModel]) -> None:
     try:
         kind.model_validate_json((output / "config.json").read_bytes())
     except (OSError, ValidationError) as error:
-        raise UserError(f"{taken[0]} is not of a run and would be written over; choose another folder.") from error
+        raise UserError(
+            f"{taken[0]} was not written by a training and would be overwritten; choose another folder."
+        ) from error
 
 
 def _check_same(config: TrainConfig, training: dict[str, Any], output: Path) -> None:

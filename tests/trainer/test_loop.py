@@ -162,7 +162,9 @@ def test_an_existing_run_is_not_overwritten_and_not_resumed_as_another(tmp_path:
 def test_files_that_are_not_of_a_run_are_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("{}")
-    with pytest.raises(UserError, match="is not of a run and would be written over; choose another folder"):
+    with pytest.raises(
+        UserError, match="was not written by a training and would be overwritten; choose another folder"
+    ):
         train(small_config(iterations=1), tmp_path, console=quiet())
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [Path(name).name]
     assert (tmp_path / name).read_text() == "{}"
