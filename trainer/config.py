@@ -318,7 +318,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         _override(document, override)
     root = document.pop(DATA_ROOT, None) or os.environ.get(DATA_ROOT)
     document = _with_data_root(document, root, str(file))
-    return parse(document, str(file))
+    said = [f"--set {override}" for override in overrides if not override.startswith(f"{DATA_ROOT}=")]
+    return parse(document, " ".join([str(path), *said]))
 
 
 def parse(document: Mapping[str, Any], where: str) -> Config:

@@ -61,7 +61,7 @@ def _missing(
     """Videos without flow, whose number and size are said; those of about one length are neighbours."""
     found = []
     for index, source in enumerate(config.sources):
-        with about(f"sources.{index}"):
+        with about(f"data.sources.{index}"):
             videos = source.videos_with_flow()
         if videos is not None:
             kind, clips = videos

@@ -228,6 +228,8 @@ def _stop(reason: int, fault: UserError | None, trainer: Trainer, output: Path, 
 def _check(config: TrainConfig, path: Path, output: Path, resume: bool) -> None:
     """Refuse, before any work, a folder that holds a run, and settings that cannot be."""
     recover(path)
+    if resume and not path.exists():
+        raise UserError(f"--resume {output}: nothing was saved yet; start the run again without --resume.")
     if not resume and path.exists():
         raise UserError(f"{path} already holds a run; add --resume {output} to continue it, or choose another folder.")
     if not resume:

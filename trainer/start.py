@@ -34,6 +34,8 @@ def starting_point(config: TrainConfig, say: Callable[[str], None]) -> Checkpoin
     if config.init_from is None:
         return Checkpoint(model, initialise(model, config.initial_weights()))
     path = Path(config.init_from)
+    if not path.exists():
+        raise UserError(f"init_from {path} does not exist; give a checkpoint or a file of weights, or train it first.")
     with about("init_from"):
         before = None if path.is_file() else load_checkpoint(path)
         state, card = (load_state_file(path), {}) if before is None else (before.model.state_dict(), before.card)

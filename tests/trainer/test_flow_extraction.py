@@ -145,6 +145,6 @@ def test_every_source_can_be_named_in_a_configuration(root: Path, tmp_path: Path
         DataConfig.model_validate({"sources": [{"kind": "jhmdb", "root": "x", "share": 1.0}]})
     missing = DataConfig.model_validate({"sources": [{"kind": "youtube_vos", "root": "nowhere", "share": 1.0}]})
     with pytest.raises(
-        UserError, match=r"sources\.0: The youtube_vos .* does not exist.*data check --dataset youtube_vos"
+        UserError, match=r"^data\.sources\.0: The youtube_vos .* does not exist.*data check --dataset youtube_vos"
     ):
         prepare_data(missing, HINet(config=model_config("test")), 0, console=QUIET)

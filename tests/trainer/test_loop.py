@@ -154,7 +154,7 @@ def test_an_existing_run_is_not_overwritten_and_not_resumed_as_another(tmp_path:
     other = config.model_copy(update={"workers": 1, "threads": torch.get_num_threads(), "log_every": 1})
     train(other, tmp_path / "run", resume=True, console=quiet())  # a finished run has nothing left to do
     assert (tmp_path / "run/checkpoint/model.safetensors").read_bytes() == before
-    with pytest.raises(UserError, match="is not a checkpoint"):
+    with pytest.raises(UserError, match=r"--resume .*empty: nothing was saved yet; start the run again"):
         train(config, tmp_path / "empty", resume=True, console=quiet())
 
 

@@ -81,6 +81,11 @@ def test_weights_of_other_networks_are_refused_with_what_is_missing(names: tuple
     assert "\n" not in message
 
 
+def test_a_start_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^init_from .*none\.pth does not exist; give a checkpoint or a file"):
+        starting_point(_config(tmp_path / "none.pth"), print)
+
+
 def test_code_in_a_file_of_weights_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Shouting:
         def __reduce__(self) -> tuple[Any, ...]:

@@ -35,6 +35,22 @@ def test_speed_changes_nothing_that_is_learnt(speed: dict[str, Any]) -> None:
         torch.testing.assert_close(fast.model.state_dict()[key], value, rtol=1e-3, atol=1e-5, msg=key)
 
 
+def test_hardware_settings_reach_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    precision = torch.get_float32_matmul_precision()
+    try:
+        make_trainer(small_config())
+        assert torch.get_float32_matmul_precision() == precision
+        assert not torch.backends.cudnn.benchmark
+        make_trainer(small_config(speed={"tf32": True, "cudnn_benchmark": True}))
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.benchmark
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
 def test_checkpointing_keeps_fewer_activations() -> None:
     kept = []
     for checkpointing in (False, True):

@@ -320,7 +320,7 @@ def open_mixture(config: DataConfig, *, size: tuple[int, int], flow: FlowFolder 
     total = sum(source.share for source in config.sources)
     children = []
     for index, source in sources:
-        with about(f"sources.{index}"):
+        with about(f"data.sources.{index}"):
             children.append((source.open(options), source.share))
     return MixtureDataset(
         children,

@@ -68,7 +68,7 @@ def test_rows_of_other_papers_are_added_from_a_file(tmp_path: Path) -> None:
     table = report_tables([kept], "davis16", tmp_path, read_published("davis16", file))[0]["results"]
     assert table.rows[-1] == ("Theirs", "81.0", "-", "-", "82.2", "-", "-")
     assert table.note == "Theirs: A Paper, table 2."
-    assert read_published("davis17", file) == {}
+    assert read_published("jhmdb", file) == {}
     for text, said in (
         ("davis16: {Theirs: {JF: 81}}", "'JF: 81' of davis16 is not .*J; J recall"),
         ("[", "cannot be read"),
