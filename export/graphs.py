@@ -21,8 +21,7 @@ from rvos_edge.trainer.model.flow import FlowNetwork
 from rvos_edge.trainer.model.hinet import HINet
 
 LANGUAGE = ("lang1", "lang2", "lang3", "lang4")
-LEVELS = ("c2", "c3", "c4", "v4", "c5")
-"""The last one is read by the presence head."""
+LEVELS = ("c2", "c3", "c4", "v4")
 COARSE = "coarse"
 """Name of the margin of ``gating`` where ``boundary`` gives a finer one."""
 STATES = {"fmap_prev": "fmap", "hidden": "hidden_next", "coords": "coords_next"}
@@ -82,8 +81,7 @@ class _Vision(_Part):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         *levels, c5 = self.backbone(image)
-        seen = (*levels, self.model.aspp(c5))
-        return seen if self.model.presence is None else (*seen, c5)
+        return (*levels, self.model.aspp(c5))
 
 
 class _FlowEncode(_Part):
@@ -131,7 +129,7 @@ class _FlowUp(_Part):
 
 
 class _Gating(_Part):
-    """c2, c3, c4, v4, c5, flow, lang1..4 (those the configuration uses) -> margin [Q,h,w] and, where there is such
+    """c2, c3, c4, v4, flow, lang1..4 (those the configuration uses) -> margin [Q,h,w] and, where there is such
     a head, presence [Q].
     """
 
@@ -147,13 +145,14 @@ class _Gating(_Part):
         levels = [named.get(name, tensors[0]) for name in LEVELS]
         last = named[LANGUAGE[3]]
         language = tuple(named.get(name, last).unsqueeze(0).to(_dtype(self.model.decoder)) for name in LANGUAGE)
-        answer = self.model.answer(*self.model.condition(levels, named.get("flow")), language)
+        visions, motions = self.model.condition(levels, named.get("flow"))
+        answer = self.model.answer(visions, motions, language)
         logits = self.model.complete(answer, levels, named.get("flow")).float()
         # Upsampling is linear: the upsampled margin's sign is the argmax of the upsampled logits, at half the cost.
         margin = logits[0, :, 1] - logits[0, :, 0]
         if self.model.presence is None:
             return (margin,)
-        return margin, self.model.present(levels, named.get("flow"), language, answer)[0]
+        return margin, self.model.present(visions, named.get("flow"), language, answer)[0]
 
 
 class _Boundary(_Part):
@@ -192,8 +191,7 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[ExportGraph, ...]
         ExportGraph("aspp", _Aspp(model), ("c5",), ("v4",), {}),
     ]
     if fuse:
-        seen = 4 if model.presence is None else 5
-        vision = [ExportGraph("vision", _Vision(model), ("image",), LEVELS[:seen], {})]
+        vision = [ExportGraph("vision", _Vision(model), ("image",), LEVELS, {})]
     graphs = [
         ExportGraph(
             "text",
@@ -225,9 +223,8 @@ def build_graphs(model: HINet, *, fuse: bool = False) -> tuple[ExportGraph, ...]
             ExportGraph("flow_up", _FlowUp(model), _flow_up_inputs(model), ("flow",), {}),
         ]
     presence = model.presence is not None
-    # The presence head reads every language vector, whichever the masks are made of, and C5.
-    levels = tuple(LEVELS[index] for index in (*model.used_levels, *((4,) if presence else ())))
-    language = LANGUAGE if presence else tuple(LANGUAGE[index] for index in model.used_levels)
+    levels = tuple(LEVELS[index] for index in model.used_levels)
+    language = tuple(LANGUAGE[index] for index in model.used_levels)
     inputs = (*levels, *(("flow",) if model.flow is not None else ()), *language)
     rows = {name: {0: "Q"} for name in language}
     margin = MARGIN_OUTPUT if model.boundary is None else COARSE

@@ -82,9 +82,10 @@ class TorchSegmenter:
         if placement.padded and self.flow is not None:
             self.flow = torch.from_numpy(fill_padding(self.flow.cpu().numpy(), placement)).to(self.device)
         levels = self.model.encode_image(image)
-        answer = self.model.answer(*self.model.condition(levels, self.flow), self._language)
+        visions, motions = self.model.condition(levels, self.flow)
+        answer = self.model.answer(visions, motions, self._language)
         if self.model.presence is not None:
-            self.presence = self.model.present(levels, self.flow, self._language, answer)[0].cpu().numpy()
+            self.presence = self.model.present(visions, self.flow, self._language, answer)[0].cpu().numpy()
         logits = self.model.refine(image, self.model.complete(answer, levels, self.flow))[0]
         rows, columns = placement.on((logits.shape[-2], logits.shape[-1]))
         margin: Tensor = (logits[:, 1] - logits[:, 0])[:, rows, columns]

@@ -173,7 +173,7 @@ def test_presence_is_exported_in_narrow_types(arguments: tuple[str, ...], tmp_pa
     assert done.exit_code == 0, done.output
     manifest = Bundle.open(tmp_path / "refined").manifest
     assert manifest.network["presence"] is True
-    assert "c5" in {tensor.name for tensor in manifest.graphs["gating"].inputs}
+    assert "presence" in {tensor.name for tensor in manifest.graphs["gating"].outputs}
     theirs = TorchSegmenter(load_checkpoint(checkpoint))
     for backend in ("onnxruntime", "openvino"):
         ours = rvos_edge.open(tmp_path / "refined", device="cpu", backend=backend)

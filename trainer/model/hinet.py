@@ -78,7 +78,7 @@ class HINet(nn.Module):
         )
         self.presence: Presence | None = None
         if config.presence:
-            self.presence = Presence(in_channels=self.backbone.channels[-1], language_channels=config.channels)
+            self.presence = Presence(channels=channels[-1])
         self.boundary: GuidedFilter | None = None
         self._decoder_stride = strides[0]
         self.set_boundary(config.boundary)
@@ -122,9 +122,9 @@ class HINet(nn.Module):
         self.boundary = GuidedFilter() if boundary == "guided" else None
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4, ASPP's V4 and C5."""
+        """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2, C3, C4 and ASPP's V4."""
         c2, c3, c4, c5 = self.features(image)
-        return c2, c3, c4, self.aspp(c5), c5
+        return c2, c3, c4, self.aspp(c5)
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image [B,3,H,W], RGB 0..255, uint8 or float -> C2..C5 of the backbone."""
@@ -142,7 +142,7 @@ class HINet(nn.Module):
         """Vision and motion features that all queries share.
 
         Args:
-            levels: C2, C3, C4, V4; further levels are ignored.
+            levels: C2, C3, C4, V4.
             flow: Flow [B,2,H/scale,W/scale] in pixels, zeros where it was not computed; ignored with ``flow: none``.
             camera: Statistics of the whole frame's flow where ``flow`` is a crop's, as in ``motion_image``.
 
@@ -195,17 +195,18 @@ class HINet(nn.Module):
         return torch.stack([-margin / 2, margin / 2], dim=2)
 
     def present(
-        self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors, logits: Tensor
+        self, visions: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors, logits: Tensor
     ) -> Tensor:
         """Probability that what each query names is in the frame, float32 [B,Q]; masks do not depend on it.
 
-        ``logits`` are those of ``answer``, which tell absent objects better than those of ``complete``.
+        ``visions`` are those of ``condition``, ``logits`` those of ``answer``, which tell absent objects better than
+        those of ``complete``.
         """
         if self.presence is None:
             raise ValueError("this network has no presence head; train one with task: presence")
         margin = logits[:, :, 1].float() - logits[:, :, 0].float()
         seen = flow if self.motion is not None else None
-        return torch.sigmoid(self.presence(margin, levels[4], seen, language))
+        return torch.sigmoid(self.presence(margin, visions[-1], language[-1], seen))
 
     def refine(self, image: Tensor, logits: Tensor) -> Tensor:
         """Align the logits of ``decode`` with the edges of the image [B,3,H,W] RGB 0..255: [B,Q,2,H/stride,W/stride].

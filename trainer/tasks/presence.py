@@ -40,16 +40,14 @@ class Rows:
     """Inputs and labels of the head, one row per expression and frame.
 
     Attributes:
-        inside: Mean C5 inside the mask, [N,c].
-        outside: Mean C5 outside of the mask, [N,c].
+        inside: Mean of V_4 * l_4 inside the mask, float32 [N,c].
+        outside: Mean of V_4 * l_4 outside of the mask, float32 [N,c].
         facts: Statistics of the mask, float32 [N,8].
-        language: l_1..l_4, concatenated, [N,c_1+..+c_4].
     """
 
     inside: Tensor
     outside: Tensor
     facts: Tensor
-    language: Tensor
     present: Tensor
 
     def __len__(self) -> int:
@@ -107,13 +105,14 @@ def collect(
             image = batch.image.to(device).float().contiguous(memory_format=torch.channels_last)
             features = model.features(image)
             levels = (*features[:3], model.aspp(features[3]))
-            logits = model.answer(*model.condition(levels, flow, camera), language)
+            visions, motions = model.condition(levels, flow, camera)
+            logits = model.answer(visions, motions, language)
         assert model.presence is not None
         margin = logits[:, :, 1].float() - logits[:, :, 0].float()
-        read = model.presence.pool(margin, features[3].float(), flow, camera)
+        read = model.presence.pool(margin, visions[-1].float(), language[-1], flow, camera)
         share = (batch.masks == 1).float().mean((2, 3))
         known = (share == 0) | (share >= _LEAST_SHARE)
-        row = Rows(*read, torch.cat(language, -1), (share > 0).float().to(device))
+        row = Rows(*read, (share > 0).float().to(device))
         parts.append(row[known.to(device)])
     model.cpu()
     return Rows(*(torch.cat([getattr(part, item.name) for part in parts]).cpu() for item in fields(Rows)))
@@ -123,7 +122,6 @@ def fit(head: Presence, rows: Rows, config: PresenceConfig) -> None:
     """Fit the head by binary cross-entropy with equal weights of both classes."""
     head.inside.set(rows.inside)
     head.outside.set(rows.outside)
-    head.language.set(rows.language)
     head.facts.set(rows.facts)
     head.train()
     optimizer = torch.optim.AdamW(head.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -180,7 +178,7 @@ class _Feed:
 
 
 def _logits(head: Presence, rows: Rows) -> Tensor:
-    return head.classify(rows.inside.float(), rows.outside.float(), rows.facts, rows.language.float())
+    return head.classify(rows.inside, rows.outside, rows.facts)
 
 
 def _balance(present: Tensor) -> Tensor:

@@ -44,24 +44,23 @@ def _checkpoint(path: Path) -> Path:
 
 def _head() -> Presence:
     torch.manual_seed(0)
-    return Presence(in_channels=6, language_channels=(2, 2)).eval()
+    return Presence(channels=6).eval()
 
 
 def _rows(count: int = 600) -> Rows:
-    """Sentences that are true exactly where the features inside of the mask agree with them."""
+    """Sentences that are true exactly where they match the inside of the mask better than its outside."""
     generator = torch.Generator().manual_seed(3)
-    inside, language = torch.randn(count, 6, generator=generator), torch.randn(count, 4, generator=generator)
-    present = ((inside[:, 0] > 0) == (language[:, 0] > 0)).float()
-    return Rows(inside, torch.zeros(count, 6), torch.zeros(count, 8), language, present)
+    inside, outside = torch.randn(2, count, 6, generator=generator)
+    return Rows(inside, outside, torch.zeros(count, 8), (inside[:, 0] > outside[:, 0]).float())
 
 
-def test_it_reads_features_inside_and_outside_of_the_mask() -> None:
+def test_it_reads_how_the_sentence_matches_inside_and_outside_of_the_mask() -> None:
     margin = torch.full((1, 1, 8, 8), -9.0)
     margin[..., :4] = 9.0
-    features = torch.zeros(1, 6, 4, 4)
-    features[..., :2] = 5.0
-    inside, outside, facts = _head().pool(margin, features, None)
-    assert torch.allclose(inside, torch.tensor(5.0), atol=0.01)
+    vision = torch.zeros(1, 6, 4, 4)
+    vision[..., :2] = 5.0
+    inside, outside, facts = _head().pool(margin, vision, torch.full((1, 1, 6), 2.0), None)
+    assert torch.allclose(inside, torch.tensor(10.0), atol=0.02)
     assert torch.allclose(outside, torch.tensor(0.0), atol=0.01)
     sure, area = facts[0, 0, :2]
     assert float(sure) == pytest.approx(1.0, abs=1e-3)
@@ -69,15 +68,17 @@ def test_it_reads_features_inside_and_outside_of_the_mask() -> None:
 
 
 def test_an_empty_mask_gives_numbers() -> None:
-    found = _head()(torch.full((1, 2, 8, 8), -300.0), torch.ones(1, 6, 4, 4), torch.zeros(1, 2, 8, 8), _language())
+    found = _head()(
+        torch.full((1, 2, 8, 8), -300.0), torch.ones(1, 6, 4, 4), torch.ones(1, 2, 6), torch.zeros(1, 2, 8, 8)
+    )
     assert torch.isfinite(found).all()
 
 
 def test_a_query_does_not_depend_on_the_others() -> None:
-    head, features = _head(), torch.randn(1, 6, 4, 4)
-    margin, language = torch.randn(1, 3, 8, 8), tuple(torch.randn(1, 3, 2) for _ in range(2))
-    together = head(margin, features, None, language)
-    alone = head(margin[:, 1:2], features, None, tuple(level[:, 1:2] for level in language))
+    head, vision = _head(), torch.randn(1, 6, 4, 4)
+    margin, language = torch.randn(1, 3, 8, 8), torch.randn(1, 3, 6)
+    together = head(margin, vision, language, None)
+    alone = head(margin[:, 1:2], vision, language[:, 1:2], None)
     assert torch.allclose(together[:, 1:2], alone, atol=1e-5)
 
 
@@ -86,10 +87,11 @@ def test_what_moves_is_read_from_the_flow() -> None:
     margin[..., :4] = 9.0
     flow = torch.zeros(1, 2, 8, 8)
     flow[..., :4] = 6.0
-    still, moving = (_head().pool(margin, torch.ones(1, 6, 4, 4), field)[2][0, 0] for field in (0 * flow, flow))
+    vision, language = torch.ones(1, 6, 4, 4), torch.ones(1, 1, 6)
+    still, moving = (_head().pool(margin, vision, language, field)[2][0, 0] for field in (0 * flow, flow))
     assert float(moving[6]) > float(still[6]) + 0.5
     camera = torch.tensor([[0.0, 0.0, 1.0]])
-    crop = _head().pool(margin, torch.ones(1, 6, 4, 4), torch.full_like(flow, 6.0), camera)[2][0, 0]
+    crop = _head().pool(margin, vision, language, torch.full_like(flow, 6.0), camera)[2][0, 0]
     assert float(crop[6]) > float(still[6]) + 0.5, "all of a crop moves, in a frame that stands still"
 
 
@@ -117,10 +119,13 @@ def test_the_network_itself_stays_as_it_is(tmp_path: Path) -> None:
     assert set(load_checkpoint(path).card["presence"]) >= {"auc", "ece"}
     image, flow = torch.rand(1, 3, 64, 96) * 255, torch.zeros(1, 2, 64, 96)
     language = tuple(torch.randn(1, 2, width) for width in after.language_channels)
-    levels = after.encode_image(image)
-    logits = after.decode(levels, flow, language)
-    assert torch.equal(logits, before.decode(before.encode_image(image), flow, language))
-    found = after.present(levels, flow, language, logits)
+    visions, motions = after.condition(after.encode_image(image), flow)
+    logits = after.answer(visions, motions, language)
+    assert torch.equal(
+        after.complete(logits, after.encode_image(image), flow),
+        before.decode(before.encode_image(image), flow, language),
+    )
+    found = after.present(visions, flow, language, logits)
     assert found.shape == (1, 2)
     assert ((found >= 0) & (found <= 1)).all()
 
@@ -129,7 +134,3 @@ def test_a_run_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoint").mkdir(parents=True)
     with pytest.raises(UserError, match="already holds a checkpoint"):
         train_presence(_config(tmp_path), tmp_path / "run")
-
-
-def _language() -> tuple[torch.Tensor, ...]:
-    return torch.ones(1, 2, 2), torch.ones(1, 2, 2)
