@@ -29,12 +29,12 @@ from rvos_edge.trainer.config import PresenceConfig, TrainConfig, load_config
 from rvos_edge.trainer.data.config import CocoSource, ComposedSource, VideoSource
 from rvos_edge.trainer.data.readers.davis16 import Davis16Clips
 from rvos_edge.trainer.evaluate import EvalOptions, evaluate
-from rvos_edge.trainer.evaluate.tables import learning_table, show_table
+from rvos_edge.trainer.evaluate.tables import folds_table, learning_table, show_table
 from rvos_edge.trainer.loop import train
 from rvos_edge.trainer.tasks.presence import train_presence
 
 FOLDS = 5
-_PRESENCE_SAMPLES = 800
+_PRESENCE_SAMPLES = 320
 
 
 def folds_of(videos: Sequence[str], count: int = FOLDS) -> list[list[str]]:
@@ -69,8 +69,13 @@ def without(config: TrainConfig, videos: Sequence[str], root: Path, flow: str) -
 
 
 def run_folds(config: TrainConfig, root: Path, output: Path, *, every: int = 4, console: Console) -> dict[str, Any]:
-    """Train and evaluate every fold that is not finished."""
-    videos: dict[str, Mapping[str, Any]] = {}
+    """Train and evaluate every fold that is not finished, with a presence head where it is trained on COCO pictures.
+
+    Returns:
+        Means ``j``, ``f`` and ``shuffled_j`` (with another video's expression), and the same of each of ``videos``;
+        ``folds.json`` in ``output`` holds it too, which a bundle's card shows.
+    """
+    rows: dict[str, Mapping[str, Any]] = {}
     for number, held in enumerate(folds_of(Davis16Clips(root, split="all").videos), start=1):
         folder = output / f"fold-{number}"
         figures = folder / "figures.json"
@@ -78,18 +83,19 @@ def run_folds(config: TrainConfig, root: Path, output: Path, *, every: int = 4, 
             run = without(config, held, root, config.data.flow)
             done = (folder / "checkpoint").exists()
             checkpoint = train(run, folder, resume=done, console=console)
+            if any(isinstance(source, CocoSource) for source in run.data.sources):
+                checkpoint = _with_presence(run, folder, console)
             options = EvalOptions(
                 checkpoint=checkpoint, dataset="davis16", root=root, split=",".join(held), every=every, json=figures
             )
             evaluate(options, console=console)
-        videos |= json.loads(figures.read_text(encoding="utf-8"))["davis16"]["videos"]
-    wrong = [row["shuffled"]["j"] for row in videos.values() if "shuffled" in row]
-    result = {
-        "j": sum(row["j"] for row in videos.values()) / len(videos),
-        "shuffled_j": sum(wrong) / len(wrong) if wrong else None,
-        "videos": {name: row["j"] for name, row in sorted(videos.items())},
-        "iterations": config.iterations,
+        rows |= json.loads(figures.read_text(encoding="utf-8"))["davis16"]["videos"]
+    videos = {
+        name: {"j": row["j"], "f": row["f"], "shuffled_j": row.get("shuffled", {}).get("j")}
+        for name, row in sorted(rows.items())
     }
+    means = {key: _mean([row[key] for row in videos.values()]) for key in ("j", "f", "shuffled_j")}
+    result = {**means, "videos": videos, "iterations": config.iterations}
     with new_file(output / "folds.json") as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
@@ -153,10 +159,18 @@ def compare_learning(
 
 
 def _bundle_of(run: TrainConfig, folder: Path, console: Console) -> Path:
-    """The bundle of a fold's checkpoint, made once, with a presence head where the checkpoint has none."""
+    """The bundle of a fold's checkpoint, made once, with a presence head."""
     bundle = folder / "bundle"
     if bundle.exists():
         return bundle
+    return export_bundle(_with_presence(run, folder, console), bundle, ExportOptions(teach=True), console=console)
+
+
+def _with_presence(run: TrainConfig, folder: Path, console: Console) -> Path:
+    """The fold's checkpoint with a presence head, made once."""
+    checkpoint = folder / "presence" / "checkpoint"
+    if checkpoint.exists():
+        return checkpoint
     held_out = [
         source.model_copy(update={"split": "held_out"}) for source in run.data.sources if isinstance(source, CocoSource)
     ]
@@ -170,28 +184,28 @@ def _bundle_of(run: TrainConfig, folder: Path, console: Console) -> Path:
         data=run.data.model_copy(update=asked),
         held_out=run.data.model_copy(update={**asked, "sources": held_out}),
         samples=_PRESENCE_SAMPLES,
+        amp=run.amp,
         seed=run.seed,
         threads=run.threads,
     )
-    checkpoint = folder / "presence" / "checkpoint"
-    if not checkpoint.exists():
-        train_presence(presence, checkpoint.parent, console=console)
-    return export_bundle(checkpoint, bundle, ExportOptions(teach=True), console=console)
+    train_presence(presence, checkpoint.parent, console=console)
+    return checkpoint
 
 
 def _summary(videos: Mapping[str, Any], sentence: Mapping[str, Any]) -> dict[str, Any]:
-    def mean(values: Sequence[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None
-
     change = {name: row["j"] - sentence[name]["j"] for name, row in videos.items()}
     worst = min(change, key=lambda name: change[name])
     return {
-        **{key: mean([row.get(key) for row in videos.values()]) for key in ("j", "f", "drift")},
-        "shuffled_j": mean([row.get("shuffled", {}).get("j") for row in videos.values()]),
+        **{key: _mean([row.get(key) for row in videos.values()]) for key in ("j", "f", "drift")},
+        "shuffled_j": _mean([row.get("shuffled", {}).get("j") for row in videos.values()]),
         "worst": [worst, change[worst]],
         "videos": {name: row["j"] for name, row in sorted(videos.items())},
     }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -221,10 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show_table(learning_table(learning), console)
         return
     result = run_folds(config, options.root, options.output, every=options.every, console=console)
-    for name, region in result["videos"].items():
-        console.print(f"{name:24} {100 * region:5.1f}")
-    wrong = result["shuffled_j"]
-    console.print(f"mean J {100 * result['j']:.1f}, with another video's sentence {100 * (wrong or 0):.1f}")
+    show_table(folds_table(result), console)
 
 
 if __name__ == "__main__":

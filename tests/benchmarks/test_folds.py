@@ -47,7 +47,7 @@ def test_a_fold_is_judged_by_what_never_saw_it(tmp_path: Path, monkeypatch: pyte
     def evaluate(options: Any, **_: Any) -> None:
         seen[-1] = (seen[-1][0], options.split)
         options.json.parent.mkdir(parents=True)
-        videos = {options.split: {"j": 0.5, "shuffled": {"j": 0.1}}}
+        videos = {options.split: {"j": 0.5, "f": 0.25, "shuffled": {"j": 0.1}}}
         options.json.write_text(json.dumps({"davis16": {"videos": videos}}))
 
     monkeypatch.setattr(folds, "train", train)
@@ -56,7 +56,7 @@ def test_a_fold_is_judged_by_what_never_saw_it(tmp_path: Path, monkeypatch: pyte
     result = run_folds(_config(root), root, tmp_path / "folds", console=console)
     assert sorted(held for _, held in seen) == videos
     assert all(held not in trained and len(trained) == 4 for trained, held in seen)
-    assert (result["j"], result["shuffled_j"]) == (0.5, pytest.approx(0.1))
+    assert (result["j"], result["f"], result["shuffled_j"]) == (0.5, 0.25, pytest.approx(0.1))
     run_folds(_config(root), root, tmp_path / "folds", console=console)
     assert len(seen) == 5  # what is done is not done again
 

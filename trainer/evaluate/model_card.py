@@ -12,22 +12,23 @@ from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
 from rvos_edge.manifest import Manifest
 from rvos_edge.trainer.card import training_history
-from rvos_edge.trainer.evaluate.tables import as_markdown, learning_table, result_tables
+from rvos_edge.trainer.evaluate.tables import as_markdown, folds_table, learning_table, result_tables
 
 
 def write_card(bundle: Path, results: Mapping[str, Any], card: Mapping[str, Any]) -> Path:
     """Write README.md into a bundle; the manifest does not hash it and stays valid.
 
-    A ``learning.json`` in the folder, as ``benchmarks.folds`` writes it, becomes the table of queries that learn.
+    A ``folds.json`` and a ``learning.json`` in the folder, as ``benchmarks.folds`` writes them, become tables: of the
+    folds, and of queries that learn.
 
     Raises:
         UserError: The bundle is damaged or its folder cannot be written.
     """
     manifest = Bundle.open(bundle).manifest
     parts = [_network(manifest), _training(manifest, card), _results(results), _limits(manifest, results, card)]
-    learning = bundle / "learning.json"
-    if learning.is_file():
-        parts.insert(3, as_markdown(learning_table(json.loads(learning.read_text(encoding="utf-8")))))
+    for name, table in (("learning.json", learning_table), ("folds.json", folds_table)):
+        if (bundle / name).is_file():
+            parts.insert(3, as_markdown(table(json.loads((bundle / name).read_text(encoding="utf-8")))))
     page = bundle / "README.md"
     try:
         with new_file(page) as temporary:

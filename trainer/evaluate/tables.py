@@ -56,6 +56,15 @@ def result_tables(results: Mapping[str, Any]) -> Iterator[ResultTable]:
         yield _taught_words(results["words"]) if "taught" in results["words"] else _words(results["words"])
 
 
+def folds_table(result: Mapping[str, Any]) -> ResultTable:
+    """The table of ``benchmarks.folds.run_folds``."""
+    rows = [("mean", result), *result["videos"].items()]
+    heads = ("video", "J", "F", "another's sentence: J")
+    cells = [_row(name, row["j"], row["f"], row["shuffled_j"]) for name, row in rows]
+    title = f"{len(rows) - 1} videos, each answered by a network of the same recipe that was not trained on it, %"
+    return ResultTable(title, heads, cells, "Recipes are chosen on this table; nothing else of it is.")
+
+
 def learning_table(ways: Mapping[str, Mapping[str, Any]]) -> ResultTable:
     """The table of ``benchmarks.folds.compare_learning``."""
     rows = []

@@ -235,11 +235,14 @@ def test_the_card_tells_what_was_learnt_of_words_and_of_presence(bundle: Path) -
     ways = {"sentence": {"j": 0.5, "worst": ["cow", 0.0]}, "1 shown": {"j": 0.625, "worst": ["cow", -0.01]}}
     learning = {way: {**row, **dict.fromkeys(("f", "drift", "shuffled_j")), "videos": {}} for way, row in ways.items()}
     (bundle / "learning.json").write_text(json.dumps(learning))
+    fold = {"j": 0.75, "f": 0.5, "shuffled_j": 0.25}
+    (bundle / "folds.json").write_text(json.dumps({**fold, "videos": {"cow": fold}}))
     write_card(bundle, {"words": words, "davis16": _REGIONS}, head)
     page = (bundle / "README.md").read_text()
     assert "30 there, 20 not | 61.0 | 10.0 | 90.0 | 4.0 | 88.0 | 15.0 |" in page
     assert "3 there, 0 not | 50.0 | 10.0 | - | - | - | - |" in page
     assert "12 pairs in one picture" in page
+    assert "| cow | 75.0 | 50.0 | 25.0 |" in page
     assert "| 1 shown | 62.5 | - | - | - | cow -1.0 |" in page
     assert "- OpenVINO (cpu): masks agree with PyTorch's at IoU 0.9900 over 4 frames (synthetic)" in page
     assert "ORT" not in page
