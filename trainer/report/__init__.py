@@ -93,7 +93,7 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
     content = _content(options, recordings, clips)
     _write(options.output, recordings, clips, frames, content, tables, notes)
     for warning in [*content["warnings"], *notes]:
-        console.print(warning, style="yellow", markup=False, highlight=False)
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     show_table(tables["results"], console)
     return options.output / PAGE
 

@@ -163,7 +163,7 @@ def test_a_page_warns_of_videos_that_were_trained_on(tmp_path: Path, davis: Path
     source = {"kind": "davis", "root": str(davis), "videos": ["hike"]}
     (path / "card.json").write_text(json.dumps({"iterations": 7, "config": {"data": {"sources": [source]}}}))
     page = report(ReportOptions([f"mine={path}"], davis, output=tmp_path / "out", every=5), quiet(tmp_path))
-    warning = "Warning: mine was trained on 1 of the 2 videos of this report (hike)"
+    warning = "Warning: mine was trained on 1 of the 2 videos of this report (hike): its results on them say nothing"
     assert warning in page.read_text()
     assert warning in (tmp_path / "log").read_text()
     assert "not the official validation videos" in page.read_text(), "there is no list of them"
