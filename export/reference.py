@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rvos_edge.errors import UserError
-from rvos_edge.export.graphs import STATES, ExportGraph
+from rvos_edge.export.graphs import COARSE, STATES, ExportGraph
 from rvos_edge.export.precision import wired
-from rvos_edge.manifest import FRAME_INPUT, TEXT_GRAPH, Parity, Proof
+from rvos_edge.manifest import FLOW_OUTPUT, FRAME_INPUT, TEXT_GRAPH, Parity, Proof
 from rvos_edge.parity.record import Reference, sample
 from rvos_edge.parity.verify import compare
 from rvos_edge.streaming.sources import open_source
@@ -28,6 +29,8 @@ from rvos_edge.trainer.model.language import tokenize
 from rvos_edge.trainer.predictor import TorchSegmenter
 
 QUERIES = ("a dog", "the person on the left", "a red car")
+_BRIEF = (FLOW_OUTPUT, COARSE)
+"""Tensors that are float32 in every precision and need no more than eight bits here."""
 _GRAPH_FRAMES = 3
 """Number of the recorded frame, on which the flow already starts warm."""
 
@@ -141,20 +144,25 @@ def _tensors(graph: ExportGraph, reference: Reference) -> tuple[Tensor, ...]:
 
 def _rounded(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Floating-point tensors rounded as the record keeps them, in float32."""
-    narrow = map(_brief, wired(names, tensors, "float16"))
+    narrow = _narrow(names, tensors)
     return tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in narrow)
 
 
 def _arrays(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
-    narrow = map(_brief, wired(names, tensors, "float16"))
-    return {name: tensor.numpy() for name, tensor in zip(names, narrow, strict=True)}
+    return {name: tensor.numpy() for name, tensor in zip(names, _narrow(names, tensors), strict=True)}
+
+
+def _narrow(names: Sequence[str], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors as the record keeps them: large ones in eight bits of their largest value, which compress well."""
+    wires = zip(names, wired(names, tensors, "float16"), strict=True)
+    return [_brief(tensor) if tensor.dtype == torch.float16 or name in _BRIEF else tensor for name, tensor in wires]
 
 
 def _brief(tensor: Tensor) -> Tensor:
-    """A float16 tensor with six significant bits, which take a third less room in the record; others as they are."""
-    if tensor.dtype != torch.float16:
-        return tensor
-    return ((tensor.contiguous().view(torch.int16) + 16) & -32).view(torch.float16)
+    """A float tensor rounded to multiples of a power of two, 256 of which reach its largest value."""
+    largest = float(tensor.abs().max())
+    step = 2.0 ** (math.ceil(math.log2(largest)) - 8) if largest else 1.0
+    return ((tensor.float() / step).round() * step).to(tensor.dtype)
 
 
 def _samples(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[np.float32]]:

@@ -14,11 +14,11 @@ from support.tiny_reference import write_reference
 from typer.testing import CliRunner
 
 import rvos_edge
-from rvos_edge.bundle import Bundle
+from rvos_edge.bundle import Bundle, sha256_of
 from rvos_edge.cli import app
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
-from rvos_edge.manifest import GraphSpec
+from rvos_edge.manifest import GraphSpec, ReferenceSpec
 from rvos_edge.parity.record import load_reference, sample
 from rvos_edge.parity.verify import check, difference, mask_iou, prove, tolerance
 
@@ -97,6 +97,31 @@ def test_the_reference_comes_back_as_it_was_written(tiny: Path) -> None:
     assert reference.queries == ("a dog", "the red ball")
     assert reference.masks.shape == (3, 2, 64, 96)
     assert reference.inputs["gating"]["flow"].shape == (1, 2, 64, 96)
+
+
+def test_a_frame_that_graphs_read_is_written_once(tiny: Path) -> None:
+    bundle, path = Bundle.open(tiny), tiny / "reference.npz"
+    reference = load_reference(bundle)
+    inputs = {name: dict(tensors) for name, tensors in reference.inputs.items()}
+    before = path.stat().st_size
+    for tensors in inputs.values():
+        if "image" in tensors:
+            tensors["image"] = reference.frames[1]
+    type(reference)(**{**vars(reference), "inputs": inputs}).save(path)
+    assert path.stat().st_size < before - 0.9 * reference.frames[1].size  # noise, which does not compress
+    spec = ReferenceSpec(file=path.name, sha256=sha256_of(path))
+    again = load_reference(Bundle(tiny, bundle.manifest.model_copy(update={"reference": spec})))
+    np.testing.assert_array_equal(again.inputs["backbone"]["image"], reference.frames[1])
+
+
+def test_a_frame_that_the_reference_has_not_is_refused(tiny: Path) -> None:
+    bundle, path = Bundle.open(tiny), tiny / "reference.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, allow_pickle=False, **{**arrays, "in/image": np.array(99)})
+    spec = ReferenceSpec(file=path.name, sha256=sha256_of(path))
+    with pytest.raises(UserError, match=r"reference\.npz cannot be read .*out of bounds"):
+        load_reference(Bundle(tiny, bundle.manifest.model_copy(update={"reference": spec})))
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
