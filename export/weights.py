@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rvos_edge.errors import UserError
+from rvos_edge.export.lookup import is_table, narrow_table, widen_tables
 from rvos_edge.export.precision import Precision
 
 Storage = Literal["float32", "float16", "int8"]
@@ -65,7 +66,8 @@ def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
     """Narrow the large floating-point initialisers of a model in place.
 
     float16 weights are followed by a Cast, which runtimes fold when they load the graph; int8 weights by a symmetric
-    DequantizeLinear with one scale per output row or channel, which runtimes fold or run.
+    DequantizeLinear with one scale per output row or channel, which runtimes fold or run. With int8, tables of rows
+    take four bits (``lookup``).
     """
     if storage == "float32":
         return
@@ -83,7 +85,9 @@ def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
         if values.size < _SMALLEST or (is_half and not rows):
             continue
         narrow = f"{tensor.name}_{storage}"
-        if rows:
+        if rows and is_table(graph, tensor):
+            converted += narrow_table(graph, tensor.name, values)
+        elif rows:
             axis = _row_axis(graph, tensor.name)
             quantised, scale = _quantise(values.astype(np.float32), axis)
             scale_name, wide = (f"{tensor.name}_scale", f"{tensor.name}_wide" if is_half else tensor.name)
@@ -107,6 +111,7 @@ def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
 def widen_weights(model: onnx.ModelProto) -> None:
     """Undo ``store_weights`` in place, but for the rounding: weights are initialisers of their names again."""
     graph = model.graph
+    widen_tables(graph)
     stored = {tensor.name: tensor for tensor in graph.initializer}
     for node in list(graph.node):
         if node.op_type not in ("Cast", "DequantizeLinear") or not all(name in stored for name in node.input):
