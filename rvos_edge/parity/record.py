@@ -115,9 +115,10 @@ def _parse(bundle: Bundle, file: Mapping[str, NDArray[Any]]) -> Reference:
     for graph, spec in bundle.manifest.graphs.items():
         names = [tensor.name for tensor in spec.inputs]
         keys = {name: f"in/{graph}/{name}" if f"in/{graph}/{name}" in file else f"in/{name}" for name in names}
-        inputs[graph] = {name: file[key] for name, key in keys.items()}
-        if not inputs[graph].get(FRAME_INPUT, frames).shape:
-            inputs[graph][FRAME_INPUT] = frames[inputs[graph][FRAME_INPUT]]
+        read = {name: file[key] for name, key in keys.items()}
+        if not read.get(FRAME_INPUT, frames).shape:
+            read[FRAME_INPUT] = frames[read[FRAME_INPUT]]
+        inputs[graph] = read
         outputs[graph] = {tensor.name: file[f"out/{graph}/{tensor.name}"] for tensor in spec.outputs}
         rows = 1 if graph == TEXT_GRAPH else len(queries)
         for tensor in spec.inputs:
