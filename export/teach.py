@@ -4,8 +4,8 @@ The language vectors are inputs of ``gating``, so a query can be learned on the 
 it is. The loss is that of the decoder's own logits at its stride, as in training, before any refinement.
 
 ONNX has no gradients: the backward pass is traced into an ordinary graph. Two of its operations exist in no runtime and
-are written with those that do: the gradient of a convolution in its input is a transposed convolution, and that of
-bilinear resizing is a product with two constant matrices.
+are written with those that do: the gradient of a convolution in its input is a transposed convolution, and bilinear
+resizing, forwards and backwards, is a product with two constant matrices.
 """
 
 from __future__ import annotations
@@ -121,10 +121,8 @@ def _without_in_place(module: nn.Module) -> Iterator[None]:
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
     table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
-    # The forward pass stays as it is: the exporter knows these.
-    for kept in (_aten.upsample_bilinear2d.vec, _aten.upsample_bilinear2d.default):
-        table.pop(kept, None)
     table[_aten.convolution_backward.default] = _convolution_backward
+    table[_aten.upsample_bilinear2d.default] = _bilinear
     table[_aten.upsample_bilinear2d_backward.default] = _bilinear_backward
     return table
 
@@ -156,6 +154,13 @@ def _convolution_backward(
     return back, None, None
 
 
+def _bilinear(features: Tensor, output_size: list[int], align_corners: bool, *_: float | None) -> Tensor:
+    """As matrices too: the exporter would gather from tables of places, which take more room than the weights."""
+    rows = _resizing(features.shape[2], output_size[0], features)
+    columns = _resizing(features.shape[3], output_size[1], features)
+    return _times(_times(features, columns.mT).mT, rows.mT).mT
+
+
 def _bilinear_backward(
     gradient: Tensor,
     output_size: list[int],
@@ -165,8 +170,12 @@ def _bilinear_backward(
 ) -> Tensor:
     rows = _resizing(input_size[2], output_size[0], gradient)
     columns = _resizing(input_size[3], output_size[1], gradient)
-    # Matrices on the right: on the left they would be stored once per channel.
-    return torch.matmul(torch.matmul(gradient, columns).mT, rows).mT
+    return _times(_times(gradient, columns).mT, rows).mT
+
+
+def _times(features: Tensor, matrix: Tensor) -> Tensor:
+    """float [...,n] x [n,m] -> [...,m], as one product: a batched one would store the matrix per channel."""
+    return (features.reshape(-1, len(matrix)) @ matrix).reshape(*features.shape[:-1], -1)
 
 
 def _resizing(small: int, large: int, like: Tensor) -> Tensor:

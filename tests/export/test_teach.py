@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support.tiny_checkpoint import write_checkpoint
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 import rvos_edge
@@ -68,6 +69,17 @@ def test_resizing_backwards_is_that_of_autograd(size: tuple[int, int], scale: tu
     resized.backward(gradient)
     ours = teach._bilinear_backward(gradient, list(scale), [1, 2, *size], False)
     torch.testing.assert_close(ours, features.grad)
+
+
+def test_resizing_is_that_of_pytorch_and_stores_a_matrix_once() -> None:
+    features = torch.randn(1, 2, 3, 5)
+    expected = F.interpolate(features, size=(6, 10), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(teach._bilinear(features, [6, 10], False), expected)
+    table = teach._decompositions()
+    resize = make_fx(lambda x: F.interpolate(x, size=(6, 10), mode="bilinear"), decomposition_table=table)(features)
+    kinds = {str(node.target) for node in resize.graph.nodes if node.op == "call_function"}
+    assert "aten.mm.default" in kinds
+    assert kinds.isdisjoint({"aten.bmm.default", "aten.expand.default", "aten.upsample_bilinear2d.default"})
 
 
 @pytest.mark.parametrize(("stride", "padding", "groups"), [(1, 1, 1), (2, 1, 1), (1, 1, 4), (2, 0, 2)])
