@@ -56,6 +56,7 @@ def draw_curves(path: Path, runs: Mapping[str, Curves]) -> None:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     panels[-1].set_xlabel("iteration")
+    figure.align_ylabels(panels)
     panels[0].legend(frameon=False, fontsize=9)
     save(figure, path)
 
