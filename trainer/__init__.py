@@ -42,7 +42,7 @@ def train(
         >>> checkpoint = train("edge-ablation", "runs/short", changes=["iterations=100"])  # doctest: +SKIP
     """
     from rvos_edge.errors import UserError
-    from rvos_edge.trainer.config import MlmConfig, NounsConfig, PresenceConfig, StagesConfig, load_config, parse
+    from rvos_edge.trainer.config import MlmConfig, PresenceConfig, StagesConfig, load_config, parse
 
     if isinstance(config, (str, Path)):
         settings = load_config(Path(config), changes)
@@ -55,17 +55,13 @@ def train(
         from rvos_edge.trainer.tasks.stages import train_stages
 
         return train_stages(settings, folder)
-    if isinstance(settings, MlmConfig | NounsConfig | PresenceConfig):
+    if isinstance(settings, MlmConfig | PresenceConfig):
         if resume:
             raise UserError(f"task: {settings.task} is not resumed, it is short; remove {folder} and start again.")
         if isinstance(settings, MlmConfig):
             from rvos_edge.trainer.tasks.mlm import train_text
 
             return train_text(settings, folder)
-        if isinstance(settings, NounsConfig):
-            from rvos_edge.trainer.tasks.nouns import train_nouns
-
-            return train_nouns(settings, folder)
         from rvos_edge.trainer.tasks.presence import train_presence
 
         return train_presence(settings, folder)

@@ -39,7 +39,7 @@ def training_history(*cards: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     parts: list[Mapping[str, Any]] = []
     for card in cards:
         own = {key: value for key, value in card.items() if key != "history"}
-        told = {"iterations", "averaged", "samples", "sentences"}
+        told = {"iterations", "averaged", "samples"}
         trained = [part for part in (*card.get("history", ()), own) if told & set(part)]
         parts += [part for part in trained if part not in parts]
     return [part for part in parts if not any(_is_later(other, part) for other in parts)]

@@ -233,29 +233,6 @@ class PresenceConfig(RunConfig):
         return self
 
 
-class NounsConfig(RunConfig):
-    """Nouns that no picture names, for a finished network (beyond the paper); see ``tasks.nouns``."""
-
-    task: Literal["nouns"]
-    init_from: str
-    """Checkpoint directory of the network."""
-    model: dict[str, Any] = Field(default_factory=dict)
-    """Unused: the network is that of the checkpoint."""
-    kinds: list[str] = Field(min_length=1)
-    """Wider nouns that the network was trained with, beside COCO's categories."""
-    expressions: list[Source] = Field(default_factory=list)
-    """Data sets with written expressions that it was trained with; shares are ignored."""
-    captions: str | None = None
-    """File of captions that it was trained with."""
-    least_captions: int = Field(default=5, ge=1)
-    """Fewest captions about a thing that make its noun a taught one."""
-    share: float = Field(default=1.0, gt=0, le=1)
-    """Way that a sentence's vectors go towards those of the wider sentence."""
-    epochs: int = Field(default=20, ge=1)
-    batch: int = Field(default=256, ge=1)
-    lr: float = Field(default=0.001, gt=0)
-
-
 class AverageConfig(StrictModel):
     """Mean of checkpoints with a common start; see ``tasks.average``."""
 
@@ -271,7 +248,7 @@ class StagesConfig(StrictModel):
     name: str
     shared: dict[str, Any] = Field(default_factory=dict)
     """Parts that several stages share through YAML anchors."""
-    stages: list[TrainConfig | AverageConfig | NounsConfig | PresenceConfig] = Field(min_length=1)
+    stages: list[TrainConfig | AverageConfig | PresenceConfig] = Field(min_length=1)
     """Stages with unique names. In ``init_from`` and ``of``, ``stage:NAME`` stands for the checkpoint of an earlier
     stage and ``stage:NAME/000600`` for a snapshot of it."""
 
@@ -283,10 +260,9 @@ class StagesConfig(StrictModel):
         return self
 
 
-Config = TrainConfig | MlmConfig | NounsConfig | PresenceConfig | StagesConfig
-_TASKS: dict[object, type[TrainConfig] | type[MlmConfig] | type[NounsConfig] | type[PresenceConfig]] = {
+Config = TrainConfig | MlmConfig | PresenceConfig | StagesConfig
+_TASKS: dict[object, type[TrainConfig] | type[MlmConfig] | type[PresenceConfig]] = {
     "mlm": MlmConfig,
-    "nouns": NounsConfig,
     "presence": PresenceConfig,
 }
 

@@ -54,8 +54,7 @@ def train(
 ) -> None:
     """Train a network and leave a checkpoint; under torchrun on several GPUs.
 
-    With `task: mlm` its text model; with `task: nouns` more nouns, and with `task: presence` the presence head, of a
-    finished network.
+    With `task: mlm` its text model, and with `task: presence` the presence head of a finished network.
     """
     from rvos_edge.trainer import train as start
     from rvos_edge.trainer.config import DATA_ROOT, load_config

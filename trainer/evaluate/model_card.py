@@ -65,13 +65,7 @@ def _network(manifest: Manifest) -> str:
 
 def _part(card: Mapping[str, Any]) -> str:
     if "averaged" in card:
-        shift = card.get("margin_shift")
-        if card["averaged"] == 1 and shift:
-            return f"- then the margin shifted by {shift:+g}"
-        moved = f", the margin shifted by {shift:+g}" if shift else ""
-        return f"- then the mean of {card['averaged']} of these runs' checkpoints{moved}"
-    if "sentences" in card:
-        return f"- then nouns without pictures: {card['sentences']} sentences"
+        return f"- then the mean of {card['averaged']} of these runs' checkpoints"
     kinds: dict[str, float] = {}
     for source in card.get("data", ()):
         kinds[source["name"]] = kinds.get(source["name"], 0.0) + source["share"]
@@ -82,9 +76,6 @@ def _part(card: Mapping[str, Any]) -> str:
     extent = f" of {size[0]}x{size[1]}" if size else ""
     if "presence" in card:
         return f"- then the presence head, alone: {card['samples']} frames{extent}: {shares}"
-    if "samples" in card:
-        frames = f"{card['batch']} out of {card['samples']} frames{extent}"
-        return f"- then a prior that has since been left out: {card['iterations']} iterations of {frames}: {shares}"
     return f"- {card['iterations']} iterations of {card.get('batch', '?')} frames{extent}{early}: {shares}"
 
 

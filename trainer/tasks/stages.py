@@ -12,11 +12,10 @@ from rich.console import Console
 from rvos_edge.atomic import unless_refused
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.checkpoint import load_training_state
-from rvos_edge.trainer.config import AverageConfig, NounsConfig, PresenceConfig, StagesConfig, TrainConfig
+from rvos_edge.trainer.config import AverageConfig, PresenceConfig, StagesConfig, TrainConfig
 from rvos_edge.trainer.distributed.ranks import first, first_alone, joined, rank
 from rvos_edge.trainer.loop import check_free, train, write_config
 from rvos_edge.trainer.tasks.average import average_checkpoints
-from rvos_edge.trainer.tasks.nouns import train_nouns
 from rvos_edge.trainer.tasks.presence import train_presence
 
 PREFIX = "stage:"
@@ -58,7 +57,7 @@ def train_stages(config: StagesConfig, output: Path, *, console: Console | None 
 
 
 def _run_of(
-    stage: TrainConfig | AverageConfig | NounsConfig | PresenceConfig,
+    stage: TrainConfig | AverageConfig | PresenceConfig,
     folder: Path,
     resolve: Callable[[str], str],
     console: Console,
@@ -68,9 +67,6 @@ def _run_of(
     if isinstance(stage, AverageConfig):
         of = [Path(resolve(one)) for one in stage.of]
         return None if path.exists() else lambda: average_checkpoints(of, path)
-    if isinstance(stage, NounsConfig):
-        wider = stage.model_copy(update={"init_from": resolve(stage.init_from)})
-        return None if path.exists() else lambda: train_nouns(wider, folder, console=console)
     if isinstance(stage, PresenceConfig):
         head = stage.model_copy(update={"init_from": resolve(stage.init_from)})
         return None if path.exists() else lambda: train_presence(head, folder, console=console)
