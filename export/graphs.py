@@ -147,7 +147,7 @@ class _Gating(_Part):
         language = tuple(named.get(name, last).unsqueeze(0).to(_dtype(self.model.decoder)) for name in LANGUAGE)
         visions, motions = self.model.condition(levels, named.get("flow"))
         answer = self.model.answer(visions, motions, language)
-        logits = self.model.complete(answer, levels, named.get("flow")).float()
+        logits = answer.float()
         # Upsampling is linear: the upsampled margin's sign is the argmax of the upsampled logits, at half the cost.
         margin = logits[0, :, 1] - logits[0, :, 0]
         if self.model.presence is None:

@@ -92,12 +92,12 @@ def _approximations(manifest: Manifest, norms: int, config: TrainConfig | None) 
 def _config(manifest: Manifest, card: dict[str, Any]) -> ModelConfig:
     """The network's configuration; a bundle of an untrained network has no training configuration in its card."""
     changes = dict(card.get("config", {}).get("model", {}))
-    for key in ("preset", "naming", "sureness"):  # the last two are parts that are no more
+    for key in ("preset", "naming", "sureness", "discriminant"):  # the last three are parts that are no more
         changes.pop(key, None)
     network = manifest.network
     facts = {name: network[name] for name in ("fusion", "flow")}
     # Keys that older bundles lack.
-    added: dict[str, str | int] = {"discriminant": False, "boundary": "none", "presence": False}
+    added: dict[str, str | int] = {"boundary": "none", "presence": False}
     facts |= {name: network.get(name, absent) for name, absent in added.items()}
     return model_config(manifest.preset, **{"size": manifest.size, **changes, **facts})
 

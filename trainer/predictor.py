@@ -86,7 +86,7 @@ class TorchSegmenter:
         answer = self.model.answer(visions, motions, self._language)
         if self.model.presence is not None:
             self.presence = self.model.present(visions, self.flow, self._language, answer)[0].cpu().numpy()
-        logits = self.model.refine(image, self.model.complete(answer, levels, self.flow))[0]
+        logits = self.model.refine(image, answer)[0]
         rows, columns = placement.on((logits.shape[-2], logits.shape[-1]))
         margin: Tensor = (logits[:, 1] - logits[:, 0])[:, rows, columns]
         return margin

@@ -93,7 +93,7 @@ def test_how_masks_are_drawn_is_restored_too(bundle: Path, tmp_path: Path) -> No
 def test_refinements_and_presence_are_restored(tmp_path: Path) -> None:
     backbone = {"name": "efficientnet_lite0", "stride": 16}
     changes = {"backbone": backbone, "flow": "none"}
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", **changes, presence=True, discriminant=True)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", **changes, presence=True)
     before = load_checkpoint(checkpoint)
     before.card["config"] = {"model": {"preset": "test", **changes}}
     save_checkpoint(checkpoint, before)
@@ -102,7 +102,7 @@ def test_refinements_and_presence_are_restored(tmp_path: Path) -> None:
     assert after.model.config == before.model.config
     assert after.model.presence is not None
     assert before.model.presence is not None
-    ours, theirs = after.model.presence.words.weight, before.model.presence.words.weight
+    ours, theirs = after.model.presence.match.weight, before.model.presence.match.weight
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 

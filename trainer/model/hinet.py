@@ -16,13 +16,12 @@ from rvos_edge.trainer.model.aspp import build_aspp
 from rvos_edge.trainer.model.decoder import Decoder
 from rvos_edge.trainer.model.encoders import build_backbone
 from rvos_edge.trainer.model.flow import FLOW_SCALES, FLOW_STRIDE, FlowNetwork
+from rvos_edge.trainer.model.guided_filter import GuidedFilter
 from rvos_edge.trainer.model.interaction import Interaction, VisionBranch
 from rvos_edge.trainer.model.language import LanguageProjections, LanguageVectors, SentenceEncoder
 from rvos_edge.trainer.model.motion import MotionEncoder, motion_image
 from rvos_edge.trainer.model.presence import Presence
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary, ModelConfig
-from rvos_edge.trainer.model.refine.appearance import fisher_logits
-from rvos_edge.trainer.model.refine.guided_filter import GuidedFilter
 
 
 class HINet(nn.Module):
@@ -180,27 +179,15 @@ class HINet(nn.Module):
         return shaped
 
     def decode(self, levels: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors) -> Tensor:
-        """C2, C3, C4, V4, flow and l_i -> logits [B,Q,2,h,w]: ``condition``, ``answer``, ``complete``."""
-        return self.complete(self.answer(*self.condition(levels, flow), language), levels, flow)
-
-    def complete(self, logits: Tensor, levels: Sequence[Tensor], flow: Tensor | None) -> Tensor:
-        """Logits of ``answer`` -> logits [B,Q,2,h,w] with the appearance term, where ``discriminant`` is set.
-
-        The training loss uses the logits of ``answer``.
-        """
-        if not self.config.discriminant:
-            return logits
-        margin = logits[:, :, 1].float() - logits[:, :, 0].float()
-        margin = margin + fisher_logits(margin, levels[:3], flow if self.motion is not None else None)
-        return torch.stack([-margin / 2, margin / 2], dim=2)
+        """C2, C3, C4, V4, flow and l_i -> logits [B,Q,2,h,w]: ``condition``, then ``answer``."""
+        return self.answer(*self.condition(levels, flow), language)
 
     def present(
         self, visions: Sequence[Tensor], flow: Tensor | None, language: LanguageVectors, logits: Tensor
     ) -> Tensor:
         """Probability that what each query names is in the frame, float32 [B,Q]; masks do not depend on it.
 
-        ``visions`` are those of ``condition``, ``logits`` those of ``answer``, which tell absent objects better than
-        those of ``complete``.
+        ``visions`` are those of ``condition``, ``logits`` those of ``answer``.
         """
         if self.presence is None:
             raise ValueError("this network has no presence head; train one with task: presence")

@@ -119,9 +119,6 @@ class ModelConfig(StrictModel):
     """Add two coordinate channels to ASPP's features, for expressions about places (beyond the paper)."""
     presence: bool = False
     """Add a head for the presence of the referred object (beyond the paper; trained by ``tasks.presence``)."""
-    discriminant: bool = False
-    """Add a term to the margin where a pixel resembles the predicted object in appearance and motion (beyond the
-    paper; ``refine.appearance``)."""
     boundary: Boundary = "none"
     """``guided``: masks follow the image's edges, at twice the decoder's resolution (beyond the paper)."""
 
@@ -172,7 +169,6 @@ _PRESETS: dict[str, ModelConfig] = {
         decoder_channels=(32, 48, 96),
         separable_levels=2,
         position=True,
-        discriminant=True,
         boundary="guided",
     ),
     "test": ModelConfig(

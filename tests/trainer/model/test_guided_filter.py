@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rvos_edge.trainer.metrics import region_similarity
+from rvos_edge.trainer.model import guided_filter as boundary
+from rvos_edge.trainer.model.guided_filter import GuidedFilter
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import model_config
-from rvos_edge.trainer.model.refine import guided_filter as boundary
-from rvos_edge.trainer.model.refine.guided_filter import GuidedFilter
 
 _HEIGHT, _WIDTH = 128, 192
 

@@ -1,1 +1,0 @@
-"""Refinements after the decoder, without weights and not part of the loss."""
