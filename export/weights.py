@@ -62,12 +62,12 @@ def storage_of(*, weights: Storage | None, precision: Precision) -> dict[str, St
     return dict(_STORAGE) if weights is None else dict.fromkeys(_STORAGE, weights)
 
 
-def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
+def store_weights(model: onnx.ModelProto, storage: Storage, *, small_tables: bool = False) -> None:
     """Narrow the large floating-point initialisers of a model in place.
 
     float16 weights are followed by a Cast, which runtimes fold when they load the graph; int8 weights by a symmetric
     DequantizeLinear with one scale per output row or channel, which runtimes fold or run. With int8, tables of rows
-    take four bits (``lookup``).
+    take four bits where ``small_tables`` is set (``lookup``).
     """
     if storage == "float32":
         return
@@ -85,7 +85,7 @@ def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
         if values.size < _SMALLEST or (is_half and not rows):
             continue
         narrow = f"{tensor.name}_{storage}"
-        if rows and is_table(graph, tensor):
+        if rows and small_tables and is_table(graph, tensor):
             converted += narrow_table(graph, tensor.name, values)
         elif rows:
             axis = _row_axis(graph, tensor.name)

@@ -77,7 +77,7 @@ def test_a_table_of_rows_takes_four_bits_and_comes_back() -> None:
     table[7] = 0
     ids = [[0, 7, 9], [4095, 2000, 1]]
     model = _lookup(table)
-    store_weights(model, "int8")
+    store_weights(model, "int8", small_tables=True)
     assert weight_bytes(model) == 4096 * (256 // 2 + 4 * 2) + 2 * 4 + 3 * 8
     stored = _rows(model, ids)
     for row, expected in zip(-stored.reshape(-1, 256), table[np.ravel(ids)], strict=True):
@@ -87,14 +87,14 @@ def test_a_table_of_rows_takes_four_bits_and_comes_back() -> None:
     widen_weights(model)
     assert [node.op_type for node in model.graph.node] == ["Gather", "Neg"]
     np.testing.assert_array_equal(_rows(model, ids), stored)
-    store_weights(model, "int8")
+    store_weights(model, "int8", small_tables=True)
     np.testing.assert_array_equal(_rows(model, ids), stored)
 
 
 @pytest.mark.parametrize(("rows", "storage"), [(512, "int8"), (4096, "float16")])
 def test_a_small_table_keeps_eight_bits_and_float16_is_what_was_asked(rows: int, storage: str) -> None:
     model = _lookup(np.ones((rows, 256), np.float32))
-    store_weights(model, storage)
+    store_weights(model, storage, small_tables=True)
     assert weight_bytes(model) == rows * (256 + 4 if storage == "int8" else 2 * 256)
 
 
