@@ -31,8 +31,8 @@ Features = Mapping[str, NDArray[Any]]
 """Inputs of ``gating`` for one frame other than the language vectors, on the host."""
 
 _STEPS, _LOOK, _PATIENCE = 120, 10, 2
-"""Most steps, steps between two looks at what was left out, and looks without a gain after which learning ends. Chosen
-on pictures of words that training never says and on videos of a fold."""
+"""Most steps, steps between two looks at what was left out, and looks without a gain after which learning from several
+pictures ends. Chosen on pictures of words that training never says and on videos of a fold."""
 _LEAST_GAIN, _LEAST_SHARE = 0.1, 0.5
 """Gain of IoU on a picture that was left out from which the sentence is given up: one picture of a kind of thing is a
 small sample. Chosen on pictures of words that training never says. This share of the sentence's own IoU is enough: a
@@ -235,7 +235,9 @@ def teach(
         lessons = _in_turn([lessons if index != only else lessons[:2] for index, lessons in enumerate(views)])
     clip = any(previous is not None for _, _, previous in shown)
     most = _CLIP_STEPS if clip and several else _STEPS
-    how: dict[str, Any] = {"rate": _CLIP_RATE, "patience": most} if clip else {}
+    # Two views of one frame waver before they gain: it is learned to the end, and the best step kept.
+    how: dict[str, Any] = {"patience": most} if clip or not several else {}
+    how |= {"rate": _CLIP_RATE} if clip else {}
     learned, steps = teacher.learn(lessons, start, steps=most, watched=watched, **how)
     before, after = (float(np.mean([teacher.iou(one, each) for one in watched])) for each in (start, learned))
     if several and after < before + (0.0 if clip else min(_LEAST_GAIN, _LEAST_SHARE * before)):

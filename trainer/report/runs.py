@@ -63,7 +63,7 @@ class ReportRun:
             elif "iterations" in card:
                 parts.append(f"{card['iterations']} iterations of {card.get('batch', '?')} frames{extent}")
             else:
-                parts.append(f"{card['samples']} frames" if "samples" in card else f"{card['sentences']} sentences")
+                parts.append(f"{card['samples']} frames")
         more = len(parts) - _MOST_PARTS
         if more > 0:
             parts = [f"{more} earlier stages", *parts[more:]]

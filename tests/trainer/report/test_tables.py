@@ -149,5 +149,5 @@ def test_runs_are_known_by_their_configuration(tmp_path: Path) -> None:
     assert (none.flow, both.flow, both.fusion) == ("none", "both", "hierarchical")
     with pytest.raises(UserError, match="at least one --run"):
         read_runs([])
-    long = run(iterations=5, batch=2, history=[{"sentences": 9}, {"samples": 8}, {"averaged": 3}])
+    long = run(iterations=5, batch=2, history=[{"samples": 9}, {"samples": 8}, {"averaged": 3}])
     assert long.trained == "1 earlier stages, then 8 frames, then the mean of 3 of them, then 5 iterations of 2 frames"
