@@ -155,7 +155,7 @@ def _convolution_backward(
 
 
 def _bilinear(features: Tensor, output_size: list[int], align_corners: bool, *_: float | None) -> Tensor:
-    """As matrices too: the exporter would gather from tables of places, which take more room than the weights."""
+    """Bilinear resizing by two matrices: the exporter's tables of places would be larger than the weights."""
     rows = _resizing(features.shape[2], output_size[0], features)
     columns = _resizing(features.shape[3], output_size[1], features)
     return _times(_times(features, columns.mT).mT, rows.mT).mT

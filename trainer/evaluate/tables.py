@@ -62,7 +62,9 @@ def folds_table(result: Mapping[str, Any]) -> ResultTable:
     heads = ("video", "J", "F", "another's sentence: J")
     cells = [_row(name, row["j"], row["f"], row["shuffled_j"]) for name, row in rows]
     title = f"{len(rows) - 1} videos, each answered by a network of the same recipe that was not trained on it, %"
-    return ResultTable(title, heads, cells, "Recipes are chosen on this table; nothing else of it is.")
+    return ResultTable(
+        title, heads, cells, "The recipe was chosen on these videos; weights that ship were trained on all of them."
+    )
 
 
 def learning_table(ways: Mapping[str, Mapping[str, Any]]) -> ResultTable:
