@@ -62,7 +62,8 @@ class Bundle:
 
 def shipped_bundle() -> Path:
     """Directory of the ``edge`` bundle that is part of the package."""
-    return Path(__file__).parent / "bundles" / "edge"
+    # An editable install in strict mode is a tree of links, and a file that leads out of a bundle is refused.
+    return Path(__file__).resolve().parent / "bundles" / "edge"
 
 
 def sha256_of(path: Path) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from support.tiny_bundle import write_tiny_bundle
 
-from rvos_edge.bundle import Bundle
+from rvos_edge import bundle
+from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.errors import UserError
 
 
@@ -84,6 +85,15 @@ def test_a_link_may_not_leave_the_bundle(tiny: Path) -> None:
     (tiny / "aspp.onnx").rename(outside)
     (tiny / "aspp.onnx").symlink_to(outside)
     assert "leaves the bundle" in _refusal(tiny)
+
+
+def test_the_shipped_bundle_is_found_through_the_links_of_an_editable_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = shipped_bundle()
+    (tmp_path / "bundle.py").symlink_to(Path(str(bundle.__file__)).resolve())
+    monkeypatch.setattr(bundle, "__file__", str(tmp_path / "bundle.py"))
+    assert shipped_bundle() == expected
 
 
 def test_bundles_of_the_format_before_are_read(tiny: Path) -> None:
