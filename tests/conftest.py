@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -67,6 +66,14 @@ def _commands_are_built_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _what_is_remembered_is_these_tests_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled graphs are kept for the next process, but not in the cache of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("remembered")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _the_same_on_every_cpu() -> Iterator[None]:
     """Without a wish the backend is ONNX Runtime here, which also starts faster, and OpenVINO computes in float32.
 
@@ -76,18 +83,10 @@ def _the_same_on_every_cpu() -> Iterator[None]:
     if find_spec("openvino") is None:
         yield
         return
-    import openvino as ov
-
-    from rvos_edge.engines import registry
-
-    compile_model = ov.Core.compile_model
-
-    def narrowed(core: Any, model: Any, device: str, options: dict[str, Any]) -> Any:
-        hint = options["INFERENCE_PRECISION_HINT"]
-        wide = "f32" if hint == "bf16" else hint
-        return compile_model(core, model, device, {**options, "INFERENCE_PRECISION_HINT": wide})
+    from rvos_edge.engines import openvino, registry
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ov.Core, "compile_model", narrowed)
+        for precision in ("bfloat16", "int8"):
+            patch.setitem(openvino._HINTS, precision, "f32")
         patch.setattr(registry, "_openvinos", lambda *_: [])
         yield

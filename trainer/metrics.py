@@ -203,8 +203,7 @@ def reliability(probability: NDArray[np.floating], present: NDArray[np.bool_]) -
         and ``false``: shares of the true and of the absent sentences that are called present at 0.5. ``true`` and
         ``absent``: their numbers.
     """
-    weight = np.where(present, 0.5 / max(present.sum(), 1), 0.5 / max((~present).sum(), 1))
-    bins = np.minimum((probability * _RELIABILITY_BINS).astype(int), _RELIABILITY_BINS - 1)
+    weight, bins = _balanced_bins(probability, present)
     gaps = [abs(float((weight * (present - probability))[bins == index].sum())) for index in range(_RELIABILITY_BINS)]
     order = np.argsort(np.argsort(probability, kind="stable"), kind="stable") + 1.0
     pairs = float(present.sum()) * float((~present).sum())
@@ -217,3 +216,36 @@ def reliability(probability: NDArray[np.floating], present: NDArray[np.bool_]) -
         "true": int(present.sum()),
         "absent": int((~present).sum()),
     }
+
+
+def reliability_curve(
+    probability: NDArray[np.floating], present: NDArray[np.bool_]
+) -> list[dict[str, float | int | None]]:
+    """The reliability diagram of probabilities [N] given the truth, bool [N]: ten bins of equal width, lowest first.
+
+    Returns:
+        For each bin the mean probability ``said``, the share ``observed`` of what is there, both classes weighing the
+        same (None for an empty bin), and the numbers of ``true`` and ``absent`` sentences.
+    """
+    weight, bins = _balanced_bins(probability, present)
+    curve: list[dict[str, float | int | None]] = []
+    for index in range(_RELIABILITY_BINS):
+        own, true = weight * (bins == index), int((present & (bins == index)).sum())
+        total = float(own.sum())
+        curve.append(
+            {
+                "said": round(float((own * probability).sum()) / total, 4) if total else None,
+                "observed": round(float((own * present).sum()) / total, 4) if total else None,
+                "true": true,
+                "absent": int((bins == index).sum()) - true,
+            }
+        )
+    return curve
+
+
+def _balanced_bins(
+    probability: NDArray[np.floating], present: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Weights [N] by which both classes count the same, and the bin [N] of each probability."""
+    weight = np.where(present, 0.5 / max(present.sum(), 1), 0.5 / max((~present).sum(), 1))
+    return weight, np.minimum((probability * _RELIABILITY_BINS).astype(np.intp), _RELIABILITY_BINS - 1)

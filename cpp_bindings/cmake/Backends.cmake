@@ -40,7 +40,7 @@ endif()
 # Add the usable backends to a target, and report them.
 function(rvos_edge_link_backends target)
   if(openvino_usable)
-    target_sources(${target} PRIVATE src/openvino.cpp)
+    target_sources(${target} PRIVATE src/openvino.cpp src/openvino_cache.cpp)
     target_compile_definitions(${target} PRIVATE RVOS_EDGE_WITH_OPENVINO)
     target_link_libraries(${target} PRIVATE openvino::runtime)
     message(STATUS "rvos_edge: OpenVINO ${OpenVINO_VERSION} from ${OpenVINO_DIR}")

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "backends.hpp"
+#include "openvino_cache.hpp"
 #include "rvos_edge/error.hpp"
 #include "words.hpp"
 
@@ -226,7 +227,7 @@ class OpenVinoBackend final : public Backend {
     }
     const KeepSignalStack kept;
     try {
-      return core_.compile_model(path.string(), "CPU", options);
+      return compile_once(core_, path, spec.sha256, options);
     } catch (const std::runtime_error& error) {
       throw UserError(ErrorCode::engine, path.string() + " cannot be loaded by OpenVINO (" +
                                              one_line(error.what(), 200) + "); export the bundle again.");
@@ -268,28 +269,6 @@ double convolution_time(ov::Core& core, Arithmetic precision) {
   return std::chrono::duration<double>(fastest).count();
 }
 
-/// File of the user's cache in which the measurement is kept, that of the Python runtime; empty without a home.
-std::filesystem::path memory_file() {
-  // NOLINTBEGIN(concurrency-mt-unsafe)
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  // NOLINTEND(concurrency-mt-unsafe)
-  if (cache != nullptr && *cache != '\0') {
-    return std::filesystem::path(cache) / "rvos-edge" / "bfloat16";
-  }
-  return home == nullptr ? std::filesystem::path() : std::filesystem::path(home) / ".cache" / "rvos-edge" / "bfloat16";
-}
-
-/// Replace a file; where that fails, nothing is kept.
-void keep(const std::filesystem::path& path, const std::string& text) {
-  std::error_code ignored;
-  std::filesystem::create_directories(path.parent_path(), ignored);
-  const std::filesystem::path temporary = path.string() + "." + std::to_string(std::random_device{}());
-  std::ofstream(temporary) << text;
-  std::filesystem::rename(temporary, path, ignored);
-  std::filesystem::remove(temporary, ignored);
-}
-
 }  // namespace
 
 std::unique_ptr<Backend> make_openvino(const BackendOptions& options, bool bfloat16) {
@@ -306,9 +285,9 @@ bool bfloat16_pays() {
   // Measured once per CPU and version of OpenVINO, or the load of the machine would change the answer.
   const std::string key = core.get_property("CPU", ov::device::full_name) + " OpenVINO " +
                           std::string(ov::get_openvino_version().buildNumber);
-  const std::filesystem::path file = memory_file();
-  std::ifstream stored(file);
-  const std::string known{std::istreambuf_iterator<char>(stored), std::istreambuf_iterator<char>()};
+  const std::filesystem::path folder = memory_folder();
+  const std::filesystem::path file = folder.empty() ? folder : folder / "bfloat16";
+  const std::string known = read_kept(file);
   if (known == key + " yes\n" || known == key + " no\n") {
     return known == key + " yes\n";
   }

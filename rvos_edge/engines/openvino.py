@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from openvino import opset13 as ops
 from rvos_edge.atomic import new_file
 from rvos_edge.engines.base import HostFrames, graph_error
 from rvos_edge.engines.board import Board
+from rvos_edge.engines.openvino_cache import compile_once, memory_folder
 from rvos_edge.errors import UserError
 from rvos_edge.manifest import Arithmetic, GraphSpec, TensorSpec
 
@@ -158,7 +158,7 @@ class OpenVinoBackend(HostFrames):
         if self._threads:
             options["INFERENCE_NUM_THREADS"] = self._threads
         try:
-            compiled = shared_core().compile_model(str(path), "CPU", options)
+            compiled = compile_once(shared_core(), path, spec.sha256, options)
         except (RuntimeError, MemoryError) as error:
             raise graph_error(path, "loaded", "OpenVINO", error) from error
         ports = {name: port for port in (*compiled.inputs, *compiled.outputs) for name in port.names}
@@ -200,11 +200,6 @@ def bfloat16_pays() -> bool:
     with suppress(OSError), new_file(memory) as temporary:  # where nothing can be kept it is measured again
         temporary.write_text(f"{key} {'yes' if pays else 'no'}\n", encoding="utf-8")
     return pays
-
-
-def memory_folder() -> Path:
-    """Folder of what is measured once per machine: ``rvos-edge`` in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "rvos-edge"
 
 
 def _is_faster_in_bfloat16(core: Any) -> bool:

@@ -130,6 +130,23 @@ def test_taught_queries(tiny: Path, tiny_pair: Pair, tmp_path: Path) -> None:
     assert alone.queries == ["Rex"]
 
 
+@pytest.mark.parametrize("first", ["python", "cpp"])
+def test_one_runtime_reads_what_the_other_compiled(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    frame = SyntheticCamera(seed=2, size=(80, 120)).render(0).image
+    margins, kept = [], []
+    for runtime in ("python", "cpp") if first == "python" else ("cpp", "python"):
+        with rvos_edge.open(tiny, runtime=runtime, backend="openvino", threads=1) as segmenter:
+            segmenter.set_queries(["a dog"])
+            margins.append(segmenter.step(frame).margins)
+        kept.append({file: file.stat().st_size for file in (tmp_path / "rvos-edge/openvino").iterdir()})
+    assert kept[0] == kept[1]
+    assert kept[0]
+    np.testing.assert_allclose(margins[0], margins[1], atol=1e-5)
+
+
 @pytest.mark.parametrize("sentence", ["@/etc/hostname", '{"format_version": 1}'])
 def test_a_sentence_names_no_file(tiny_pair: Pair, sentence: str) -> None:
     """A query that a page sends opens nothing on the server."""

@@ -21,6 +21,7 @@ from rvos_edge.trainer.metrics import (
     combine_objects,
     region_similarity,
     reliability,
+    reliability_curve,
     statistics,
 )
 
@@ -222,3 +223,12 @@ def test_reliability_of_known_probabilities() -> None:
     blind = reliability(np.full(4, 0.9), present)
     assert blind["ece"] == pytest.approx(0.4)
     assert blind["false"] == 1.0
+
+
+def test_a_reliability_curve_weighs_both_classes_the_same() -> None:
+    present = np.array([True, False, False, False])
+    curve = reliability_curve(np.array([0.95, 0.95, 0.04, 0.06]), present)
+    assert len(curve) == 10
+    assert curve[0] == {"said": 0.05, "observed": 0.0, "true": 0, "absent": 2}
+    assert curve[9] == {"said": 0.95, "observed": 0.75, "true": 1, "absent": 1}
+    assert curve[4] == {"said": None, "observed": None, "true": 0, "absent": 0}

@@ -44,6 +44,8 @@ class EvalOptions:
             words.
         root: Folder of the data set; for swap and all that of DAVIS-16.
         coco: Folder of COCO for the swap test; without it only synthetic scenes are used.
+        people: Folder of people with instances as COCO's and garments per pixel in ``labels``, for the swap test among
+            several of one kind; without it that part is left out.
         words: Folder with instances as COCO's, for single words on its held-out pictures.
         split: A split of the data set, or names of videos separated by commas; by default ``DATASETS[dataset].split``.
         expressions: File of the expressions; the data set's own by default. JSON in the format of Refer-YouTube-VOS.
@@ -61,6 +63,7 @@ class EvalOptions:
     dataset: str
     root: Path | None = None
     coco: Path | None = None
+    people: Path | None = None
     words: Path | None = None
     split: str | None = None
     expressions: Path | None = None
@@ -142,7 +145,14 @@ def _run_generated(name: str, options: EvalOptions, predictor: PresencePredictor
         return evaluate_taught_words(predictor, options.words, options.teach, progress=progress)
     if name == "words" and options.words is not None:
         return evaluate_words(predictor, options.words, progress=progress)
-    return evaluate_swap(predictor, options.coco, options.root, expressions=options.expressions, progress=progress)
+    return evaluate_swap(
+        predictor,
+        options.coco,
+        options.root,
+        people=options.people,
+        expressions=options.expressions,
+        progress=progress,
+    )
 
 
 def _check(options: EvalOptions) -> None:
@@ -170,14 +180,17 @@ def _check(options: EvalOptions) -> None:
         raise UserError(f"--every must be at least 1, not {options.every}: it scores every n-th frame.")
     if options.dataset == "words" and options.words is None:
         raise UserError("--dataset words needs --words, a folder with instances as COCO's.")
-    for option, folder in (("--root", options.root), ("--coco", options.coco), ("--words", options.words)):
+    if options.people is not None and options.coco is None:
+        raise UserError("--people needs --coco, whose pictures are the backgrounds.")
+    folders = {"--root": options.root, "--coco": options.coco, "--people": options.people, "--words": options.words}
+    for option, folder in folders.items():
         if folder is not None and not folder.is_dir():
             raise UserError(f"{option} {folder} does not exist; give the folder you unpacked the data set to.")
     if options.expressions is not None and not options.expressions.exists():
         raise UserError(f"--expressions {options.expressions} does not exist; give the file of the sentences.")
     if options.json is not None and options.json.is_dir():
         raise UserError(f"--json {options.json} is a folder; give a file name.")
-    inputs = (options.checkpoint, options.bundle, options.root, options.coco, options.expressions)
+    inputs = (options.checkpoint, options.bundle, *folders.values(), options.expressions)
     check_outputs([options.json], inputs)
     check_inputs([options.masks] if options.masks is not None else [], inputs)
 
@@ -191,7 +204,7 @@ def _facts(options: EvalOptions) -> dict[str, Any]:
     facts: dict[str, Any] = {"model": model_hash(options.checkpoint, options.bundle), "version": __version__}
     for name in ("backend", "dataset", "split", "every", "protocol", "teach", "adapt"):
         facts[name] = getattr(options, name)
-    for name in ("root", "coco", "words", "masks", "expressions", "pairs"):
+    for name in ("root", "coco", "people", "words", "masks", "expressions", "pairs"):
         path = getattr(options, name)
         facts[name] = None if path is None else str(path.resolve())
     if options.expressions is not None and options.expressions.is_file():

@@ -104,6 +104,7 @@ def evaluate_swap(
     coco_root: Path | None = None,
     davis_root: Path | None = None,
     *,
+    people: Path | None = None,
     count: int = 100,
     seed: int = 0,
     expressions: Path | None = None,
@@ -117,12 +118,15 @@ def evaluate_swap(
     object scores one half.
 
     Sources: held-out scenes of the synthetic camera; frames composed from COCO objects, in part over held-out DAVIS
-    videos; plain COCO images, with expressions about different categories. COCO images are those of the split
-    ``held_out``, which training leaves out.
+    videos; plain COCO images, with expressions about different categories; people or animals of one kind side by side,
+    told apart by what they wear, colour, size, place and order. Pictures are those of the split ``held_out``, which
+    training leaves out.
 
     Args:
         coco_root: Folder of COCO; None uses synthetic scenes only.
         davis_root: Folder of DAVIS; None composes over COCO images only.
+        people: Folder of people with labelled garments and instances as COCO's, for those side by side; None leaves
+            that source out, and so does ``coco_root`` None, whose pictures are the backgrounds.
 
     Returns:
         For each source and for ``overall``: ``share`` and ``named_wins`` (None without pairs), ``pairs`` and
@@ -141,6 +145,8 @@ def evaluate_swap(
         composed = ComposedDataset(coco=coco, davis=_backgrounds(davis_root, expressions), augmentation=plain)
         sources["composed"] = _draw(composed.scene, count, seed)
         sources["coco"] = _coco(coco, count, seed)
+        if people is not None:
+            sources["rows"] = _rows(coco, people, count, seed)
     bar = progress or Progress(disable=True)
     tallies: dict[str, PairTally] = {}
     for name, frames in sources.items():
@@ -183,10 +189,31 @@ def _coco(coco: CocoDataset, count: int, seed: int) -> Iterator[SwapFrame]:
     return islice(filter(None, map(frame, order)), count)
 
 
-def _draw(draw: Callable[[np.random.Generator], LabelledFrame], count: int, seed: int) -> Iterator[SwapFrame]:
+def _rows(coco: CocoDataset, people: Path, count: int, seed: int) -> Iterator[SwapFrame]:
+    """Frames with two or more people or animals of one kind, over pictures that hold none of that kind."""
+    labels = people / "labels"
+    persons = CocoDataset(
+        people,
+        size=_SIZE,
+        flow_size=_FLOW_SIZE,
+        augmentation=coco.augmentation,
+        split="held_out",
+        labels=labels if labels.is_dir() else None,
+    )
+    composed = ComposedDataset(coco=coco, objects=[persons], augmentation=coco.augmentation, rows=1.0)
+    return _draw(composed.scene, count, seed, alike=True)
+
+
+def _draw(
+    draw: Callable[[np.random.Generator], LabelledFrame], count: int, seed: int, *, alike: bool = False
+) -> Iterator[SwapFrame]:
+    """Drawn frames; with ``alike`` those alone that hold two things of one kind."""
+
     def frame(number: int) -> SwapFrame | None:
         rng = np.random.default_rng([seed, 1, number])
-        return _scene_frame(draw(rng), rng)
+        scene = draw(rng)
+        kinds = [thing.category for thing in scene.things if thing.category]
+        return None if alike and len(set(kinds)) == len(kinds) else _scene_frame(scene, rng)
 
     return islice(filter(None, map(frame, range(_TRIES * count))), count)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,10 @@ _SOURCES = {
     "synthetic": "held-out synthetic scenes",
     "composed": "COCO objects pasted into other frames, held-out pictures",
     "coco": "held-out COCO images",
+    "rows": "two to five people or animals of one kind in a row, held-out pictures",
     "overall": "all",
 }
+_SHAPES = {"tall": "taller than wide", "square": "about square", "wide": "wider than tall"}
 _WORDS = {"seen": "that training says", "held_out": "that the last training never says"}
 
 
@@ -53,7 +55,10 @@ def result_tables(results: Mapping[str, Any]) -> Iterator[ResultTable]:
     if "swap" in results:
         yield _swap(results["swap"])
     if "words" in results:
-        yield _taught_words(results["words"]) if "taught" in results["words"] else _words(results["words"])
+        if "taught" in results["words"]:
+            yield _taught_words(results["words"])
+        else:
+            yield from _words(results["words"])
 
 
 def folds_table(result: Mapping[str, Any]) -> ResultTable:
@@ -185,7 +190,7 @@ def _swap(results: Mapping[str, Any]) -> ResultTable:
     )
 
 
-def _words(results: Mapping[str, Any]) -> ResultTable:
+def _words(results: Mapping[str, Any]) -> Iterator[ResultTable]:
     rows = []
     for name, what in _WORDS.items():
         row, said = results[name], results[name].get("presence", {})
@@ -199,7 +204,22 @@ def _words(results: Mapping[str, Any]) -> ResultTable:
         f"{percent(pairs.get('share'))} %, the named one wins in {percent(pairs.get('named_wins'))} %."
     )
     heads = ("words", "J", "absent", "presence: AUC", "calibration error", "true ones found", "absent ones found")
-    return ResultTable("Single nouns on pictures that training leaves out, %", heads, rows, note)
+    yield ResultTable("Single nouns on pictures that training leaves out, %", heads, rows, note)
+    curve = results["seen"].get("presence", {}).get("curve")
+    if curve:
+        yield _presence_curve(curve)
+    if "by_shape" in results:
+        shapes = [_row(_SHAPES[shape], row["words"], row["j"]) for shape, row in results["by_shape"].items()]
+        yield ResultTable("The same pictures by shape, %", ("pictures", "words", "J"), shapes)
+
+
+def _presence_curve(curve: Sequence[Mapping[str, Any]]) -> ResultTable:
+    rows = []
+    for index, row in enumerate(curve):
+        label = f"{10 * index} to {10 * (index + 1)}"
+        rows.append(_row(label, row["said"], row["observed"], row["true"], row["absent"]))
+    note = "Bins of ten points, words that training says. Observed: share that is there, both kinds weighing the same."
+    return ResultTable("Presence: said and observed, %", ("said", "mean", "observed", "there", "not there"), rows, note)
 
 
 def _listed(videos: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -7,6 +7,7 @@ was not taught. Pictures with two kinds of things also tell whether each word pi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations, islice
@@ -24,13 +25,15 @@ from rvos_edge.trainer.data.readers.coco_file import Picture
 from rvos_edge.trainer.evaluate.model import PredictorQuery, PresencePredictor
 from rvos_edge.trainer.evaluate.scorers import Metrics, mean
 from rvos_edge.trainer.evaluate.swap import PairTally, SwapFrame, are_disjoint
-from rvos_edge.trainer.metrics import region_similarity, reliability
+from rvos_edge.trainer.metrics import region_similarity, reliability, reliability_curve
 
 _SMALLEST = 0.01
 """Share of the picture below which a category is not asked for."""
 _ABSENT = 2
 _MOST = 8
 """Instances of a category beyond which it is not asked for: crowds are annotated in part."""
+_SHAPES = {"tall": 0.9, "square": 1.1, "wide": math.inf}
+"""Shapes of pictures, with the width over the height below which they end."""
 
 
 @dataclass
@@ -49,7 +52,8 @@ class _Tally:
             "absent": len(self.absent),
         }
         if self.presence and 0 < sum(self.present) < len(self.present):
-            found["presence"] = reliability(np.array(self.presence), np.array(self.present))
+            said, present = np.array(self.presence), np.array(self.present)
+            found["presence"] = {**reliability(said, present), "curve": reliability_curve(said, present)}
         return found
 
 
@@ -63,11 +67,17 @@ def evaluate_words(
 ) -> Metrics:
     """Score single nouns on at most ``count`` held-out pictures of a folder with instances as COCO's.
 
+    Returns:
+        For ``seen`` and ``held_out`` words J, the share of the image drawn for absent ones, their numbers, and the
+        quality of presence; ``by_shape`` the number and the mean J of all words on ``tall``, ``square`` and ``wide``
+        pictures; ``pairs`` as in the swap test.
+
     Raises:
         UserError: A folder or file is missing.
     """
     held_out = load_held_out()
     tallies = {"seen": _Tally(), "held_out": _Tally()}
+    shapes: dict[str, list[float]] = {shape: [] for shape in _SHAPES}
     pairs = PairTally()
     bar = progress or Progress(disable=True)
     for frame in bar.track(_frames(root, count, seed), total=count, description="words"):
@@ -80,13 +90,21 @@ def evaluate_words(
             tally = tallies["held_out" if held_out.kind(word) else "seen"]
             if index < there:
                 tally.regions.append(float(region_similarity(frame.masks[index], mask)))
+                shapes[_shape(frame.image)].append(tally.regions[-1])
             else:
                 tally.absent.append(float(mask.mean()))
             if presence is not None:
                 tally.presence.append(float(presence[index]))
                 tally.present.append(index < there)
     shares = {name: pairs.metrics()[name] for name in (("share", "named_wins", "pairs") if pairs.pairs else ("pairs",))}
-    return {**{name: tally.figures() for name, tally in tallies.items()}, "pairs": shares}
+    by_shape = {shape: {"words": len(regions), "j": mean(regions)} for shape, regions in shapes.items()}
+    return {**{name: tally.figures() for name, tally in tallies.items()}, "by_shape": by_shape, "pairs": shares}
+
+
+def _shape(picture: NDArray[np.uint8]) -> str:
+    """The name of the shape of a picture [H,W,3]."""
+    height, width = picture.shape[:2]
+    return next(name for name, end in _SHAPES.items() if width / height < end)
 
 
 def evaluate_taught_words(

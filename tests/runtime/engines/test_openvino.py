@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from support.tiny_bundle import write_tiny_bundle
 
 from rvos_edge.bundle import Bundle, shipped_bundle
@@ -24,6 +27,7 @@ pytest.importorskip("openvino")
 
 import openvino as ov
 
+from rvos_edge.engines import openvino, openvino_cache
 from rvos_edge.engines.openvino import OpenVinoBackend, bfloat16_pays
 
 
@@ -60,10 +64,11 @@ def test_states_swap_without_a_copy(bundle: Bundle) -> None:
 def test_a_file_that_cannot_be_loaded_is_named(bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "aspp.onnx"
     path.write_bytes(bundle.graph_path("aspp").read_bytes()[:100])
+    aspp, backbone = (bundle.manifest.graphs[name].model_copy(update={"sha256": ""}) for name in ("aspp", "backbone"))
     with pytest.raises(UserError, match=r"aspp\.onnx cannot be loaded by OpenVINO"):
-        OpenVinoBackend().load(path, bundle.manifest.graphs["aspp"])
+        OpenVinoBackend().load(path, aspp)
     with pytest.raises(UserError, match="has no tensor 'image'"):
-        OpenVinoBackend().load(bundle.graph_path("aspp"), bundle.manifest.graphs["backbone"])
+        OpenVinoBackend().load(bundle.graph_path("aspp"), backbone)
 
 
 def test_it_runs_on_the_cpu_only() -> None:
@@ -74,17 +79,21 @@ def test_it_runs_on_the_cpu_only() -> None:
         OpenVinoBackend(threads=0)
 
 
-def test_bfloat16_is_for_the_graphs_that_allow_it(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_is_for_the_graphs_that_allow_it(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(openvino._HINTS, "bfloat16", "bf16")
     graphs = bundle.manifest.graphs
     asked: dict[tuple[bool, str], str] = {}
     compile_model = ov.Core.compile_model
 
     def noted(core: Any, path: str, device: str, options: dict[str, Any]) -> Any:
         asked[bfloat16, Path(path).stem] = options["INFERENCE_PRECISION_HINT"]
-        return compile_model(core, path, device, options)
+        return compile_model(core, path, device, {**options, "INFERENCE_PRECISION_HINT": "f32"})  # on every CPU
 
     monkeypatch.setattr(ov.Core, "compile_model", noted)
     for bfloat16 in (False, True):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(bfloat16)))  # nothing is compiled yet
         backend = OpenVinoBackend(threads=1, bfloat16=bfloat16)
         for name, precision in (("backbone", "bfloat16"), ("flow_step", "float32")):
             backend.load(bundle.graph_path(name), graphs[name].model_copy(update={"precision": precision}))
@@ -127,6 +136,52 @@ def test_the_measurement_of_bfloat16_is_remembered(tmp_path: Path, monkeypatch: 
     (tmp_path / "rvos-edge" / "bfloat16").write_text("another CPU OpenVINO 2025 yes\n")
     assert not bfloat16_pays()
     assert not answers
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of compiled graphs, an empty one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "rvos-edge" / "openvino"
+
+
+def _margins(bundle: Bundle) -> NDArray[np.float32]:
+    segmenter = Segmenter(bundle=bundle, backend=OpenVinoBackend(threads=1))
+    segmenter.set_queries(["a dog", "the red ball"])
+    camera = SyntheticCamera(seed=2, size=(64, 96))
+    return np.stack([segmenter.step(frame.image).margins for frame, _ in zip(camera, range(3), strict=False)])
+
+
+def test_a_graph_is_compiled_once(bundle: Bundle, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _margins(bundle)
+    assert len(list(kept.iterdir())) == len(bundle.manifest.graphs)
+    monkeypatch.delattr(ov.Core, "compile_model")
+    np.testing.assert_array_equal(_margins(bundle), expected)
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"", lambda content: content[::-1]])
+def test_a_damaged_graph_is_compiled_again(bundle: Bundle, kept: Path, damage: Callable[[bytes], bytes]) -> None:
+    expected = _margins(bundle)
+    for file in kept.iterdir():
+        file.write_bytes(damage(file.read_bytes()))
+    np.testing.assert_array_equal(_margins(bundle), expected)
+    assert all(openvino_cache._read(file) for file in kept.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(bundle: Bundle, kept: Path) -> None:
+    kept.parent.mkdir()
+    kept.write_text("a file where the folder would be")
+    assert _margins(bundle).shape[:2] == (3, 2)
+
+
+def test_the_graphs_used_longest_ago_go_first(bundle: Bundle, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_cache, "_MOST", 2)
+    backend, graphs = OpenVinoBackend(threads=1), bundle.manifest.graphs
+    for age, name in enumerate(("backbone", "aspp", "gating")):
+        backend.load(bundle.graph_path(name), graphs[name])
+        newest = max(kept.iterdir(), key=lambda file: file.stat().st_ctime_ns)
+        os.utime(newest, (age, age))
+    assert sorted(file.stat().st_mtime for file in kept.iterdir()) == [1, 2]
 
 
 @pytest.mark.slow

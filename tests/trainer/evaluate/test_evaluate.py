@@ -221,10 +221,12 @@ _REGIONS = {
 
 
 def test_the_card_tells_what_was_learnt_of_words_and_of_presence(bundle: Path) -> None:
-    said = {"auc": 0.9, "ece": 0.04, "found": 0.88, "false": 0.15}
+    bins = [{"said": 0.05, "observed": 0.025, "true": 1, "absent": 19}, {"said": None, "observed": None, "true": 0}]
+    said = {"auc": 0.9, "ece": 0.04, "found": 0.88, "false": 0.15, "curve": [{"absent": 0, **each} for each in bins]}
     row = {"j": 0.61, "absent_foreground": 0.1, "words": 30, "absent": 20, "presence": said}
     alone = {"j": 0.5, "absent_foreground": 0.1, "words": 3, "absent": 0}
     words = {"seen": row, "held_out": alone, "pairs": {"share": 0.8, "named_wins": 0.9, "pairs": 12}}
+    words["by_shape"] = {"tall": {"words": 12, "j": 0.5}}
     data = {"sources": [{"kind": "davis", "videos": "all"}]}
     trained = {"iterations": 5, "batch": 8, "config": {"data": data}}
     head = {"samples": 64, "presence": said, "history": [trained]}
@@ -242,6 +244,8 @@ def test_the_card_tells_what_was_learnt_of_words_and_of_presence(bundle: Path) -
     assert "30 there, 20 not | 61.0 | 10.0 | 90.0 | 4.0 | 88.0 | 15.0 |" in page
     assert "3 there, 0 not | 50.0 | 10.0 | - | - | - | - |" in page
     assert "12 pairs in one picture" in page
+    assert "| 0 to 10 | 5.0 | 2.5 | 1 | 19 |\n| 10 to 20 | - | - | 0 | 0 |" in page
+    assert "| taller than wide | 12 | 50.0 |" in page
     assert "| cow | 75.0 | 50.0 | 25.0 |" in page
     assert "| 1 shown | 62.5 | - | - | - | cow -1.0 |" in page
     assert "- OpenVINO (cpu): masks agree with PyTorch's at IoU 0.9900 over 4 frames (synthetic)" in page
@@ -261,6 +265,7 @@ def test_options_that_do_not_fit_are_named(tmp_path: Path, davis: Path, bundle: 
         ({"root": None}, "needs --root"),
         ({"root": tmp_path / "nowhere"}, "--root .*nowhere does not exist"),
         ({"coco": tmp_path / "nowhere"}, "--coco .*nowhere does not exist"),
+        ({"people": tmp_path}, "--people needs --coco"),
         ({"expressions": tmp_path / "nowhere"}, "--expressions .*nowhere does not exist"),
         ({"card": True}, "--card describes a bundle"),
         ({"json": tmp_path}, "is a folder"),

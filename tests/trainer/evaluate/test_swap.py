@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -116,6 +117,15 @@ def test_equal_seeds_give_equal_frames(tmp_path: Path) -> None:
 def test_count_below_one_is_refused() -> None:
     with pytest.raises(UserError, match="count"):
         evaluate_swap(Fake(nothing), count=0)
+
+
+def test_people_in_a_row_are_told_apart(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    oracle = SwapOracle(monkeypatch)
+    figures = evaluate_swap(oracle, shared / "data/coco-small", people=shared / "data/people", count=4)
+    row = figures["rows"]
+    assert (row["frames"], row["share"]) == (4, 1.0)
+    said = " ".join(query for frame in oracle.drawn[-4:] for query in frame.queries)
+    assert re.search(r"left|right|middle|wearing|first|second|third|tall|small|large", said), said
 
 
 def test_the_held_out_pictures_of_the_excerpt_give_enough_pairs(shared: Path) -> None:

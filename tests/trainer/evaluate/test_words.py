@@ -74,6 +74,10 @@ def test_seen_and_held_out_words_are_told_apart(tmp_path: Path) -> None:
     assert found["seen"]["presence"]["false"] == 0.0  # the bus
     assert found["held_out"]["presence"]["false"] == 1.0  # the giraffe
     assert found["pairs"] == {"share": 0.0, "named_wins": 0.5, "pairs": 3}
+    assert sum(row["true"] for row in found["seen"]["presence"]["curve"]) == 3
+    shapes = found["by_shape"]
+    assert {name: row["words"] for name, row in shapes.items()} == {"tall": 0, "square": 0, "wide": 6}
+    assert shapes["wide"]["j"] == pytest.approx(0.5, abs=0.05)
 
 
 class _Taught(_Knowing):
