@@ -99,7 +99,8 @@ def export_bundle(
     sizes = list(dict.fromkeys(options.sizes)) or [loaded.model.config.size]
     for size in sizes:
         _check_size(size, loaded.model)
-    storage = storage_of(weights=options.weights, precision=options.precision)
+    small = options.calibrate is not None
+    storage = storage_of(weights=options.weights, precision=options.precision, small=small)
 
     with names_path(output), new_directory(output) as temporary:
         (temporary / "tokenizer.json").write_text(loaded.tokenizer.to_str(), encoding="utf-8")

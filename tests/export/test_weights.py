@@ -11,7 +11,7 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from rvos_edge.errors import UserError  # noqa: E402
-from rvos_edge.export.weights import parse_storage, store_weights, weight_bytes, widen_weights  # noqa: E402
+from rvos_edge.export.weights import parse_storage, storage_of, store_weights, weight_bytes, widen_weights  # noqa: E402
 
 
 def _matmul(weight: np.ndarray) -> onnx.ModelProto:
@@ -96,6 +96,12 @@ def test_a_small_table_keeps_eight_bits_and_float16_is_what_was_asked(rows: int,
     model = _lookup(np.ones((rows, 256), np.float32))
     store_weights(model, storage, small_tables=True)
     assert weight_bytes(model) == rows * (256 + 4 if storage == "int8" else 2 * 256)
+
+
+def test_a_small_bundle_rounds_what_queries_learn_with() -> None:
+    assert storage_of(weights=None, precision="float32")["teach"] == "float32"
+    assert storage_of(weights=None, precision="float32", small=True)["teach"] == "float16"
+    assert storage_of(weights="float32", precision="float32", small=True)["teach"] == "float32", "as was asked"
 
 
 def test_an_unknown_storage_is_refused() -> None:
