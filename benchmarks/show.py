@@ -13,9 +13,9 @@ from rvos_edge.benchmarks.compare import END_TO_END, Comparison, ComparisonRow, 
 from rvos_edge.benchmarks.devices import DevicePeak
 from rvos_edge.benchmarks.roofline import Bound, bounds, frame_share, total_ms
 from rvos_edge.benchmarks.schema import BenchmarkResult, BenchmarkRun, LatencyPercentiles, State
-from rvos_edge.manifest import Manifest, format_size
+from rvos_edge.manifest import Arithmetic, Manifest, format_size
 
-_SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+_SHORT: dict[Arithmetic, str] = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "int8"}
 BUSY = 0.5
 """Load per core above which a warning is printed."""
 

@@ -224,6 +224,8 @@ class OpenVinoBackend final : public Backend {
     ov::AnyMap options = options_for(widen ? Arithmetic::float32 : spec.precision);
     if (threads_) {
       options.insert(ov::inference_num_threads(*threads_));
+      // Fewer threads than cores leave room for others, which OpenVINO would tie to the same cores.
+      options.insert(ov::hint::enable_cpu_pinning(false));
     }
     const KeepSignalStack kept;
     try {

@@ -24,8 +24,8 @@ constexpr std::size_t digest_size = 64;
 std::string kept_name(ov::Core& core, const std::string& sha256, const ov::AnyMap& options) {
   std::string facts = sha256;
   for (const auto& [key, value] : options) {
-    // The number of threads is no property of what is kept, and is given again when it is read.
-    if (key != ov::inference_num_threads.name()) {
+    // Threads are no property of what is kept, and are given again when it is read.
+    if (key != ov::inference_num_threads.name() && key != ov::hint::enable_cpu_pinning.name()) {
       facts += '\n' + key + '=' + value.as<std::string>();
     }
   }

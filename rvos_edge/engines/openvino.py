@@ -156,7 +156,8 @@ class OpenVinoBackend(HostFrames):
         wide = spec.precision in ("bfloat16", "int8") and not self._bfloat16
         options = _options("float32" if wide else spec.precision)
         if self._threads:
-            options["INFERENCE_NUM_THREADS"] = self._threads
+            # Fewer threads than cores leave room for others, which OpenVINO would tie to the same cores.
+            options |= {"INFERENCE_NUM_THREADS": self._threads, "ENABLE_CPU_PINNING": False}
         try:
             compiled = compile_once(shared_core(), path, spec.sha256, options)
         except (RuntimeError, MemoryError) as error:

@@ -22,6 +22,9 @@ _MOST = 40
 _DIGEST = 2 * hashlib.sha256().digest_size
 """Hexadecimal digits at the end of a file."""
 
+_THREADS = ("INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING")
+"""Options that are no property of what is kept, and are given again when it is read."""
+
 
 def memory_folder() -> Path:
     """Folder of what is found out once per machine: ``rvos-edge`` in the user's cache."""
@@ -51,8 +54,7 @@ def compile_once(core: Any, path: Path, sha256: str, options: Mapping[str, Any])
 
 
 def _name(core: Any, sha256: str, options: Mapping[str, Any]) -> str:
-    # The number of threads is no property of what is kept, and is given again when it is read.
-    facts = [f"{key}={value}" for key, value in sorted(options.items()) if key != "INFERENCE_NUM_THREADS"]
+    facts = [f"{key}={value}" for key, value in sorted(options.items()) if key not in _THREADS]
     system = core.get_property("CPU", "FULL_DEVICE_NAME"), core.get_versions("CPU")["CPU"].build_number
     return hashlib.sha256("\n".join([sha256, *facts, *system]).encode()).hexdigest()
 

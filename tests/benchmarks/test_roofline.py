@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from io import StringIO
+from typing import get_args
+
 import pytest
+from rich.console import Console
 
 from rvos_edge.benchmarks import cpu_peak
 from rvos_edge.benchmarks.devices import DEVICES, DevicePeak
 from rvos_edge.benchmarks.roofline import bounds, choose_devices, frame_share, graph_bytes, total_ms
+from rvos_edge.benchmarks.show import print_roof
 from rvos_edge.bundle import Bundle, shipped_bundle
 from rvos_edge.errors import UserError
-from rvos_edge.manifest import GraphSpec, TensorSpec
+from rvos_edge.manifest import Arithmetic, GraphSpec, TensorSpec
 
 DEVICE = DevicePeak(
     key="toy", name="Toy", float16=4.0, float32=1.0, tf32=2.0, bandwidth=100.0, basis="by hand", source="here"
@@ -58,6 +63,14 @@ def test_the_longer_of_arithmetic_and_memory() -> None:
     assert by_name["flow_step"].runs == manifest.flow.iterations == 3
     assert by_name["flow_step"].milliseconds == pytest.approx(3 * 1e9 / 2e12 * 1e3)
     assert total_ms(by_name.values()) == pytest.approx(0.5 + by_name["aspp"].milliseconds + 1.5)
+
+
+@pytest.mark.parametrize("arithmetic", get_args(Arithmetic))
+def test_every_arithmetic_is_shown(arithmetic: Arithmetic) -> None:
+    manifest = Bundle.open(shipped_bundle()).manifest
+    console = Console(file=StringIO(), width=120)
+    print_roof(manifest.model_copy(update={"graphs": {"gating": graph(precision=arithmetic)}}), DEVICE, None, console)
+    assert "gating" in console.file.getvalue()
 
 
 def test_share_of_the_roof() -> None:

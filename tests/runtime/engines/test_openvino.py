@@ -79,6 +79,13 @@ def test_it_runs_on_the_cpu_only() -> None:
         OpenVinoBackend(threads=0)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_few_threads_are_not_tied_to_cores(bundle: Bundle, again: bool) -> None:
+    """Two processes of one thread each would share the first core, also where the graph is read and not compiled."""
+    compiled = OpenVinoBackend(threads=1)._compile(bundle.graph_path("aspp"), bundle.manifest.graphs["aspp"])
+    assert (compiled.get_property("INFERENCE_NUM_THREADS"), compiled.get_property("ENABLE_CPU_PINNING")) == (1, False)
+
+
 def test_bfloat16_is_for_the_graphs_that_allow_it(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
