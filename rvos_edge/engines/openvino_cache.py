@@ -60,7 +60,7 @@ def _name(core: Any, sha256: str, options: Mapping[str, Any]) -> str:
 
 
 def _read(file: Path) -> bytes | None:
-    """What is kept in a file; None where there is no whole one."""
+    """The compiled graph of a file; None where there is no whole one."""
     with suppress(OSError):
         content = file.read_bytes()
         blob, digest = content[:-_DIGEST], content[-_DIGEST:]

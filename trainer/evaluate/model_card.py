@@ -19,7 +19,7 @@ def write_card(bundle: Path, results: Mapping[str, Any], card: Mapping[str, Any]
     """Write README.md into a bundle; the manifest does not hash it and stays valid.
 
     A ``folds.json`` and a ``learning.json`` in the folder, as ``benchmarks.folds`` writes them, become tables: of the
-    folds, and of queries that learn.
+    folds, and of queries that learn. Sentences under ``failures`` of the card become a list.
 
     Raises:
         UserError: The bundle is damaged or its folder cannot be written.
@@ -29,6 +29,9 @@ def write_card(bundle: Path, results: Mapping[str, Any], card: Mapping[str, Any]
     for name, table in (("learning.json", learning_table), ("folds.json", folds_table)):
         if (bundle / name).is_file():
             parts.insert(3, as_markdown(table(json.loads((bundle / name).read_text(encoding="utf-8")))))
+    if "failures" in card:
+        lines = "\n".join(f"- {failure}" for failure in card["failures"])
+        parts.insert(-1, f"## Failures that were looked at\n\n{lines}\n")
     page = bundle / "README.md"
     try:
         with new_file(page) as temporary:

@@ -229,7 +229,7 @@ def test_the_card_tells_what_was_learnt_of_words_and_of_presence(bundle: Path) -
     words["by_shape"] = {"tall": {"words": 12, "j": 0.5}}
     data = {"sources": [{"kind": "davis", "videos": "all"}]}
     trained = {"iterations": 5, "batch": 8, "config": {"data": data}}
-    head = {"samples": 64, "presence": said, "history": [trained]}
+    head = {"samples": 64, "presence": said, "history": [trained], "failures": ["A cow in the mist."]}
     manifest = json.loads((bundle / "manifest.json").read_text())
     proof = {"backend": "OpenVINO (cpu)", "graphs": {}, "mask_iou": 0.99, "frames": 4, "source": "synthetic"}
     manifest["proofs"] = {"openvino": proof, "onnxruntime": {**proof, "backend": "ORT", "mask_iou": None}}
@@ -251,6 +251,7 @@ def test_the_card_tells_what_was_learnt_of_words_and_of_presence(bundle: Path) -
     assert "- OpenVINO (cpu): masks agree with PyTorch's at IoU 0.9900 over 4 frames (synthetic)" in page
     assert "ORT" not in page
     assert "- then the presence head, alone: 64 frames" in page
+    assert "## Failures that were looked at\n\n- A cow in the mist.\n\n## Limits" in page
     assert "those of the table are not new to it" in page
 
 
