@@ -73,7 +73,9 @@ def _read(file: Path) -> bytes | None:
 def _keep(file: Path, compiled: Any) -> None:
     """Keep a compiled graph where that is possible, and remove what was not used for longest."""
     with suppress(OSError, UserError, RuntimeError):
-        blob = compiled.export_model().getvalue()
+        stream = io.BytesIO()
+        compiled.export_model(stream)
+        blob = stream.getvalue()
         with new_file(file) as temporary:
             temporary.write_bytes(blob + hashlib.sha256(blob).hexdigest().encode())
         files = sorted(file.parent.iterdir(), key=lambda each: each.stat().st_mtime)
