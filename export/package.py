@@ -46,6 +46,7 @@ from rvos_edge.trainer.checkpoint import Checkpoint, load_checkpoint, save_check
 from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.presets import IMAGENET_MEAN, IMAGENET_STD, Boundary
 from rvos_edge.trainer.model.weights import InitialWeights
+from rvos_edge.trainer.predictor import check_size
 from rvos_edge.trainer.tasks.from_parts import assemble
 
 _PROOF_FRAMES = 4
@@ -98,7 +99,7 @@ def export_bundle(
         loaded.model.set_boundary(options.boundary)
     sizes = list(dict.fromkeys(options.sizes)) or [loaded.model.config.size]
     for size in sizes:
-        _check_size(size, loaded.model)
+        check_size(size, loaded.model)
     small = options.calibrate is not None
     storage = storage_of(weights=options.weights, precision=options.precision, small=small)
 
@@ -302,16 +303,3 @@ def _set_flow_scale(loaded: Checkpoint, scale: int) -> None:
         loaded.model.set_flow_scale(scale)
     except ValueError as error:
         raise UserError(f"--flow-scale {scale}: {error}; leave the option out.") from error
-
-
-def _check_size(size: tuple[int, int], model: HINet) -> None:
-    multiple = model.size_multiple
-    least = max(2 * multiple, model.flow.least_size if model.flow is not None else 0)
-    if any(extent < least or extent % multiple for extent in size):
-        fewest = -(-least // multiple)
-        height, width = (max(round(extent / multiple), fewest) * multiple for extent in size)
-        near = format_size((height, width))
-        raise UserError(
-            f"--size {format_size(size)}: this network needs multiples of {multiple} from {fewest * multiple} up, "
-            f"for example {near}."
-        )

@@ -193,8 +193,7 @@ def _followed(model: HINet) -> dict[nn.Conv2d, nn.BatchNorm2d]:
             hooks.append(module.register_forward_hook(after))
         elif isinstance(module, nn.BatchNorm2d):
             hooks.append(module.register_forward_pre_hook(before))
-    least = max(2 * model.size_multiple, model.flow.least_size if model.flow is not None else 0)
-    image = torch.zeros(1, 3, least, least)
+    image = torch.zeros(1, 3, model.least_size, model.least_size)
     flow = None
     if model.flow is not None:
         flow, _ = model.flow(image, image)

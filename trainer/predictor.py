@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import format_size
 from rvos_edge.preprocess import Preprocessor, fill_padding
 from rvos_edge.queries import Query, TaughtQuery
 from rvos_edge.trainer.checkpoint import Checkpoint
 from rvos_edge.trainer.model.flow import FlowStream
+from rvos_edge.trainer.model.hinet import HINet
 from rvos_edge.trainer.model.language import LanguageVectors, tokenize
 
 
@@ -28,11 +31,30 @@ class TorchSegmenter:
             and for a network without a presence head.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, size: tuple[int, int] | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        size: tuple[int, int] | Literal["original"] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Prepare for a video.
+
+        Args:
+            size: Height and width of the network's input; "original" for each frame's own (supplement, section 1),
+                rounded up to what the network takes; None for the checkpoint's.
+
+        Raises:
+            UserError: The network cannot take such a size.
+        """
         self.model = checkpoint.model.eval().to(device)
         self.tokenizer = checkpoint.tokenizer
-        self.size = size or self.model.config.size
         self.device = device
+        self._original = size == "original"
+        self.size = self.model.config.size
+        if size is not None and size != "original":
+            check_size(size, self.model)
+            self.size = size
         self._preprocess = Preprocessor(self.size)
         self._language: LanguageVectors = ()
         self.reset()
@@ -75,6 +97,8 @@ class TorchSegmenter:
         """
         if not self._language:
             raise UserError("No queries are set; call set_queries before the first frame.")
+        if self._original:
+            self._set_size(self.model.size_above((frame.shape[0], frame.shape[1])))
         resized = self._preprocess(frame)
         placement = self._preprocess.placement
         image = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
@@ -91,6 +115,12 @@ class TorchSegmenter:
         margin: Tensor = (logits[:, 1] - logits[:, 0])[:, rows, columns]
         return margin
 
+    def _set_size(self, size: tuple[int, int]) -> None:
+        """Change the input's size; the flow starts anew."""
+        if size != self.size:
+            self.size, self._preprocess = size, Preprocessor(size)
+            self.reset()
+
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size.
 
@@ -101,3 +131,19 @@ class TorchSegmenter:
         up = F.interpolate(margin[None], size=frame.shape[:2], mode="bilinear", align_corners=False)[0]
         masks: NDArray[np.bool_] = (up > 0).cpu().numpy()
         return masks
+
+
+def check_size(size: tuple[int, int], model: HINet) -> None:
+    """Refuse an input's height and width that the network cannot take.
+
+    Raises:
+        UserError: An extent is too small or no multiple of the network's.
+    """
+    if model.size_above(size) != size:
+        multiple = model.size_multiple
+        least, _ = model.size_above((0, 0))
+        height, width = (max(round(extent / multiple) * multiple, least) for extent in size)
+        raise UserError(
+            f"--size {format_size(size)}: this network needs multiples of {multiple} from {least} up, "
+            f"for example {format_size((height, width))}."
+        )

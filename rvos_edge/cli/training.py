@@ -194,6 +194,12 @@ def evaluate(
     backend: Annotated[str, typer.Option(help="Runs the bundle; auto for the fastest.")] = "onnxruntime",
     root: Annotated[Path | None, typer.Option(help="The data set's folder; DAVIS-16's for swap and all.")] = None,
     coco: Annotated[Path | None, typer.Option(help="The COCO folder, for the swap test.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Network input as HxW; original: each frame at its own size, as the paper does, with a checkpoint."
+        ),
+    ] = None,
     people: Annotated[
         Path | None, typer.Option(help="A folder of people with garments per pixel, for the swap test among several.")
     ] = None,

@@ -98,6 +98,35 @@ def test_new_queries_keep_the_video() -> None:
     assert torch.allclose(segmenter.margins(now)[0], other.margins(now)[0], atol=1e-4)
 
 
+def _sized(size: object) -> TorchSegmenter:
+    torch.manual_seed(0)
+    checkpoint = Checkpoint(HINet(config=model_config("test")), small_tokenizer(512))
+    segmenter = TorchSegmenter(checkpoint, size=size)  # type: ignore[arg-type]
+    segmenter.set_queries(_QUERIES)
+    return segmenter
+
+
+def test_a_frame_is_seen_at_its_original_size() -> None:
+    """Rounded up to what the network takes; a new size starts the flow anew."""
+    original = _sized("original")
+    multiple, least = original.model.size_multiple, original.model.least_size
+    height, width = (max(least, -(-extent // multiple) * multiple) for extent in (60, 80))
+    fixed = _sized((height, width))
+    for frame in _frames(3):
+        torch.testing.assert_close(original.margins(frame), fixed.margins(frame))
+    assert original.size == (height, width)
+    larger = cv2.resize(_frames(1)[0], (3 * width - 1, 2 * height))
+    assert original.masks(np.asarray(larger, np.uint8)).shape == (2, 2 * height, 3 * width - 1)
+    assert original.size == (2 * height, 3 * width)
+    assert original.flow is not None
+    assert not original.flow.any(), "the first frame of its size"
+
+
+def test_a_size_that_the_network_cannot_take_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--size 63x96: this network needs multiples of \d+ from \d+ up, for example"):
+        _sized((63, 96))
+
+
 def test_no_query_is_refused() -> None:
     segmenter = TorchSegmenter(Checkpoint(HINet(config=model_config("test")), small_tokenizer(512)))
     with pytest.raises(UserError, match="call set_queries before"):

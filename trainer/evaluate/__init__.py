@@ -6,13 +6,14 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
 from rvos_edge import __version__
 from rvos_edge.atomic import write_output
 from rvos_edge.errors import UserError
+from rvos_edge.manifest import parse_size
 from rvos_edge.outputs import check_inputs, check_outputs
 from rvos_edge.progress import progress_bar
 from rvos_edge.streaming.ledger import Ledger
@@ -47,6 +48,8 @@ class EvalOptions:
         people: Folder of people with instances as COCO's and garments per pixel in ``labels``, for the swap test among
             several of one kind; without it that part is left out.
         words: Folder with instances as COCO's, for single words on its held-out pictures.
+        size: HxW of the network's input, for a bundle one that it has; "original" evaluates a checkpoint at each
+            frame's own size, rounded up to what the network takes.
         split: A split of the data set, or names of videos separated by commas; by default ``DATASETS[dataset].split``.
         expressions: File of the expressions; the data set's own by default. JSON in the format of Refer-YouTube-VOS.
         every: Score every n-th frame (J and F); all frames are run.
@@ -65,6 +68,7 @@ class EvalOptions:
     coco: Path | None = None
     people: Path | None = None
     words: Path | None = None
+    size: str | None = None
     split: str | None = None
     expressions: Path | None = None
     every: int = 1
@@ -94,7 +98,7 @@ def evaluate(options: EvalOptions, *, console: Console | None = None) -> dict[st
     results: dict[str, Any] = {"model": folder.resolve().name, "command": _command(options)}
     try:
         with open_predictor(
-            options.checkpoint, options.bundle, backend=options.backend, adapt=options.adapt
+            options.checkpoint, options.bundle, backend=options.backend, adapt=options.adapt, size=_size(options)
         ) as predictor:
             results |= _run(options, predictor, ledger, console)
     except KeyboardInterrupt:
@@ -155,6 +159,12 @@ def _run_generated(name: str, options: EvalOptions, predictor: PresencePredictor
     )
 
 
+def _size(options: EvalOptions) -> tuple[int, int] | Literal["original"] | None:
+    if options.size is None or options.size == "original":
+        return options.size  # type: ignore[return-value]  # the very word
+    return parse_size(options.size)
+
+
 def _check(options: EvalOptions) -> None:
     if (options.checkpoint is None) == (options.bundle is None):
         raise UserError("Give either --checkpoint or --bundle.")
@@ -190,6 +200,7 @@ def _check(options: EvalOptions) -> None:
         raise UserError(f"--expressions {options.expressions} does not exist; give the file of the sentences.")
     if options.json is not None and options.json.is_dir():
         raise UserError(f"--json {options.json} is a folder; give a file name.")
+    _size(options)
     inputs = (options.checkpoint, options.bundle, *folders.values(), options.expressions)
     check_outputs([options.json], inputs)
     check_inputs([options.masks] if options.masks is not None else [], inputs)
@@ -202,7 +213,7 @@ def _partial_file(path: Path | None) -> Path | None:
 def _facts(options: EvalOptions) -> dict[str, Any]:
     """Facts that must be unchanged for an interrupted evaluation to continue: model, options and expressions."""
     facts: dict[str, Any] = {"model": model_hash(options.checkpoint, options.bundle), "version": __version__}
-    for name in ("backend", "dataset", "split", "every", "protocol", "teach", "adapt"):
+    for name in ("backend", "dataset", "size", "split", "every", "protocol", "teach", "adapt"):
         facts[name] = getattr(options, name)
     for name in ("root", "coco", "people", "words", "masks", "expressions", "pairs"):
         path = getattr(options, name)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -90,17 +90,29 @@ class BundlePredictor:
 
 @contextlib.contextmanager
 def open_predictor(
-    checkpoint: Path | None, bundle: Path | None, *, backend: str, adapt: str = "off"
+    checkpoint: Path | None,
+    bundle: Path | None,
+    *,
+    backend: str,
+    adapt: str = "off",
+    size: tuple[int, int] | Literal["original"] | None = None,
 ) -> Iterator[PresencePredictor]:
     """Load a checkpoint or a bundle, whichever is not None; ``backend`` and ``adapt`` are the bundle's.
 
+    Args:
+        size: Height and width of the network's input; "original" for each frame's own, with a checkpoint; None for the
+            size that it was trained with or exported for.
+
     Raises:
-        UserError: The directory is missing or damaged.
+        UserError: The directory is missing or damaged, or has no such size.
     """
     if checkpoint is not None:
-        yield TorchSegmenter(load_checkpoint(checkpoint), device="cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        yield TorchSegmenter(load_checkpoint(checkpoint), size=size, device=device)
         return
-    yield BundlePredictor(open_segmenter(bundle, backend=backend, adapt=adapt))
+    if size == "original":
+        raise UserError("--size original is for checkpoints; give one of the bundle's sizes, or --checkpoint.")
+    yield BundlePredictor(open_segmenter(bundle, size=size, backend=backend, adapt=adapt))
 
 
 def model_hash(checkpoint: Path | None, bundle: Path | None) -> str:

@@ -104,6 +104,17 @@ class HINet(nn.Module):
         """Number of which the input's height and width must be multiples, so that all feature maps are whole."""
         return math.lcm(*self.backbone.strides, FLOW_STRIDE * self.flow.scale if self.flow is not None else 1)
 
+    @property
+    def least_size(self) -> int:
+        """Smallest height and width of the input."""
+        return max(2 * self.size_multiple, self.flow.least_size if self.flow is not None else 0)
+
+    def size_above(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The smallest input (height, width) that is no smaller than ``size``."""
+        multiple = self.size_multiple
+        height, width = (-(-max(extent, self.least_size) // multiple) * multiple for extent in size)
+        return height, width
+
     def set_flow_scale(self, scale: int) -> None:
         """Set the factor by which the image is reduced before flow is computed.
 

@@ -76,6 +76,28 @@ def test_checkpoints_and_bundles_are_evaluated_alike(
     assert sorted(path.name for path in tmp_path.glob("*figures*")) == ["figures.json"], "nothing else is left"
 
 
+@pytest.mark.parametrize("size", ["original", "64x64"])
+def test_a_checkpoint_is_evaluated_at_any_size(tmp_path: Path, davis: Path, checkpoint: Path, size: str) -> None:
+    options = EvalOptions(dataset="davis16", root=davis, checkpoint=checkpoint, size=size, every=2)
+    figures = evaluate(options, console=quiet(tmp_path))
+    assert f"--size {size}" in figures["command"]
+    assert 0 <= figures["davis16"]["j"] <= 1
+
+
+def test_a_bundle_is_evaluated_at_a_size_that_it_has(tmp_path: Path, davis: Path, bundle: Path) -> None:
+    def score(size: str) -> None:
+        evaluate(EvalOptions(dataset="davis16", root=davis, bundle=bundle, size=size), console=quiet(tmp_path))
+
+    score("64x96")
+    for size, message in (
+        ("original", "--size original is for checkpoints"),
+        ("32x32", "no graphs for 32x32"),
+        ("large", "--size large: write it as HxW"),
+    ):
+        with pytest.raises(UserError, match=message):
+            score(size)
+
+
 def write(dataset: str, root: Path) -> Path:
     """A tiny data set in its official layout."""
     if dataset == "davis16":
