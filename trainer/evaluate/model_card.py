@@ -12,14 +12,15 @@ from rvos_edge.bundle import Bundle
 from rvos_edge.errors import UserError
 from rvos_edge.manifest import Manifest
 from rvos_edge.trainer.card import training_history
-from rvos_edge.trainer.evaluate.tables import as_markdown, folds_table, learning_table, result_tables
+from rvos_edge.trainer.evaluate.tables import ResultTable, as_markdown, folds_table, learning_table, result_tables
 
 
 def write_card(bundle: Path, results: Mapping[str, Any], card: Mapping[str, Any]) -> Path:
     """Write README.md into a bundle; the manifest does not hash it and stays valid.
 
     A ``folds.json`` and a ``learning.json`` in the folder, as ``benchmarks.folds`` writes them, become tables: of the
-    folds, and of queries that learn. Sentences under ``failures`` of the card become a list.
+    folds, and of queries that learn. A ``tables.json`` holds further ones: ``title``, ``heads``, ``rows`` of texts, and
+    ``note``. Sentences under ``failures`` of the card become a list.
 
     Raises:
         UserError: The bundle is damaged or its folder cannot be written.
@@ -29,6 +30,9 @@ def write_card(bundle: Path, results: Mapping[str, Any], card: Mapping[str, Any]
     for name, table in (("learning.json", learning_table), ("folds.json", folds_table)):
         if (bundle / name).is_file():
             parts.insert(3, as_markdown(table(json.loads((bundle / name).read_text(encoding="utf-8")))))
+    if (bundle / "tables.json").is_file():
+        tables = json.loads((bundle / "tables.json").read_text(encoding="utf-8"))
+        parts[-1:-1] = [as_markdown(ResultTable(**table)) for table in tables]
     if "failures" in card:
         lines = "\n".join(f"- {failure}" for failure in card["failures"])
         parts.insert(-1, f"## Failures that were looked at\n\n{lines}\n")

@@ -259,6 +259,8 @@ def test_the_card_tells_what_was_learnt_of_words_and_of_presence(bundle: Path) -
     ways = {"sentence": {"j": 0.5, "worst": ["cow", 0.0]}, "1 shown": {"j": 0.625, "worst": ["cow", -0.01]}}
     learning = {way: {**row, **dict.fromkeys(("f", "drift", "shuffled_j")), "videos": {}} for way, row in ways.items()}
     (bundle / "learning.json").write_text(json.dumps(learning))
+    further = {"title": "Cows, %", "heads": ["cow", "J"], "rows": [["brown", "70.0"]], "note": "Two cows."}
+    (bundle / "tables.json").write_text(json.dumps([further]))
     fold = {"j": 0.75, "f": 0.5, "shuffled_j": 0.25}
     (bundle / "folds.json").write_text(json.dumps({**fold, "videos": {"cow": fold}}))
     write_card(bundle, {"words": words, "davis16": _REGIONS}, head)
@@ -270,6 +272,7 @@ def test_the_card_tells_what_was_learnt_of_words_and_of_presence(bundle: Path) -
     assert "| taller than wide | 12 | 50.0 |" in page
     assert "| cow | 75.0 | 50.0 | 25.0 |" in page
     assert "| 1 shown | 62.5 | - | - | - | cow -1.0 |" in page
+    assert "Cows, %. Two cows.\n\n| cow | J |\n| --- | ---: |\n| brown | 70.0 |" in page
     assert "- OpenVINO (cpu): masks agree with PyTorch's at IoU 0.9900 over 4 frames (synthetic)" in page
     assert "ORT" not in page
     assert "- then the presence head, alone: 64 frames" in page
