@@ -21,7 +21,6 @@ _MOST = 40
 """Number of kept files, enough for four bundles."""
 _DIGEST = 2 * hashlib.sha256().digest_size
 """Hexadecimal digits at the end of a file."""
-
 _THREADS = ("INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING")
 """Options that are no property of what is kept, and are given again when it is read."""
 
