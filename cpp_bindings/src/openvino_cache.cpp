@@ -1,12 +1,11 @@
 #include "openvino_cache.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <random>
 #include <sstream>
+#include <utility>
 #include <vector>
 
 #include "sha256.hpp"
@@ -62,8 +61,10 @@ fs::path memory_folder() {
 }
 
 std::string read_kept(const fs::path& file) {
-  std::ifstream stored(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stored), std::istreambuf_iterator<char>()};
+  const std::ifstream stored(file, std::ios::binary);
+  std::ostringstream content;
+  content << stored.rdbuf();
+  return content.str();
 }
 
 void keep(const fs::path& file, const std::string& content) {

@@ -160,9 +160,9 @@ def _run_generated(name: str, options: EvalOptions, predictor: PresencePredictor
 
 
 def _size(options: EvalOptions) -> tuple[int, int] | Literal["original"] | None:
-    if options.size is None or options.size == "original":
-        return options.size  # type: ignore[return-value]  # the very word
-    return parse_size(options.size)
+    if options.size is None:
+        return None
+    return "original" if options.size == "original" else parse_size(options.size)
 
 
 def _check(options: EvalOptions) -> None:
