@@ -256,6 +256,7 @@ def _manifest(
             "backbone_stride": config.backbone.stride,
             "fusion": config.fusion,
             "flow": config.flow,
+            "attention_heads": config.attention_heads,
             "boundary": config.boundary,
             "presence": config.presence,
             "channels": list(config.channels),

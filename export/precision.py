@@ -99,7 +99,7 @@ def narrowed(model: HINet, precision: Precision) -> HINet:
         return model
     narrow = copy.deepcopy(model)
     seen = (narrow.backbone, narrow.aspp, narrow.vision, narrow.motion)
-    for part in (*seen, narrow.interaction, narrow.decoder, narrow.presence):
+    for part in (*seen, narrow.interaction, narrow.attention, narrow.decoder, narrow.presence):
         if part is not None:
             part.half()
     if narrow.flow is not None:

@@ -97,7 +97,7 @@ def _config(manifest: Manifest, card: dict[str, Any]) -> ModelConfig:
     network = manifest.network
     facts = {name: network[name] for name in ("fusion", "flow")}
     # Keys that older bundles lack.
-    added: dict[str, str | int] = {"boundary": "none", "presence": False}
+    added: dict[str, str | int] = {"boundary": "none", "presence": False, "attention_heads": 0}
     facts |= {name: network.get(name, absent) for name, absent in added.items()}
     return model_config(manifest.preset, **{"size": manifest.size, **changes, **facts})
 

@@ -143,6 +143,9 @@ def _convolution_backward(
     """The gradient in the input alone: weights are not taught."""
     if transposed or not mask[0]:
         raise ValueError("only the gradient of an ordinary convolution in its input is written out")
+    if weight.shape[2:] == (1, 1) and groups == 1 and stride == [1, 1] and padding == [0, 0]:
+        # As a product with the transposed weights: OpenVINO computes chains of 1x1 transposed convolutions wrongly.
+        return F.conv2d(gradient, weight.transpose(0, 1)), None, None
     extra = [
         features.shape[2 + axis]
         - ((gradient.shape[2 + axis] - 1) * stride[axis] - 2 * padding[axis])

@@ -10,16 +10,18 @@ import torch
 from support.tiny_checkpoint import write_checkpoint
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
+from typer.testing import CliRunner
 
 import rvos_edge
 from rvos_edge import Segmenter
 from rvos_edge.bundle import Bundle
+from rvos_edge.cli import app
 from rvos_edge.export import teach
 from rvos_edge.export.package import ExportOptions, export_bundle, network_id
 from rvos_edge.export.teach import teaching_loss
 from rvos_edge.parity.verify import tolerance
 from rvos_edge.synthetic.camera import SyntheticCamera
-from rvos_edge.trainer.checkpoint import load_checkpoint
+from rvos_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,22 @@ def test_a_query_learns_with_it(taught: Path, checkpoint: Path) -> None:
     assert query.j is not None
     assert query.sentence_j is not None
     assert query.j >= query.sentence_j
+
+
+@pytest.mark.slow
+def test_attention_is_exported_forwards_and_backwards(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "checkpoint", attention_heads=2, size=(128, 128))
+    loaded = load_checkpoint(path)
+    assert loaded.model.attention is not None
+    torch.nn.init.normal_(loaded.model.attention.output.weight, std=0.1)  # a new block does nothing
+    save_checkpoint(path, loaded)
+    bundle = export_bundle(path, tmp_path / "bundle", ExportOptions(teach=True))
+    for backend in ("onnxruntime", "openvino"):
+        done = CliRunner().invoke(app, ["verify", str(bundle), "--backend", backend])
+        assert done.exit_code == 0, done.output
+        manifest = Bundle.open(bundle).manifest
+        for name in ("gating", "teach"):
+            assert manifest.proofs[backend].graphs[name].relative_l2 <= tolerance(manifest.graphs[name])
 
 
 def test_other_weights_are_another_network(checkpoint: Path, tmp_path: Path) -> None:

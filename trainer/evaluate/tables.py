@@ -62,14 +62,13 @@ def result_tables(results: Mapping[str, Any]) -> Iterator[ResultTable]:
 
 
 def folds_table(result: Mapping[str, Any]) -> ResultTable:
-    """The table of ``benchmarks.folds.run_folds``."""
+    """The table of ``benchmarks.folds.run_folds``; a ``note`` in it says more of the recipe."""
     rows = [("mean", result), *result["videos"].items()]
     heads = ("video", "J", "F", "another's sentence: J")
     cells = [_row(name, row["j"], row["f"], row["shuffled_j"]) for name, row in rows]
     title = f"{len(rows) - 1} videos, each answered by a network of the same recipe that was not trained on it, %"
-    return ResultTable(
-        title, heads, cells, "The recipe was chosen on these videos; weights that ship were trained on all of them."
-    )
+    usual = "The recipe was chosen on these videos; weights that ship were trained on all of them."
+    return ResultTable(title, heads, cells, result.get("note", usual))
 
 
 def learning_table(ways: Mapping[str, Mapping[str, Any]]) -> ResultTable:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rvos_edge.trainer.model.aspp import build_aspp
+from rvos_edge.trainer.model.attention import POOL, Attention
 from rvos_edge.trainer.model.decoder import Decoder
 from rvos_edge.trainer.model.encoders import build_backbone
 from rvos_edge.trainer.model.flow import FLOW_SCALES, FLOW_STRIDE, FlowNetwork
@@ -66,6 +67,9 @@ class HINet(nn.Module):
             Interaction(channels=c, gated=config.flow in ("gate", "both"), separable=i < config.separable_levels)
             for i, c in zip(used, channels, strict=True)
         )
+        self.attention: Attention | None = None
+        if config.attention_heads:
+            self.attention = Attention(channels=channels[-1], heads=config.attention_heads)
         self.motion: MotionEncoder | None = None
         if config.flow != "none":
             assert config.raft is not None
@@ -102,7 +106,8 @@ class HINet(nn.Module):
     @property
     def size_multiple(self) -> int:
         """Number of which the input's height and width must be multiples, so that all feature maps are whole."""
-        return math.lcm(*self.backbone.strides, FLOW_STRIDE * self.flow.scale if self.flow is not None else 1)
+        cells = POOL * self.backbone.strides[-1] if self.attention is not None else 1
+        return math.lcm(*self.backbone.strides, FLOW_STRIDE * self.flow.scale if self.flow is not None else 1, cells)
 
     @property
     def least_size(self) -> int:
@@ -175,7 +180,7 @@ class HINet(nn.Module):
         return visions, motions
 
     def answer(self, visions: Sequence[Tensor], motions: Sequence[Tensor | None], language: LanguageVectors) -> Tensor:
-        """Interaction, motion gate and decoder for Q queries, l_1..l_4 [B,Q,c_i].
+        """Interaction, motion gate, attention and decoder for Q queries, l_1..l_4 [B,Q,c_i].
 
         Returns logits float [B,Q,2,h,w] at the first used level's stride: background, object.
         """
@@ -185,6 +190,8 @@ class HINet(nn.Module):
                 self.used_levels, visions, self.interaction, motions, strict=True
             )
         ]
+        if self.attention is not None:
+            mixed[-1] = self.attention(mixed[-1])
         logits: Tensor = self.decoder(mixed)
         shaped: Tensor = logits.unflatten(0, language[0].shape[:2])  # type: ignore[no-untyped-call]
         return shaped

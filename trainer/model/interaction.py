@@ -20,7 +20,7 @@ class VisionBranch(nn.Module):
     def forward(self, features: Tensor, motion: Tensor | None) -> Tensor:
         """C [B,in,h,w] and U [B,c,h,w] or None -> V [B,c,h,w]."""
         if self.position:
-            features = torch.cat([features, _positions(features)], dim=1)
+            features = torch.cat([features, positions(features)], dim=1)
         vision: Tensor = self.norm(self.projection(features))
         return torch.relu(vision if motion is None else vision + motion)
 
@@ -48,7 +48,7 @@ class Interaction(nn.Module):
         return mixed * for_each_query(torch.sigmoid(self.gate(motion)), queries)
 
 
-def _positions(features: Tensor) -> Tensor:
+def positions(features: Tensor) -> Tensor:
     """Column and row coordinates in -1..1, [B,2,h,w]."""
     batch, _, height, width = features.shape
     rows = torch.linspace(-1, 1, height, dtype=features.dtype, device=features.device)

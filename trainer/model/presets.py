@@ -117,6 +117,9 @@ class ModelConfig(StrictModel):
     """Number of finest levels with depthwise-separable convolutions; these levels hold most of the pixels."""
     position: bool = False
     """Add two coordinate channels to ASPP's features, for expressions about places (beyond the paper)."""
+    attention_heads: int = Field(default=0, ge=0)
+    """Heads of a self-attention block after the interaction of the coarsest level, which compares candidates (beyond
+    the paper); 0 leaves it out."""
     presence: bool = False
     """Add a head for the presence of the referred object (beyond the paper; trained by ``tasks.presence``)."""
     boundary: Boundary = "none"
@@ -133,6 +136,10 @@ class ModelConfig(StrictModel):
             raise ValueError(f"size must be multiples of 32, got {self.size[0]}x{self.size[1]}")
         if self.flow != "none" and self.raft is None:
             raise ValueError(f"flow: {self.flow} needs a raft section")
+        if self.attention_heads and self.aspp_channels % self.attention_heads:
+            raise ValueError(
+                f"attention_heads must divide aspp_channels {self.aspp_channels}, got {self.attention_heads}"
+            )
         return self
 
 
@@ -169,6 +176,7 @@ _PRESETS: dict[str, ModelConfig] = {
         decoder_channels=(32, 48, 96),
         separable_levels=2,
         position=True,
+        attention_heads=4,
         boundary="guided",
     ),
     "test": ModelConfig(
