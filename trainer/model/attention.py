@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rvos_edge.trainer.model.interaction import positions
 
 POOL = 2
-"""Keys and values are means of so many by so many places."""
+"""Side of the square of places whose mean a key or a value is, in cells of M."""
 
 
 class Attention(nn.Module):
