@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from rvos_edge.errors import UserError
 from rvos_edge.manifest import format_size
 from rvos_edge.preprocess import Preprocessor, fill_padding
+from rvos_edge.presence import MIN_PRESENCE, PresenceFilter
 from rvos_edge.queries import Query, TaughtQuery
 from rvos_edge.trainer.checkpoint import Checkpoint
 from rvos_edge.trainer.model.flow import FlowStream
@@ -27,8 +28,9 @@ class TorchSegmenter:
     Attributes:
         flow: Flow of the last frame to the previous one, float32 [1,2,h,w] in pixels of the network's input; zeros on a
             first frame, None before it and for a network without flow.
-        presence: Probability that what each query names is in the last frame, float32 [Q]; None before the first frame
-            and for a network without a presence head.
+        presence: Probability that what each query names is in the last frame, float32 [Q], smoothed over time; None
+            before the first frame and for a network without a presence head.
+        present: Which queries are judged to be in the last frame, bool [Q]; None where ``presence`` is.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class TorchSegmenter:
         *,
         size: tuple[int, int] | Literal["original"] | None = None,
         device: str = "cpu",
+        min_presence: float = MIN_PRESENCE,
     ) -> None:
         """Prepare for a video.
 
         Args:
             size: Height and width of the network's input; "original" for each frame's own (supplement, section 1),
                 rounded up to what the network takes; None for the checkpoint's.
+            min_presence: Probability from which a query is present; 0 gives every query its mask.
 
         Raises:
             UserError: The network cannot take such a size.
@@ -57,12 +61,16 @@ class TorchSegmenter:
             self.size = size
         self._preprocess = Preprocessor(self.size)
         self._language: LanguageVectors = ()
+        self._min_presence = min_presence
+        self._presence = PresenceFilter([], min_presence)
         self.reset()
 
     def reset(self) -> None:
         """Forget the previous frame."""
         self.flow: Tensor | None = None
         self.presence: NDArray[np.float32] | None = None
+        self.present: NDArray[np.bool_] | None = None
+        self._presence.reset()
         self._stream = FlowStream(self.model.flow) if self.model.flow is not None else None
 
     def teach(self, *_: object) -> str:
@@ -87,6 +95,7 @@ class TorchSegmenter:
         ids, mask = tokenize(self.tokenizer, [str(query) for query in queries], self.model.config.text.max_tokens)
         vectors = self.model.encode_text(ids.to(self.device), mask.to(self.device))
         self._language = tuple(vector.unsqueeze(0) for vector in vectors)
+        self._presence = PresenceFilter([0.0] * len(queries), self._min_presence)
 
     @torch.inference_mode()
     def margins(self, frame: NDArray[np.uint8]) -> Tensor:
@@ -109,7 +118,8 @@ class TorchSegmenter:
         visions, motions = self.model.condition(levels, self.flow)
         answer = self.model.answer(visions, motions, self._language)
         if self.model.presence is not None:
-            self.presence = self.model.present(visions, self.flow, self._language, answer)[0].cpu().numpy()
+            chance = self.model.present(visions, self.flow, self._language, answer)[0].cpu().numpy()
+            self.presence, self.present = self._presence.update(chance)
         logits = self.model.refine(image, answer)[0]
         rows, columns = placement.on((logits.shape[-2], logits.shape[-1]))
         margin: Tensor = (logits[:, 1] - logits[:, 0])[:, rows, columns]
@@ -122,7 +132,7 @@ class TorchSegmenter:
             self.reset()
 
     def masks(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size.
+        """Frame uint8 [H,W,3] BGR -> masks bool [Q,H,W] at the frame's size, empty where a query is not present.
 
         Raises:
             UserError: No queries are set.
@@ -130,6 +140,8 @@ class TorchSegmenter:
         margin = self.margins(frame)
         up = F.interpolate(margin[None], size=frame.shape[:2], mode="bilinear", align_corners=False)[0]
         masks: NDArray[np.bool_] = (up > 0).cpu().numpy()
+        if self.present is not None:
+            masks[~self.present] = False
         return masks
 
 

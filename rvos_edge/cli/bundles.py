@@ -278,17 +278,17 @@ def _build_engines(bundle: Path, options: BuildOptions, *, missing: bool = True)
 
 
 def _baseline(bundle: Path, checkpoint: Path | None, queries: Sequence[str]) -> tuple[Segment, str]:
-    """A function from a frame to the reference masks, and the name of their maker."""
+    """A function from a frame to the reference masks, those of absent queries too, and the name of their maker."""
     if checkpoint is None:
         from rvos_edge.opening import open_segmenter
 
-        segmenter = open_segmenter(bundle, device="cpu", backend="onnxruntime")
+        segmenter = open_segmenter(bundle, device="cpu", backend="onnxruntime", min_presence=0)
         segmenter.set_queries(queries)
         return lambda frame: segmenter.step(frame).masks, "ONNX Runtime"
     from rvos_edge.bundle import Bundle
     from rvos_edge.trainer.checkpoint import load_checkpoint
     from rvos_edge.trainer.predictor import TorchSegmenter
 
-    network = TorchSegmenter(load_checkpoint(checkpoint), size=Bundle.open(bundle).manifest.size)
+    network = TorchSegmenter(load_checkpoint(checkpoint), size=Bundle.open(bundle).manifest.size, min_presence=0)
     network.set_queries(queries)
     return network.masks, "PyTorch"

@@ -127,6 +127,22 @@ def test_a_size_that_the_network_cannot_take_is_refused() -> None:
         _sized((63, 96))
 
 
+def test_the_mask_of_an_absent_query_is_empty_unless_asked_for() -> None:
+    frames, drawn = _frames(3), {}
+    for least in (0.2, 0.0):
+        segmenter = _segmenter(presence=True)
+        assert segmenter.model.presence is not None
+        torch.nn.init.constant_(segmenter.model.presence.decide[-1].bias, -20)
+        segmenter.model.decoder.head[-1].bias.data[1] += 5  # masks everywhere
+        asking = TorchSegmenter(Checkpoint(segmenter.model, segmenter.tokenizer), min_presence=least)
+        asking.set_queries(_QUERIES)
+        drawn[least] = np.stack([asking.masks(frame) for frame in frames])
+        assert asking.presence is not None
+        assert asking.presence.max() < 0.01
+    assert drawn[0.0].any()
+    assert not drawn[0.2].any()
+
+
 def test_no_query_is_refused() -> None:
     segmenter = TorchSegmenter(Checkpoint(HINet(config=model_config("test")), small_tokenizer(512)))
     with pytest.raises(UserError, match="call set_queries before"):
