@@ -14,7 +14,7 @@ _NEWEST = 0.4
 MIN_PRESENCE = 0.2
 """A query becomes present from here on, and absent below half of it. Low on purpose, because a mask that is missed
 costs more than one too many. Chosen for an earlier head, of which 95 % of the true and 36 % of the absent expressions
-about pictures that no training saw were at 0.2 or more; of today's 97 and 7 % of single nouns are."""
+about pictures that no training saw were at 0.2 or more; of today's 95 and 7 % of single nouns are."""
 _SUREST = 1e-4
 """Probabilities are cut here, so that no single frame decides for seconds."""
 
