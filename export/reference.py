@@ -107,7 +107,8 @@ def record(graphs: Sequence[ExportGraph], checkpoint: Checkpoint, clip: Referenc
                     board.update({state: board[STATES[state]] for state in ("hidden", "coords")})
         if "fmap" in board:
             board["fmap_prev"] = board["fmap"]
-    segmenter = TorchSegmenter(checkpoint, size=clip.frames[0].shape[:2], min_presence=0)  # as verify compares
+    # Verification compares the masks of absent queries too.
+    segmenter = TorchSegmenter(checkpoint, size=clip.frames[0].shape[:2], min_presence=0)
     segmenter.set_queries(clip.queries)
     masks = np.stack([segmenter.masks(frame) for frame in clip.frames])
     return Reference(clip.source, clip.queries, np.stack(clip.frames), masks, inputs, outputs)
