@@ -21,6 +21,7 @@ from rvos_edge.errors import UserError
 from rvos_edge.manifest import GraphSpec, ReferenceSpec
 from rvos_edge.parity.record import load_reference, sample
 from rvos_edge.parity.verify import check, difference, mask_iou, prove, tolerance
+from rvos_edge.synthetic.camera import SyntheticCamera
 
 
 @pytest.fixture
@@ -200,8 +201,15 @@ def test_verify_writes_the_proof_into_the_manifest(tiny: Path) -> None:
     assert list(Bundle.open(tiny).manifest.proofs) == ["onnxruntime"]
 
 
-def test_a_source_of_the_user_is_compared_with_onnx_runtime(tiny: Path) -> None:
+@pytest.mark.parametrize("presence", [False, True], ids=["", "of an absent query"])
+def test_a_source_of_the_user_is_compared_with_onnx_runtime(tmp_path: Path, presence: bool) -> None:
     pytest.importorskip("openvino")
+    tiny = write_tiny_bundle(tmp_path / "tiny", presence=presence)
+    write_reference(tiny)
+    with rvos_edge.open(tiny, threads=1) as segmenter:
+        segmenter.set_queries(["a cat"])
+        first = segmenter.step(SyntheticCamera(seed=3).render(0).image)
+    assert first.present[0] == (not presence)
     done = _invoke(
         "verify", tiny, "--backend", "openvino", "--source", "synthetic:3", "--query", "a cat", "--frames", 4
     )
@@ -209,6 +217,7 @@ def test_a_source_of_the_user_is_compared_with_onnx_runtime(tiny: Path) -> None:
     proof = Bundle.open(tiny).manifest.proofs["openvino"]
     assert proof.frames == 4
     assert proof.source.endswith("compared with ONNX Runtime")
+    assert proof.mask_iou > 0.99
 
 
 @pytest.mark.parametrize(
