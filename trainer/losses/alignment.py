@@ -62,11 +62,17 @@ def balanced(scores: Tensor, share: Tensor, counted: Tensor) -> Tensor:
 
 
 def ranked(table: Tensor, others: Tensor, rows: Tensor) -> Tensor:
-    """Cross-entropy of each row's diagonal entry against its rivals, over the selected rows that have rivals."""
-    own = torch.eye(len(table), dtype=torch.bool, device=table.device)
+    """Cross-entropy of each row's diagonal entry against its rivals, the mean over the selected rows that have rivals.
+
+    Args:
+        table: Float [...,N,N].
+        others: The rivals of each row, bool [...,N,N].
+        rows: The rows that count, bool [...,N].
+    """
+    own = torch.eye(table.shape[-1], dtype=torch.bool, device=table.device)
     logits = table.masked_fill(~(others | own), -torch.inf)
-    loss = torch.logsumexp(logits, dim=1) - table.diagonal()
-    valid = rows & others.any(1)
+    loss = torch.logsumexp(logits, dim=-1) - table.diagonal(dim1=-2, dim2=-1)
+    valid = rows & others.any(-1)
     return (loss * valid).sum() / valid.sum().clamp(min=1)
 
 
@@ -74,16 +80,21 @@ def rivals(share: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
     """True if expression j surely does not name region i: bool [N,N], N = B*Q."""
     flat = [text for row in expressions for text in row]
     queries = len(expressions[0])
-    common = torch.einsum("bihw,bjhw->bij", share, share)
-    size = share.sum((2, 3))
-    smaller = torch.minimum(size.unsqueeze(1), size.unsqueeze(2)).clamp(min=1e-3)
     # Within a frame, expressions whose masks hardly overlap name different objects.
-    apart = (common / smaller < 0.2).cpu()
+    different = apart(share).cpu()
     out = _unlike(flat)
     for b in range(len(expressions)):
         own = slice(b * queries, (b + 1) * queries)
-        out[own, own] = apart[b]
+        out[own, own] = different[b]
     return out
+
+
+def apart(share: Tensor) -> Tensor:
+    """True if two regions of a frame hardly overlap: shares [B,Q,h,w] -> bool [B,Q,Q]."""
+    common = torch.einsum("bihw,bjhw->bij", share, share)
+    size = share.sum((2, 3))
+    smaller = torch.minimum(size.unsqueeze(1), size.unsqueeze(2)).clamp(min=1e-3)
+    return common / smaller < 0.2
 
 
 def _unlike(sentences: Sequence[str]) -> Tensor:

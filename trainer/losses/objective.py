@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rvos_edge.trainer.distributed.global_batch import SharedDropout
 from rvos_edge.trainer.losses.alignment import Alignment
+from rvos_edge.trainer.losses.contrast import contrast
 from rvos_edge.trainer.losses.distillation import Distillation
 from rvos_edge.trainer.losses.segmentation import LossConfig, segmentation_terms, weighted
 from rvos_edge.trainer.model.hinet import HINet
@@ -72,7 +73,10 @@ class Objective(nn.Module):
             pairs = zip(decoded, self.model.language(spoken), strict=True)
             decoded = tuple(torch.cat(pair, dim=1) for pair in pairs)
         logits = self.model.answer(visions, motions, decoded)
-        terms = segmentation_terms(logits[:, : self.queries], masks[:, : self.queries].contiguous(), self.loss)
+        asked, wanted = logits[:, : self.queries], masks[:, : self.queries].contiguous()
+        terms = segmentation_terms(asked, wanted, self.loss)
+        if self.loss.contrast:
+            terms["contrast"] = contrast(asked, wanted)
         if self.distillation is not None and spoken is not None:
             terms["distillation"] = self.distillation(logits[:, self.queries :], features, flow, spoken, camera)
         if self.alignment is not None:

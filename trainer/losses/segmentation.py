@@ -29,6 +29,8 @@ class LossConfig(StrictModel):
     """Weight of the Dice term (beyond the paper)."""
     alignment: float = Field(default=0.0, ge=0)
     """Weight of the alignment loss (beyond the paper; see ``alignment``)."""
+    contrast: float = Field(default=0.0, ge=0)
+    """Weight of the loss that compares the masks of a frame's expressions (beyond the paper; see ``contrast``)."""
     distillation: float = Field(default=0.0, ge=0)
     """Weight of the distillation loss (beyond the paper; see ``distillation``)."""
     distilled_words: int = Field(default=3, ge=1)
@@ -43,7 +45,7 @@ def segmentation_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tens
 def weighted(terms: Mapping[str, Tensor], config: LossConfig) -> Tensor:
     """Sum of loss terms by name, ``cross_entropy`` and others, each times its weight in the configuration."""
     loss = terms["cross_entropy"]
-    for name in ("dice", "distillation", "alignment"):
+    for name in ("dice", "distillation", "alignment", "contrast"):
         if name in terms:
             loss = loss + getattr(config, name) * terms[name]
     return loss
