@@ -123,7 +123,9 @@ class OpenVinoBackend(HostFrames):
         """
         if threads is not None and threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}; leave it out to use every core.")
-        self.name = f"OpenVINO {ov.__version__.split('-')[0]} (cpu{', bfloat16' if bfloat16 else ''})"
+        # A CPU without such instructions computes in float32, whatever the hint: proofs must not say otherwise.
+        how = "" if not bfloat16 else ", bfloat16" if has_bfloat16() else ", float32 in place of bfloat16"
+        self.name = f"OpenVINO {ov.__version__.split('-')[0]} (cpu{how})"
         self.reason = reason or "OpenVINO was asked for"
         self.board: Board[OpenVinoBuffer] = Board(OpenVinoBuffer)
         self._threads = threads
@@ -181,6 +183,11 @@ class OpenVinoBackend(HostFrames):
         return compiled
 
 
+def has_bfloat16() -> bool:
+    """True if OpenVINO computes in bfloat16 on this CPU."""
+    return "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def bfloat16_pays() -> bool:
     """Measure if this CPU convolves faster in bfloat16 than in float32; takes a sixth of a second.
 
@@ -188,9 +195,9 @@ def bfloat16_pays() -> bool:
     cannot change it from run to run. The instruction set alone does not tell: a Xeon with AVX512-BF16 but without AMX
     is 1.5 times slower in bfloat16.
     """
-    core = shared_core()
-    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if not has_bfloat16():
         return False
+    core = shared_core()
     key, known = f"{core.get_property('CPU', 'FULL_DEVICE_NAME')} OpenVINO {ov.__version__}", ""
     memory = memory_folder() / "bfloat16"
     with suppress(OSError, ValueError):

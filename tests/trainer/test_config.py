@@ -113,7 +113,10 @@ def test_the_shipped_configurations_are_listed_with_their_purpose() -> None:
         ("=3", "write it as key=value"),
         ("iteratoins=3", "unknown key 'iteratoins'"),
         ("optimizer.rate=3", r"unknown key 'optimizer\.rate'"),
-        ("loss.dise=1", "--set loss.dise=1: unknown key 'loss.dise'; known keys there are alignment, background, contrast, dice"),
+        (
+            "loss.dise=1",
+            "--set loss.dise=1: unknown key 'loss.dise'; known keys there are alignment, background, contrast, dice",
+        ),
         ("data.sources.0.rot=x", "known keys there are kind, share.$"),
         ("data.sources.1.share=3", "'1' is not in the configuration"),
         ("name.first.second=x", "not in the configuration"),

@@ -282,6 +282,7 @@ def test_bad_data_in_mid_run_is_named_and_nothing_learnt_is_lost(
             raise UserError("cannot read the image frame.jpg: it is damaged")
         if index in (3, 6):
             warnings.warn("another sample takes the place of first.jpg", stacklevel=2)
+            warnings.warn("a library's argument has another name", DeprecationWarning, stacklevel=2)
         return draw(self, index)
 
     with monkeypatch.context() as patch:
@@ -295,6 +296,7 @@ def test_bad_data_in_mid_run_is_named_and_nothing_learnt_is_lost(
     assert load_training_state(tmp_path / "cut/checkpoint")["iteration"] == 4
     log = (tmp_path / "cut/train.log").read_text()
     assert log.count("another sample takes the place of first.jpg") == 1, "though a loader process met it, twice"
+    assert "a library's argument" not in log
     # The file was mended: the run is the one that never met it.
     cut = train(config, tmp_path / "cut", resume=True, console=quiet())
     whole = train(config, tmp_path / "whole", console=quiet())

@@ -91,6 +91,8 @@ class _Items(Dataset[Any]):
         item: Sample | UserError
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            # As Python does: those of libraries are for their developers (pycocotools gives one with NumPy 2).
+            warnings.simplefilter("ignore", DeprecationWarning)
             try:
                 item = self.data[index]
             except UserError as error:

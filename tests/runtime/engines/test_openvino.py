@@ -133,6 +133,13 @@ def test_a_cpu_without_bfloat16_is_not_asked_twice(tmp_path: Path, monkeypatch: 
     assert not compiled
 
 
+@pytest.mark.parametrize(("has", "said"), [(True, "bfloat16"), (False, "float32 in place of bfloat16")])
+def test_a_name_says_what_the_cpu_computes_in(has: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ov.Core, "get_property", lambda *_: ["FP32", *(["BF16"] if has else [])])
+    assert OpenVinoBackend(bfloat16=True).name.endswith(f"(cpu, {said})")
+    assert OpenVinoBackend().name.endswith("(cpu)")
+
+
 def test_the_measurement_of_bfloat16_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [True, False]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,9 +18,6 @@ from pycocotools import mask as mask_utils
 from rvos_edge.errors import UserError
 from rvos_edge.trainer.data.readers.images import read_size
 from rvos_edge.trainer.data.transforms import CropView
-
-# pycocotools' arrays do not know NumPy 2's argument "copy"; a run would say so in its log.
-warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy keyword", DeprecationWarning)
 
 
 @dataclass(frozen=True)
