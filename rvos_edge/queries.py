@@ -25,6 +25,8 @@ from rvos_edge.text import TextEncoder, check_queries, normalise_query
 QUERY_FORMAT: Literal[1] = 1
 LARGEST_FILE = 4096
 """Bytes of a query's file."""
+LONGEST_NAME = 100
+"""Characters of a query's name."""
 
 Vectors = Mapping[str, NDArray[np.float32]]
 """lang1 .. lang4, float32 [c_i]."""
@@ -65,8 +67,13 @@ class TaughtQuery:
         """The query as a document of JSON of at most 4 kB; it holds no pixels.
 
         Raises:
-            UserError: It would be larger.
+            UserError: It would be larger, or its name has more than 100 characters.
         """
+        if len(self.name) > LONGEST_NAME:
+            raise UserError(
+                f"the name of a query has at most {LONGEST_NAME} characters, not {len(self.name)}; "
+                "give a shorter one, or a file with a shorter name."
+            )
         facts = {name: getattr(self, name) for name in _QueryFile.model_fields if name != "format_version"}
         vectors = {
             name: base64.b64encode(vector.astype("<f4").tobytes()).decode() for name, vector in self.vectors.items()
@@ -83,7 +90,7 @@ class TaughtQuery:
         """Write ``to_json`` to a file.
 
         Raises:
-            UserError: The file cannot be written, or would be larger than 4 kB.
+            UserError: The file cannot be written, or would be larger than 4 kB, or the name is too long.
         """
         write_output(Path(path), self.to_json())
 
@@ -146,7 +153,7 @@ class _QueryFile(StrictModel):
 
     format_version: Literal[1]
     network: str = Field(max_length=64)
-    name: str = Field(max_length=100)
+    name: str = Field(max_length=LONGEST_NAME)
     sentence: str
     shots: int = Field(ge=0)
     j: float | None = Field(default=None, ge=0, le=1)

@@ -78,7 +78,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, console: C
         training = load_training_state(path) if resume else None
         if training is not None:
             _check_same(config, training, output)
-        validation = first(lambda: Validation.open(config.validation, output))
+        validation = first(lambda: Validation.open(config.validation, output, resume=resume))
         model = checkpoint.model.eval().to(device)
         data = prepare_data(config.data, model, config.seed, console=console)
         total = config.steps(data.epoch)

@@ -112,7 +112,9 @@ class Trainer:
         return loss
 
     def _update(self) -> bool:
-        """Apply the gradients; False if they are not finite, which with fp16 is how the scaler finds its scale."""
+        """Apply the gradients; False if they are not finite, which with fp16 is how the scaler finds its scale: there
+        only once it has no scale left to try.
+        """
         clip = self.config.optimizer.clip
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
@@ -125,7 +127,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._average()
-        return True
+        return math.isfinite(self.gradient) or self.scaler.get_scale() > 1
 
     def state(self) -> dict[str, Any]:
         """State of a run besides its saved weights; plain values and tensors."""

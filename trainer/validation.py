@@ -10,11 +10,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from rvos_edge.errors import about
+from rvos_edge.errors import UserError, about
 from rvos_edge.trainer.card import card_facts
 from rvos_edge.trainer.checkpoint import Checkpoint
 from rvos_edge.trainer.config import ValidationConfig
-from rvos_edge.trainer.data.datasets import open_clips
+from rvos_edge.trainer.data.datasets import DATASETS, open_clips
 from rvos_edge.trainer.data.readers.base import AnnotatedClips
 from rvos_edge.trainer.evaluate.video import Rules, evaluate_clips
 from rvos_edge.trainer.model.hinet import HINet
@@ -39,8 +39,8 @@ class Validation:
         self.best_at, self.waited = int(card.get("iterations", 0)), 0
 
     @classmethod
-    def open(cls, config: ValidationConfig | None, output: Path) -> Validation | None:
-        """The validation of a run; its best score is that of ``output/best``, if there is one.
+    def open(cls, config: ValidationConfig | None, output: Path, *, resume: bool) -> Validation | None:
+        """The validation of a run; the best score of a resumed one is that of ``output/best``, if there is one.
 
         Raises:
             UserError: The data set or a file of it is missing.
@@ -50,7 +50,9 @@ class Validation:
         expressions = None if config.expressions is None else Path(config.expressions)
         with about("validation"):
             clips = open_clips(config.dataset, Path(config.root), config.split, expressions)
-        return cls(config, clips, card_facts(output / "best"))
+            if config.frames > 1 and DATASETS[config.dataset].measure == "overlap":
+                raise UserError(f"frames is for J and F; {config.dataset} scores its annotated frames: leave it out.")
+        return cls(config, clips, card_facts(output / "best") if resume else {})
 
     def score(
         self, model: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer, device: torch.device

@@ -73,8 +73,11 @@ def run_cameras(cameras: Mapping[str, RunOptions]) -> None:
         if stream.summary is not None and not stream.options.quiet:
             console, presence = Console(stderr=stream.options.piped > 0), stream.presence
             print_summary(stream.summary, stream.source, stream.options, console, presence=presence)
-    if failures := [f"{stream.name}: {stream.failure}" for stream in streams.values() if stream.failure]:
-        raise UserError(failures[0])
+    for stream in streams.values():
+        lost = stream.summary.failures if stream.summary is not None else ()
+        for failure in (stream.failure, *lost):
+            if failure:
+                raise UserError(f"{stream.name}: {failure}")
 
 
 class _Stream:

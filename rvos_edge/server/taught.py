@@ -195,7 +195,9 @@ class TaughtQueries:
         with self._lock:
             self._settled(name)
             versions = self._versions[name]
-            if new != name and new in self._versions:
+            if new == name:
+                return new
+            if new in self._versions:
                 raise UserError(f"there is a taught query '{new}' already; choose another name.")
             del self._versions[name]
             self._versions[new] = [_Version(each.query.named(new), each.shown) for each in versions]

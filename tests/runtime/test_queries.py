@@ -46,6 +46,8 @@ def test_the_file_of_the_largest_network_has_at_most_four_kilobytes(tmp_path: Pa
     assert (tmp_path / "her.query").stat().st_size <= LARGEST_FILE
     with pytest.raises(UserError, match="shorter name or sentence"):
         TaughtQuery("a very long sentence " * 150, vectors, "a" * 32).save(tmp_path / "long.query")
+    with pytest.raises(UserError, match="at most 100 characters, not 101"):
+        TaughtQuery("a mug", vectors, "a" * 32, name="m" * 101).save(tmp_path / "long.query")
     assert not (tmp_path / "long.query").exists()
 
 

@@ -123,6 +123,8 @@ def test_a_file_is_downloaded_and_uploaded_elsewhere(serve: Serve, tmp_path: Pat
     assert texts(other) == ["a red ball", "@the cup"]
     assert other.request("PUT", "/api/taught/the%20cup", {"name": "Tasse"}).json == {"name": "Tasse"}
     assert texts(other) == ["a red ball", "@Tasse"]
+    assert other.request("PUT", "/api/taught/Tasse", {"name": "Tasse "}).json == {"name": "Tasse"}
+    assert texts(other) == ["a red ball", "@Tasse"], "its own name takes nothing away"
     answers(other, ("a red ball", "Tasse"))
     posted = other.request("POST", "/api/frame?query=@Tasse&format=coco", png(picture(0)[..., 0] > 9))
     assert posted.json["objects"][0]["text"] == "Tasse"

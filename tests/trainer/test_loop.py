@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -224,8 +225,13 @@ def test_a_run_with_patience_ends_by_itself_with_its_best(tmp_path: Path, monkey
     scores = iter([0.2, 0.5, 0.4, 0.5, 0.9])
     monkeypatch.setattr(Validation, "score", lambda *_: dict.fromkeys(("j", "f"), next(scores)))
     given = {"dataset": "davis17", "root": str(root), "every": 1, "patience": 2}
-    path = train(small_config(validation=given), tmp_path / "run", console=quiet())
+    config = small_config(validation=given)
+    path = train(config, tmp_path / "run", console=quiet())
     assert path == tmp_path / "run/best"
+    for resume, score in ((True, 0.5), (False, -math.inf)):  # a run that begins anew has no best yet
+        validation = Validation.open(config.validation, tmp_path / "run", resume=resume)
+        assert validation is not None
+        assert validation.best == score
     assert load_checkpoint(path).card["iterations"] == 1
     assert next(scores) == 0.9, "one before training, and one after each of three iterations"
     assert "no better for 2 validations: the run ends after 3 iterations" in (tmp_path / "run/train.log").read_text()

@@ -31,6 +31,10 @@ class Alignment(nn.Module):
         """The loss of a batch, a scalar: V_4 [B,c,h,w], l_4 [B,Q,c], masks uint8 [B,Q,H,W] (255 ignore), B lists of Q
         strings.
         """
+        with torch.autocast(vision.device.type, enabled=False):  # sums over a region leave the range of float16
+            return self._loss(vision, language, masks, expressions)
+
+    def _loss(self, vision: Tensor, language: Tensor, masks: Tensor, expressions: Sequence[Sequence[str]]) -> Tensor:
         vision, spoken = vision.float(), language.float() * self.weight
         share, counted = shrink(masks, (vision.shape[-2], vision.shape[-1]))
         scores = torch.einsum("bchw,bqc->bqhw", vision, spoken) + self.bias

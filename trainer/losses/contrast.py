@@ -21,10 +21,11 @@ def contrast(logits: Tensor, masks: Tensor) -> Tensor:
         logits: Float [B,Q,2,h,w].
         masks: uint8 [B,Q,H,W]: 0 background, 1 object, 255 ignore.
     """
-    margin = (logits[:, :, 1] - logits[:, :, 0]).float()
-    share, counted = shrink(masks, (margin.shape[-2], margin.shape[-1]))
-    inside = share * counted
-    table = torch.einsum("bihw,bjhw->bij", inside, margin) / inside.sum((2, 3)).clamp(min=1e-3).unsqueeze(-1)
+    with torch.autocast(logits.device.type, enabled=False):  # sums over a region leave the range of float16
+        margin = logits[:, :, 1].float() - logits[:, :, 0].float()
+        share, counted = shrink(masks, (margin.shape[-2], margin.shape[-1]))
+        inside = share * counted
+        table = torch.einsum("bihw,bjhw->bij", inside, margin) / inside.sum((2, 3)).clamp(min=1e-3).unsqueeze(-1)
     share, table = gathered(share), gathered(table)
     present = (share > 0.5).flatten(2).any(2)
     others = apart(share)

@@ -259,7 +259,8 @@ def _take_pictures(data: Path, part: str, video: str, names: Sequence[str]) -> N
         target.mkdir(parents=True, exist_ok=True)
         for name in names:
             if not (target / f"{name}.jpg").exists():
-                shutil.copyfile(source / f"{name}.jpg", target / f"{name}.jpg")
+                with new_file(target / f"{name}.jpg") as temporary:
+                    shutil.copyfile(source / f"{name}.jpg", temporary)
 
 
 def _draw_sheet(data: Path, video: str, rows: Mapping[str, _Row], facts: LabelFacts) -> None:

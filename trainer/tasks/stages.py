@@ -19,7 +19,7 @@ from rvos_edge.trainer.tasks.average import average_checkpoints
 from rvos_edge.trainer.tasks.presence import train_presence
 
 PREFIX = "stage:"
-"""Prefix of the name of an earlier stage, optionally with a snapshot: ``stage:words/000600``."""
+"""Prefix of the name of an earlier stage, optionally with a snapshot: ``stage:pictures/000600``."""
 
 
 def train_stages(config: StagesConfig, output: Path, *, console: Console | None = None) -> Path:

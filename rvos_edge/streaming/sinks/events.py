@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import re
 import sys
 import threading
@@ -214,8 +215,8 @@ class Webhook:
                 return "", False
         except urllib.error.HTTPError as error:
             return f"status {error.code}", error.code >= 500 or error.code in (408, 429)
-        except (OSError, ValueError) as error:
-            return str(getattr(error, "reason", error)), True
+        except (OSError, ValueError, http.client.HTTPException) as error:  # the last where no web server answers
+            return str(getattr(error, "reason", error)) or type(error).__name__, True
 
 
 class Mqtt:

@@ -115,6 +115,19 @@ def test_a_webhook_that_is_away_ends_with_the_stream() -> None:
     assert told[1] == "http://127.0.0.1:9/ did not take the last 1 events"
 
 
+def test_a_port_that_does_not_speak_http_is_told_and_tried_again() -> None:
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        hook = Webhook(f"http://127.0.0.1:{server.getsockname()[1]}/", tell=told.append, pause=0.01)
+        hook.send([{"event": "gone"}])
+        for _ in range(2):
+            with server.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(b"\x15\x03\x03\x00\x02\x02\x16\n\n")  # what TLS says to plain text
+        hook.close()
+    assert "takes no events" in told[0]
+
+
 @pytest.mark.parametrize("target", ["http:///hook", "mqtt://broker", "mqtt://broker/a/#"])
 def test_bad_targets_are_refused(target: str) -> None:
     pytest.importorskip("paho.mqtt.client")

@@ -63,6 +63,15 @@ def test_an_absent_expression_is_a_rival_in_the_regions_of_others_alone() -> Non
     assert torch.isclose(loud, torch.tensor(2.0).log())
 
 
+def test_large_regions_stay_finite_in_float16() -> None:
+    masks = torch.zeros(1, 2, 72, 128, dtype=torch.uint8)
+    masks[0, 0, :, :90], masks[0, 1, :, 90:] = 1, 1
+    margin = torch.where(masks == 1, 20.0, -20.0).half()
+    with torch.autocast("cpu", dtype=torch.float16):
+        loss = contrast(torch.stack([torch.zeros_like(margin), margin], dim=2), masks)
+    assert loss < 1e-3
+
+
 def test_ignored_pixels_do_not_count() -> None:
     masks = _halves(_LEFT, _RIGHT)
     masks[..., 24:] = IGNORE
