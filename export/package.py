@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -153,6 +153,7 @@ class _Exporter:
             clip = at_size(seen.frames, size, self.options.calibrate.name, tuple(seen.queries))
         else:
             clip = read_clip(self.options.source, size, _PROOF_FRAMES)
+        clip = replace(clip, queries=clip.queries[: self.options.max_queries])
         wide = build_graphs(self.loaded.model, fuse=self.options.fuse)
         reference = record(wide, self.loaded, clip)
         narrow = build_graphs(narrowed(self.loaded.model, precision), fuse=self.options.fuse)

@@ -225,6 +225,11 @@ def check_asked(queries: Sequence[Query], encoder: TextEncoder, bundle: Bundle) 
     for query in queries:
         if isinstance(query, TaughtQuery):
             _check_network(query, bundle)
+    if len(queries) > bundle.manifest.max_queries:
+        raise UserError(
+            f"{len(queries)} queries are more than the {bundle.manifest.max_queries} that this bundle takes at once; "
+            "give fewer."
+        )
     return encoder.check([query.sentence if isinstance(query, TaughtQuery) else query for query in queries])
 
 

@@ -62,7 +62,6 @@ class TextEncoder:
             self.tokenizer.no_truncation()
             self.tokenizer.no_padding()
         spec = bundle.manifest.graphs[TEXT_GRAPH]
-        self._max_queries = bundle.manifest.max_queries
         self._max_tokens = bundle.manifest.text.max_tokens
         self._inputs = {tensor.name for tensor in spec.inputs}
         self._outputs = [tensor.name for tensor in spec.outputs]
@@ -74,11 +73,6 @@ class TextEncoder:
     def check(self, queries: Sequence[str]) -> tuple[str, ...]:
         """Normalise queries and check that ``encode`` would take them, without encoding them: takes microseconds."""
         normalised = check_queries(queries)
-        if len(normalised) > self._max_queries:
-            raise UserError(
-                f"{len(normalised)} queries are more than the {self._max_queries} that this bundle takes at once; "
-                "give fewer."
-            )
         for query in normalised:
             self._tokenize(query)
         return normalised
@@ -87,7 +81,7 @@ class TextEncoder:
         """Encode queries, which are normalised here: lang1, lang2, ..., each [Q,c_i], in their order.
 
         Raises:
-            UserError: There is no query or too many, one is empty or too long, or the tokenizer or the graph fails.
+            UserError: There is no query, one is empty or too long, or the tokenizer or the graph fails.
         """
         normalised = self.check(queries)
         with self._lock:

@@ -16,6 +16,7 @@ from rvos_edge.engines.base import HostGraph
 from rvos_edge.engines.onnxruntime import OnnxRuntimeBackend
 from rvos_edge.errors import UserError
 from rvos_edge.manifest import GraphSpec
+from rvos_edge.queries import check_asked, language_vectors
 from rvos_edge.segmenter import Segmenter
 from rvos_edge.text import TextEncoder
 
@@ -98,10 +99,12 @@ def test_memory_forgets_the_least_recently_used(bundle: Bundle, graph: CountingG
 
 def test_too_many_queries_are_refused(bundle: Bundle, graph: CountingGraph) -> None:
     limit = bundle.manifest.max_queries
-    _encoder(bundle, graph).check(["a dog"] * limit)
+    encoder = _encoder(bundle, graph)
+    check_asked(["a dog"] * limit, encoder, bundle)
     with pytest.raises(UserError, match=f"{limit + 1} queries are more than the {limit}"):
-        _encoder(bundle, graph).encode(["a dog"] * (limit + 1))
+        language_vectors(["a dog"] * (limit + 1), encoder, bundle)
     assert graph.runs == 0
+    encoder.encode(["a dog"] * (limit + 1))  # candidates of teaching are not asked at once
 
 
 class PanicException(BaseException):
