@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.browser import Browser, find_chromium
-from support.served import Collector, Pictures, Serve, Served
+from support.served import Collector, Pictures, Serve, Served, wait_until
 from support.tiny_bundle import write_tiny_bundle
 
 import rvos_edge
@@ -102,6 +102,8 @@ def serve(open_tiny: Callable[..., Segmenter]) -> Iterator[Serve]:
 
 @pytest.fixture(scope="module")
 def dog(open_tiny: Callable[..., Segmenter]) -> Iterator[Served]:
-    """One stream with the query "the dog", for all tests that leave it unchanged."""
+    """One stream with the query "the dog" and a frame on show, for all tests that leave it unchanged."""
     with starting(open_tiny) as start:
-        yield start("the dog")
+        served = start("the dog")
+        wait_until(lambda: served.live.sink.shown is not None)
+        yield served
