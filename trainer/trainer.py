@@ -112,8 +112,8 @@ class Trainer:
         return loss
 
     def _update(self) -> bool:
-        """Apply the gradients; False if they are not finite, which with fp16 is how the scaler finds its scale: there
-        only once it has no scale left to try.
+        """Apply the gradients; False if they are not finite. With fp16 that is how the scaler finds its scale, so there
+        it is False only at the smallest.
         """
         clip = self.config.optimizer.clip
         self.scaler.unscale_(self.optimizer)

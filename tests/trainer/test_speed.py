@@ -14,7 +14,7 @@ _CPU = torch.device("cpu")
 
 @pytest.fixture(params=[True, False], ids=["AVX512-BF16", "no AVX512-BF16"])
 def has_bfloat16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether this x86 CPU says that it computes bfloat16."""
+    """An x86 CPU with and one without bfloat16; True for the first."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: request.param)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     return bool(request.param)
